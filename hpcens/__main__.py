@@ -1,0 +1,7 @@
+"""`python -m hpcens` is the `hpcens` command."""
+
+import sys
+
+from hpcens.cli import main
+
+sys.exit(main())

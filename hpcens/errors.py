@@ -1,0 +1,85 @@
+"""Errors, split by whose fault they are. Each knows the exit code it ends the command with.
+
+| class | whose | exit code |
+| --- | --- | --- |
+| `UsageError` | the command line, the YAML, the resources asked for | 2 |
+| `DataError` | the dataset or a member's output | 65 |
+| `Incomplete` | nobody's: stopped in order, run the same command again | 75 |
+| `FingerprintMismatch` | what is on disk belongs to another run | 78 |
+| `HpcensError` (others) | a member, the machine, hpcens | 1 |
+"""
+
+from __future__ import annotations
+
+import errno
+
+COMPLETE = 0
+FAILURE = 1
+USAGE = 2
+BAD_DATA = 65
+INCOMPLETE = 75
+MISMATCH = 78
+
+
+class HpcensError(Exception):
+    """What went wrong and where, and what to do next."""
+
+    exit_code = FAILURE
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}\n  → {self.remedy}" if self.remedy else self.what
+
+    def __reduce__(self) -> tuple[type[HpcensError], tuple[str, str]]:
+        return type(self), (self.what, self.remedy)
+
+
+class UsageError(HpcensError):
+    """The command line, the configuration or the resources cannot be used as given."""
+
+    exit_code = USAGE
+
+
+class DataError(HpcensError):
+    """The dataset cannot be scored, or a member produced what cannot be combined."""
+
+    exit_code = BAD_DATA
+
+
+class Incomplete(HpcensError):
+    """The run stopped before its end and can be continued by the same command."""
+
+    exit_code = INCOMPLETE
+
+
+class FingerprintMismatch(HpcensError):
+    """The files on disk were made from other data, members, rule or numerics."""
+
+    exit_code = MISMATCH
+
+
+class MemberError(HpcensError):
+    """A member could not be imported, loaded or run."""
+
+
+class DeviceOutOfMemory(HpcensError):
+    """A batch does not fit the memory of its device."""
+
+
+_RESUMABLE = {errno.ENOSPC: "no space is left on the device", errno.EDQUOT: "the disk quota is used up"}
+
+
+def as_verdict(error: BaseException) -> HpcensError:
+    """The error as one of ours: a full disk ends resumable, anything unknown is a failure."""
+    if isinstance(error, HpcensError):
+        return error
+    if isinstance(error, OSError) and error.errno in _RESUMABLE:
+        return Incomplete(
+            f"writing stopped: {_RESUMABLE[error.errno]} ({error.filename or error.strerror})",
+            "make room, then run the same command again; what is journalled is kept",
+        )
+    return HpcensError(f"{type(error).__name__}: {error}")

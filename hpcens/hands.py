@@ -1,0 +1,55 @@
+"""Hands: what the thread of each role does, bound from plain callables to the tasks it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn
+
+from hpcens.messages import (
+    Array,
+    Flush,
+    Flushed,
+    Message,
+    Predict,
+    Predicted,
+    Progress,
+    Read,
+    SegmentRead,
+    Write,
+    Wrote,
+)
+from hpcens.transports import Hands
+
+
+def reader_hands(read: Callable[[int], Array], watch: Callable[[Progress], None]) -> Hands:
+    """read: segment → (rows, *row shape); watch: told of every group that became durable."""
+
+    def reading(task: Read) -> Iterator[Message]:
+        yield SegmentRead(task.segment, read(task.segment))
+
+    def watching(task: Progress) -> tuple[NoReturn, ...]:
+        watch(task)
+        return ()
+
+    return {Read: reading, Progress: watching}
+
+
+def worker_hands(predict: Callable[[Predict], Iterable[Predicted]]) -> Hands:
+    """predict: one answer per member of the task, in its order."""
+    return {Predict: predict}
+
+
+def reducer_hands(
+    write: Callable[[int, tuple[Array, ...], tuple[int, ...]], None], flush: Callable[[tuple[int, ...]], None]
+) -> Hands:
+    """write: (segment, stack in member order, batch sizes used); flush: make these segments durable."""
+
+    def writing(task: Write) -> Iterator[Message]:
+        write(task.segment, task.stack, task.batches)
+        yield Wrote(task.segment)
+
+    def flushing(task: Flush) -> Iterator[Message]:
+        flush(task.segments)
+        yield Flushed(task.segments)
+
+    return {Write: writing, Flush: flushing}

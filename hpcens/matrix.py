@@ -1,0 +1,160 @@
+"""The allocation matrix, and the plan: what runs where, in which batches, how fast, how far from the best."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hpcens.devices import Device
+from hpcens.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class AllocationMatrix:
+    """Devices × members → batch size; an absent cell is 0.
+
+    devices, members  names, in the order of rows and columns
+    cells             (device, member) → batch size ≥ 1
+    """
+
+    devices: tuple[str, ...]
+    members: tuple[str, ...]
+    cells: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def __getitem__(self, cell: tuple[str, str]) -> int:
+        return self.cells.get(cell, 0)
+
+    def with_cell(self, device: str, member: str, batch: int) -> AllocationMatrix:
+        """The matrix that differs in this one cell; batch 0 removes the instance."""
+        cells = {cell: old for cell, old in self.cells.items() if cell != (device, member)}
+        if batch:
+            cells[device, member] = batch
+        return replace(self, cells=cells)
+
+    def hosted(self, device: str) -> tuple[str, ...]:
+        """Members with an instance on the device, in member order."""
+        return tuple(member for member in self.members if (device, member) in self.cells)
+
+    def hosts(self, member: str) -> tuple[str, ...]:
+        """Devices with an instance of the member, in device order."""
+        return tuple(device for device in self.devices if (device, member) in self.cells)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One member on one device.
+
+    batch      rows per forward pass
+    runtime    the way the member is executed
+    speed      rows/s the device would reach if it ran nothing else (from the profile)
+    share      rows/s the plan gives this instance; the shares of a member add up to the throughput
+    """
+
+    device: str
+    member: str
+    batch: int
+    runtime: str
+    speed: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemberNumerics:
+    """What fixes the bytes of one member's output, besides its weights and its code."""
+
+    batch: int
+    runtime: str
+    precision: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """What fixes the bytes of a result: decided once, when a run is created, and kept by every resume.
+
+    kinds  kinds of device that may compute (a kind of CPU device includes its thread count)
+    torch  version of torch
+    """
+
+    segment_rows: int
+    members: Mapping[str, MemberNumerics]
+    kinds: tuple[str, ...]
+    torch: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run does: the matrix with its shares, and what is promised of it.
+
+    throughput  predicted rows/s of the whole ensemble
+    bound       rows/s no placement of these members on these devices can exceed
+    limit       one phrase naming what limits the bound
+    memory      predicted bytes in use per device name
+    window      segments that may be handed out and not yet durable (bounds the reducer)
+    read_ahead  segments the reader may hold in memory
+    """
+
+    planner: str
+    devices: tuple[Device, ...]
+    instances: tuple[Instance, ...]
+    numerics: Numerics
+    throughput: float
+    bound: float
+    limit: str
+    memory: Mapping[str, int]
+    window: int
+    read_ahead: int
+
+    @property
+    def gap(self) -> float:
+        """Share of the bound that the plan does not reach, 0 … 1."""
+        return max(0.0, 1.0 - self.throughput / self.bound)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return tuple(self.numerics.members)
+
+    @property
+    def matrix(self) -> AllocationMatrix:
+        cells = {(i.device, i.member): i.batch for i in self.instances}
+        return AllocationMatrix(tuple(d.name for d in self.devices), self.members, cells)
+
+    def on(self, device: str) -> Iterator[Instance]:
+        """The instances of one device, in member order."""
+        return (instance for instance in self.instances if instance.device == device)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"gap": self.gap}, indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        raw: dict[str, Any] = json.loads(text)
+        raw.pop("gap", None)
+        numerics = raw.pop("numerics")
+        return Plan(
+            devices=tuple(Device(**d) for d in raw.pop("devices")),
+            instances=tuple(Instance(**i) for i in raw.pop("instances")),
+            numerics=numerics_from_dict(numerics),
+            **raw,
+        )
+
+    @staticmethod
+    def load(path: Path) -> Plan:
+        """Raises UsageError where the file is missing or is no plan."""
+        try:
+            return Plan.from_json(path.read_text())
+        except OSError as error:
+            raise UsageError(f"plan {path}: {error.strerror}", "write one: hpcens plan DATASET -o plan.json") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"plan {path} cannot be read: {error}", "write a new one with hpcens plan -o") from None
+
+
+def numerics_from_dict(raw: dict[str, Any]) -> Numerics:
+    return Numerics(
+        segment_rows=raw["segment_rows"],
+        members={name: MemberNumerics(**m) for name, m in raw["members"].items()},
+        kinds=tuple(raw["kinds"]),
+        torch=raw["torch"],
+    )

@@ -1,0 +1,195 @@
+"""The protocol: every message that roles exchange, and the work they hand to their own thread.
+
+| from → to | message | meaning |
+| --- | --- | --- |
+| device → reader | Ready(credits) | room for that many more segments: backpressure |
+| reader → device | Batch(segment, members, rows) | run these members on these rows |
+| device → reducer | Prediction(segment, member, values, batch) | one member's output for one segment |
+| reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
+| reader → reducer | Last(segments) | no others will come: finish these, drop the rest |
+| reader → device | Finish | nothing left for you |
+| device → reader, reducer | Bye(tally) | the last thing I will ever say |
+
+Only MPI's order per pair of ranks may be assumed. Reader and reducer each wait for a Bye from
+every device: a late Ready or Prediction can then never meet a rank that has gone.
+
+A role's own thread is addressed as LOCAL; it answers from LOCAL:
+
+| role → its thread | answer | meaning |
+| --- | --- | --- |
+| Read(segment) | SegmentRead(segment, rows) | rows of the segment are in memory |
+| Predict(segment, members, rows) | Predicted(segment, member, values, batch) a member | a forward pass |
+| Write(segment, stack, batches) | Wrote(segment) | combined and written, not yet durable |
+| Flush(segments) | Flushed(segments) | synced and journalled |
+| Wait(seconds) | Waited() | time has passed |
+| Progress(segments, in_flight) | – | tell whoever watches |
+| – | Drain(reason) | a signal or a cancel: hand out nothing more |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+LOCAL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    credits: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """rows: (rows of the segment, *row shape), the dataset's dtype."""
+
+    segment: int
+    members: tuple[str, ...]
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """values: (rows of the segment, *output shape), float32; batch: the batch size really used."""
+
+    segment: int
+    member: str
+    values: Array
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    segments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    segments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTally:
+    """What one instance did: rows scored and seconds spent computing them."""
+
+    rows: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What one device rank did over a round; times in seconds."""
+
+    members: dict[str, MemberTally] = field(default_factory=dict)
+    waiting: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bye:
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    segment: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentRead:
+    segment: int
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predict:
+    segment: int
+    members: tuple[str, ...]
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predicted:
+    segment: int
+    member: str
+    values: Array
+    batch: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Write:
+    """stack: one array per member, in member order."""
+
+    segment: int
+    stack: tuple[Array, ...]
+    batches: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    segments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    segments: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waited:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    segments: tuple[int, ...]
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    reason: str
+
+
+Message = (
+    Ready | Batch | Prediction | Written | Last | Finish | Bye
+    | Read | SegmentRead | Predict | Predicted | Write | Wrote | Flush | Flushed
+    | Wait | Waited | Progress | Drain
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """An instruction of a role: deliver this message to that rank, or to my own thread."""
+
+    to: int
+    message: Message
+
+
+def payload(message: Message) -> Array | None:
+    """The array a message carries across ranks, if it carries one."""
+    if isinstance(message, Batch):
+        return np.ascontiguousarray(message.rows)
+    if isinstance(message, Prediction):
+        return np.ascontiguousarray(message.values)
+    return None

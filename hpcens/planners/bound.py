@@ -1,0 +1,114 @@
+"""The upper bound: rows/s that no placement on these devices can beat, and what sets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hpcens.devices import Device
+from hpcens.errors import UsageError
+from hpcens.planners.model import Choice, choices, device_memory, speed
+from hpcens.planners.problem import Problem
+from hpcens.planners.sharing import Group, Sharing, share
+
+# Free memory of equal devices differs by a little; devices closer than this are planned alike.
+_ALIKE = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Devices of one kind and nearly equal memory, largest first."""
+
+    kind: str
+    devices: tuple[Device, ...]
+
+    @property
+    def most(self) -> int:
+        """Bytes of the largest."""
+        return self.devices[0].memory
+
+    @property
+    def least(self) -> int:
+        """Bytes of the smallest."""
+        return self.devices[-1].memory
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """rows_per_second  what no placement exceeds
+    limit            what sets it, as a phrase
+    sharing          the linear program over pools behind it
+    """
+
+    rows_per_second: float
+    limit: str
+    sharing: Sharing
+
+
+def pools(problem: Problem) -> tuple[Pool, ...]:
+    """The devices by kind, a kind split where its memory falls below 0.9 of the largest."""
+    found: list[list[Device]] = []
+    kinds = list(dict.fromkeys(device.kind for device in problem.devices))
+    for device in sorted(problem.devices, key=lambda d: (kinds.index(d.kind), -d.memory)):
+        if found and found[-1][0].kind == device.kind and device.memory >= _ALIKE * found[-1][0].memory:
+            found[-1].append(device)
+        else:
+            found.append([device])
+    return tuple(Pool(devices[0].kind, tuple(devices)) for devices in found)
+
+
+def speed_alone(problem: Problem, kind: str, memory: int, member: str, choice: Choice) -> float:
+    """Rows/s of the member where the device has room for it alone, else 0."""
+    return speed(problem, kind, member, choice) * (device_memory(problem, kind, {member: choice}) <= memory)
+
+
+def upper_bound(problem: Problem) -> Bound:
+    """The linear program over pools with every member at its best on each, or the reader if that is slower.
+
+    Placement, and one batch size per member over all kinds, are left out: both only cost. So are
+    members that share a device's memory: the bound is valid there, and loose. (Patterns of members
+    with fractional counts would not tighten it: those of a single member already reach it.)
+    Raises UsageError where a member fits no device even alone.
+    """
+    found = pools(problem)
+    groups = []
+    for pool in found:
+        best = {
+            m: max((speed_alone(problem, pool.kind, pool.most, m, c) for c in choices(problem, m)), default=0.0)
+            for m in problem.members
+        }
+        groups.append(Group(len(pool.devices), {m: rate for m, rate in best.items() if rate > 0}))
+    for member in problem.members:
+        if not any(member in group.speeds for group in groups):
+            raise _fits_nowhere(problem, member)
+    sharing = share(problem.members, groups)
+    if problem.reading <= sharing.bound:
+        return Bound(problem.reading, f"reading: {problem.reading:.6g} rows/s", sharing)
+    return Bound(sharing.bound, _slowest(problem, found, sharing), sharing)
+
+
+def memory_limit(device: Device) -> str:
+    """The phrase for a device whose memory limits the plan."""
+    return f"memory of the {device.memory / 1e9:.3g} GB {device.kind} devices"
+
+
+def _slowest(problem: Problem, found: tuple[Pool, ...], sharing: Sharing) -> str:
+    member = max(problem.members, key=lambda m: sharing.worth[m])
+    spent = [times.get(member, 0.0) * rent for times, rent in zip(sharing.times, sharing.rents, strict=True)]
+    return f"member {member} on {found[spent.index(max(spent))].kind} devices"
+
+
+def _fits_nowhere(problem: Problem, member: str) -> UsageError:
+    found = choices(problem, member)
+    for device in sorted(problem.devices, key=lambda d: -d.memory):
+        needs = [(device_memory(problem, device.kind, {member: c}), c) for c in found if speed(problem, device.kind, member, c)]
+        if needs:
+            bytes_, choice = min(needs)
+            return UsageError(
+                f"member {member} fits no device: in batches of {choice.batch} it needs {bytes_ - device.memory:.0f} bytes"
+                f" more than the {device.memory} of {device.name}, the largest",
+                "use a device with more memory, or a smaller batch size under plan: batch_sizes",
+            )
+    return UsageError(
+        f"member {member} fits no device: it ran in none of the batch sizes on any of them",
+        "use a device with more memory, or a smaller batch size under plan: batch_sizes",
+    )

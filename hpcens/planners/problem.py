@@ -1,0 +1,44 @@
+"""The planning problem: devices, members, and what was measured of each on each kind of device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import inf
+
+from hpcens.devices import Device
+from hpcens.profiles import Profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """All that a planner may know.
+
+    devices     the devices there are
+    members     member names, in member order
+    profiles    (kind of device, member, runtime) → profile
+    held        bytes of a device that input and output segments in flight occupy
+    reading     rows/s the reader can deliver (inf where it was not measured)
+    rows        rows to score (0 where that is not known)
+    """
+
+    devices: tuple[Device, ...]
+    members: tuple[str, ...]
+    profiles: Mapping[tuple[str, str, str], Profile]
+    held: int = 0
+    reading: float = inf
+    rows: int = 0
+
+    def within(self, batch_sizes: Iterable[int], rows: int) -> Problem:
+        """The problem of scoring `rows` rows with batch sizes out of these; a batch larger than the
+        dataset never fills, so of those only the smallest may stay, where there is no other."""
+        sizes = set(batch_sizes)
+        useful = {size for size in sizes if size <= rows} or {min(sizes)}
+        profiles = {
+            key: replace(
+                profile,
+                batches={b: p for b, p in profile.batches.items() if b in useful and p.rows_per_second > 0},
+            )
+            for key, profile in self.profiles.items()
+        }
+        return replace(self, profiles=profiles, rows=rows)

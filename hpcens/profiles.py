@@ -1,0 +1,106 @@
+"""Profiles: measured speed and memory of members on kinds of device, and the book that keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileKey:
+    """What a measurement holds for.
+
+    kind     kind of device
+    member   digest of the member: weights, code, arguments
+    runtime  the way the member is executed
+    row      shape and dtype of one row of input, as text
+    torch    version of torch
+    """
+
+    kind: str
+    member: str
+    runtime: str
+    row: str
+    torch: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256("\0".join((self.kind, self.member, self.runtime, self.row, self.torch)).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProfile:
+    """One batch size, measured: rows/s (median), bytes of activation workspace, spread of the rows/s.
+
+    spread  (fastest − slowest) / median over the repetitions
+    """
+
+    batch: int
+    rows_per_second: float
+    workspace: int
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One member on one kind of device.
+
+    weights         resident bytes the loaded member adds to its process
+    context         bytes of the process before any member was loaded
+    load_seconds    time to build the module and load its weights
+    output_shape    shape of one row of output
+    batches         what was measured, by batch size; sizes that do not fit are absent
+    """
+
+    weights: int
+    context: int
+    load_seconds: float
+    output_shape: tuple[int, ...]
+    batches: Mapping[int, BatchProfile] = field(default_factory=dict)
+
+
+def profile_from_dict(raw: dict[str, object]) -> Profile:
+    batches = {b["batch"]: BatchProfile(**b) for b in raw.pop("batches").values()}  # type: ignore[attr-defined]
+    shape = tuple(raw.pop("output_shape"))  # type: ignore[arg-type]
+    return Profile(batches=batches, output_shape=shape, **raw)  # type: ignore[arg-type]
+
+
+class ProfileBook:
+    """A folder of profiles, one file a key; several runs may read and write it at once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def default() -> ProfileBook:
+        """$HPCENS_CACHE, else the user's cache folder."""
+        root = os.environ.get("HPCENS_CACHE") or os.path.join(
+            os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hpcens"
+        )
+        return ProfileBook(Path(root) / "profiles")
+
+    def get(self, key: ProfileKey) -> Profile | None:
+        """The stored profile; None where there is none or the file is damaged."""
+        try:
+            raw = json.loads((self.folder / f"{key.digest}.json").read_text())
+            if raw.pop("key") != asdict(key):
+                return None
+            return profile_from_dict(raw)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, key: ProfileKey, profile: Profile) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{key.digest}.json"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"key": asdict(key)} | asdict(profile), indent=1))
+        temporary.replace(path)
+
+    def covers(self, key: ProfileKey, batch_sizes: Iterable[int]) -> bool:
+        """Whether the key was measured for these batch sizes (a size that does not fit counts as measured)."""
+        profile = self.get(key)
+        return profile is not None and max(batch_sizes) <= max(profile.batches, default=0)

@@ -1,0 +1,203 @@
+"""The run directory: everything of one run but the result, as paths and small atomic files.
+
+    OUTPUT.run/
+      fingerprint.json      what the run was made of; fixed when it is created, numerics included
+      working-0001.h5       the result before it is complete (named after the epoch that made it)
+      cancel                a request to drain
+      epochs/0001/          one folder per start, written by that start alone
+        job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
+        ranks/0003.json  ranks/0003.beat  output.log
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcens.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a start ended: an exit code of `errors`, who said so, and why."""
+
+    code: int
+    reason: str
+    remedy: str = ""
+    rank: int | None = None
+    role: str = ""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file by a whole new one, durably."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The file's content; None where it is missing or not (yet) whole."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+class Epoch:
+    """One start of a run: a number, a random id, and a folder that only this start writes to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.number = int(folder.name)
+
+    job = property(lambda self: self.folder / "job.json")
+    claim = property(lambda self: self.folder / "claim.json")
+    plan = property(lambda self: self.folder / "plan.json")
+    journal = property(lambda self: self.folder / "journal")
+    events = property(lambda self: self.folder / "events.jsonl")
+    report = property(lambda self: self.folder / "report.json")
+    log = property(lambda self: self.folder / "output.log")
+    ranks = property(lambda self: self.folder / "ranks")
+
+    @property
+    def verdict(self) -> Verdict | None:
+        raw = read_json(self.folder / "verdict.json")
+        return Verdict(**raw) if raw else None
+
+    def judge(self, verdict: Verdict) -> Verdict:
+        """State how this start ended. The first one to speak is believed; returns what stands."""
+        mine = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
+        mine.write_text(json.dumps(asdict(verdict), indent=1))
+        try:
+            os.link(mine, self.folder / "verdict.json")
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink()
+        return self.verdict or verdict
+
+
+class RunDirectory:
+    """The directory of the run that makes `output`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def of(output: Path) -> RunDirectory:
+        return RunDirectory(output.with_suffix(".run"))
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.path / "fingerprint.json"
+
+    @property
+    def cancel(self) -> Path:
+        return self.path / "cancel"
+
+    def working(self, number: int) -> Path:
+        return self.path / f"working-{number:04d}.h5"
+
+    def epochs(self) -> Iterator[Epoch]:
+        """All starts so far, the newest first."""
+        folder = self.path / "epochs"
+        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else iter(())
+        return (Epoch(folder / name) for name in sorted((n for n in names if n.isdigit()), reverse=True))
+
+    @property
+    def newest(self) -> Epoch | None:
+        return next(self.epochs(), None)
+
+    def begin(self) -> Epoch:
+        """Claim the next epoch. Raises UsageError where another start of this run is alive."""
+        newest = self.newest
+        if newest is not None and (who := _alive(newest)):
+            raise UsageError(
+                f"{self.path} is being worked on by {who}",
+                f"follow it: hpcens status {self.path}; or end it first",
+            )
+        number = newest.number + 1 if newest else 1
+        folder = self.path / "epochs" / f"{number:04d}"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            raise UsageError(
+                f"another start of {self.path} began at this very moment", "wait for it to end, or choose another output"
+            ) from None
+        epoch = Epoch(folder)
+        epoch.ranks.mkdir()
+        claim = {"epoch": number, "id": secrets.token_hex(8), "began": time.time()} | _me()
+        write_atomically(epoch.claim, json.dumps(claim, indent=1))
+        self.cancel.unlink(missing_ok=True)
+        return epoch
+
+
+def _me() -> dict[str, Any]:
+    return {"host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid(), "born": born(os.getpid())}
+
+
+def boot_id() -> str:
+    """Tells hosts apart, and a host from itself before a reboot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def born(pid: int) -> int:
+    """Start time of a process in clock ticks since boot, 0 where it does not live: tells reused ids apart."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state in "ZX" else int(rest[18])
+
+
+def sign(epoch: Epoch, rank: int, role: str) -> None:
+    """Leave word of which process this rank is, for whoever has to name it later."""
+    write_atomically(epoch.ranks / f"{rank:04d}.json", json.dumps({"rank": rank, "role": role} | _me()))
+
+
+def signatures(epoch: Epoch) -> list[dict[str, Any]]:
+    """What the ranks left, in rank order."""
+    return [raw for path in sorted(epoch.ranks.glob("[0-9]*.json")) if (raw := read_json(path))]
+
+
+def _alive(epoch: Epoch) -> str:
+    """Who of an epoch that left no verdict still lives, in words; empty where nobody does.
+
+    Processes of this host are looked up; those of other hosts by whether a heartbeat still moves.
+    """
+    if epoch.verdict is not None:
+        return ""
+    claim = read_json(epoch.claim)
+    processes = ([claim | {"role": "launcher"}] if claim else []) + signatures(epoch)
+    here = boot_id()
+    for process in processes:
+        if process["boot"] == here and born(process["pid"]) == process["born"]:
+            return f"process {process['pid']} ({process['role']}) on {process['host']}"
+    elsewhere = [process for process in processes if process["boot"] != here]
+    before = _beats(epoch)
+    if elsewhere and before:
+        time.sleep(3 * BEAT_SECONDS)
+        if _beats(epoch) != before:
+            return f"ranks on {', '.join(sorted({process['host'] for process in elsewhere}))}"
+    return ""
+
+
+BEAT_SECONDS = 1.0
+
+
+def _beats(epoch: Epoch) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in epoch.ranks.glob("*.beat")}

@@ -1,0 +1,158 @@
+"""The journal: an append-only file of fixed-size records, one file per epoch, one writer each.
+
+A journal is complete in itself: it begins with what its epoch took over from earlier ones, closed
+by an INHERITED record. A file without that record never took effect. So only the newest journal that
+took effect counts, and whatever a survivor of an older epoch still appends to its own is ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from hpcens.store.disk import Disk
+
+_MAGIC = b"hpcens journal 1\n"
+_HEADER_BYTES = 1024
+_RECORD = struct.Struct("<BxHIQQd")
+_CRC = struct.Struct("<II")
+RECORD_BYTES = _RECORD.size + _CRC.size
+
+
+class Kind(IntEnum):
+    WRITTEN = 1
+    """A segment is durable; `checksum` is that of its bytes."""
+    REDUCED = 2
+    """A member ran a segment in batches of `batch`, smaller than planned, for want of memory."""
+    REVOKED = 3
+    """A segment turned out damaged and is to be scored again."""
+    INHERITED = 4
+    """All records of earlier epochs are in; this journal takes effect. `segment` is their number."""
+    CLOSED = 5
+    """The epoch ended in order: its process writes no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`member` is an index in member order."""
+
+    kind: Kind
+    segment: int = 0
+    checksum: int = 0
+    member: int = 0
+    batch: int = 0
+    time: float = 0.0
+
+    def pack(self) -> bytes:
+        body = _RECORD.pack(self.kind, self.member, self.batch, self.segment, self.checksum, self.time or time.time())
+        return body + _CRC.pack(zlib.crc32(body), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """epoch: number of the start; id: its random id; working: name of the file whose bytes are journalled."""
+
+    epoch: int
+    id: str
+    working: str
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A journal as read: its records up to the first that is not whole."""
+
+    header: Header
+    records: tuple[Record, ...]
+    torn: int
+
+    @property
+    def effective(self) -> bool:
+        return any(record.kind == Kind.INHERITED for record in self.records)
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.records) and self.records[-1].kind == Kind.CLOSED
+
+    def written(self) -> dict[int, Record]:
+        """Segments that are durable, with their records."""
+        written: dict[int, Record] = {}
+        for record in self.records:
+            if record.kind == Kind.WRITTEN:
+                written[record.segment] = record
+            elif record.kind == Kind.REVOKED:
+                written.pop(record.segment, None)
+        return written
+
+    def twice(self) -> list[int]:
+        """Segments journalled again without having been revoked: there must be none."""
+        seen: set[int] = set()
+        twice = []
+        for record in self.records:
+            if record.kind == Kind.WRITTEN:
+                if record.segment in seen:
+                    twice.append(record.segment)
+                seen.add(record.segment)
+            elif record.kind == Kind.REVOKED:
+                seen.discard(record.segment)
+        return twice
+
+    def reduced(self) -> Iterator[Record]:
+        """What ran in smaller batches than planned, for segments that stand."""
+        written = self.written()
+        return (r for r in self.records if r.kind == Kind.REDUCED and r.segment in written)
+
+
+class Journal:
+    """The journal of this epoch, open for appending."""
+
+    def __init__(self, disk: Disk, path: Path, header: Header) -> None:
+        self._disk = disk
+        self._file = disk.open(path, create=True)
+        text = _MAGIC + json.dumps([header.epoch, header.id, header.working, header.segments]).encode()
+        disk.write(self._file, text.ljust(_HEADER_BYTES), 0)
+        self._end = _HEADER_BYTES
+        disk.sync(self._file)
+        disk.sync_folder(path.parent)
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Add the records; they count once `sync` has returned."""
+        data = b"".join(record.pack() for record in records)
+        self._disk.write(self._file, data, self._end)
+        self._end += len(data)
+
+    def sync(self) -> None:
+        self._disk.sync(self._file)
+
+    def close(self) -> None:
+        self._disk.close(self._file)
+
+
+def read_journal(path: Path) -> Content | None:
+    """The journal's content; None where there is none or its header is not whole."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    head, body = data[:_HEADER_BYTES], data[_HEADER_BYTES:]
+    if not head.startswith(_MAGIC) or len(head) < _HEADER_BYTES:
+        return None
+    try:
+        header = Header(*json.loads(head[len(_MAGIC) :]))
+    except (ValueError, TypeError):
+        return None
+    records = []
+    for start in range(0, len(body) - RECORD_BYTES + 1, RECORD_BYTES):
+        fields = body[start : start + _RECORD.size]
+        (crc, _) = _CRC.unpack_from(body, start + _RECORD.size)
+        if zlib.crc32(fields) != crc:
+            break
+        kind, member, batch, segment, checksum, when = _RECORD.unpack(fields)
+        records.append(Record(Kind(kind), segment, checksum, member, batch, when))
+    return Content(header, tuple(records), len(body) - len(records) * RECORD_BYTES)

@@ -1,0 +1,163 @@
+"""The result of a run: opened behind a fence, written in durable groups, renamed when it is whole.
+
+Order, always: data → fdatasync → journal → fsync → known as written. An epoch that cannot know that
+its predecessor is gone does not touch the predecessor's file: it copies what is journalled into one
+of its own, so that an old descriptor reaches only the old file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcens.errors import HpcensError
+from hpcens.messages import Array
+from hpcens.rundir import Epoch, RunDirectory, read_json
+from hpcens.segments import Segmentation
+from hpcens.store.disk import Disk
+from hpcens.store.journal import Content, Header, Journal, Kind, Record, read_journal
+from hpcens.store.working import Output, WorkingFile, create
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What the result looks like: its outputs, its segments, and what is written on it at the start."""
+
+    outputs: tuple[Output, ...]
+    segmentation: Segmentation
+    attributes: Mapping[str, Any]
+    plan: str
+
+
+def standing(run: RunDirectory, before: int | None = None) -> Content | None:
+    """The newest journal that took effect, of epochs earlier than `before`."""
+    for epoch in run.epochs():
+        if before is None or epoch.number < before:
+            content = read_journal(epoch.journal)
+            if content is not None and content.effective:
+                return content
+    return None
+
+
+class Result:
+    """The result of a run as its epoch's only writer sees it. Use `open`."""
+
+    def __init__(self, disk: Disk, run: RunDirectory, epoch: Epoch, form: Form) -> None:
+        self._disk = disk
+        self._run = run
+        self._epoch = epoch
+        self._form = form
+        self._checksums: dict[int, int] = {}
+        self._pending: dict[int, int] = {}
+        self._reduced: dict[int, list[Record]] = {}
+        self._file, self._journal = self._open()
+
+    @staticmethod
+    def open(run: RunDirectory, epoch: Epoch, form: Form, disk: Disk | None = None) -> Result:
+        """Take over what earlier epochs made durable, verified, and begin this epoch's journal."""
+        return Result(disk or Disk(), run, epoch, form)
+
+    @property
+    def missing(self) -> list[int]:
+        """Segments that are yet to be scored."""
+        return [segment for segment in range(len(self._form.segmentation)) if segment not in self._checksums]
+
+    @property
+    def written(self) -> int:
+        return len(self._checksums)
+
+    def _open(self) -> tuple[WorkingFile, Journal]:
+        old = standing(self._run, self._epoch.number)
+        predecessor = next((e for e in self._run.epochs() if e.number < self._epoch.number), None)
+        last = read_journal(predecessor.journal) if predecessor else None
+        inherited: list[Record] = []
+        if old and last and last.closed and last.header.working == old.header.working:
+            path = self._run.path / old.header.working
+            file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
+            inherited = list(old.written().values())
+        else:
+            path = self._run.working(self._epoch.number)
+            create(path, self._form.outputs, self._form.segmentation, self._form.attributes, self._form.plan)
+            self._disk.sync_folder(path.parent)
+            file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
+            if old:
+                inherited = self._take_over(old, file)
+        claim = read_json(self._epoch.claim) or {}
+        header = Header(self._epoch.number, claim.get("id", ""), path.name, len(self._form.segmentation))
+        journal = Journal(self._disk, self._epoch.journal, header)
+        kept = {record.segment for record in inherited}
+        reduced = [record for record in old.reduced() if record.segment in kept] if old else []
+        journal.append([*inherited, *reduced, Record(Kind.INHERITED, segment=len(inherited))])
+        journal.sync()
+        self._checksums = {record.segment: record.checksum for record in inherited}
+        file.mark(self._checksums.items())
+        for path in self._run.path.glob("working-*.h5"):
+            if path != file.path:
+                path.unlink()
+        return file, journal
+
+    def _take_over(self, old: Content, file: WorkingFile) -> list[Record]:
+        """Copy the journalled extents whose bytes still are what the journal says; the rest is scored again."""
+        path = self._run.path / old.header.working
+        if not path.exists():
+            return []
+        source = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
+        records = [record for record in old.written().values() if source.copy(record.segment, file) == record.checksum]
+        source.close()
+        file.sync()
+        return records
+
+    def write(self, segment: int, values: Mapping[str, Array], reduced: Mapping[int, int]) -> None:
+        """Write one segment; it counts once `flush` has returned.
+
+        reduced  member index → batch size, where it was smaller than planned
+        """
+        self._pending[segment] = self._file.write(segment, values)
+        self._reduced[segment] = [
+            Record(Kind.REDUCED, segment=segment, member=member, batch=batch) for member, batch in reduced.items()
+        ]
+
+    def flush(self, segments: Sequence[int]) -> None:
+        """Make written segments durable, in the order that survives any kill."""
+        self._file.sync()
+        records = [
+            record
+            for segment in segments
+            for record in (*self._reduced.pop(segment), Record(Kind.WRITTEN, segment, self._pending[segment]))
+        ]
+        self._journal.append(records)
+        self._journal.sync()
+        done = {segment: self._pending.pop(segment) for segment in segments}
+        self._checksums.update(done)
+        self._file.mark(done.items())
+
+    def revoke_damaged(self) -> list[int]:
+        """Compare every segment with its checksum as read back; what differs is missing again."""
+        damaged = [s for s, checksum in sorted(self._checksums.items()) if self._file.checksum(s) != checksum]
+        if damaged:
+            self._journal.append([Record(Kind.REVOKED, segment) for segment in damaged])
+            self._journal.sync()
+            for segment in damaged:
+                del self._checksums[segment]
+                self._file.unmark(segment)
+        return damaged
+
+    def finish(self, output: Path, summary: Mapping[str, Any]) -> None:
+        """Give the whole result its final name. Raises HpcensError if a newer start has taken the run over."""
+        if self.missing:
+            raise HpcensError(f"{len(self.missing)} segments are missing", "run the same command again")
+        newest = self._run.newest
+        if newest is not None and newest.number > self._epoch.number:
+            raise HpcensError(f"epoch {newest.number} took this run over", f"hpcens status {self._run.path}")
+        self._file.summarise(summary)
+        self._file.sync()
+        self._disk.rename(self._file.path, output)
+
+    def close(self) -> None:
+        """The last act of an epoch that ends in order: nothing of it will write again."""
+        self._file.close()
+        self._journal.append([Record(Kind.CLOSED)])
+        self._journal.sync()
+        self._journal.close()

@@ -1,0 +1,176 @@
+"""The working file: the result while it grows. Plain HDF5 from its first moment, kill it where you like.
+
+Its datasets are contiguous and allocated when it is created; then the HDF5 library lets go of it for
+good, and segments are written by position. No HDF5 metadata changes any more, so no kill can damage it.
+
+| dataset | shape | meaning |
+| --- | --- | --- |
+| `prediction`, `label`, `members/<name>` | (rows, …) | what the YAML asked for |
+| `hpcens/written` | (segments,) uint8 | 1: the rows of this segment are real and durable |
+| `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes over all outputs, in their order |
+| `hpcens/summary` | (65536,) uint8 | JSON written at the end: times, counts; padded with blanks |
+| `hpcens/plan` | bytes | the plan as JSON |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+
+from hpcens.errors import DataError
+from hpcens.messages import Array
+from hpcens.segments import Segmentation
+from hpcens.store.disk import Disk
+
+_SUMMARY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One dataset of the result: its HDF5 name, the shape of one row, and its dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+def create(
+    path: Path, outputs: Sequence[Output], segmentation: Segmentation, attributes: Mapping[str, Any], plan: str
+) -> None:
+    """Make the file whole: every dataset allocated, every attribute written. Durable on return."""
+    with h5py.File(path, "x") as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        file.attrs["outputs"] = [output.name for output in outputs]
+        file.attrs["segment_rows"] = segmentation.segment_rows
+        for output in outputs:
+            _allocate(file, output.name, (segmentation.rows, *output.shape), output.dtype)
+        _allocate(file, "hpcens/written", (len(segmentation),), "u1")
+        _allocate(file, "hpcens/checksums", (len(segmentation),), "<u8")
+        _allocate(file, "hpcens/summary", (_SUMMARY_BYTES,), "u1")
+        file["hpcens/plan"] = np.frombuffer(plan.encode(), np.uint8)
+    with path.open("rb+") as raw:
+        _reserve(raw.fileno(), path.stat().st_size)
+        os.fsync(raw.fileno())
+
+
+def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Space now, contiguous, never filled: what is not written reads as zero."""
+    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    how.set_layout(h5py.h5d.CONTIGUOUS)
+    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    parents.set_create_intermediate_group(True)
+    kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=how, lcpl=parents)
+
+
+def _reserve(file: int, size: int) -> None:
+    """Claim the space, so that a full disk is found before hours are spent. Not all file systems can."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        import errno
+
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+
+
+class WorkingFile:
+    """The file of `create`, written by position.
+
+    Raises DataError where the file is not one of ours or was made for other outputs.
+    """
+
+    def __init__(self, disk: Disk, path: Path, outputs: Sequence[Output], segmentation: Segmentation) -> None:
+        self.path = path
+        self._disk = disk
+        self._segmentation = segmentation
+        self._outputs = tuple(outputs)
+        with h5py.File(path, "r") as file:
+            self._offsets = {output.name: self._offset(file, output) for output in outputs}
+            self._written = file["hpcens/written"].id.get_offset()
+            self._checksums = file["hpcens/checksums"].id.get_offset()
+            self._summary = file["hpcens/summary"].id.get_offset()
+        self._file = disk.open(path)
+
+    def _offset(self, file: h5py.File, output: Output) -> int:
+        dataset = file.get(output.name)
+        shape = (self._segmentation.rows, *output.shape)
+        if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape or dataset.dtype != np.dtype(output.dtype):
+            raise DataError(f"{self.path}: dataset {output.name} is not {shape} {output.dtype}", "remove the file")
+        offset = dataset.id.get_offset()
+        if offset is None:
+            raise DataError(f"{self.path}: dataset {output.name} is not contiguous", "remove the file")
+        return int(offset)
+
+    def write(self, segment: int, values: Mapping[str, Array]) -> int:
+        """Write a segment's rows of every output; returns their checksum. Not yet durable.
+
+        values: output name → (rows of the segment, *shape)
+        """
+        start, stop = self._segmentation.bounds(segment)
+        digest = xxhash.xxh3_64(seed=segment)
+        for output in self._outputs:
+            rows = np.ascontiguousarray(values[output.name], np.dtype(output.dtype))
+            if rows.shape != (stop - start, *output.shape):
+                raise DataError(f"segment {segment}: {output.name} is {rows.shape}, not {(stop - start, *output.shape)}")
+            data = rows.reshape(-1).view(np.uint8).data
+            digest.update(data)
+            self._disk.write(self._file, data, self._offsets[output.name] + start * output.row_bytes)
+        return digest.intdigest()
+
+    def sync(self) -> None:
+        self._disk.sync_data(self._file)
+
+    def mark(self, checksums: Iterable[tuple[int, int]]) -> None:
+        """Tell readers of the working file that these segments, already durable, are real."""
+        for segment, checksum in checksums:
+            self._disk.write(self._file, int(checksum).to_bytes(8, "little"), self._checksums + 8 * segment)
+            self._disk.write(self._file, b"\1", self._written + segment)
+
+    def unmark(self, segment: int) -> None:
+        self._disk.write(self._file, b"\0", self._written + segment)
+
+    def checksum(self, segment: int) -> int:
+        """The checksum of what the file holds."""
+        digest = xxhash.xxh3_64(seed=segment)
+        for part in self._extents(segment):
+            digest.update(part)
+        return digest.intdigest()
+
+    def copy(self, segment: int, to: WorkingFile) -> int:
+        """Copy a segment's bytes into another file; returns the checksum of what was copied."""
+        digest = xxhash.xxh3_64(seed=segment)
+        start, _ = self._segmentation.bounds(segment)
+        for output, part in zip(self._outputs, self._extents(segment), strict=True):
+            digest.update(part)
+            to._disk.write(to._file, part, to._offsets[output.name] + start * output.row_bytes)
+        return digest.intdigest()
+
+    def _extents(self, segment: int) -> Iterable[bytes]:
+        start, stop = self._segmentation.bounds(segment)
+        for output in self._outputs:
+            size = (stop - start) * output.row_bytes
+            yield self._disk.read(self._file, size, self._offsets[output.name] + start * output.row_bytes)
+
+    def summarise(self, summary: Mapping[str, Any]) -> None:
+        """What is known only at the end, as JSON in a dataset of fixed size."""
+        text = json.dumps(summary).encode()[:_SUMMARY_BYTES].ljust(_SUMMARY_BYTES)
+        self._disk.write(self._file, text, self._summary)
+
+    def close(self) -> None:
+        self._disk.close(self._file)

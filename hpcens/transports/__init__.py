@@ -1,0 +1,38 @@
+"""Transports: carry messages between roles, over MPI or within one process in virtual time.
+
+The loop that a transport drives a role with is all there is to running one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from hpcens.messages import Message, Send
+
+Hands = Mapping[type, Callable[[Any], Iterable[Message]]]
+"""What a rank's own thread can do: a task's type → a callable that does it and yields the answers."""
+
+
+class Role(Protocol):
+    """Sans-I/O: told what arrived, says what to send."""
+
+    @property
+    def done(self) -> bool: ...
+    def start(self) -> list[Send]: ...
+    def handle(self, message: Message, source: int) -> list[Send]: ...
+
+
+class Transport(Protocol):
+    """`post` never blocks; `receive` waits for the next message or answer of the own thread."""
+
+    def post(self, sends: Iterable[Send]) -> None: ...
+    def receive(self) -> tuple[int, Message]: ...
+
+
+def drive(role: Role, transport: Transport) -> None:
+    """Run one role to its end."""
+    transport.post(role.start())
+    while not role.done:
+        source, message = transport.receive()
+        transport.post(role.handle(message, source))
