@@ -31,12 +31,12 @@ def reader_hands(read: Callable[[int], Array], watch: Callable[[Progress], None]
         watch(task)
         return ()
 
-    return {Read: reading, Progress: watching}
+    return Hands({Read: reading, Progress: watching})
 
 
-def worker_hands(predict: Callable[[Predict], Iterable[Predicted]]) -> Hands:
-    """predict: one answer per member of the task, in its order."""
-    return {Predict: predict}
+def worker_hands(predict: Callable[[Predict], Iterable[Predicted]], stage: Callable[[Message], None]) -> Hands:
+    """predict: one answer per member of the task, in its order; stage: begin to bring the rows to the device."""
+    return Hands({Predict: predict}, stage)
 
 
 def reducer_hands(
@@ -52,4 +52,4 @@ def reducer_hands(
         flush(task.segments)
         yield Flushed(task.segments)
 
-    return {Write: writing, Flush: flushing}
+    return Hands({Write: writing, Flush: flushing})

@@ -88,10 +88,9 @@ class MemberTally:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What one device rank did over a round; times in seconds."""
+    """What one device rank did over a round, by member."""
 
     members: dict[str, MemberTally] = field(default_factory=dict)
-    waiting: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,9 @@ class ProfileKey:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256("\0".join((self.kind, self.member, self.runtime, self.row, self.torch)).encode()).hexdigest()[:32]
+        return hashlib.sha256(
+            "\0".join((self.kind, self.member, self.runtime, self.row, self.torch)).encode()
+        ).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,4 +84,4 @@ _RULES: Mapping[RuleName, Callable[[Sequence[float | None]], Rule]] = {
 
 def label(prediction: Floats) -> npt.NDArray[Any]:
     """Index of the largest value along the last axis; a tie goes to the lowest index. int32."""
-    return prediction.argmax(axis=-1).astype(np.int32)
+    return np.asarray(prediction.argmax(axis=-1), np.int32)

@@ -1,12 +1,12 @@
 """The run directory: everything of one run but the result, as paths and small atomic files.
 
-    OUTPUT.run/
-      fingerprint.json      what the run was made of; fixed when it is created, numerics included
-      working-0001.h5       the result before it is complete (named after the epoch that made it)
-      cancel                a request to drain
-      epochs/0001/          one folder per start, written by that start alone
-        job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
-        ranks/0003.json  ranks/0003.beat  output.log
+OUTPUT.run/
+  fingerprint.json      what the run was made of; fixed when it is created, numerics included
+  working-0001.h5       the result before it is complete (named after the epoch that made it)
+  cancel                a request to drain
+  epochs/0001/          one folder per start, written by that start alone
+    job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
+    ranks/0003.json  ranks/0003.beat  output.log
 """
 
 from __future__ import annotations
@@ -118,14 +118,19 @@ class RunDirectory:
     def newest(self) -> Epoch | None:
         return next(self.epochs(), None)
 
-    def begin(self) -> Epoch:
-        """Claim the next epoch. Raises UsageError where another start of this run is alive."""
+    def refuse_if_alive(self) -> None:
+        """Raises UsageError where a start of this run is alive."""
         newest = self.newest
-        if newest is not None and (who := _alive(newest)):
+        if newest is not None and (who := alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {who}",
                 f"follow it: hpcens status {self.path}; or end it first",
             )
+
+    def begin(self) -> Epoch:
+        """Claim the next epoch. Raises UsageError where another start of this run is alive."""
+        self.refuse_if_alive()
+        newest = self.newest
         number = newest.number + 1 if newest else 1
         folder = self.path / "epochs" / f"{number:04d}"
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -133,7 +138,8 @@ class RunDirectory:
             folder.mkdir()
         except FileExistsError:
             raise UsageError(
-                f"another start of {self.path} began at this very moment", "wait for it to end, or choose another output"
+                f"another start of {self.path} began at this very moment",
+                "wait for it to end, or choose another output",
             ) from None
         epoch = Epoch(folder)
         epoch.ranks.mkdir()
@@ -174,7 +180,7 @@ def signatures(epoch: Epoch) -> list[dict[str, Any]]:
     return [raw for path in sorted(epoch.ranks.glob("[0-9]*.json")) if (raw := read_json(path))]
 
 
-def _alive(epoch: Epoch) -> str:
+def alive(epoch: Epoch) -> str:
     """Who of an epoch that left no verdict still lives, in words; empty where nobody does.
 
     Processes of this host are looked up; those of other hosts by whether a heartbeat still moves.

@@ -138,9 +138,11 @@ class Job:
     dataset  the HDF5 file
     output   the finished result
     limit    score only this many first rows (None: all)
+    plan     a stored plan whose numerics (and matrix, on the same devices) are used
     """
 
     dataset: Path
     output: Path
     spec: RunSpec
     limit: int | None = None
+    plan: Path | None = None

@@ -86,7 +86,8 @@ def test_reader_gives_spare_work_only_of_a_device_without_room():
     role.handle(Ready(1), 3)
     sends = role.handle(SegmentRead(0, ROWS), LOCAL)
     assert [(send.to, send.message.members) for send in sends] == [(3, ("a",))]
-    assert [(send.to, type(send.message)) for send in role.handle(Ready(1), 2)][0] == (2, Batch)
+    first, *_ = role.handle(Ready(1), 2)
+    assert first.to == 2 and isinstance(first.message, Batch)
 
 
 def test_drain_finishes_only_what_is_wholly_under_way():
@@ -188,11 +189,11 @@ class World:
         self.reducer = Reducer(
             members=members, devices=devices, reader=0, group=draw.randint(1, window - 1), seconds=draw.random()
         )
-        workers = {d: Worker(reader=0, reducer=1, credits=draw.randint(1, 3)) for d in devices}
+        workers = {d: Worker(reader=0, reducer=1, room=draw.randint(1, 3)) for d in devices}
         hands = {
             0: reader_hands(lambda s: np.full((1,), s, np.float64), lambda p: None),
             1: reducer_hands(self.write, lambda group: self.durable.extend(group)),
-        } | dict.fromkeys(devices, worker_hands(self.predict))
+        } | dict.fromkeys(devices, worker_hands(self.predict, lambda task: None))
         speeds = [draw.choice([0.001, 0.1, 1.0, 10.0]) for _ in range(2 + len(devices))]
 
         def latency(rank, to, message):
@@ -239,13 +240,12 @@ def test_a_drain_at_any_moment_ends_with_whole_segments(seed, moment):
 
 
 def test_blocking_sends_would_deadlock_and_the_world_finds_it():
-    """Story: the reader sends a batch to a device that sends a prediction to a reducer that sends Written to the reader."""
+    """Story: the reader sends a batch to a device that sends to a reducer that sends to the reader."""
     stuck = 0
     for seed in range(60):
         try:
             World(seed, segments=30, post="blocking").run()
-        except Stuck as error:
-            assert "blocked sends" in str(error)
+        except Stuck:
             stuck += 1
     assert stuck > 0
 

@@ -98,17 +98,15 @@ def _slowest(problem: Problem, found: tuple[Pool, ...], sharing: Sharing) -> str
 
 
 def _fits_nowhere(problem: Problem, member: str) -> UsageError:
-    found = choices(problem, member)
+    remedy = "use a device with more memory, or smaller batch sizes under plan: batch_sizes"
     for device in sorted(problem.devices, key=lambda d: -d.memory):
-        needs = [(device_memory(problem, device.kind, {member: c}), c) for c in found if speed(problem, device.kind, member, c)]
+        measured = (c for c in choices(problem, member) if speed(problem, device.kind, member, c) > 0)
+        needs = [(device_memory(problem, device.kind, {member: choice}), choice.batch) for choice in measured]
         if needs:
-            bytes_, choice = min(needs)
+            needed, batch = min(needs)
             return UsageError(
-                f"member {member} fits no device: in batches of {choice.batch} it needs {bytes_ - device.memory:.0f} bytes"
+                f"member {member} fits no device: in batches of {batch} it needs {needed - device.memory:.0f} bytes"
                 f" more than the {device.memory} of {device.name}, the largest",
-                "use a device with more memory, or a smaller batch size under plan: batch_sizes",
+                remedy,
             )
-    return UsageError(
-        f"member {member} fits no device: it ran in none of the batch sizes on any of them",
-        "use a device with more memory, or a smaller batch size under plan: batch_sizes",
-    )
+    return UsageError(f"member {member} fits no device: it ran on none of them in any of the batch sizes", remedy)

@@ -6,7 +6,7 @@ their weights but only the largest of their workspaces, and they divide its time
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -35,12 +35,24 @@ class Placement:
     runtimes: Mapping[str, str]
     forced: str = ""
 
+    def runs(self) -> dict[str, Choice]:
+        """Member → how it runs, in member order."""
+        batches = {member: batch for (_, member), batch in self.matrix.cells.items()}
+        return {m: Choice(batches[m], self.runtimes[m]) for m in self.matrix.members}
+
     def hosted(self) -> dict[str, dict[str, Choice]]:
         """Device → the members it hosts and how they run; devices without any are absent."""
         hosted: dict[str, dict[str, Choice]] = {}
         for (device, member), batch in self.matrix.cells.items():
             hosted.setdefault(device, {})[member] = Choice(batch, self.runtimes[member])
         return hosted
+
+
+def place(problem: Problem, hosted: Mapping[str, Iterable[str]], runs: Mapping[str, Choice]) -> Placement:
+    """The placement with these members on these devices (by name), each run as chosen for it."""
+    names = tuple(device.name for device in problem.devices)
+    cells = {(device, m): runs[m].batch for device, members in hosted.items() for m in members}
+    return Placement(AllocationMatrix(names, problem.members, cells), {m: c.runtime for m, c in runs.items()})
 
 
 def choices(problem: Problem, member: str) -> tuple[Choice, ...]:

@@ -67,8 +67,8 @@ def _alone(group: Group) -> tuple[list[dict[str, float]], dict[str, float]]:
 
 def _solved(members: Sequence[str], groups: Sequence[Group]) -> tuple[list[dict[str, float]], dict[str, float]]:
     import numpy as np
-    from scipy.optimize import linprog  # type: ignore[import-untyped]
-    from scipy.sparse import csr_array  # type: ignore[import-untyped]
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array
 
     # Unknowns are parts of a group's time, and T in units of `scale`: all of order 1.
     cells = [(g, m) for g, group in enumerate(groups) for m in members if group.speeds.get(m, 0.0) > 0]

@@ -20,12 +20,12 @@ from hpcens.messages import (
 
 
 class Worker:
-    """Sans-I/O. `credits` segments may be with it at once: one computes while the next arrives."""
+    """Sans-I/O. `room` segments may be with it at once: one computes while the next arrives."""
 
-    def __init__(self, *, reader: int, reducer: int, credits: int = 2) -> None:
+    def __init__(self, *, reader: int, reducer: int, room: int = 2) -> None:
         self._reader = reader
         self._reducer = reducer
-        self._room = credits
+        self._room = room
         self._owed: dict[tuple[int, int], int] = {}
         self._queue: list[tuple[int, int]] = []
         self._finish = False

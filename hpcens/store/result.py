@@ -73,8 +73,8 @@ class Result:
         predecessor = next((e for e in self._run.epochs() if e.number < self._epoch.number), None)
         last = read_journal(predecessor.journal) if predecessor else None
         inherited: list[Record] = []
-        if old and last and last.closed and last.header.working == old.header.working:
-            path = self._run.path / old.header.working
+        path = self._run.path / old.header.working if old else None
+        if old and path and path.exists() and last and last.closed and last.header.working == path.name:
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             inherited = list(old.written().values())
         else:

@@ -127,7 +127,9 @@ class WorkingFile:
         for output in self._outputs:
             rows = np.ascontiguousarray(values[output.name], np.dtype(output.dtype))
             if rows.shape != (stop - start, *output.shape):
-                raise DataError(f"segment {segment}: {output.name} is {rows.shape}, not {(stop - start, *output.shape)}")
+                raise DataError(
+                    f"segment {segment}: {output.name} is {rows.shape}, not {(stop - start, *output.shape)}"
+                )
             data = rows.reshape(-1).view(np.uint8).data
             digest.update(data)
             self._disk.write(self._file, data, self._offsets[output.name] + start * output.row_bytes)

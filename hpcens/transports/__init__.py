@@ -6,12 +6,26 @@ The loop that a transport drives a role with is all there is to running one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hpcens.messages import Message, Send
 
-Hands = Mapping[type, Callable[[Any], Iterable[Message]]]
-"""What a rank's own thread can do: a task's type → a callable that does it and yields the answers."""
+
+def _nothing(task: Message) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What a rank's own thread can do.
+
+    tasks  a task's type → a callable that does it and yields the answers
+    ahead  told of a task when it is queued, before its turn: may begin a transfer, must not block
+    """
+
+    tasks: Mapping[type, Callable[[Any], Iterable[Message]]] = field(default_factory=dict)
+    ahead: Callable[[Message], None] = _nothing
 
 
 class Role(Protocol):

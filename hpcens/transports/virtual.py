@@ -52,7 +52,7 @@ class VirtualWorld:
     def __init__(
         self, roles: Mapping[int, Role], hands: Mapping[int, Hands], latency: Latency, post: Post = "held"
     ) -> None:
-        self._ranks = {rank: _Rank(role, hands.get(rank, {})) for rank, role in roles.items()}
+        self._ranks = {rank: _Rank(role, hands.get(rank, Hands())) for rank, role in roles.items()}
         self._latency = latency
         self._blocking = post == "blocking"
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -131,6 +131,7 @@ class VirtualWorld:
         if isinstance(task, Wait):
             self._at(self.now + task.seconds, lambda: self._offer(rank, LOCAL, Waited()))
             return
+        self._ranks[rank].hands.ahead(task)
         self._ranks[rank].tasks.append(task)
         self._work(rank)
 
@@ -144,7 +145,7 @@ class VirtualWorld:
 
     def _worked(self, rank: int, task: Message) -> None:
         state = self._ranks[rank]
-        for answer in state.hands[type(task)](task):
+        for answer in state.hands.tasks[type(task)](task):
             self._offer(rank, LOCAL, answer)
         state.working = False
         self._work(rank)

@@ -1,0 +1,289 @@
+"""The command line: verbs from files to files. Everything heavy is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcens import __version__
+from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError
+
+if TYPE_CHECKING:
+    from hpcens.matrix import Plan
+    from hpcens.preflight import Preflight
+    from hpcens.rundir import Verdict
+    from hpcens.specs import Job
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code (see `errors`)."""
+    options = _parser().parse_args(arguments)
+    try:
+        verb: Callable[[argparse.Namespace], int] = options.verb
+        return verb(options)
+    except HpcensError as error:
+        print(f"hpcens: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hpcens",
+        description="Score large HDF5 datasets with ensembles of PyTorch networks.",
+        epilog="exit codes: 0 complete and verified · 1 failure · 2 usage or configuration · 65 bad data ·"
+        " 75 incomplete but resumable · 78 made of something else · 130/143 signalled",
+    )
+    parser.add_argument("--version", action="version", version=f"hpcens {__version__}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def add(name: str, verb: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        made.set_defaults(verb=verb)
+        return made
+
+    submit = add("submit", _submit, "score a dataset as a job; run again to continue")
+    _job_options(submit)
+    submit.add_argument("--local", action="store_true", help="on this host, whether or not there is a cluster")
+    submit.add_argument("--no-wait", action="store_true", help="return once the job is started")
+    run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
+    _job_options(run)
+    profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
+    _job_options(profile, plan=False)
+    plan = add("plan", _plan, "print the allocation matrix, the predicted rows/s and the bound")
+    _job_options(plan, plan=False)
+    plan.add_argument("-o", "--output", type=Path, metavar="PLAN.JSON", help="write the plan to a file")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    verify = add("verify", _verify, "hold a result against its journal, its checksums and its members")
+    verify.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+    verify.add_argument("--json", action="store_true")
+    status = add("status", _status, "say how a run stands")
+    status.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
+    status.add_argument("--json", action="store_true")
+    init = add("init", _init, "write a commented configuration to start from")
+    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
+    return parser
+
+
+def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
+    parser.add_argument("dataset", type=Path, metavar="DATASET.H5")
+    parser.add_argument("-c", "--config", type=Path, help="default: ./hpcens.yaml, else $HPCENS_CONFIG")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
+    if plan:
+        parser.add_argument("--plan", type=Path, help="a stored plan whose batch and segment sizes are kept")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def _job(options: argparse.Namespace) -> Job:
+    from hpcens.config import default_output, find, load
+    from hpcens.preflight import absolute
+    from hpcens.specs import Job
+
+    spec = load(find(options.config))
+    dataset = absolute(options.dataset)
+    output = spec.output.path or default_output(options.dataset, options.limit)
+    if spec.output.path and options.limit:
+        output = output.with_name(f"{output.stem}.first-{options.limit}{output.suffix}")
+    plan = getattr(options, "plan", None)
+    return Job(dataset=dataset, output=absolute(output), spec=spec, limit=options.limit, plan=plan and absolute(plan))
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from hpcens.launch.follow import Follower
+    from hpcens.launch.job import follow, submit
+    from hpcens.preflight import check
+    from hpcens.rundir import RunDirectory
+
+    job = _job(options)
+    preflight = check(job)
+    if _stands(job, preflight):
+        return COMPLETE
+    run = RunDirectory.of(job.output)
+    newest = run.newest
+    run.refuse_if_alive()
+    submitted = submit(job, preflight)
+    if options.no_wait:
+        print(f"job {submitted.job_id} is started; next: hpcens status {_short(run.path)}")
+        return COMPLETE
+    return _conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
+
+
+def _run(options: argparse.Namespace) -> int:
+    from hpcens.launch.world import inside_world
+
+    if inside_world():
+        from hpcens.launch.world import be_a_rank
+
+        return be_a_rank(lambda: _job(options))
+    from hpcens.launch.follow import Follower
+    from hpcens.launch.local import start
+    from hpcens.preflight import check
+
+    job = _job(options)
+    preflight = check(job)
+    if _stands(job, preflight):
+        return COMPLETE
+    follower = Follower()
+    try:
+        verdict = start(job, preflight, tick=follower.tick)
+    finally:
+        follower.close()
+    return _conclude(job, verdict)
+
+
+def _stands(job: Job, preflight: Preflight) -> bool:
+    from hpcens.preflight import same_as_before
+
+    if not same_as_before(job, preflight):
+        return False
+    print(f"{_short(job.output)} is complete already; next: hpcens verify {_short(job.output)}")
+    return True
+
+
+def _conclude(job: Job, verdict: Verdict) -> int:
+    """The report, and as the last line the verdict and the next command."""
+    from hpcens.report import plan_lines, report_lines
+    from hpcens.rundir import RunDirectory, read_json
+
+    run = RunDirectory.of(job.output)
+    epoch = run.newest
+    if epoch is not None and (report := read_json(epoch.report)):
+        _print(plan_lines(_load_plan(epoch.plan)))
+        _print(report_lines(report))
+    if verdict.code == COMPLETE:
+        print(f"complete: {verdict.reason} → {_short(job.output)}; next: hpcens verify {_short(job.output)}")
+    else:
+        next_step = verdict.remedy or f"hpcens status {_short(run.path)}"
+        print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
+    return verdict.code
+
+
+def _load_plan(path: Path) -> Plan:
+    from hpcens.matrix import Plan
+
+    return Plan.load(path)
+
+
+def _profile(options: argparse.Namespace) -> int:
+    _planned(options, measure=True)
+    print("profiled; next: hpcens plan " + str(options.dataset))
+    return COMPLETE
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from hpcens.report import plan_lines
+    from hpcens.rundir import write_atomically
+
+    made = _planned(options, measure=False)
+    if options.output:
+        write_atomically(options.output, made.to_json())
+    if options.json:
+        print(made.to_json())
+    else:
+        _print(plan_lines(made))
+    return COMPLETE
+
+
+def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
+    """The plan for this host's devices, from kept profiles; what is missing is measured first."""
+    from dataclasses import replace
+    from tempfile import TemporaryDirectory
+
+    from hpcens.launch.follow import Follower
+    from hpcens.launch.local import start
+    from hpcens.opening import Opening, reading_speed
+    from hpcens.preflight import check
+    from hpcens.profiles import ProfileBook
+    from hpcens.runtimes.discover import discover
+    from hpcens.store.source import Source
+
+    job = _job(options)
+    preflight = check(job)
+    devices = discover(job.spec.devices)
+    opening = Opening(job, preflight, ProfileBook.default())
+    if opening.unmeasured(dict(enumerate(devices))):
+        with TemporaryDirectory(prefix="hpcens-profile-") as folder:
+            elsewhere = replace(job, output=Path(folder) / "profile.h5")
+            verdict = start(elsewhere, preflight, only_profile=True, tick=Follower().tick)
+        if verdict.code != COMPLETE:
+            raise HpcensError(verdict.reason, verdict.remedy)
+    elif measure:
+        print("all members were measured on this host's devices before")
+    source = Source(job.dataset, job.spec.dataset.input, job.limit)
+    return opening.plan(devices, reading_speed(source))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from hpcens.report import verification_lines
+    from hpcens.store.verify import verify
+
+    found = verify(options.result)
+    if options.json:
+        print(json.dumps(asdict(found) | {"sound": found.sound}, indent=1))
+    else:
+        _print(verification_lines(found))
+        print(
+            "sound"
+            if found.sound
+            else f"not sound: {len(found.faults)} faults; next: score it again into another output"
+        )
+    return COMPLETE if found.sound else FAILURE
+
+
+def _status(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from hpcens.status import status
+
+    found = status(options.run)
+    if options.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
+        print(
+            f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {found.rows_per_second:,.0f} rows/s, epoch {found.epoch}"
+        )
+        print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
+    return COMPLETE
+
+
+def _init(options: argparse.Namespace) -> int:
+    from hpcens.config import template
+
+    try:
+        with options.path.open("x") as file:
+            file.write(template())
+    except FileExistsError:
+        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
+    except OSError as error:
+        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
+    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
+    return COMPLETE
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _short(path: Path) -> str:
+    """The path as one would type it from here."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)

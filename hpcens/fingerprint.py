@@ -1,0 +1,65 @@
+"""The fingerprint: what a result was made of, as a tree of digests; a resume compares it branch by branch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from hpcens.errors import FingerprintMismatch
+from hpcens.matrix import Numerics
+from hpcens.specs import RunSpec, Space
+
+Tree = Mapping[str, Any]
+
+
+def fingerprint(
+    spec: RunSpec,
+    *,
+    data: Mapping[str, Any],
+    members: Mapping[str, Mapping[str, str]],
+    space: Space,
+    numerics: Numerics,
+) -> dict[str, Any]:
+    """data: identity of the dataset; members: digests of each; the rest from the spec. Plain JSON values only."""
+    fixed = asdict(numerics)
+    return {
+        "data": dict(data),
+        "members": {
+            member.name: {
+                **members[member.name],
+                "output": member.output,
+                "numerics": fixed["members"].get(member.name),
+            }
+            for member in spec.members
+        },
+        "rule": {"name": spec.rule.name, "space": space, "weights": {m.name: m.weight for m in spec.members}},
+        "outputs": {"datasets": list(spec.output.datasets), "classes": list(spec.classes or ())},
+        "numerics": {"segment_rows": numerics.segment_rows, "kinds": list(numerics.kinds), "torch": numerics.torch},
+    }
+
+
+def differences(old: Tree, new: Tree, path: str = "") -> Iterator[str]:
+    """One line for each place where the trees differ."""
+    for key in [*old, *(key for key in new if key not in old)]:
+        place = f"{path}.{key}" if path else key
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            yield from differences(before, after, place)
+        elif before != after:
+            yield f"{place}: {_shown(before)} then, {_shown(after)} now"
+
+
+def _shown(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def require_same(old: Tree, new: Tree, where: str) -> None:
+    """Raises FingerprintMismatch with every difference."""
+    lines = list(differences(old, new))
+    if lines:
+        raise FingerprintMismatch(
+            f"{where} was made of something else:\n  " + "\n  ".join(lines),
+            "score into another output (output.path), or remove the old result and its run directory",
+        )

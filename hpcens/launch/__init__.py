@@ -1,0 +1,1 @@
+"""Launch: starts the ranks of a run, watches over them, and tells how it ended."""

@@ -1,0 +1,84 @@
+"""The watch: notices the rank that dies first, or falls silent, and can name it.
+
+When one rank is killed the launcher kills the others a moment later; the kernel reports each
+death in order through a descriptor of the process, so the first one is the culprit.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import Any
+
+from hpcens.rundir import Epoch, boot_id, born, signatures
+
+_SILENCE = 60.0
+
+
+class Watch:
+    """Watches the ranks of an epoch that live on this host."""
+
+    def __init__(self, epoch: Epoch, silence: float = _SILENCE) -> None:
+        self._epoch = epoch
+        self._silence = silence
+        self._poll = select.poll()
+        self._ranks: dict[int, dict[str, Any]] = {}
+        self._known: dict[int, int] = {}
+        self._beats: dict[str, tuple[bytes, float]] = {}
+        self._next_look = 0.0
+        self._dead: list[int] = []
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake when a rank dies."""
+        self._meet()
+        for descriptor, _ in self._poll.poll(seconds * 1000):
+            self._dead.append(self._ranks.pop(descriptor)["rank"])
+            self._poll.unregister(descriptor)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        for descriptor in self._ranks:
+            os.close(descriptor)
+        self._ranks.clear()
+
+    @property
+    def first_dead(self) -> dict[str, Any] | None:
+        """The signature of the rank that died first."""
+        told = {signature["rank"]: signature for signature in signatures(self._epoch)}
+        return next((told[rank] for rank in self._dead if rank in told), None)
+
+    def silent(self) -> dict[str, Any] | None:
+        """The signature of a rank whose heartbeat has not moved for too long."""
+        now = time.monotonic()
+        for path in self._epoch.ranks.glob("*.beat"):
+            beat = path.read_bytes()
+            seen, since = self._beats.get(path.name, (b"", now))
+            if beat != seen:
+                self._beats[path.name] = beat, now
+            elif now - since > self._silence:
+                rank = int(path.stem)
+                return next((s for s in signatures(self._epoch) if s["rank"] == rank), {"rank": rank, "role": "?"})
+        return None
+
+    def _meet(self) -> None:
+        """Open a descriptor for each rank of this host that has signed since the last look."""
+        if len(self._known) and time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + 0.5
+        for signature in signatures(self._epoch):
+            rank, pid = signature["rank"], signature["pid"]
+            if self._known.get(rank) == pid or signature["boot"] != boot_id():
+                continue
+            self._known[rank] = pid
+            try:
+                descriptor = os.pidfd_open(pid)
+            except OSError:
+                self._dead.append(rank)
+                continue
+            if born(pid) not in (signature["born"], 0):
+                os.close(descriptor)
+                self._dead.append(rank)
+                continue
+            self._ranks[descriptor] = signature
+            self._poll.register(descriptor, select.POLLIN)

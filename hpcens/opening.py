@@ -1,0 +1,203 @@
+"""The opening: from what the ranks found to a plan. Asked by rank 0 before the first batch, and by `hpcens plan`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from hpcens.devices import Device
+from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.fingerprint import fingerprint, require_same
+from hpcens.matrix import Numerics, Plan, numerics_from_dict
+from hpcens.planners import plan
+from hpcens.planners.problem import Problem
+from hpcens.preflight import Preflight, numerics_of, torch_version
+from hpcens.profiles import Profile, ProfileBook, ProfileKey
+from hpcens.rundir import RunDirectory, read_json
+from hpcens.runtimes.members import digest_of
+from hpcens.specs import Job, MemberSpec
+from hpcens.store.source import Source
+from hpcens.store.working import Output
+
+RUNTIME = "eager"
+_READING_BYTES = 32 << 20
+_SEGMENT_BYTES = 8 << 20
+_SEGMENTS_HELD = 3
+PROFILE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one rank is asked to measure on its device, and for how long at most."""
+
+    key: ProfileKey
+    member: MemberSpec
+    batch_sizes: tuple[int, ...]
+    seconds: float
+
+
+class Opening:
+    """Everything known about a job before it is planned."""
+
+    def __init__(self, job: Job, preflight: Preflight, book: ProfileBook) -> None:
+        self.job = job
+        self.preflight = preflight
+        self._book = book
+        self._torch = torch_version()
+
+    @property
+    def run(self) -> RunDirectory:
+        return RunDirectory.of(self.job.output)
+
+    def fixed(self) -> Numerics | None:
+        """The numerics that are decided already, by an earlier start of this run or by a given plan."""
+        tree = read_json(self.run.fingerprint)
+        if tree is not None:
+            return numerics_from_dict(numerics_of(tree))
+        return Plan.load(self.job.plan).numerics if self.job.plan else None
+
+    def batch_sizes(self, member: str) -> tuple[int, ...]:
+        """Batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
+        fixed = self.fixed()
+        if fixed is not None:
+            if member not in fixed.members:
+                raise UsageError(f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan -o")
+            return (fixed.members[member].batch,)
+        sizes = sorted(self.job.spec.plan.batch_sizes)
+        return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
+
+    def key(self, member: str, kind: str) -> ProfileKey:
+        digest = digest_of(dict(self.preflight.digests[member]))
+        return ProfileKey(kind, digest, RUNTIME, self.preflight.facts.row, self._torch)
+
+    def unmeasured(self, devices: Mapping[int, Device]) -> dict[int, list[Measurement]]:
+        """Which device rank is to measure what: devices of one kind share the members among them."""
+        ranks: dict[str, list[int]] = {}
+        for rank, device in devices.items():
+            ranks.setdefault(device.kind, []).append(rank)
+        todo: dict[int, list[Measurement]] = {}
+        for kind, of in ranks.items():
+            missing = [
+                member
+                for member in self.job.spec.members
+                if not self._book.covers(self.key(member.name, kind), self.batch_sizes(member.name))
+            ]
+            rounds = -(-len(missing) // len(of))
+            for i, member in enumerate(missing):
+                measurement = Measurement(
+                    self.key(member.name, kind), member, self.batch_sizes(member.name), PROFILE_SECONDS / rounds
+                )
+                todo.setdefault(of[i % len(of)], []).append(measurement)
+        return todo
+
+    def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
+        for key, profile in measured:
+            self._book.put(key, profile)
+
+    def problem(self, devices: Sequence[Device], reading: float) -> Problem:
+        """Raises UsageError where members disagree on the shape of their output."""
+        profiles = {
+            (kind, member, RUNTIME): self._profile(member, kind)
+            for kind in {device.kind for device in devices}
+            for member in self.job.spec.member_names
+        }
+        shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()}
+        if len(set(shapes.values())) > 1:
+            raise UsageError(
+                "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),
+                "all members of an ensemble give one output of one shape per row",
+            )
+        shape = next(iter(shapes.values()))
+        classes = self.job.spec.classes
+        if classes is not None and (not shape or shape[-1] != len(classes)):
+            raise UsageError(
+                f"{len(classes)} classes are named, the members give {list(shape)} a row", "correct classes"
+            )
+        largest = max(max(self.batch_sizes(member)) for member in self.job.spec.member_names)
+        held = _SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * self.preflight.facts.row_bytes)
+        return Problem(
+            devices=tuple(devices), members=self.job.spec.member_names, profiles=profiles, held=held, reading=reading
+        )
+
+    def _profile(self, member: str, kind: str) -> Profile:
+        profile = self._book.get(self.key(member, kind))
+        if profile is None:
+            raise UsageError(f"there is no profile of member {member} on {kind}", "measure it: hpcens profile DATASET")
+        fixed = self.fixed()
+        if fixed is None:
+            return profile
+        batch = fixed.members[member].batch
+        return replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
+
+    def plan(self, devices: Sequence[Device], reading: float) -> Plan:
+        """The plan of the given or the earlier plan where the devices are the same, else a new one; numerics kept."""
+        problem = self.problem(devices, reading)
+        fixed = self.fixed()
+        for known in self._known_plans():
+            if known.devices == tuple(devices) and known.numerics == fixed:
+                return known
+        facts = self.preflight.facts
+        made = plan(
+            problem,
+            planner=self.job.spec.plan.planner,
+            batch_sizes=tuple(sorted({size for m in self.job.spec.member_names for size in self.batch_sizes(m)})),
+            rows=facts.rows,
+            row_bytes=facts.row_bytes,
+            output_bytes=sum(output.row_bytes for output in self.outputs(problem)),
+            torch=self._torch,
+        )
+        return made if fixed is None else replace(made, numerics=self._keep(made.numerics, fixed))
+
+    def _known_plans(self) -> Iterable[Plan]:
+        if self.job.plan is not None:
+            yield Plan.load(self.job.plan)
+        for epoch in self.run.epochs():
+            if epoch.plan.exists():
+                yield Plan.load(epoch.plan)
+
+    def _keep(self, made: Numerics, fixed: Numerics) -> Numerics:
+        strange = [kind for kind in made.kinds if kind not in fixed.kinds]
+        if strange or made.torch != fixed.torch:
+            raise FingerprintMismatch(
+                f"this run's numbers were fixed for {', '.join(fixed.kinds)} and torch {fixed.torch};"
+                f" here are {', '.join(made.kinds)} and torch {made.torch}",
+                "continue it on devices of the same kind, or score into another output",
+            )
+        return fixed
+
+    def outputs(self, problem: Problem) -> tuple[Output, ...]:
+        """The datasets of the result, in the order in which they are checksummed."""
+        shape = next(iter(problem.profiles.values())).output_shape
+        outputs: list[Output] = []
+        for name in self.job.spec.output.datasets:
+            if name == "prediction":
+                outputs.append(Output("prediction", shape, "<f4"))
+            elif name == "label":
+                outputs.append(Output("label", shape[:-1], "<i4"))
+            else:
+                outputs.extend(Output(f"members/{member}", shape, "<f4") for member in self.job.spec.member_names)
+        return tuple(outputs)
+
+    def fix(self, plan: Plan) -> dict[str, Any]:
+        """The fingerprint under this plan. Raises FingerprintMismatch where the run was made of something else."""
+        tree = fingerprint(
+            self.job.spec,
+            data=self.preflight.facts.identity,
+            members=self.preflight.digests,
+            space=self.preflight.space,
+            numerics=plan.numerics,
+        )
+        before = read_json(self.run.fingerprint)
+        if before is not None:
+            require_same(before, tree, str(self.run.path))
+        return tree
+
+
+def reading_speed(source: Source) -> float:
+    """Rows/s at which the dataset's first rows are read, measured."""
+    rows = max(1, min(source.rows, _READING_BYTES // max(1, source.row_bytes)))
+    began = time.perf_counter()
+    source.head(rows)
+    return rows / max(1e-6, time.perf_counter() - began)

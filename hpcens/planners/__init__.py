@@ -1,0 +1,101 @@
+"""Planners: from what was measured to the plan of a run. Each is a function from a Problem to a Placement."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from hpcens.errors import UsageError
+from hpcens.matrix import Instance, MemberNumerics, Numerics, Plan
+from hpcens.planners.bound import upper_bound
+from hpcens.planners.greedy import greedy
+from hpcens.planners.model import Placement, best_shares, memory, speed
+from hpcens.planners.optimal import optimal
+from hpcens.planners.problem import Problem
+from hpcens.planners.worst_fit import worst_fit
+from hpcens.segments import Segmentation, choose_segment_rows
+from hpcens.specs import PlannerName
+
+__all__ = ["PLANNERS", "Problem", "plan"]
+
+PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
+    "optimal": optimal,
+    "greedy": greedy,
+    "worst-fit": worst_fit,
+}
+
+
+def plan(
+    problem: Problem,
+    *,
+    planner: PlannerName,
+    batch_sizes: Iterable[int],
+    rows: int,
+    row_bytes: int,
+    output_bytes: int,
+    torch: str,
+) -> Plan:
+    """The whole plan of scoring `rows` rows, by the planner of that name.
+
+    batch_sizes   what the planner may choose from; those larger than the dataset are left out
+    row_bytes     bytes of one row of input
+    output_bytes  bytes of one row of a member's output, the largest among the members
+    torch         version of torch, which is part of the numerics
+
+    The bound is the same whichever planner is asked, and the throughput never exceeds it. Raises
+    UsageError where there is no device, a name occurs twice, or the members do not fit the devices.
+    """
+    _check_devices(problem)
+    problem = problem.within(batch_sizes, rows)
+    bound = upper_bound(problem)
+    placement = PLANNERS[planner](problem)
+    throughput, shares = best_shares(problem, placement)
+    # Both are exact up to rounding, and a bound that is reached may round to either side.
+    throughput = min(throughput, bound.rows_per_second)
+    hosted = placement.hosted()
+    used = [device for device in problem.devices if device.name in hosted]
+    instances = tuple(
+        Instance(
+            device.name,
+            member,
+            hosted[device.name][member].batch,
+            hosted[device.name][member].runtime,
+            speed(problem, device.kind, member, hosted[device.name][member]),
+            shares[device.name, member],
+        )
+        for device in used
+        for member in problem.members
+        if member in hosted[device.name]
+    )
+    runs = {member: MemberNumerics(choice.batch, choice.runtime) for member, choice in placement.runs().items()}
+    segment_rows = choose_segment_rows(
+        rows=rows,
+        # A segment is also sent as a member's output, and that may be the larger of the two.
+        row_bytes=max(row_bytes, output_bytes),
+        rows_per_second=throughput,
+        devices=len(used),
+        batches=tuple(numerics.batch for numerics in runs.values()),
+    )
+    segments = len(Segmentation(rows, segment_rows))
+    return Plan(
+        planner=planner,
+        devices=problem.devices,
+        instances=instances,
+        numerics=Numerics(segment_rows, runs, tuple(dict.fromkeys(device.kind for device in used)), torch),
+        throughput=throughput,
+        bound=bound.rows_per_second,
+        limit=placement.forced or bound.limit,
+        memory={device: int(used_bytes) for device, used_bytes in memory(problem, placement).items()},
+        window=max(2, min(segments, max(8, 6 * len(used)))),
+        read_ahead=max(2, min(segments, max(4, 3 * len(used)))),
+    )
+
+
+def _check_devices(problem: Problem) -> None:
+    if not problem.devices:
+        raise UsageError("there is no device to place members on", "ask for GPUs or CPU cores under devices:")
+    twice = [name for name, count in Counter(device.name for device in problem.devices).items() if count > 1]
+    if twice:
+        raise UsageError(
+            f"device {twice[0]} is listed more than once", "give every device of the world its own name (host/cuda0 …)"
+        )

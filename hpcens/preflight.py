@@ -1,0 +1,104 @@
+"""Preflight: what can be known before ranks are started, and is better refused now than after hours in a queue."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hpcens.errors import UsageError
+from hpcens.fingerprint import fingerprint, require_same
+from hpcens.matrix import numerics_from_dict
+from hpcens.rules import combining_space
+from hpcens.rundir import RunDirectory, read_json
+from hpcens.runtimes.members import member_digests
+from hpcens.specs import Job, Space
+from hpcens.store.source import Facts, Source
+from hpcens.store.verify import fingerprint_of
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What was found: facts of the dataset, digests of each member, the space the rule combines in."""
+
+    facts: Facts
+    digests: Mapping[str, Mapping[str, str]]
+    space: Space
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Preflight:
+        raw = json.loads(text)
+        facts = raw.pop("facts")
+        facts["shape"] = tuple(facts["shape"])
+        return Preflight(facts=Facts(**facts), **raw)
+
+
+def check(job: Job) -> Preflight:
+    """Look at everything a job names. Raises the error that the job would end with."""
+    space = combining_space(job.spec.rule, job.spec.members)
+    source = Source(job.dataset, job.spec.dataset.input, job.limit)
+    facts = source.facts()
+    source.close()
+    digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
+    _check_output(job)
+    return Preflight(facts, digests, space)
+
+
+def _check_output(job: Job) -> None:
+    if job.output.exists() and job.output.samefile(job.dataset):
+        raise UsageError(f"the output {job.output} is the dataset itself", "choose another output.path")
+    if not job.output.parent.is_dir():
+        raise UsageError(f"the output's folder {job.output.parent} does not exist", "make it, or choose another")
+    if not os.access(job.output.parent, os.W_OK):
+        raise UsageError(f"no permission to write into {job.output.parent}", "choose another output.path")
+    if job.output.exists() and fingerprint_of(job.output) is None:
+        raise UsageError(f"{job.output} exists and is not a result of hpcens", "choose another output.path")
+
+
+def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
+    """The fingerprint the job has now, under numerics that were fixed before."""
+    return fingerprint(
+        job.spec,
+        data=preflight.facts.identity,
+        members=preflight.digests,
+        space=preflight.space,
+        numerics=numerics_from_dict(numerics | {"torch": torch_version()}),
+    )
+
+
+def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The numerics that a fingerprint holds."""
+    return {**tree["numerics"], "members": {n: m["numerics"] for n, m in tree["members"].items()}}
+
+
+def same_as_before(job: Job, preflight: Preflight) -> bool:
+    """Whether the result stands already, finished. Raises FingerprintMismatch where what stands is another's.
+
+    Compares with the finished file, else with the run directory; False where neither exists.
+    """
+    run = RunDirectory.of(job.output)
+    finished = fingerprint_of(job.output) if job.output.exists() else None
+    for tree, where in ((finished, job.output), (read_json(run.fingerprint), run.path)):
+        if tree is not None:
+            require_same(tree, current_fingerprint(job, preflight, numerics_of(tree)), str(where))
+    return finished is not None
+
+
+def torch_version() -> str:
+    """Version of the installed torch, without importing it. Raises UsageError where there is none."""
+    try:
+        return version("torch")
+    except ModuleNotFoundError:
+        raise UsageError("torch is not installed", "pip install torch, or load your site's module") from None
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root on, links kept."""
+    return Path(os.path.abspath(path))

@@ -1,0 +1,90 @@
+"""The profiler: measures members on a device, in short and bounded time. See `profiles` for what is kept."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcens.devices import Device
+from hpcens.errors import DeviceOutOfMemory
+from hpcens.messages import Array
+from hpcens.profiles import BatchProfile, Profile
+from hpcens.runtimes.engine import Engine
+from hpcens.runtimes.hardware import open_hardware
+from hpcens.runtimes.members import load
+from hpcens.specs import MemberSpec, Space
+
+_REPETITIONS = 3
+_WORTH_GOING_ON = 0.85
+
+
+def measure(
+    member: MemberSpec,
+    *,
+    search_path: Path,
+    device: Device,
+    space: Space,
+    batch_sizes: Sequence[int],
+    rows: Array,
+    seconds: float,
+) -> Profile:
+    """Load the member and time it at each batch size, smallest first.
+
+    rows     real rows of the dataset; repeated where a batch needs more
+    seconds  time for all batch sizes together. A size is left out when it does not fit, and larger
+             ones are when the speed has fallen off or the time is used up; one is always measured.
+    """
+    hardware = open_hardware(device)
+    hardware.release()
+    context = hardware.resident()
+    began = time.perf_counter()
+    module = load(member, search_path)
+    engine = Engine(hardware)
+    engine.host(member.name, module, batch=min(batch_sizes), output=member.output, space=space)
+    load_seconds = time.perf_counter() - began
+    hardware.release()
+    weights = max(hardware.resident() - context, sum(p.nbytes for p in module.state_dict().values()))
+    sample = rows[[i % len(rows) for i in range(max(batch_sizes))]]
+    batches: dict[int, BatchProfile] = {}
+    best = 0.0
+    shape: tuple[int, ...] = ()
+    deadline = time.perf_counter() + seconds
+    for batch in sorted(batch_sizes):
+        engine.host(member.name, module, batch=batch, output=member.output, space=space)
+        staged = hardware.receive(hardware.stage(sample[:batch]))
+        hardware.release()
+        resting = hardware.resident()
+        hardware.start_peak()
+        try:
+            values, used = engine.run(member.name, staged)
+        except DeviceOutOfMemory:
+            if not batches:
+                raise
+            break
+        if used < batch:
+            break
+        shape = values.shape[1:]
+        workspace = max(0, hardware.peak() - resting)
+        speeds = _time(engine, member.name, staged, batch, deadline, len(batch_sizes))
+        middle = statistics.median(speeds)
+        batches[batch] = BatchProfile(batch, middle, workspace, (max(speeds) - min(speeds)) / middle)
+        if middle < _WORTH_GOING_ON * best or time.perf_counter() > deadline:
+            break
+        best = max(best, middle)
+    return Profile(weights, context, load_seconds, shape, batches)
+
+
+def _time(engine: Engine, name: str, staged: object, batch: int, deadline: float, sizes: int) -> list[float]:
+    """Rows/s of several passes, for this size's part of the time that is left."""
+    share = max(0.02, (deadline - time.perf_counter()) / sizes)
+    end = time.perf_counter() + share
+    speeds: list[float] = []
+    while len(speeds) < _REPETITIONS or (time.perf_counter() < end and len(speeds) < 50):
+        began = time.perf_counter()
+        engine.run(name, staged)  # type: ignore[arg-type]
+        speeds.append(batch / (time.perf_counter() - began))
+        if time.perf_counter() > deadline:
+            break
+    return speeds

@@ -1,0 +1,189 @@
+"""A rank's life: say hello, be cast, measure, plan, then play a role until nothing is missing.
+
+    hello → cast → profile → plan → (open the result → score what is missing → read back)* → finish
+
+Every rank runs the same lines; what a line means depends on the role. Rank 0 decides and broadcasts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcens.config import job_from_json, job_to_json
+from hpcens.errors import COMPLETE, as_verdict
+from hpcens.events import Events
+from hpcens.messages import Array, Drain, Message
+from hpcens.opening import Measurement, Opening, reading_speed
+from hpcens.preflight import Preflight
+from hpcens.profiles import Profile, ProfileBook, ProfileKey
+from hpcens.roles.casting import Cast, Hello, cast, check_world
+from hpcens.rundir import Epoch, RunDirectory, Verdict, sign, write_atomically
+from hpcens.runtimes.discover import discover, node
+from hpcens.runtimes.hardware import use_cores
+from hpcens.scoring import Assignment, Scoring, attributes
+from hpcens.specs import Job
+from hpcens.store.source import Source
+
+
+class Rank:
+    """One rank of one start of a run."""
+
+    def __init__(self, run: RunDirectory, epoch: Epoch, expected: int, launcher: str) -> None:
+        from hpcens.transports.mpi import MpiWorld
+
+        self._run = run
+        self._epoch = epoch
+        self._expected = expected
+        self._launcher = launcher
+        self._stop = ""
+        self._looked = 0.0
+        self._beats = 0
+        self._heart = -1
+        self.world = MpiWorld(self._beat, self._notice)
+        self.role = "reader" if self.world.rank == 0 else "starting"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, self._signalled)
+
+    def live(self, *, only_profile: bool) -> Verdict:
+        """All of it. Returns how the start ended, the same on every rank."""
+        world = self.world
+        rank = world.rank
+        sign(self._epoch, rank, self.role)
+        check_world(world.size, self._expected, self._launcher)
+        job, preflight = read_job(self._epoch)
+        players = self._cast(job)
+        self.role = players.role(rank)
+        sign(self._epoch, rank, self.role)
+        events = Events(self._epoch.events) if rank == 0 else None
+        assignment = self._open(job, preflight, players, events, only_profile)
+        if assignment is None:
+            return Verdict(COMPLETE, "profiled")
+        return Scoring(world, self._run, self._epoch, assignment, events).score()
+
+    def _cast(self, job: Job) -> Cast:
+        hello = Hello(self.world.rank, node(), discover(job.spec.devices), self.world.library)
+        hellos = self.world.gather(hello)
+        players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
+        return players
+
+    def _open(
+        self, job: Job, preflight: Preflight, players: Cast, events: Events | None, only_profile: bool
+    ) -> Assignment | None:
+        world = self.world
+        opening = source = None
+        asked: tuple[dict[int, list[Measurement]], Array | None] = ({}, None)
+        if events is not None:
+            opening = Opening(job, preflight, ProfileBook.default())
+            source = Source(job.dataset, job.spec.dataset.input, job.limit)
+            todo = opening.unmeasured(players.devices)
+            if todo:
+                events.add("profiling", members=sum(map(len, todo.values())))
+            largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=1)
+            asked = todo, source.head(largest)
+        todo, rows = world.broadcast(asked)
+        mine = todo.get(world.rank, [])
+        measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
+        decided: Assignment | None = None
+        if opening is not None and source is not None and events is not None:
+            opening.note(pair for pairs in measured for pair in pairs)
+            if not only_profile:
+                devices = tuple(players.devices[rank] for rank in sorted(players.devices))
+                speed = reading_speed(source)
+                plan = opening.plan(devices, speed)
+                tree = opening.fix(plan)
+                if not self._run.fingerprint.exists():
+                    write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
+                write_atomically(self._epoch.plan, plan.to_json())
+                events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
+                outputs = opening.outputs(opening.problem(devices, speed))
+                written = attributes(job, preflight, tree, world.library)
+                decided = Assignment(job, preflight, players, plan, outputs, written)
+            source.close()
+        answer: Assignment | None = world.broadcast(decided)
+        return answer
+
+    def _measure(
+        self, mine: Sequence[Measurement], rows: Array, players: Cast, job: Job, preflight: Preflight
+    ) -> list[tuple[ProfileKey, Profile]]:
+        device = players.devices[self.world.rank]
+        use_cores(device.cores)
+        from hpcens.profiler import measure
+
+        return [
+            (
+                wanted.key,
+                measure(
+                    wanted.member,
+                    search_path=job.spec.search_path,
+                    device=device,
+                    space=preflight.space,
+                    batch_sizes=wanted.batch_sizes,
+                    rows=rows,
+                    seconds=wanted.seconds,
+                ),
+            )
+            for wanted in mine
+        ]
+
+    def _signalled(self, number: int, frame: object) -> None:
+        self._stop = f"stopped by {signal.Signals(number).name}"
+
+    def _notice(self) -> Message | None:
+        """The reader's ear for signals and for the cancel file; the file is looked for twice a second."""
+        if self.world.rank == 0 and not self._stop and time.monotonic() - self._looked > 0.5:
+            self._looked = time.monotonic()
+            if self._run.cancel.exists():
+                self._stop = self._run.cancel.read_text().strip() or "cancelled"
+        if not self._stop:
+            return None
+        reason, self._stop = self._stop, ""
+        return Drain(reason)
+
+    def _beat(self) -> None:
+        if self._heart < 0:
+            self._heart = os.open(self._epoch.ranks / f"{self.world.rank:04d}.beat", os.O_CREAT | os.O_WRONLY, 0o666)
+        self._beats += 1
+        os.pwrite(self._heart, b"%016d" % self._beats, 0)
+
+
+def read_job(epoch: Epoch) -> tuple[Job, Preflight]:
+    """What this start is to do, as its launcher left it."""
+    raw = json.loads(epoch.job.read_text())
+    return job_from_json(raw["job"]), Preflight.from_json(raw["preflight"])
+
+
+def write_job(epoch: Epoch, job: Job, preflight: Preflight) -> None:
+    write_atomically(epoch.job, json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()}))
+
+
+def main(run: Path, number: int, expected: int, launcher: str, only_profile: bool) -> int:
+    """Be a rank from start to end. An error is told to the verdict and ends the whole world."""
+    epoch = Epoch(run / "epochs" / f"{number:04d}")
+    rank = Rank(RunDirectory(run), epoch, expected, launcher)
+    try:
+        verdict = rank.live(only_profile=only_profile)
+        if rank.world.rank == 0:
+            epoch.judge(verdict)
+        return verdict.code
+    except BaseException as error:
+        known = as_verdict(error)
+        traceback.print_exc()
+        who = f"rank {rank.world.rank} ({rank.role}) on {node()}"
+        epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        rank.world.abort(known.exit_code)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(
+        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:] == ["--only-profile"])
+    )

@@ -1,0 +1,58 @@
+"""CPU devices: rows are already where they are needed; memory is that of the process."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import re
+from pathlib import Path
+
+import torch
+
+from hpcens.messages import Array
+
+
+class CpuHardware:
+    """A group of cores; `cores` threads compute."""
+
+    def __init__(self, cores: int) -> None:
+        self._cores = cores
+        self._libc = ctypes.CDLL(None)
+
+    def stage(self, rows: Array) -> torch.Tensor:
+        return torch.from_numpy(rows)
+
+    def receive(self, staged: torch.Tensor) -> torch.Tensor:
+        torch.set_num_threads(self._cores)  # per thread in OpenMP: set in the thread that computes
+        return staged
+
+    def place(self, module: torch.nn.Module) -> torch.nn.Module:
+        return module
+
+    def fetch(self, values: torch.Tensor) -> Array:
+        return values.numpy()
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        return isinstance(error, MemoryError) or (
+            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        )
+
+    def release(self) -> None:
+        if hasattr(self._libc, "malloc_trim"):
+            self._libc.malloc_trim(0)
+
+    def resident(self) -> int:
+        return _status("VmRSS")
+
+    def start_peak(self) -> None:
+        # some containers forbid it: the peak is then that of the whole process so far
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def peak(self) -> int:
+        return _status("VmHWM")
+
+
+def _status(field: str) -> int:
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found[1]) << 10 if found else 0

@@ -1,0 +1,93 @@
+"""Discover: the devices of this host, without importing torch."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+from hpcens.devices import Device, cpu_devices
+from hpcens.errors import UsageError
+from hpcens.specs import CudaSpec, DevicesSpec
+
+_QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+
+
+def discover(spec: DevicesSpec) -> tuple[Device, ...]:
+    """The devices of this host that the spec asks for: GPUs first; with no spec all GPUs, else one per core.
+
+    Raises UsageError where more GPUs are asked for than are visible.
+    """
+    host = node()
+    cores = sorted(os.sched_getaffinity(0))
+    gpus = _gpus(host) if spec.cuda or not spec.cpu else ()
+    if spec.cuda:
+        gpus = _chosen(gpus, spec.cuda, host)
+    if spec.cpu:
+        count, per, memory = spec.cpu.count, spec.cpu.cores, spec.cpu.memory
+    else:
+        count, per, memory = (0 if spec.cuda or gpus else len(cores)), 1, None
+    share = host_memory() * 9 // 10 // max(1, count)
+    return gpus + cpu_devices(host, cpu_model(), count=count, cores=per, memory=memory or share)
+
+
+def _chosen(gpus: tuple[Device, ...], spec: CudaSpec, host: str) -> tuple[Device, ...]:
+    wanted = len(gpus) if spec.count is None else spec.count
+    if wanted > len(gpus) or not gpus:
+        raise UsageError(
+            f"{host}: {wanted or 'some'} GPUs are asked for, {len(gpus)} are visible",
+            "check devices.cuda in the YAML, CUDA_VISIBLE_DEVICES, and nvidia-smi",
+        )
+    return tuple(
+        Device(d.name, d.family, d.kind, min(d.memory, spec.memory or d.memory), d.cores, d.index)
+        for d in gpus[:wanted]
+    )
+
+
+def _gpus(host: str) -> tuple[Device, ...]:
+    if not list(Path("/dev").glob("nvidia[0-9]*")):
+        return ()
+    try:
+        told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return parse_gpus(told, os.environ.get("CUDA_VISIBLE_DEVICES"), host)
+
+
+def parse_gpus(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
+    """nvidia-smi's table (index, uuid, name, MiB) as devices, in the order of CUDA_VISIBLE_DEVICES."""
+    rows = [[field.strip() for field in row] for row in csv.reader(told.splitlines()) if len(row) == 4]
+    names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
+    if names is not None:
+        rows = [row for name in names for row in rows if row[0] == name or row[1].startswith(name)]
+    return tuple(
+        Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i)
+        for i, (_, _, name, mib) in enumerate(rows)
+    )
+
+
+def cpu_model() -> str:
+    """The processor's name as the kernel gives it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return re.sub(r"\s+", " ", found[1]).strip() if found else os.uname().machine
+
+
+def host_memory() -> int:
+    """Bytes this process may use: the host's, or its control group's where that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):
+        limit = total
+    return min(total, limit)
+
+
+def node() -> str:
+    """The node this process is on; virtual nodes of one host are told apart by Slurm's name for them."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

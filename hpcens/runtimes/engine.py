@@ -1,0 +1,128 @@
+"""The engine: all instances of one device, run one after another on rows that are staged once.
+
+A batch that does not fit the device's memory is halved and the member's segment run again from its
+first row, so that its bytes depend on the segment and the batch size alone; the ceiling is remembered.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from hpcens.errors import DataError, DeviceOutOfMemory, MemberError
+from hpcens.messages import Array, Message, Predict, Predicted
+from hpcens.runtimes.hardware import Hardware
+from hpcens.segments import batch_bounds
+from hpcens.specs import Space
+
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A member on its device: what is called, its planned batch size, and whether it gives logits to be normalised."""
+
+    forward: Forward
+    batch: int
+    softmax: bool
+
+
+class Engine:
+    """Runs members on one device; used by one thread, but for `stage`."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self._hardware = hardware
+        self._members: dict[str, Loaded] = {}
+        self._ceilings: dict[str, int] = {}
+        self._staged: dict[int, Any] = {}
+
+    @property
+    def ceilings(self) -> Mapping[str, int]:
+        """Members that ran out of memory, with the batch size they have used since."""
+        return self._ceilings
+
+    def host(self, name: str, module: torch.nn.Module, *, batch: int, output: Space, space: Space) -> None:
+        """Place a member on the device. space: the one the rule combines in."""
+        placed = self._hardware.place(module)
+        self._members[name] = Loaded(placed, batch, output == "logits" and space == "probabilities")
+
+    def stage(self, task: Message) -> None:
+        """Begin to bring a task's rows to the device. What does not fit now is brought when its turn comes."""
+        if isinstance(task, Predict):
+            try:
+                self._staged[task.segment] = self._hardware.stage(task.rows)
+            except Exception as error:
+                if not self._hardware.out_of_memory(error):
+                    raise
+
+    def predict(self, task: Predict) -> Iterator[Predicted]:
+        """One answer per member, (rows of the segment, *output shape) float32.
+
+        Raises MemberError where a member raises, DataError where it gives NaN, infinity or a wrong number of rows,
+        DeviceOutOfMemory where not even one row fits.
+        """
+        rows = self._staged.pop(task.segment, None)
+        if rows is None:
+            rows = self._hardware.stage(task.rows)
+        on_device = self._hardware.receive(rows)
+        for name in task.members:
+            began = time.perf_counter()
+            values, batch = self.run(name, on_device)
+            _check(name, values, task.segment)
+            yield Predicted(task.segment, name, values, batch, time.perf_counter() - began)
+
+    def run(self, name: str, rows: torch.Tensor) -> tuple[Array, int]:
+        """A member's output for rows on the device, and the batch size that fitted."""
+        loaded = self._members[name]
+        batch = min(loaded.batch, self._ceilings.get(name, loaded.batch))
+        while True:
+            try:
+                return self._forward(name, loaded, rows, batch), batch
+            except Exception as error:
+                if not self._hardware.out_of_memory(error):
+                    raise
+                failed = str(error)
+            # outside the handler: the traceback's frames hold the tensors that are in the way
+            if batch == 1:
+                raise DeviceOutOfMemory(
+                    f"member {name}: one row does not fit the memory of its device ({failed})",
+                    "give it a device with more memory, or fewer members to share it with",
+                )
+            self._hardware.release()
+            batch = (batch + 1) // 2
+            self._ceilings[name] = batch
+
+    def _forward(self, name: str, loaded: Loaded, rows: torch.Tensor, batch: int) -> Array:
+        parts = []
+        with torch.inference_mode():
+            for start, stop in batch_bounds(len(rows), batch):
+                try:
+                    values = loaded.forward(rows[start:stop].to(torch.float32))
+                except Exception as error:
+                    if self._hardware.out_of_memory(error):
+                        raise
+                    raise MemberError(
+                        f"member {name} raised {type(error).__name__}: {error} (input {tuple(rows[start:stop].shape)})",
+                        "its module fails on rows of this dataset; try it on them alone",
+                    ) from error
+                if not isinstance(values, torch.Tensor) or len(values) != stop - start:
+                    got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+                    raise MemberError(f"member {name} returned {got} for {stop - start} rows", "one output row per row")
+                values = values.to(torch.float32)
+                parts.append(torch.softmax(values, -1) if loaded.softmax else values)
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            return self._hardware.fetch(whole)
+
+
+def _check(name: str, values: Array, segment: int) -> None:
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
+        raise DataError(
+            f"member {name} gave NaN or infinity for {len(bad)} rows of segment {segment}, first: row {bad[0]} of it",
+            "look at these rows of the dataset, or at the member's weights",
+        )

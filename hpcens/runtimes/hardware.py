@@ -1,0 +1,62 @@
+"""Hardware: what a family of devices does its own way. Thin; everything else is the engine's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hpcens.devices import Device
+from hpcens.messages import Array
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Hardware(Protocol):
+    """One device of a family."""
+
+    def stage(self, rows: Array) -> Any:
+        """Begin to bring rows to the device, without waiting. May raise what `out_of_memory` recognises."""
+
+    def receive(self, staged: Any) -> torch.Tensor:
+        """The staged rows on the device, ready for what is computed next."""
+
+    def place(self, module: torch.nn.Module) -> torch.nn.Module:
+        """The module on the device."""
+
+    def fetch(self, values: torch.Tensor) -> Array:
+        """Values in host memory, complete on return."""
+
+    def out_of_memory(self, error: BaseException) -> bool:
+        """Whether the error says that the device's memory is used up."""
+
+    def release(self) -> None:
+        """Give back what is cached."""
+
+    def resident(self) -> int:
+        """Bytes in use now."""
+
+    def start_peak(self) -> None:
+        """Forget the highest use so far."""
+
+    def peak(self) -> int:
+        """Highest bytes in use since `start_peak`."""
+
+
+def open_hardware(device: Device) -> Hardware:
+    """The hardware of a device; imports torch."""
+    if device.family == "cuda":
+        import torch
+
+        from hpcens.runtimes.cuda import CudaHardware
+
+        return CudaHardware(torch.device("cuda", device.index))
+    from hpcens.runtimes.cpu import CpuHardware
+
+    return CpuHardware(device.cores)
+
+
+def use_cores(cores: int) -> None:
+    """Compute with so many threads. To be called before torch is imported: its libraries read this once."""
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(cores)

@@ -1,0 +1,279 @@
+"""Scoring: the rounds of one start. Each scores what is missing; what reads back damaged is missing again."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hpcens import __version__
+from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
+from hpcens.events import Events
+from hpcens.hands import reader_hands, reducer_hands, worker_hands
+from hpcens.matrix import Plan
+from hpcens.messages import Array, MemberTally, Progress, Tally
+from hpcens.preflight import Preflight
+from hpcens.roles.casting import Cast
+from hpcens.roles.reader import Reader, shares_by_rank
+from hpcens.roles.reducer import Reducer
+from hpcens.roles.worker import Worker
+from hpcens.rules import label, make_rule
+from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
+from hpcens.runtimes.hardware import use_cores
+from hpcens.segments import Segmentation
+from hpcens.specs import Job
+from hpcens.store.result import Form, Result
+from hpcens.store.source import Source
+from hpcens.store.working import Output
+from hpcens.transports import drive
+
+if TYPE_CHECKING:
+    from hpcens.runtimes.engine import Engine
+    from hpcens.transports.mpi import MpiWorld
+
+_ROUNDS = 3
+
+Write = Callable[[int, tuple[Array, ...], tuple[int, ...]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What rank 0 decided before the first batch, for every rank."""
+
+    job: Job
+    preflight: Preflight
+    cast: Cast
+    plan: Plan
+    outputs: tuple[Output, ...]
+    attributes: Mapping[str, Any]
+
+
+class Scoring:
+    """One rank's part in it; the same lines on every rank."""
+
+    def __init__(
+        self, world: MpiWorld, run: RunDirectory, epoch: Epoch, assignment: Assignment, events: Events | None
+    ) -> None:
+        self._world = world
+        self._run = run
+        self._epoch = epoch
+        self._job = assignment.job
+        self._players = assignment.cast
+        self._plan = assignment.plan
+        self._assignment = assignment
+        self._events = events
+        self._segmentation = Segmentation(assignment.preflight.facts.rows, self._plan.numerics.segment_rows)
+        self._done_rows = 0
+        self._seconds = 0.0
+        self._tallies: dict[int, Tally] = {}
+        self._result = world.work(self._open_result) if world.rank == self._players.reducer else None
+        self._source = self._open_source() if world.rank == self._players.reader else None
+        self._engine = world.work(self._load) if world.rank in self._players.devices else None
+
+    def score(self) -> Verdict:
+        drained = ""
+        rounds = 0
+        while (missing := self._missing()) and not drained:
+            if rounds == _ROUNDS:
+                raise HpcensError(
+                    f"{len(missing)} segments read back damaged after {rounds} rounds",
+                    "the file system loses data: check it",
+                )
+            drained = self._round(missing)
+            if not drained and self._result is not None:
+                self._world.work(self._result.revoke_damaged)
+            rounds += 1
+        verdict = self._verdict(missing, drained)
+        usage = self._world.gather(_usage(self._players.role(self._world.rank)))
+        if self._events is not None:
+            write_atomically(self._epoch.report, json.dumps(self._report(usage), indent=1))
+        if self._result is not None:
+            if verdict.code == COMPLETE:
+                self._result.finish(self._job.output, {"rows": self._segmentation.rows, "finished": time.time()})
+            self._result.close()
+        self._everyone()
+        return verdict
+
+    def _everyone(self) -> None:
+        """Go on once all ranks have come this far: nobody may speak of an end that has not come."""
+        self._world.gather(None)
+        self._world.broadcast()
+
+    def _missing(self) -> list[int]:
+        """Known to the reducer, wanted by all."""
+        told = self._world.gather(self._result.missing if self._result is not None else None)
+        missing: list[int] = self._world.broadcast(told[self._players.reducer] if told else None)
+        return missing
+
+    def _round(self, missing: list[int]) -> str:
+        """Drive this rank's role over the missing segments; why it was drained, if it was."""
+        role = self._role(missing)
+        began = time.monotonic()
+        if role is not None:
+            drive(role, self._world)
+            self._world.settle()
+            self._world.rest()
+        drained = ""
+        if isinstance(role, Reader):
+            self._seconds += time.monotonic() - began
+            self._tallies = role.tallies
+            drained = role.drained
+        reason: str = self._world.broadcast(drained)
+        return reason
+
+    def _role(self, missing: list[int]) -> Reader | Reducer | Worker | None:
+        world, players, plan = self._world, self._players, self._plan
+        if self._source is not None:
+            source, segmentation = self._source, self._segmentation
+            self._done_rows = segmentation.rows - sum(map(segmentation.size, missing))
+            self._report_progress(Progress((), 0))
+            ranks = {device.name: rank for rank, device in players.devices.items()}
+            world.equip(reader_hands(lambda segment: source.read(segmentation, segment), self._report_progress))
+            return Reader(
+                segments=missing,
+                members=plan.members,
+                shares=shares_by_rank({(i.device, i.member): i.share for i in plan.instances}, ranks),
+                devices=players.devices,
+                reducer=players.reducer,
+                window=plan.window,
+                read_ahead=plan.read_ahead,
+            )
+        if self._result is not None:
+            world.equip(reducer_hands(self._combiner(self._result), self._result.flush))
+            return Reducer(
+                members=plan.members,
+                devices=players.devices,
+                reader=players.reader,
+                group=max(1, plan.window // 2),
+                seconds=self._job.spec.fsync_seconds,
+            )
+        if self._engine is not None:
+            world.equip(worker_hands(self._engine.predict, self._engine.stage))
+            return Worker(reader=players.reader, reducer=players.reducer)
+        return None
+
+    def _open_result(self) -> Result:
+        form = Form(
+            outputs=self._assignment.outputs,
+            segmentation=self._segmentation,
+            attributes=self._assignment.attributes,
+            plan=self._plan.to_json.dumps(),
+        )
+        return Result.open(self._run, self._epoch, form)
+
+    def _open_source(self) -> Source:
+        return Source(self._job.dataset, self._job.spec.dataset.input, self._job.limit)
+
+    def _combiner(self, result: Result) -> Write:
+        """(segment, stack, batches) → combined, written; what ran in smaller batches is noted."""
+        spec, members = self._job.spec, self._plan.members
+        rule = make_rule(spec.rule, spec.members)
+        planned = [self._plan.numerics.members[member].batch for member in members]
+        outputs = [output.name for output in self._assignment.outputs]
+
+        def write(segment: int, stack: tuple[Array, ...], batches: tuple[int, ...]) -> None:
+            prediction = rule(stack)
+            values = {f"members/{member}": array for member, array in zip(members, stack, strict=True)}
+            values |= {"prediction": prediction}
+            if "label" in outputs:
+                values["label"] = label(prediction)
+            reduced = {i: batch for i, batch in enumerate(batches) if batch < planned[i]}
+            result.write(segment, {name: values[name] for name in outputs}, reduced)
+
+        return write
+
+    def _load(self) -> Engine:
+        """This device's members, loaded."""
+        device = self._players.devices[self._world.rank]
+        use_cores(device.cores)
+        from hpcens.runtimes.engine import Engine
+        from hpcens.runtimes.hardware import open_hardware
+        from hpcens.runtimes.members import load
+
+        spec = self._job.spec
+        engine = Engine(open_hardware(device))
+        hosted = {instance.member: instance.batch for instance in self._plan.on(device.name)}
+        for member in spec.members:
+            if member.name in hosted:
+                module = load(member, spec.search_path, dict(self._assignment.preflight.digests[member.name]))
+                batch = hosted[member.name]
+                engine.host(
+                    member.name, module, batch=batch, output=member.output, space=self._assignment.preflight.space
+                )
+        return engine
+
+    def _report_progress(self, progress: Progress) -> None:
+        assert self._events is not None
+        self._done_rows += sum(map(self._segmentation.size, progress.segments))
+        self._events.add("progress", rows=self._done_rows, of=self._segmentation.rows, in_flight=progress.in_flight)
+
+    def _verdict(self, missing: list[int], drained: str) -> Verdict:
+        if drained and (missing := self._missing()):
+            left = sum(map(self._segmentation.size, missing))
+            return Verdict(
+                INCOMPLETE,
+                f"{drained}: {self._segmentation.rows - left} of {self._segmentation.rows} rows are durable",
+                "run the same command again to continue",
+            )
+        return Verdict(
+            COMPLETE, f"{self._segmentation.rows} rows scored, every segment read back and equal to its checksum"
+        )
+
+    def _report(self, usage: list[dict[str, Any]]) -> dict[str, Any]:
+        """Predicted beside measured, for every instance and every rank."""
+        ranks = {device.name: rank for rank, device in self._players.devices.items()}
+        instances = []
+        for instance in self._plan.instances:
+            tally = self._tallies.get(ranks[instance.device], Tally()).members.get(instance.member)
+            measured = (
+                {"rows": tally.rows, "measured_speed": tally.rows / tally.seconds} if tally and tally.seconds else {}
+            )
+            instances.append(asdict(instance) | measured)
+        scored = max((t.rows for t in _summed(self._tallies).values()), default=0)
+        return {
+            "rows": scored,
+            "seconds": self._seconds,
+            "rows_per_second": scored / self._seconds if self._seconds else 0.0,
+            "predicted_rows_per_second": self._plan.throughput,
+            "instances": instances,
+            "ranks": usage,
+        }
+
+
+def _summed(tallies: Mapping[int, Tally]) -> dict[str, Any]:
+    total: dict[str, MemberTally] = {}
+    for tally in tallies.values():
+        for member, of in tally.members.items():
+            known = total.get(member, MemberTally())
+            total[member] = MemberTally(known.rows + of.rows, known.seconds + of.seconds)
+    return total
+
+
+def _usage(role: str) -> dict[str, Any]:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "role": role,
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "peak_bytes": used.ru_maxrss << 10,
+    }
+
+
+def attributes(job: Job, preflight: Preflight, tree: Mapping[str, Any], library: str) -> dict[str, Any]:
+    """What the result says of itself."""
+    members = {
+        member.name: {"path": str(member.weights), **preflight.digests[member.name]} for member in job.spec.members
+    }
+    return {
+        "hpcens": __version__,
+        "fingerprint": json.dumps(tree),
+        "dataset": str(job.dataset),
+        "rule": job.spec.rule.name,
+        "space": preflight.space,
+        "members": json.dumps(members),
+        "member_names": list(job.spec.member_names),
+        "mpi": library,
+        **({"classes": list(job.spec.classes)} if job.spec.classes else {}),
+    }

@@ -1,0 +1,248 @@
+"""MPI: one world, messages that never block, and waiting that does not burn a core.
+
+A message is a small pickled head and, if it carries an array, the array's bytes right behind it,
+without a copy or a pickle. Sends are started and their buffers held until they are through; big
+receives are started as soon as their head is there. While it waits, a rank looks for messages and
+sleeps in turn, so signal handlers run and a core stays free; an answer of its own thread wakes it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from hpcens.messages import LOCAL, Array, Batch, Message, Prediction, Send, Wait, Waited, payload
+from hpcens.transports import Hands
+
+_HEAD, _BODY, _OBJECT = 1, 2, 3
+_SHORTEST_PAUSE = 50e-6
+_LONGEST_PAUSE = 2e-3
+_EMPTY = np.empty(0, np.uint8)
+
+
+class _Arrival:
+    """A message on its way in: whole once its body is there."""
+
+    def __init__(self, message: Message, body: Array | None, request: MPI.Request | None) -> None:
+        self.message = message
+        self.body = body
+        self.request = request
+
+    def whole(self) -> bool:
+        return self.request is None or bool(self.request.Test())
+
+    def open(self) -> Message:
+        if self.body is not None and isinstance(self.message, Batch):
+            return replace(self.message, rows=self.body)
+        if self.body is not None and isinstance(self.message, Prediction):
+            return replace(self.message, values=self.body)
+        return self.message
+
+
+class MpiWorld:
+    """This rank's view of the world.
+
+    beat    called at least every second while the rank waits: the sign of life
+    notice  asked at every look around; a message it returns is delivered as from LOCAL
+    """
+
+    def __init__(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
+        self._comm = MPI.COMM_WORLD
+        self.rank = self._comm.Get_rank()
+        self.size = self._comm.Get_size()
+        self.library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
+        self._beat = beat
+        self._notice = notice
+        self._status = MPI.Status()
+        self._held: deque[tuple[MPI.Request, object]] = deque()
+        self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
+        self._inbox: deque[tuple[int, Message]] = deque()
+        self._answers: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
+        self._alarms: list[float] = []
+        self._tasks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._hands = Hands()
+        self._thread: threading.Thread | None = None
+
+    def equip(self, hands: Hands) -> None:
+        """Give the rank's own thread its tasks, for the next role to be driven."""
+        self.rest()
+        self._hands = hands
+        self._thread = threading.Thread(target=self._work, name="hands", daemon=True)
+        self._thread.start()
+
+    def rest(self) -> None:
+        """End the thread after what it is doing; forget answers nobody waits for."""
+        if self._thread is not None:
+            self._tasks.put(None)
+            self._wait(lambda: None if self._thread and self._thread.is_alive() else True)
+            self._thread = None
+        self._tasks = queue.SimpleQueue()
+        self._answers = queue.SimpleQueue()
+        self._alarms.clear()
+
+    def work(self, task: Callable[[], Any]) -> Any:
+        """Do something long in a thread, so that this rank keeps beating and hears signals; its result."""
+        results: list[Any] = []
+
+        def run() -> None:
+            try:
+                results.append(task())
+                self._answers.put(Waited())
+            except BaseException as error:
+                self._answers.put(error)
+
+        thread = threading.Thread(target=run, name="work", daemon=True)
+        thread.start()
+        self._wait(lambda: True if results and not thread.is_alive() else None)
+        self._inbox.remove((LOCAL, Waited()))
+        return results[0]
+
+    def post(self, sends: Iterable[Send]) -> None:
+        for send in sends:
+            if send.to != LOCAL:
+                self._send(send.to, send.message)
+            elif isinstance(send.message, Wait):
+                self._alarms.append(time.monotonic() + send.message.seconds)
+            else:
+                self._hands.ahead(send.message)
+                self._tasks.put(send.message)
+
+    def receive(self) -> tuple[int, Message]:
+        source, message = self._wait(self._next)
+        return source, message
+
+    def gather(self, value: object) -> list[Any]:
+        """Every rank's value, in rank order, at rank 0; an empty list elsewhere."""
+        if self.rank:
+            self._hold(self._comm.isend(value, 0, _OBJECT), value)
+            self._wait(lambda: True if not self._held else None)
+            return []
+        values: dict[int, Any] = {0: value}
+
+        def complete() -> bool | None:
+            for source in range(1, self.size):
+                if source not in values and self._comm.Iprobe(source, _OBJECT):
+                    values[source] = self._comm.recv(None, source, _OBJECT)
+            return True if len(values) == self.size else None
+
+        self._wait(complete)
+        return [values[rank] for rank in range(self.size)]
+
+    def broadcast(self, value: Any = None) -> Any:
+        """Rank 0's value, everywhere."""
+        if self.rank == 0:
+            for rank in range(1, self.size):
+                self._hold(self._comm.isend(value, rank, _OBJECT), value)
+            self._wait(lambda: True if not self._held else None)
+            return value
+        arrived: list[Any] = []
+
+        def complete() -> bool | None:
+            if self._comm.Iprobe(0, _OBJECT):
+                arrived.append(self._comm.recv(None, 0, _OBJECT))
+                return True
+            return None
+
+        self._wait(complete)
+        return arrived[0]
+
+    def settle(self) -> None:
+        """Wait until all that was sent is through."""
+        self._wait(lambda: True if not self._held else None)
+
+    def abort(self, code: int) -> None:
+        self._comm.Abort(code)
+
+    def _send(self, to: int, message: Message) -> None:
+        body = payload(message)
+        if body is None:
+            head = pickle.dumps((message, None, None), 5)
+        elif isinstance(message, Batch):
+            head = pickle.dumps((replace(message, rows=_EMPTY), body.dtype.str, body.shape), 5)
+        else:
+            assert isinstance(message, Prediction)
+            head = pickle.dumps((replace(message, values=_EMPTY), body.dtype.str, body.shape), 5)
+        self._hold(self._comm.Isend([head, MPI.BYTE], to, _HEAD), head)
+        if body is not None:
+            self._hold(self._comm.Isend([body.reshape(-1).view(np.uint8), MPI.BYTE], to, _BODY), body)
+
+    def _hold(self, request: MPI.Request, buffer: object) -> None:
+        self._held.append((request, buffer))
+
+    def _look(self) -> bool:
+        """Make progress on all that is under way; whether anything moved."""
+        moved = False
+        for _ in range(len(self._held)):
+            request, buffer = self._held.popleft()
+            if request.Test():
+                moved = True
+            else:
+                self._held.append((request, buffer))
+        while self._comm.Iprobe(MPI.ANY_SOURCE, _HEAD, self._status):
+            self._arrive(self._status.Get_source(), self._status.Get_count(MPI.BYTE))
+            moved = True
+        for source, arrivals in self._arriving.items():
+            while arrivals and arrivals[0].whole():
+                self._inbox.append((source, arrivals.popleft().open()))
+                moved = True
+        return moved
+
+    def _arrive(self, source: int, size: int) -> None:
+        head = bytearray(size)
+        self._comm.Recv([head, MPI.BYTE], source, _HEAD)
+        message, dtype, shape = pickle.loads(head)
+        body = request = None
+        if dtype is not None:
+            body = np.empty(shape, np.dtype(dtype))
+            request = self._comm.Irecv([body.reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY)
+        self._arriving[source].append(_Arrival(message, body, request))
+
+    def _next(self) -> tuple[int, Message] | None:
+        if self._inbox:
+            return self._inbox.popleft()
+        if self._alarms and self._alarms[0] <= time.monotonic():
+            self._alarms.pop(0)
+            return LOCAL, Waited()
+        noticed = self._notice()
+        return (LOCAL, noticed) if noticed is not None else None
+
+    def _wait(self, ask: Callable[[], Any]) -> Any:
+        """Look around until `ask` has an answer, with growing pauses, the shortest while bytes are under way."""
+        pause = _SHORTEST_PAUSE
+        beaten = 0.0
+        while True:
+            moved = self._look()
+            if (answer := ask()) is not None:
+                return answer
+            if time.monotonic() - beaten > 1.0:
+                self._beat()
+                beaten = time.monotonic()
+            under_way = any(self._arriving.values())
+            pause = _SHORTEST_PAUSE if moved or under_way else min(1.5 * pause, _LONGEST_PAUSE)
+            try:
+                local = self._answers.get(timeout=pause)
+            except queue.Empty:
+                continue
+            if isinstance(local, BaseException):
+                raise local
+            self._inbox.append((LOCAL, local))
+            pause = _SHORTEST_PAUSE
+
+    def _work(self) -> None:
+        """The rank's own thread: one task after another; an error goes to whoever receives."""
+        answers, tasks = self._answers, self._tasks
+        try:
+            while (task := tasks.get()) is not None:
+                for answer in self._hands.tasks[type(task)](task):
+                    answers.put(answer)
+        except BaseException as error:  # whatever it is, the rank's main thread has to end for it
+            answers.put(error)
