@@ -257,9 +257,8 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(asdict(found), indent=1))
     else:
         share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
-        print(
-            f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {found.rows_per_second:,.0f} rows/s, epoch {found.epoch}"
-        )
+        speed = f"{found.rows_per_second:,.0f} rows/s"
+        print(f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}, epoch {found.epoch}")
         print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
     return COMPLETE
 

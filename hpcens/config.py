@@ -355,8 +355,9 @@ def _expand_device(page: _Page, devices: dict[str, Any], kind: str) -> None:
 def _bytes(memory: str | float) -> int | None:
     found = _SIZE.fullmatch(str(memory).strip())
     unit = _UNITS.get(found[2][:1].upper() + found[2][1:]) if found else None
-    size = round(float(found[1]) * unit) if found and unit else 0
-    return size if 0 < size < 2**63 else None
+    size = float(found[1]) * unit if found and unit else 0.0
+    whole = size.is_integer() or unit != 1  # 1.5 bytes are a forgotten unit
+    return round(size) if whole and 1 <= size < 2**63 else None
 
 
 def _pattern(place: Place) -> str:

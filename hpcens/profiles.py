@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,9 @@ class Profile:
     batches: Mapping[int, BatchProfile] = field(default_factory=dict)
 
 
-def profile_from_dict(raw: dict[str, object]) -> Profile:
-    batches = {b["batch"]: BatchProfile(**b) for b in raw.pop("batches").values()}  # type: ignore[attr-defined]
-    shape = tuple(raw.pop("output_shape"))  # type: ignore[arg-type]
-    return Profile(batches=batches, output_shape=shape, **raw)  # type: ignore[arg-type]
+def profile_from_dict(raw: dict[str, Any]) -> Profile:
+    batches = {b["batch"]: BatchProfile(**b) for b in raw.pop("batches").values()}
+    return Profile(batches=batches, output_shape=tuple(raw.pop("output_shape")), **raw)
 
 
 class ProfileBook:

@@ -160,7 +160,7 @@ class Scoring:
             outputs=self._assignment.outputs,
             segmentation=self._segmentation,
             attributes=self._assignment.attributes,
-            plan=self._plan.to_json.dumps(),
+            plan=self._plan.to_json(),
         )
         return Result.open(self._run, self._epoch, form)
 

@@ -66,7 +66,7 @@ class MpiWorld:
         self._held: deque[tuple[MPI.Request, object]] = deque()
         self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
-        self._answers: queue.SimpleQueue[Message | BaseException] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Message | BaseException | None] = queue.SimpleQueue()
         self._alarms: list[float] = []
         self._tasks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._hands = Hands()
@@ -96,14 +96,13 @@ class MpiWorld:
         def run() -> None:
             try:
                 results.append(task())
-                self._answers.put(Waited())
+                self._answers.put(None)
             except BaseException as error:
                 self._answers.put(error)
 
         thread = threading.Thread(target=run, name="work", daemon=True)
         thread.start()
         self._wait(lambda: True if results and not thread.is_alive() else None)
-        self._inbox.remove((LOCAL, Waited()))
         return results[0]
 
     def post(self, sends: Iterable[Send]) -> None:
@@ -234,7 +233,8 @@ class MpiWorld:
                 continue
             if isinstance(local, BaseException):
                 raise local
-            self._inbox.append((LOCAL, local))
+            if local is not None:
+                self._inbox.append((LOCAL, local))
             pause = _SHORTEST_PAUSE
 
     def _work(self) -> None:

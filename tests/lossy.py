@@ -1,0 +1,82 @@
+"""A disk that loses what was not synced, and dies at the k-th call. The page cache of a real one survives a kill."""
+
+import random
+
+from hpcens.store.disk import Disk
+
+
+class Crash(Exception):
+    """The machine went down."""
+
+
+class LossyDisk(Disk):
+    """Writes reach the file when it is synced; `crash` keeps a drawn part of the rest, torn at will.
+
+    dies_at  the call, counted from 0, that does not happen any more
+    """
+
+    def __init__(self, dies_at=None, seed=0):
+        self.calls = 0
+        self.dies_at = dies_at
+        self._pending = {}
+        self._draw = random.Random(seed)
+
+    def _call(self):
+        if self.calls == self.dies_at:
+            raise Crash
+        self.calls += 1
+
+    def open(self, path, *, create=False):
+        self._call()
+        file = super().open(path, create=create)
+        self._pending[file] = []
+        return file
+
+    def write(self, file, data, offset):
+        self._call()
+        self._pending[file].append((bytes(data), offset))
+
+    def read(self, file, size, offset):
+        self._call()
+        data = bytearray(super().read(file, size, offset))
+        for written, at in self._pending[file]:
+            begin, end = max(at, offset), min(at + len(written), offset + size)
+            if begin < end:
+                data.extend(bytes(max(0, end - offset - len(data))))
+                data[begin - offset : end - offset] = written[begin - at : end - at]
+        return bytes(data)
+
+    def _settle(self, file):
+        for data, offset in self._pending[file]:
+            super().write(file, data, offset)
+        self._pending[file].clear()
+
+    def sync_data(self, file):
+        self._call()
+        self._settle(file)
+
+    def sync(self, file):
+        self._call()
+        self._settle(file)
+
+    def rename(self, old, new):
+        self._call()
+        super().rename(old, new)
+
+    def close(self, file):
+        self._call()
+        self._settle(file)
+        del self._pending[file]
+        super().close(file)
+
+    def crash(self):
+        """Power is gone: of what was not synced some reaches the disk, in any order, some of it in part."""
+        for file, writes in self._pending.items():
+            self._draw.shuffle(writes)
+            for data, offset in writes:
+                fate = self._draw.choice(["lost", "whole", "torn"])
+                if fate != "lost":
+                    kept = len(data) if fate == "whole" else self._draw.randrange(len(data) + 1)
+                    super().write(file, data[:kept], offset)
+            super().close(file)
+        self._pending.clear()
