@@ -166,7 +166,7 @@ def _read(path: Path) -> str:
     if len(data) > _LARGEST:
         raise UsageError(f"{path}: is larger than {_LARGEST} bytes", remedy)
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{path}:{line}: is not UTF-8 text", "save the file as UTF-8") from None
@@ -211,9 +211,9 @@ def _usable_name(name: str) -> bool:
 
 
 def _import_path(factory: str) -> bool:
-    module, colon, attribute = factory.partition(":")
+    module, _, attribute = factory.partition(":")
     parts = [*module.split("."), *attribute.split(".")]
-    return bool(colon) and all(part.isidentifier() and not iskeyword(part) for part in parts)
+    return all(part.isidentifier() and not iskeyword(part) for part in parts)
 
 
 class _Key(NamedTuple):
