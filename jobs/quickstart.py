@@ -1,6 +1,6 @@
 """Train five networks on handwritten digits, score the held-out rows with hpcens, and print how good they are.
 
-    python jobs/quickstart.py [FOLDER]        # default: ./quickstart
+python jobs/quickstart.py [FOLDER]        # default: ./quickstart
 """
 
 import os
@@ -57,7 +57,9 @@ def train_all(folder: Path) -> None:
     (folder / "weights").mkdir(exist_ok=True)
     began = time.time()
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
-        for line in pool.map(train, MEMBERS, [folder] * len(MEMBERS), [seen] * len(MEMBERS), [seen_labels] * len(MEMBERS)):
+        for line in pool.map(
+            train, MEMBERS, [folder] * len(MEMBERS), [seen] * len(MEMBERS), [seen_labels] * len(MEMBERS)
+        ):
             print(line, flush=True)
     print(f"trained on {len(seen)} rows in {time.time() - began:.0f} s; {len(held_out)} rows are held out", flush=True)
 

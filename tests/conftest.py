@@ -54,7 +54,11 @@ class Project:
     def yaml(self, extra="", members=MEMBERS, batch_sizes="[16]"):
         lines = ["members:"]
         for name, factory in members.items():
-            lines += [f"  - name: {name}", f"    factory: nets:{factory}", f"    weights: {self.weights / name}.safetensors"]
+            lines += [
+                f"  - name: {name}",
+                f"    factory: nets:{factory}",
+                f"    weights: {self.weights / name}.safetensors",
+            ]
         lines += ["devices: {cpu: 2}", f"plan: {{batch_sizes: {batch_sizes}}}", extra]
         (self.folder / "hpcens.yaml").write_text("\n".join(lines) + "\n")
         (self.folder / "nets.py").write_text((ENSEMBLE / "nets.py").read_text())

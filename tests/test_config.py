@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hpcens import config
+from hpcens.config.keys import KEYS
 from hpcens.errors import UsageError
 from hpcens.specs import (
     CpuSpec,
@@ -615,10 +616,10 @@ del SETTABLE["search_path"]
 
 
 def test_the_table_of_keys_is_that_of_the_specs() -> None:
-    assert {key for key in config._KEYS if not key.endswith("]")} == set(SETTABLE)
+    assert {key for key in KEYS if not key.endswith("]")} == set(SETTABLE)
 
 
-@pytest.mark.parametrize("pattern", [key for key in config._KEYS if key != "members[]"])
+@pytest.mark.parametrize("pattern", [key for key in KEYS if key != "members[]"])
 def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
     tree: dict[str, Any] = {
         "members": [{"name": "a", "factory": "m:b", "weights": "w"}],
@@ -629,7 +630,7 @@ def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
     at: Any = tree
     for parent in parents:
         at = at[int(parent)] if isinstance(at, list) else at.setdefault(parent, {})
-    example = yaml.safe_load(config._KEYS[pattern].example)
+    example = yaml.safe_load(KEYS[pattern].example)
     if last == "0":
         tree[parents[0]] = (
             [example, "dog"] if parents == ["classes"] else {parents[1]: [example]} if parents[1:] else [example]

@@ -1,0 +1,167 @@
+"""Reads a run.yaml into a RunSpec: once, at the edge, reporting every error with its line, its place and a remedy.
+
+text ─page─► plain data ─expand─► shorthands written out ─pydantic─► RunSpec ─checks─► what types cannot say
+pydantic and yaml load only when a file does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hpcens.config.checks import check_ensemble, check_values, explain
+from hpcens.config.keys import KEYS, pattern
+from hpcens.config.page import Page, compose, read, shown
+from hpcens.errors import UsageError
+from hpcens.specs import Job, RunSpec
+
+_MOST_CLASSES = 100_000
+_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:[eE]\+?\d{1,2})?) *([A-Za-z]*)", re.ASCII)
+_UNITS = {"": 1, "B": 1} | {p + i + "B": (1024 if i else 1000) ** n for n, p in enumerate("KMGT", 1) for i in ("", "i")}
+
+
+def load(path: Path) -> RunSpec:
+    """The RunSpec of a YAML file; its relative paths are taken from the file's own folder.
+
+    Raises UsageError naming all that is wrong at once, a line each: `run.yaml:12: members[2].wieghts: unknown key; …`.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    page = Page(path)
+    tree = compose(page, read(path))
+    expand(page, tree)
+    try:
+        # Through JSON, because only there strict types still let a mapping be a dataclass and a list a tuple.
+        spec = TypeAdapter(RunSpec).validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        for flaw in error.errors(include_url=False, include_context=False):
+            explain(page, flaw["type"], flaw["loc"], flaw["input"])
+    check_values(page, tree)
+    check_ensemble(page, tree)
+    if page.problems:
+        raise page.error()
+    folder = Path(os.path.abspath(path)).parent
+    output = spec.output
+    if "datasets" not in tree.get("output", {}) and all(member.output == "values" for member in spec.members):
+        output = replace(output, datasets=("prediction",))  # members that do not classify have no label
+    if output.path is not None:
+        output = replace(output, path=folder / os.path.expanduser(output.path))
+    return replace(
+        spec,
+        members=tuple(replace(m, weights=folder / os.path.expanduser(m.weights)) for m in spec.members),
+        plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
+        output=output,
+        search_path=folder,
+    )
+
+
+def expand(page: Page, tree: dict[str, Any]) -> None:
+    """Writes the shorthands out, in place; a section left empty is as good as absent."""
+    if "search_path" in tree:  # a field of RunSpec, but not the user's to set
+        explain(page, "unexpected_keyword_argument", ("search_path",), tree.pop("search_path"))
+    for key in [key for key, value in tree.items() if value is None and key in KEYS]:
+        del tree[key]
+    for key, field in (("rule", "name"), ("dataset", "input"), ("output", "path")):
+        if isinstance(tree.get(key), str):
+            tree[key] = {field: tree[key]}
+    if type(number := tree.get("classes")) is int:
+        if 2 <= number <= _MOST_CLASSES:
+            tree["classes"] = [str(i) for i in range(number)]
+        else:
+            page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
+    if isinstance(devices := tree.get("devices"), dict):
+        for kind in devices.keys() & {"cpu", "cuda"}:
+            _expand_device(page, devices, kind)
+
+
+def _expand_device(page: Page, devices: dict[str, Any], kind: str) -> None:
+    place = ("devices", kind)
+    device = devices[kind]
+    if device is None and place not in page.refused:
+        page.refuse(place, f"is empty; write for example {kind}: {KEYS[pattern(place)].example}, or remove the key")
+    if type(device) is int or (kind, device) == ("cuda", "all"):
+        devices[kind] = device = {"count": device}
+    if not isinstance(device, dict):
+        return
+    if kind == "cuda" and device.get("count") == "all":
+        device["count"] = None
+    memory = device.get("memory")
+    if isinstance(memory, str | float):
+        device["memory"] = _bytes(memory)
+        if device["memory"] is None:
+            page.refuse((*place, "memory"), f"{shown(memory)} is no amount of memory; for example 4GiB or 500 MB")
+
+
+def _bytes(memory: str | float) -> int | None:
+    found = _SIZE.fullmatch(str(memory).strip())
+    unit = _UNITS.get(found[2][:1].upper() + found[2][1:]) if found else None
+    size = float(found[1]) * unit if found and unit else 0.0
+    whole = size.is_integer() or unit != 1  # 1.5 bytes are a forgotten unit
+    return round(size) if whole and 1 <= size < 2**63 else None
+
+
+Stored = TypeVar("Stored", RunSpec, Job)
+
+
+def spec_to_json(spec: RunSpec) -> str:
+    """One line of JSON, from which spec_from_json makes an equal RunSpec."""
+    return json.dumps(asdict(spec), default=os.fspath)
+
+
+def spec_from_json(text: str) -> RunSpec:
+    """Raises UsageError where the text is no RunSpec."""
+    return _from_json(RunSpec, text)
+
+
+def job_to_json(job: Job) -> str:
+    """One line of JSON, from which job_from_json makes an equal Job."""
+    return json.dumps(asdict(job), default=os.fspath)
+
+
+def job_from_json(text: str) -> Job:
+    """Raises UsageError where the text is no Job."""
+    return _from_json(Job, text)
+
+
+def _from_json(kind: type[Stored], text: str) -> Stored:
+    from pydantic import TypeAdapter
+
+    try:
+        # Not validate_json: a path may hold bytes that are not UTF-8, which only Python's own JSON carries.
+        return TypeAdapter(kind).validate_python(json.loads(text))
+    except ValueError as error:
+        raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
+
+
+def find(option: Path | None) -> Path:
+    """The configuration to use: --config, else ./hpcens.yaml, else $HPCENS_CONFIG.
+
+    Raises UsageError where none of the three is given.
+    """
+    if option is not None:
+        return option
+    if (here := Path("hpcens.yaml")).exists():
+        return here
+    if named := os.environ.get("HPCENS_CONFIG"):
+        return Path(named)
+    raise UsageError(
+        "no configuration: --config is not given, ./hpcens.yaml does not exist, $HPCENS_CONFIG is not set",
+        "write one with hpcens init, or name one in any of these three places",
+    )
+
+
+def default_output(dataset: Path, limit: int | None) -> Path:
+    """Where the result goes unless the configuration says: the working folder, named after the dataset."""
+    first = "" if limit is None else f".first-{limit}"
+    return Path.cwd() / f"{dataset.stem}{first}.predictions.h5"
+
+
+def template() -> str:
+    """A commented run.yaml with every key, for `hpcens init`."""
+    from importlib import resources
+
+    return resources.files("hpcens").joinpath("template.yaml").read_text("utf-8")

@@ -1,0 +1,93 @@
+"""The keys a user may write: an example of each, and the limits its type does not say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from keyword import iskeyword
+from typing import Any, NamedTuple, get_args
+
+from hpcens.config.page import Place
+from hpcens.specs import OutputName, PlannerName, RuleName, Space
+
+
+def _usable_name(name: str) -> bool:
+    fits = 0 < len(name) <= 100 and name.isprintable() and name == name.strip()
+    return fits and "/" not in name and name not in (".", "..")
+
+
+def _import_path(factory: str) -> bool:
+    module, _, attribute = factory.partition(":")
+    parts = [*module.split("."), *attribute.split(".")]
+    return all(part.isidentifier() and not iskeyword(part) for part in parts)
+
+
+class Key(NamedTuple):
+    """A key a user may write: an example of it, and where its type admits more than is allowed, the limit."""
+
+    example: str
+    holds: Callable[[Any], bool] = lambda value: True
+    otherwise: str = ""
+    choices: tuple[str, ...] = ()
+
+
+def _count(example: str) -> Key:
+    return Key(example, lambda n: n >= 1, "must be 1 or more")
+
+
+def _amount(example: str) -> Key:
+    return Key(example, lambda n: 0 < n < math.inf, "must be above 0 and finite")
+
+
+def _filled(example: str) -> Key:
+    return Key(example, lambda v: len(v) > 0, "must not be empty")
+
+
+def _choice(literal: object) -> Key:
+    return Key(get_args(literal)[0], choices=get_args(literal))
+
+
+_MEMBER = "{name: small, factory: models:build, weights: small.safetensors}"
+KEYS: Mapping[str, Key] = {
+    "members": Key(f"[{_MEMBER}]", lambda members: len(members) > 0, "needs at least one member"),
+    "members[]": Key(_MEMBER),
+    "members[].name": Key("resnet50", _usable_name, 'must be 1 to 100 printable characters, no "/", not "." or ".."'),
+    "members[].factory": Key("models.resnet:build", _import_path, "must be an import path package.module:callable"),
+    "members[].weights": _filled("weights/resnet50.safetensors"),
+    "members[].arguments": Key("{depth: 50}"),
+    "members[].output": _choice(Space),
+    "members[].weight": Key("0.5", lambda weight: 0 <= weight < math.inf, "must be 0 or more and finite"),
+    "dataset": Key("images"),
+    "dataset.input": _filled("images"),
+    "classes": Key("[cat, dog]", lambda classes: len(classes) >= 2, "needs at least 2 classes"),
+    "classes[]": Key("cat"),
+    "rule": Key("mean"),
+    "rule.name": _choice(RuleName),
+    "rule.space": _choice(Space),
+    "devices": Key("{cuda: all}"),
+    "devices.cpu": Key("2"),
+    "devices.cpu.count": _count("2"),
+    "devices.cpu.cores": _count("4"),
+    "devices.cpu.memory": _amount("4GiB"),
+    "devices.cuda": Key("all"),
+    "devices.cuda.count": _count("4"),
+    "devices.cuda.memory": _amount("40GiB"),
+    "plan": Key("{planner: optimal}"),
+    "plan.planner": _choice(PlannerName),
+    "plan.batch_sizes": _filled("[8, 16, 32]"),
+    "plan.batch_sizes[]": _count("32"),
+    "output": Key("predictions.h5"),
+    "output.path": _filled("predictions.h5"),
+    "output.datasets": _filled("[prediction, label]"),
+    "output.datasets[]": _choice(OutputName),
+    "fsync_seconds": _amount("2.0"),
+}
+
+
+def pattern(place: Place) -> str:
+    return "".join("[]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+
+
+def example(place: Place) -> str:
+    key = f"{place[-1]}: " if isinstance(place[-1], str) else ""
+    return f"for example {key}{KEYS[pattern(place)].example}"

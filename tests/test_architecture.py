@@ -1,0 +1,101 @@
+"""The house: imports only go down, each door is the only one, and the start imports nothing heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "hpcens"
+
+FLOORS = [
+    {"errors"},
+    {"specs", "segments", "devices"},
+    {"matrix", "profiles", "messages", "rules", "config", "events", "rundir", "fingerprint"},
+    {"planners", "roles", "runtimes", "store"},
+    {"transports", "hands", "profiler", "preflight"},
+    {"opening", "scoring", "run"},
+    {"launch", "status", "report"},
+    {"cli"},
+]
+# on one floor, in the order in which they may import each other
+BESIDE = [("transports", "hands"), ("opening", "scoring", "run"), ("matrix", "fingerprint")]
+DOORS = {
+    "mpi4py": {"transports/mpi.py", "launch/world.py"},
+    "torch": {
+        "runtimes/members.py",
+        "runtimes/hardware.py",
+        "runtimes/cpu.py",
+        "runtimes/cuda.py",
+        "runtimes/engine.py",
+    },
+    "safetensors": {"runtimes/members.py"},
+    "h5py": {"store/source.py", "store/working.py", "store/verify.py"},
+    "submitit": {"launch/job.py"},
+    "argparse": {"cli.py"},
+    "rich": {"launch/follow.py"},
+    "pydantic": {"config/__init__.py"},
+    "yaml": {"config/page.py"},
+    "xxhash": {"store/working.py"},
+}
+
+
+def imports(path):
+    """Modules a file imports, wherever in it; those under TYPE_CHECKING count."""
+    for found in ast.walk(ast.parse(path.read_text())):
+        if isinstance(found, ast.Import):
+            yield from (alias.name for alias in found.names)
+        elif isinstance(found, ast.ImportFrom) and found.module:
+            yield found.module
+
+
+def floor(noun):
+    return next(i for i, nouns in enumerate(FLOORS) if noun in nouns)
+
+
+def noun_of(module):
+    return module.split(".")[1]
+
+
+def sources():
+    return [
+        path for path in PACKAGE.rglob("*.py") if path.name not in ("__main__.py",) and path != PACKAGE / "__init__.py"
+    ]
+
+
+def test_imports_only_go_down():
+    wrong = []
+    for path in sources():
+        relative = path.relative_to(PACKAGE).with_suffix("")
+        here = relative.parts[0]
+        for module in imports(path):
+            if module.startswith("hpcens."):
+                there = noun_of(module)
+                beside = any(here in row and there in row and row.index(there) < row.index(here) for row in BESIDE)
+                if there != here and not beside and floor(there) >= floor(here):
+                    wrong.append(f"{relative} imports {module}")
+    assert wrong == []
+
+
+def test_each_door_is_the_only_one():
+    wrong = [
+        f"{path.relative_to(PACKAGE)} imports {module}"
+        for path in sources()
+        for module in imports(path)
+        if module.split(".")[0] in DOORS and str(path.relative_to(PACKAGE)) not in DOORS[module.split(".")[0]]
+    ]
+    assert wrong == []
+
+
+def test_modules_are_nouns_of_a_size_one_can_read():
+    long = {str(p.relative_to(PACKAGE)): n for p in sources() if (n := len(p.read_text().splitlines())) > 300}
+    assert long == {}
+    vague = {"utils", "common", "helpers", "base", "core", "manager", "handler"}
+    assert [path for path in sources() if path.stem in vague] == []
+
+
+def test_start_imports_nothing_heavy():
+    for start in ("import hpcens", "import hpcens.cli; hpcens.cli._parser().format_help()"):
+        code = f"{start}; import sys; print(*sys.modules)"
+        loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+        heavy = {"torch", "mpi4py", "h5py", "submitit", "numpy", "pydantic", "scipy", "yaml"}
+        assert heavy & set(loaded) == set()
