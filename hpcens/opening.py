@@ -197,7 +197,7 @@ class Opening:
 
 def reading_speed(source: Source) -> float:
     """Rows/s at which the dataset's first rows are read, measured."""
-    rows = max(1, min(source.rows, _READING_BYTES // max(1, source.row_bytes)))
+    rows: int = max(1, min(source.rows, _READING_BYTES // max(1, source.row_bytes)))
     began = time.perf_counter()
     source.head(rows)
-    return rows / max(1e-6, time.perf_counter() - began)
+    return float(rows / max(1e-6, time.perf_counter() - began))

@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.fingerprint import fingerprint, require_same
-from hpcens.matrix import numerics_from_dict
+from hpcens.matrix import Plan, numerics_from_dict
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import member_digests
@@ -48,6 +48,8 @@ def check(job: Job) -> Preflight:
     source.close()
     digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
     _check_output(job)
+    if job.plan is not None:
+        Plan.load(job.plan)
     return Preflight(facts, digests, space)
 
 

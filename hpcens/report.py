@@ -30,12 +30,10 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     """Predicted beside measured, for the run and for every instance."""
     predicted, measured = report["predicted_rows_per_second"], report["rows_per_second"]
     yield f"{report['rows']:,} rows in {report['seconds']:.2f} s: {measured:,.0f} rows/s, {predicted:,.0f} predicted"
-    for instance in report["instances"]:
-        speed = instance.get("measured_speed")
-        told = f"{speed:,.0f}" if speed else "–"
+    for instance in (of for of in report["instances"] if "measured_speed" in of):
         yield (
-            f"  {instance['device']}  {instance['member']}  batch {instance['batch']}  {instance.get('rows', 0):,} rows"
-            f"  {told} rows/s alone, {instance['speed']:,.0f} profiled"
+            f"  {instance['device']}  {instance['member']}  batch {instance['batch']}  {instance['rows']:,} rows"
+            f"  {instance['measured_speed']:,.0f} rows/s while it ran, {instance['speed']:,.0f} profiled"
         )
     for rank in report["ranks"]:
         yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {_bytes(rank['peak_bytes'])}"

@@ -76,15 +76,13 @@ class Scoring:
     def score(self) -> Verdict:
         drained = ""
         rounds = 0
-        while (missing := self._missing()) and not drained:
+        while (missing := self._missing(read_back=True)) and not drained:
             if rounds == _ROUNDS:
                 raise HpcensError(
                     f"{len(missing)} segments read back damaged after {rounds} rounds",
                     "the file system loses data: check it",
                 )
             drained = self._round(missing)
-            if not drained and self._result is not None:
-                self._world.work(self._result.revoke_damaged)
             rounds += 1
         verdict = self._verdict(missing, drained)
         usage = self._world.gather(_usage(self._players.role(self._world.rank)))
@@ -102,10 +100,19 @@ class Scoring:
         self._world.gather(None)
         self._world.broadcast()
 
-    def _missing(self) -> list[int]:
-        """Known to the reducer, wanted by all."""
-        told = self._world.gather(self._result.missing if self._result is not None else None)
+    def _missing(self, *, read_back: bool = False) -> list[int]:
+        """Known to the reducer, wanted by all. read_back: if nothing is, hold every segment against its checksum."""
+        mine: list[int] = []
+        if self._result is not None:
+            mine = self._result.missing
+            if read_back and not mine:
+                self._world.work(self._result.revoke_damaged)
+                mine = self._result.missing
+        told = self._world.gather(mine)
         missing: list[int] = self._world.broadcast(told[self._players.reducer] if told else None)
+        if self._events is not None:
+            self._done_rows = self._segmentation.rows - sum(map(self._segmentation.size, missing))
+            self._report_progress(Progress((), 0))
         return missing
 
     def _round(self, missing: list[int]) -> str:
@@ -128,8 +135,6 @@ class Scoring:
         world, players, plan = self._world, self._players, self._plan
         if self._source is not None:
             source, segmentation = self._source, self._segmentation
-            self._done_rows = segmentation.rows - sum(map(segmentation.size, missing))
-            self._report_progress(Progress((), 0))
             ranks = {device.name: rank for rank, device in players.devices.items()}
             world.equip(reader_hands(lambda segment: source.read(segmentation, segment), self._report_progress))
             return Reader(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import lcm
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENT_SECONDS = 0.5
+_SHORTEST_SECONDS = 0.02
 _SEGMENTS_PER_DEVICE = 8
 
 
@@ -47,19 +49,15 @@ def choose_segment_rows(
 ) -> int:
     """Rows per segment: a multiple of every batch size, and small enough for three ends.
 
-    A segment holds about 8 MiB of input, about half a second of the whole ensemble's work on one
-    device, and leaves each device at least eight of them, so that little is in flight when a run
-    is killed and the last segments end together. Dispatch costs under a millisecond a segment.
+    A segment holds at most 8 MiB of input and half a second of the whole ensemble's work on one
+    device, so that little is in flight when a run is killed. It leaves each device eight of them, so
+    that the last ones end together, unless they would then be too short (20 ms) to hide what it
+    costs to dispatch one; two for each device are left in any case.
     """
-    step = _least_common_multiple(batches)
+    step = lcm(*batches)
     by_bytes = _SEGMENT_BYTES // max(1, row_bytes)
     by_seconds = int(_SEGMENT_SECONDS * rows_per_second / max(1, devices))
     by_balance = rows // max(1, devices * _SEGMENTS_PER_DEVICE)
-    wanted = min(by_bytes, by_seconds, by_balance)
+    by_dispatch = min(int(_SHORTEST_SECONDS * rows_per_second / max(1, devices)), rows // max(1, 2 * devices))
+    wanted = min(by_bytes, by_seconds, max(by_balance, by_dispatch))
     return max(step, wanted // step * step)
-
-
-def _least_common_multiple(numbers: tuple[int, ...]) -> int:
-    from math import lcm
-
-    return lcm(*numbers)

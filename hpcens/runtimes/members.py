@@ -131,6 +131,7 @@ def _match(spec: MemberSpec, wanted: dict[str, Any], given: dict[str, Any]) -> N
     if faults or shapes:
         counts = f"{len(missing)} missing, {len(extra)} unknown, {len(shapes)} of another shape"
         raise MemberError(
-            f"member {spec.name}: {spec.weights} does not fit {spec.factory} ({counts}): {'; '.join(faults + shapes[:3])}",
+            f"member {spec.name}: {spec.weights} does not fit {spec.factory} ({counts}): "
+            + "; ".join(faults + shapes[:3]),
             "check the factory's arguments, or the weights file",
         )
