@@ -1,0 +1,54 @@
+"""Which rank plays what, from what the ranks found; and worlds that are not what was started."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpcens.devices import cpu_devices
+from hpcens.errors import UsageError
+from hpcens.roles.casting import Hello, cast, check_world
+
+
+def hellos(*ranks_and_devices):
+    """One Hello a rank, nodes one after another: (ranks, devices) a node."""
+    found = []
+    for node, (ranks, devices) in enumerate(ranks_and_devices):
+        offered = cpu_devices(f"n{node}", "model", count=devices, cores=1, memory=1)
+        found += [Hello(len(found) + i, f"n{node}", offered, "mpi") for i in range(ranks)]
+    return found
+
+
+def test_one_node():
+    made = cast(hellos((4, 2)))
+    assert (made.reader, made.reducer) == (0, 1)
+    assert {rank: device.name for rank, device in made.devices.items()} == {2: "n0/cpu0", 3: "n0/cpu1"}
+    assert [made.role(rank) for rank in range(5)] == ["reader", "reducer", "device n0/cpu0", "device n0/cpu1", "parked"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4)), min_size=1, max_size=5), st.randoms())
+def test_any_order_of_ranks_gives_every_device_one_rank_of_its_node(surplus_and_devices, random):
+    nodes = [(devices + surplus + 2, devices) for surplus, devices in surplus_and_devices]
+    first, *rest = hellos(*nodes)
+    random.shuffle(rest)
+    shuffled = [first, *(Hello(i + 1, h.node, h.devices, h.library) for i, h in enumerate(rest))]
+    made = cast(shuffled)
+    assert sorted(d.name for d in made.devices.values()) == sorted({d.name for h in shuffled for d in h.devices})
+    assert all(d.name.startswith(shuffled[rank].node + "/") for rank, d in made.devices.items())
+    assert len({made.reader, made.reducer, *made.devices}) == 2 + len(made.devices)
+
+
+def test_too_few_ranks_are_counted_and_located():
+    with pytest.raises(UsageError, match=r"the plan needs 5 ranks .* 4 were started: n0 has 4 ranks and 3 devices"):
+        cast(hellos((4, 3)))
+    with pytest.raises(UsageError, match="n1 has 1 ranks and 2 devices"):
+        cast(hellos((4, 2), (1, 2)))
+    with pytest.raises(UsageError, match="1 were started"):
+        cast(hellos((1, 1)))
+
+
+def test_worlds_that_are_not_what_was_started():
+    with pytest.raises(UsageError, match=r"srun started 6 ranks, but each finds itself alone in a world of 1"):
+        check_world(1, 6, "srun")
+    with pytest.raises(UsageError, match="the plan needs 6 ranks; srun started 5"):
+        check_world(5, 6, "srun")
+    check_world(8, 6, "srun")
