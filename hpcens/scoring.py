@@ -152,7 +152,7 @@ class Scoring:
                 members=plan.members,
                 devices=players.devices,
                 reader=players.reader,
-                group=max(1, plan.window // 2),
+                window=plan.window,
                 seconds=self._job.spec.fsync_seconds,
             )
         if self._engine is not None:

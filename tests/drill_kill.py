@@ -117,6 +117,10 @@ def main(kills):
             tries = 0
             while len(found) < kills:
                 tries += 1
+                if tries > 10 * kills:
+                    raise RuntimeError(
+                        f"{role}: only {len(found)} of {tries} runs could be killed; do runs start at all?"
+                    )
                 one = kill_once(folder, f"{role.replace('/', '-')}-{tries}", role, draw.uniform(0.5, seconds), expected)
                 if one is not None:
                     found.append(one)

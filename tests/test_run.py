@@ -121,7 +121,7 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
         window=plan.window,
         read_ahead=plan.read_ahead,
     )
-    reducer = Reducer(members=plan.members, devices=ranks.values(), reader=0, group=2, seconds=1.0)
+    reducer = Reducer(members=plan.members, devices=ranks.values(), reader=0, window=plan.window, seconds=1.0)
     workers = {rank: Worker(reader=0, reducer=1) for rank in ranks.values()}
     hands = {
         0: reader_hands(lambda s: source.read(segmentation, s), lambda p: None),

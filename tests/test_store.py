@@ -62,6 +62,7 @@ def score(run, folder, disk):
         disk.crash()
         return ()
     segmentation = Segmentation(ROWS, SEGMENT)
+    told = []
     reader = Reader(
         segments=result.missing,
         members=MEMBERS,
@@ -74,12 +75,12 @@ def score(run, folder, disk):
     world = VirtualWorld(
         {
             0: reader,
-            1: Reducer(members=MEMBERS, devices=[2, 3], reader=0, group=2, seconds=5.0),
+            1: Reducer(members=MEMBERS, devices=[2, 3], reader=0, window=4, seconds=5.0),
             2: Worker(reader=0, reducer=1),
             3: Worker(reader=0, reducer=1),
         },
         {
-            0: reader_hands(lambda s: DATA[slice(*segmentation.bounds(s))], lambda p: None),
+            0: reader_hands(lambda s: DATA[slice(*segmentation.bounds(s))], lambda p: told.extend(p.segments)),
             1: reducer_hands(lambda s, stack, batches: result.write(s, values(stack), {}), result.flush),
             2: worker_hands(predict, lambda t: None),
             3: worker_hands(predict, lambda t: None),
@@ -93,7 +94,7 @@ def score(run, folder, disk):
         result.close()
     except Crash:
         disk.crash()
-    return reader.written
+    return told
 
 
 def predict(task):

@@ -28,6 +28,7 @@ class Watch:
         self._beats: dict[str, tuple[bytes, float]] = {}
         self._next_look = 0.0
         self._dead: list[int] = []
+        self._looked_up: list[dict[str, Any]] = []
 
     def wait(self, seconds: float) -> None:
         """Sleep, but wake when a rank dies."""
@@ -36,6 +37,9 @@ class Watch:
             self._dead.append(self._ranks.pop(descriptor)["rank"])
             self._poll.unregister(descriptor)
             os.close(descriptor)
+        for signature in [s for s in self._looked_up if born(s["pid"]) != s["born"]]:
+            self._looked_up.remove(signature)
+            self._dead.append(signature["rank"])
 
     def close(self) -> None:
         for descriptor in self._ranks:
@@ -73,12 +77,11 @@ class Watch:
             self._known[rank] = pid
             try:
                 descriptor = os.pidfd_open(pid)
-            except OSError:
+            except ProcessLookupError:
                 self._dead.append(rank)
                 continue
-            if born(pid) not in (signature["born"], 0):
-                os.close(descriptor)
-                self._dead.append(rank)
+            except OSError:  # kernels before 5.3: looked up instead, in no certain order
+                self._looked_up.append(signature)
                 continue
             self._ranks[descriptor] = signature
             self._poll.register(descriptor, select.POLLIN)

@@ -45,7 +45,6 @@ class _Pipeline:
     todo: deque[int]
     open: dict[int, _Open] = field(default_factory=dict)
     unwritten: set[int] = field(default_factory=set)
-    written: list[int] = field(default_factory=list)
 
 
 class Reader:
@@ -78,18 +77,13 @@ class Reader:
         self._pipeline = _Pipeline(deque(segments))
         self._credits = dict.fromkeys(devices, 0)
         self._awaited = set(devices)
-        self._last: frozenset[int] | None = None
+        self._last = False
         self.tallies: dict[int, Tally] = {}
         self.drained = ""
 
     @property
     def done(self) -> bool:
-        return self._last is not None and not self._awaited and self._last <= set(self._pipeline.written)
-
-    @property
-    def written(self) -> tuple[int, ...]:
-        """Segments known to be durable, in the order in which they became so."""
-        return tuple(self._pipeline.written)
+        return self._last and not self._awaited and not self._pipeline.unwritten
 
     def start(self) -> list[Send]:
         return [*self._read_on(), *self._end()]
@@ -98,17 +92,16 @@ class Reader:
         match message:
             case Ready(credits):
                 self._credits[source] += credits
-                return self._hand_out() if self._last is None else []
+                return [] if self._last else self._hand_out()
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
                     return []
                 self._pipeline.open[segment].rows = rows
                 return self._hand_out()
             case Written(segments):
-                self._pipeline.written.extend(segments)
                 self._pipeline.unwritten.difference_update(segments)
                 progress = Send(LOCAL, Progress(segments, len(self._pipeline.unwritten)))
-                return [progress, *(self._hand_out() if self._last is None else [])]
+                return [progress, *([] if self._last else self._hand_out())]
             case Bye(tally):
                 self._awaited.discard(source)
                 self.tallies[source] = tally
@@ -123,8 +116,9 @@ class Reader:
         busy = False
         while not busy:
             busy = True
-            for device in sorted(self._credits, key=lambda rank: -self._credits[rank]):
-                if self._credits[device] > 0 and (batch := self._own(device) or self._spare(device)):
+            free = [rank for rank, room in self._credits.items() if room > 0]
+            for device in sorted(free, key=lambda rank: -self._credits[rank]):
+                if batch := self._own(device) or self._spare(device):
                     self._credits[device] -= 1
                     sends.append(Send(device, batch))
                     busy = False
@@ -182,15 +176,15 @@ class Reader:
     def _end(self) -> list[Send]:
         """Once nothing is left to hand out: tell the reducer what to wait for, the devices to go."""
         pipeline = self._pipeline
-        if self._last is not None or pipeline.todo or pipeline.open:
+        if self._last or pipeline.todo or pipeline.open:
             return []
-        self._last = frozenset(pipeline.unwritten) | frozenset(pipeline.written)
+        self._last = True
         last = Last(tuple(sorted(pipeline.unwritten)))
         return [Send(self._reducer, last), *(Send(device, Finish()) for device in self._credits)]
 
     def _drain(self, reason: str) -> list[Send]:
         """Drop what is not wholly handed out: a segment is finished only if all its members are under way."""
-        if self._last is not None:
+        if self._last:
             return []
         self.drained = reason
         pipeline = self._pipeline

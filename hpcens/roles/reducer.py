@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
 
 from hpcens.messages import (
@@ -26,28 +27,29 @@ class Reducer:
     """Sans-I/O. A segment is written once all members are there, the stack in member order.
 
     Written segments are made durable in groups: after `group` of them, after `seconds`, or when
-    no others will come. `group` must stay below the reader's window, else the window never opens.
+    no others will come. A group is half the reader's window: were it larger than what the window
+    still admits, neither would move.
     """
 
     def __init__(
-        self, *, members: Sequence[str], devices: Collection[int], reader: int, group: int, seconds: float
+        self, *, members: Sequence[str], devices: Collection[int], reader: int, window: int, seconds: float
     ) -> None:
         self._members = tuple(members)
         self._awaited = set(devices)
         self._reader = reader
-        self._group = group
+        self._group = max(1, window // 2)
         self._seconds = seconds
         self._stacks: dict[int, dict[str, Prediction]] = {}
         self._writing: set[int] = set()
         self._volatile: list[int] = []
         self._flushing: set[int] = set()
-        self._durable: set[int] = set()
+        self._durable: deque[int] = deque(maxlen=window)  # all that the reader may not know of yet
         self._last: frozenset[int] | None = None
         self._clock = False
 
     @property
     def done(self) -> bool:
-        return self._last is not None and not self._awaited and self._last <= self._durable
+        return self._last is not None and not self._awaited and self._last <= set(self._durable)
 
     def start(self) -> list[Send]:
         return []
@@ -68,7 +70,7 @@ class Reducer:
                 return self._flush()
             case Flushed(segments):
                 self._flushing.difference_update(segments)
-                self._durable.update(segments)
+                self._durable.extend(segments)
                 return [Send(self._reader, Written(segments)), *self._flush()]
             case Waited():
                 self._clock = False
@@ -97,7 +99,7 @@ class Reducer:
         """Close the group if it is large, old, or nothing else will come; else see that it does not grow old."""
         if not self._volatile:
             return []
-        ended = self._last is not None and self._last <= self._durable | set(self._volatile) | self._flushing
+        ended = self._last is not None and self._last <= {*self._durable, *self._volatile, *self._flushing}
         if not (now or ended or len(self._volatile) >= self._group):
             if self._clock:
                 return []

@@ -7,10 +7,12 @@ of its own, so that an old descriptor reaches only the old file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hpcens.errors import HpcensError
 from hpcens.messages import Array
@@ -49,7 +51,8 @@ class Result:
         self._run = run
         self._epoch = epoch
         self._form = form
-        self._checksums: dict[int, int] = {}
+        self._checksums = np.zeros(len(form.segmentation), np.uint64)
+        self._durable = np.zeros(len(form.segmentation), bool)
         self._pending: dict[int, int] = {}
         self._reduced: dict[int, list[Record]] = {}
         self._file, self._journal = self._open()
@@ -62,11 +65,7 @@ class Result:
     @property
     def missing(self) -> list[int]:
         """Segments that are yet to be scored."""
-        return [segment for segment in range(len(self._form.segmentation)) if segment not in self._checksums]
-
-    @property
-    def written(self) -> int:
-        return len(self._checksums)
+        return np.flatnonzero(~self._durable).tolist()
 
     def _open(self) -> tuple[WorkingFile, Journal]:
         old = standing(self._run, self._epoch.number)
@@ -91,8 +90,9 @@ class Result:
         reduced = [record for record in old.reduced() if record.segment in kept] if old else []
         journal.append([*inherited, *reduced, Record(Kind.INHERITED, segment=len(inherited))])
         journal.sync()
-        self._checksums = {record.segment: record.checksum for record in inherited}
-        file.mark(self._checksums.items())
+        kept_checksums = [(record.segment, record.checksum) for record in inherited]
+        self._know(kept_checksums)
+        file.mark(kept_checksums)
         for path in self._run.path.glob("working-*.h5"):
             if path != file.path:
                 path.unlink()
@@ -129,18 +129,23 @@ class Result:
         ]
         self._journal.append(records)
         self._journal.sync()
-        done = {segment: self._pending.pop(segment) for segment in segments}
-        self._checksums.update(done)
-        self._file.mark(done.items())
+        done = [(segment, self._pending.pop(segment)) for segment in segments]
+        self._know(done)
+        self._file.mark(done)
+
+    def _know(self, checksums: Iterable[tuple[int, int]]) -> None:
+        for segment, checksum in checksums:
+            self._checksums[segment], self._durable[segment] = checksum, True
 
     def revoke_damaged(self) -> list[int]:
         """Compare every segment with its checksum as read back; what differs is missing again."""
-        damaged = [s for s, checksum in sorted(self._checksums.items()) if self._file.checksum(s) != checksum]
+        durable = np.flatnonzero(self._durable).tolist()
+        damaged = [segment for segment in durable if self._file.checksum(segment) != self._checksums[segment]]
         if damaged:
             self._journal.append([Record(Kind.REVOKED, segment) for segment in damaged])
             self._journal.sync()
             for segment in damaged:
-                del self._checksums[segment]
+                self._durable[segment] = False
                 self._file.unmark(segment)
         return damaged
 
