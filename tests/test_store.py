@@ -113,9 +113,20 @@ def content(path):
         return file["prediction"][:].tobytes(), file["label"][:].tobytes()
 
 
-EXPECTED = tuple(
-    array.tobytes() for array in values([np.stack([DATA, -DATA], 1), np.stack([DATA, -DATA], 1) + 1]).values()
-)
+WHOLE = values([np.stack([DATA, -DATA], 1), np.stack([DATA, -DATA], 1) + 1])
+EXPECTED = tuple(array.tobytes() for array in WHOLE.values())
+
+
+def check_nothing_reported_is_lost(run, folder, reported):
+    """Whatever a reader was told is durable: journalled, and its very bytes on the disk."""
+    kept = standing(run)
+    assert set(reported) <= set(kept.written() if kept else ()), "reported and not journalled"
+    finished = folder / "out.h5"
+    with h5py.File(finished if finished.exists() else run.path / kept.header.working if kept else finished) as file:
+        for segment in reported:
+            rows = slice(*Segmentation(ROWS, SEGMENT).bounds(segment))
+            assert file["prediction"][rows].tobytes() == WHOLE["prediction"][rows].tobytes(), "reported and lost"
+            assert file["label"][rows].tobytes() == WHOLE["label"][rows].tobytes(), "reported and lost"
 
 
 def calls_of_a_whole_run(folder):
@@ -138,8 +149,8 @@ def test_crash_at_every_call_and_resume(tmp_path):
         for path in run.path.glob("working-*.h5"):
             with h5py.File(path) as file:
                 assert file["prediction"].shape == (ROWS, 2)
-        kept = standing(run)
-        assert set(written) <= set(kept.written() if kept else ()), f"call {k}: reported and lost"
+        if written:
+            check_nothing_reported_is_lost(run, folder, written)
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
         assert verify(folder / "out.h5").faults == []
@@ -150,9 +161,12 @@ def test_crash_at_every_call_and_resume(tmp_path):
 def test_any_chain_of_crashes_ends_in_the_same_bytes(tmp_path_factory, kills, seed):
     folder = tmp_path_factory.mktemp("chain")
     run = directory(folder)
+    reported = set()
     for k in kills:
         if not (folder / "out.h5").exists():
-            score(run, folder, LossyDisk(dies_at=k, seed=seed + k))
+            reported |= set(score(run, folder, LossyDisk(dies_at=k, seed=seed + k)))
+            if reported:
+                check_nothing_reported_is_lost(run, folder, reported)
     if not (folder / "out.h5").exists():
         score(run, folder, Disk())
     assert content(folder / "out.h5") == EXPECTED
@@ -190,6 +204,28 @@ def test_a_writer_left_alive_cannot_reach_its_successors_file(tmp_path):
     assert verify(tmp_path / "out.h5").faults == []
 
 
+def test_bytes_damaged_between_two_starts_are_scored_again(tmp_path):
+    run = directory(tmp_path)
+    first = Result.open(run, begin(run), form(tmp_path))
+    ones = {"prediction": np.ones((4, 2), np.float32), "label": np.ones(4, np.int32)}
+    for segment in range(3):
+        first.write(segment, ones, {})
+    first.flush([0, 1, 2])
+    flip(run.working(1), "prediction", 1 * SEGMENT * 8)
+    assert Result.open(run, begin(run), form(tmp_path)).missing == [1, 3, 4, 5]
+
+
+def flip(path, name, at):
+    """Change one byte of a dataset behind everybody's back."""
+    with h5py.File(path) as file:
+        offset = file[name].id.get_offset()
+    with path.open("rb+") as raw:
+        raw.seek(offset + at)
+        byte = raw.read(1)[0]
+        raw.seek(offset + at)
+        raw.write(bytes([byte ^ 0xFF]))
+
+
 def test_an_epoch_that_closed_in_order_hands_its_file_on_without_a_copy(tmp_path):
     run = directory(tmp_path)
     first = Result.open(run, begin(run), form(tmp_path))
@@ -209,12 +245,7 @@ def test_damage_is_found_before_the_final_name_and_scored_again(tmp_path):
         rows = result._form.segmentation.size(segment)
         result.write(segment, {"prediction": np.ones((rows, 2), "f4"), "label": np.ones(rows, "i4")}, {})
     result.flush(list(range(6)))
-    path = run.working(1)
-    with h5py.File(path) as file:
-        offset = file["prediction"].id.get_offset()
-    with path.open("rb+") as raw:
-        raw.seek(offset + 3 * SEGMENT * 8 + 1)
-        raw.write(b"\x55")
+    flip(run.working(1), "prediction", 3 * SEGMENT * 8 + 1)
     assert result.revoke_damaged() == [3]
     assert result.missing == [3] and standing(run).written().keys() == {0, 1, 2, 4, 5}
 
@@ -223,11 +254,7 @@ def test_verify_names_what_is_wrong(tmp_path):
     score(directory(tmp_path), tmp_path, Disk())
     path = tmp_path / "out.h5"
     assert verify(path).sound
-    with h5py.File(path) as file:
-        offset = file["label"].id.get_offset()
-    with path.open("rb+") as raw:
-        raw.seek(offset + 4 * 9)
-        raw.write(b"\x99")
+    flip(path, "label", 4 * 9)
     assert verify(path).faults == ["rows 8–11 differ from their checksum in the file"]
     (tmp_path / "a.safetensors").write_bytes(b"other")
     assert any("is not what was scored with" in fault for fault in verify(path).faults)
