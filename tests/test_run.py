@@ -203,7 +203,7 @@ def test_kill_a_rank_and_run_again(slow, undisturbed, role):
 
 
 def test_a_signal_drains_and_the_same_command_continues(slow, undisturbed):
-    """Story: a run is at work, a second start is refused; it is interrupted, changed inputs are refused; it continues."""
+    """Story: a second start is refused; the first is interrupted; changed inputs are refused; it continues."""
     process = slow.start("run", "dataset.h5", "--plan", "plan.json")
     wait_for(lambda: some_are_durable(slow), process)
     assert "is being worked on by" in slow.hpcens("run", "dataset.h5", code=2)
