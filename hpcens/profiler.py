@@ -73,7 +73,7 @@ def measure(
         if middle < _WORTH_GOING_ON * best or time.perf_counter() > deadline:
             break
         best = max(best, middle)
-    return Profile(weights, context, load_seconds, shape, batches)
+    return Profile(weights, context, load_seconds, shape, batches, tuple(sorted(batch_sizes)))
 
 
 def _time(engine: Engine, name: str, staged: object, batch: int, deadline: float, sizes: int) -> list[float]:

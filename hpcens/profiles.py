@@ -56,7 +56,8 @@ class Profile:
     context         bytes of the process before any member was loaded
     load_seconds    time to build the module and load its weights
     output_shape    shape of one row of output
-    batches         what was measured, by batch size; sizes that do not fit are absent
+    batches         what was measured, by batch size; sizes that do not fit or cannot win are absent
+    tried           batch sizes that were asked for
     """
 
     weights: int
@@ -64,11 +65,13 @@ class Profile:
     load_seconds: float
     output_shape: tuple[int, ...]
     batches: Mapping[int, BatchProfile] = field(default_factory=dict)
+    tried: tuple[int, ...] = ()
 
 
 def profile_from_dict(raw: dict[str, Any]) -> Profile:
     batches = {b["batch"]: BatchProfile(**b) for b in raw.pop("batches").values()}
-    return Profile(batches=batches, output_shape=tuple(raw.pop("output_shape")), **raw)
+    shape, tried = tuple(raw.pop("output_shape")), tuple(raw.pop("tried"))
+    return Profile(batches=batches, output_shape=shape, tried=tried, **raw)
 
 
 class ProfileBook:
@@ -103,6 +106,6 @@ class ProfileBook:
         temporary.replace(path)
 
     def covers(self, key: ProfileKey, batch_sizes: Iterable[int]) -> bool:
-        """Whether the key was measured for these batch sizes (a size that does not fit counts as measured)."""
+        """Whether these batch sizes were asked for before; one that did not fit need not be tried again."""
         profile = self.get(key)
-        return profile is not None and max(batch_sizes) <= max(profile.batches, default=0)
+        return profile is not None and set(batch_sizes) <= set(profile.tried)
