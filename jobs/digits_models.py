@@ -14,7 +14,8 @@ class Perceptron(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
+        logits: torch.Tensor = self.layers(x)
+        return logits
 
 
 class SmallConv(nn.Module):
@@ -26,7 +27,8 @@ class SmallConv(nn.Module):
         self.head = nn.Linear(16 * width, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(x.unsqueeze(1)))
+        logits: torch.Tensor = self.head(self.features(x.unsqueeze(1)))
+        return logits
 
 
 class DeepConv(nn.Module):
@@ -44,7 +46,8 @@ class DeepConv(nn.Module):
         return nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(x.unsqueeze(1)).mean((2, 3)))
+        logits: torch.Tensor = self.head(self.features(x.unsqueeze(1)).mean((2, 3)))
+        return logits
 
 
 class Residual(nn.Module):
@@ -63,16 +66,18 @@ class Residual(nn.Module):
         x = self.stem(x.unsqueeze(1))
         for block in self.blocks:
             x = x + block(x)
-        return self.head(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
+        logits: torch.Tensor = self.head(nn.functional.adaptive_avg_pool2d(x, 2).flatten(1))
+        return logits
 
 
 class Recurrent(nn.Module):
     """Reads the image line by line, in both directions."""
 
-    def __init__(self, hidden: int = 32) -> None:
+    def __init__(self, hidden: int = 64) -> None:
         super().__init__()
         self.lines = nn.GRU(8, hidden, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * hidden, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.lines(x)[0].mean(1))
+        logits: torch.Tensor = self.head(self.lines(x)[0].mean(1))
+        return logits

@@ -93,7 +93,7 @@ class Result:
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
         self._know(kept_checksums)
         file.mark(kept_checksums)
-        for path in self._run.path.glob("working-*.h5"):
+        for path in self._run.path.glob("working-*"):
             if path != file.path:
                 path.unlink()
         return file, journal

@@ -49,8 +49,12 @@ class Output:
 def create(
     path: Path, outputs: Sequence[Output], segmentation: Segmentation, attributes: Mapping[str, Any], plan: str
 ) -> None:
-    """Make the file whole: every dataset allocated, every attribute written. Durable on return."""
-    with h5py.File(path, "x") as file:
+    """Make the file whole: every dataset allocated, every attribute written. Durable on return.
+
+    It has its name only then: HDF5 writes metadata while it makes a file, and a kill would leave half of it.
+    """
+    making = path.with_suffix(".making")
+    with h5py.File(making, "w") as file:
         for name, value in attributes.items():
             file.attrs[name] = value
         file.attrs["outputs"] = [output.name for output in outputs]
@@ -61,9 +65,10 @@ def create(
         _allocate(file, "hpcens/checksums", (len(segmentation),), "<u8")
         _allocate(file, "hpcens/summary", (_SUMMARY_BYTES,), "u1")
         file["hpcens/plan"] = np.frombuffer(plan.encode(), np.uint8)
-    with path.open("rb+") as raw:
-        _reserve(raw.fileno(), path.stat().st_size)
+    with making.open("rb+") as raw:
+        _reserve(raw.fileno(), making.stat().st_size)
         os.fsync(raw.fileno())
+    os.replace(making, path)
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None:
