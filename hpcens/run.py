@@ -42,6 +42,7 @@ class Rank:
         self._epoch = epoch
         self._expected = expected
         self._launcher = launcher
+        self._events: Events | None = None
         self._stop = ""
         self._looked = 0.0
         self._beats = 0
@@ -61,7 +62,7 @@ class Rank:
         players = self._cast(job)
         self.role = players.role(rank)
         sign(self._epoch, rank, self.role)
-        events = Events(self._epoch.events) if rank == 0 else None
+        events = self._events = Events(self._epoch.events) if rank == 0 else None
         assignment = self._open(job, preflight, players, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
@@ -144,6 +145,8 @@ class Rank:
         if not self._stop:
             return None
         reason, self._stop = self._stop, ""
+        if self._events is not None:
+            self._events.add("draining", reason=reason)
         return Drain(reason)
 
     def _beat(self) -> None:
@@ -163,8 +166,11 @@ def write_job(epoch: Epoch, job: Job, preflight: Preflight) -> None:
     write_atomically(epoch.job, json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()}))
 
 
-def main(run: Path, number: int, expected: int, launcher: str, only_profile: bool) -> int:
-    """Be a rank from start to end. An error is told to the verdict and ends the whole world."""
+def main(run: Path, number: int, expected: int, launcher: str, *, only_profile: bool, watched: bool) -> int:
+    """Be a rank from start to end. An error is told to the verdict and ends the whole world.
+
+    watched  the launcher sees which rank dies first: a rank that merely lost a message to it keeps silent
+    """
     epoch = Epoch(run / "epochs" / f"{number:04d}")
     rank = Rank(RunDirectory(run), epoch, expected, launcher)
     try:
@@ -176,7 +182,8 @@ def main(run: Path, number: int, expected: int, launcher: str, only_profile: boo
         known = as_verdict(error)
         traceback.print_exc()
         who = f"rank {rank.world.rank} ({rank.role}) on {node()}"
-        epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
+        if not (watched and rank.world.lost_peer(error)):
+            epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
         sys.stdout.flush()
         sys.stderr.flush()
         rank.world.abort(known.exit_code)
@@ -184,6 +191,6 @@ def main(run: Path, number: int, expected: int, launcher: str, only_profile: boo
 
 
 if __name__ == "__main__":
-    sys.exit(
-        main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:] == ["--only-profile"])
-    )
+    folder, number, expected, launcher, *flags = sys.argv[1:]
+    only_profile = "--only-profile" in flags
+    sys.exit(main(Path(folder), int(number), int(expected), launcher, only_profile=only_profile, watched=True))

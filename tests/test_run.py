@@ -23,13 +23,18 @@ from hpcens.transports.virtual import VirtualWorld
 
 pytestmark = pytest.mark.mpi
 
-SLOW = """
-import time, torch
+HELD = """
+import time
+from pathlib import Path
 from nets_fast import *
 
-class SlowLinear(Linear):
+class HeldLinear(Linear):
+    calls = 0
+
     def forward(self, x):
-        time.sleep(0.06)
+        HeldLinear.calls += 1
+        while HeldLinear.calls > 12 and Path(__file__).with_name("hold").exists():
+            time.sleep(0.005)
         return super().forward(x)
 """
 
@@ -50,15 +55,17 @@ def undisturbed(tmp_path_factory, weights, cache):
 
 
 @pytest.fixture
-def slow(tmp_path, weights, cache, undisturbed):
-    """The same work with a member that takes its time, so that there is a middle to interrupt."""
+def held(tmp_path, weights, cache, undisturbed):
+    """The same work with a member that stops after some segments while the file `hold` exists."""
     from conftest import ENSEMBLE, MEMBERS, Project
 
     project = Project(tmp_path, weights, cache).data(800)
-    project.yaml(members=MEMBERS | {"linear": "SlowLinear"})
+    project.yaml(members=MEMBERS | {"linear": "HeldLinear"})
     (tmp_path / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
-    (tmp_path / "nets.py").write_text(SLOW)
+    (tmp_path / "nets.py").write_text(HELD)
     (tmp_path / "plan.json").write_text((undisturbed.folder / "plan.json").read_text())
+    project.hpcens("profile", "dataset.h5")
+    (tmp_path / "hold").touch()
     return project
 
 
@@ -179,49 +186,52 @@ def test_limit_scores_the_first_rows_into_an_output_of_their_own(project, undist
 
 
 @pytest.mark.parametrize("role", ["reader", "reducer", "device"])
-def test_kill_a_rank_and_run_again(slow, undisturbed, role):
+def test_kill_a_rank_and_run_again(held, undisturbed, role):
     """Story: kill -9 in mid-run: the run ends by itself, names the rank; again, only what was in flight is scored."""
-    process = slow.start("run", "dataset.h5", "--plan", "plan.json")
-    wait_for(lambda: some_are_durable(slow), process)
-    victim = rank_of(slow, role)
+    process = held.start("run", "dataset.h5", "--plan", "plan.json")
+    wait_for(lambda: some_are_durable(held), process)
+    victim = rank_of(held, role)
     os.kill(victim["pid"], signal.SIGKILL)
     began = time.monotonic()
     _, error = process.communicate(timeout=30)
     assert time.monotonic() - began < 10
     assert process.returncode == 1
     assert f"rank {victim['rank']} ({victim['role']})" in error and "run the same command again" in error
-    [working] = slow.run.glob("working-*.h5")
+    [working] = held.run.glob("working-*.h5")
     with h5py.File(working) as file:
         assert file["prediction"].shape == (800, 4)
-    kept = len(journalled(slow)[-1].written())
-    slow.hpcens("run", "dataset.h5", "--plan", "plan.json")
-    assert slow.predictions().tobytes() == undisturbed.predictions().tobytes()
-    after = journalled(slow)[-1].records
+    kept = len(journalled(held)[-1].written())
+    (held.folder / "hold").unlink()
+    held.hpcens("run", "dataset.h5", "--plan", "plan.json")
+    assert held.predictions().tobytes() == undisturbed.predictions().tobytes()
+    after = journalled(held)[-1].records
     inherited = next(record.segment for record in after if record.kind == Kind.INHERITED)
     assert inherited == kept > 0
-    assert "sound" in slow.hpcens("verify", "dataset.predictions.h5")
+    assert "sound" in held.hpcens("verify", "dataset.predictions.h5")
 
 
-def test_a_signal_drains_and_the_same_command_continues(slow, undisturbed):
+def test_a_signal_drains_and_the_same_command_continues(held, undisturbed):
     """Story: a second start is refused; the first is interrupted; changed inputs are refused; it continues."""
-    process = slow.start("run", "dataset.h5", "--plan", "plan.json")
-    wait_for(lambda: some_are_durable(slow), process)
-    assert "is being worked on by" in slow.hpcens("run", "dataset.h5", code=2)
+    process = held.start("run", "dataset.h5", "--plan", "plan.json")
+    wait_for(lambda: some_are_durable(held), process)
+    assert "is being worked on by" in held.hpcens("run", "dataset.h5", code=2)
     process.send_signal(signal.SIGINT)
+    wait_for(lambda: "draining" in (held.run / "epochs/0001/events.jsonl").read_text(), process)
+    (held.folder / "hold").unlink()
     _, error = process.communicate(timeout=30)
     assert process.returncode == 75, error
     assert "stopped by SIGINT" in error.strip().splitlines()[-1]
-    assert journalled(slow)[-1].closed
-    assert json.loads(slow.hpcens("status", "--json", "dataset.predictions.run"))["state"] == "resumable"
-    before, data = (slow.folder / "hpcens.yaml").read_text(), slow.dataset.stat()
-    (slow.folder / "hpcens.yaml").write_text(before + "rule: vote\n")
-    assert "rule.name: mean then, vote now" in slow.hpcens("run", "dataset.h5", code=78)
-    (slow.folder / "hpcens.yaml").write_text(before)
-    os.utime(slow.dataset)
-    assert "data.modified" in slow.hpcens("run", "dataset.h5", code=78)
-    os.utime(slow.dataset, ns=(data.st_atime_ns, data.st_mtime_ns))
-    slow.hpcens("submit", "dataset.h5", "--plan", "plan.json")
-    assert slow.predictions().tobytes() == undisturbed.predictions().tobytes()
+    assert journalled(held)[-1].closed
+    assert json.loads(held.hpcens("status", "--json", "dataset.predictions.run"))["state"] == "resumable"
+    before, data = (held.folder / "hpcens.yaml").read_text(), held.dataset.stat()
+    (held.folder / "hpcens.yaml").write_text(before + "rule: vote\n")
+    assert "rule.name: mean then, vote now" in held.hpcens("run", "dataset.h5", code=78)
+    (held.folder / "hpcens.yaml").write_text(before)
+    os.utime(held.dataset)
+    assert "data.modified" in held.hpcens("run", "dataset.h5", code=78)
+    os.utime(held.dataset, ns=(data.st_atime_ns, data.st_mtime_ns))
+    held.hpcens("submit", "dataset.h5", "--plan", "plan.json")
+    assert held.predictions().tobytes() == undisturbed.predictions().tobytes()
 
 
 def test_a_member_that_raises_is_named(project):

@@ -43,6 +43,8 @@ class Follower:
             case "planned":
                 share = 100 * event["throughput"] / event["bound"]
                 self._say(f"plan: {event['throughput']:,.0f} rows/s, {share:.1f} % of the bound ({event['limit']})")
+            case "draining":
+                self._say(f"{event['reason']}: finishing what is under way")
             case "progress":
                 self._progress(event)
 

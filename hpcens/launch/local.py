@@ -47,7 +47,7 @@ def start(
             start_new_session=True,
         )
     try:
-        return _see_through(process, run, epoch, tick or (lambda epoch: None))
+        return _see_through(process, ranks_of(job), run, epoch, tick or (lambda epoch: None))
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
@@ -81,13 +81,13 @@ def mpiexec() -> str:
 
 
 def _see_through(
-    process: subprocess.Popen[bytes], run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
+    process: subprocess.Popen[bytes], expected: int, run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
 ) -> Verdict:
     heard: list[int] = []
     old = {
         number: signal.signal(number, lambda n, frame: heard.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    watch = Watch(epoch)
+    watch = Watch(epoch, expected)
     killed_by = ""
     try:
         while process.poll() is None:

@@ -14,25 +14,31 @@ from typing import Any
 from hpcens.rundir import Epoch, boot_id, born, signatures
 
 _SILENCE = 60.0
+_SHORT = 0.01
+_AT_ONCE = 1.0
 
 
 class Watch:
-    """Watches the ranks of an epoch that live on this host."""
+    """Watches the ranks of an epoch that live on this host, `expected` of them."""
 
-    def __init__(self, epoch: Epoch, silence: float = _SILENCE) -> None:
+    def __init__(self, epoch: Epoch, expected: int, silence: float = _SILENCE) -> None:
         self._epoch = epoch
+        self._expected = expected
         self._silence = silence
         self._poll = select.poll()
         self._ranks: dict[int, dict[str, Any]] = {}
         self._known: dict[int, int] = {}
         self._beats: dict[str, tuple[bytes, float]] = {}
         self._next_look = 0.0
+        self._listened = time.monotonic()
         self._dead: list[int] = []
         self._looked_up: list[dict[str, Any]] = []
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but wake when a rank dies."""
+        """Sleep, but wake when a rank dies; shortly until all ranks are met."""
         self._meet()
+        if len(self._known) < self._expected:
+            seconds = min(seconds, _SHORT)
         for descriptor, _ in self._poll.poll(seconds * 1000):
             self._dead.append(self._ranks.pop(descriptor)["rank"])
             self._poll.unregister(descriptor)
@@ -53,21 +59,24 @@ class Watch:
         return next((told[rank] for rank in self._dead if rank in told), None)
 
     def silent(self) -> dict[str, Any] | None:
-        """The signature of a rank whose heartbeat has not moved for too long."""
-        now = time.monotonic()
+        """The signature of a rank whose heartbeat has not moved for too long.
+
+        Time that passed unwatched does not count: whoever stopped this process may have stopped the ranks too.
+        """
+        passed = min(time.monotonic() - self._listened, _AT_ONCE)
+        self._listened = time.monotonic()
         for path in self._epoch.ranks.glob("*.beat"):
             beat = path.read_bytes()
-            seen, since = self._beats.get(path.name, (b"", now))
-            if beat != seen:
-                self._beats[path.name] = beat, now
-            elif now - since > self._silence:
+            seen, silence = self._beats.get(path.name, (b"", 0.0))
+            self._beats[path.name] = beat, silence + passed if beat == seen else 0.0
+            if beat == seen and silence > self._silence:
                 rank = int(path.stem)
                 return next((s for s in signatures(self._epoch) if s["rank"] == rank), {"rank": rank, "role": "?"})
         return None
 
     def _meet(self) -> None:
         """Open a descriptor for each rank of this host that has signed since the last look."""
-        if len(self._known) and time.monotonic() < self._next_look:
+        if len(self._known) == self._expected and time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + 0.5
         for signature in signatures(self._epoch):
@@ -78,8 +87,7 @@ class Watch:
             try:
                 descriptor = os.pidfd_open(pid)
             except ProcessLookupError:
-                self._dead.append(rank)
-                continue
+                continue  # gone before it was met: whether it was the first, nobody saw
             except OSError:  # kernels before 5.3: looked up instead, in no certain order
                 self._looked_up.append(signature)
                 continue

@@ -53,7 +53,7 @@ def be_a_rank(read_job: Callable[[], Job]) -> int:
         return told.exit_code
     from pathlib import Path
 
-    code = main(Path(told[0]), told[1], size, launcher, False)
+    code = main(Path(told[0]), told[1], size, launcher, only_profile=False, watched=False)
     if world.Get_rank() == 0:
         print(f"verdict {code}; next: hpcens status {told[0]}")
     return code

@@ -158,6 +158,11 @@ class MpiWorld:
         """Wait until all that was sent is through."""
         self._wait(lambda: True if not self._held else None)
 
+    @staticmethod
+    def lost_peer(error: BaseException) -> bool:
+        """Whether the error is MPI's: a message failed, most likely since the rank at its other end died."""
+        return isinstance(error, MPI.Exception)
+
     def abort(self, code: int) -> None:
         self._comm.Abort(code)
 
