@@ -35,6 +35,7 @@ def measure(
     rows     real rows of the dataset; repeated where a batch needs more
     seconds  time for all batch sizes together. A size is left out when it does not fit, and larger
              ones are when the speed has fallen off or the time is used up; one is always measured.
+    Raises DeviceOutOfMemory where not even the smallest fits.
     """
     hardware = open_hardware(device)
     hardware.release()
@@ -53,16 +54,17 @@ def measure(
     deadline = time.perf_counter() + seconds
     for batch in sorted(batch_sizes):
         engine.host(member.name, module, batch=batch, output=member.output, space=space)
-        staged = hardware.receive(hardware.stage(sample[:batch]))
-        hardware.release()
-        resting = hardware.resident()
-        hardware.start_peak()
+        staged = None  # two at once are not what a run holds
         try:
+            staged = hardware.receive(hardware.stage(sample[:batch]))
+            hardware.release()
+            resting = hardware.resident()
+            hardware.start_peak()
             values, used = engine.run(member.name, staged)
-        except DeviceOutOfMemory:
-            if not batches:
+        except Exception as error:
+            if not isinstance(error, DeviceOutOfMemory) and not hardware.out_of_memory(error):
                 raise
-            break
+            used = 0
         if used < batch:
             break
         shape = values.shape[1:]
@@ -73,6 +75,11 @@ def measure(
         if middle < _WORTH_GOING_ON * best or time.perf_counter() > deadline:
             break
         best = max(best, middle)
+    if not batches:
+        raise DeviceOutOfMemory(
+            f"member {member.name}: a batch of {min(batch_sizes)} rows does not fit the memory of {device.name}",
+            "add smaller sizes to plan.batch_sizes in the YAML, or use a device with more memory",
+        )
     return Profile(weights, context, load_seconds, shape, batches, tuple(sorted(batch_sizes)))
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class Profile:
     load_seconds    time to build the module and load its weights
     output_shape    shape of one row of output
     batches         what was measured, by batch size; sizes that do not fit or cannot win are absent
-    tried           batch sizes that were asked for
+    tried           batch sizes that were asked for, whether or not they came to be measured
     """
 
     weights: int
@@ -95,10 +95,16 @@ class ProfileBook:
             if raw.pop("key") != asdict(key):
                 return None
             return profile_from_dict(raw)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def put(self, key: ProfileKey, profile: Profile) -> None:
+        """Keep a profile. Batch sizes that only an earlier one tried are kept with it."""
+        before = self.get(key)
+        if before is not None:
+            kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
+            tried = tuple(sorted({*before.tried, *profile.tried}))
+            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key.digest}.json"
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -106,6 +112,7 @@ class ProfileBook:
         temporary.replace(path)
 
     def covers(self, key: ProfileKey, batch_sizes: Iterable[int]) -> bool:
-        """Whether these batch sizes were asked for before; one that did not fit need not be tried again."""
+        """Whether nothing is left to measure for these batch sizes: all were tried, and one of them was measured."""
         profile = self.get(key)
-        return profile is not None and set(batch_sizes) <= set(profile.tried)
+        sizes = set(batch_sizes)
+        return profile is not None and sizes <= set(profile.tried) and not sizes.isdisjoint(profile.batches)

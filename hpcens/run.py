@@ -7,6 +7,7 @@ Every rank runs the same lines; what a line means depends on the role. Rank 0 de
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -30,6 +31,8 @@ from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Assignment, Scoring, attributes
 from hpcens.specs import Job
 from hpcens.store.source import Source
+
+_SET_DEATH_SIGNAL = 1
 
 
 class Rank:
@@ -190,7 +193,13 @@ def main(run: Path, number: int, expected: int, launcher: str, *, only_profile: 
         raise
 
 
+def die_with_launcher() -> None:
+    """Ask the kernel to end this rank when the process that started it ends: no rank is left behind."""
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+
+
 if __name__ == "__main__":
+    die_with_launcher()
     folder, number, expected, launcher, *flags = sys.argv[1:]
     only_profile = "--only-profile" in flags
     sys.exit(main(Path(folder), int(number), int(expected), launcher, only_profile=only_profile, watched=True))

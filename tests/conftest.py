@@ -1,5 +1,6 @@
 """Fixtures: a small heterogeneous ensemble with its weights, a dataset, and a YAML, in a folder of the test's own."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -45,6 +46,7 @@ class Project:
         self.dataset = folder / "dataset.h5"
         self.output = folder / "dataset.predictions.h5"
         self.run = folder / "dataset.predictions.run"
+        self._started = []
 
     def data(self, rows=300):
         with h5py.File(self.dataset, "w") as file:
@@ -65,7 +67,7 @@ class Project:
         return self
 
     def start(self, *arguments, **options):
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "hpcens", *arguments],
             cwd=self.folder,
             env=self.environment,
@@ -74,6 +76,18 @@ class Project:
             text=True,
             **options,
         )
+        self._started.append(process)
+        return process
+
+    def end(self):
+        """Leave nothing behind of a test that failed: a second signal kills a run with all its ranks."""
+        for process in self._started:
+            while process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1)
+            process.stdout.close()
+            process.stderr.close()
 
     def hpcens(self, *arguments, code=0):
         """Run a command to its end; its output. Fails unless it exits with `code`."""
@@ -89,4 +103,6 @@ class Project:
 
 @pytest.fixture
 def project(tmp_path, weights, cache):
-    return Project(tmp_path, weights, cache).data().yaml()
+    made = Project(tmp_path, weights, cache).data().yaml()
+    yield made
+    made.end()

@@ -1,34 +1,71 @@
 """The engine on every family of devices: one contract. CUDA is stood in for by a fake that runs out on command."""
 
-import subprocess
-import sys
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from conftest import ENSEMBLE
 from fake_cuda import FakeCuda, Limited
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hpcens.devices import cpu_devices
-from hpcens.errors import DataError, DeviceOutOfMemory, MemberError, UsageError
-from hpcens.messages import Predict
+import hpcens.profiler
+from hpcens.devices import Device, cpu_devices
+from hpcens.errors import DataError, DeviceOutOfMemory, MemberError
+from hpcens.messages import Finish, Predict
 from hpcens.profiler import measure
 from hpcens.profiles import ProfileBook, ProfileKey
 from hpcens.runtimes.cpu import CpuHardware
 from hpcens.runtimes.cuda import CudaHardware
-from hpcens.runtimes.discover import discover, parse_gpus
 from hpcens.runtimes.engine import Engine
-from hpcens.runtimes.members import digest_of, load, member_digests
-from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, MemberSpec
+from hpcens.runtimes.hardware import open_hardware
+from hpcens.specs import MemberSpec
+
+HERE = torch.device("cpu")
 
 
-class FakeCpu(CpuHardware):
-    """A CPU device whose allocator runs out on command, with torch's own words."""
+class Cpu:
+    """Memory runs out as torch has it: by asking for more than there is."""
 
-    def out_of_memory(self, error):
-        return super().out_of_memory(error) or isinstance(error, FakeCuda.OutOfMemoryError)
+    def __init__(self):
+        self.hardware = CpuHardware(1)
+
+    def exhaust(self):
+        torch.empty(1 << 50)
+
+
+class Cuda:
+    def __init__(self, room=None):
+        self.api = FakeCuda(room)
+        self.hardware = CudaHardware(HERE, self.api, self.api.pin)
+
+    def exhaust(self):
+        raise self.api.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+class Counting:
+    """Hardware whose stagings are counted."""
+
+    def __init__(self, hardware):
+        self._hardware = hardware
+        self.stagings = 0
+
+    def __getattr__(self, name):
+        return getattr(self._hardware, name)
+
+    def stage(self, rows):
+        self.stagings += 1
+        return self._hardware.stage(rows)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 def net(seed=0):
@@ -40,136 +77,340 @@ def rows(count, dtype=np.float32, seed=0):
     return (np.random.default_rng(seed).random((count, 2, 4, 4)) * 9).astype(dtype)
 
 
-def plainly(module, x, batch, softmax=False):
+def plainly(module, x, batch, *, softmax=False):
+    """What the module gives without hpcens, as bytes."""
     with torch.inference_mode():
-        out = torch.cat([module(part.to(torch.float32)) for part in torch.from_numpy(x).split(batch)])
-        return (torch.softmax(out, -1) if softmax else out).numpy()
+        out = torch.cat([module(torch.from_numpy(x[i : i + batch]).to(torch.float32)) for i in range(0, len(x), batch)])
+        return (torch.softmax(out, -1) if softmax else out).numpy().tobytes()
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def make(request):
-    """(rows that fit) → (engine, the fake that runs out)."""
-
-    def build(fits=None):
-        api = FakeCuda(fits)
-        hardware = FakeCpu(1) if request.param == "cpu" else CudaHardware(torch.device("cpu"), api, api.pin)
-        return Engine(hardware), api
-
-    torch.set_num_threads(1)
-    return build
+def hosting(device, batch=8, output="values", space="values", **modules):
+    engine = Engine(device.hardware)
+    for name, module in modules.items():
+        engine.host(name, module, batch=batch, output=output, space=space)
+    return engine
 
 
-def test_predicts_what_the_module_gives_in_the_same_batches(make):
-    engine, api = make()
-    for name, output in (("a", "logits"), ("b", "probabilities")):
-        engine.host(name, Limited(net(), api), batch=8, output=output, space="probabilities")
-    x = rows(21)
-    task = Predict(5, ("b", "a"), x)
-    engine.stage(task)
-    b, a = engine.predict(task)
-    assert (b.member, a.member, a.segment, a.batch) == ("b", "a", 5, 8)
-    assert b.values.tobytes() == plainly(net(), x, 8).tobytes()
-    assert a.values.tobytes() == plainly(net(), x, 8, softmax=True).tobytes()
-    assert a.values.dtype == np.float32
+def only(engine, task):
+    [answer] = engine.predict(task)
+    return answer
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.float64, np.float16, bool])
-def test_rows_of_any_type_are_cast_on_the_device(make, dtype):
-    engine, api = make()
-    engine.host("a", Limited(net(), api), batch=4, output="logits", space="logits")
-    x = rows(6, dtype)
-    [got] = engine.predict(Predict(0, ("a",), x))
-    assert got.values.tobytes() == plainly(net(), x, 4).tobytes()
+class Calls(nn.Module):
+    """A module that is one function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
 
 
-@given(st.integers(1, 20), st.integers(1, 32), st.integers(1, 30))
-@pytest.mark.parametrize("family", ["cpu", "cuda"])
-def test_running_out_of_memory_halves_the_batch_and_changes_nothing_else(family, fits, batch, count):
-    api = FakeCuda(fits)
-    hardware = FakeCpu(1) if family == "cpu" else CudaHardware(torch.device("cpu"), api, api.pin)
-    engine = Engine(hardware)
-    member = Limited(net(), api)
-    engine.host("a", member, batch=batch, output="logits", space="logits")
-    x = rows(count)
-    [first] = engine.predict(Predict(0, ("a",), x))
-    assert min(first.batch, count) <= fits and first.batch <= batch
-    assert first.values.tobytes() == plainly(net(), x, first.batch).tobytes()
-    member.seen.clear()
-    [second] = engine.predict(Predict(1, ("a",), x))
-    assert second.batch == first.batch and max(member.seen) <= fits, "the ceiling was not remembered"
+def refuse(x):
+    raise KeyError("lost")
 
 
-def test_not_even_one_row_fits(make):
-    engine, api = make(0)
-    engine.host("a", Limited(net(), api), batch=8, output="logits", space="logits")
-    with pytest.raises(DeviceOutOfMemory, match="member a: one row does not fit"):
-        list(engine.predict(Predict(0, ("a",), rows(8))))
+@pytest.mark.parametrize("family", [Cpu, Cuda])
+class TestContract:
+    def test_predicts_what_the_module_gives_in_the_same_batches(self, family):
+        member = Limited(net())
+        x = rows(21)
+        answer = only(hosting(family(), a=member), Predict(5, ("a",), x))
+        assert (answer.segment, answer.member, answer.batch, answer.values.dtype) == (5, "a", 8, np.float32)
+        assert answer.values.tobytes() == plainly(net(), x, 8)
+        assert member.seen == [8, 8, 5]
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int64, np.float16, np.float64, np.bool_])
+    def test_rows_of_any_type_are_cast_on_the_device(self, family, dtype):
+        x = rows(6, dtype)
+        device = family()
+        assert device.hardware.stage(x) is not None
+        assert device.hardware.receive(device.hardware.stage(x)).dtype == torch.from_numpy(x[:0]).dtype
+        answer = only(hosting(device, batch=4, a=net()), Predict(0, ("a",), x))
+        assert answer.values.tobytes() == plainly(net(), x, 4)
+
+    @pytest.mark.parametrize("output", ["logits", "probabilities", "values"])
+    @pytest.mark.parametrize("space", ["logits", "probabilities", "values"])
+    def test_softmax_takes_logits_into_probabilities_and_nothing_else(self, family, output, space):
+        x = rows(5)
+        answer = only(hosting(family(), output=output, space=space, a=net()), Predict(0, ("a",), x))
+        softmax = (output, space) == ("logits", "probabilities")
+        assert answer.values.tobytes() == plainly(net(), x, 8, softmax=softmax)
+
+    def test_members_share_one_staging_and_answer_in_the_order_asked(self, family):
+        device = family()
+        device.hardware = Counting(device.hardware)
+        engine = hosting(device, a=net(1), b=net(2), c=net(3))
+        x = rows(9)
+        answers = list(engine.predict(Predict(0, ("c", "a", "b"), x)))
+        assert [answer.member for answer in answers] == ["c", "a", "b"]
+        assert [a.values.tobytes() for a in answers] == [plainly(net(seed), x, 8) for seed in (3, 1, 2)]
+        assert device.hardware.stagings == 1
+
+    def test_what_was_staged_ahead_is_used_once(self, family):
+        device = family()
+        device.hardware = Counting(device.hardware)
+        engine = hosting(device, a=net())
+        tasks = [Predict(segment, ("a",), rows(5, seed=segment)) for segment in range(3)]
+        for task in tasks:
+            engine.stage(task)
+        assert [only(engine, t).values.tobytes() for t in tasks] == [plainly(net(), t.rows, 8) for t in tasks]
+        assert device.hardware.stagings == 3
+        again = replace(tasks[0], rows=rows(5, seed=9))
+        assert only(engine, again).values.tobytes() == plainly(net(), again.rows, 8)
+        assert device.hardware.stagings == 4
+
+    def test_only_rows_are_staged(self, family):
+        device = family()
+        device.hardware = Counting(device.hardware)
+        hosting(device).stage(Finish())
+        assert device.hardware.stagings == 0
+
+    def test_loaded_staged_and_computed_in_three_threads(self, family):
+        def alone(task):
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(task).result()
+
+        engine = alone(lambda: hosting(family(), a=net()))
+        task = Predict(0, ("a",), rows(9))
+        alone(lambda: engine.stage(task))
+        assert alone(lambda: only(engine, task)).values.tobytes() == plainly(net(), task.rows, 8)
+
+    def test_a_member_that_changes_its_input_changes_nobody_elses(self, family):
+        device = family()
+        spoils = Limited(nn.Sequential(nn.ReLU(inplace=True), Calls(lambda x: x.mul_(0).flatten(1))), 4, device.exhaust)
+        late = Calls(lambda x: x.neg_().flatten(1) if len(x) <= 4 else (x.neg_(), device.exhaust()))
+        engine = hosting(device, spoils=spoils, late=late, a=net())
+        x = rows(9)
+        before = x.copy()
+        answers = {a.member: a.values for a in engine.predict(Predict(0, ("spoils", "late", "a"), x))}
+        assert answers["a"].tobytes() == plainly(net(), before, 8)
+        assert (answers["late"] == -before.reshape(9, -1)).all()
+        assert (x == before).all()
+
+    @pytest.mark.parametrize(
+        ("module", "said"),
+        [
+            (Calls(refuse), r"member bad raised KeyError: 'lost' \(input \(4, 2, 4, 4\)\)"),
+            (Calls(lambda x: x[1:].flatten(1)), r"member bad returned \(3, 32\) for 4 rows"),
+            (Calls(lambda x: x.sum()), r"member bad returned \(\) for 4 rows"),
+            (Calls(lambda x: (x, x)), "member bad returned tuple for 4 rows"),
+        ],
+    )
+    def test_a_member_that_fails_is_named(self, family, module, said):
+        with pytest.raises(MemberError, match=said):
+            list(hosting(family(), batch=4, good=net(), bad=module).predict(Predict(0, ("good", "bad"), rows(8))))
+
+    @pytest.mark.parametrize("shape", [(4,), (4, 1)])
+    def test_a_softmax_over_no_classes_is_refused(self, family, shape):
+        module = Calls(lambda x: x.sum((1, 2, 3)).reshape(shape))
+        engine = hosting(family(), output="logits", space="probabilities", a=module)
+        with pytest.raises(MemberError, match="two classes or more"):
+            only(engine, Predict(0, ("a",), rows(4)))
+
+    @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+    def test_what_is_no_number_is_refused_with_its_row(self, family, poison):
+        x = rows(9)
+        x[6, 1, 2, 3] = poison
+        with pytest.raises(DataError, match="member a gave NaN or infinity for 1 rows of segment 7, first: row 6"):
+            only(hosting(family(), batch=4, a=Calls(lambda x: x.flatten(1))), Predict(7, ("a",), x))
+
+    def test_running_out_halves_the_batch_from_the_first_row_on(self, family):
+        device = family()
+        member = Limited(net(), 5, device.exhaust)
+        engine = hosting(device, batch=16, a=member, b=net(1))
+        x = rows(21)
+        a, b = engine.predict(Predict(0, ("a", "b"), x))
+        assert member.seen == [16, 8, 4, 4, 4, 4, 4, 1]
+        assert (a.batch, b.batch, dict(engine.ceilings)) == (4, 16, {"a": 4})
+        assert a.values.tobytes() == only(hosting(family(), batch=4, a=net()), Predict(0, ("a",), x)).values.tobytes()
+        member.seen.clear()
+        assert only(engine, Predict(1, ("a",), x)).batch == 4
+        assert member.seen == [4] * 5 + [1], "the ceiling was not remembered"
+
+    def test_running_out_in_a_later_batch_leaves_nothing_of_the_first(self, family):
+        device = family()
+        calls = []
+
+        def second_runs_out(x):
+            calls.append(len(x))
+            if len(calls) == 2:
+                device.exhaust()
+            return x.flatten(1)
+
+        x = rows(10)
+        answer = only(hosting(device, batch=8, a=Calls(second_runs_out)), Predict(0, ("a",), x))
+        assert calls == [8, 2, 4, 4, 2]
+        assert answer.batch == 4 and answer.values.tobytes() == x.reshape(10, -1).tobytes()
+
+    @settings(deadline=None, max_examples=40)
+    @given(fits=st.integers(1, 20), batch=st.integers(1, 32), count=st.integers(1, 30))
+    def test_whatever_fits_the_bytes_are_those_of_the_batch_reported(self, family, fits, batch, count):
+        device = family()
+        engine = hosting(device, batch=batch, a=Limited(net(), fits, device.exhaust))
+        for segment in range(2):
+            x = rows(count, seed=segment)
+            answer = only(engine, Predict(segment, ("a",), x))
+            assert min(answer.batch, count) <= fits and answer.batch <= batch
+            assert answer.values.tobytes() == plainly(net(), x, answer.batch)
+
+    def test_not_even_one_row_fits(self, family):
+        device = family()
+        engine = hosting(device, a=Limited(net(), 0, device.exhaust))
+        with pytest.raises(DeviceOutOfMemory, match="member a: one row does not fit"):
+            only(engine, Predict(0, ("a",), rows(8)))
+
+    def test_other_errors_are_not_taken_for_a_lack_of_memory(self, family):
+        hardware = family().hardware
+        assert not hardware.out_of_memory(RuntimeError("shape mismatch"))
+        assert not hardware.out_of_memory(KeyError("can't allocate memory"))
+
+    def test_what_is_staged_is_not_hidden_by_another_error(self, family, monkeypatch):
+        device = family()
+        monkeypatch.setattr(device.hardware, "stage", refuse)
+        engine = hosting(device, a=net())
+        for call in (engine.stage, lambda task: list(engine.predict(task))):
+            with pytest.raises(KeyError, match="lost"):
+                call(Predict(0, ("a",), rows(2)))
 
 
-def test_members_that_misbehave_are_named(make):
-    engine, _ = make()
-
-    class Short(nn.Module):
-        def forward(self, x):
-            return x[1:].flatten(1)
-
-    class Poison(nn.Module):
-        def forward(self, x):
-            return torch.where(torch.arange(len(x))[:, None] == 2, float("nan"), x.flatten(1))
-
-    class Raising(nn.Module):
-        def forward(self, x):
-            raise KeyError("lost")
-
-    for name, module in (("short", Short()), ("poison", Poison()), ("raising", Raising())):
-        engine.host(name, module, batch=4, output="values", space="values")
-    with pytest.raises(MemberError, match=r"member short returned \(3, 32\) for 4 rows"):
-        list(engine.predict(Predict(0, ("short",), rows(4))))
-    with pytest.raises(DataError, match="member poison gave NaN or infinity for 1 rows of segment 7, first: row 2"):
-        list(engine.predict(Predict(7, ("poison",), rows(4))))
-    with pytest.raises(MemberError, match=r"member raising raised KeyError.*\(input \(4, 2, 4, 4\)\)"):
-        list(engine.predict(Predict(0, ("raising",), rows(4))))
-
-
-def test_the_cpu_knows_torchs_own_words_for_no_memory():
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(1 << 50)
+@pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 50), lambda: torch.zeros(1 << 45), lambda: np.empty(1 << 50)])
+def test_the_cpu_knows_the_words_for_no_memory(ask):
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        ask()
     assert CpuHardware(1).out_of_memory(caught.value)
-    assert not CpuHardware(1).out_of_memory(RuntimeError("shape mismatch"))
 
 
-def test_a_pinned_buffer_is_used_again_only_once_its_copy_is_through():
-    api = FakeCuda()
-    hardware = CudaHardware(torch.device("cpu"), api, api.pin)
-    first = hardware.stage(rows(4))
-    second = hardware.stage(rows(4, seed=1))
-    assert len(api.pinned) == 2 and first.buffer is not second.buffer
-    api.events[0].done = True
-    third = hardware.stage(rows(4, seed=2))
-    assert len(api.pinned) == 2 and third.buffer is first.buffer
-    hardware.receive(second)
-    assert api.current_stream().waited_for == [second.copied], "rows were read before their copy was waited for"
+@pytest.mark.parametrize(
+    "words", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
+)
+def test_cuda_libraries_and_pinned_memory_say_it_their_own_way(words):
+    assert Cuda().hardware.out_of_memory(RuntimeError(words))
 
 
-def test_running_out_while_staging_ahead_is_made_up_for_later():
-    api = FakeCuda()
+def test_an_index_is_that_of_nvidia_smi(monkeypatch):
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    asked = []
+    monkeypatch.setattr("hpcens.runtimes.cuda.CudaHardware", asked.append)
+    open_hardware(Device("n/cuda1", "cuda", "cuda A100", 1, 1, 1))
+    assert asked == [torch.device("cuda", 1)] and os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 
-    class Tight(CudaHardware):
-        full = True
 
-        def stage(self, x):
-            if self.full:
-                raise api.OutOfMemoryError("no room yet")
-            return super().stage(x)
+class TestPinnedBuffers:
+    def test_one_is_used_again_only_once_its_copy_is_through(self):
+        device = Cuda()
+        stage, receive, api = device.hardware.stage, device.hardware.receive, device.api
+        first, second = stage(rows(4, seed=1)), stage(rows(4, seed=2))
+        assert len(api.pinned) == 2
+        api.events[1].finish()
+        third = stage(rows(4, seed=3))
+        assert len(api.pinned) == 2, "the second buffer was free"
+        fourth = stage(rows(4, seed=4))
+        assert len(api.pinned) == 3, "none was free"
+        for seed, staged in ((4, fourth), (1, first), (3, third), (2, second)):
+            assert (receive(staged).numpy() == rows(4, seed=seed)).all()
 
-    hardware = Tight(torch.device("cpu"), api, api.pin)
-    engine = Engine(hardware)
-    engine.host("a", net(), batch=4, output="logits", space="logits")
-    task = Predict(0, ("a",), rows(4))
-    engine.stage(task)
-    hardware.full = False
-    [got] = engine.predict(task)
-    assert got.values.tobytes() == plainly(net(), rows(4), 4).tobytes()
+    def test_rows_are_not_there_before_their_copy_was_waited_for(self):
+        device = Cuda()
+        staged = device.hardware.stage(rows(4))
+        assert torch.isnan(staged.rows).all()
+        assert (device.hardware.receive(staged).numpy() == rows(4)).all()
+
+    def test_no_more_than_one_over_those_ahead(self):
+        for ahead in (1, 2, 3):
+            device = Cuda()
+            engine = hosting(device, a=net())
+            tasks = [Predict(segment, ("a",), rows(6 if segment < 11 else 2, seed=segment)) for segment in range(12)]
+            for task in tasks[:ahead]:
+                engine.stage(task)
+            for i, task in enumerate(tasks):
+                for later in tasks[i + ahead : i + ahead + 1]:
+                    engine.stage(later)
+                assert only(engine, task).values.tobytes() == plainly(net(), task.rows, 8)
+            assert len(device.api.pinned) == ahead + 1
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.data())
+    def test_whenever_copies_end_everyone_gets_their_own_rows(self, data):
+        device = Cuda()
+        waiting = []
+        for seed in range(data.draw(st.integers(1, 8))):
+            x = rows(data.draw(st.integers(1, 5)), seed=seed)
+            waiting.append((x, device.hardware.stage(x)))
+            for event in data.draw(st.lists(st.sampled_from(device.api.events), max_size=2)):
+                event.finish()
+            if data.draw(st.booleans()):
+                x, staged = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+                assert (device.hardware.receive(staged).numpy() == x).all()
+        for x, staged in waiting:
+            assert (device.hardware.receive(staged).numpy() == x).all()
+
+    def test_one_whose_copy_found_no_room_is_kept(self):
+        device = Cuda(room=0)
+        for _ in range(3):
+            with pytest.raises(device.api.OutOfMemoryError):
+                device.hardware.stage(rows(4))
+        device.api.room = None
+        assert (device.hardware.receive(device.hardware.stage(rows(4))).numpy() == rows(4)).all()
+        assert len(device.api.pinned) == 1
+
+    def test_two_threads_never_get_the_same_one(self):
+        device = Cuda()
+        wrong = []
+
+        def work(seed):
+            for i in range(40):
+                x = rows(2, seed=100 * seed + i)
+                if not (device.hardware.receive(device.hardware.stage(x)).numpy() == x).all():
+                    wrong.append(x)
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == [] and len(device.api.pinned) <= 3
+
+
+class TestStagingRunsOut:
+    size = rows(4).nbytes
+
+    def tasks(self, count):
+        return [Predict(segment, ("a",), rows(4, seed=segment)) for segment in range(count)]
+
+    def test_ahead_it_is_made_up_for_at_its_turn(self):
+        device = Cuda(room=self.size)
+        engine = hosting(device, a=net())
+        tasks = self.tasks(3)
+        for task in tasks:
+            engine.stage(task)
+        assert device.api.used == self.size
+        for task in tasks:
+            assert only(engine, task).values.tobytes() == plainly(net(), task.rows, 8)
+
+    def test_at_its_turn_what_is_ahead_gives_way(self):
+        device = Cuda(room=2 * self.size)
+        engine = hosting(device, a=net())
+        tasks = self.tasks(3)
+        engine.stage(tasks[1])
+        engine.stage(tasks[2])
+        for task in tasks:
+            assert only(engine, task).values.tobytes() == plainly(net(), task.rows, 8)
+        assert device.api.highest <= 2 * self.size
+
+    def test_rows_that_never_fit_are_told(self):
+        engine = hosting(Cuda(room=self.size - 1), a=net())
+        [task] = self.tasks(1)
+        with pytest.raises(DeviceOutOfMemory, match="segment 0: its 4 rows do not fit"):
+            only(engine, task)
+
+    def test_nothing_is_held_of_a_segment_that_is_done(self):
+        device = Cuda()
+        engine = hosting(device, a=net())
+        for task in self.tasks(3):
+            only(engine, task)
+        assert device.api.used == 0
 
 
 @pytest.fixture
@@ -178,111 +419,136 @@ def member(weights):
 
 
 def profile(member, batch_sizes=(4, 8), seconds=0.2):
-    from conftest import ENSEMBLE
-
     [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
-    sample = np.zeros((3, 3, 8, 8), np.float32)
     return measure(
         member,
         search_path=ENSEMBLE,
         device=device,
         space="probabilities",
         batch_sizes=batch_sizes,
-        rows=sample,
+        rows=np.zeros((3, 3, 8, 8), np.float32),
         seconds=seconds,
     )
 
 
-def test_profile(member, tmp_path):
-    got = profile(member)
-    assert got.output_shape == (4,) and got.tried == (4, 8)
-    assert got.weights >= 4 * (8 * 27 + 8 + 4 * 32 + 4)
-    assert all(of.rows_per_second > 0 and of.spread >= 0 for of in got.batches.values())
-    assert list(profile(member, (4, 8, 16), seconds=0).batches) == [4]
-    book, key = ProfileBook(tmp_path), ProfileKey("cpu", "digest", "eager", "<f4[3]", "2")
-    assert not book.covers(key, [4])
-    book.put(key, got)
-    assert book.get(key) == got
-    assert book.covers(key, [4, 8]) and not book.covers(key, [4, 16])
-    (tmp_path / f"{key.digest}.json").write_text("{")
-    assert book.get(key) is None
+def profile_within(monkeypatch, member, device, fits, batch_sizes):
+    """A profile on a device on which a pass of more than `fits` rows runs out."""
+    load = hpcens.profiler.load
+    monkeypatch.setattr(hpcens.profiler, "open_hardware", lambda _: device.hardware)
+    monkeypatch.setattr(hpcens.profiler, "load", lambda *of: Limited(load(*of), fits, device.exhaust))
+    monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", 0.0)
+    return profile(member, batch_sizes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"factory": "nowhere:Net"}, "cannot import nowhere:Net"),
-        ({"factory": "nets:Nothing"}, "cannot import nets:Nothing"),
-        ({"arguments": {"height": 3}}, r"nets:Conv\(height=3\) raised TypeError"),
-        ({"factory": "builtins:dict"}, "returned dict, not a torch.nn.Module"),
-        ({"arguments": {"width": 9}}, r"does not fit nets:Conv \(0 missing, 0 unknown, 3 of another shape\)"),
-        ({"factory": "nets:Linear"}, r"2 unknown.*unknown body"),
-    ],
-)
-def test_members_that_cannot_be_loaded_say_why(member, changes, said):
-    from dataclasses import replace
-
-    from conftest import ENSEMBLE
-
-    with pytest.raises(MemberError, match=said):
-        load(replace(member, **changes), ENSEMBLE)
+@pytest.fixture
+def book(tmp_path):
+    return ProfileBook(tmp_path / "profiles")
 
 
-def test_weights_that_changed_are_refused_and_no_safetensors_is_told(member, tmp_path):
-    from dataclasses import replace
-
-    from conftest import ENSEMBLE
-
-    before = member_digests(member, ENSEMBLE)
-    assert load(member, ENSEMBLE, before) is not None
-    with pytest.raises(MemberError, match="changed since the run was planned"):
-        load(member, ENSEMBLE, before | {"weights": "other"})
-    assert digest_of(before) != digest_of(member_digests(replace(member, arguments={"width": 8}), ENSEMBLE))
-    (tmp_path / "bad.safetensors").write_bytes(b"no such thing")
-    with pytest.raises(MemberError, match="is not a safetensors file"):
-        load(replace(member, weights=tmp_path / "bad.safetensors"), ENSEMBLE)
-    with pytest.raises(MemberError, match="No such file"):
-        member_digests(replace(member, weights=tmp_path / "none"), ENSEMBLE)
+KEY = ProfileKey("cpu×1 model", "digest", "eager", "<f4[3, 8, 8]", "2.13")
 
 
-def test_digests_are_taken_without_torch(member):
-    from conftest import ENSEMBLE
+class TestProfile:
+    @pytest.mark.parametrize(("name", "factory"), [("linear", "Linear"), ("conv", "Conv"), ("recurrent", "Recurrent")])
+    def test_of_real_networks(self, weights, name, factory, monkeypatch):
+        monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", 0.0)
+        spec = MemberSpec(name=name, factory=f"nets:{factory}", weights=weights / f"{name}.safetensors")
+        got = profile(spec, (4, 1, 16))
+        assert got.output_shape == (4,) and got.tried == (1, 4, 16) and list(got.batches) == [1, 4, 16]
+        parameters = (weights / f"{name}.safetensors").stat().st_size
+        assert got.weights >= parameters - 2000 and got.context > 1 << 20 and got.load_seconds > 0
+        for batch, of in got.batches.items():
+            assert of.batch == batch and of.rows_per_second > 0 and of.workspace >= 0 and of.spread >= 0
 
-    code = (
-        "import sys; from pathlib import Path; from hpcens.specs import MemberSpec;"
-        "from hpcens.runtimes.members import member_digests;"
-        f"member_digests(MemberSpec(name='a', factory='nets:Conv', weights=Path({str(member.weights)!r})),"
-        f" Path({str(ENSEMBLE)!r})); sys.exit('torch' in sys.modules)"
+    def test_one_size_is_always_measured(self, member):
+        got = profile(member, (8, 4, 16), seconds=0)
+        assert list(got.batches) == [4] and got.tried == (4, 8, 16) and got.batches[4].rows_per_second > 0
+
+    @pytest.mark.parametrize("family", [Cpu, Cuda])
+    def test_ends_at_the_size_that_does_not_fit(self, family, member, monkeypatch):
+        got = profile_within(monkeypatch, member, family(), 8, (2, 8, 9, 16))
+        assert list(got.batches) == [2, 8] and got.tried == (2, 8, 9, 16)
+
+    @pytest.mark.parametrize("family", [Cpu, Cuda])
+    @pytest.mark.parametrize("fits", [0, 1, 3])
+    def test_not_even_the_smallest_size_fits(self, family, member, monkeypatch, fits):
+        with pytest.raises(DeviceOutOfMemory, match="member conv: a batch of 4 rows does not fit"):
+            profile_within(monkeypatch, member, family(), fits, (4, 8))
+
+    def test_ends_where_the_rows_alone_do_not_fit(self, member, monkeypatch):
+        row = 3 * 8 * 8 * 4
+        got = profile_within(monkeypatch, member, Cuda(room=8 * row), None, (4, 8, 16))
+        assert list(got.batches) == [4, 8]
+        with pytest.raises(DeviceOutOfMemory, match="a batch of 16 rows"):
+            profile_within(monkeypatch, member, Cuda(room=8 * row), None, (16, 32))
+
+    def test_a_member_that_fails_is_told_as_it_is(self, weights):
+        spec = MemberSpec(name="raising", factory="nets:Raising", weights=weights / "linear.safetensors")
+        with pytest.raises(MemberError, match="dislikes single rows"):
+            profile(spec, (1, 2))
+
+
+class TestProfileBook:
+    def test_keeps_a_profile_as_it_is(self, book, member):
+        got = profile(member)
+        assert book.get(KEY) is None
+        book.put(KEY, got)
+        assert book.get(KEY) == got
+        assert book.get(replace(KEY, torch="2.14")) is None
+
+    def test_a_second_start_measures_nothing(self, book, member, monkeypatch):
+        """Whatever made the first one stop: time, speed or memory."""
+        sizes = (2, 4, 8)
+        assert not book.covers(KEY, sizes)
+        stops = {
+            "time": profile(member, sizes, seconds=0),
+            "memory": profile_within(monkeypatch, member, Cpu(), 4, sizes),
+        }
+        monkeypatch.undo()
+        monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", float("inf"))
+        stops["speed"] = profile(member, sizes)
+        for why, got in stops.items():
+            key = replace(KEY, member=why)
+            assert len(got.batches) < len(sizes)
+            book.put(key, got)
+            assert book.covers(key, sizes) and book.covers(key, [2, 8]), why
+            assert not book.covers(key, [2, 16]), why
+            assert not book.covers(key, [8]), "it has to be run with this size, and nothing is known of it"
+
+    def test_sizes_tried_at_different_times_add_up(self, book, member):
+        whole = profile(member, (4, 8), seconds=0)
+        book.put(KEY, whole)
+        book.put(KEY, profile(member, (8,)))
+        book.put(KEY, latest := profile(member, (2, 16), seconds=0))
+        got = book.get(KEY)
+        assert got.tried == (2, 4, 8, 16) and set(got.batches) == {2, 4, 8}
+        assert got.batches[4] == whole.batches[4] and got.weights == latest.weights
+        assert book.covers(KEY, [8]) and book.covers(KEY, [2, 4, 8, 16])
+
+    def test_what_was_measured_again_replaces_what_was(self, book, member):
+        for spread in (0.5, 0.1):
+            got = profile(member, (4,))
+            book.put(KEY, replace(got, batches={4: replace(got.batches[4], spread=spread)}))
+        assert book.get(KEY).batches[4].spread == 0.1
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda text: text[: len(text) // 2],
+            lambda text: "",
+            lambda text: "null",
+            lambda text: "[]",
+            lambda text: text.replace('"batches"', '"portions"'),
+            lambda text: text.replace('"tried"', '"asked"'),
+            lambda text: text.replace('"digest"', '"another"'),
+            lambda text: '{"key": ' + text[text.index("{", 1) : text.index("}") + 1] + ', "batches": []}',
+        ],
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-TOLD = """0, GPU-aaaa, NVIDIA A100-SXM4-40GB, 40960
-1, GPU-bbbb, NVIDIA A100-SXM4-40GB, 40960
-2, GPU-cccc, Tesla T4, 15360
-"""
-
-
-@pytest.mark.parametrize(
-    ("visible", "kinds"),
-    [
-        (None, ["NVIDIA A100-SXM4-40GB", "NVIDIA A100-SXM4-40GB", "Tesla T4"]),
-        ("2,0", ["Tesla T4", "NVIDIA A100-SXM4-40GB"]),
-        ("GPU-cc", ["Tesla T4"]),
-        ("", []),
-    ],
-)
-def test_gpus_are_those_that_are_visible_in_their_order(visible, kinds):
-    found = parse_gpus(TOLD, visible, "n1")
-    assert [device.kind for device in found] == [f"cuda {kind}" for kind in kinds]
-    assert [(device.name, device.index) for device in found] == [(f"n1/cuda{i}", i) for i in range(len(kinds))]
-
-
-def test_devices_of_this_host():
-    spec = DevicesSpec(cpu=CpuSpec(count=3, cores=2, memory=1 << 30))
-    found = discover(spec)
-    assert [(device.cores, device.memory, device.family) for device in found] == [(2, 1 << 30, "cpu")] * 3
-    assert len({device.name for device in found}) == 3 and len({device.kind for device in found}) == 1
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match="2 GPUs are asked for, 0 are visible"):
-            discover(DevicesSpec(cuda=CudaSpec(count=2)))
+    def test_a_damaged_file_is_ignored(self, book, member, damage):
+        got = profile(member, (4,))
+        book.put(KEY, got)
+        [file] = book.folder.iterdir()
+        file.write_text(damage(file.read_text()))
+        assert book.get(KEY) is None and not book.covers(KEY, [4])
+        book.put(KEY, got)
+        assert book.get(KEY) == got

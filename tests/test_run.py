@@ -16,6 +16,7 @@ from hpcens.roles.reader import Reader, shares_by_rank
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
+from hpcens.rundir import born
 from hpcens.segments import Segmentation
 from hpcens.store.journal import Kind, read_journal
 from hpcens.store.source import Source
@@ -66,7 +67,8 @@ def held(tmp_path, weights, cache, undisturbed):
     (tmp_path / "plan.json").write_text((undisturbed.folder / "plan.json").read_text())
     project.hpcens("profile", "dataset.h5")
     (tmp_path / "hold").touch()
-    return project
+    yield project
+    project.end()
 
 
 def wait_for(condition, process, seconds=60):
@@ -89,9 +91,12 @@ def some_are_durable(project):
     return contents and len(contents[-1].written()) >= 2
 
 
+def signatures(project):
+    return [json.loads(p.read_text()) for p in sorted(project.run.glob("epochs/*/ranks/*.json"))]
+
+
 def rank_of(project, role):
-    signatures = [json.loads(p.read_text()) for p in sorted(project.run.glob("epochs/*/ranks/*.json"))]
-    return next((s for s in signatures if s["role"].startswith(role)), None)
+    return next((s for s in signatures(project) if s["role"].startswith(role)), None)
 
 
 def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
@@ -197,6 +202,7 @@ def test_kill_a_rank_and_run_again(held, undisturbed, role):
     assert time.monotonic() - began < 10
     assert process.returncode == 1
     assert f"rank {victim['rank']} ({victim['role']})" in error and "run the same command again" in error
+    assert all(born(s["pid"]) != s["born"] for s in signatures(held)), "a rank was left behind"
     [working] = held.run.glob("working-*.h5")
     with h5py.File(working) as file:
         assert file["prediction"].shape == (800, 4)

@@ -46,12 +46,7 @@ def start(
             env=environment,
             start_new_session=True,
         )
-    try:
-        return _see_through(process, ranks_of(job), run, epoch, tick or (lambda epoch: None))
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    return _see_through(process, ranks_of(job), run, epoch, tick or (lambda epoch: None))
 
 
 def prepare(job: Job, preflight: Preflight) -> tuple[RunDirectory, Epoch]:
@@ -109,7 +104,10 @@ def _see_through(
         tick(epoch)
     finally:
         culprit = watch.first_dead
-        watch.close()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        watch.end()
         for number, handler in old.items():
             signal.signal(number, handler)
     return epoch.verdict or epoch.judge(_died(culprit, process.returncode, epoch))

@@ -6,8 +6,10 @@ death in order through a descriptor of the process, so the first one is the culp
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import signal
 import time
 from typing import Any
 
@@ -47,10 +49,18 @@ class Watch:
             self._looked_up.remove(signature)
             self._dead.append(signature["rank"])
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Kill whatever rank still lives: they do not die of the launcher's TERM, which asks them to drain."""
+        self._meet()
         for descriptor in self._ranks:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.close(descriptor)
         self._ranks.clear()
+        for signature in self._looked_up:
+            if born(signature["pid"]) == signature["born"]:
+                os.kill(signature["pid"], signal.SIGKILL)
+        self._looked_up.clear()
 
     @property
     def first_dead(self) -> dict[str, Any] | None:

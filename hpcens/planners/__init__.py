@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterable, Mapping
 from hpcens.errors import UsageError
 from hpcens.matrix import Instance, MemberNumerics, Numerics, Plan
 from hpcens.planners.bound import upper_bound
-from hpcens.planners.greedy import greedy
+from hpcens.planners.greedy import place_greedy
 from hpcens.planners.model import Placement, best_shares, memory, speed
-from hpcens.planners.optimal import optimal
+from hpcens.planners.optimal import place_optimal
 from hpcens.planners.problem import Problem
-from hpcens.planners.worst_fit import worst_fit
+from hpcens.planners.worst_fit import place_worst_fit
 from hpcens.segments import Segmentation, choose_segment_rows
 from hpcens.specs import PlannerName
 
 __all__ = ["PLANNERS", "Problem", "plan"]
 
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
-    "optimal": optimal,
-    "greedy": greedy,
-    "worst-fit": worst_fit,
+    "optimal": place_optimal,
+    "greedy": place_greedy,
+    "worst-fit": place_worst_fit,
 }
 
 
@@ -52,22 +52,20 @@ def plan(
     throughput, shares = best_shares(problem, placement)
     # Both are exact up to rounding, and a bound that is reached may round to either side.
     throughput = min(throughput, bound.rows_per_second)
-    hosted = placement.hosted()
-    used = [device for device in problem.devices if device.name in hosted]
+    used = [device for device in problem.devices if device.name in placement.hosted]
     instances = tuple(
         Instance(
             device.name,
             member,
-            hosted[device.name][member].batch,
-            hosted[device.name][member].runtime,
-            speed(problem, device.kind, member, hosted[device.name][member]),
+            placement.runs[member].batch,
+            placement.runs[member].runtime,
+            speed(problem, device.kind, member, placement.runs[member]),
             shares[device.name, member],
         )
         for device in used
-        for member in problem.members
-        if member in hosted[device.name]
+        for member in placement.hosted[device.name]
     )
-    runs = {member: MemberNumerics(choice.batch, choice.runtime) for member, choice in placement.runs().items()}
+    runs = {m: MemberNumerics(placement.runs[m].batch, placement.runs[m].runtime) for m in problem.members}
     segment_rows = choose_segment_rows(
         rows=rows,
         # A segment is also sent as a member's output, and that may be the larger of the two.

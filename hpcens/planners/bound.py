@@ -26,11 +26,6 @@ class Pool:
         """Bytes of the largest."""
         return self.devices[0].memory
 
-    @property
-    def least(self) -> int:
-        """Bytes of the smallest."""
-        return self.devices[-1].memory
-
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -56,9 +51,9 @@ def pools(problem: Problem) -> tuple[Pool, ...]:
     return tuple(Pool(devices[0].kind, tuple(devices)) for devices in found)
 
 
-def speed_alone(problem: Problem, kind: str, memory: int, member: str, choice: Choice) -> float:
-    """Rows/s of the member where the device has room for it alone, else 0."""
-    return speed(problem, kind, member, choice) * (device_memory(problem, kind, {member: choice}) <= memory)
+def fits_alone(problem: Problem, pool: Pool, member: str, choice: Choice) -> bool:
+    """Whether the largest device of the pool has room for the member, if it hosts nothing else."""
+    return device_memory(problem, pool.kind, (member,), {member: choice}) <= pool.most
 
 
 def upper_bound(problem: Problem) -> Bound:
@@ -72,11 +67,12 @@ def upper_bound(problem: Problem) -> Bound:
     found = pools(problem)
     groups = []
     for pool in found:
-        best = {
-            m: max((speed_alone(problem, pool.kind, pool.most, m, c) for c in choices(problem, m)), default=0.0)
-            for m in problem.members
-        }
-        groups.append(Group(len(pool.devices), {m: rate for m, rate in best.items() if rate > 0}))
+        best: dict[str, float] = {}
+        for member in problem.members:
+            for choice in choices(problem, member):
+                if fits_alone(problem, pool, member, choice):
+                    best[member] = max(best.get(member, 0.0), speed(problem, pool.kind, member, choice))
+        groups.append(Group(len(pool.devices), best))
     for member in problem.members:
         if not any(member in group.speeds for group in groups):
             raise _fits_nowhere(problem, member)
@@ -101,7 +97,9 @@ def _fits_nowhere(problem: Problem, member: str) -> UsageError:
     remedy = "use a device with more memory, or smaller batch sizes under plan: batch_sizes"
     for device in sorted(problem.devices, key=lambda d: -d.memory):
         measured = (c for c in choices(problem, member) if speed(problem, device.kind, member, c) > 0)
-        needs = [(device_memory(problem, device.kind, {member: choice}), choice.batch) for choice in measured]
+        needs = [
+            (device_memory(problem, device.kind, (member,), {member: choice}), choice.batch) for choice in measured
+        ]
         if needs:
             needed, batch = min(needs)
             return UsageError(

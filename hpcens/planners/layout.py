@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil
 from random import Random
 
-from hpcens.devices import Device
 from hpcens.planners.bound import Pool
-from hpcens.planners.model import Choice, device_memory
+from hpcens.planners.model import Choice, device_memory, measured
 from hpcens.planners.problem import Problem
 
 # Loading every member on every device is cheap within these seconds, or this part of the run.
 _LOAD_SECONDS = 10.0
 _LOAD_PART = 0.02
-# Orders in which members are laid end to end, until the memory of all devices holds.
-_ORDERS = 100
+# Changes tried of the order in which members are laid end to end, where the first does not fit.
+_TRIES = 500
 # Device time too short for an instance: the shares are computed afterwards and make up for it.
 _SLIVER = 1e-8
 
@@ -24,50 +22,25 @@ _SLIVER = 1e-8
 Layout = tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
-    """A device whose memory does not hold these members."""
-
-    device: Device
-    members: tuple[str, ...]
-
-
 def lay(
-    problem: Problem, pool: Pool, times: Mapping[str, float], runs: Mapping[str, Choice], throughput: float
-) -> Layout | Full:
-    """A layout of the members' times (devices' worth of time on the pool) that the memory holds.
+    problem: Problem, pool: Pool, times: Mapping[str, float], runs: Mapping[str, Choice], run_seconds: float
+) -> tuple[Layout, float]:
+    """A layout of the members' times (devices' worth, on this pool), and the bytes by which it is too large.
 
-    Replicated where that fits and loads quickly: all members in 10 s, or 2 % of the run. Else
-    wrapped, the members in the order given, by workspace (large ones then share a device's one
-    workspace), or in orders drawn, the same every time. Full where none of them fits.
+    Replicated, all members on every device, where the memory holds that and loading them takes at
+    most 10 s or 2 % of the run. Else wrapped; where the memory does not hold the members in the
+    order given, in the best order found by exchanging and moving one at a time.
     """
-    full: Full | None = None
-    for layout in _layouts(problem, pool, times, runs, throughput):
-        full = _first_full(problem, pool, layout, runs)
-        if full is None:
-            return layout
-    assert full is not None
-    return full
-
-
-def workspace(problem: Problem, kind: str, member: str, choice: Choice) -> int:
-    """Bytes of activation workspace; the choice must have been measured on the kind."""
-    return problem.profiles[kind, member, choice.runtime].batches[choice.batch].workspace
-
-
-def _layouts(
-    problem: Problem, pool: Pool, times: Mapping[str, float], runs: Mapping[str, Choice], throughput: float
-) -> Iterator[Layout]:
     members = tuple(m for m in problem.members if m in times)
+    excess = _excess(problem, pool, runs)
     loading = sum(problem.profiles[pool.kind, m, runs[m].runtime].load_seconds for m in members)
-    if loading <= max(_LOAD_SECONDS, _LOAD_PART * problem.rows / throughput):
-        yield (members,) * len(pool.devices)
-    yield _wrapped(times, members, len(pool.devices))
-    by_workspace = sorted(members, key=lambda m: workspace(problem, pool.kind, m, runs[m]))
-    yield _wrapped(times, by_workspace, len(pool.devices))
-    random = Random(0)
-    for _ in range(_ORDERS - 2):
-        yield _wrapped(times, random.sample(members, len(members)), len(pool.devices))
+    replicated = (members,) * len(pool.devices)
+    if loading <= max(_LOAD_SECONDS, _LOAD_PART * run_seconds) and excess(replicated) == 0:
+        return replicated, 0
+    wrapped = _wrapped(times, members, len(pool.devices))
+    if excess(wrapped) == 0:
+        return wrapped, 0
+    return _reordered(problem, pool, times, runs, excess)
 
 
 def _wrapped(times: Mapping[str, float], order: Sequence[str], devices: int) -> Layout:
@@ -83,11 +56,48 @@ def _wrapped(times: Mapping[str, float], order: Sequence[str], devices: int) -> 
     return tuple(tuple(members) for members in hosted)
 
 
-def _first_full(problem: Problem, pool: Pool, layout: Layout, runs: Mapping[str, Choice]) -> Full | None:
-    needed: dict[tuple[str, ...], float] = {}
-    for device, members in zip(pool.devices, layout, strict=True):
-        if members not in needed:
-            needed[members] = device_memory(problem, pool.kind, {m: runs[m] for m in members})
-        if needed[members] > device.memory:
-            return Full(device, members)
-    return None
+def _excess(problem: Problem, pool: Pool, runs: Mapping[str, Choice]) -> Callable[[Layout], float]:
+    """Bytes that a layout needs beyond the memory of its devices, summed; what was computed is kept."""
+    needed: dict[frozenset[str], float] = {}
+
+    def excess(layout: Layout) -> float:
+        total = 0.0
+        for device, members in zip(pool.devices, layout, strict=True):
+            key = frozenset(members)
+            if key not in needed:
+                needed[key] = device_memory(problem, pool.kind, members, runs)
+            total += max(0.0, needed[key] - device.memory)
+        return total
+
+    return excess
+
+
+def _reordered(
+    problem: Problem,
+    pool: Pool,
+    times: Mapping[str, float],
+    runs: Mapping[str, Choice],
+    excess: Callable[[Layout], float],
+) -> tuple[Layout, float]:
+    def workspace(member: str) -> int:
+        found = measured(problem, pool.kind, member, runs[member])
+        return found[1].workspace if found else 0
+
+    # Side by side, members with large workspaces share one.
+    order = sorted((m for m in problem.members if m in times), key=workspace)
+    best = _wrapped(times, order, len(pool.devices))
+    least = excess(best)
+    random = Random(0)
+    for _ in range(_TRIES):
+        if least == 0:
+            break
+        other = order.copy()
+        here, there = random.randrange(len(order)), random.randrange(len(order))
+        if random.random() < 0.5:
+            other[here], other[there] = other[there], other[here]
+        else:
+            other.insert(there, other.pop(here))
+        layout = _wrapped(times, other, len(pool.devices))
+        if (now := excess(layout)) <= least:
+            order, best, least = other, layout, now
+    return best, least

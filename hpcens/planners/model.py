@@ -7,17 +7,18 @@ their weights but only the largest of their workspaces, and they divide its time
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
-from hpcens.matrix import AllocationMatrix
+from hpcens.devices import Device
 from hpcens.planners.problem import Problem
-from hpcens.planners.sharing import Group, share
+from hpcens.planners.sharing import Group, Sharing, share
+from hpcens.profiles import BatchProfile, Profile
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Choice:
-    """How a member runs: one batch size and one runtime, on all its devices (they fix its bytes)."""
+    """How a member runs on all its devices alike, since it fixes its bytes: batch size and runtime."""
 
     batch: int
     runtime: str
@@ -25,34 +26,45 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """An allocation matrix, and what a planner decided beside it.
+    """An allocation matrix in which a member cannot have two batch sizes or two runtimes.
 
-    runtimes  member → runtime
-    forced    the memory that kept the planner from a better placement, as a phrase; or empty
+    hosted  device → the members it hosts, in member order; devices without any are absent
+    runs    member → how it runs
+    forced  the memory that kept the planner from a better placement, as a phrase; or empty
     """
 
-    matrix: AllocationMatrix
-    runtimes: Mapping[str, str]
+    hosted: Mapping[str, tuple[str, ...]]
+    runs: Mapping[str, Choice]
     forced: str = ""
 
-    def runs(self) -> dict[str, Choice]:
-        """Member → how it runs, in member order."""
-        batches = {member: batch for (_, member), batch in self.matrix.cells.items()}
-        return {m: Choice(batches[m], self.runtimes[m]) for m in self.matrix.members}
-
-    def hosted(self) -> dict[str, dict[str, Choice]]:
-        """Device → the members it hosts and how they run; devices without any are absent."""
-        hosted: dict[str, dict[str, Choice]] = {}
-        for (device, member), batch in self.matrix.cells.items():
-            hosted.setdefault(device, {})[member] = Choice(batch, self.runtimes[member])
-        return hosted
+    def running(self, member: str, choice: Choice) -> Placement:
+        """The placement that differs in how this one member runs."""
+        return replace(self, runs={**self.runs, member: choice})
 
 
 def place(problem: Problem, hosted: Mapping[str, Iterable[str]], runs: Mapping[str, Choice]) -> Placement:
-    """The placement with these members on these devices (by name), each run as chosen for it."""
-    names = tuple(device.name for device in problem.devices)
-    cells = {(device, m): runs[m].batch for device, members in hosted.items() for m in members}
-    return Placement(AllocationMatrix(names, problem.members, cells), {m: c.runtime for m, c in runs.items()})
+    """The placement with these members on these devices, brought into member order."""
+    placement = Placement({}, runs)
+    for device, members in hosted.items():
+        placement = rehost(problem, placement, device, members)
+    return placement
+
+
+def rehost(problem: Problem, placement: Placement, device: str, members: Iterable[str]) -> Placement:
+    """The placement that differs in what this one device hosts."""
+    wanted = frozenset(members)
+    hosted = dict(placement.hosted)
+    hosted[device] = tuple(m for m in problem.members if m in wanted)
+    if not wanted:
+        del hosted[device]
+    return replace(placement, hosted=hosted)
+
+
+def measured(problem: Problem, kind: str, member: str, choice: Choice) -> tuple[Profile, BatchProfile] | None:
+    """What was measured of the member, run like this, on a device of the kind; None where nothing was."""
+    profile = problem.profiles.get((kind, member, choice.runtime))
+    batch = profile and profile.batches.get(choice.batch)
+    return (profile, batch) if profile and batch else None
 
 
 def choices(problem: Problem, member: str) -> tuple[Choice, ...]:
@@ -68,43 +80,41 @@ def choices(problem: Problem, member: str) -> tuple[Choice, ...]:
 
 def speed(problem: Problem, kind: str, member: str, choice: Choice) -> float:
     """Rows/s of the member on a device of the kind that runs nothing else; 0 where it was not measured."""
-    profile = problem.profiles.get((kind, member, choice.runtime))
-    if profile is None or choice.batch not in profile.batches:
-        return 0.0
-    return profile.batches[choice.batch].rows_per_second
+    found = measured(problem, kind, member, choice)
+    return found[1].rows_per_second if found else 0.0
 
 
-def device_memory(problem: Problem, kind: str, hosted: Mapping[str, Choice]) -> float:
+def device_memory(problem: Problem, kind: str, members: Iterable[str], runs: Mapping[str, Choice]) -> float:
     """Bytes in use on a device of the kind: context + Σ weights + largest workspace + segments held.
 
-    0 where it hosts nothing, inf where one of the members was not measured in this way.
+    0 where it hosts nothing, inf where one of the members was not measured so.
     """
-    context = weights = workspace = 0
-    for member, choice in hosted.items():
-        profile = problem.profiles.get((kind, member, choice.runtime))
-        if profile is None or choice.batch not in profile.batches:
-            return inf
-        context = max(context, profile.context)
-        weights += profile.weights
-        workspace = max(workspace, profile.batches[choice.batch].workspace)
-    return context + weights + workspace + problem.held if hosted else 0
+    parts = [measured(problem, kind, member, runs[member]) for member in members]
+    known = [part for part in parts if part]
+    if len(known) < len(parts):
+        return inf
+    if not known:
+        return 0
+    context = max(profile.context for profile, _ in known)
+    workspace = max(batch.workspace for _, batch in known)
+    return context + sum(profile.weights for profile, _ in known) + workspace + problem.held
 
 
 def memory(problem: Problem, placement: Placement) -> dict[str, float]:
     """Bytes in use on every device, by name."""
-    hosted = placement.hosted()
-    return {d.name: device_memory(problem, d.kind, hosted.get(d.name, {})) for d in problem.devices}
-
-
-def overfull(problem: Problem, placement: Placement) -> tuple[str, ...]:
-    """Names of the devices whose memory does not hold what the placement puts there, in device order."""
-    used = memory(problem, placement)
-    return tuple(d.name for d in problem.devices if used[d.name] > d.memory)
+    return {
+        device.name: device_memory(problem, device.kind, placement.hosted.get(device.name, ()), placement.runs)
+        for device in problem.devices
+    }
 
 
 def fits(problem: Problem, placement: Placement) -> bool:
-    """Whether every instance was measured and every device has the memory."""
-    return not overfull(problem, placement)
+    """Whether every instance was measured and every device has the memory for its own."""
+    return all(
+        device_memory(problem, device.kind, placement.hosted[device.name], placement.runs) <= device.memory
+        for device in problem.devices
+        if device.name in placement.hosted
+    )
 
 
 def member_speeds(problem: Problem, placement: Placement) -> dict[str, float]:
@@ -114,38 +124,53 @@ def member_speeds(problem: Problem, placement: Placement) -> dict[str, float]:
     """
     kinds = {device.name: device.kind for device in problem.devices}
     speeds = dict.fromkeys(problem.members, 0.0)
-    for device, hosted in placement.hosted().items():
-        row_seconds = sum(1 / speed(problem, kinds[device], m, choice) for m, choice in hosted.items())
-        for member in hosted:
+    for device, members in placement.hosted.items():
+        row_seconds = sum(1 / speed(problem, kinds[device], m, placement.runs[m]) for m in members)
+        for member in members:
             speeds[member] += 1 / row_seconds
     return speeds
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The devices of a placement that nothing tells apart, as groups, and how they best divide their time.
+
+    Equal devices then have equal shares, and the linear program stays small however many there are.
+    """
+
+    devices: tuple[tuple[Device, ...], ...]
+    groups: tuple[Group, ...]
+    sharing: Sharing
+
+
+def divide(problem: Problem, placement: Placement) -> Division:
+    """The division of device time with the highest throughput under the placement."""
+    alike: dict[tuple[str, tuple[str, ...]], list[Device]] = {}
+    for device in problem.devices:
+        if device.name in placement.hosted:
+            alike.setdefault((device.kind, placement.hosted[device.name]), []).append(device)
+    groups = tuple(
+        Group(len(devices), {m: speed(problem, kind, m, placement.runs[m]) for m in members})
+        for (kind, members), devices in alike.items()
+    )
+    return Division(tuple(map(tuple, alike.values())), groups, share(problem.members, groups))
 
 
 def best_shares(problem: Problem, placement: Placement) -> tuple[float, dict[tuple[str, str], float]]:
     """Highest rows/s of the ensemble under the placement, and each instance's share of them.
 
-    (device, member) → rows/s; a member's shares add up to the throughput, and no device has more
-    than its time. Devices of one kind with equal instances get equal shares: nothing tells them
-    apart, and it keeps the linear program small however many devices there are.
+    (device, member) → rows/s; a member's shares add up to the throughput, no device has more work
+    than time, and no more rows are taken than the reader delivers.
     """
-    hosted = placement.hosted()
-    alike: dict[tuple[str, frozenset[str]], list[str]] = {}
-    for device in problem.devices:
-        if device.name in hosted:
-            alike.setdefault((device.kind, frozenset(hosted[device.name])), []).append(device.name)
-    groups = [
-        Group(len(names), {m: speed(problem, kind, m, c) for m, c in hosted[names[0]].items()})
-        for (kind, _), names in alike.items()
-    ]
-    sharing = share(problem.members, groups)
-    throughput = min(sharing.throughput, problem.reading)
-    totals = dict.fromkeys(problem.members, 0.0)
-    for group, times in zip(groups, sharing.times, strict=True):
+    division = divide(problem, placement)
+    throughput = min(division.sharing.throughput, problem.reading)
+    done = dict.fromkeys(problem.members, 0.0)
+    for group, times in zip(division.groups, division.sharing.times, strict=True):
         for member, time in times.items():
-            totals[member] += time * group.speeds[member]
+            done[member] += time * group.speeds[member]
     shares = {}
-    for group, times, names in zip(groups, sharing.times, alike.values(), strict=True):
-        for member in group.speeds:
-            rows = times.get(member, 0.0) * group.speeds[member] * throughput / totals[member]
-            shares.update({(name, member): rows / group.count for name in names})
+    for devices, group, times in zip(division.devices, division.groups, division.sharing.times, strict=True):
+        for member, rate in group.speeds.items():
+            rows = throughput * (times.get(member, 0.0) * rate / done[member])
+            shares.update({(device.name, member): rows / group.count for device in devices})
     return throughput, shares

@@ -6,8 +6,10 @@ Placements, in the order tried; the first two reach the throughput of the linear
    slow one never stalls a member, and a row travels to one device only. Wanted where loading is cheap.
 2. wrapped (McNaughton's wrap-around): the members' times laid end to end over the devices. Only
    members at a border share a device, so it needs the least memory and loading.
-3. either, with smaller batches for the members that fill the memory.
-4. the bounded greedy, where it is better than 3 or where nothing else fits.
+3. wrapped with smaller workspaces, hence batches, and without the instances that do not fit.
+4. the bounded greedy, and where nothing else fits a packing by integer program.
+
+Where memory kept 1 and 2 from fitting, 3 and 4 are improved by climbing, and the best is taken.
 """
 
 from __future__ import annotations
@@ -16,131 +18,91 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hpcens.errors import UsageError
-from hpcens.planners.bound import Pool, memory_limit, pools, speed_alone, upper_bound
-from hpcens.planners.greedy import greedy
-from hpcens.planners.layout import Full, lay, workspace
-from hpcens.planners.model import Choice, Placement, best_shares, choices, place, speed
+from hpcens.planners.bound import Bound, Pool, memory_limit, pools, upper_bound
+from hpcens.planners.choice import ceilings, choose, rates
+from hpcens.planners.climb import climb
+from hpcens.planners.greedy import place_greedy
+from hpcens.planners.layout import lay
+from hpcens.planners.model import Choice, Placement, best_shares, device_memory, place
+from hpcens.planners.packing import place_packed
 from hpcens.planners.problem import Problem
-from hpcens.planners.sharing import Group, Sharing, share
+from hpcens.planners.sharing import Sharing
+from hpcens.planners.worst_fit import place_worst_fit
 
-# Relative gain below which one choice is no better than another.
-_GAIN = 1e-9
 # This near to the bound, nothing else is tried.
-_NEAR = 1e-6
-
-# member → what may be chosen for it → its rows/s on each pool, 0 where it does not fit alone
-_Rates = Mapping[str, Mapping[Choice, tuple[float, ...]]]
+_NEAR = 1 - 1e-6
 
 
-def optimal(problem: Problem) -> Placement:
-    """The placement of most throughput among those above. Raises UsageError where nothing fits."""
+def place_optimal(problem: Problem) -> Placement:
+    """The placement of most throughput among those above. Raises UsageError where none fits."""
     bound = upper_bound(problem)
-    found = pools(problem)
-    rates = {
-        m: {
-            c: rate
-            for c in choices(problem, m)
-            if any(rate := tuple(speed_alone(problem, pool.kind, pool.most, m, c) for pool in found))
-        }
-        for m in problem.members
-    }
-    best, forced = _placed(problem, found, rates, _jointly(found, rates, bound.sharing))
-    reached = best_shares(problem, best)[0] if best else 0.0
-    if best and reached >= bound.rows_per_second * (1 - _NEAR):
-        return best
+    enough = bound.rows_per_second * _NEAR
+    wrapped, forced = _wrapped(problem, bound)
+    if wrapped and best_shares(problem, wrapped)[0] >= enough:
+        return wrapped
+    starts = [start for start in (wrapped, _greedy(problem)) if start]
+    if not wrapped and (packed := place_packed(problem)):
+        starts.append(packed)
+    if not starts:
+        return place_worst_fit(problem)  # raises, naming a member that finds no room
+    if forced:
+        starts = [climb(problem, start, enough) for start in starts]
+    reached, best = max(((best_shares(problem, start)[0], start) for start in starts), key=lambda pair: pair[0])
+    return best if reached >= enough else replace(best, forced=forced)
+
+
+def _greedy(problem: Problem) -> Placement | None:
     try:
-        other = greedy(problem)
+        return place_greedy(problem)
     except UsageError:
-        if best is None:
-            raise
-        other = best
-    if best is None or best_shares(problem, other)[0] > reached:
-        best = other
-    return replace(best, forced=forced)
+        return None
 
 
-def _groups(found: Sequence[Pool], rates: _Rates, runs: Mapping[str, Choice]) -> list[Group]:
-    return [
-        Group(len(pool.devices), {m: rates[m][c][i] for m, c in runs.items() if rates[m][c][i] > 0})
-        for i, pool in enumerate(found)
-    ]
-
-
-def _jointly(found: Sequence[Pool], rates: _Rates, sharing: Sharing) -> dict[str, Choice]:
-    """One batch size and runtime per member over all kinds, by coordinate improvement.
-
-    The linear program prices the time of a device (rent) and a row of a member (worth). Another
-    choice for one member can raise the throughput only if on some kind its rows are worth more than
-    the rent of the time they take; such choices are solved, and kept where they help, until there
-    are none. Over one kind the start is already the best; over several, no change of one member's
-    choice improves the result, though a change of two at once still might.
-    """
-    members = tuple(rates)
-    rents = [rent or 1.0 for rent in sharing.rents]
-
-    def yields(rate: tuple[float, ...]) -> tuple[float, float]:
-        per_rent = [rows / rent for rows, rent in zip(rate, rents, strict=True)]
-        return max(per_rent), sum(per_rent)
-
-    runs = {m: max(of, key=lambda c: yields(of[c])) for m, of in rates.items()}
-    best = share(members, _groups(found, rates, runs))
-    improved = len(found) > 1
-    while improved:
-        improved = False
-        for member in members:
-            for choice in _promising(rates[member], best, best.worth[member]):
-                trial = runs | {member: choice}
-                sharing = share(members, _groups(found, rates, trial))
-                if sharing.throughput > best.throughput * (1 + _GAIN):
-                    runs, best, improved = trial, sharing, True
-                    break
-    return runs
-
-
-def _promising(rates: Mapping[Choice, tuple[float, ...]], sharing: Sharing, worth: float) -> list[Choice]:
-    """Choices whose rows are worth more than the rent of their time on some kind, the best first."""
-
-    def surplus(choice: Choice) -> float:
-        pairs = zip(rates[choice], sharing.rents, strict=True)
-        return max(worth * rows - rent * (1 + _GAIN) for rows, rent in pairs)
-
-    return sorted((choice for choice in rates if surplus(choice) > 0), key=surplus, reverse=True)
-
-
-def _placed(
-    problem: Problem, found: Sequence[Pool], rates: _Rates, runs: Mapping[str, Choice]
-) -> tuple[Placement | None, str]:
-    """The first placement that fits, with batches reduced until one does; and the memory that forced it."""
-    forced = ""
-    while True:
-        sharing = share(problem.members, _groups(found, rates, runs))
-        hosted: dict[str, tuple[str, ...]] = {}
-        full: Full | None = None
-        for pool, times in zip(found, sharing.times, strict=True):
-            laid = lay(problem, pool, times, runs, sharing.throughput)
-            if isinstance(laid, Full):
-                full = laid
-                break
-            hosted |= {device.name: members for device, members in zip(pool.devices, laid, strict=True)}
+def _wrapped(problem: Problem, bound: Bound) -> tuple[Placement | None, str]:
+    """The fastest replicated or wrapped placement, under falling ceilings on the workspaces until all
+    of it fits; and the memory that forced a ceiling below the first, as a phrase."""
+    found = pools(problem)
+    best: Placement | None = None
+    reached, forced = 0.0, ""
+    for ceiling in ceilings(problem, found):
+        rated = rates(problem, found, ceiling)
+        if not all(rated.values()):
+            break
+        runs, sharing = choose(found, rated, bound.sharing)
+        if sharing.throughput <= reached:
+            break
+        hosted, full = _laid(problem, found, sharing, runs)
+        placement = _trimmed(problem, hosted, runs) if full else place(problem, hosted, runs)
+        if placement and (throughput := best_shares(problem, placement)[0]) > reached:
+            best, reached = placement, throughput
         if full is None:
-            return place(problem, hosted, runs), forced
-        forced = memory_limit(full.device)
-        smaller = _smaller(problem, full, rates, runs)
-        if smaller is None:
-            return None, forced
-        runs = {**runs, **smaller}
+            break
+        forced = forced or memory_limit(full.devices[0])
+    return best, forced
 
 
-def _smaller(problem: Problem, full: Full, rates: _Rates, runs: Mapping[str, Choice]) -> dict[str, Choice] | None:
-    """For the member whose workspace is the largest on the full device: the fastest choice of a smaller
-    batch with less workspace there; None where it has none, since no other member's would help."""
-    kind = full.device.kind
-    member = max(full.members, key=lambda m: workspace(problem, kind, m, runs[m]))
-    less = [
-        choice
-        for choice in rates[member]
-        if choice.batch < runs[member].batch
-        and speed(problem, kind, member, choice) > 0
-        and workspace(problem, kind, member, choice) < workspace(problem, kind, member, runs[member])
-    ]
-    return {member: max(less, key=lambda c: speed(problem, kind, member, c))} if less else None
+def _laid(
+    problem: Problem, found: Sequence[Pool], sharing: Sharing, runs: Mapping[str, Choice]
+) -> tuple[dict[str, tuple[str, ...]], Pool | None]:
+    """Device → members, from a layout of every pool; and the pool whose memory it exceeds the most, if any."""
+    hosted: dict[str, tuple[str, ...]] = {}
+    full, most = None, 0.0
+    for pool, times in zip(found, sharing.times, strict=True):
+        layout, excess = lay(problem, pool, times, runs, problem.rows / sharing.throughput)
+        hosted |= {device.name: members for device, members in zip(pool.devices, layout, strict=True)}
+        if excess > most:
+            full, most = pool, excess
+    return hosted, full
+
+
+def _trimmed(problem: Problem, hosted: Mapping[str, tuple[str, ...]], runs: Mapping[str, Choice]) -> Placement | None:
+    """Without the instances that exceed the memory, the largest first; None where a member would have no other."""
+    left = {device: list(members) for device, members in hosted.items()}
+    for device in problem.devices:
+        members = left.get(device.name, [])
+        while device_memory(problem, device.kind, members, runs) > device.memory:
+            spare = [m for m in members if sum(m in others for others in left.values()) > 1]
+            if not spare:
+                return None
+            members.remove(max(spare, key=lambda m: device_memory(problem, device.kind, (m,), runs)))
+    return place(problem, left, runs)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.planners.model import Choice, Placement, choices, device_memory, place, speed
+from hpcens.planners.model import Choice, Placement, choices, device_memory, rehost, speed
 from hpcens.planners.problem import Problem
 
 
-def worst_fit(problem: Problem) -> Placement:
+def place_worst_fit(problem: Problem) -> Placement:
     """Members by decreasing memory, each at its smallest batch to the device with most memory left.
 
     GPUs come before CPU devices. Raises UsageError where a member finds no room; another placement
@@ -18,57 +18,56 @@ def worst_fit(problem: Problem) -> Placement:
     """
     gpus = [device for device in problem.devices if device.family == "cuda"]
     cpus = [device for device in problem.devices if device.family != "cuda"]
-    hosted: dict[str, dict[str, Choice]] = {device.name: {} for device in problem.devices}
+    placement = Placement({}, {})
     for member in sorted(problem.members, key=lambda m: -_size(problem, m)):
-        home = _roomiest(problem, hosted, gpus, member) or _roomiest(problem, hosted, cpus, member)
-        if home is None:
-            raise _no_room(problem, hosted, member)
-        device, choice = home
-        hosted[device.name][member] = choice
-    return place(problem, hosted, {m: choice for of in hosted.values() for m, choice in of.items()})
+        wider = _added(problem, placement, gpus, member) or _added(problem, placement, cpus, member)
+        if wider is None:
+            raise _no_room(problem, placement, member)
+        placement = wider
+    return placement
 
 
 def _thriftiest(problem: Problem, kind: str, member: str) -> Choice | None:
     """The smallest batch measured on the kind, in the runtime that needs least memory for it."""
-    measured = [
-        (choice.batch, device_memory(problem, kind, {member: choice}), choice)
-        for choice in choices(problem, member)
-        if speed(problem, kind, member, choice) > 0
-    ]
-    return min(measured)[2] if measured else None
+    found = [c for c in choices(problem, member) if speed(problem, kind, member, c) > 0]
+    needs = ((c.batch, device_memory(problem, kind, (member,), {member: c}), c) for c in found)
+    return min(needs)[2] if found else None
 
 
 def _size(problem: Problem, member: str) -> float:
     kinds = dict.fromkeys(device.kind for device in problem.devices)
     found = ((kind, _thriftiest(problem, kind, member)) for kind in kinds)
-    return max((device_memory(problem, kind, {member: choice}) for kind, choice in found if choice), default=0.0)
+    return max(device_memory(problem, kind, (member,), {member: choice}) for kind, choice in found if choice)
 
 
-def _left(problem: Problem, hosted: dict[str, dict[str, Choice]], device: Device, adding: dict[str, Choice]) -> float:
-    return device.memory - device_memory(problem, device.kind, hosted[device.name] | adding)
+def _left(problem: Problem, placement: Placement, device: Device, adding: dict[str, Choice] | None = None) -> float:
+    """Bytes left on the device, were these members added."""
+    runs = {**placement.runs, **(adding or {})}
+    members = (*placement.hosted.get(device.name, ()), *(adding or ()))
+    return device.memory - device_memory(problem, device.kind, members, runs)
 
 
-def _roomiest(
-    problem: Problem, hosted: dict[str, dict[str, Choice]], devices: Iterable[Device], member: str
-) -> tuple[Device, Choice] | None:
-    best: tuple[float, Device, Choice] | None = None
-    for device in devices:
-        choice = _thriftiest(problem, device.kind, member)
-        if choice is None or _left(problem, hosted, device, {member: choice}) < 0:
-            continue
-        left = _left(problem, hosted, device, {})
-        if best is None or left > best[0]:
-            best = left, device, choice
-    return best and best[1:]
+def _added(problem: Problem, placement: Placement, devices: Sequence[Device], member: str) -> Placement | None:
+    """With the member on the device, of these, that has most memory left; None where none has enough."""
+    room = [
+        (_left(problem, placement, device), device, choice)
+        for device in devices
+        if (choice := _thriftiest(problem, device.kind, member))
+        and _left(problem, placement, device, {member: choice}) >= 0
+    ]
+    if not room:
+        return None
+    _, device, choice = max(room, key=lambda found: found[0])
+    members = (*placement.hosted.get(device.name, ()), member)
+    return rehost(problem, placement.running(member, choice), device.name, members)
 
 
-def _no_room(problem: Problem, hosted: dict[str, dict[str, Choice]], member: str) -> UsageError:
-    tried = [
-        (-_left(problem, hosted, device, {member: choice}), choice.batch, device.name)
+def _no_room(problem: Problem, placement: Placement, member: str) -> UsageError:
+    short, batch, device = min(
+        (-_left(problem, placement, device, {member: choice}), choice.batch, device.name)
         for device in problem.devices
         if (choice := _thriftiest(problem, device.kind, member))
-    ]
-    short, batch, device = min(tried)
+    )
     return UsageError(
         f"the members do not fit the devices together: member {member} in batches of {batch} needs {short:.0f} bytes"
         f" more than the others leave on {device}",

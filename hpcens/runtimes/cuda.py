@@ -3,10 +3,14 @@
 One process per device. Rows are copied into a pinned buffer and sent on the copy stream while the
 compute stream is busy with the segment before; an event makes the compute stream wait for them. A
 pinned buffer is used again once its copy is through, so as many exist as segments are ahead.
+
+Rows may be staged by another thread than the one that computes, and torch keeps the current device per
+thread: each way in sets it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +19,11 @@ import torch
 
 from hpcens.messages import Array
 
+_OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Staged:
-    buffer: torch.Tensor
     rows: torch.Tensor
     copied: Any
 
@@ -43,24 +48,30 @@ class CudaHardware:
         self._pin = pin
         self._api.set_device(device)
         self._copies = self._api.Stream()
+        self._lock = threading.Lock()
         self._free: list[torch.Tensor] = []
-        self._busy: list[_Staged] = []
+        self._busy: list[tuple[Any, torch.Tensor]] = []
 
     def stage(self, rows: Array) -> _Staged:
-        self._recycle()
-        buffer = self._pinned(rows.nbytes)
-        pinned = buffer[: rows.nbytes]
-        pinned.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
-        with self._api.stream(self._copies):
-            there = pinned.to(self._device, non_blocking=True)
+        self._api.set_device(self._device)
+        with self._lock:
+            buffer = self._pinned(rows.nbytes)
+            pinned = buffer[: rows.nbytes]
+            pinned.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
+            try:
+                with self._api.stream(self._copies):
+                    there = pinned.to(self._device, non_blocking=True)
+            except Exception:
+                self._free.append(buffer)
+                raise
             copied = self._api.Event()
             copied.record(self._copies)
+            self._busy.append((copied, buffer))
         dtype = torch.from_numpy(rows[:0]).dtype
-        staged = _Staged(buffer, there.view(dtype).reshape(rows.shape), copied)
-        self._busy.append(staged)
-        return staged
+        return _Staged(there.view(dtype).reshape(rows.shape), copied)
 
     def receive(self, staged: _Staged) -> torch.Tensor:
+        self._api.set_device(self._device)
         # rows outlive all that is computed from them: every fetch waits for the compute stream
         self._api.current_stream().wait_event(staged.copied)
         return staged.rows
@@ -72,7 +83,10 @@ class CudaHardware:
         return values.cpu().numpy()
 
     def out_of_memory(self, error: BaseException) -> bool:
-        return isinstance(error, self._api.OutOfMemoryError)
+        # libraries and pinned memory are not the allocator's: their errors are told by their text
+        return isinstance(error, self._api.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+        )
 
     def release(self) -> None:
         self._api.empty_cache()
@@ -86,15 +100,13 @@ class CudaHardware:
     def peak(self) -> int:
         return int(self._api.max_memory_allocated())
 
-    def _recycle(self) -> None:
-        for staged in [staged for staged in self._busy if staged.copied.query()]:
-            self._busy.remove(staged)
-            self._free.append(staged.buffer)
-
     def _pinned(self, size: int) -> torch.Tensor:
-        for buffer in self._free:
+        """A buffer whose copy is through, else a new one."""
+        through = [copied.query() for copied, _ in self._busy]
+        self._free += [buffer for (_, buffer), free in zip(self._busy, through, strict=True) if free]
+        self._busy = [busy for busy, free in zip(self._busy, through, strict=True) if not free]
+        for i, buffer in enumerate(self._free):
             if buffer.numel() >= size:
-                self._free.remove(buffer)
-                return buffer
+                return self._free.pop(i)
         self._free.clear()  # all too small: let them go
         return self._pin(size)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import re
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpcens.devices import Device, cpu_devices
@@ -62,11 +64,20 @@ def parse_gpus(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
     rows = [[field.strip() for field in row] for row in csv.reader(told.splitlines()) if len(row) == 4]
     names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
     if names is not None:
-        rows = [row for name in names for row in rows if row[0] == name or row[1].startswith(name)]
+        rows = list(_visible(rows, names))
     return tuple(
         Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i)
         for i, (_, _, name, mib) in enumerate(rows)
     )
+
+
+def _visible(rows: list[list[str]], names: list[str]) -> Iterator[list[str]]:
+    """The GPUs named, by index or start of UUID; as CUDA does it, the first name that fits none or several ends it."""
+    for name in names:
+        fits = [row for row in rows if row[0] == name or row[1].startswith(name)]
+        if len(fits) != 1:
+            return
+        yield fits[0]
 
 
 def cpu_model() -> str:
@@ -82,10 +93,24 @@ def host_memory() -> int:
     """Bytes this process may use: the host's, or its control group's where that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):
-        limit = total
-    return min(total, limit)
+        groups = Path("/proc/self/cgroup").read_text()
+    except OSError:
+        groups = "0::/"
+    return min((total, *group_limits(groups, Path("/sys/fs/cgroup"))))
+
+
+def group_limits(groups: str, root: Path) -> Iterator[int]:
+    """Memory limits of the control groups of /proc/self/cgroup and of those they lie in; both versions of them."""
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder == top or top in folder.parents:
+                with contextlib.suppress(OSError, ValueError):  # no such file here; "max"
+                    yield int((folder / name).read_text())
 
 
 def node() -> str:

@@ -68,13 +68,30 @@ class Engine:
         """
         rows = self._staged.pop(task.segment, None)
         if rows is None:
-            rows = self._hardware.stage(task.rows)
+            rows = self._stage_now(task)
         on_device = self._hardware.receive(rows)
         for name in task.members:
             began = time.perf_counter()
             values, batch = self.run(name, on_device)
             _check(name, values, task.segment)
             yield Predicted(task.segment, name, values, batch, time.perf_counter() - began)
+
+    def _stage_now(self, task: Predict) -> Any:
+        """Stage what is due; where it does not fit, what was staged ahead gives way."""
+        failed = ""
+        for _ in range(2):
+            try:
+                return self._hardware.stage(task.rows)
+            except Exception as error:
+                if not self._hardware.out_of_memory(error):
+                    raise
+                failed = str(error)
+            self._staged.clear()
+            self._hardware.release()
+        raise DeviceOutOfMemory(
+            f"segment {task.segment}: its {len(task.rows)} rows do not fit the memory of the device ({failed})",
+            "give it a device with more memory, or fewer members to share it with",
+        )
 
     def run(self, name: str, rows: torch.Tensor) -> tuple[Array, int]:
         """A member's output for rows on the device, and the batch size that fitted."""
@@ -102,7 +119,8 @@ class Engine:
         with torch.inference_mode():
             for start, stop in batch_bounds(len(rows), batch):
                 try:
-                    values = loaded.forward(rows[start:stop].to(torch.float32))
+                    # a copy always: modules may change their input, and the rows are shared
+                    values = loaded.forward(rows[start:stop].to(torch.float32, copy=True))
                 except Exception as error:
                     if self._hardware.out_of_memory(error):
                         raise
@@ -110,9 +128,15 @@ class Engine:
                         f"member {name} raised {type(error).__name__}: {error} (input {tuple(rows[start:stop].shape)})",
                         "its module fails on rows of this dataset; try it on them alone",
                     ) from error
-                if not isinstance(values, torch.Tensor) or len(values) != stop - start:
+                if not isinstance(values, torch.Tensor) or values.shape[:1] != (stop - start,):
                     got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
                     raise MemberError(f"member {name} returned {got} for {stop - start} rows", "one output row per row")
+                if loaded.softmax and (values.dim() < 2 or values.shape[-1] < 2):
+                    raise MemberError(
+                        f"member {name} returned {tuple(values.shape)}: logits of {stop - start} rows need an axis of"
+                        " two classes or more to become probabilities",
+                        "give it output: probabilities or values in the YAML, or one logit per class",
+                    )
                 values = values.to(torch.float32)
                 parts.append(torch.softmax(values, -1) if loaded.softmax else values)
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -46,6 +46,7 @@ class Hardware(Protocol):
 def open_hardware(device: Device) -> Hardware:
     """The hardware of a device; imports torch."""
     if device.family == "cuda":
+        os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # device indices are nvidia-smi's
         import torch
 
         from hpcens.runtimes.cuda import CudaHardware

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,9 @@ def _digest_code(spec: MemberSpec, search_path: Path) -> str:
     module = spec.factory.partition(":")[0]
     _search(search_path)
     try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
+        found = _find(module)
+    except KeyError:  # a namespace package within another can be found only once that one is imported
+        found = _import_around(module)
     if found is None:
         raise MemberError(
             f"member {spec.name}: there is no module {module!r}",
@@ -63,6 +64,26 @@ def _digest_code(spec: MemberSpec, search_path: Path) -> str:
         )
     origin = Path(found.origin) if found.origin else None
     return hashlib.sha256(origin.read_bytes()).hexdigest() if origin and origin.is_file() else "built in"
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """Where a module lies. Imports nothing: `importlib.util.find_spec` would import the packages around it."""
+    found: ModuleSpec | None = None
+    name = ""
+    for part in module.split("."):
+        if name and (found is None or found.submodule_search_locations is None):
+            return None
+        path = found.submodule_search_locations if found else None
+        name = f"{name}.{part}".lstrip(".")
+        found = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
+    return found
+
+
+def _import_around(module: str) -> ModuleSpec | None:
+    try:
+        return importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
 
 
 def _search(path: Path) -> None:

@@ -1,0 +1,97 @@
+"""One batch size and one runtime per member, chosen jointly over the kinds of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from hpcens.planners.bound import Pool, fits_alone
+from hpcens.planners.model import Choice, choices, measured, speed
+from hpcens.planners.problem import Problem
+from hpcens.planners.sharing import Group, Sharing, share
+
+# Relative gain below which one choice is no better than another.
+_GAIN = 1e-9
+# How many ceilings are tried, besides none.
+_CEILINGS = 12
+
+# member → what may be chosen for it → its rows/s on each pool, 0 where it may not run
+Rates = Mapping[str, Mapping[Choice, tuple[float, ...]]]
+
+
+def rates(problem: Problem, found: Sequence[Pool], ceiling: float = 1.0) -> Rates:
+    """Rows/s of every choice that fits a pool's devices alone, with a workspace up to `ceiling` of their memory."""
+
+    def rate(pool: Pool, member: str, choice: Choice) -> float:
+        allowed = _workspace_part(problem, pool, member, choice) <= ceiling
+        return speed(problem, pool.kind, member, choice) * (allowed and fits_alone(problem, pool, member, choice))
+
+    every = {m: {c: tuple(rate(pool, m, c) for pool in found) for c in choices(problem, m)} for m in problem.members}
+    return {m: {c: of for c, of in by_choice.items() if any(of)} for m, by_choice in every.items()}
+
+
+def ceilings(problem: Problem, found: Sequence[Pool]) -> list[float]:
+    """Parts of a device's memory by which to limit workspaces, from no limit down to the smallest that occurs."""
+    parts = {
+        _workspace_part(problem, pool, m, c)
+        for pool in found
+        for m in problem.members
+        for c in choices(problem, m)
+        if fits_alone(problem, pool, m, c)
+    }
+    falling = sorted(parts, reverse=True)
+    return [1.0, *falling[1 :: len(falling) // _CEILINGS + 1], falling[-1]]
+
+
+def groups(found: Sequence[Pool], rated: Rates, runs: Mapping[str, Choice]) -> list[Group]:
+    """The pools as groups of the linear program, with every member run as chosen."""
+    return [
+        Group(len(pool.devices), {m: rated[m][c][i] for m, c in runs.items() if rated[m][c][i] > 0})
+        for i, pool in enumerate(found)
+    ]
+
+
+def choose(found: Sequence[Pool], rated: Rates, prices: Sharing) -> tuple[dict[str, Choice], Sharing]:
+    """A choice for every member, and the sharing of the pools under it, by coordinate improvement.
+
+    The linear program prices the time of a device (rent) and a row of a member (worth); the start
+    is what yields most for the rents of `prices`. Another choice for one member can raise the
+    throughput only if on some kind its rows are worth more than the rent of the time they take;
+    such choices are solved, and kept where they help, until there are none. Over one kind the start
+    is already the best. Over several, no change of one member's choice improves the result, though
+    a change of two at once still might.
+    """
+    members = tuple(rated)
+    rents = [rent or 1.0 for rent in prices.rents]
+
+    def yields(rate: tuple[float, ...]) -> tuple[float, float]:
+        per_rent = [rows / rent for rows, rent in zip(rate, rents, strict=True)]
+        return max(per_rent), sum(per_rent)
+
+    runs = {m: max(of, key=lambda c: yields(of[c])) for m, of in rated.items()}
+    best = share(members, groups(found, rated, runs))
+    improved = len(found) > 1
+    while improved:
+        improved = False
+        for member in members:
+            for choice in _promising(rated[member], best, best.worth[member]):
+                trial = runs | {member: choice}
+                sharing = share(members, groups(found, rated, trial))
+                if sharing.throughput > best.throughput * (1 + _GAIN):
+                    runs, best, improved = trial, sharing, True
+                    break
+    return runs, best
+
+
+def _promising(rated: Mapping[Choice, tuple[float, ...]], prices: Sharing, worth: float) -> list[Choice]:
+    """Choices whose rows are worth more than the rent of their time on some kind, the best first."""
+
+    def surplus(choice: Choice) -> float:
+        pairs = zip(rated[choice], prices.rents, strict=True)
+        return max(worth * rows - rent * (1 + _GAIN) for rows, rent in pairs)
+
+    return sorted((choice for choice in rated if surplus(choice) > 0), key=surplus, reverse=True)
+
+
+def _workspace_part(problem: Problem, pool: Pool, member: str, choice: Choice) -> float:
+    found = measured(problem, pool.kind, member, choice)
+    return found[1].workspace / pool.most if found else 0.0
