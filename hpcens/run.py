@@ -180,6 +180,7 @@ def main(run: Path, number: int, expected: int, launcher: str, *, only_profile: 
         verdict = rank.live(only_profile=only_profile)
         if rank.world.rank == 0:
             epoch.judge(verdict)
+        rank.world.broadcast()  # nobody leaves before the verdict is there: who does has died
         return verdict.code
     except BaseException as error:
         known = as_verdict(error)

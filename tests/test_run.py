@@ -285,7 +285,7 @@ def test_worlds_that_are_not_what_was_started_are_told(project):
     import sys
 
     few = subprocess.run(
-        [mpiexec(), "-n", "3", sys.executable, "-m", "hpcens", "run", "dataset.h5"],
+        [*mpiexec(), "-n", "3", sys.executable, "-m", "hpcens", "run", "dataset.h5"],
         cwd=project.folder,
         env={k: v for k, v in environment.items() if not k.startswith(("PMI", "SLURM"))},
         capture_output=True,
@@ -305,7 +305,7 @@ def test_run_inside_an_mpi_world_is_a_rank(project, undisturbed):
     project.data(800)
     plan = undisturbed.folder / "plan.json"
     done = subprocess.run(
-        [mpiexec(), "-n", "5", sys.executable, "-m", "hpcens", "run", "dataset.h5", "--plan", str(plan)],
+        [*mpiexec(), "-n", "5", sys.executable, "-m", "hpcens", "run", "dataset.h5", "--plan", str(plan)],
         cwd=project.folder,
         env=project.environment,
         capture_output=True,

@@ -32,7 +32,7 @@ def start(
     tick  called several times a second while the ranks run
     Raises UsageError: no mpiexec, no devices, another live start of the same run.
     """
-    command = [mpiexec(), "-n", str(ranks_of(job))]
+    command = [*mpiexec(), "-n", str(ranks_of(job))]
     run, epoch = prepare(job, preflight)
     rank = [sys.executable, "-m", "hpcens.run", str(run.path), str(epoch.number), str(ranks_of(job)), "mpiexec"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
@@ -66,13 +66,18 @@ def ranks_of(job: Job) -> int:
     return 2 + len(devices)
 
 
-def mpiexec() -> str:
-    """The mpiexec beside this Python, else the one on the path. Raises UsageError where there is none."""
+def mpiexec() -> list[str]:
+    """The mpiexec beside this Python, else the one on the path. Raises UsageError where there is none.
+
+    Hydra (MPICH, Intel) is told not to clear up after a death: it would kill the other ranks before the
+    dead one is wholly gone, and nobody could tell which was first. The watch ends them instead.
+    """
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:
         raise UsageError("there is no mpiexec", "pip install 'hpcens[local]', or load your site's MPI module")
-    return found
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
+    return [found, "-disable-auto-cleanup"] if "HYDRA" in told else [found]
 
 
 def _see_through(
@@ -98,8 +103,11 @@ def _see_through(
             if silent is not None and epoch.verdict is None:
                 epoch.judge(_fell_silent(silent))
                 os.killpg(process.pid, signal.SIGKILL)
-            if epoch.verdict is not None or watch.first_dead is not None:
-                _wait_briefly(process, watch)
+            if epoch.verdict is not None:
+                _wait_briefly(process, watch, _GRACE)
+            elif watch.first_dead is not None:
+                epoch.judge(_died(watch.first_dead, 0, epoch))
+                _wait_briefly(process, watch, 0.0)
         watch.wait(0)
         tick(epoch)
     finally:
@@ -116,9 +124,9 @@ def _see_through(
 _AGAIN = "run the same command again: what is journalled is kept"
 
 
-def _wait_briefly(process: subprocess.Popen[bytes], watch: Watch) -> None:
+def _wait_briefly(process: subprocess.Popen[bytes], watch: Watch, seconds: float) -> None:
     """An end was announced: the launcher gets a moment to clear up, then it is done for it."""
-    deadline = time.monotonic() + _GRACE
+    deadline = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < deadline:
         watch.wait(0.02)
     if process.poll() is None:

@@ -1,7 +1,7 @@
 """The watch: notices the rank that dies first, or falls silent, and can name it.
 
-When one rank is killed the launcher kills the others a moment later; the kernel reports each
-death in order through a descriptor of the process, so the first one is the culprit.
+When one rank is killed the launcher kills the others a moment later, often before anybody here is
+awake. The kernel queues the deaths in their order (epoll keeps it, poll does not): the first is the culprit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Watch:
         self._epoch = epoch
         self._expected = expected
         self._silence = silence
-        self._poll = select.poll()
+        self._deaths = select.epoll()
         self._ranks: dict[int, dict[str, Any]] = {}
         self._known: dict[int, int] = {}
         self._beats: dict[str, tuple[bytes, float]] = {}
@@ -41,9 +41,9 @@ class Watch:
         self._meet()
         if len(self._known) < self._expected:
             seconds = min(seconds, _SHORT)
-        for descriptor, _ in self._poll.poll(seconds * 1000):
+        for descriptor, _ in self._deaths.poll(seconds):
             self._dead.append(self._ranks.pop(descriptor)["rank"])
-            self._poll.unregister(descriptor)
+            self._deaths.unregister(descriptor)
             os.close(descriptor)
         for signature in [s for s in self._looked_up if born(s["pid"]) != s["born"]]:
             self._looked_up.remove(signature)
@@ -57,6 +57,7 @@ class Watch:
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.close(descriptor)
         self._ranks.clear()
+        self._deaths.close()
         for signature in self._looked_up:
             if born(signature["pid"]) == signature["born"]:
                 os.kill(signature["pid"], signal.SIGKILL)
@@ -102,4 +103,4 @@ class Watch:
                 self._looked_up.append(signature)
                 continue
             self._ranks[descriptor] = signature
-            self._poll.register(descriptor, select.POLLIN)
+            self._deaths.register(descriptor, select.EPOLLIN)
