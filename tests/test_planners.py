@@ -18,6 +18,7 @@ from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.matrix import Plan
 from hpcens.planners import PLANNERS, plan
+from hpcens.planners.packing import place_packed
 from hpcens.planners.problem import Problem
 from hpcens.profiles import BatchProfile, Profile
 
@@ -194,6 +195,11 @@ def test_no_placement_beats_the_bound_and_none_beats_the_plan_by_more_than_its_g
     assert check_by_brute_force(of, (8, 64)) > 0.95
 
 
+def test_one_choice_for_all_kinds_is_the_best_one_where_memory_is_loose():
+    """Seeds 63 and 80 need a second look at the choices that are best at the first prices."""
+    assert min(check_by_brute_force(mixed(seed, memories=(10**6,)), (4, 16)) for seed in range(60, 84)) > 1 - 1e-6
+
+
 def test_brute_force_over_instances_without_order():
     reached = sorted(check_by_brute_force(mixed(seed), (4, 16)) for seed in range(30))
     assert reached[0] > 0.8 and sum(part > 1 - 1e-6 for part in reached) >= 28
@@ -208,6 +214,30 @@ def test_any_plan_of_instances_without_order_is_feasible(seed, planner):
     except UsageError:
         return
     check(of, made)
+
+
+def test_a_packing_is_found_exactly_where_there_is_one():
+    both = [0, 0]
+    for seed in range(60):
+        of = mixed(seed, memories=(20, 30))
+        if all(any(fits(of, d, {m}, {m: (b, v)}) for d in of.devices for b in (4, 16) for v in ("eager", "compiled"))
+               for m in of.members):  # fmt: skip
+            packed = place_packed(of)
+            exists = any(True for _ in all_placements(of))
+            assert (packed is not None) == exists
+            if packed is not None:
+                runs = {m: (choice.batch, choice.runtime) for m, choice in packed.runs.items()}
+                assert all(fits(of, d, packed.hosted.get(d.name, ()), runs) for d in of.devices)
+            both[exists] += 1
+    assert min(both) > 3
+
+
+@pytest.mark.parametrize("seed", [248, 653])
+def test_an_ensemble_that_only_a_packing_places_is_planned(seed):
+    of = mixed(seed, memories=(20, 30))
+    with pytest.raises(UsageError, match="do not fit the devices together"):
+        planned(of, "greedy", (4, 16))
+    check(of, planned(of, sizes=(4, 16)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -229,14 +259,21 @@ def test_the_table_of_the_design(devices, members, kinds):
     assert worst < 0.4 and worst * 1.5 < greedy < 0.9 and optimal > 0.999
 
 
-@pytest.mark.parametrize(("devices", "members", "memory"), [(4, 12, 5.5), (8, 12, 4.5)])
-def test_where_memory_binds_the_plan_stays_well_above_greedy(devices, members, memory):
-    of = problem(5, devices=devices, members=members, memory=int(memory * GIB))
-    of = with_workspace(of, 12 << 20)
-    made = planned(of)
-    check(of, made)
-    assert made.throughput > 1.25 * planned(of, "greedy").throughput
-    assert made.limit == f"memory of the {memory * GIB / 1e9:.3g} GB kind0 devices"
+@pytest.mark.parametrize(
+    ("devices", "members", "kinds", "memory", "floor"), [(3, 8, 1, 5.0, 0.85), (6, 9, 2, 3.5, 0.78)]
+)
+def test_where_memory_binds_the_plan_stays_near_the_bound(devices, members, kinds, memory, floor):
+    """The floors are a little below what the planner reaches and above what it does without any part of it."""
+    reached = []
+    for seed in range(4):
+        of = problem(seed, devices=devices, members=members, kinds=kinds, memory=int(memory * GIB))
+        of = with_workspace(of, 12 << 20)
+        made = planned(of)
+        check(of, made)
+        assert made.throughput > 1.1 * planned(of, "greedy").throughput
+        assert made.gap <= 1e-6 or made.limit.startswith(f"memory of the {memory * GIB / 1e9:.3g} GB kind")
+        reached.append(1 - made.gap)
+    assert sum(reached) / 4 > floor
 
 
 def with_workspace(of, row_bytes):
@@ -297,6 +334,21 @@ def test_members_are_on_all_devices_where_loading_is_cheap_or_the_run_long():
     assert len(planned(slow, sizes=(8,), rows=10**7).instances) == 16
 
 
+def test_the_bound_is_not_raised_by_batches_that_do_not_fit():
+    of = given_problem({("k", "a"): {8: 50.0, 64: 100.0}}, devices=on("k", memory=500), weights=100, workspace=10)
+    assert planned(of, sizes=(8, 64)).bound == pytest.approx(50)
+
+
+def test_devices_of_one_kind_may_differ_in_memory():
+    profiles = {
+        ("k", member, "eager"): Profile(weights, 0, 0.0, (1,), {8: BatchProfile(8, 10.0, 0, 0.0)})
+        for member, weights in {"large": 700, "small": 200}.items()
+    }
+    devices = tuple(replace(device, memory=m) for device, m in zip(on(*"kkkk"), (300, 950, 310, 305), strict=True))
+    made = planned(Problem(devices=devices, members=("large", "small"), profiles=profiles), sizes=(8,))
+    assert made.throughput == pytest.approx(10) and made.gap == pytest.approx(0)
+
+
 def test_worst_fit_prefers_gpus_and_the_device_with_most_memory_left():
     rows = {(kind, m): {8: 10.0} for kind in ("gpu", "cpu") for m in "abc"}
     devices = (*on("cpu", memory=10**6, family="cpu"), *on("gpu", memory=250), *on("gpu", memory=260))
@@ -320,7 +372,9 @@ def test_the_window_follows_the_devices_but_not_beyond_the_segments():
 
 
 def test_reading_limits():
-    made = planned(replace(problem(1), reading=7.0))
+    of = replace(problem(1), reading=7.0)
+    made = planned(of)
+    check(of, made)
     assert made.bound == made.throughput == 7.0 and "reading" in made.limit
 
 

@@ -29,9 +29,11 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """rows_per_second  what no placement exceeds
+    """What no placement exceeds.
+
+    rows_per_second  of the whole ensemble
     limit            what sets it, as a phrase
-    sharing          the linear program over pools behind it
+    sharing          the linear program over pools behind it, the reader left out
     """
 
     rows_per_second: float
