@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch
@@ -37,6 +39,15 @@ def fingerprint(
         "outputs": {"datasets": list(spec.output.datasets), "classes": list(spec.classes or ())},
         "numerics": {"segment_rows": numerics.segment_rows, "kinds": list(numerics.kinds), "torch": numerics.torch},
     }
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file's bytes. Raises OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def differences(old: Tree, new: Tree, path: str = "") -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcens.errors import UsageError
-from hpcens.specs import MemberSpec, RuleName, RuleSpec, Space
+from hpcens.specs import COMBINABLE, MemberSpec, RuleName, RuleSpec, Space
 
 Floats = npt.NDArray[np.float32]
 Rule = Callable[[Sequence[Floats]], Floats]
@@ -26,8 +26,7 @@ def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
     """
     outputs = {member.output for member in members}
     space: Space = rule.space or ("values" if outputs == {"values"} else "probabilities")
-    allowed = {"values": {"values"}, "logits": {"logits"}, "probabilities": {"logits", "probabilities"}}[space]
-    wrong = [f"{member.name} ({member.output})" for member in members if member.output not in allowed]
+    wrong = [f"{member.name} ({member.output})" for member in members if member.output not in COMBINABLE[space]]
     if wrong:
         raise UsageError(
             f"rule {rule.name} combines {space}, but these members cannot be brought there: {', '.join(wrong)}",

@@ -14,6 +14,13 @@ RuleName = Literal["mean", "weighted", "vote"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 OutputName = Literal["prediction", "label", "members"]
 
+COMBINABLE: dict[str, tuple[Space, ...]] = {
+    "values": ("values",),
+    "logits": ("logits",),
+    "probabilities": ("logits", "probabilities"),
+}
+"""A space in which a rule combines → the outputs of members that can be brought there."""
+
 _STRICT = {"extra": "forbid"}
 
 

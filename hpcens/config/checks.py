@@ -9,10 +9,9 @@ from typing import Any
 
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.page import Page, Place, dotted, shown
-from hpcens.specs import MemberSpec, RuleSpec
+from hpcens.specs import COMBINABLE, MemberSpec, RuleSpec
 
 _TYPES = {"string_type": "text", "int_type": "a whole number", "float_type": "a number", "tuple_type": "a list"}
-_COMBINABLE = {"values": ("values",), "logits": ("logits",), "probabilities": ("logits", "probabilities")}
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -73,7 +72,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
         place = ("members", i, "output")
         if name == "vote" and output == "values":
             page.problem(place, "rule vote counts classes, and values are none; write rule: mean, or logits here")
-        elif output not in _COMBINABLE[space]:
+        elif output not in COMBINABLE[space]:
             what = f"{output} cannot be combined as {space}"
             page.problem(place, f"{what}; set rule.space, or the members' output, so that all share one space")
     _check_weights(page, name, of_members("weight"), range(len(at(("members",), tree) or ())))

@@ -32,9 +32,10 @@ def start(
     tick  called several times a second while the ranks run
     Raises UsageError: no mpiexec, no devices, another live start of the same run.
     """
-    command = [*mpiexec(), "-n", str(ranks_of(job))]
+    expected = ranks_of(job)
+    command = [*mpiexec(), "-n", str(expected)]
     run, epoch = prepare(job, preflight)
-    rank = [sys.executable, "-m", "hpcens.run", str(run.path), str(epoch.number), str(ranks_of(job)), "mpiexec"]
+    rank = [sys.executable, "-m", "hpcens.run", str(run.path), str(epoch.number), str(expected), "mpiexec"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
@@ -46,7 +47,7 @@ def start(
             env=environment,
             start_new_session=True,
         )
-    return _see_through(process, ranks_of(job), run, epoch, tick or (lambda epoch: None))
+    return _see_through(process, expected, run, epoch, tick or (lambda epoch: None))
 
 
 def prepare(job: Job, preflight: Preflight) -> tuple[RunDirectory, Epoch]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import MemberError
+from hpcens.fingerprint import digest_file
 from hpcens.specs import MemberSpec
 
 if TYPE_CHECKING:
@@ -38,16 +39,12 @@ def digest_of(digests: dict[str, str]) -> str:
 
 
 def _digest_file(spec: MemberSpec) -> str:
-    digest = hashlib.sha256()
     try:
-        with spec.weights.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+        return digest_file(spec.weights)
     except OSError as error:
         raise MemberError(
             f"member {spec.name}: weights {spec.weights}: {error.strerror}", "check members[].weights in the YAML"
         ) from None
-    return digest.hexdigest()
 
 
 def _digest_code(spec: MemberSpec, search_path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 
 from hpcens.errors import DataError
+from hpcens.fingerprint import digest_file
 from hpcens.rundir import RunDirectory
 from hpcens.segments import Segmentation
 from hpcens.store.disk import Disk
@@ -121,10 +121,6 @@ def _members(path: Path, found: Verification) -> Iterator[str]:
             found.members[name] = "weights are gone"
             yield f"member {name}: {weights} is gone, so its digest cannot be checked"
             continue
-        digest = hashlib.sha256()
-        with weights.open("rb") as data:
-            while block := data.read(1 << 22):
-                digest.update(block)
-        found.members[name] = "as scored" if digest.hexdigest() == member["weights"] else "changed"
+        found.members[name] = "as scored" if digest_file(weights) == member["weights"] else "changed"
         if found.members[name] == "changed":
             yield f"member {name}: {weights} is not what was scored with"
