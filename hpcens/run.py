@@ -7,14 +7,14 @@ Every rank runs the same lines; what a line means depends on the role. Rank 0 de
 
 from __future__ import annotations
 
-import ctypes
+import faulthandler
 import json
 import os
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hpcens.config import job_from_json, job_to_json
@@ -32,39 +32,45 @@ from hpcens.scoring import Assignment, Scoring, attributes
 from hpcens.specs import Job
 from hpcens.store.source import Source
 
-_SET_DEATH_SIGNAL = 1
+_OTHERS_SPEAK_FIRST = 5.0
 
 
 class Rank:
-    """One rank of one start of a run."""
+    """One rank of one start of a run.
 
-    def __init__(self, run: RunDirectory, epoch: Epoch, expected: int, launcher: str) -> None:
+    tell  says a line to this rank's witness: who it is as JSON, or nothing but that it lives
+    """
+
+    def __init__(
+        self, run: RunDirectory, epoch: Epoch, expected: int, launcher: str, tell: Callable[[str], None]
+    ) -> None:
         from hpcens.transports.mpi import MpiWorld
 
         self._run = run
         self._epoch = epoch
         self._expected = expected
         self._launcher = launcher
+        self._tell = tell
         self._events: Events | None = None
         self._stop = ""
+        self._draining = False
         self._looked = 0.0
         self._beats = 0
         self._heart = -1
         self.world = MpiWorld(self._beat, self._notice)
         self.role = "reader" if self.world.rank == 0 else "starting"
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, self._signalled)
+        self._hear_signals()
 
     def live(self, *, only_profile: bool) -> Verdict:
         """All of it. Returns how the start ended, the same on every rank."""
         world = self.world
         rank = world.rank
-        sign(self._epoch, rank, self.role)
+        self._sign()
         check_world(world.size, self._expected, self._launcher)
         job, preflight = read_job(self._epoch)
         players = self._cast(job)
         self.role = players.role(rank)
-        sign(self._epoch, rank, self.role)
+        self._sign()
         events = self._events = Events(self._epoch.events) if rank == 0 else None
         assignment = self._open(job, preflight, players, events, only_profile)
         if assignment is None:
@@ -136,27 +142,41 @@ class Rank:
             for wanted in mine
         ]
 
+    def _sign(self) -> None:
+        sign(self._epoch, self.world.rank, self.role)
+        self._tell(json.dumps({"epoch": str(self._epoch.folder), "rank": self.world.rank, "role": self.role}))
+
+    def _hear_signals(self) -> None:
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+        for number in numbers:
+            signal.signal(number, self._signalled)
+        faulthandler.register(signal.SIGUSR1)  # all threads' stacks into the log
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGUSR1})
+
     def _signalled(self, number: int, frame: object) -> None:
         self._stop = f"stopped by {signal.Signals(number).name}"
 
     def _notice(self) -> Message | None:
         """The reader's ear for signals and for the cancel file; the file is looked for twice a second."""
+        if self._draining:
+            return None
         if self.world.rank == 0 and not self._stop and time.monotonic() - self._looked > 0.5:
             self._looked = time.monotonic()
             if self._run.cancel.exists():
                 self._stop = self._run.cancel.read_text().strip() or "cancelled"
         if not self._stop:
             return None
-        reason, self._stop = self._stop, ""
+        self._draining = True
         if self._events is not None:
-            self._events.add("draining", reason=reason)
-        return Drain(reason)
+            self._events.add("draining", reason=self._stop)
+        return Drain(self._stop)
 
     def _beat(self) -> None:
         if self._heart < 0:
             self._heart = os.open(self._epoch.ranks / f"{self.world.rank:04d}.beat", os.O_CREAT | os.O_WRONLY, 0o666)
         self._beats += 1
         os.pwrite(self._heart, b"%016d" % self._beats, 0)
+        self._tell("")
 
 
 def read_job(epoch: Epoch) -> tuple[Job, Preflight]:
@@ -169,13 +189,15 @@ def write_job(epoch: Epoch, job: Job, preflight: Preflight) -> None:
     write_atomically(epoch.job, json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()}))
 
 
-def main(run: Path, number: int, expected: int, launcher: str, *, only_profile: bool, watched: bool) -> int:
+def main(
+    run: Path, number: int, expected: int, launcher: str, tell: Callable[[str], None], *, only_profile: bool = False
+) -> int:
     """Be a rank from start to end. An error is told to the verdict and ends the whole world.
 
-    watched  the launcher sees which rank dies first: a rank that merely lost a message to it keeps silent
+    tell  says a line to this rank's witness (see `launch.witness`)
     """
     epoch = Epoch(run / "epochs" / f"{number:04d}")
-    rank = Rank(RunDirectory(run), epoch, expected, launcher)
+    rank = Rank(RunDirectory(run), epoch, expected, launcher, tell)
     try:
         verdict = rank.live(only_profile=only_profile)
         if rank.world.rank == 0:
@@ -186,21 +208,17 @@ def main(run: Path, number: int, expected: int, launcher: str, *, only_profile: 
         known = as_verdict(error)
         traceback.print_exc()
         who = f"rank {rank.world.rank} ({rank.role}) on {node()}"
-        if not (watched and rank.world.lost_peer(error)):
-            epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
+        if rank.world.lost_peer(error):
+            _let_others_speak(epoch)
+        epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
         sys.stdout.flush()
         sys.stderr.flush()
         rank.world.abort(known.exit_code)
         raise
 
 
-def die_with_launcher() -> None:
-    """Ask the kernel to end this rank when the process that started it ends: no rank is left behind."""
-    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-
-
-if __name__ == "__main__":
-    die_with_launcher()
-    folder, number, expected, launcher, *flags = sys.argv[1:]
-    only_profile = "--only-profile" in flags
-    sys.exit(main(Path(folder), int(number), int(expected), launcher, only_profile=only_profile, watched=True))
+def _let_others_speak(epoch: Epoch) -> None:
+    """A rank that merely lost a message to one that died is not the one to name: the witness of the dead is."""
+    deadline = time.monotonic() + _OTHERS_SPEAK_FIRST
+    while epoch.verdict is None and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,13 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from hpcens.errors import FAILURE, UsageError
-from hpcens.launch.watch import Watch
+from hpcens.launch.witness import AGAIN
 from hpcens.preflight import Preflight
 from hpcens.run import write_job
-from hpcens.rundir import Epoch, RunDirectory, Verdict
+from hpcens.rundir import Epoch, RunDirectory, Verdict, boot_id, born, signatures
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job
 
@@ -35,7 +35,7 @@ def start(
     expected = ranks_of(job)
     command = [*mpiexec(), "-n", str(expected)]
     run, epoch = prepare(job, preflight)
-    rank = [sys.executable, "-m", "hpcens.run", str(run.path), str(epoch.number), str(expected), "mpiexec"]
+    rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
@@ -47,7 +47,7 @@ def start(
             env=environment,
             start_new_session=True,
         )
-    return _see_through(process, expected, run, epoch, tick or (lambda epoch: None))
+    return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
 def prepare(job: Job, preflight: Preflight) -> tuple[RunDirectory, Epoch]:
@@ -68,85 +68,66 @@ def ranks_of(job: Job) -> int:
 
 
 def mpiexec() -> list[str]:
-    """The mpiexec beside this Python, else the one on the path. Raises UsageError where there is none.
-
-    Hydra (MPICH, Intel) is told not to clear up after a death: it would kill the other ranks before the
-    dead one is wholly gone, and nobody could tell which was first. The watch ends them instead.
-    """
+    """The mpiexec beside this Python, else the one on the path. Raises UsageError where there is none."""
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:
         raise UsageError("there is no mpiexec", "pip install 'hpcens[local]', or load your site's MPI module")
-    told = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    return [found, "-disable-auto-cleanup"] if "HYDRA" in told else [found]
+    return [found]
 
 
 def _see_through(
-    process: subprocess.Popen[bytes], expected: int, run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
+    process: subprocess.Popen[bytes], run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
 ) -> Verdict:
     heard: list[int] = []
     old = {
         number: signal.signal(number, lambda n, frame: heard.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
     }
-    watch = Watch(epoch, expected)
-    killed_by = ""
     try:
         while process.poll() is None:
-            watch.wait(0.1)
+            _wait(process, 0.1)
             tick(epoch)
             if heard and not run.cancel.exists():
                 run.cancel.write_text(f"stopped by {signal.Signals(heard[0]).name}")
-            if len(heard) > 1 and not killed_by:
+            if len(heard) > 1:
                 killed_by = signal.Signals(heard[1]).name
-                epoch.judge(Verdict(128 + heard[1], f"killed by a second signal ({killed_by})", _AGAIN))
+                epoch.judge(Verdict(128 + heard[1], f"killed by a second signal ({killed_by})", AGAIN))
                 os.killpg(process.pid, signal.SIGKILL)
-            silent = watch.silent()
-            if silent is not None and epoch.verdict is None:
-                epoch.judge(_fell_silent(silent))
-                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             if epoch.verdict is not None:
-                _wait_briefly(process, watch, _GRACE)
-            elif watch.first_dead is not None:
-                epoch.judge(_died(watch.first_dead, 0, epoch))
-                _wait_briefly(process, watch, 0.0)
-        watch.wait(0)
+                _wait(process, _GRACE)
+                break
         tick(epoch)
     finally:
-        culprit = watch.first_dead
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        watch.end()
+        end_ranks(epoch)
         for number, handler in old.items():
             signal.signal(number, handler)
-    return epoch.verdict or epoch.judge(_died(culprit, process.returncode, epoch))
+    return epoch.verdict or epoch.judge(_no_verdict(process.returncode, epoch))
 
 
-_AGAIN = "run the same command again: what is journalled is kept"
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
-def _wait_briefly(process: subprocess.Popen[bytes], watch: Watch, seconds: float) -> None:
-    """An end was announced: the launcher gets a moment to clear up, then it is done for it."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        watch.wait(0.02)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def end_ranks(epoch: Epoch) -> None:
+    """Kill whatever rank of this host still lives, and wait until it is gone: nothing of a start outlives it."""
+    here = boot_id()
+    left = [(s["pid"], s["born"]) for s in signatures(epoch) if s["boot"] == here]
+    for pid, since in left:
+        if born(pid) == since:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    while any(born(pid) == since for pid, since in left):
+        time.sleep(0.005)
 
 
-def _fell_silent(signature: dict[str, Any]) -> Verdict:
-    who = f"rank {signature['rank']} ({signature['role']})"
-    return Verdict(FAILURE, f"{who} gave no sign of life for a minute", _AGAIN, signature["rank"], signature["role"])
-
-
-def _died(culprit: dict[str, Any] | None, code: int, epoch: Epoch) -> Verdict:
-    if culprit is not None:
-        who = f"rank {culprit['rank']} ({culprit['role']}), process {culprit['pid']} on {culprit['host']},"
-        return Verdict(
-            FAILURE, f"{who} died without a word: killed, or crashed", _AGAIN, culprit["rank"], culprit["role"]
-        )
-    if code == 0:
-        return Verdict(FAILURE, "the ranks ended without a verdict", f"look into {epoch.log}")
+def _no_verdict(code: int, epoch: Epoch) -> Verdict:
+    """The ranks are gone, and neither they nor their witnesses have said why."""
     said = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
-    return Verdict(FAILURE, f"mpiexec ended with code {code}: {' | '.join(said)}", f"look into {epoch.log}")
+    return Verdict(
+        FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(said)}", f"look into {epoch.log}"
+    )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from hpcens.errors import HpcensError
+from hpcens.launch.witness import Tell, witnessed
 from hpcens.specs import Job
 
 # variables by which launchers tell a process how many it is one of
@@ -19,7 +20,11 @@ def inside_world() -> bool:
 
 
 def be_a_rank(read_job: Callable[[], Job]) -> int:
-    """Rank 0 prepares the run, then all live it. Only rank 0 speaks of the outcome."""
+    """Be a rank with its witness. Rank 0 prepares the run, then all live it; only rank 0 speaks of the outcome."""
+    return witnessed(lambda tell: _live(read_job, tell))
+
+
+def _live(read_job: Callable[[], Job], tell: Tell) -> int:
     from mpi4py import MPI
 
     from hpcens.launch.local import prepare
@@ -53,7 +58,7 @@ def be_a_rank(read_job: Callable[[], Job]) -> int:
         return told.exit_code
     from pathlib import Path
 
-    code = main(Path(told[0]), told[1], size, launcher, only_profile=False, watched=False)
+    code = main(Path(told[0]), told[1], size, launcher, tell)
     if world.Get_rank() == 0:
         print(f"verdict {code}; next: hpcens status {told[0]}")
     return code

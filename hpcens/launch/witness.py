@@ -1,0 +1,166 @@
+"""The witness: the parent of a rank, which sees how it ends and says so before anybody else can notice.
+
+A launcher (mpiexec, srun) that sees a rank die kills the others at once, and afterwards nobody can tell
+which was first. So the process it starts is the witness: a small one that forks the rank, waits, and, if
+the rank ends without a verdict, judges: which rank, which role, which signal. The launcher learns of the
+death only when the witness ends, since both hold the launcher's pipes.
+
+The rank tells its witness over a pipe: a line of JSON when its name or role changes, an empty line as a
+sign of life. A rank that is silent for too long is asked for its stack, judged, and killed.
+
+    python -m hpcens.launch.witness RUN EPOCH RANKS LAUNCHER [--only-profile]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hpcens.errors import FAILURE
+from hpcens.rundir import Epoch, Verdict
+from hpcens.runtimes.discover import node
+
+Tell = Callable[[str], None]
+
+_SILENCE = 60.0
+_LOOK = 1.0
+_SET_DEATH_SIGNAL = 1
+AGAIN = "run the same command again: what is journalled is kept"
+# for the rank to hear, in order; blocked until it has its handlers, so that none is lost
+_FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+
+
+def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE) -> int:
+    """Run `rank` in a child and see it through; its exit code, 128 + n where signal n ended it.
+
+    rank     is called in the child with the callable it speaks to its witness by
+    silence  seconds without a word after which a rank that has said who it is is given up
+    """
+    listen, speak = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RANK | {signal.SIGCHLD})
+    witness = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.close(listen)
+        _die_with(witness)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        os.set_blocking(speak, False)
+        _leave(rank(lambda line: _say(speak, line)))
+    os.close(speak)
+    os.set_blocking(listen, False)
+    return Witness(child, listen, silence).see_through()
+
+
+def _leave(code: int) -> None:
+    """End the child here: what its caller would still do is the witness's business."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sys.exit(code)
+
+
+def _say(pipe: int, line: str) -> None:
+    with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a witness that is not listening is not waited for
+        os.write(pipe, line.encode() + b"\n")
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent ends: no rank is left behind."""
+    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Witness:
+    """Sees one child through, listening at the reading end of the pipe it speaks into."""
+
+    def __init__(self, child: int, listen: int, silence: float) -> None:
+        self._child = child
+        self._listen = listen
+        self._silence = silence
+        self._heard = b""
+        self._who: dict[str, Any] = {}
+
+    def see_through(self) -> int:
+        """Wait for the child's end; judge it where nobody has. Returns its exit code."""
+        silent = 0.0
+        while (status := self._ended()) is None:
+            began = time.monotonic()
+            signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
+            # whoever stopped this process may have stopped the rank too: a long look counts as one
+            silent += min(time.monotonic() - began, _LOOK)
+            if self._hear():
+                silent = 0.0
+            elif silent > self._silence and self._who:
+                self._give_up()
+        self._hear()
+        code = os.waitstatus_to_exitcode(status)
+        if code < 0:
+            self._judge(f"was killed by {_signal_name(-code)}")
+        elif code:
+            self._judge(f"ended with exit code {code} and without a word")
+        return code if code >= 0 else 128 - code
+
+    def _ended(self) -> int | None:
+        pid, status = os.waitpid(self._child, os.WNOHANG)
+        return status if pid else None
+
+    def _hear(self) -> bool:
+        """Take in what the child has said since the last look; whether it said anything."""
+        try:
+            fresh = os.read(self._listen, 1 << 16)
+        except BlockingIOError:
+            return False
+        *lines, self._heard = (self._heard + fresh).split(b"\n")
+        for line in filter(None, lines):
+            self._who = json.loads(line)
+        return bool(fresh)
+
+    def _give_up(self) -> None:
+        """Silent for too long: have it write down where it is, and end it."""
+        os.kill(self._child, signal.SIGUSR1)
+        signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
+        self._judge(f"gave no sign of life for {self._silence:.0f} s (where it was is in the log)")
+        os.kill(self._child, signal.SIGKILL)
+
+    def _judge(self, how: str) -> None:
+        """State how the rank ended, unless this start has a verdict."""
+        if not self._who:
+            print(f"hpcens: a rank on {node()} {how}, before it could say who it was", file=sys.stderr)
+            return
+        rank, role = self._who["rank"], self._who["role"]
+        who = f"rank {rank} ({role}), process {self._child} on {node()},"
+        Epoch(Path(self._who["epoch"])).judge(Verdict(FAILURE, f"{who} {how}", AGAIN, rank, role))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return f"{name} (a person, the batch system, or the kernel short of memory)" if name == "SIGKILL" else name
+
+
+def main(arguments: list[str]) -> int:
+    """Be the witness of a rank that mpiexec started."""
+    _die_with(os.getppid())
+    folder, number, expected, launcher, *flags = arguments
+
+    def rank(tell: Tell) -> int:
+        from hpcens.run import main as live
+
+        only_profile = "--only-profile" in flags
+        return live(Path(folder), int(number), int(expected), launcher, tell, only_profile=only_profile)
+
+    return witnessed(rank)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

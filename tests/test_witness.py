@@ -1,0 +1,127 @@
+"""The witness: says how its rank ended, before anybody else can know."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hpcens.errors import COMPLETE
+from hpcens.rundir import Epoch, Verdict, born
+
+SCRIPT = """
+import faulthandler, json, os, signal, sys, time
+from hpcens.launch.witness import witnessed
+
+def rank(tell):
+    print("pid", os.getpid(), flush=True)
+    if {speaks}:
+        tell(json.dumps({{"epoch": {epoch!r}, "rank": 3, "role": "reducer"}}))
+        print("spoken", flush=True)
+    faulthandler.register(signal.SIGUSR1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+    {does}
+
+sys.exit(witnessed(rank, silence={silence}))
+"""
+
+
+@pytest.fixture
+def epoch(tmp_path):
+    folder = tmp_path / "0001"
+    (folder / "ranks").mkdir(parents=True)
+    return Epoch(folder)
+
+
+class Witnessed:
+    """A witness in a process of its own, with a child that does what it is told."""
+
+    def __init__(self, epoch, does, *, speaks=True, silence=60.0):
+        text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=speaks, silence=silence)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.child = int(self.process.stdout.readline().split()[1])
+        self.born = born(self.child)
+        if speaks:
+            assert self.process.stdout.readline() == "spoken\n"
+
+    def end(self):
+        out, error = self.process.communicate(timeout=30)
+        return self.process.returncode, out, error
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_a_killed_rank_is_named_with_its_role_and_signal(epoch, number):
+    waiting = "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]); print('on', flush=True); time.sleep(60)"
+    witnessed = Witnessed(epoch, waiting)
+    assert witnessed.process.stdout.readline() == "on\n"
+    os.kill(witnessed.child, number)
+    code, _, _ = witnessed.end()
+    assert code == 128 + number
+    verdict = epoch.verdict
+    assert verdict.rank == 3
+    assert verdict.role == "reducer"
+    assert f"rank 3 (reducer), process {witnessed.child}" in verdict.reason
+    assert signal.Signals(number).name in verdict.reason
+    assert "run the same command again" in verdict.remedy
+
+
+def test_a_rank_that_leaves_without_a_word_is_named(epoch):
+    code, _, _ = Witnessed(epoch, "os._exit(7)").end()
+    assert code == 7
+    assert "ended with exit code 7" in epoch.verdict.reason
+
+
+def test_a_rank_that_ends_in_order_is_not_judged(epoch):
+    code, _, _ = Witnessed(epoch, "return 0").end()
+    assert code == 0
+    assert epoch.verdict is None
+
+
+def test_the_first_to_speak_is_believed(epoch):
+    epoch.judge(Verdict(COMPLETE, "done"))
+    Witnessed(epoch, "os._exit(1)").end()
+    assert epoch.verdict.reason == "done"
+
+
+def test_a_rank_that_dies_nameless_is_told_on_the_terminal(epoch):
+    code, _, error = Witnessed(epoch, "os.abort()", speaks=False).end()
+    assert code == 128 + signal.SIGABRT
+    assert epoch.verdict is None
+    assert "SIGABRT, before it could say who it was" in error
+
+
+def test_a_silent_rank_writes_down_where_it_is_and_is_ended(epoch):
+    witnessed = Witnessed(epoch, "def stuck_here(): time.sleep(60)\n    stuck_here()", silence=0.0)
+    code, _, error = witnessed.end()
+    assert code == 128 + signal.SIGKILL
+    assert "gave no sign of life" in epoch.verdict.reason
+    assert "in stuck_here" in error
+
+
+def test_signals_wait_until_the_rank_can_hear_them(epoch):
+    """Story: the batch system signals the whole group while the rank still imports: the drain is not lost."""
+    does = "sys.stdin.readline(); signal.signal(signal.SIGTERM, lambda n, f: print('heard', flush=True)); "
+    does += "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]); return 0"
+    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=True, silence=60.0)
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGTERM)
+    out, _ = process.communicate("go\n", timeout=30)
+    assert process.returncode == 0
+    assert out == "spoken\nheard\n"
+
+
+def test_no_rank_outlives_its_witness(epoch):
+    witnessed = Witnessed(epoch, "time.sleep(60)")
+    descriptor = os.pidfd_open(witnessed.child)
+    witnessed.process.kill()
+    witnessed.end()
+    assert select.select([descriptor], [], [], 30)[0] == [descriptor]
+    os.close(descriptor)
+    assert born(witnessed.child) != witnessed.born
