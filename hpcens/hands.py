@@ -14,6 +14,7 @@ from hpcens.messages import (
     Predicted,
     Progress,
     Read,
+    Rows,
     SegmentRead,
     Write,
     Wrote,
@@ -21,8 +22,8 @@ from hpcens.messages import (
 from hpcens.transports import Hands
 
 
-def reader_hands(read: Callable[[int], Array], watch: Callable[[Progress], None]) -> Hands:
-    """read: segment → (rows, *row shape); watch: told of every group that became durable."""
+def reader_hands(read: Callable[[int], Rows], watch: Callable[[Progress], None]) -> Hands:
+    """read: segment → its rows; watch: told of every group that became durable."""
 
     def reading(task: Read) -> Iterator[Message]:
         yield SegmentRead(task.segment, read(task.segment))

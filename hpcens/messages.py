@@ -28,13 +28,16 @@ A role's own thread is addressed as LOCAL; it answers from LOCAL:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+Rows = tuple[Array, ...]
+"""Rows of the dataset: one array for each of its inputs, in their order, all of one length."""
 
 LOCAL = -1
 
@@ -46,11 +49,11 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """rows: (rows of the segment, *row shape), the dataset's dtype."""
+    """rows: for each input (rows of the segment, *row shape), the dataset's dtype."""
 
     segment: int
     members: tuple[str, ...]
-    rows: Array
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,14 +109,14 @@ class Read:
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentRead:
     segment: int
-    rows: Array
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predict:
     segment: int
     members: tuple[str, ...]
-    rows: Array
+    rows: Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,10 +188,19 @@ class Send:
     message: Message
 
 
-def payload(message: Message) -> Array | None:
-    """The array a message carries across ranks, if it carries one."""
+def payload(message: Message) -> tuple[Array, ...]:
+    """The arrays a message carries across ranks."""
     if isinstance(message, Batch):
-        return np.ascontiguousarray(message.rows)
+        return tuple(np.ascontiguousarray(array) for array in message.rows)
     if isinstance(message, Prediction):
-        return np.ascontiguousarray(message.values)
-    return None
+        return (np.ascontiguousarray(message.values),)
+    return ()
+
+
+def carrying(message: Message, arrays: Sequence[Array]) -> Message:
+    """The message with these arrays for its payload."""
+    if isinstance(message, Batch):
+        return replace(message, rows=tuple(arrays))
+    if isinstance(message, Prediction):
+        return replace(message, values=arrays[0])
+    return message

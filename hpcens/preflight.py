@@ -17,7 +17,7 @@ from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import member_digests
 from hpcens.specs import Job, Space
-from hpcens.store.source import Facts, Source
+from hpcens.store.source import Facts, Input, Source
 from hpcens.store.verify import fingerprint_of
 
 
@@ -36,7 +36,7 @@ class Preflight:
     def from_json(text: str) -> Preflight:
         raw = json.loads(text)
         facts = raw.pop("facts")
-        facts["shape"] = tuple(facts["shape"])
+        facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
         return Preflight(facts=Facts(**facts), **raw)
 
 

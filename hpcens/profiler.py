@@ -6,10 +6,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hpcens.devices import Device
 from hpcens.errors import DeviceOutOfMemory
-from hpcens.messages import Array
+from hpcens.messages import Rows
 from hpcens.profiles import BatchProfile, Profile
 from hpcens.runtimes.engine import Engine
 from hpcens.runtimes.hardware import open_hardware
@@ -27,12 +28,12 @@ def measure(
     device: Device,
     space: Space,
     batch_sizes: Sequence[int],
-    rows: Array,
+    rows: Rows,
     seconds: float,
 ) -> Profile:
     """Load the member and time it at each batch size, smallest first.
 
-    rows     real rows of the dataset; repeated where a batch needs more
+    rows     real rows of the dataset, for each input; repeated where a batch needs more
     seconds  time for all batch sizes together. A size is left out when it does not fit, and larger
              ones are when the speed has fallen off or the time is used up; one is always measured.
     Raises DeviceOutOfMemory where not even the smallest fits.
@@ -47,7 +48,7 @@ def measure(
     load_seconds = time.perf_counter() - began
     hardware.release()
     weights = max(hardware.resident() - context, sum(p.nbytes for p in module.state_dict().values()))
-    sample = rows[[i % len(rows) for i in range(max(batch_sizes))]]
+    sample = tuple(array[[i % len(array) for i in range(max(batch_sizes))]] for array in rows)
     batches: dict[int, BatchProfile] = {}
     best = 0.0
     shape: tuple[int, ...] = ()
@@ -56,7 +57,7 @@ def measure(
         engine.host(member.name, module, batch=batch, output=member.output, space=space)
         staged = None  # two at once are not what a run holds
         try:
-            staged = hardware.receive(hardware.stage(sample[:batch]))
+            staged = tuple(hardware.receive(hardware.stage(array[:batch])) for array in sample)
             hardware.release()
             resting = hardware.resident()
             hardware.start_peak()
@@ -65,7 +66,7 @@ def measure(
             if not isinstance(error, DeviceOutOfMemory) and not hardware.out_of_memory(error):
                 raise
             used = 0
-        if used < batch:
+        if staged is None or used < batch:
             break
         shape = values.shape[1:]
         workspace = max(0, hardware.peak() - resting)
@@ -83,14 +84,14 @@ def measure(
     return Profile(weights, context, load_seconds, shape, batches, tuple(sorted(batch_sizes)))
 
 
-def _time(engine: Engine, name: str, staged: object, batch: int, deadline: float, sizes: int) -> list[float]:
+def _time(engine: Engine, name: str, staged: Any, batch: int, deadline: float, sizes: int) -> list[float]:
     """Rows/s of several passes, for this size's part of the time that is left."""
     share = max(0.02, (deadline - time.perf_counter()) / sizes)
     end = time.perf_counter() + share
     speeds: list[float] = []
     while len(speeds) < _REPETITIONS or (time.perf_counter() < end and len(speeds) < 50):
         began = time.perf_counter()
-        engine.run(name, staged)  # type: ignore[arg-type]
+        engine.run(name, staged)
         speeds.append(batch / (time.perf_counter() - began))
         if time.perf_counter() > deadline:
             break

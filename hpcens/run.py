@@ -20,7 +20,7 @@ from pathlib import Path
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import COMPLETE, as_verdict
 from hpcens.events import Events
-from hpcens.messages import Array, Drain, Message
+from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Measurement, Opening, reading_speed
 from hpcens.preflight import Preflight
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
@@ -88,7 +88,7 @@ class Rank:
     ) -> Assignment | None:
         world = self.world
         opening = source = None
-        asked: tuple[dict[int, list[Measurement]], Array | None] = ({}, None)
+        asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
         if events is not None:
             opening = Opening(job, preflight, ProfileBook.default())
             source = Source(job.dataset, job.spec.dataset.input, job.limit)
@@ -120,7 +120,7 @@ class Rank:
         return answer
 
     def _measure(
-        self, mine: Sequence[Measurement], rows: Array, players: Cast, job: Job, preflight: Preflight
+        self, mine: Sequence[Measurement], rows: Rows, players: Cast, job: Job, preflight: Preflight
     ) -> list[tuple[ProfileKey, Profile]]:
         device = players.devices[self.world.rank]
         use_cores(device.cores)

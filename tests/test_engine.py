@@ -107,6 +107,13 @@ class Calls(nn.Module):
         return self.function(x)
 
 
+class CallsMany(Calls):
+    """Of several inputs."""
+
+    def forward(self, *x):
+        return self.function(*x)
+
+
 def refuse(x):
     raise KeyError("lost")
 
@@ -116,7 +123,7 @@ class TestContract:
     def test_predicts_what_the_module_gives_in_the_same_batches(self, family):
         member = Limited(net())
         x = rows(21)
-        answer = only(hosting(family(), a=member), Predict(5, ("a",), x))
+        answer = only(hosting(family(), a=member), Predict(5, ("a",), (x,)))
         assert (answer.segment, answer.member, answer.batch, answer.values.dtype) == (5, "a", 8, np.float32)
         assert answer.values.tobytes() == plainly(net(), x, 8)
         assert member.seen == [8, 8, 5]
@@ -127,14 +134,14 @@ class TestContract:
         device = family()
         assert device.hardware.stage(x) is not None
         assert device.hardware.receive(device.hardware.stage(x)).dtype == torch.from_numpy(x[:0]).dtype
-        answer = only(hosting(device, batch=4, a=net()), Predict(0, ("a",), x))
+        answer = only(hosting(device, batch=4, a=net()), Predict(0, ("a",), (x,)))
         assert answer.values.tobytes() == plainly(net(), x, 4)
 
     @pytest.mark.parametrize("output", ["logits", "probabilities", "values"])
     @pytest.mark.parametrize("space", ["logits", "probabilities", "values"])
     def test_softmax_takes_logits_into_probabilities_and_nothing_else(self, family, output, space):
         x = rows(5)
-        answer = only(hosting(family(), output=output, space=space, a=net()), Predict(0, ("a",), x))
+        answer = only(hosting(family(), output=output, space=space, a=net()), Predict(0, ("a",), (x,)))
         softmax = (output, space) == ("logits", "probabilities")
         assert answer.values.tobytes() == plainly(net(), x, 8, softmax=softmax)
 
@@ -143,22 +150,33 @@ class TestContract:
         device.hardware = Counting(device.hardware)
         engine = hosting(device, a=net(1), b=net(2), c=net(3))
         x = rows(9)
-        answers = list(engine.predict(Predict(0, ("c", "a", "b"), x)))
+        answers = list(engine.predict(Predict(0, ("c", "a", "b"), (x,))))
         assert [answer.member for answer in answers] == ["c", "a", "b"]
         assert [a.values.tobytes() for a in answers] == [plainly(net(seed), x, 8) for seed in (3, 1, 2)]
         assert device.hardware.stagings == 1
+
+    @pytest.mark.parametrize(("inputs", "takes"), [(None, [0, 1, 2]), ((1,), [1]), ((2, 0), [2, 0])])
+    def test_a_member_is_called_with_the_inputs_it_takes_in_its_order(self, family, inputs, takes):
+        given = rows(9), rows(9, seed=1)[:, 0], (rows(9, seed=2)[:, 0, 0] * 20).astype(np.int16)
+        member = CallsMany(lambda *x: torch.cat([part.flatten(1) for part in x], 1))
+        engine = Engine(family().hardware)
+        engine.host("a", member, batch=4, output="values", space="values", inputs=inputs)
+        task = Predict(0, ("a",), given)
+        engine.stage(task)
+        values = only(engine, task).values
+        assert (values == np.concatenate([given[i].reshape(9, -1) for i in takes], 1)).all()
 
     def test_what_was_staged_ahead_is_used_once(self, family):
         device = family()
         device.hardware = Counting(device.hardware)
         engine = hosting(device, a=net())
-        tasks = [Predict(segment, ("a",), rows(5, seed=segment)) for segment in range(3)]
+        tasks = [Predict(segment, ("a",), (rows(5, seed=segment),)) for segment in range(3)]
         for task in tasks:
             engine.stage(task)
-        assert [only(engine, t).values.tobytes() for t in tasks] == [plainly(net(), t.rows, 8) for t in tasks]
+        assert [only(engine, t).values.tobytes() for t in tasks] == [plainly(net(), t.rows[0], 8) for t in tasks]
         assert device.hardware.stagings == 3
-        again = replace(tasks[0], rows=rows(5, seed=9))
-        assert only(engine, again).values.tobytes() == plainly(net(), again.rows, 8)
+        again = replace(tasks[0], rows=(rows(5, seed=9),))
+        assert only(engine, again).values.tobytes() == plainly(net(), again.rows[0], 8)
         assert device.hardware.stagings == 4
 
     def test_only_rows_are_staged(self, family):
@@ -173,9 +191,9 @@ class TestContract:
                 return thread.submit(task).result()
 
         engine = alone(lambda: hosting(family(), a=net()))
-        task = Predict(0, ("a",), rows(9))
+        task = Predict(0, ("a",), (rows(9),))
         alone(lambda: engine.stage(task))
-        assert alone(lambda: only(engine, task)).values.tobytes() == plainly(net(), task.rows, 8)
+        assert alone(lambda: only(engine, task)).values.tobytes() == plainly(net(), task.rows[0], 8)
 
     def test_a_member_that_changes_its_input_changes_nobody_elses(self, family):
         device = family()
@@ -184,7 +202,7 @@ class TestContract:
         engine = hosting(device, spoils=spoils, late=late, a=net())
         x = rows(9)
         before = x.copy()
-        answers = {a.member: a.values for a in engine.predict(Predict(0, ("spoils", "late", "a"), x))}
+        answers = {a.member: a.values for a in engine.predict(Predict(0, ("spoils", "late", "a"), (x,)))}
         assert answers["a"].tobytes() == plainly(net(), before, 8)
         assert (answers["late"] == -before.reshape(9, -1)).all()
         assert (x == before).all()
@@ -200,33 +218,35 @@ class TestContract:
     )
     def test_a_member_that_fails_is_named(self, family, module, said):
         with pytest.raises(MemberError, match=said):
-            list(hosting(family(), batch=4, good=net(), bad=module).predict(Predict(0, ("good", "bad"), rows(8))))
+            list(hosting(family(), batch=4, good=net(), bad=module).predict(Predict(0, ("good", "bad"), (rows(8),))))
 
     @pytest.mark.parametrize("shape", [(4,), (4, 1)])
     def test_a_softmax_over_no_classes_is_refused(self, family, shape):
         module = Calls(lambda x: x.sum((1, 2, 3)).reshape(shape))
         engine = hosting(family(), output="logits", space="probabilities", a=module)
         with pytest.raises(MemberError, match="two classes or more"):
-            only(engine, Predict(0, ("a",), rows(4)))
+            only(engine, Predict(0, ("a",), (rows(4),)))
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
     def test_what_is_no_number_is_refused_with_its_row(self, family, poison):
         x = rows(9)
         x[6, 1, 2, 3] = poison
         with pytest.raises(DataError, match="member a gave NaN or infinity for 1 rows of segment 7, first: row 6"):
-            only(hosting(family(), batch=4, a=Calls(lambda x: x.flatten(1))), Predict(7, ("a",), x))
+            only(hosting(family(), batch=4, a=Calls(lambda x: x.flatten(1))), Predict(7, ("a",), (x,)))
 
     def test_running_out_halves_the_batch_from_the_first_row_on(self, family):
         device = family()
         member = Limited(net(), 5, device.exhaust)
         engine = hosting(device, batch=16, a=member, b=net(1))
         x = rows(21)
-        a, b = engine.predict(Predict(0, ("a", "b"), x))
+        a, b = engine.predict(Predict(0, ("a", "b"), (x,)))
         assert member.seen == [16, 8, 4, 4, 4, 4, 4, 1]
         assert (a.batch, b.batch, dict(engine.ceilings)) == (4, 16, {"a": 4})
-        assert a.values.tobytes() == only(hosting(family(), batch=4, a=net()), Predict(0, ("a",), x)).values.tobytes()
+        assert (
+            a.values.tobytes() == only(hosting(family(), batch=4, a=net()), Predict(0, ("a",), (x,))).values.tobytes()
+        )
         member.seen.clear()
-        assert only(engine, Predict(1, ("a",), x)).batch == 4
+        assert only(engine, Predict(1, ("a",), (x,))).batch == 4
         assert member.seen == [4] * 5 + [1], "the ceiling was not remembered"
 
     def test_running_out_in_a_later_batch_leaves_nothing_of_the_first(self, family):
@@ -240,7 +260,7 @@ class TestContract:
             return x.flatten(1)
 
         x = rows(10)
-        answer = only(hosting(device, batch=8, a=Calls(second_runs_out)), Predict(0, ("a",), x))
+        answer = only(hosting(device, batch=8, a=Calls(second_runs_out)), Predict(0, ("a",), (x,)))
         assert calls == [8, 2, 4, 4, 2]
         assert answer.batch == 4 and answer.values.tobytes() == x.reshape(10, -1).tobytes()
 
@@ -251,7 +271,7 @@ class TestContract:
         engine = hosting(device, batch=batch, a=Limited(net(), fits, device.exhaust))
         for segment in range(2):
             x = rows(count, seed=segment)
-            answer = only(engine, Predict(segment, ("a",), x))
+            answer = only(engine, Predict(segment, ("a",), (x,)))
             assert min(answer.batch, count) <= fits and answer.batch <= batch
             assert answer.values.tobytes() == plainly(net(), x, answer.batch)
 
@@ -259,7 +279,7 @@ class TestContract:
         device = family()
         engine = hosting(device, a=Limited(net(), 0, device.exhaust))
         with pytest.raises(DeviceOutOfMemory, match="member a: one row does not fit"):
-            only(engine, Predict(0, ("a",), rows(8)))
+            only(engine, Predict(0, ("a",), (rows(8),)))
 
     def test_other_errors_are_not_taken_for_a_lack_of_memory(self, family):
         hardware = family().hardware
@@ -272,7 +292,7 @@ class TestContract:
         engine = hosting(device, a=net())
         for call in (engine.stage, lambda task: list(engine.predict(task))):
             with pytest.raises(KeyError, match="lost"):
-                call(Predict(0, ("a",), rows(2)))
+                call(Predict(0, ("a",), (rows(2),)))
 
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 50), lambda: torch.zeros(1 << 45), lambda: np.empty(1 << 50)])
@@ -321,13 +341,13 @@ class TestPinnedBuffers:
         for ahead in (1, 2, 3):
             device = Cuda()
             engine = hosting(device, a=net())
-            tasks = [Predict(segment, ("a",), rows(6 if segment < 11 else 2, seed=segment)) for segment in range(12)]
+            tasks = [Predict(segment, ("a",), (rows(6 if segment < 11 else 2, seed=segment),)) for segment in range(12)]
             for task in tasks[:ahead]:
                 engine.stage(task)
             for i, task in enumerate(tasks):
                 for later in tasks[i + ahead : i + ahead + 1]:
                     engine.stage(later)
-                assert only(engine, task).values.tobytes() == plainly(net(), task.rows, 8)
+                assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
             assert len(device.api.pinned) == ahead + 1
 
     @settings(deadline=None, max_examples=30)
@@ -377,7 +397,7 @@ class TestStagingRunsOut:
     size = rows(4).nbytes
 
     def tasks(self, count):
-        return [Predict(segment, ("a",), rows(4, seed=segment)) for segment in range(count)]
+        return [Predict(segment, ("a",), (rows(4, seed=segment),)) for segment in range(count)]
 
     def test_ahead_it_is_made_up_for_at_its_turn(self):
         device = Cuda(room=self.size)
@@ -387,7 +407,7 @@ class TestStagingRunsOut:
             engine.stage(task)
         assert device.api.used == self.size
         for task in tasks:
-            assert only(engine, task).values.tobytes() == plainly(net(), task.rows, 8)
+            assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
 
     def test_at_its_turn_what_is_ahead_gives_way(self):
         device = Cuda(room=2 * self.size)
@@ -396,7 +416,7 @@ class TestStagingRunsOut:
         engine.stage(tasks[1])
         engine.stage(tasks[2])
         for task in tasks:
-            assert only(engine, task).values.tobytes() == plainly(net(), task.rows, 8)
+            assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
         assert device.api.highest <= 2 * self.size
 
     def test_rows_that_never_fit_are_told(self):
@@ -426,7 +446,7 @@ def profile(member, batch_sizes=(4, 8), seconds=0.2):
         device=device,
         space="probabilities",
         batch_sizes=batch_sizes,
-        rows=np.zeros((3, 3, 8, 8), np.float32),
+        rows=(np.zeros((3, 3, 8, 8), np.float32),),
         seconds=seconds,
     )
 

@@ -38,7 +38,8 @@ from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.transports.virtual import LateMessage, Stuck, VirtualWorld
 
-ROWS = np.zeros((2, 3), np.float32)
+ROWS = (np.zeros((2, 3), np.float32),)
+VALUES = np.zeros((2, 4), np.float32)
 
 
 def reader(**changes):
@@ -109,9 +110,9 @@ def test_worker_passes_predictions_on_and_says_bye_once_it_has_nothing_left():
     [task] = role.handle(Batch(5, ("a", "b"), ROWS), 0)
     assert task.to == LOCAL and isinstance(task.message, Predict)
     assert role.handle(Finish(), 0) == []
-    [prediction] = role.handle(Predicted(5, "a", ROWS, 8, 0.5), LOCAL)
+    [prediction] = role.handle(Predicted(5, "a", VALUES, 8, 0.5), LOCAL)
     assert prediction.to == 1 and isinstance(prediction.message, Prediction)
-    sends = role.handle(Predicted(5, "b", ROWS, 8, 0.25), LOCAL)
+    sends = role.handle(Predicted(5, "b", VALUES, 8, 0.25), LOCAL)
     tally = Bye(Tally({"a": MemberTally(2, 0.5), "b": MemberTally(2, 0.25)}))
     assert sends[1:] == [Send(0, Ready(1)), Send(1, tally), Send(0, tally)] and role.done
 
@@ -121,7 +122,7 @@ def reducer(**changes):
 
 
 def prediction(segment, member):
-    return Prediction(segment, member, ROWS, 8)
+    return Prediction(segment, member, VALUES, 8)
 
 
 def test_reducer_writes_in_member_order_and_reports_only_what_is_durable():
@@ -189,7 +190,7 @@ class World:
         self.reducer = Reducer(members=members, devices=devices, reader=0, window=window, seconds=draw.random())
         workers = {d: Worker(reader=0, reducer=1, room=draw.randint(1, 3)) for d in devices}
         hands = {
-            0: reader_hands(lambda s: np.full((1,), s, np.float64), lambda p: self.told.extend(p.segments)),
+            0: reader_hands(lambda s: (np.full((1,), s, np.float64),), lambda p: self.told.extend(p.segments)),
             1: reducer_hands(self.write, lambda group: self.durable.extend(group)),
         } | dict.fromkeys(devices, worker_hands(self.predict, lambda task: None))
         speeds = [draw.choice([0.001, 0.1, 1.0, 10.0]) for _ in range(2 + len(devices))]
@@ -204,7 +205,7 @@ class World:
     def predict(self, task):
         for member in task.members:
             self.predicted.append((task.segment, member))
-            yield Predicted(task.segment, member, task.rows * 10 + self.members.index(member), 8)
+            yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8)
 
     def write(self, segment, stack, batches):
         assert segment not in self.written

@@ -80,7 +80,7 @@ def score(run, folder, disk):
             3: Worker(reader=0, reducer=1),
         },
         {
-            0: reader_hands(lambda s: DATA[slice(*segmentation.bounds(s))], lambda p: told.extend(p.segments)),
+            0: reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda p: told.extend(p.segments)),
             1: reducer_hands(lambda s, stack, batches: result.write(s, values(stack), {}), result.flush),
             2: worker_hands(predict, lambda t: None),
             3: worker_hands(predict, lambda t: None),
@@ -99,7 +99,7 @@ def score(run, folder, disk):
 
 def predict(task):
     for member in task.members:
-        values = np.stack([task.rows, -task.rows], 1) + MEMBERS.index(member)
+        values = np.stack([task.rows[0], -task.rows[0]], 1) + MEMBERS.index(member)
         yield Predicted(task.segment, member, values, 8)
 
 

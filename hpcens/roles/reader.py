@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from hpcens.messages import (
     LOCAL,
-    Array,
     Batch,
     Bye,
     Drain,
@@ -18,6 +17,7 @@ from hpcens.messages import (
     Progress,
     Read,
     Ready,
+    Rows,
     SegmentRead,
     Send,
     Tally,
@@ -31,7 +31,7 @@ class _Open:
     """A segment that is being read or not yet wholly handed out."""
 
     owed: dict[int, list[str]]
-    rows: Array | None = None
+    rows: Rows | None = None
     started: bool = False
 
     def members(self) -> Iterator[tuple[int, str]]:

@@ -10,31 +10,41 @@ import h5py
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.messages import Array
+from hpcens.messages import Rows
 from hpcens.segments import Segmentation
 
 _SAMPLES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a dataset is. rows: those to be scored; shape: that of one row; identity: see `Source.facts`."""
+class Input:
+    """One input of a dataset: its name, and the shape and dtype of a row."""
 
-    path: str
-    key: str
-    rows: int
+    name: str
     shape: tuple[int, ...]
     dtype: str
-    identity: dict[str, str | int]
 
     @property
     def row_bytes(self) -> int:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a dataset is. rows: those to be scored; inputs: in order; identity: see `Source.facts`."""
+
+    rows: int
+    inputs: tuple[Input, ...]
+    identity: dict[str, str | int]
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(of.row_bytes for of in self.inputs)
+
     @property
     def row(self) -> str:
-        """Shape and dtype of a row as text."""
-        return f"{self.dtype}{list(self.shape)}"
+        """Shapes and dtypes of a row as text."""
+        return " + ".join(f"{of.dtype}{list(of.shape)}" for of in self.inputs)
 
 
 class Source:
@@ -69,11 +79,8 @@ class Source:
         for row in sorted({round(i * (self._dataset.shape[0] - 1) / _SAMPLES) for i in range(_SAMPLES + 1)}):
             digest.update(np.ascontiguousarray(self._dataset[row : row + 1]).tobytes())
         return Facts(
-            path=str(self.path),
-            key=self._dataset.name,
             rows=self.rows,
-            shape=tuple(self._dataset.shape[1:]),
-            dtype=self._dataset.dtype.str,
+            inputs=(Input(self._dataset.name.strip("/"), tuple(self._dataset.shape[1:]), self._dataset.dtype.str),),
             identity={
                 "key": self._dataset.name,
                 "rows": self.rows,
@@ -85,18 +92,18 @@ class Source:
             },
         )
 
-    def head(self, rows: int) -> Array:
-        """The first rows, native byte order."""
+    def head(self, rows: int) -> Rows:
+        """The first rows of each input, native byte order."""
         return self._read(0, min(rows, self.rows))
 
-    def read(self, segmentation: Segmentation, segment: int) -> Array:
-        """(rows of the segment, *row shape), native byte order."""
+    def read(self, segmentation: Segmentation, segment: int) -> Rows:
+        """For each input (rows of the segment, *row shape), native byte order."""
         return self._read(*segmentation.bounds(segment))
 
-    def _read(self, start: int, stop: int) -> Array:
+    def _read(self, start: int, stop: int) -> Rows:
         rows = np.empty((stop - start, *self._dataset.shape[1:]), self._dataset.dtype.newbyteorder("="))
         self._dataset.read_direct(rows, np.s_[start:stop])
-        return rows
+        return (rows,)
 
     def close(self) -> None:
         self._file.close()

@@ -1,6 +1,6 @@
 """MPI: one world, messages that never block, and waiting that does not burn a core.
 
-A message is a small pickled head and, if it carries an array, the array's bytes right behind it,
+A message is a small pickled head and, if it carries arrays, the bytes of each right behind it,
 without a copy or a pickle. Sends are started and their buffers held until they are through; big
 receives are started as soon as their head is there. While it waits, a rank looks for messages and
 sleeps in turn, so signal handlers run and a core stays free; an answer of its own thread wakes it.
@@ -14,13 +14,12 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
-from hpcens.messages import LOCAL, Array, Batch, Message, Prediction, Send, Wait, Waited, payload
+from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
 from hpcens.transports import Hands
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
@@ -30,22 +29,19 @@ _EMPTY = np.empty(0, np.uint8)
 
 
 class _Arrival:
-    """A message on its way in: whole once its body is there."""
+    """A message on its way in: whole once its bodies are there."""
 
-    def __init__(self, message: Message, body: Array | None, request: MPI.Request | None) -> None:
-        self.message = message
-        self.body = body
-        self.request = request
+    def __init__(self, message: Message, bodies: list[Array], requests: list[MPI.Request]) -> None:
+        self._message = message
+        self._bodies = bodies
+        self._requests = requests
 
     def whole(self) -> bool:
-        return self.request is None or bool(self.request.Test())
+        self._requests = [request for request in self._requests if not request.Test()]
+        return not self._requests
 
     def open(self) -> Message:
-        if self.body is not None and isinstance(self.message, Batch):
-            return replace(self.message, rows=self.body)
-        if self.body is not None and isinstance(self.message, Prediction):
-            return replace(self.message, values=self.body)
-        return self.message
+        return carrying(self._message, self._bodies)
 
 
 class MpiWorld:
@@ -167,16 +163,11 @@ class MpiWorld:
         self._comm.Abort(code)
 
     def _send(self, to: int, message: Message) -> None:
-        body = payload(message)
-        if body is None:
-            head = pickle.dumps((message, None, None), 5)
-        elif isinstance(message, Batch):
-            head = pickle.dumps((replace(message, rows=_EMPTY), body.dtype.str, body.shape), 5)
-        else:
-            assert isinstance(message, Prediction)
-            head = pickle.dumps((replace(message, values=_EMPTY), body.dtype.str, body.shape), 5)
+        bodies = payload(message)
+        bare = carrying(message, [_EMPTY] * len(bodies))
+        head = pickle.dumps((bare, [(body.dtype.str, body.shape) for body in bodies]), 5)
         self._hold(self._comm.Isend([head, MPI.BYTE], to, _HEAD), head)
-        if body is not None:
+        for body in bodies:
             self._hold(self._comm.Isend([body.reshape(-1).view(np.uint8), MPI.BYTE], to, _BODY), body)
 
     def _hold(self, request: MPI.Request, buffer: object) -> None:
@@ -203,12 +194,10 @@ class MpiWorld:
     def _arrive(self, source: int, size: int) -> None:
         head = bytearray(size)
         self._comm.Recv([head, MPI.BYTE], source, _HEAD)
-        message, dtype, shape = pickle.loads(head)
-        body = request = None
-        if dtype is not None:
-            body = np.empty(shape, np.dtype(dtype))
-            request = self._comm.Irecv([body.reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY)
-        self._arriving[source].append(_Arrival(message, body, request))
+        message, kinds = pickle.loads(head)
+        bodies = [np.empty(shape, np.dtype(dtype)) for dtype, shape in kinds]
+        requests = [self._comm.Irecv([body.reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY) for body in bodies]
+        self._arriving[source].append(_Arrival(message, bodies, requests))
 
     def _next(self) -> tuple[int, Message] | None:
         if self._inbox:
