@@ -21,6 +21,7 @@ from mpi4py import MPI
 
 from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
 from hpcens.transports import Hands
+from hpcens.transports.answers import Answers
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE = 50e-6
@@ -62,7 +63,7 @@ class MpiWorld:
         self._held: deque[tuple[MPI.Request, object]] = deque()
         self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
-        self._answers: queue.SimpleQueue[Message | BaseException | None] = queue.SimpleQueue()
+        self._answers = Answers()
         self._alarms: list[float] = []
         self._tasks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._hands = Hands()
@@ -82,7 +83,7 @@ class MpiWorld:
             self._wait(lambda: None if self._thread and self._thread.is_alive() else True)
             self._thread = None
         self._tasks = queue.SimpleQueue()
-        self._answers = queue.SimpleQueue()
+        self._answers = Answers()
         self._alarms.clear()
 
     def work(self, task: Callable[[], Any]) -> Any:
@@ -221,15 +222,12 @@ class MpiWorld:
                 beaten = time.monotonic()
             under_way = any(self._arriving.values())
             pause = _SHORTEST_PAUSE if moved or under_way else min(1.5 * pause, _LONGEST_PAUSE)
-            try:
-                local = self._answers.get(timeout=pause)
-            except queue.Empty:
-                continue
-            if isinstance(local, BaseException):
-                raise local
-            if local is not None:
-                self._inbox.append((LOCAL, local))
-            pause = _SHORTEST_PAUSE
+            for answer in self._answers.take(pause):
+                if isinstance(answer, BaseException):
+                    raise answer
+                if answer is not None:
+                    self._inbox.append((LOCAL, answer))
+                pause = _SHORTEST_PAUSE
 
     def _work(self) -> None:
         """The rank's own thread: one task after another; an error goes to whoever receives."""

@@ -1,0 +1,53 @@
+"""Answers between the threads of a rank: none is lost, and no wait outlasts its time."""
+
+import threading
+
+import pytest
+
+from hpcens.transports.answers import Answers
+
+
+@pytest.mark.timeout(60)
+def test_a_wait_ends_though_its_time_is_over_before_it_begins():
+    """Story: 1 ns has passed when the lock is tried; a queue.SimpleQueue would now wait for ever."""
+    answers = Answers()
+    for i in range(1000):
+        answers.put(i)
+        while not (taken := answers.take(1e-9)):
+            pass
+        assert taken == [i]
+        assert answers.take(1e-9) == []
+
+
+def test_every_answer_arrives_once_and_in_order_of_its_thread():
+    answers = Answers()
+
+    def answering(name):
+        for i in range(2000):
+            answers.put((name, i))
+
+    threads = [threading.Thread(target=answering, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    taken = []
+    while len(taken) < 6000:
+        taken += answers.take(50e-6)
+    for name in "abc":
+        assert [i for of, i in taken if of == name] == list(range(2000))
+
+
+def test_an_answer_wakes_whoever_waits():
+    answers = Answers()
+    waiting = threading.Event()
+
+    def wait():
+        waiting.set()
+        taken.extend(answers.take(60))
+
+    taken = []
+    thread = threading.Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    answers.put("now")
+    thread.join(30)
+    assert taken == ["now"]
