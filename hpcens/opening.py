@@ -7,19 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpcens.config import spec_to_json
+from hpcens.description import description, members_of
 from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
+from hpcens.outputs import outputs_of
 from hpcens.planners import plan
 from hpcens.planners.problem import Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import digest_of
+from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
+from hpcens.store.form import Form
 from hpcens.store.source import Source
-from hpcens.store.working import Output
 
 RUNTIME = "eager"
 _READING_BYTES = 32 << 20
@@ -145,10 +149,14 @@ class Opening:
             batch_sizes=tuple(sorted({size for m in self.job.spec.member_names for size in self.batch_sizes(m)})),
             rows=facts.rows,
             row_bytes=facts.row_bytes,
-            output_bytes=sum(output.row_bytes for output in self.outputs(problem)),
+            output_bytes=self._output_bytes(problem),
             torch=self._torch,
         )
         return made if fixed is None else replace(made, numerics=self._keep(made.numerics, fixed))
+
+    def _output_bytes(self, problem: Problem) -> int:
+        shape = next(iter(problem.profiles.values())).output_shape
+        return sum(output.row_bytes for output in outputs_of(self.job.spec, shape, self.preflight.space))
 
     def _known_plans(self) -> Iterable[Plan]:
         if self.job.plan is not None:
@@ -167,18 +175,22 @@ class Opening:
             )
         return fixed
 
-    def outputs(self, problem: Problem) -> tuple[Output, ...]:
-        """The datasets of the result, in the order in which they are checksummed."""
-        shape = next(iter(problem.profiles.values())).output_shape
-        outputs: list[Output] = []
-        for name in self.job.spec.output.datasets:
-            if name == "prediction":
-                outputs.append(Output("prediction", shape, "<f4"))
-            elif name == "label":
-                outputs.append(Output("label", shape[:-1], "<i4"))
-            else:
-                outputs.extend(Output(f"members/{member}", shape, "<f4") for member in self.job.spec.member_names)
-        return tuple(outputs)
+    def shape(self, devices: Sequence[Device]) -> tuple[int, ...]:
+        """Of a member's output for one row."""
+        return next(iter(self.problem(devices, 1.0).profiles.values())).output_shape
+
+    def form(self, plan: Plan, tree: Mapping[str, Any], shape: tuple[int, ...], library: str) -> Form:
+        """What the result looks like, and says of itself."""
+        spec, preflight = self.job.spec, self.preflight
+        members = members_of(spec, preflight.digests)
+        return Form(
+            outputs=outputs_of(spec, shape, preflight.space),
+            segmentation=Segmentation(preflight.facts.rows, plan.numerics.segment_rows),
+            attributes=description(spec, tree, members=members, dataset=str(self.job.dataset), library=library),
+            classes=spec.classes or (),
+            documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
+            compression=spec.output.compression,
+        )
 
     def fix(self, plan: Plan) -> dict[str, Any]:
         """The fingerprint under this plan. Raises FingerprintMismatch where the run was made of something else."""
@@ -186,6 +198,7 @@ class Opening:
             self.job.spec,
             data=self.preflight.facts.identity,
             members=self.preflight.digests,
+            rule=self.preflight.rule,
             space=self.preflight.space,
             numerics=plan.numerics,
         )

@@ -10,23 +10,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hpcens.errors import UsageError
+from hpcens.errors import RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
+from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import member_digests
-from hpcens.specs import Job, Space
+from hpcens.runtimes.stacking import stacker
+from hpcens.specs import Job, RunSpec, Space
+from hpcens.store.finished import fingerprint_of
 from hpcens.store.source import Facts, Input, Source
-from hpcens.store.verify import fingerprint_of
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was found: facts of the dataset, digests of each member, the space the rule combines in."""
+    """What was found: facts of the dataset, digests of each member and of the rule, the space it combines in."""
 
     facts: Facts
     digests: Mapping[str, Mapping[str, str]]
+    rule: Mapping[str, str]
     space: Space
 
     def to_json(self) -> str:
@@ -47,10 +50,31 @@ def check(job: Job) -> Preflight:
     facts = source.facts()
     source.close()
     digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
+    rule = rule_digests(job.spec, space)
     _check_output(job)
     if job.plan is not None:
         Plan.load(job.plan)
-    return Preflight(facts, digests, space)
+    return Preflight(facts, digests, rule, space)
+
+
+def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
+    """What makes a rule of the user's own: digests of its code and weights; empty for the rules of the house.
+
+    Raises RuleError or MemberError where they cannot be found.
+    """
+    rule = spec.rule
+    if rule.name == "stack":
+        member = stacker(rule, space)
+        return {**member_digests(member, spec.search_path), "output": member.output, "torch": torch_version()}
+    if ":" not in rule.name:
+        return {}
+    code = code_digest(rule.name, spec.search_path)
+    if code is None:
+        raise RuleError(
+            f"rule {rule.name}: there is no module {rule.name.partition(':')[0]!r}",
+            f"rules are imported from {spec.search_path} and from the Python path",
+        )
+    return {"code": code}
 
 
 def _check_output(job: Job) -> None:
@@ -70,6 +94,7 @@ def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]
         job.spec,
         data=preflight.facts.identity,
         members=preflight.digests,
+        rule=preflight.rule,
         space=preflight.space,
         numerics=numerics_from_dict(numerics | {"torch": torch_version()}),
     )

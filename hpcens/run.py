@@ -28,7 +28,7 @@ from hpcens.roles.casting import Cast, Hello, cast, check_world
 from hpcens.rundir import Epoch, RunDirectory, Verdict, sign, write_atomically
 from hpcens.runtimes.discover import discover, node
 from hpcens.runtimes.hardware import use_cores
-from hpcens.scoring import Assignment, Scoring, attributes
+from hpcens.scoring import Assignment, Scoring
 from hpcens.specs import Job
 from hpcens.store.source import Source
 
@@ -112,9 +112,10 @@ class Rank:
                     write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
                 write_atomically(self._epoch.plan, plan.to_json())
                 events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
-                outputs = opening.outputs(opening.problem(devices, speed))
-                written = attributes(job, preflight, tree, world.library)
-                decided = Assignment(job, preflight, players, plan, outputs, written)
+                shape = opening.shape(devices)
+                decided = Assignment(
+                    job, preflight, players, plan, shape, opening.form(plan, tree, shape, world.library)
+                )
             source.close()
         answer: Assignment | None = world.broadcast(decided)
         return answer
