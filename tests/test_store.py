@@ -12,6 +12,7 @@ from lossy import Crash, LossyDisk
 
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Predicted
+from hpcens.outputs import Output
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -19,10 +20,10 @@ from hpcens.roles.worker import Worker
 from hpcens.rundir import Epoch, RunDirectory
 from hpcens.segments import Segmentation
 from hpcens.store.disk import Disk
+from hpcens.store.form import Form
 from hpcens.store.journal import RECORD_BYTES, Header, Journal, Kind, Record, read_journal
-from hpcens.store.result import Form, Result, standing
+from hpcens.store.result import Result, standing
 from hpcens.store.verify import verify
-from hpcens.store.working import Output
 from hpcens.transports.virtual import VirtualWorld
 
 ROWS, SEGMENT = 22, 4
@@ -30,13 +31,20 @@ MEMBERS = ("a", "b")
 DATA = np.arange(ROWS, dtype=np.float32)
 
 
-def form(folder):
+def form(folder, compression=None):
     weights = folder / "a.safetensors"
     weights.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     attributes = {"fingerprint": "{}", "members": json.dumps({"a": {"path": str(weights), "weights": digest}})}
     outputs = (Output("prediction", (2,), "<f4"), Output("label", (), "<i4"))
-    return Form(outputs=outputs, segmentation=Segmentation(ROWS, SEGMENT), attributes=attributes, plan="{}")
+    return Form(
+        outputs=outputs,
+        segmentation=Segmentation(ROWS, SEGMENT),
+        attributes=attributes,
+        classes=("down", "up"),
+        documents={"plan": "{}"},
+        compression=compression,
+    )
 
 
 def directory(folder):
