@@ -22,6 +22,7 @@ from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import digest_of
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
+from hpcens.store.finished import Finished, fingerprint_of
 from hpcens.store.form import Form
 from hpcens.store.source import Source
 
@@ -55,20 +56,31 @@ class Opening:
     def run(self) -> RunDirectory:
         return RunDirectory.of(self.job.output)
 
+    @property
+    def members(self) -> tuple[MemberSpec, ...]:
+        """Those to be scored: all whose outputs are not stored already."""
+        return tuple(member for member in self.job.spec.members if member.name not in self.preflight.stored)
+
+    def _tree(self) -> Any:
+        """The fingerprint by which this run's numbers are fixed: its own, or that of the result it adds to."""
+        return read_json(self.run.fingerprint) or (fingerprint_of(self.job.output) if self.preflight.stored else None)
+
     def fixed(self) -> Numerics | None:
-        """The numerics that are decided already, by an earlier start of this run or by a given plan."""
-        tree = read_json(self.run.fingerprint)
-        if tree is not None:
-            return numerics_from_dict(numerics_of(tree))
-        return Plan.load(self.job.plan).numerics if self.job.plan else None
+        """The numerics that are decided already, by an earlier start of this run, a stored result or a given plan."""
+        tree = self._tree()
+        if tree is None:
+            return Plan.load(self.job.plan).numerics if self.job.plan else None
+        decided = numerics_from_dict(numerics_of(tree))
+        scored = {member.name for member in self.members}
+        return replace(decided, members={name: of for name, of in decided.members.items() if name in scored})
 
     def batch_sizes(self, member: str) -> tuple[int, ...]:
         """Batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
         fixed = self.fixed()
-        if fixed is not None:
-            if member not in fixed.members:
-                raise UsageError(f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan -o")
+        if fixed is not None and member in fixed.members:
             return (fixed.members[member].batch,)
+        if fixed is not None and not self.preflight.stored:
+            raise UsageError(f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan -o")
         sizes = sorted(self.job.spec.plan.batch_sizes)
         return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
 
@@ -85,7 +97,7 @@ class Opening:
         for kind, of in ranks.items():
             missing = [
                 member
-                for member in self.job.spec.members
+                for member in self.members
                 if not self._book.covers(self.key(member.name, kind), self.batch_sizes(member.name))
             ]
             rounds = -(-len(missing) // len(of))
@@ -102,35 +114,35 @@ class Opening:
 
     def problem(self, devices: Sequence[Device], reading: float) -> Problem:
         """Raises UsageError where members disagree on the shape of their output."""
+        names = tuple(member.name for member in self.members)
         profiles = {
             (kind, member, RUNTIME): self._profile(member, kind)
             for kind in {device.kind for device in devices}
-            for member in self.job.spec.member_names
+            for member in names
         }
-        shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()}
+        shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()} | self._stored_shapes()
         if len(set(shapes.values())) > 1:
             raise UsageError(
                 "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),
                 "all members of an ensemble give one output of one shape per row",
             )
-        shape = next(iter(shapes.values()))
-        classes = self.job.spec.classes
-        if classes is not None and (not shape or shape[-1] != len(classes)):
-            raise UsageError(
-                f"{len(classes)} classes are named, the members give {list(shape)} a row", "correct classes"
-            )
-        largest = max(max(self.batch_sizes(member)) for member in self.job.spec.member_names)
+        largest = max(max(self.batch_sizes(member)) for member in names)
         held = _SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * self.preflight.facts.row_bytes)
-        return Problem(
-            devices=tuple(devices), members=self.job.spec.member_names, profiles=profiles, held=held, reading=reading
-        )
+        return Problem(devices=tuple(devices), members=names, profiles=profiles, held=held, reading=reading)
+
+    def _stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        if not self.preflight.stored:
+            return {}
+        result = Finished(self.job.output)
+        result.close()
+        return {member: result.output(f"members/{member}").shape for member in self.preflight.stored}
 
     def _profile(self, member: str, kind: str) -> Profile:
         profile = self._book.get(self.key(member, kind))
         if profile is None:
             raise UsageError(f"there is no profile of member {member} on {kind}", "measure it: hpcens profile DATASET")
         fixed = self.fixed()
-        if fixed is None:
+        if fixed is None or member not in fixed.members:
             return profile
         batch = fixed.members[member].batch
         return replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
@@ -146,7 +158,7 @@ class Opening:
         made = plan(
             problem,
             planner=self.job.spec.plan.planner,
-            batch_sizes=tuple(sorted({size for m in self.job.spec.member_names for size in self.batch_sizes(m)})),
+            batch_sizes=tuple(sorted({size for m in self.members for size in self.batch_sizes(m.name)})),
             rows=facts.rows,
             row_bytes=facts.row_bytes,
             output_bytes=self._output_bytes(problem),
@@ -173,7 +185,7 @@ class Opening:
                 f" here are {', '.join(made.kinds)} and torch {made.torch}",
                 "continue it on devices of the same kind, or score into another output",
             )
-        return fixed
+        return replace(fixed, members=dict(made.members) | dict(fixed.members))
 
     def shape(self, devices: Sequence[Device]) -> tuple[int, ...]:
         """Of a member's output for one row."""
@@ -194,16 +206,20 @@ class Opening:
 
     def fix(self, plan: Plan) -> dict[str, Any]:
         """The fingerprint under this plan. Raises FingerprintMismatch where the run was made of something else."""
+        before = self._tree()
+        numerics = plan.numerics
+        if self.preflight.stored:
+            members = dict(numerics_from_dict(numerics_of(before)).members) | dict(numerics.members)
+            numerics = replace(numerics, members=members)
         tree = fingerprint(
             self.job.spec,
             data=self.preflight.facts.identity,
             members=self.preflight.digests,
             rule=self.preflight.rule,
             space=self.preflight.space,
-            numerics=plan.numerics,
+            numerics=numerics,
         )
-        before = read_json(self.run.fingerprint)
-        if before is not None:
+        if before is not None and before["members"].keys() == tree["members"].keys():
             require_same(before, tree, str(self.run.path))
         return tree
 

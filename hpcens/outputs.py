@@ -48,7 +48,8 @@ def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Out
     """The datasets of a result, in the order in which they are checksummed.
 
     shape  of one member's output for one row; the classes are its last axis
-    Raises UsageError where the rule or a dataset needs classes and there are none, or fewer than the K of top-K.
+    Raises UsageError where the rule or a dataset needs classes and there are none, fewer than the K of top-K, or
+    others than are named.
     """
     needing = [name for name in spec.output.datasets if _kind(name) in OF_CLASSES]
     needing += [f"rule {spec.rule.name}"] if spec.rule.name in ("vote", "geometric") else []
@@ -56,6 +57,10 @@ def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Out
         raise UsageError(
             f"{', '.join(needing)}: the members give {list(shape)} a row, so there are no classes to tell apart",
             "leave it out, or let the members give one value per class in their last axis",
+        )
+    if spec.classes is not None and (not shape or shape[-1] != len(spec.classes)):
+        raise UsageError(
+            f"{len(spec.classes)} classes are named, the members give {list(shape)} a row", "correct classes"
         )
     if spec.output.top and spec.output.top > shape[-1]:
         raise UsageError(f"top-{spec.output.top}: the members give {shape[-1]} classes", "ask for fewer")

@@ -25,7 +25,7 @@ from hpcens.opening import Measurement, Opening, reading_speed
 from hpcens.preflight import Preflight
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
-from hpcens.rundir import Epoch, RunDirectory, Verdict, sign, write_atomically
+from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, node
 from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Assignment, Scoring
@@ -108,7 +108,7 @@ class Rank:
                 speed = reading_speed(source)
                 plan = opening.plan(devices, speed)
                 tree = opening.fix(plan)
-                if not self._run.fingerprint.exists():
+                if read_json(self._run.fingerprint) != tree:
                     write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
                 write_atomically(self._epoch.plan, plan.to_json())
                 events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)

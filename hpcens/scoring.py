@@ -24,6 +24,7 @@ from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
 from hpcens.runtimes.hardware import use_cores
 from hpcens.segments import Segmentation
 from hpcens.specs import Job
+from hpcens.store.finished import Finished
 from hpcens.store.form import Form
 from hpcens.store.result import Result
 from hpcens.store.source import Source
@@ -165,18 +166,26 @@ class Scoring:
         spec, preflight, form = self._job.spec, self._assignment.preflight, self._assignment.form
         self._combiner = Combiner(spec, preflight.space, form.outputs, preflight.rule)
         self._combiner.try_out(self._assignment.shape)
+        self._stored = Finished(self._job.output) if preflight.stored else None
         return Result.open(self._run, self._epoch, form)
 
     def _open_source(self) -> Source:
         return Source(self._job.dataset, self._job.spec.dataset.input, self._job.limit)
 
     def _writer(self, result: Result) -> Write:
-        """(segment, stack, batches) → combined, written; what ran in smaller batches is noted."""
-        planned = [of.batch for of in self._plan.numerics.members.values()]
+        """(segment, stack, batches) → combined with what is stored, written; what ran in smaller batches is noted."""
+        members = self._job.spec.member_names
+        scored = {member: of.batch for member, of in self._plan.numerics.members.items()}
+        stored = {member: f"members/{member}" for member in self._assignment.preflight.stored}
 
         def write(segment: int, stack: tuple[Array, ...], batches: tuple[int, ...]) -> None:
-            reduced = {i: batch for i, batch in enumerate(batches) if batch < planned[i]}
-            result.write(segment, self._combiner.combine(segment, stack), reduced)
+            values = dict(zip(scored, stack, strict=True))
+            if self._stored is not None:
+                rows = self._stored.read(segment, stored.values())
+                values |= {member: rows[name] for member, name in stored.items()}
+            used = dict(zip(scored, batches, strict=True))
+            reduced = {i: used[m] for i, m in enumerate(members) if m in used and used[m] < scored[m]}
+            result.write(segment, self._combiner.combine(segment, [values[m] for m in members]), reduced)
 
         return write
 

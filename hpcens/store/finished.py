@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcens.errors import DataError
+from hpcens.errors import DataError, UsageError
 from hpcens.messages import Array
 from hpcens.outputs import Output
 from hpcens.segments import Segmentation
@@ -46,15 +46,23 @@ class Finished:
         self.fingerprint = tree
         self._file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
         names = [str(name) for name in self._file.attrs["outputs"]]
-        self.outputs = tuple(self._output(name) for name in names)
+        self.outputs = tuple(self._described(name) for name in names)
         self.segmentation = Segmentation(self._file[names[0]].shape[0], int(self._file.attrs["segment_rows"]))
         self.checksums: np.ndarray[Any, Any] = self._file["hpcens/checksums"][:]
         self.written: np.ndarray[Any, Any] = self._file["hpcens/written"][:]
 
-    def _output(self, name: str) -> Output:
+    def _described(self, name: str) -> Output:
         dataset = self._file[name]
         said = {key: dataset.attrs[key] for key in dataset.attrs if not key.startswith("DIMENSION_")}
         return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, said)
+
+    def output(self, name: str) -> Output:
+        """Raises UsageError where the result has no such dataset."""
+        found = next((output for output in self.outputs if output.name == name), None)
+        if found is None:
+            names = ", ".join(output.name for output in self.outputs)
+            raise UsageError(f"{self.path} has no dataset {name}", f"it has {names}")
+        return found
 
     @property
     def attributes(self) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ of its own, so that an old descriptor reaches only the old file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hpcens.errors import HpcensError
 from hpcens.messages import Array
 from hpcens.rundir import Epoch, RunDirectory, read_json
 from hpcens.store.disk import Disk
+from hpcens.store.finished import fingerprint_of
 from hpcens.store.form import Form
 from hpcens.store.journal import Content, Header, Journal, Kind, Record, read_journal
 from hpcens.store.packed import pack
@@ -63,6 +65,8 @@ class Result:
         last = read_journal(predecessor.journal) if predecessor else None
         inherited: list[Record] = []
         path = self._run.path / old.header.working if old else None
+        if path and fingerprint_of(path) != json.loads(self._form.attributes["fingerprint"]):
+            old = None  # what an earlier run of other members left: its result was finished, or is not to be continued
         if old and path and path.exists() and last and last.closed and last.header.working == path.name:
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             inherited = list(old.written().values())
