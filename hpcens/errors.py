@@ -66,6 +66,10 @@ class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 
 
+class RuleError(HpcensError):
+    """A rule could not be imported or loaded, or failed on a stack."""
+
+
 class DeviceOutOfMemory(HpcensError):
     """A batch does not fit the memory of its device."""
 

@@ -20,10 +20,11 @@ def fingerprint(
     *,
     data: Mapping[str, Any],
     members: Mapping[str, Mapping[str, str]],
+    rule: Mapping[str, str],
     space: Space,
     numerics: Numerics,
 ) -> dict[str, Any]:
-    """data: identity of the dataset; members: digests of each; the rest from the spec. Plain JSON values only."""
+    """data: identity of the dataset; members, rule: digests of each; the rest from the spec. Plain JSON values only."""
     fixed = asdict(numerics)
     return {
         "data": dict(data),
@@ -35,9 +36,29 @@ def fingerprint(
             }
             for member in spec.members
         },
-        "rule": {"name": spec.rule.name, "space": space, "weights": {m.name: m.weight for m in spec.members}},
-        "outputs": {"datasets": list(spec.output.datasets), "classes": list(spec.classes or ())},
+        "rule": rule_branch(spec, rule, space),
+        "outputs": outputs_branch(spec),
         "numerics": {"segment_rows": numerics.segment_rows, "kinds": list(numerics.kinds), "torch": numerics.torch},
+    }
+
+
+def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict[str, Any]:
+    """What combines the members."""
+    return {
+        "name": spec.rule.name,
+        "space": space,
+        "weights": {member.name: member.weight for member in spec.members},
+        "trim": spec.rule.trim,
+        "digests": dict(digests),
+    }
+
+
+def outputs_branch(spec: RunSpec) -> dict[str, Any]:
+    """What the result holds. Its compression is no part of it: it changes no number."""
+    return {
+        "datasets": list(spec.output.datasets),
+        "dtype": spec.output.dtype,
+        "classes": list(spec.classes or ()),
     }
 
 

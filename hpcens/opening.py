@@ -7,19 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpcens.config import spec_to_json
+from hpcens.description import description, members_of
 from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
+from hpcens.outputs import outputs_of
 from hpcens.planners import plan
 from hpcens.planners.problem import Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import digest_of
+from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
+from hpcens.store.finished import Finished, fingerprint_of
+from hpcens.store.form import Form
 from hpcens.store.source import Source
-from hpcens.store.working import Output
 
 RUNTIME = "eager"
 _READING_BYTES = 32 << 20
@@ -51,20 +56,31 @@ class Opening:
     def run(self) -> RunDirectory:
         return RunDirectory.of(self.job.output)
 
+    @property
+    def members(self) -> tuple[MemberSpec, ...]:
+        """Those to be scored: all whose outputs are not stored already."""
+        return tuple(member for member in self.job.spec.members if member.name not in self.preflight.stored)
+
+    def _tree(self) -> Any:
+        """The fingerprint by which this run's numbers are fixed: its own, or that of the result it adds to."""
+        return read_json(self.run.fingerprint) or (fingerprint_of(self.job.output) if self.preflight.stored else None)
+
     def fixed(self) -> Numerics | None:
-        """The numerics that are decided already, by an earlier start of this run or by a given plan."""
-        tree = read_json(self.run.fingerprint)
-        if tree is not None:
-            return numerics_from_dict(numerics_of(tree))
-        return Plan.load(self.job.plan).numerics if self.job.plan else None
+        """The numerics that are decided already, by an earlier start of this run, a stored result or a given plan."""
+        tree = self._tree()
+        if tree is None:
+            return Plan.load(self.job.plan).numerics if self.job.plan else None
+        decided = numerics_from_dict(numerics_of(tree))
+        scored = {member.name for member in self.members}
+        return replace(decided, members={name: of for name, of in decided.members.items() if name in scored})
 
     def batch_sizes(self, member: str) -> tuple[int, ...]:
         """Batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
         fixed = self.fixed()
-        if fixed is not None:
-            if member not in fixed.members:
-                raise UsageError(f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan -o")
+        if fixed is not None and member in fixed.members:
             return (fixed.members[member].batch,)
+        if fixed is not None and not self.preflight.stored:
+            raise UsageError(f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan -o")
         sizes = sorted(self.job.spec.plan.batch_sizes)
         return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
 
@@ -81,7 +97,7 @@ class Opening:
         for kind, of in ranks.items():
             missing = [
                 member
-                for member in self.job.spec.members
+                for member in self.members
                 if not self._book.covers(self.key(member.name, kind), self.batch_sizes(member.name))
             ]
             rounds = -(-len(missing) // len(of))
@@ -98,35 +114,35 @@ class Opening:
 
     def problem(self, devices: Sequence[Device], reading: float) -> Problem:
         """Raises UsageError where members disagree on the shape of their output."""
+        names = tuple(member.name for member in self.members)
         profiles = {
             (kind, member, RUNTIME): self._profile(member, kind)
             for kind in {device.kind for device in devices}
-            for member in self.job.spec.member_names
+            for member in names
         }
-        shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()}
+        shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()} | self._stored_shapes()
         if len(set(shapes.values())) > 1:
             raise UsageError(
                 "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),
                 "all members of an ensemble give one output of one shape per row",
             )
-        shape = next(iter(shapes.values()))
-        classes = self.job.spec.classes
-        if classes is not None and (not shape or shape[-1] != len(classes)):
-            raise UsageError(
-                f"{len(classes)} classes are named, the members give {list(shape)} a row", "correct classes"
-            )
-        largest = max(max(self.batch_sizes(member)) for member in self.job.spec.member_names)
+        largest = max(max(self.batch_sizes(member)) for member in names)
         held = _SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * self.preflight.facts.row_bytes)
-        return Problem(
-            devices=tuple(devices), members=self.job.spec.member_names, profiles=profiles, held=held, reading=reading
-        )
+        return Problem(devices=tuple(devices), members=names, profiles=profiles, held=held, reading=reading)
+
+    def _stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        if not self.preflight.stored:
+            return {}
+        result = Finished(self.job.output)
+        result.close()
+        return {member: result.output(f"members/{member}").shape for member in self.preflight.stored}
 
     def _profile(self, member: str, kind: str) -> Profile:
         profile = self._book.get(self.key(member, kind))
         if profile is None:
             raise UsageError(f"there is no profile of member {member} on {kind}", "measure it: hpcens profile DATASET")
         fixed = self.fixed()
-        if fixed is None:
+        if fixed is None or member not in fixed.members:
             return profile
         batch = fixed.members[member].batch
         return replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
@@ -142,13 +158,17 @@ class Opening:
         made = plan(
             problem,
             planner=self.job.spec.plan.planner,
-            batch_sizes=tuple(sorted({size for m in self.job.spec.member_names for size in self.batch_sizes(m)})),
+            batch_sizes=tuple(sorted({size for m in self.members for size in self.batch_sizes(m.name)})),
             rows=facts.rows,
             row_bytes=facts.row_bytes,
-            output_bytes=sum(output.row_bytes for output in self.outputs(problem)),
+            output_bytes=self._output_bytes(problem),
             torch=self._torch,
         )
         return made if fixed is None else replace(made, numerics=self._keep(made.numerics, fixed))
+
+    def _output_bytes(self, problem: Problem) -> int:
+        shape = next(iter(problem.profiles.values())).output_shape
+        return sum(output.row_bytes for output in outputs_of(self.job.spec, shape, self.preflight.space))
 
     def _known_plans(self) -> Iterable[Plan]:
         if self.job.plan is not None:
@@ -165,32 +185,41 @@ class Opening:
                 f" here are {', '.join(made.kinds)} and torch {made.torch}",
                 "continue it on devices of the same kind, or score into another output",
             )
-        return fixed
+        return replace(fixed, members=dict(made.members) | dict(fixed.members))
 
-    def outputs(self, problem: Problem) -> tuple[Output, ...]:
-        """The datasets of the result, in the order in which they are checksummed."""
-        shape = next(iter(problem.profiles.values())).output_shape
-        outputs: list[Output] = []
-        for name in self.job.spec.output.datasets:
-            if name == "prediction":
-                outputs.append(Output("prediction", shape, "<f4"))
-            elif name == "label":
-                outputs.append(Output("label", shape[:-1], "<i4"))
-            else:
-                outputs.extend(Output(f"members/{member}", shape, "<f4") for member in self.job.spec.member_names)
-        return tuple(outputs)
+    def shape(self, devices: Sequence[Device]) -> tuple[int, ...]:
+        """Of a member's output for one row."""
+        return next(iter(self.problem(devices, 1.0).profiles.values())).output_shape
+
+    def form(self, plan: Plan, tree: Mapping[str, Any], shape: tuple[int, ...], library: str) -> Form:
+        """What the result looks like, and says of itself."""
+        spec, preflight = self.job.spec, self.preflight
+        members = members_of(spec, preflight.digests)
+        return Form(
+            outputs=outputs_of(spec, shape, preflight.space),
+            segmentation=Segmentation(preflight.facts.rows, plan.numerics.segment_rows),
+            attributes=description(spec, tree, members=members, dataset=str(self.job.dataset), library=library),
+            classes=spec.classes or (),
+            documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
+            compression=spec.output.compression,
+        )
 
     def fix(self, plan: Plan) -> dict[str, Any]:
         """The fingerprint under this plan. Raises FingerprintMismatch where the run was made of something else."""
+        before = self._tree()
+        numerics = plan.numerics
+        if self.preflight.stored:
+            members = dict(numerics_from_dict(numerics_of(before)).members) | dict(numerics.members)
+            numerics = replace(numerics, members=members)
         tree = fingerprint(
             self.job.spec,
             data=self.preflight.facts.identity,
             members=self.preflight.digests,
+            rule=self.preflight.rule,
             space=self.preflight.space,
-            numerics=plan.numerics,
+            numerics=numerics,
         )
-        before = read_json(self.run.fingerprint)
-        if before is not None:
+        if before is not None and before["members"].keys() == tree["members"].keys():
             require_same(before, tree, str(self.run.path))
         return tree
 

@@ -5,29 +5,37 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hpcens.errors import UsageError
+from hpcens.errors import RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
+from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import member_digests
-from hpcens.specs import Job, Space
+from hpcens.runtimes.stacking import stacker
+from hpcens.specs import Job, RunSpec, Space
+from hpcens.store.filters import check_filter
+from hpcens.store.finished import fingerprint_of
 from hpcens.store.source import Facts, Input, Source
-from hpcens.store.verify import fingerprint_of
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was found: facts of the dataset, digests of each member, the space the rule combines in."""
+    """What was found: facts of the dataset, digests of each member and of the rule, the space it combines in.
+
+    stored  members whose outputs are taken from the finished result, to which the job adds others
+    """
 
     facts: Facts
     digests: Mapping[str, Mapping[str, str]]
+    rule: Mapping[str, str]
     space: Space
+    stored: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -37,7 +45,7 @@ class Preflight:
         raw = json.loads(text)
         facts = raw.pop("facts")
         facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
-        return Preflight(facts=Facts(**facts), **raw)
+        return Preflight(facts=Facts(**facts), stored=tuple(raw.pop("stored")), **raw)
 
 
 def check(job: Job) -> Preflight:
@@ -47,21 +55,63 @@ def check(job: Job) -> Preflight:
     facts = source.facts()
     source.close()
     digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
-    _check_output(job)
+    rule = rule_digests(job.spec, space)
+    check_output(job.output, job.dataset)
+    if job.spec.output.compression:
+        check_filter(job.spec.output.compression)
     if job.plan is not None:
         Plan.load(job.plan)
-    return Preflight(facts, digests, space)
+    found = Preflight(facts, digests, rule, space)
+    return replace(found, stored=_stored(job, found))
 
 
-def _check_output(job: Job) -> None:
-    if job.output.exists() and job.output.samefile(job.dataset):
-        raise UsageError(f"the output {job.output} is the dataset itself", "choose another output.path")
-    if not job.output.parent.is_dir():
-        raise UsageError(f"the output's folder {job.output.parent} does not exist", "make it, or choose another")
-    if not os.access(job.output.parent, os.W_OK):
-        raise UsageError(f"no permission to write into {job.output.parent}", "choose another output.path")
-    if job.output.exists() and fingerprint_of(job.output) is None:
-        raise UsageError(f"{job.output} exists and is not a result of hpcens", "choose another output.path")
+def _stored(job: Job, preflight: Preflight) -> tuple[str, ...]:
+    """The members of the finished result, where the job differs from it by further members, its rule and outputs alone.
+
+    None where their outputs are not stored in full.
+    """
+    before = fingerprint_of(job.output) if job.output.exists() else None
+    names = job.spec.member_names
+    if before is None or not set(before["members"]) < set(names):
+        return ()
+    held = before["outputs"]["dtype"] == "float32" and "members" in before["outputs"]["datasets"]
+    now = current_fingerprint(job, preflight, numerics_of(before))
+    same = all(before[branch] == now[branch] for branch in ("data", "numerics"))
+    same = same and all(now["members"][name] == before["members"][name] for name in before["members"])
+    same = same and before["rule"]["space"] == now["rule"]["space"]
+    return tuple(name for name in names if name in before["members"]) if held and same else ()
+
+
+def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
+    """What makes a rule of the user's own: digests of its code and weights; empty for the rules of the house.
+
+    Raises RuleError or MemberError where they cannot be found.
+    """
+    rule = spec.rule
+    if rule.name == "stack":
+        member = stacker(rule, space)
+        return {**member_digests(member, spec.search_path), "output": member.output, "torch": torch_version()}
+    if ":" not in rule.name:
+        return {}
+    code = code_digest(rule.name, spec.search_path)
+    if code is None:
+        raise RuleError(
+            f"rule {rule.name}: there is no module {rule.name.partition(':')[0]!r}",
+            f"rules are imported from {spec.search_path} and from the Python path",
+        )
+    return {"code": code}
+
+
+def check_output(output: Path, source: Path) -> None:
+    """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
+    if output.exists() and output.samefile(source):
+        raise UsageError(f"the output {output} is the input itself", "choose another output.path, or -o")
+    if not output.parent.is_dir():
+        raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
+    if not os.access(output.parent, os.W_OK):
+        raise UsageError(f"no permission to write into {output.parent}", "choose another output.path, or -o")
+    if output.exists() and fingerprint_of(output) is None:
+        raise UsageError(f"{output} exists and is not a result of hpcens", "choose another output.path, or -o")
 
 
 def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +120,7 @@ def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]
         job.spec,
         data=preflight.facts.identity,
         members=preflight.digests,
+        rule=preflight.rule,
         space=preflight.space,
         numerics=numerics_from_dict(numerics | {"torch": torch_version()}),
     )
@@ -86,8 +137,11 @@ def same_as_before(job: Job, preflight: Preflight) -> bool:
     Compares with the finished file, else with the run directory; False where neither exists.
     """
     run = RunDirectory.of(job.output)
+    begun = read_json(run.fingerprint)
     finished = fingerprint_of(job.output) if job.output.exists() else None
-    for tree, where in ((finished, job.output), (read_json(run.fingerprint), run.path)):
+    if preflight.stored:  # the finished result is not this job's, but what it builds on
+        begun, finished = None if begun == finished else begun, None
+    for tree, where in ((finished, job.output), (begun, run.path)):
         if tree is not None:
             require_same(tree, current_fingerprint(job, preflight, numerics_of(tree)), str(where))
     return finished is not None

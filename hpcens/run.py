@@ -25,10 +25,10 @@ from hpcens.opening import Measurement, Opening, reading_speed
 from hpcens.preflight import Preflight
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
-from hpcens.rundir import Epoch, RunDirectory, Verdict, sign, write_atomically
+from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, node
 from hpcens.runtimes.hardware import use_cores
-from hpcens.scoring import Assignment, Scoring, attributes
+from hpcens.scoring import Assignment, Scoring
 from hpcens.specs import Job
 from hpcens.store.source import Source
 
@@ -108,13 +108,14 @@ class Rank:
                 speed = reading_speed(source)
                 plan = opening.plan(devices, speed)
                 tree = opening.fix(plan)
-                if not self._run.fingerprint.exists():
+                if read_json(self._run.fingerprint) != tree:
                     write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
                 write_atomically(self._epoch.plan, plan.to_json())
                 events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
-                outputs = opening.outputs(opening.problem(devices, speed))
-                written = attributes(job, preflight, tree, world.library)
-                decided = Assignment(job, preflight, players, plan, outputs, written)
+                shape = opening.shape(devices)
+                decided = Assignment(
+                    job, preflight, players, plan, shape, opening.form(plan, tree, shape, world.library)
+                )
             source.close()
         answer: Assignment | None = world.broadcast(decided)
         return answer

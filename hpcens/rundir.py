@@ -3,6 +3,7 @@
 OUTPUT.run/
   fingerprint.json      what the run was made of; fixed when it is created, numerics included
   working-0001.h5       the result before it is complete (named after the epoch that made it)
+  packed-0001.h5        its compressed copy, while it is made
   cancel                a request to drain
   epochs/0001/          one folder per start, written by that start alone
     job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
@@ -107,6 +108,9 @@ class RunDirectory:
 
     def working(self, number: int) -> Path:
         return self.path / f"working-{number:04d}.h5"
+
+    def packed(self, number: int) -> Path:
+        return self.path / f"packed-{number:04d}.h5"
 
     def epochs(self) -> Iterator[Epoch]:
         """All starts so far, the newest first."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hpcens import __version__
+from hpcens.combining import Combiner
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
@@ -20,14 +20,14 @@ from hpcens.roles.casting import Cast
 from hpcens.roles.reader import Reader, shares_by_rank
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.rules import label, make_rule
 from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
 from hpcens.runtimes.hardware import use_cores
 from hpcens.segments import Segmentation
 from hpcens.specs import Job
-from hpcens.store.result import Form, Result
+from hpcens.store.finished import Finished
+from hpcens.store.form import Form
+from hpcens.store.result import Result
 from hpcens.store.source import Source
-from hpcens.store.working import Output
 from hpcens.transports import drive
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ Write = Callable[[int, tuple[Array, ...], tuple[int, ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What rank 0 decided before the first batch, for every rank."""
+    """What rank 0 decided before the first batch, for every rank. shape: of a member's output for one row."""
 
     job: Job
     preflight: Preflight
     cast: Cast
     plan: Plan
-    outputs: tuple[Output, ...]
-    attributes: Mapping[str, Any]
+    shape: tuple[int, ...]
+    form: Form
 
 
 class Scoring:
@@ -88,10 +88,11 @@ class Scoring:
         usage = self._world.gather(_usage(self._players.role(self._world.rank)))
         if self._events is not None:
             write_atomically(self._epoch.report, json.dumps(self._report(usage), indent=1))
-        if self._result is not None:
+        if (result := self._result) is not None:
             if verdict.code == COMPLETE:
-                self._result.finish(self._job.output, {"rows": self._segmentation.rows, "finished": time.time()})
-            self._result.close()
+                summary = {"rows": self._segmentation.rows, "finished": time.time()}
+                self._world.work(lambda: result.finish(self._job.output, summary))
+            result.close()
         self._everyone()
         return verdict
 
@@ -147,7 +148,7 @@ class Scoring:
                 read_ahead=plan.read_ahead,
             )
         if self._result is not None:
-            world.equip(reducer_hands(self._combiner(self._result), self._result.flush))
+            world.equip(reducer_hands(self._writer(self._result), self._result.flush))
             return Reducer(
                 members=plan.members,
                 devices=players.devices,
@@ -161,32 +162,30 @@ class Scoring:
         return None
 
     def _open_result(self) -> Result:
-        form = Form(
-            outputs=self._assignment.outputs,
-            segmentation=self._segmentation,
-            attributes=self._assignment.attributes,
-            plan=self._plan.to_json(),
-        )
+        """The result, and before it the rule: one that cannot work fails before anything is scored."""
+        spec, preflight, form = self._job.spec, self._assignment.preflight, self._assignment.form
+        self._combiner = Combiner(spec, preflight.space, form.outputs, preflight.rule)
+        self._combiner.try_out(self._assignment.shape)
+        self._stored = Finished(self._job.output) if preflight.stored else None
         return Result.open(self._run, self._epoch, form)
 
     def _open_source(self) -> Source:
         return Source(self._job.dataset, self._job.spec.dataset.input, self._job.limit)
 
-    def _combiner(self, result: Result) -> Write:
-        """(segment, stack, batches) → combined, written; what ran in smaller batches is noted."""
-        spec, members = self._job.spec, self._plan.members
-        rule = make_rule(spec.rule, spec.members)
-        planned = [self._plan.numerics.members[member].batch for member in members]
-        outputs = [output.name for output in self._assignment.outputs]
+    def _writer(self, result: Result) -> Write:
+        """(segment, stack, batches) → combined with what is stored, written; what ran in smaller batches is noted."""
+        members = self._job.spec.member_names
+        scored = {member: of.batch for member, of in self._plan.numerics.members.items()}
+        stored = {member: f"members/{member}" for member in self._assignment.preflight.stored}
 
         def write(segment: int, stack: tuple[Array, ...], batches: tuple[int, ...]) -> None:
-            prediction = rule(stack)
-            values = {f"members/{member}": array for member, array in zip(members, stack, strict=True)}
-            values |= {"prediction": prediction}
-            if "label" in outputs:
-                values["label"] = label(prediction)
-            reduced = {i: batch for i, batch in enumerate(batches) if batch < planned[i]}
-            result.write(segment, {name: values[name] for name in outputs}, reduced)
+            values = dict(zip(scored, stack, strict=True))
+            if self._stored is not None:
+                rows = self._stored.read(segment, stored.values())
+                values |= {member: rows[name] for member, name in stored.items()}
+            used = dict(zip(scored, batches, strict=True))
+            reduced = {i: used[m] for i, m in enumerate(members) if m in used and used[m] < scored[m]}
+            result.write(segment, self._combiner.combine(segment, [values[m] for m in members]), reduced)
 
         return write
 
@@ -263,22 +262,4 @@ def _usage(role: str) -> dict[str, Any]:
         "role": role,
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_bytes": used.ru_maxrss << 10,
-    }
-
-
-def attributes(job: Job, preflight: Preflight, tree: Mapping[str, Any], library: str) -> dict[str, Any]:
-    """What the result says of itself."""
-    members = {
-        member.name: {"path": str(member.weights), **preflight.digests[member.name]} for member in job.spec.members
-    }
-    return {
-        "hpcens": __version__,
-        "fingerprint": json.dumps(tree),
-        "dataset": str(job.dataset),
-        "rule": job.spec.rule.name,
-        "space": preflight.space,
-        "members": json.dumps(members),
-        "member_names": list(job.spec.member_names),
-        "mpi": library,
-        **({"classes": list(job.spec.classes)} if job.spec.classes else {}),
     }

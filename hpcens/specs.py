@@ -10,9 +10,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 Space = Literal["logits", "probabilities", "values"]
-RuleName = Literal["mean", "weighted", "vote"]
+RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
-OutputName = Literal["prediction", "label", "members"]
+OutputName = Literal[
+    "prediction",
+    "label",
+    "top-K",
+    "members",
+    "variance",
+    "entropy",
+    "expected_entropy",
+    "mutual_information",
+    "disagreement",
+]
+DtypeName = Literal["float32", "float16", "uint8"]
+CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 COMBINABLE: dict[str, tuple[Space, ...]] = {
     "values": ("values",),
@@ -20,6 +32,12 @@ COMBINABLE: dict[str, tuple[Space, ...]] = {
     "probabilities": ("logits", "probabilities"),
 }
 """A space in which a rule combines → the outputs of members that can be brought there."""
+
+RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "vote": ("logits", "probabilities")}
+"""Rules that do not make sense in every space → those in which they do."""
+
+OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
+"""Outputs that members which give values do not have."""
 
 _STRICT = {"extra": "forbid"}
 
@@ -57,13 +75,27 @@ class DatasetSpec:
 class RuleSpec:
     """How the members' outputs are combined, and in which space.
 
-    name   mean, weighted or vote
-    space  probabilities (default for members that classify), logits or values
+    name       a RuleName, or `package.module:function`, found beside the YAML (see `rules.function`)
+    space      probabilities (default for members that classify), logits or values
+    trim       rule trimmed: share of the members that is left out at either end
+    factory    rule stack: import path that builds the torch module fed with the members' outputs
+    arguments  rule stack: keyword arguments of the factory
+    weights    rule stack: safetensors file with the module's state dict
+    output     rule stack: what the module gives (None: logits, or values where values are combined)
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-    name: RuleName = "mean"
+    name: str = "mean"
     space: Space | None = None
+    trim: float | None = None
+    factory: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
+    output: Space | None = None
+
+    def cut(self, members: int) -> int:
+        """How many rule trimmed leaves out at either end: ⌊trim · members⌋, whatever binary fractions make of it."""
+        return int(round((self.trim or 0.0) * members, 9))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +136,33 @@ class PlanSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionSpec:
+    """How the finished file is compressed; level None: the filter's own default."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: CompressionName
+    level: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputSpec:
-    """Where the result goes (None: named after the dataset) and what it holds."""
+    """Where the result goes (None: named after the dataset) and what it holds.
+
+    datasets     OutputNames, with a number for the K of top-K
+    dtype        of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255
+    compression  of the finished file, by a copy (None: none)
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     path: Path | None = None
-    datasets: tuple[OutputName, ...] = ("prediction", "label")
+    datasets: tuple[str, ...] = ("prediction", "label")
+    dtype: DtypeName = "float32"
+    compression: CompressionSpec | None = None
+
+    @property
+    def top(self) -> int | None:
+        """The K of top-K, None where it is not asked for."""
+        return next((int(name[4:]) for name in self.datasets if name.startswith("top-")), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ class Crash(Exception):
 class LossyDisk(Disk):
     """Writes reach the file when it is synced; `crash` keeps a drawn part of the rest, torn at will.
 
+    A file that others wrote (HDF5 does) is whole only once it was synced here: renamed before, it is torn.
     dies_at  the call, counted from 0, that does not happen any more
     """
 
@@ -19,6 +20,9 @@ class LossyDisk(Disk):
         self.calls = 0
         self.dies_at = dies_at
         self._pending = {}
+        self._paths = {}
+        self._unsynced = set()
+        self._torn = []
         self._draw = random.Random(seed)
 
     def _call(self):
@@ -30,11 +34,14 @@ class LossyDisk(Disk):
         self._call()
         file = super().open(path, create=create)
         self._pending[file] = []
+        self._paths[file] = path
+        self._unsynced.add(path)
         return file
 
     def write(self, file, data, offset):
         self._call()
         self._pending[file].append((bytes(data), offset))
+        self._unsynced.add(self._paths[file])
 
     def read(self, file, size, offset):
         self._call()
@@ -54,14 +61,16 @@ class LossyDisk(Disk):
     def sync_data(self, file):
         self._call()
         self._settle(file)
+        self._unsynced.discard(self._paths[file])
 
     def sync(self, file):
-        self._call()
-        self._settle(file)
+        self.sync_data(file)
 
     def rename(self, old, new):
         self._call()
         super().rename(old, new)
+        if old in self._unsynced or old not in self._paths.values():
+            self._torn.append(new)
 
     def close(self, file):
         self._call()
@@ -80,3 +89,6 @@ class LossyDisk(Disk):
                     super().write(file, data[:kept], offset)
             super().close(file)
         self._pending.clear()
+        for path in self._torn:
+            with path.open("rb+") as file:
+                file.truncate(self._draw.randrange(path.stat().st_size))

@@ -9,10 +9,10 @@ PACKAGE = Path(__file__).parent.parent / "hpcens"
 
 FLOORS = [
     {"errors"},
-    {"specs", "segments", "devices"},
-    {"matrix", "profiles", "messages", "rules", "config", "events", "rundir", "fingerprint"},
+    {"specs", "segments", "devices", "imports"},
+    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store"},
-    {"transports", "hands", "profiler", "preflight"},
+    {"transports", "hands", "profiler", "preflight", "combining"},
     {"opening", "scoring", "run"},
     {"launch", "status", "report"},
     {"cli"},
@@ -29,13 +29,14 @@ DOORS = {
         "runtimes/engine.py",
     },
     "safetensors": {"runtimes/members.py"},
-    "h5py": {"store/source.py", "store/working.py", "store/verify.py"},
+    "h5py": {"store/source.py", "store/form.py", "store/working.py", "store/packed.py", "store/finished.py"},
+    "hdf5plugin": {"store/filters.py"},
     "submitit": {"launch/job.py"},
     "argparse": {"cli.py"},
     "rich": {"launch/follow.py"},
     "pydantic": {"config/__init__.py"},
     "yaml": {"config/page.py"},
-    "xxhash": {"store/working.py"},
+    "xxhash": {"store/checksum.py"},
 }
 
 

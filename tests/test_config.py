@@ -22,6 +22,7 @@ from hpcens import config
 from hpcens.config.keys import KEYS
 from hpcens.errors import UsageError
 from hpcens.specs import (
+    CompressionSpec,
     CpuSpec,
     CudaSpec,
     DatasetSpec,
@@ -70,7 +71,9 @@ plan:
   batch_sizes: [64, 8, 16]
 output:
   path: out/result.h5
-  datasets: [prediction, members]
+  datasets: [prediction, top-2, members, mutual_information]
+  dtype: float16
+  compression: {name: gzip, level: 9}
 fsync_seconds: 0.5
 """
 
@@ -113,7 +116,12 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
             cpu=CpuSpec(count=2, cores=4, memory=4 * 2**30), cuda=CudaSpec(count=None, memory=2_000_000_000)
         ),
         plan=PlanSpec(planner="worst-fit", batch_sizes=(8, 16, 64)),
-        output=OutputSpec(path=file.parent / "out/result.h5", datasets=("prediction", "members")),
+        output=OutputSpec(
+            path=file.parent / "out/result.h5",
+            datasets=("prediction", "top-2", "members", "mutual_information"),
+            dtype="float16",
+            compression=CompressionSpec(name="gzip", level=9),
+        ),
         fsync_seconds=0.5,
         search_path=file.parent,
     )
@@ -126,6 +134,27 @@ def test_what_is_not_said_has_the_default(file: Path) -> None:
         f"{file.parent}/a.safetensors",
         "/weights/b.safetensors",
     ]
+
+
+def test_a_rule_that_stacks_is_a_member_of_its_own(file: Path) -> None:
+    text = HEAD + "rule: {name: stack, factory: 'models:Stacker', weights: s.safetensors, arguments: {hidden: 4}}"
+    assert loaded(file, text).rule == RuleSpec(
+        name="stack", factory="models:Stacker", weights=file.parent / "s.safetensors", arguments={"hidden": 4}
+    )
+
+
+THREE = HEAD + "  - {name: c, factory: 'm:b', weights: c}\n"
+
+
+@pytest.mark.parametrize(("trim", "members", "cut"), [(0.34, 3, 1), (0.2, 5, 1), (0.3, 10, 3), (0.29, 100, 29)])
+def test_a_share_of_the_members_is_trimmed(trim: float, members: int, cut: int) -> None:
+    assert RuleSpec(name="trimmed", trim=trim).cut(members) == cut
+
+
+def test_a_trim_that_leaves_out_nobody_is_told(file: Path) -> None:
+    assert loaded(file, THREE + "rule: {name: trimmed, trim: 0.34}").rule.trim == 0.34
+    error = told(file, THREE + "rule: {name: trimmed, trim: 0.3}")
+    assert "rule.trim: 0.3 of 3 members is less than one, so none would be left out; write 0.34 or more" in error
 
 
 def test_a_section_left_empty_has_the_default(file: Path) -> None:
@@ -150,6 +179,8 @@ def test_paths_start_at_the_folder_of_the_file(
 
 SHORTHANDS = [
     ("rule: vote", "rule: {name: vote}"),
+    ("rule: rules:robust", "rule: {name: 'rules:robust'}"),
+    ("output: {compression: lzf}", "output: {compression: {name: lzf}}"),
     ("dataset: images", "dataset: {input: images}"),
     ("output: p.h5", "output: {path: p.h5}"),
     ("classes: 3", 'classes: ["0", "1", "2"]'),
@@ -239,7 +270,62 @@ MISTAKES = [
         "members[1].output",
         "3 is not one of logits, probabilities, values; for example output: logits",
     ),
-    ("rule: meen", 8, "rule", '"meen" is not one of mean, weighted, vote; did you mean "mean"?'),
+    (
+        "rule: meen",
+        8,
+        "rule",
+        '"meen" is not one of mean, weighted, geometric, vote, median, trimmed, min, max, stack, or'
+        ' package.module:function; did you mean "mean"?',
+    ),
+    ("rule: my/rules.py:robust", 8, "rule", "or package.module:function; for example"),
+    (
+        "rule: {name: geometric, space: logits}",
+        8,
+        "rule.space",
+        "rule geometric combines probabilities, not logits; remove it, or write rule: mean",
+    ),
+    ("rule: trimmed", 8, "rule", "is missing: rule trimmed needs it; for example trim: 0.2"),
+    ("rule: {name: trimmed, trim: 0.5}", 8, "rule.trim", "0.5 must be above 0 and below 0.5; for example trim: 0.2"),
+    ("rule: {name: trimmed, trim: 0.2}", 8, "rule.trim", "0.2 of 2 members is less than one"),
+    (
+        "rule: {trim: 0.2}",
+        8,
+        "rule.trim",
+        "is for rule trimmed, but the rule is mean; remove it, or write name: trimmed",
+    ),
+    ("rule: {factory: 'm:b'}", 8, "rule.factory", "is for rule stack, but the rule is mean"),
+    ("rule: {arguments: {}}", 8, "rule.arguments", "is for rule stack"),
+    (
+        "rule: {name: stack, weights: w}",
+        8,
+        "rule.factory",
+        "is missing: rule stack needs it; for example factory: models:Stacker",
+    ),
+    ("rule: {name: stack, factory: 'm:b'}", 8, "rule.weights", "is missing: rule stack needs it; for example weights"),
+    (
+        "rule: {name: stack, factory: 'm:b', weights: w, space: logits, output: values}",
+        8,
+        "rule.output",
+        "values are not logits, which the rule combines; write output: logits",
+    ),
+    ("output: {datasets: [top-0]}", 8, "output.datasets[0]", '"top-0" is not one of prediction, label, top-K, members'),
+    ("output: {datasets: [top-K]}", 8, "output.datasets[0]", "with a number for K; "),
+    ("output: {datasets: [entropie]}", 8, "output.datasets[0]", 'did you mean "entropy"?'),
+    ("classes: 3\noutput: {datasets: [top-4]}", 9, "output.datasets[0]", "top-4 of 3 classes; ask for fewer"),
+    ("output: {datasets: [top-2, top-3]}", 8, "output.datasets[1]", "top-3 besides top-2: only one is kept"),
+    ("output: {dtype: float64}", 8, "output.dtype", "not one of float32, float16, uint8; did you mean"),
+    ("rule: {space: logits}\noutput: {dtype: uint8}", 9, "output.dtype", "uint8 is for probabilities, not logits"),
+    ("output: {compression: gzip9}", 8, "output.compression", 'did you mean "gzip"?'),
+    ("output: {compression: {level: 3}}", 8, "output.compression.name", "is missing; for example name: gzip"),
+    ("output: {compression: {name: gzip, level: 12}}", 8, "output.compression.level", "gzip has levels 0 to 9"),
+    ("output: {compression: {name: lzf, level: 2}}", 8, "output.compression.level", "lzf has no levels"),
+    ("output: {compression: {name: zstd, level: 99}}", 8, "output.compression.level", "99 must be 0 to 22"),
+    (
+        "    output: values\noutput: {datasets: [prediction, entropy]}",
+        9,
+        "output.datasets[1]",
+        "entropy needs members that classify",
+    ),
     ("rule: VOTE", 8, "rule", 'did you mean "vote"?'),
     ("rule:\n  name: Vote", 9, "rule.name", 'did you mean "vote"?'),
     ("plan:\n  planner: xx", 9, "plan.planner", "not one of optimal, greedy, worst-fit; for example planner: optimal"),
@@ -393,7 +479,7 @@ def test_a_mistake_is_told_with_line_place_and_remedy(file: Path, text: str, lin
 
 @pytest.mark.parametrize("text", [text for text, line, _, _ in MISTAKES if text != "rule: {space: values}"])
 def test_one_mistake_is_told_once(file: Path, text: str) -> None:
-    allowed = 2 if text in ("rule: weighted", "    output: values\noutput: {datasets: [prediction, label]}") else 1
+    allowed = 2 if text == "rule: weighted" or "output: values\noutput:" in text else 1
     if text.startswith("    weight: ") and "rule" not in text:
         allowed = 2  # wrong, and out of place
     assert len(told(file, HEAD + text).splitlines()) <= allowed
@@ -625,7 +711,14 @@ def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
         "members": [{"name": "a", "factory": "m:b", "weights": "w"}],
         "devices": {"cpu": {"count": 1}, "cuda": {"count": 1}},
         "rule": {"name": "weighted" if pattern.endswith(".weight") else "mean"},
+        "output": {"compression": {"name": "gzip"}},
     }
+    if pattern == "rule.trim":
+        tree["members"] *= 5
+        tree["members"] = [member | {"name": f"m{i}"} for i, member in enumerate(tree["members"])]
+        tree["rule"] = {"name": "trimmed"}
+    elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output"):
+        tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
     *parents, last = pattern.replace("[]", ".0").split(".")
     at: Any = tree
     for parent in parents:
@@ -653,7 +746,20 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     head, _, rest = config.template().partition("\nmembers:")
     text = re.sub(r"(?m)^( *)# ( *[-\w]+:)", r"\1\2", "members:" + rest).replace("name: mean", "name: weighted")
     tree = yaml.safe_load(text.replace("weights: weights/second", "weight: 1\n    weights: weights/second"))
-    spec = loaded(file, yaml.safe_dump(tree))
+    rule = tree["rule"]
+    for name, own in {
+        "trimmed": {"trim"},
+        "stack": {"factory", "arguments", "weights", "output"},
+        "weighted": (),
+    }.items():
+        left = {key: value for key, value in rule.items() if key in own or key == "space"}
+        if name != "weighted":
+            members = [
+                {k: v for k, v in m.items() if k != "weight"} | {"name": f"m{i}"}
+                for i, m in enumerate(3 * tree["members"])
+            ]
+            loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
+    spec = loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": "weighted"}}))
     assert "is required" in head
 
     def keys(value: Any, place: str = "") -> set[str]:
@@ -688,14 +794,29 @@ specs = st.builds(
     members=st.lists(members, max_size=3).map(tuple),
     dataset=st.builds(DatasetSpec, input=st.none() | texts),
     classes=st.none() | st.lists(texts, max_size=3).map(tuple),
-    rule=st.builds(RuleSpec, name=st.sampled_from(["mean", "vote"]), space=st.none() | st.just("logits")),
+    rule=st.builds(
+        RuleSpec,
+        name=texts,
+        space=st.none() | st.just("logits"),
+        trim=st.none() | st.floats(0, 1),
+        factory=st.none() | texts,
+        arguments=st.dictionaries(texts, plain, max_size=3),
+        weights=st.none() | paths,
+        output=st.none() | st.just("values"),
+    ),
     devices=st.builds(
         DevicesSpec,
         cpu=st.none() | st.builds(CpuSpec, count=counts, cores=counts, memory=st.none() | counts),
         cuda=st.none() | st.builds(CudaSpec, count=st.none() | counts, memory=st.none() | counts),
     ),
     plan=st.builds(PlanSpec, planner=st.just("greedy"), batch_sizes=st.lists(counts, max_size=3).map(tuple)),
-    output=st.builds(OutputSpec, path=st.none() | paths, datasets=st.just(("members",))),
+    output=st.builds(
+        OutputSpec,
+        path=st.none() | paths,
+        datasets=st.lists(texts, max_size=3).map(tuple),
+        dtype=st.just("uint8"),
+        compression=st.none() | st.builds(CompressionSpec, name=st.just("zstd"), level=st.none() | counts),
+    ),
     fsync_seconds=st.floats(0.01, 1e9),
     search_path=paths,
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -10,33 +11,50 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lossy import Crash, LossyDisk
 
+from hpcens.errors import DataError, HpcensError
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Predicted
+from hpcens.outputs import Output
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rundir import Epoch, RunDirectory
 from hpcens.segments import Segmentation
+from hpcens.specs import CompressionName, CompressionSpec
 from hpcens.store.disk import Disk
+from hpcens.store.finished import Finished
+from hpcens.store.form import Form
 from hpcens.store.journal import RECORD_BYTES, Header, Journal, Kind, Record, read_journal
-from hpcens.store.result import Form, Result, standing
+from hpcens.store.packed import chunk_rows
+from hpcens.store.result import Result, standing
 from hpcens.store.verify import verify
-from hpcens.store.working import Output
+from hpcens.store.working import WorkingFile
 from hpcens.transports.virtual import VirtualWorld
 
 ROWS, SEGMENT = 22, 4
 MEMBERS = ("a", "b")
+GZIP = CompressionSpec(name="gzip")
 DATA = np.arange(ROWS, dtype=np.float32)
 
 
-def form(folder):
+def form(folder, compression=None):
     weights = folder / "a.safetensors"
     weights.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     attributes = {"fingerprint": "{}", "members": json.dumps({"a": {"path": str(weights), "weights": digest}})}
-    outputs = (Output("prediction", (2,), "<f4"), Output("label", (), "<i4"))
-    return Form(outputs=outputs, segmentation=Segmentation(ROWS, SEGMENT), attributes=attributes, plan="{}")
+    outputs = (
+        Output("prediction", (2,), "<f4", {"description": "what comes out"}, classes=True),
+        Output("label", (), "<i4"),
+    )
+    return Form(
+        outputs=outputs,
+        segmentation=Segmentation(ROWS, SEGMENT),
+        attributes=attributes,
+        classes=("down", "up"),
+        documents={"plan": "{}"},
+        compression=compression,
+    )
 
 
 def directory(folder):
@@ -54,10 +72,10 @@ def begin(run):
     return Epoch(folder)
 
 
-def score(run, folder, disk):
+def score(run, folder, disk, compression=None):
     """One start in the virtual world; returns the segments that the reader was told are durable."""
     try:
-        result = Result.open(run, begin(run), form(folder), disk)
+        result = Result.open(run, begin(run), form(folder, compression), disk)
     except Crash:
         disk.crash()
         return ()
@@ -129,17 +147,17 @@ def check_nothing_reported_is_lost(run, folder, reported):
             assert file["label"][rows].tobytes() == WHOLE["label"][rows].tobytes(), "reported and lost"
 
 
-def calls_of_a_whole_run(folder):
+def calls_of_a_whole_run(folder, compression=None):
+    folder.mkdir()
     disk = LossyDisk()
-    score(directory(folder), folder, disk)
+    score(directory(folder), folder, disk, compression)
     assert content(folder / "out.h5") == EXPECTED
     return disk.calls
 
 
 def test_crash_at_every_call_and_resume(tmp_path):
     """Story: the machine dies at call k; what was reported durable is durable; the next start completes the result."""
-    (whole := tmp_path / "whole").mkdir()
-    calls = calls_of_a_whole_run(whole)
+    calls = calls_of_a_whole_run(tmp_path / "whole")
     assert calls > 40
     for k in range(calls):
         folder = tmp_path / str(k)
@@ -154,6 +172,91 @@ def test_crash_at_every_call_and_resume(tmp_path):
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
         assert verify(folder / "out.h5").faults == []
+
+
+def test_crash_at_every_call_of_the_copy_that_compresses(tmp_path):
+    """Story: all rows are read back, the machine dies while they are copied: the result is whole or not there."""
+    plain = calls_of_a_whole_run(tmp_path / "plain")
+    calls = calls_of_a_whole_run(tmp_path / "whole", GZIP)
+    assert calls > plain
+    for k in range(plain - 10, calls):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        run = directory(folder)
+        written = score(run, folder, LossyDisk(dies_at=k, seed=k), GZIP)
+        assert sorted(written) == list(range(6))
+        output = folder / "out.h5"
+        if not output.exists():
+            check_nothing_reported_is_lost(run, folder, written)
+            assert score(run, folder, Disk(), GZIP) == [], "nothing is scored again"
+        assert content(output) == EXPECTED and verify(output).faults == [], f"call {k}"
+        assert sorted(path.name for path in run.path.glob("*.h5")) == []
+
+
+@pytest.mark.parametrize(
+    "compression",
+    [CompressionSpec(name=name, level=level) for name in get_args(CompressionName) for level in (None, 1)][:-1],
+    ids=lambda of: f"{of.name}-{of.level}",
+)
+def test_a_compressed_result_says_and_verifies_the_same(tmp_path, compression):
+    if compression.name == "lzf":
+        compression = CompressionSpec(name="lzf")
+    score(directory(tmp_path), tmp_path, Disk(), compression)
+    path = tmp_path / "out.h5"
+    assert content(path) == EXPECTED and verify(path).faults == []
+    with h5py.File(path) as file:
+        assert file["prediction"].chunks == (22, 2) and file["prediction"].id.get_create_plist().get_nfilters() > 0
+        check_description(file)
+
+
+def check_description(file):
+    assert file["prediction"].attrs["description"] == "what comes out"
+    assert file["prediction"].dims[0].label == "row" and file["prediction"].dims[1].label == "class"
+    assert file["prediction"].dims[1]["classes"].asstr()[:].tolist() == ["down", "up"]
+    assert (
+        json.loads(bytes(file["hpcens/plan"][:])) == {} and json.loads(bytes(file["hpcens/summary"][:]))["rows"] == ROWS
+    )
+
+
+def test_a_result_describes_itself_in_plain_hdf5(tmp_path):
+    score(directory(tmp_path), tmp_path, Disk())
+    with h5py.File(tmp_path / "out.h5") as file:
+        check_description(file)
+
+
+def test_a_copy_that_reads_back_damaged_never_becomes_the_result(tmp_path, monkeypatch):
+    run = directory(tmp_path)
+    result = Result.open(run, begin(run), form(tmp_path, GZIP))
+    for segment in result.missing:
+        rows = result._form.segmentation.size(segment)
+        result.write(segment, {"prediction": np.ones((rows, 2), "f4"), "label": np.ones(rows, "i4")}, {})
+    result.flush(list(range(6)))
+    monkeypatch.setattr(WorkingFile, "read", lambda self, output, start, stop: np.zeros((stop - start, *output.shape)))
+    with pytest.raises(HpcensError, match="6 segments of the compressed copy read back damaged"):
+        result.finish(tmp_path / "out.h5", {})
+    assert not (tmp_path / "out.h5").exists() and run.working(1).exists()
+
+
+def test_damage_in_a_compressed_result_is_told(tmp_path):
+    score(directory(tmp_path), tmp_path, Disk(), GZIP)
+    path = tmp_path / "out.h5"
+    with h5py.File(path) as file:
+        at, size = file["prediction"].id.get_chunk_info(0).byte_offset, file["prediction"].id.get_chunk_info(0).size
+    with path.open("rb+") as raw:
+        raw.seek(at + size // 2)
+        raw.write(bytes(8))
+    faults = verify(path).faults
+    assert len(faults) == 6 and all("rows " in fault for fault in faults)
+    with pytest.raises(DataError, match="rows 0–3"):
+        Finished(path).read(0, ["label"])
+
+
+def test_chunks_are_of_a_size_to_read_in():
+    for shape in [(), (10,), (3, 224, 224), (1000, 1000)]:
+        output = Output("x", shape, "<f4")
+        rows = chunk_rows(output, 10**6)
+        assert rows >= 1 and (rows == 1 or rows * output.row_bytes <= 1 << 20 < 2 * rows * output.row_bytes)
+        assert chunk_rows(output, 1) == 1
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -50,8 +50,12 @@ def load(path: Path) -> RunSpec:
         output = replace(output, datasets=("prediction",))  # members that do not classify have no label
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
+    rule = spec.rule
+    if rule.weights is not None:
+        rule = replace(rule, weights=folder / os.path.expanduser(rule.weights))
     return replace(
         spec,
+        rule=rule,
         members=tuple(replace(m, weights=folder / os.path.expanduser(m.weights)) for m in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
@@ -73,6 +77,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
             tree["classes"] = [str(i) for i in range(number)]
         else:
             page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
+    if isinstance(output := tree.get("output"), dict) and isinstance(output.get("compression"), str):
+        output["compression"] = {"name": output["compression"]}
     if isinstance(devices := tree.get("devices"), dict):
         for kind in devices.keys() & {"cpu", "cuda"}:
             _expand_device(page, devices, kind)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from keyword import iskeyword
 from typing import Any, NamedTuple, get_args
 
 from hpcens.config.page import Place
-from hpcens.specs import OutputName, PlannerName, RuleName, Space
+from hpcens.specs import CompressionName, DtypeName, OutputName, PlannerName, RuleName, Space
 
 
 def _usable_name(name: str) -> bool:
@@ -22,8 +23,19 @@ def _import_path(factory: str) -> bool:
     return all(part.isidentifier() and not iskeyword(part) for part in parts)
 
 
+def _rule(name: str) -> bool:
+    return name in get_args(RuleName) or (":" in name and _import_path(name))
+
+
+def _output(name: str) -> bool:
+    return name in get_args(OutputName) if "-" not in name else bool(re.fullmatch("top-[1-9][0-9]{0,5}", name))
+
+
 class Key(NamedTuple):
-    """A key a user may write: an example of it, and where its type admits more than is allowed, the limit."""
+    """A key a user may write: an example of it, and where its type admits more than is allowed, the limit.
+
+    choices  the words it may be; where others are possible as well, `holds` knows them and `otherwise` says so
+    """
 
     example: str
     holds: Callable[[Any], bool] = lambda value: True
@@ -62,8 +74,13 @@ KEYS: Mapping[str, Key] = {
     "classes": Key("[cat, dog]", lambda classes: len(classes) >= 2, "needs at least 2 classes"),
     "classes[]": Key("cat"),
     "rule": Key("mean"),
-    "rule.name": _choice(RuleName),
+    "rule.name": Key("mean", _rule, "or package.module:function", get_args(RuleName)),
     "rule.space": _choice(Space),
+    "rule.trim": Key("0.2", lambda share: 0 < share < 0.5, "must be above 0 and below 0.5"),
+    "rule.factory": Key("models:Stacker", _import_path, "must be an import path package.module:callable"),
+    "rule.arguments": Key("{hidden: 16}"),
+    "rule.weights": _filled("weights/stacker.safetensors"),
+    "rule.output": _choice(Space),
     "devices": Key("{cuda: all}"),
     "devices.cpu": Key("2"),
     "devices.cpu.count": _count("2"),
@@ -79,7 +96,11 @@ KEYS: Mapping[str, Key] = {
     "output": Key("predictions.h5"),
     "output.path": _filled("predictions.h5"),
     "output.datasets": _filled("[prediction, label]"),
-    "output.datasets[]": _choice(OutputName),
+    "output.datasets[]": Key("prediction", _output, "with a number for K", get_args(OutputName)),
+    "output.dtype": _choice(DtypeName),
+    "output.compression": Key("gzip"),
+    "output.compression.name": _choice(CompressionName),
+    "output.compression.level": Key("5", lambda level: 0 <= level <= 22, "must be 0 to 22"),
     "fsync_seconds": _amount("2.0"),
 }
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import MemberError
 from hpcens.fingerprint import digest_file
+from hpcens.imports import code_digest, import_callable
 from hpcens.specs import MemberSpec
 
 if TYPE_CHECKING:
@@ -48,44 +45,13 @@ def _digest_file(spec: MemberSpec) -> str:
 
 
 def _digest_code(spec: MemberSpec, search_path: Path) -> str:
-    module = spec.factory.partition(":")[0]
-    _search(search_path)
-    try:
-        found = _find(module)
-    except KeyError:  # a namespace package within another can be found only once that one is imported
-        found = _import_around(module)
-    if found is None:
+    digest = code_digest(spec.factory, search_path)
+    if digest is None:
         raise MemberError(
-            f"member {spec.name}: there is no module {module!r}",
+            f"member {spec.name}: there is no module {spec.factory.partition(':')[0]!r}",
             f"factories are imported from {search_path} and from the Python path",
         )
-    origin = Path(found.origin) if found.origin else None
-    return hashlib.sha256(origin.read_bytes()).hexdigest() if origin and origin.is_file() else "built in"
-
-
-def _find(module: str) -> ModuleSpec | None:
-    """Where a module lies. Imports nothing: `importlib.util.find_spec` would import the packages around it."""
-    found: ModuleSpec | None = None
-    name = ""
-    for part in module.split("."):
-        if name and (found is None or found.submodule_search_locations is None):
-            return None
-        path = found.submodule_search_locations if found else None
-        name = f"{name}.{part}".lstrip(".")
-        found = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
-    return found
-
-
-def _import_around(module: str) -> ModuleSpec | None:
-    try:
-        return importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-
-
-def _search(path: Path) -> None:
-    if str(path) not in sys.path:
-        sys.path.insert(0, str(path))
+    return digest
 
 
 def load(spec: MemberSpec, search_path: Path, digests: dict[str, str] | None = None) -> torch.nn.Module:
@@ -119,18 +85,13 @@ def load(spec: MemberSpec, search_path: Path, digests: dict[str, str] | None = N
 
 
 def _factory(spec: MemberSpec, search_path: Path) -> Callable[..., Any]:
-    _search(search_path)
-    name, _, attribute = spec.factory.partition(":")
     try:
-        found = getattr(importlib.import_module(name), attribute)
+        return import_callable(spec.factory, search_path)
     except Exception as error:
         raise MemberError(
             f"member {spec.name}: cannot import {spec.factory}: {type(error).__name__}: {error}",
             f"factories are imported from {search_path} and from the Python path",
         ) from error
-    if not callable(found):
-        raise MemberError(f"member {spec.name}: {spec.factory} is not callable")
-    return found  # type: ignore[no-any-return]
 
 
 def _arguments(spec: MemberSpec) -> str:

@@ -7,8 +7,8 @@ of its own, so that an old descriptor reaches only the old file.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,12 @@ import numpy as np
 from hpcens.errors import HpcensError
 from hpcens.messages import Array
 from hpcens.rundir import Epoch, RunDirectory, read_json
-from hpcens.segments import Segmentation
 from hpcens.store.disk import Disk
+from hpcens.store.finished import fingerprint_of
+from hpcens.store.form import Form
 from hpcens.store.journal import Content, Header, Journal, Kind, Record, read_journal
-from hpcens.store.working import Output, WorkingFile, create
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """What the result looks like: its outputs, its segments, and what is written on it at the start."""
-
-    outputs: tuple[Output, ...]
-    segmentation: Segmentation
-    attributes: Mapping[str, Any]
-    plan: str
+from hpcens.store.packed import pack
+from hpcens.store.working import WorkingFile, create
 
 
 def standing(run: RunDirectory, before: int | None = None) -> Content | None:
@@ -73,12 +65,14 @@ class Result:
         last = read_journal(predecessor.journal) if predecessor else None
         inherited: list[Record] = []
         path = self._run.path / old.header.working if old else None
+        if path and fingerprint_of(path) != json.loads(self._form.attributes["fingerprint"]):
+            old = None  # what an earlier run of other members left: its result was finished, or is not to be continued
         if old and path and path.exists() and last and last.closed and last.header.working == path.name:
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             inherited = list(old.written().values())
         else:
             path = self._run.working(self._epoch.number)
-            create(path, self._form.outputs, self._form.segmentation, self._form.attributes, self._form.plan)
+            create(path, self._form)
             self._disk.sync_folder(path.parent)
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             if old:
@@ -93,7 +87,7 @@ class Result:
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
         self._know(kept_checksums)
         file.mark(kept_checksums)
-        for path in self._run.path.glob("working-*"):
+        for path in [*self._run.path.glob("working-*"), *self._run.path.glob("packed-*")]:
             if path != file.path:
                 path.unlink()
         return file, journal
@@ -153,12 +147,18 @@ class Result:
         """Give the whole result its final name. Raises HpcensError if a newer start has taken the run over."""
         if self.missing:
             raise HpcensError(f"{len(self.missing)} segments are missing", "run the same command again")
+        self._file.summarise(summary)
+        self._file.sync()
+        whole = self._file.path
+        if self._form.compression is not None:
+            whole = self._run.packed(self._epoch.number)
+            pack(self._disk, self._file, self._form, whole)
         newest = self._run.newest
         if newest is not None and newest.number > self._epoch.number:
             raise HpcensError(f"epoch {newest.number} took this run over", f"hpcens status {self._run.path}")
-        self._file.summarise(summary)
-        self._file.sync()
-        self._disk.rename(self._file.path, output)
+        self._disk.rename(whole, output)
+        if whole != self._file.path:
+            self._file.path.unlink()
 
     def close(self) -> None:
         """The last act of an epoch that ends in order: nothing of it will write again."""

@@ -6,18 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
 from hpcens.errors import DataError
 from hpcens.fingerprint import digest_file
-from hpcens.rundir import RunDirectory
-from hpcens.segments import Segmentation
-from hpcens.store.disk import Disk
+from hpcens.rundir import RunDirectory, read_json
+from hpcens.store.finished import Finished
 from hpcens.store.result import standing
-from hpcens.store.working import Output, WorkingFile
 
 
 @dataclass(slots=True)
@@ -35,87 +31,59 @@ class Verification:
         return not self.faults
 
 
-def fingerprint_of(path: Path) -> dict[str, Any] | None:
-    """The fingerprint a result carries; None where the file is not a result of hpcens."""
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return json.loads(file.attrs["fingerprint"])  # type: ignore[no-any-return]
-    except (OSError, KeyError, ValueError):
-        return None
-
-
 def verify(path: Path) -> Verification:
     """Every row journalled exactly once, bytes equal to the checksums, members' weights as they were.
 
     Raises DataError where the file is missing or is no result of hpcens.
     """
-    if not path.exists():
-        raise DataError(f"{path}: no such file", "a result has its name only once it is complete: hpcens status")
-    if fingerprint_of(path) is None:
-        raise DataError(f"{path} is not a result of hpcens", "check the path")
-    found = Verification()
-    file, segmentation, table, written = _open(path)
-    found.rows, found.segments = segmentation.rows, len(segmentation)
-    for segment in np.flatnonzero(written != 1).tolist():
-        found.faults.append(f"rows {_rows(segmentation, segment)} were never marked as written")
-    for segment in range(len(segmentation)):
-        if file.checksum(segment) != table[segment]:
-            found.faults.append(f"rows {_rows(segmentation, segment)} differ from their checksum in the file")
-    file.close()
-    found.faults.extend(_journal(path, segmentation, table, found))
-    found.faults.extend(_members(path, found))
+    result = Finished(path)
+    found = Verification(result.segmentation.rows, len(result.segmentation))
+    for segment in np.flatnonzero(result.written != 1).tolist():
+        found.faults.append(f"rows {result.rows(segment)} were never marked as written")
+    found.faults.extend(_bytes(result))
+    found.faults.extend(_journal(result, found))
+    found.faults.extend(_members(result, found))
+    result.close()
     return found
 
 
-def _open(path: Path) -> tuple[WorkingFile, Segmentation, np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    with h5py.File(path, "r", locking=False) as file:
-        names = [str(name) for name in file.attrs["outputs"]]
-        outputs = tuple(Output(name, tuple(file[name].shape[1:]), file[name].dtype.str) for name in names)
-        segmentation = Segmentation(file[names[0]].shape[0], int(file.attrs["segment_rows"]))
-        table, written = file["hpcens/checksums"][:], file["hpcens/written"][:]
-    return WorkingFile(_ReadOnly(), path, outputs, segmentation), segmentation, table, written
+def _bytes(result: Finished) -> Iterator[str]:
+    for segment in range(len(result.segmentation)):
+        try:
+            if result.checksum(segment) != result.checksums[segment]:
+                yield f"rows {result.rows(segment)} differ from their checksum in the file"
+        except DataError as error:
+            yield error.what
 
 
-class _ReadOnly(Disk):
-    def open(self, path: Path, *, create: bool = False) -> int:
-        import os
-
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _rows(segmentation: Segmentation, segment: int) -> str:
-    start, stop = segmentation.bounds(int(segment))
-    return f"{start}–{stop - 1}"
-
-
-def _journal(path: Path, segmentation: Segmentation, table: np.ndarray[Any, Any], found: Verification) -> Iterator[str]:
-    run = RunDirectory.of(path)
-    content = standing(run)
+def _journal(result: Finished, found: Verification) -> Iterator[str]:
+    run = RunDirectory.of(result.path)
+    content = standing(run) if read_json(run.fingerprint) in (None, result.fingerprint) else None
     if content is None:
         found.journal = f"not found in {run.path}; checked against the checksums in the file alone"
         return
     found.journal = f"{run.path}, epoch {content.header.epoch}"
     written = content.written()
-    missing = [segment for segment in range(len(segmentation)) if segment not in written]
-    unknown = [segment for segment in written if segment >= len(segmentation)]
+    missing = [segment for segment in range(found.segments) if segment not in written]
+    unknown = [segment for segment in written if segment >= found.segments]
     other = [
-        segment for segment, record in written.items() if segment not in unknown and record.checksum != table[segment]
+        segment
+        for segment, record in written.items()
+        if segment not in unknown and record.checksum != result.checksums[segment]
     ]
     for what, segments in (
         ("are not in the journal", missing),
-        ("are in the journal twice", content.twice()),
+        ("are in the journal twice", [segment for segment in content.twice() if segment not in unknown]),
         ("differ from their checksum in the journal", other),
     ):
         for segment in segments:
-            yield f"rows {_rows(segmentation, segment)} {what}"
+            yield f"rows {result.rows(segment)} {what}"
     for segment in unknown:
         yield f"the journal has a segment {segment} that the file has not"
 
 
-def _members(path: Path, found: Verification) -> Iterator[str]:
-    with h5py.File(path, "r", locking=False) as file:
-        members = json.loads(file.attrs["members"])
-    for name, member in members.items():
+def _members(result: Finished, found: Verification) -> Iterator[str]:
+    for name, member in json.loads(result.attributes["members"]).items():
         weights = Path(member["path"])
         if not weights.exists():
             found.members[name] = "weights are gone"

@@ -1,15 +1,7 @@
 """The working file: the result while it grows. Plain HDF5 from its first moment, kill it where you like.
 
-Its datasets are contiguous and allocated when it is created; then the HDF5 library lets go of it for
-good, and segments are written by position. No HDF5 metadata changes any more, so no kill can damage it.
-
-| dataset | shape | meaning |
-| --- | --- | --- |
-| `prediction`, `label`, `members/<name>` | (rows, …) | what the YAML asked for |
-| `hpcens/written` | (segments,) uint8 | 1: the rows of this segment are real and durable |
-| `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes over all outputs, in their order |
-| `hpcens/summary` | (65536,) uint8 | JSON written at the end: times, counts; padded with blanks |
-| `hpcens/plan` | bytes | the plan as JSON |
+Its datasets (see `store.form`) are contiguous and allocated when it is created; then the HDF5 library lets
+go of it for good, and segments are written by position. No HDF5 metadata changes any more, so no kill can damage it.
 """
 
 from __future__ import annotations
@@ -17,54 +9,36 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import xxhash
 
 from hpcens.errors import DataError
 from hpcens.messages import Array
+from hpcens.outputs import Output
 from hpcens.segments import Segmentation
+from hpcens.store.checksum import Checksum
 from hpcens.store.disk import Disk
-
-_SUMMARY_BYTES = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One dataset of the result: its HDF5 name, the shape of one row, and its dtype."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+from hpcens.store.form import SUMMARY_BYTES, Form, describe, label_outputs
 
 
-def create(
-    path: Path, outputs: Sequence[Output], segmentation: Segmentation, attributes: Mapping[str, Any], plan: str
-) -> None:
+def create(path: Path, form: Form) -> None:
     """Make the file whole: every dataset allocated, every attribute written. Durable on return.
 
     It has its name only then: HDF5 writes metadata while it makes a file, and a kill would leave half of it.
     """
     making = path.with_suffix(".making")
+    rows, segments = form.segmentation.rows, len(form.segmentation)
     with h5py.File(making, "w") as file:
-        for name, value in attributes.items():
-            file.attrs[name] = value
-        file.attrs["outputs"] = [output.name for output in outputs]
-        file.attrs["segment_rows"] = segmentation.segment_rows
-        for output in outputs:
-            _allocate(file, output.name, (segmentation.rows, *output.shape), output.dtype)
-        _allocate(file, "hpcens/written", (len(segmentation),), "u1")
-        _allocate(file, "hpcens/checksums", (len(segmentation),), "<u8")
-        _allocate(file, "hpcens/summary", (_SUMMARY_BYTES,), "u1")
-        file["hpcens/plan"] = np.frombuffer(plan.encode(), np.uint8)
+        describe(file, form)
+        for output in form.outputs:
+            _allocate(file, output.name, (rows, *output.shape), output.dtype)
+        _allocate(file, "hpcens/written", (segments,), "u1")
+        _allocate(file, "hpcens/checksums", (segments,), "<u8")
+        _allocate(file, "hpcens/summary", (SUMMARY_BYTES,), "u1")
+        label_outputs(file, form)
     with making.open("rb+") as raw:
         _reserve(raw.fileno(), making.stat().st_size)
         os.fsync(raw.fileno())
@@ -128,7 +102,7 @@ class WorkingFile:
         values: output name → (rows of the segment, *shape)
         """
         start, stop = self._segmentation.bounds(segment)
-        digest = xxhash.xxh3_64(seed=segment)
+        digest = Checksum(segment)
         for output in self._outputs:
             rows = np.ascontiguousarray(values[output.name], np.dtype(output.dtype))
             if rows.shape != (stop - start, *output.shape):
@@ -136,9 +110,9 @@ class WorkingFile:
                     f"segment {segment}: {output.name} is {rows.shape}, not {(stop - start, *output.shape)}"
                 )
             data = rows.reshape(-1).view(np.uint8).data
-            digest.update(data)
+            digest.add(data)
             self._disk.write(self._file, data, self._offsets[output.name] + start * output.row_bytes)
-        return digest.intdigest()
+        return digest.value
 
     def sync(self) -> None:
         self._disk.sync_data(self._file)
@@ -154,19 +128,25 @@ class WorkingFile:
 
     def checksum(self, segment: int) -> int:
         """The checksum of what the file holds."""
-        digest = xxhash.xxh3_64(seed=segment)
+        digest = Checksum(segment)
         for part in self._extents(segment):
-            digest.update(part)
-        return digest.intdigest()
+            digest.add(part)
+        return digest.value
 
     def copy(self, segment: int, to: WorkingFile) -> int:
         """Copy a segment's bytes into another file; returns the checksum of what was copied."""
-        digest = xxhash.xxh3_64(seed=segment)
+        digest = Checksum(segment)
         start, _ = self._segmentation.bounds(segment)
         for output, part in zip(self._outputs, self._extents(segment), strict=True):
-            digest.update(part)
+            digest.add(part)
             to._disk.write(to._file, part, to._offsets[output.name] + start * output.row_bytes)
-        return digest.intdigest()
+        return digest.value
+
+    def read(self, output: Output, start: int, stop: int) -> Array:
+        """(stop − start, *shape): these rows as the file holds them."""
+        size = (stop - start) * output.row_bytes
+        data = self._disk.read(self._file, size, self._offsets[output.name] + start * output.row_bytes)
+        return np.frombuffer(data, output.dtype).reshape(stop - start, *output.shape)
 
     def _extents(self, segment: int) -> Iterable[bytes]:
         start, stop = self._segmentation.bounds(segment)
@@ -176,7 +156,7 @@ class WorkingFile:
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
         """What is known only at the end, as JSON in a dataset of fixed size."""
-        text = json.dumps(summary).encode()[:_SUMMARY_BYTES].ljust(_SUMMARY_BYTES)
+        text = json.dumps(summary).encode()[:SUMMARY_BYTES].ljust(SUMMARY_BYTES)
         self._disk.write(self._file, text, self._summary)
 
     def close(self) -> None:

@@ -38,3 +38,19 @@ class Raising(Linear):
         if len(x) == 1:
             raise ValueError("this network dislikes single rows")
         return super().forward(x)
+
+
+class Stacker(nn.Module):
+    """Fed with (rows, members, classes): a linear layer over all of them."""
+
+    def __init__(self, members: int = 3, classes: int = 4) -> None:
+        super().__init__()
+        self.head = nn.Linear(members * classes, classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(x.flatten(1))
+
+
+class FlatStacker(Stacker):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1)

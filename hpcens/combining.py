@@ -1,0 +1,71 @@
+"""Combining: from the stack of one segment to every dataset of the result. The same for a run and for `combine`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hpcens.errors import HpcensError
+from hpcens.outputs import Array, Output, encoded
+from hpcens.rules import make_rule, weights_of
+from hpcens.rules.stack import Floats, label, top
+from hpcens.rules.uncertainty import disagreement, entropies, variance
+from hpcens.runtimes.stacking import load_stacker
+from hpcens.specs import RunSpec, Space
+
+
+class Combiner:
+    """Opens the rule. Raises RuleError or MemberError where the user's own cannot be loaded.
+
+    outputs  what is to be given, from `outputs_of`
+    digests  of the rule's code and weights, as they were when the run was checked
+    """
+
+    def __init__(self, spec: RunSpec, space: Space, outputs: Sequence[Output], digests: Mapping[str, str]) -> None:
+        self._outputs = tuple(outputs)
+        self._names = {output.name for output in outputs}
+        self._members = spec.member_names
+        self._weights = weights_of(spec.rule, spec.members)
+        self._top = spec.output.top or 0
+        self._logits = space == "logits"
+        self._rule = (
+            load_stacker(spec.rule, space, spec.search_path, digests)
+            if spec.rule.name == "stack"
+            else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"))
+        )
+
+    def combine(self, segment: int, stack: Sequence[Floats]) -> dict[str, Array]:
+        """stack: in member order, each (rows, *output shape) float32 → dataset name → rows as they are stored.
+
+        Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
+        """
+        try:
+            values = self._values(stack)
+            return {output.name: encoded(values[output.name], output) for output in self._outputs}
+        except HpcensError as error:
+            raise type(error)(f"segment {segment}: {error.what}", error.remedy) from error
+
+    def try_out(self, shape: tuple[int, ...]) -> None:
+        """Combine made-up outputs of this shape, so that a rule that cannot work fails before the first batch."""
+        made_up = np.random.default_rng(0).random((len(self._members), 3, *shape), np.float32)
+        self._rule(list(made_up / made_up.sum(axis=-1, keepdims=True) if shape and not self._logits else made_up))
+
+    def _values(self, stack: Sequence[Floats]) -> dict[str, Array]:
+        names = self._names
+        prediction = self._rule(stack)
+        values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
+        values["prediction"] = prediction
+        if names & {"label", "disagreement"}:
+            values["label"] = label(prediction)
+        if "top_labels" in names:
+            values["top_labels"], values["top_values"] = top(prediction, self._top)
+        if "variance" in names:
+            values["variance"] = variance(stack)
+        if names & {"entropy", "expected_entropy", "mutual_information"}:
+            split = entropies(stack, self._weights, logits=self._logits)
+            values["entropy"], values["expected_entropy"] = split.predictive, split.expected
+            values["mutual_information"] = split.mutual_information
+        if "disagreement" in names:
+            values["disagreement"] = disagreement(stack, values["label"])
+        return values

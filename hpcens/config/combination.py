@@ -1,0 +1,143 @@
+"""Combination: whether rule, members and outputs fit each other, as far as the YAML tells."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from hpcens.config.keys import example
+from hpcens.config.page import Page
+from hpcens.specs import COMBINABLE, OF_CLASSES, RULE_SPACES, MemberSpec, RuleSpec
+
+_OWN = {"trim": "trimmed", "factory": "stack", "arguments": "stack", "weights": "stack", "output": "stack"}
+_NEEDED = ("trim", "factory", "weights")
+_LEVELS = {"gzip": range(10), "lzf": range(0), "zstd": range(1, 23), "blosc-zstd": range(10), "blosc-lz4": range(10)}
+
+
+class Parts:
+    """The parts of a page that can be used: what was refused is as good as absent."""
+
+    def __init__(self, page: Page, tree: dict[str, Any]) -> None:
+        self.page = page
+        self._tree = tree
+
+    def at(self, *place: str | int, default: Any = None) -> Any:
+        """The value there; the default where it, or what it lies in, is absent or refused."""
+        found: Any = self._tree
+        for depth, key in enumerate(place, 1):
+            if place[:depth] in self.page.refused:
+                return default
+            if isinstance(found, list) and isinstance(key, int):
+                found = found[key]
+            elif isinstance(found, dict):
+                found = found.get(str(key))
+            else:
+                return default
+        return default if found is None else found
+
+    def of_members(self, key: str, default: Any = None) -> dict[int, Any]:
+        """Member → value; members that have none, or are no mapping, are left out."""
+        members = self.at("members") or ()
+        found = {
+            i: self.at("members", i, key, default=None if ("members", i, key) in self.page.refused else default)
+            for i, member in enumerate(members)
+            if isinstance(member, dict) and ("members", i) not in self.page.refused
+        }
+        return {i: value for i, value in found.items() if value is not None}
+
+    @property
+    def outputs(self) -> dict[int, str]:
+        return self.of_members("output", MemberSpec.__dataclass_fields__["output"].default)
+
+    @property
+    def rule(self) -> str | None:
+        known = ("rule",) not in self.page.refused and ("rule", "name") not in self.page.refused
+        name: str | None = self.at("rule", "name", default=RuleSpec().name if known else None)
+        return name
+
+    @property
+    def space(self) -> str:
+        values = set(self.outputs.values()) == {"values"}
+        space: str = self.at("rule", "space") or ("values" if values else "probabilities")
+        return space
+
+
+def check_rule(parts: Parts) -> None:
+    page, rule, space = parts.page, parts.rule, parts.space
+    for i, output in parts.outputs.items():
+        place = ("members", i, "output")
+        if rule == "vote" and output == "values":
+            page.problem(place, "rule vote counts classes, and values are none; write rule: mean, or logits here")
+        elif output not in COMBINABLE[space]:
+            what = f"{output} cannot be combined as {space}"
+            page.problem(place, f"{what}; set rule.space, or the members' output, so that all share one space")
+    stated = parts.at("rule", "space")
+    if rule and stated and space not in RULE_SPACES.get(rule, (space,)):
+        fitting = " or ".join(RULE_SPACES[rule])
+        page.problem(("rule", "space"), f"rule {rule} combines {fitting}, not {space}; remove it, or write rule: mean")
+    made = parts.at("rule", "output")
+    if rule == "stack" and made and made not in COMBINABLE[space]:
+        page.problem(("rule", "output"), f"{made} are not {space}, which the rule combines; write output: {space}")
+    if rule:
+        _check_own_keys(parts, rule)
+        _check_weights(parts, rule)
+
+
+def _check_own_keys(parts: Parts, rule: str) -> None:
+    page = parts.page
+    for key, owner in _OWN.items():
+        place = ("rule", key)
+        given = parts.at(*place)
+        if rule == owner and given is None and key in _NEEDED and place not in page.refused:
+            page.problem(place, f"is missing: rule {rule} needs it; {example(place)}")
+        elif rule != owner and given is not None:
+            page.problem(place, f"is for rule {owner}, but the rule is {rule}; remove it, or write name: {owner}")
+    trim, members = parts.at("rule", "trim"), len(parts.at("members") or ())
+    if rule == "trimmed" and trim and members and not RuleSpec(trim=trim).cut(members):
+        least = f"{math.ceil(100 / members) / 100:g} or more" if members > 2 else "it for 3 members or more"
+        what = f"{trim} of {members} members is less than one, so none would be left out"
+        page.problem(("rule", "trim"), f"{what}; write {least}, or rule: mean")
+
+
+def _check_weights(parts: Parts, rule: str) -> None:
+    page, weights = parts.page, parts.of_members("weight")
+    places = {i: ("members", i, "weight") for i in range(len(parts.at("members") or ()))}
+    if rule == "weighted":
+        for i, place in places.items():
+            if i not in weights and place not in page.refused and place[:2] not in page.refused:
+                page.problem(place, f"is missing: rule weighted needs one of every member; {example(place)}")
+        if weights.keys() == places.keys() and weights and not 0 < sum(weights.values()) < math.inf:
+            page.problem(("members",), f"the weights add up to {sum(weights.values())}; change some of them")
+    else:
+        for i in weights:
+            page.problem(places[i], f"is for rule weighted, but the rule is {rule}; remove it, or write rule: weighted")
+
+
+def check_output(parts: Parts) -> None:
+    page = parts.page
+    names = [
+        (("output", "datasets", i), name)
+        for i, name in enumerate(parts.at("output", "datasets") or ())
+        if isinstance(name, str) and ("output", "datasets", i) not in page.refused
+    ]
+    tops = [(place, name) for place, name in names if name.startswith("top-")]
+    classes = parts.at("classes")
+    for place, name in names:
+        if "values" in parts.outputs.values() and ("top-K" if name.startswith("top-") else name) in OF_CLASSES:
+            page.problem(place, f"{name} needs members that classify, and some give values; remove it")
+    for place, name in tops[1:]:
+        if name != tops[0][1]:
+            page.problem(place, f"{name} besides {tops[0][1]}: only one is kept; remove the smaller one")
+    for place, name in tops:
+        if isinstance(classes, list) and int(name[4:]) > len(classes):
+            page.problem(place, f"{name} of {len(classes)} classes; ask for fewer")
+    if parts.at("output", "dtype") == "uint8" and parts.space != "probabilities":
+        page.problem(("output", "dtype"), f"uint8 is for probabilities, not {parts.space}; write float16 or float32")
+    _check_compression(parts)
+
+
+def _check_compression(parts: Parts) -> None:
+    name, level = parts.at("output", "compression", "name"), parts.at("output", "compression", "level")
+    if name and level is not None and level not in _LEVELS[name]:
+        known = f"has levels {_LEVELS[name][0]} to {_LEVELS[name][-1]}" if _LEVELS[name] else "has no levels"
+        parts.page.problem(("output", "compression", "level"), f"{name} {known}; correct it, or remove it")

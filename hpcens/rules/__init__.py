@@ -1,0 +1,81 @@
+"""Rules: how the members' outputs of a segment become one. Plain numpy, no torch.
+
+A rule sees the whole stack, (members, rows, *output shape), always in member order, so that the
+bytes written never depend on which member finished first. Rules compute in float64 and round once.
+
+| rule | what it gives | where |
+| --- | --- | --- |
+| mean, weighted | arithmetic mean | `average` |
+| geometric | normalised geometric mean of probabilities | `average` |
+| vote | share of the members that vote for a class | `vote` |
+| median, trimmed, min, max | by the order of the members' outputs, element by element | `order` |
+| `package.module:function` | what the user's function gives | `function` |
+| stack | what a torch module makes of the members' outputs | `runtimes.stacking` |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hpcens.errors import UsageError
+from hpcens.rules.average import geometric, weighted
+from hpcens.rules.function import load_function
+from hpcens.rules.order import largest, median, smallest, trimmed
+from hpcens.rules.stack import Rule
+from hpcens.rules.vote import vote
+from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, RuleSpec, Space
+
+
+def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
+    """The space in which the rule combines: as stated, else values or probabilities.
+
+    Raises UsageError where some member's output cannot be brought into that space, or the rule makes no sense there.
+    """
+    outputs = {member.output for member in members}
+    space: Space = rule.space or ("values" if outputs == {"values"} else "probabilities")
+    wrong = [f"{member.name} ({member.output})" for member in members if member.output not in COMBINABLE[space]]
+    if wrong:
+        raise UsageError(
+            f"rule {rule.name} combines {space}, but these members cannot be brought there: {', '.join(wrong)}",
+            "set rule.space, or the output of the members, so that all can be combined in one space",
+        )
+    if space not in RULE_SPACES.get(rule.name, (space,)):
+        raise UsageError(
+            f"rule {rule.name} combines {' or '.join(RULE_SPACES[rule.name])}, not {space}", "for example rule: mean"
+        )
+    return space
+
+
+def weights_of(rule: RuleSpec, members: Sequence[MemberSpec]) -> tuple[float, ...]:
+    """What each member counts, in member order: its weight under the rule weighted, else 1."""
+    if rule.name != "weighted":
+        return (1.0,) * len(members)
+    return tuple(1.0 if member.weight is None else member.weight for member in members)
+
+
+def make_rule(
+    rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path = Path(), code: str | None = None
+) -> Rule:
+    """Every rule but `stack`, as a function of the stack: members × (rows, *output shape) → (rows, *output shape).
+
+    search_path, code  where a function is imported from, and the digest that its module must have
+    """
+    if ":" in rule.name:
+        return load_function(rule.name, search_path, tuple(member.name for member in members), code)
+    match rule.name:
+        case "mean" | "weighted":
+            return weighted(weights_of(rule, members))
+        case "geometric":
+            return geometric
+        case "vote":
+            return vote
+        case "median":
+            return median
+        case "trimmed":
+            return trimmed(rule.cut(len(members)))
+        case "min":
+            return smallest
+        case "max":
+            return largest
+    raise UsageError(f"there is no rule {rule.name!r}", "for example rule: mean")

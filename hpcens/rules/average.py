@@ -1,0 +1,45 @@
+"""Averages: arithmetic and geometric means over the members, accumulated in member order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hpcens.rules.stack import Doubles, Floats, Rule
+
+_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
+
+
+def weighted_sum(weights: Sequence[float], stack: Sequence[Floats]) -> Doubles:
+    """Σ w·x / Σ w in float64."""
+    accumulated = np.zeros(stack[0].shape, np.float64)
+    for weight, values in zip(weights, stack, strict=True):
+        accumulated += values if weight == 1.0 else weight * values.astype(np.float64)
+    accumulated /= sum(weights)
+    return accumulated
+
+
+def weighted(weights: Sequence[float]) -> Rule:
+    """Σ w·x / Σ w; the mean where the weights are equal."""
+
+    def combine(stack: Sequence[Floats]) -> Floats:
+        return weighted_sum(weights, stack).astype(np.float32)
+
+    return combine
+
+
+def geometric(stack: Sequence[Floats]) -> Floats:
+    """exp(Σ log p / members), normalised over the last axis: the logarithmic opinion pool.
+
+    Genest & Zidek 1986, Combining Probability Distributions. A probability of 0 counts as the smallest
+    positive float32, for softmax underflows to it: a class that all members but one favour stays comparable.
+    """
+    logarithm = np.zeros(stack[0].shape, np.float64)
+    for values in stack:
+        logarithm += np.log(np.maximum(values, _SMALLEST, dtype=np.float64))
+    logarithm /= len(stack)
+    logarithm -= logarithm.max(axis=-1, keepdims=True)
+    pooled = np.exp(logarithm)
+    pooled /= pooled.sum(axis=-1, keepdims=True)
+    return pooled.astype(np.float32)

@@ -1,0 +1,65 @@
+"""A rule of the user's own: `package.module:function`, called once a segment.
+
+    def function(stack, names):
+        '''stack: float32 (members, rows, *output shape), a copy; names: the members', a tuple of str.
+
+        Returns (rows, *output shape), anything that becomes float32, finite.
+        '''
+
+The same stack must always give the same bytes: no state, no random numbers. What it prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hpcens.errors import RuleError
+from hpcens.imports import code_digest, import_callable
+from hpcens.rules.stack import Floats, Rule
+
+
+def load_function(path: str, search_path: Path, names: tuple[str, ...], code: str | None = None) -> Rule:
+    """Raises RuleError where it cannot be imported; so does the rule where the function fails.
+
+    code  digest of the function's module when the run was checked: other code is refused
+    """
+    if code is not None and code_digest(path, search_path) != code:
+        raise RuleError(f"rule {path}: its module changed since the run was checked", "run it again")
+    try:
+        function = import_callable(path, search_path)
+    except (Exception, SystemExit) as error:
+        raise RuleError(
+            f"rule {path} cannot be imported: {_told(error)}",
+            f"rules are imported from {search_path} and from the Python path",
+        ) from error
+
+    def combine(stack: Sequence[Floats]) -> Floats:
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                made = np.asarray(function(np.stack(stack), names))
+        except (Exception, SystemExit) as error:
+            raise RuleError(f"rule {path} {_told(error)}", "try the function on such a stack alone") from error
+        if made.shape != stack[0].shape or made.dtype.kind not in "fiub":
+            raise RuleError(
+                f"rule {path} returned {made.dtype}{list(made.shape)} for {len(stack)} members of"
+                f" {list(stack[0].shape)}",
+                "it must return numbers of the shape of one member's output",
+            )
+        with np.errstate(over="ignore"):
+            prediction = made.astype(np.float32)
+        if not np.isfinite(prediction).all():
+            raise RuleError(f"rule {path} returned NaN or infinity", "try the function on such a stack alone")
+        return prediction
+
+    return combine
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"called exit({error.code})"
+    return f"raised {type(error).__name__}: {error}"

@@ -1,0 +1,85 @@
+"""Uncertainty: how far the members agree, from one segment's stack. All in float64; logarithms are natural (nats).
+
+With p_m the members' probabilities and w_m their normalised weights (equal but under the rule weighted):
+
+| output | formula | meaning |
+| --- | --- | --- |
+| variance | Σ_m (x_m − x̄)² / M | spread of the members' outputs, element by element |
+| entropy | H[p̄], p̄ = Σ w_m p_m | total uncertainty |
+| expected_entropy | Σ w_m H[p_m] | uncertainty in the data, as the members see it |
+| mutual_information | H[p̄] − Σ w_m H[p_m] | uncertainty of the model: the members' disagreement in full |
+| disagreement | share of the members whose label is not the ensemble's | |
+
+Sources: Lakshminarayanan, Pritzel & Blundell 2017, Simple and Scalable Predictive Uncertainty Estimation using
+Deep Ensembles (p̄ and the variance of a uniform mixture); Depeweg et al. 2018, Decomposition of Uncertainty in
+Bayesian Deep Learning (the split of the entropy); Houlsby et al. 2011, Bayesian Active Learning for Classification
+and Preference Learning (the mutual information).
+The split is that of the mixture p̄ whatever the rule is, so that its parts always add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcens.rules.stack import Doubles, Floats, Labels
+
+
+def variance(stack: Sequence[Floats]) -> Doubles:
+    """(rows, *output shape): population variance over the members, in the space the rule combines in."""
+    mean = np.zeros(stack[0].shape, np.float64)
+    for values in stack:
+        mean += values
+    mean /= len(stack)
+    spread = np.zeros_like(mean)
+    for values in stack:
+        spread += (values - mean) ** 2
+    return spread / len(stack)
+
+
+@dataclass(frozen=True, slots=True)
+class Entropies:
+    """Each (rows, …) without the axis of classes."""
+
+    predictive: Doubles
+    expected: Doubles
+
+    @property
+    def mutual_information(self) -> Doubles:
+        """Never negative; rounding would make it so where all members agree."""
+        return np.maximum(self.predictive - self.expected, 0.0)
+
+
+def entropies(stack: Sequence[Floats], weights: Sequence[float], *, logits: bool) -> Entropies:
+    """stack: probabilities over the last axis, or logits of them."""
+    mixture = np.zeros(stack[0].shape, np.float64)
+    expected = np.zeros(stack[0].shape[:-1], np.float64)
+    for weight, values in zip(weights, stack, strict=True):
+        share = weight / sum(weights)
+        probabilities = _softmax(values) if logits else values.astype(np.float64)
+        mixture += share * probabilities
+        expected += share * _entropy(probabilities)
+    return Entropies(_entropy(mixture), expected)
+
+
+def disagreement(stack: Sequence[Floats], labels: Labels) -> Doubles:
+    """(rows, …): share of the members whose label is not the one given."""
+    others = np.zeros(labels.shape, np.float64)
+    for values in stack:
+        others += values.argmax(axis=-1) != labels
+    return others / len(stack)
+
+
+def _entropy(probabilities: Doubles) -> Doubles:
+    """−Σ p log p over the last axis, where 0 log 0 is 0."""
+    logarithm = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    entropy: Doubles = -(probabilities * logarithm).sum(axis=-1)
+    return entropy
+
+
+def _softmax(logits: Floats) -> Doubles:
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True).astype(np.float64))
+    probabilities: Doubles = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probabilities

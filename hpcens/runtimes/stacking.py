@@ -1,0 +1,53 @@
+"""Stacking: a torch module that is fed with the members' outputs and gives the ensemble's (Wolpert 1992)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hpcens.errors import RuleError
+from hpcens.rules.stack import Floats, Rule
+from hpcens.runtimes.members import load
+from hpcens.specs import MemberSpec, RuleSpec, Space
+
+_NAME = "of rule stack"
+_BATCH = 256
+
+
+def stacker(rule: RuleSpec, space: Space) -> MemberSpec:
+    """The module of a rule `stack`, as the member it is."""
+    assert rule.factory is not None and rule.weights is not None, "the configuration was checked"
+    output: Space = rule.output or ("values" if space == "values" else "logits")
+    return MemberSpec(name=_NAME, factory=rule.factory, weights=rule.weights, arguments=rule.arguments, output=output)
+
+
+def load_stacker(rule: RuleSpec, space: Space, search_path: Path, digests: Mapping[str, str]) -> Rule:
+    """The module as a rule: it sees float32 (rows, members, *output shape), in the space the rule combines in.
+
+    It runs on one CPU thread, in batches of 256 rows from the segment's first on: its bytes depend on the
+    segment alone. Logits become probabilities where those are combined.
+    Raises MemberError where it cannot be loaded; the rule raises RuleError where it gives another shape or NaN.
+    """
+    from hpcens.runtimes.cpu import CpuHardware
+    from hpcens.runtimes.engine import Engine
+
+    spec = stacker(rule, space)
+    hardware = CpuHardware(1)
+    engine = Engine(hardware)
+    engine.host(_NAME, load(spec, search_path, dict(digests)), batch=_BATCH, output=spec.output, space=space)
+
+    def combine(stack: Sequence[Floats]) -> Floats:
+        rows = np.ascontiguousarray(np.stack(stack, axis=1))
+        prediction, _ = engine.run(_NAME, (hardware.receive(hardware.stage(rows)),))
+        if prediction.shape != stack[0].shape:
+            raise RuleError(
+                f"rule stack: {spec.factory} gave {list(prediction.shape)} for members of {list(stack[0].shape)}",
+                "it must give the shape of one member's output",
+            )
+        if not np.isfinite(prediction).all():
+            raise RuleError(f"rule stack: {spec.factory} gave NaN or infinity", "look at its weights")
+        return np.asarray(prediction, np.float32)
+
+    return combine

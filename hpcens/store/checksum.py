@@ -1,0 +1,19 @@
+"""The checksum of a segment: XXH3 over its bytes in every output, in their order."""
+
+from __future__ import annotations
+
+import xxhash
+
+
+class Checksum:
+    """Seeded with the segment's number, so that a segment written in another's place is found."""
+
+    def __init__(self, segment: int) -> None:
+        self._digest = xxhash.xxh3_64(seed=segment)
+
+    def add(self, data: bytes | memoryview) -> None:
+        self._digest.update(data)
+
+    @property
+    def value(self) -> int:
+        return self._digest.intdigest()

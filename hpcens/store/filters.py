@@ -1,0 +1,41 @@
+"""Filters: how HDF5 compresses, and the plugins that some of it needs."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from hpcens.errors import UsageError
+from hpcens.specs import CompressionSpec
+
+_PLUGINS = "hdf5plugin"
+
+
+def load_plugins() -> None:
+    """Register hdf5plugin's filters with HDF5, where it is installed."""
+    if find_spec(_PLUGINS):
+        import hdf5plugin  # noqa: F401
+
+
+def check_filter(compression: CompressionSpec) -> None:
+    """Raises UsageError where the filter's package is missing."""
+    if compression.name not in ("gzip", "lzf") and not find_spec(_PLUGINS):
+        raise UsageError(
+            f"output.compression {compression.name} needs the package {_PLUGINS}, which is not installed",
+            f"pip install {_PLUGINS}, or write compression: gzip",
+        )
+
+
+def filter_options(compression: CompressionSpec) -> dict[str, Any]:
+    """Keyword arguments of h5py's create_dataset. Bytes are shuffled, which floats compress better for."""
+    check_filter(compression)
+    name, level = compression.name, compression.level
+    if name in ("gzip", "lzf"):
+        return {"compression": name, "compression_opts": level, "shuffle": True}
+    import hdf5plugin
+
+    stated = {} if level is None else {"clevel": level}
+    if name == "zstd":
+        return {**hdf5plugin.Zstd(**stated), "shuffle": True}
+    codec: Any = name.removeprefix("blosc-")
+    return dict(hdf5plugin.Blosc(cname=codec, shuffle=hdf5plugin.Blosc.SHUFFLE, **stated))

@@ -1,0 +1,70 @@
+"""The form of a result: its datasets, and all it says of itself. Plain HDF5 that any tool opens.
+
+| dataset | shape | meaning |
+| --- | --- | --- |
+| `prediction`, `label`, `members/<name>`, … | (rows, …) | what the YAML asked for |
+| `classes` | (classes,) text | class names, where given: the scale of every axis of classes |
+| `hpcens/written` | (segments,) uint8 | 1: the rows of this segment are real and durable |
+| `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes over all outputs, in their order |
+| `hpcens/summary` | (65536,) uint8 | JSON written at the end: times, counts; padded with blanks |
+| `hpcens/plan`, `hpcens/config` | bytes | the plan and the resolved configuration as JSON |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcens.outputs import Output
+from hpcens.segments import Segmentation
+from hpcens.specs import CompressionSpec
+
+SUMMARY_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What the result looks like.
+
+    attributes   of the file, known when it is created
+    classes      class names; empty where none are given
+    documents    name → text, kept below `hpcens/`
+    compression  of the finished file
+    """
+
+    outputs: tuple[Output, ...]
+    segmentation: Segmentation
+    attributes: Mapping[str, Any]
+    classes: tuple[str, ...] = ()
+    documents: Mapping[str, str]
+    compression: CompressionSpec | None = None
+
+
+def describe(file: h5py.File, form: Form) -> None:
+    """Write what is known at the start, but for the datasets that hold rows."""
+    for name, value in form.attributes.items():
+        file.attrs[name] = value
+    file.attrs["outputs"] = [output.name for output in form.outputs]
+    file.attrs["segment_rows"] = form.segmentation.segment_rows
+    for name, text in form.documents.items():
+        file[f"hpcens/{name}"] = np.frombuffer(text.encode(), np.uint8)
+    if form.classes:
+        file.create_dataset("classes", data=list(form.classes), dtype=h5py.string_dtype())
+        file["classes"].make_scale("classes")
+
+
+def label_outputs(file: h5py.File, form: Form) -> None:
+    """Attributes and axes of the output datasets, which are there by now."""
+    for output in form.outputs:
+        dataset = file[output.name]
+        for name, value in output.attributes.items():
+            dataset.attrs[name] = value
+        dataset.dims[0].label = "row"
+        if output.classes:
+            dataset.dims[len(output.shape)].label = "class"
+            if form.classes:
+                dataset.dims[len(output.shape)].attach_scale(file["classes"])
