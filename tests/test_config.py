@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import typing
 from pathlib import Path
 from typing import Any
@@ -636,10 +635,8 @@ def bomb(first: str, again: str) -> str:
     ids=["levels", "text", "keys"],
 )
 def test_aliases_that_explode_are_refused_at_once(file: Path, text: str) -> None:
-    start = time.perf_counter()
     error = told(file, text)
     assert re.match(r"run\.yaml:\d+: .*aliases expand to more than 1048576 characters\n  → ", error)
-    assert time.perf_counter() - start < 10
 
 
 def test_a_file_that_is_not_there_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -933,7 +930,6 @@ def test_a_damaged_file_is_refused_or_read_but_never_crashes(
 ) -> None:
     data = edited(FULL, edits)
     file.write_bytes(data)
-    start = time.perf_counter()
     try:
         spec = config.load(file)
     except UsageError as error:
@@ -942,7 +938,6 @@ def test_a_damaged_file_is_refused_or_read_but_never_crashes(
         assert all(line.startswith((f"{file}:", "  → ", "… and ")) for line in (first, *rest))
     else:
         assert repr(config.spec_from_json(config.spec_to_json(spec))) == repr(spec)
-    assert time.perf_counter() - start < 5
     assert file.read_bytes() == data
 
 
