@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens import __version__
-from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError
+from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
+from hpcens.verbs import combine, export, short, show, verify
 
 if TYPE_CHECKING:
     from hpcens.matrix import Plan
@@ -32,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
+    except OSError as error:
+        told = as_verdict(error)
+        print(f"hpcens: {told}", file=sys.stderr)
+        return told.exit_code
     except KeyboardInterrupt:
         return 130
 
@@ -63,9 +68,19 @@ def _parser() -> argparse.ArgumentParser:
     _job_options(plan, plan=False)
     plan.add_argument("-o", "--output", type=Path, metavar="PLAN.JSON", help="write the plan to a file")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
-    verify = add("verify", _verify, "hold a result against its journal, its checksums and its members")
-    verify.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
-    verify.add_argument("--json", action="store_true")
+    held = add("verify", verify, "hold a result against its journal, its checksums and its members")
+    held.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+    held.add_argument("--json", action="store_true")
+    again = add("combine", combine, "combine a result's stored members again: another rule, other outputs")
+    again.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+    how = again.add_mutually_exclusive_group(required=True)
+    how.add_argument("-c", "--config", type=Path, help="a run.yaml with other rule or outputs")
+    how.add_argument("--rule", help="only another rule: one without parameters")
+    again.add_argument("-o", "--output", type=Path, required=True, metavar="OTHER.H5")
+    out = add("export", export, "write a result as Parquet, CSV or npy")
+    out.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+    out.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
+    out.add_argument("--datasets", type=lambda text: text.split(","), default=[], help="default: all; as a,b")
     status = add("status", _status, "say how a run stands")
     status.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     status.add_argument("--json", action="store_true")
@@ -118,7 +133,7 @@ def _submit(options: argparse.Namespace) -> int:
     run.refuse_if_alive()
     submitted = submit(job, preflight)
     if options.no_wait:
-        print(f"job {submitted.job_id} is started; next: hpcens status {_short(run.path)}")
+        print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
         return COMPLETE
     return _conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
 
@@ -151,7 +166,7 @@ def _stands(job: Job, preflight: Preflight) -> bool:
 
     if not same_as_before(job, preflight):
         return False
-    print(f"{_short(job.output)} is complete already; next: hpcens verify {_short(job.output)}")
+    print(f"{short(job.output)} is complete already; next: hpcens verify {short(job.output)}")
     return True
 
 
@@ -163,12 +178,12 @@ def _conclude(job: Job, verdict: Verdict) -> int:
     run = RunDirectory.of(job.output)
     epoch = run.newest
     if epoch is not None and (report := read_json(epoch.report)):
-        _print(plan_lines(_load_plan(epoch.plan)))
-        _print(report_lines(report))
+        show(plan_lines(_load_plan(epoch.plan)))
+        show(report_lines(report))
     if verdict.code == COMPLETE:
-        print(f"complete: {verdict.reason} → {_short(job.output)}; next: hpcens verify {_short(job.output)}")
+        print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")
     else:
-        next_step = verdict.remedy or f"hpcens status {_short(run.path)}"
+        next_step = verdict.remedy or f"hpcens status {short(run.path)}"
         print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
     return verdict.code
 
@@ -195,7 +210,7 @@ def _plan(options: argparse.Namespace) -> int:
     if options.json:
         print(made.to_json())
     else:
-        _print(plan_lines(made))
+        show(plan_lines(made))
     return COMPLETE
 
 
@@ -228,25 +243,6 @@ def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
     return opening.plan(devices, reading_speed(source))
 
 
-def _verify(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from hpcens.report import verification_lines
-    from hpcens.store.verify import verify
-
-    found = verify(options.result)
-    if options.json:
-        print(json.dumps(asdict(found) | {"sound": found.sound}, indent=1))
-    else:
-        _print(verification_lines(found))
-        print(
-            "sound"
-            if found.sound
-            else f"not sound: {len(found.faults)} faults; next: score it again into another output"
-        )
-    return COMPLETE if found.sound else FAILURE
-
-
 def _status(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
@@ -275,14 +271,3 @@ def _init(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
     print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
     return COMPLETE
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
-
-
-def _short(path: Path) -> str:
-    """The path as one would type it from here."""
-    relative = os.path.relpath(path)
-    return relative if len(relative) < len(str(path)) else str(path)

@@ -13,12 +13,12 @@ FLOORS = [
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store"},
     {"transports", "hands", "profiler", "preflight", "combining"},
-    {"opening", "scoring", "run"},
+    {"opening", "scoring", "run", "recombination", "export"},
     {"launch", "status", "report"},
-    {"cli"},
+    {"cli", "verbs"},
 ]
 # on one floor, in the order in which they may import each other
-BESIDE = [("transports", "hands"), ("opening", "scoring", "run"), ("matrix", "fingerprint")]
+BESIDE = [("transports", "hands"), ("opening", "scoring", "run"), ("matrix", "fingerprint"), ("verbs", "cli")]
 DOORS = {
     "mpi4py": {"transports/mpi.py", "launch/world.py"},
     "torch": {
@@ -32,10 +32,11 @@ DOORS = {
     "h5py": {"store/source.py", "store/form.py", "store/working.py", "store/packed.py", "store/finished.py"},
     "hdf5plugin": {"store/filters.py"},
     "submitit": {"launch/job.py"},
-    "argparse": {"cli.py"},
+    "argparse": {"cli.py", "verbs.py"},
     "rich": {"launch/follow.py"},
     "pydantic": {"config/__init__.py"},
     "yaml": {"config/page.py"},
+    "pyarrow": {"export.py"},
     "xxhash": {"store/checksum.py"},
 }
 

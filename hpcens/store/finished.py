@@ -54,7 +54,8 @@ class Finished:
     def _described(self, name: str) -> Output:
         dataset = self._file[name]
         said = {key: dataset.attrs[key] for key in dataset.attrs if not key.startswith("DIMENSION_")}
-        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, said)
+        classes = dataset.ndim > 1 and dataset.dims[dataset.ndim - 1].label == "class"
+        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, said, classes)
 
     def output(self, name: str) -> Output:
         """Raises UsageError where the result has no such dataset."""

@@ -1,0 +1,163 @@
+"""Export: a result as Parquet, CSV or npy, by segment, every row held against its checksum on the way.
+
+| file | what it holds |
+| --- | --- |
+| .parquet | a column a dataset: numbers, or fixed-size lists of them, nested where a row has more axes |
+| .csv | a column a number: `prediction.cat`, `top_labels.0`, `prediction.2.cat`; a header |
+| .npy | one dataset, (rows, …) |
+
+Scaled uint8 comes out as float32, multiplied by its scale. The file has its name only once it is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from hpcens.errors import UsageError
+from hpcens.messages import Array
+from hpcens.outputs import Output
+from hpcens.store.finished import Finished
+
+
+class Writer(Protocol):
+    """Takes the rows of one segment after another."""
+
+    def write(self, columns: dict[str, Array]) -> None: ...
+    def close(self) -> None: ...
+
+
+def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
+    """Write the datasets named (none: all) to a file that does not exist yet; returns the number of rows.
+
+    Raises UsageError: the file exists, an unknown ending, no such dataset, more than one for npy, pyarrow is missing;
+    DataError where rows are not what was written.
+    """
+    if to.suffix not in _WRITERS:
+        raise UsageError(f"{to}: known endings are {', '.join(_WRITERS)}", "name the file by what it is to be")
+    if to.exists():
+        raise UsageError(f"{to} exists", "remove it, or choose another name")
+    if not to.parent.is_dir():
+        raise UsageError(f"the folder {to.parent} does not exist", "make it, or choose another")
+    chosen = [result.output(name) for name in names] if names else list(result.outputs)
+    making = to.with_name(f".{to.name}.{os.getpid()}")
+    try:
+        writer = _WRITERS[to.suffix](making, result, chosen)
+        for segment in range(len(result.segmentation)):
+            stored = result.read(segment, [output.name for output in chosen])
+            writer.write({output.name: _plain(stored[output.name], output) for output in chosen})
+        writer.close()
+        with making.open("rb+") as file:
+            os.fsync(file.fileno())
+        _name(making, to)
+    finally:
+        making.unlink(missing_ok=True)
+    return result.segmentation.rows
+
+
+def _name(making: Path, to: Path) -> None:
+    """Give the whole file its name, and overwrite nothing that came into being meanwhile."""
+    try:
+        os.link(making, to)
+    except FileExistsError:
+        raise UsageError(f"{to} exists", "remove it, or choose another name") from None
+    descriptor = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _plain(values: Array, output: Output) -> Array:
+    scale = output.attributes.get("scale")
+    return values if scale is None else (values * float(scale)).astype(np.float32)
+
+
+class _Npy:
+    def __init__(self, path: Path, result: Finished, outputs: Sequence[Output]) -> None:
+        if len(outputs) != 1:
+            named = ", ".join(output.name for output in outputs)
+            raise UsageError(f"an npy file holds one dataset, not {named}", "name one: --datasets prediction")
+        (output,) = outputs
+        dtype = "<f4" if "scale" in output.attributes else output.dtype
+        header = {"descr": dtype, "fortran_order": False, "shape": (result.segmentation.rows, *output.shape)}
+        self._file = path.open("xb")
+        np.lib.format.write_array_header_2_0(self._file, header)
+
+    def write(self, columns: dict[str, Array]) -> None:
+        for values in columns.values():
+            self._file.write(np.ascontiguousarray(values).data)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Csv:
+    def __init__(self, path: Path, result: Finished, outputs: Sequence[Output]) -> None:
+        self._file = path.open("x", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(head for output in outputs for head in _heads(output, result.classes))
+
+    def write(self, columns: dict[str, Array]) -> None:
+        flat = [values.reshape(len(values), -1) for values in columns.values()]
+        for row in range(len(flat[0])):
+            # a float32 as itself, not as the double it is stored in: 0.1, not 0.10000000149011612
+            self._writer.writerow(str(number) for values in flat for number in values[row])
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _heads(output: Output, classes: Sequence[str]) -> Iterator[str]:
+    named = output.shape and output.classes and len(classes) == output.shape[-1]
+    for place in np.ndindex(output.shape):
+        parts = [str(index) for index in place]
+        if named:
+            parts[-1] = classes[place[-1]]
+        yield ".".join([output.name, *parts])
+
+
+class _Parquet:
+    def __init__(self, path: Path, result: Finished, outputs: Sequence[Output]) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise UsageError("Parquet needs pyarrow, which is not installed", "pip install 'hpcens[parquet]'") from None
+        self._arrow: Any = pyarrow
+        fields = []
+        for output in outputs:
+            dtype = np.dtype("<f4" if "scale" in output.attributes else output.dtype)
+            kind = pyarrow.from_numpy_dtype(dtype)
+            for size in reversed(output.shape):
+                kind = pyarrow.list_(kind, size)
+            described = {"description": str(output.attributes.get("description", ""))}
+            if output.classes and result.classes:
+                described["classes"] = ",".join(result.classes)
+            fields.append(pyarrow.field(output.name, kind, nullable=False, metadata=described))
+        self._schema = pyarrow.schema(fields, {"fingerprint": str(result.attributes["fingerprint"])})
+        self._writer = pyarrow.parquet.ParquetWriter(str(path), self._schema)
+
+    def write(self, columns: dict[str, Array]) -> None:
+        arrays = []
+        for values in columns.values():
+            array = self._arrow.array(values.reshape(-1))
+            for size in reversed(values.shape[1:]):
+                array = self._arrow.FixedSizeListArray.from_arrays(array, size)
+            arrays.append(array)
+        self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+_WRITERS: Mapping[str, Callable[[Path, Finished, Sequence[Output]], Writer]] = {
+    ".parquet": _Parquet,
+    ".csv": _Csv,
+    ".npy": _Npy,
+}

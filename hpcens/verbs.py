@@ -1,0 +1,75 @@
+"""Verbs on a finished result: verify, combine, export."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpcens.errors import COMPLETE, FAILURE
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def verify(options: Namespace) -> int:
+    from dataclasses import asdict
+
+    from hpcens.report import verification_lines
+    from hpcens.store.verify import verify
+
+    found = verify(options.result)
+    if options.json:
+        print(json.dumps(asdict(found) | {"sound": found.sound}, indent=1))
+    else:
+        show(verification_lines(found))
+        print(
+            "sound"
+            if found.sound
+            else f"not sound: {len(found.faults)} faults; next: score it again into another output"
+        )
+    return COMPLETE if found.sound else FAILURE
+
+
+def combine(options: Namespace) -> int:
+    from hpcens.config import load
+    from hpcens.preflight import absolute
+    from hpcens.recombination import Recombination, require_same_members, under_rule
+    from hpcens.store.finished import Finished
+
+    source = Finished(absolute(options.result))
+    if options.config:
+        spec = load(options.config)
+        require_same_members(source, spec)
+    else:
+        spec = under_rule(source, options.rule, Path.cwd())
+    output = absolute(options.output)
+    recombination = Recombination(source, spec, output)
+    if recombination.stands():
+        print(f"{short(output)} is complete already; next: hpcens verify {short(output)}")
+        return COMPLETE
+    verdict = recombination.write()
+    print(f"complete: {verdict.reason} → {short(output)}; next: hpcens verify {short(output)}")
+    return verdict.code
+
+
+def export(options: Namespace) -> int:
+    from hpcens.export import export
+    from hpcens.store.finished import Finished
+
+    rows = export(Finished(options.result), options.output, options.datasets)
+    print(f"{rows:,} rows → {short(options.output)}")
+    return COMPLETE
+
+
+def show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def short(path: Path) -> str:
+    """The path as one would type it from here."""
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
