@@ -11,6 +11,7 @@ Scaled uint8 comes out as float32, multiplied by its scale. The file has its nam
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,11 +48,10 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     chosen = [result.output(name) for name in names] if names else list(result.outputs)
     making = to.with_name(f".{to.name}.{os.getpid()}")
     try:
-        writer = _WRITERS[to.suffix](making, result, chosen)
-        for segment in range(len(result.segmentation)):
-            stored = result.read(segment, [output.name for output in chosen])
-            writer.write({output.name: _plain(stored[output.name], output) for output in chosen})
-        writer.close()
+        with contextlib.closing(_WRITERS[to.suffix](making, result, chosen)) as writer:
+            for segment in range(len(result.segmentation)):
+                stored = result.read(segment, [output.name for output in chosen])
+                writer.write({output.name: _plain(stored[output.name], output) for output in chosen})
         with making.open("rb+") as file:
             os.fsync(file.fileno())
         _name(making, to)

@@ -67,10 +67,13 @@ class Opening:
 
     def fixed(self) -> Numerics | None:
         """The numerics that are decided already, by an earlier start of this run, a stored result or a given plan."""
-        tree = self._tree()
-        if tree is None:
-            return Plan.load(self.job.plan).numerics if self.job.plan else None
-        decided = numerics_from_dict(numerics_of(tree))
+        tree, given = self._tree(), self.job.plan
+        if tree is not None:
+            decided = numerics_from_dict(numerics_of(tree))
+        elif given is not None:
+            decided = Plan.load(given).numerics
+        else:
+            return None
         scored = {member.name for member in self.members}
         return replace(decided, members={name: of for name, of in decided.members.items() if name in scored})
 

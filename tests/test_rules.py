@@ -1,5 +1,7 @@
 """Rules against a plain float64 computation, in every space and shape; what they may not depend on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import ENSEMBLE
@@ -20,7 +22,7 @@ CLASSES = [(4,), (5, 3), (2, 3, 4)]
 
 def members(weights, output="probabilities"):
     return [
-        MemberSpec(name=f"m{i}", factory="a:b", weights=None, weight=weight, output=output)
+        MemberSpec(name=f"m{i}", factory="a:b", weights=Path("/gone"), weight=weight, output=output)
         for i, weight in enumerate(weights)
     ]
 

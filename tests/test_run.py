@@ -8,6 +8,7 @@ import time
 import h5py
 import numpy as np
 import pytest
+from conftest import ENSEMBLE
 
 from hpcens.config import load
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
@@ -236,6 +237,61 @@ def test_a_signal_drains_and_the_same_command_continues(held, undisturbed):
     os.utime(held.dataset, ns=(data.st_atime_ns, data.st_mtime_ns))
     held.hpcens("submit", "dataset.h5", "--plan", "plan.json")
     assert held.predictions().tobytes() == undisturbed.predictions().tobytes()
+
+
+def test_a_member_added_to_a_finished_run_is_all_that_is_scored(held, undisturbed):
+    """Story: two members are scored, a third is added, its run is killed: the result of two stands; again, and it is
+    that of a run of all three. Another rule is then a matter of combining."""
+    from conftest import MEMBERS
+
+    output = "output: {datasets: [prediction, label, members], compression: gzip, path: dataset.predictions.h5}"
+    held.yaml(output, members={name: of for name, of in MEMBERS.items() if name != "linear"})
+    (held.folder / "nets.py").write_text(HELD)
+    held.hpcens("run", "dataset.h5", "--plan", "plan.json")
+    two = held.output.read_bytes()
+    assert held.predictions().tobytes() != undisturbed.predictions().tobytes()
+    held.yaml(output, members=MEMBERS | {"linear": "HeldLinear"})
+    (held.folder / "nets.py").write_text(HELD)
+    process = held.start("run", "dataset.h5")
+    wait_for(lambda: len(list(held.run.glob("epochs/0002/journal"))) and some_are_durable(held), process)
+    reducer = [s for s in signatures(held) if s["role"] == "reducer"][-1]
+    os.kill(reducer["pid"], signal.SIGKILL)
+    process.communicate(timeout=30)
+    assert process.returncode == 1 and held.output.read_bytes() == two
+    assert "checked against the checksums in the file alone" in held.hpcens("verify", "dataset.predictions.h5")
+    (held.folder / "hold").unlink()
+    held.hpcens("run", "dataset.h5")
+    report = json.loads((held.run / "epochs/0003/report.json").read_text())
+    assert {of["member"] for of in report["instances"]} == {"linear"}
+    inherited = next(record.segment for record in journalled(held)[-1].records if record.kind == Kind.INHERITED)
+    assert inherited > 0
+    assert held.predictions().tobytes() == undisturbed.predictions().tobytes()
+    assert "sound" in held.hpcens("verify", "dataset.predictions.h5")
+    held.hpcens("combine", "dataset.predictions.h5", "--rule", "vote", "-o", "vote.h5")
+    held.yaml(
+        "rule: vote\n" + output.replace("dataset.predictions", "vote"), members=MEMBERS | {"linear": "HeldLinear"}
+    )
+    (held.folder / "nets.py").write_text(HELD)
+    assert "complete already" in held.hpcens("run", "dataset.h5")
+    held.hpcens("export", "vote.h5", "-o", "label.npy", "--datasets", "label")
+    with h5py.File(held.folder / "vote.h5") as file:
+        votes = sum(np.eye(4)[file[f"members/{name}"][:].argmax(1)] for name in MEMBERS)
+        assert (np.load(held.folder / "label.npy") == votes.argmax(1)).all()
+    assert "exists" in held.hpcens("export", "vote.h5", "-o", "label.npy", "--datasets", "label", code=2)
+    assert "is the input itself" in held.hpcens("combine", "vote.h5", "--rule", "mean", "-o", "vote.h5", code=2)
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [("nan_in_earnest", ": rule rules:nan_in_earnest returned NaN or infinity"), ("killing", "ended with exit code 9")],
+)
+def test_a_rule_that_fails_ends_the_run_and_is_named(project, rule, says):
+    project.yaml(f"rule: rules:{rule}")
+    (project.folder / "rules.py").write_text((ENSEMBLE / "rules.py").read_text())
+    last = project.hpcens("run", "dataset.h5", code=1).strip().splitlines()[-1]
+    assert says in last and "(reducer)" in last
+    assert ("segment " in last) == (rule == "nan_in_earnest")
+    assert not project.output.exists()
 
 
 def test_a_member_that_raises_is_named(project):

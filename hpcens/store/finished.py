@@ -62,7 +62,7 @@ class Finished:
         found = next((output for output in self.outputs if output.name == name), None)
         if found is None:
             names = ", ".join(output.name for output in self.outputs)
-            raise UsageError(f"{self.path} has no dataset {name}", f"it has {names}")
+            raise UsageError(f"{self.path} has no dataset {name}; it has {names}", "name one of these")
         return found
 
     @property

@@ -1,0 +1,325 @@
+"""Stored members combined again, and exported: byte for byte what a run would give, and nothing half done."""
+
+import csv
+import json
+
+import h5py
+import numpy as np
+import pyarrow.parquet
+import pytest
+from conftest import ENSEMBLE
+from test_combining import EVERYTHING
+from test_rules import members, outputs
+
+from hpcens.combining import Combiner
+from hpcens.config import spec_to_json
+from hpcens.description import description
+from hpcens.errors import DataError, FingerprintMismatch, UsageError
+from hpcens.export import export
+from hpcens.fingerprint import fingerprint
+from hpcens.matrix import MemberNumerics, Numerics
+from hpcens.outputs import outputs_of
+from hpcens.preflight import rule_digests
+from hpcens.recombination import Recombination, require_same_members, under_rule
+from hpcens.rundir import RunDirectory, write_atomically
+from hpcens.segments import Segmentation
+from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
+from hpcens.store.finished import Finished, fingerprint_of
+from hpcens.store.form import Form
+from hpcens.store.result import Result
+from hpcens.store.verify import verify
+
+ROWS, SEGMENT, SHAPE = 50, 16, (4,)
+STACK = outputs(5, 3, ROWS, SHAPE, "probabilities")
+CLASSES = ("ant", "bee", "cat", "dog")
+
+
+def spec(rule="mean", datasets=("prediction", "members"), dtype="float32", compression=None, weights=None, space=None):
+    return RunSpec(
+        members=tuple(members(weights or [None] * 3)),
+        classes=CLASSES,
+        rule=RuleSpec(name=rule, space=space),
+        output=OutputSpec(datasets=datasets, dtype=dtype, compression=compression),
+        search_path=ENSEMBLE,
+    )
+
+
+def scored(path, made, space="probabilities"):
+    """A finished result, written as a run writes it."""
+    digests = {member.name: {"weights": "0", "code": "1"} for member in made.members}
+    numerics = Numerics(SEGMENT, {m.name: MemberNumerics(8, "eager") for m in made.members}, ("cpu",), "2.0")
+    rule = rule_digests(made, space)
+    tree = fingerprint(made, data={"rows": ROWS}, members=digests, rule=rule, space=space, numerics=numerics)
+    described = {name: {"path": "/gone", **of} for name, of in digests.items()}
+    form = Form(
+        outputs=outputs_of(made, SHAPE, space),
+        segmentation=Segmentation(ROWS, SEGMENT),
+        attributes=description(made, tree, members=described, dataset="data.h5", library="MPI"),
+        classes=CLASSES,
+        documents={"plan": "{}", "config": spec_to_json(made)},
+        compression=made.output.compression,
+    )
+    run = RunDirectory.of(path)
+    run.path.mkdir()
+    epoch = run.begin()
+    write_atomically(run.fingerprint, json.dumps(tree))
+    result = Result.open(run, epoch, form)
+    combiner = Combiner(made, space, form.outputs, {})
+    for segment in result.missing:
+        rows = slice(*form.segmentation.bounds(segment))
+        result.write(segment, combiner.combine(segment, list(STACK[:, rows])), {})
+    result.flush(result.missing)
+    result.finish(path, {"rows": ROWS})
+    result.close()
+    return Finished(path)
+
+
+def content(path):
+    with h5py.File(path) as file:
+        return {name: file[name][:].tobytes() for name in [*file.attrs["outputs"], "hpcens/checksums"]}
+
+
+@pytest.mark.parametrize("compression", [None, CompressionSpec(name="lzf")])
+@pytest.mark.parametrize("rule", ["vote", "geometric", "median", "weighted", "rules:confident"])
+def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule, compression):
+    source = scored(tmp_path / "mean.h5", spec(compression=compression))
+    other = spec(rule, EVERYTHING, weights=[1.0, 2.0, 0.5] if rule == "weighted" else None)
+    Recombination(source, other, tmp_path / "again.h5").write()
+    assert fingerprint_of(tmp_path / "again.h5") == scored(tmp_path / "direct.h5", other).fingerprint
+    assert content(tmp_path / "again.h5") == content(tmp_path / "direct.h5")
+    faults = verify(tmp_path / "again.h5").faults
+    assert faults == [f"member m{i}: /gone is gone, so its digest cannot be checked" for i in range(3)]
+    origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
+    assert origin["path"] == str(tmp_path / "mean.h5") and len(origin["fingerprint"]) == 64
+    assert Recombination(source, other, tmp_path / "again.h5").stands()
+
+
+def test_some_of_the_members_in_another_order(tmp_path):
+    source = scored(tmp_path / "mean.h5", spec())
+    made = spec("max")
+    two = RunSpec(members=(made.members[2], made.members[0]), rule=made.rule, output=made.output)
+    Recombination(source, two, tmp_path / "two.h5").write()
+    with h5py.File(tmp_path / "two.h5") as file:
+        assert (file["prediction"][:] == STACK[[0, 2]].max(0)).all()
+        assert file.attrs["member_names"].tolist() == ["m2", "m0"] and "members/m1" not in file
+
+
+def test_a_rule_alone_keeps_all_else(tmp_path):
+    source = scored(tmp_path / "weighted.h5", spec("weighted", weights=[1.0, 2.0, 3.0], datasets=("label", "members")))
+    made = under_rule(source, "median", tmp_path)
+    assert made.rule == RuleSpec(name="median", space="probabilities")
+    assert made.output.datasets == ("label", "members") and {m.weight for m in made.members} == {None}
+    assert under_rule(source, "rules:mean", tmp_path).search_path == tmp_path
+    for name in ("weighted", "trimmed", "stack"):
+        with pytest.raises(UsageError, match="takes parameters"):
+            under_rule(source, name, tmp_path)
+
+
+class Stopped(Exception):
+    """In the middle of it."""
+
+
+def test_what_was_interrupted_is_continued_by_the_same_command(tmp_path, monkeypatch):
+    source = scored(tmp_path / "mean.h5", spec())
+    flushed = []
+    whole = Result.flush
+
+    def flush(result, segments):
+        if flushed:
+            raise Stopped
+        flushed.extend(segments[:2])
+        whole(result, segments[:2])
+
+    monkeypatch.setattr(Result, "flush", flush)
+    with pytest.raises(Stopped):
+        Recombination(source, spec("vote"), tmp_path / "vote.h5").write()
+    with pytest.raises(Stopped):
+        Recombination(source, spec("vote"), tmp_path / "vote.h5").write()
+    monkeypatch.setattr(Result, "flush", whole)
+    read = []
+
+    def noting(segment, names):
+        read.append(segment)
+        return Finished.read(source, segment, names)
+
+    monkeypatch.setattr(source, "read", noting)
+    with pytest.raises(FingerprintMismatch, match=r"rule.name: vote then, mean now"):
+        Recombination(source, spec("mean"), tmp_path / "vote.h5").stands()
+    assert not Recombination(source, spec("vote"), tmp_path / "vote.h5").stands()
+    Recombination(source, spec("vote"), tmp_path / "vote.h5").write()
+    assert read == [2, 3]
+    scored(tmp_path / "direct.h5", spec("vote"))
+    assert content(tmp_path / "vote.h5") == content(tmp_path / "direct.h5")
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "says"),
+    [
+        (spec(), spec(space="logits"), "stores its members as probabilities; rule mean is to combine logits"),
+        (spec(datasets=("prediction",)), spec(), "does not hold its members' outputs"),
+        (spec(dtype="float16"), spec(), "holds its members' outputs as float16"),
+    ],
+)
+def test_what_cannot_be_combined_again_is_told(tmp_path, stored, asked, says):
+    source = scored(tmp_path / "mean.h5", stored)
+    if asked.rule.space == "logits":
+        asked = RunSpec(members=tuple(members([None] * 3, "logits")), rule=asked.rule)
+    with pytest.raises(UsageError, match=says):
+        Recombination(source, asked, tmp_path / "other.h5")
+    assert not (tmp_path / "other.run").exists()
+
+
+def test_the_output_is_never_the_input_or_somebody_elses(tmp_path):
+    source = scored(tmp_path / "mean.h5", spec())
+    (tmp_path / "link.h5").symlink_to(tmp_path / "mean.h5")
+    (tmp_path / "mine.h5").write_text("mine")
+    for name, says in [
+        ("mean.h5", "is the input itself"),
+        ("link.h5", "is the input itself"),
+        ("mine.h5", "exists and is not a result"),
+        ("nowhere/other.h5", "does not exist"),
+    ]:
+        with pytest.raises(UsageError, match=says):
+            Recombination(source, spec("vote"), tmp_path / name)
+    assert (tmp_path / "mine.h5").read_text() == "mine"
+    more = RunSpec(members=(*spec().members, members([None] * 4)[3]))
+    with pytest.raises(UsageError, match="has no member m3; it has m0, m1, m2"):
+        Recombination(source, more, tmp_path / "other.h5")
+
+
+def test_members_of_another_making_are_refused(tmp_path):
+    source = scored(tmp_path / "mean.h5", spec())
+    require_same_members(source, spec())
+    other = RunSpec(members=(spec().members[0], members([None] * 2, "logits")[1]))
+    with pytest.raises(FingerprintMismatch, match=r"members.m1.output: probabilities then, logits now"):
+        require_same_members(source, other)
+
+
+def test_damaged_rows_are_not_combined(tmp_path):
+    source = scored(tmp_path / "mean.h5", spec())
+    source.close()
+    with h5py.File(tmp_path / "mean.h5", "r+") as file:
+        file["members/m1"][20, 0] += 1
+    with pytest.raises(DataError, match="rows 16–31 differ from their checksum"):
+        Recombination(Finished(source.path), spec("vote"), tmp_path / "other.h5").write()
+    assert not (tmp_path / "other.h5").exists()
+
+
+# Export
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory):
+    return scored(tmp_path_factory.mktemp("everything") / "all.h5", spec(datasets=EVERYTHING))
+
+
+def stored(result, name):
+    with h5py.File(result.path, locking=False) as file:
+        return file[name][:]
+
+
+def test_parquet_holds_every_dataset_with_its_types(everything, tmp_path):
+    assert export(everything, tmp_path / "all.parquet") == ROWS
+    table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
+    assert table.column_names == [output.name for output in everything.outputs]
+    for name in table.column_names:
+        expected = stored(everything, name)
+        assert (np.array(table[name].to_pylist(), expected.dtype) == expected).all(), name
+    assert table.schema.field("prediction").metadata[b"classes"] == b"ant,bee,cat,dog"
+    assert table.schema.field("label").type == "int32"
+    assert json.loads(table.schema.metadata[b"fingerprint"]) == everything.fingerprint
+
+
+def test_csv_gives_back_the_very_numbers(everything, tmp_path):
+    export(everything, tmp_path / "all.csv", ["label", "prediction", "top_values"])
+    with (tmp_path / "all.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    assert head == ["label", *(f"prediction.{name}" for name in CLASSES), "top_values.0", "top_values.1"]
+    table = np.array(rows)
+    assert (table[:, 0].astype(np.int32) == stored(everything, "label")).all()
+    assert (table[:, 1:5].astype(np.float32) == stored(everything, "prediction")).all()
+
+
+def test_npy_holds_one_dataset(everything, tmp_path):
+    export(everything, tmp_path / "one.npy", ["members/m2"])
+    assert (np.load(tmp_path / "one.npy") == stored(everything, "members/m2")).all()
+    with pytest.raises(UsageError, match="holds one dataset, not prediction, label"):
+        export(everything, tmp_path / "two.npy", ["prediction", "label"])
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "parquet"])
+def test_scaled_values_come_out_as_what_they_mean(tmp_path, ending):
+    result = scored(tmp_path / "scaled.h5", spec(dtype="uint8"))
+    export(result, tmp_path / f"out.{ending}", ["prediction"])
+    if ending == "npy":
+        got = np.load(tmp_path / "out.npy")
+    elif ending == "csv":
+        got = np.loadtxt(tmp_path / "out.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    else:
+        got = np.array(pyarrow.parquet.read_table(tmp_path / "out.parquet")["prediction"].to_pylist())
+    assert np.abs(got - stored(result, "prediction") / 255).max() < 1e-7
+    assert np.abs(got - STACK.mean(0)).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_halves_survive(tmp_path, dtype):
+    result = scored(tmp_path / "half.h5", spec(dtype=dtype))
+    export(result, tmp_path / "out.parquet")
+    column = pyarrow.parquet.read_table(tmp_path / "out.parquet")["prediction"]
+    assert (np.array(column.to_pylist(), np.float32) == stored(result, "prediction").astype(np.float32)).all()
+
+
+def test_an_export_overwrites_nothing_and_leaves_nothing_half_done(everything, tmp_path, monkeypatch):
+    (tmp_path / "mine.csv").write_text("mine")
+    for name, names, says in [
+        ("mine.csv", [], "exists"),
+        ("out.xlsx", [], r"known endings are .parquet, .csv, .npy"),
+        ("out.csv", ["labels"], "has no dataset labels; "),
+        ("nowhere/out.csv", [], "does not exist"),
+    ]:
+        with pytest.raises(UsageError, match=says):
+            export(everything, tmp_path / name, names)
+    (tmp_path / "damaged.h5").write_bytes(everything.path.read_bytes())
+    with h5py.File(tmp_path / "damaged.h5", "r+") as file:
+        file["label"][40] += 1
+    for ending in ("csv", "npy", "parquet"):
+        with pytest.raises(DataError, match="rows 32–47 differ"):
+            export(Finished(tmp_path / "damaged.h5"), tmp_path / f"out.{ending}", ["prediction"])
+    assert (tmp_path / "mine.csv").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.h5", "mine.csv"]
+
+
+def test_a_result_that_is_none_is_told(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        Finished(tmp_path / "gone.h5")
+    (tmp_path / "text.h5").write_text("text")
+    with pytest.raises(DataError, match="is not a result of hpcens"):
+        Finished(tmp_path / "text.h5")
+
+
+def test_a_result_describes_all_it_was_made_of(everything):
+    said = everything.attributes
+    assert said["rule"] == "mean" and said["space"] == "probabilities" and said["dataset"] == "data.h5"
+    assert json.loads(said["precision"]) == {f"m{i}": "float32" for i in range(3)}
+    assert json.loads(said["spaces"])["m0"] == "probabilities" and json.loads(said["weights"])["m1"] is None
+    for name in ("hpcens", "python", "numpy", "h5py", "torch", "mpi"):
+        assert said[name]
+    assert everything.classes == CLASSES
+    assert everything.output("entropy").attributes["units"] == "nat"
+
+
+def test_a_hundred_thousand_classes_have_room(tmp_path):
+    names = tuple(f"class {i}" for i in range(100_000))
+    form = Form(
+        outputs=(),
+        segmentation=Segmentation(1, 1),
+        attributes={"fingerprint": json.dumps({"classes": names})},
+        classes=names,
+        documents={},
+    )
+    from hpcens.store.working import create
+
+    create(tmp_path / "many.h5", form)
+    with h5py.File(tmp_path / "many.h5") as file:
+        assert tuple(file["classes"].asstr()[:]) == names
+        assert len(json.loads(file.attrs["fingerprint"])["classes"]) == 100_000
