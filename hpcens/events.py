@@ -18,6 +18,9 @@ class Events:
     def add(self, event: str, **fields: Any) -> None:
         self._file.write(json.dumps({"time": time.time(), "event": event} | fields) + "\n")
 
+    def close(self) -> None:
+        self._file.close()
+
 
 def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
     """Whole events from a byte position on, each with the position behind it."""

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from typing import Any
 from hpcens.combining import Combiner
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.description import description
-from hpcens.errors import COMPLETE, FingerprintMismatch, MemberError, UsageError, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, FingerprintMismatch, MemberError, UsageError, as_verdict
+from hpcens.events import Events
 from hpcens.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.outputs import Output, outputs_of
 from hpcens.preflight import check_output, rule_digests
 from hpcens.rules import combining_space
-from hpcens.rundir import RunDirectory, Verdict, read_json, write_atomically
+from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomically
 from hpcens.runtimes.members import member_digests
 from hpcens.specs import RuleSpec, RunSpec
 from hpcens.store.filters import check_filter
@@ -89,28 +90,35 @@ class Recombination:
                 require_same(tree, json.loads(json.dumps(self.tree)), str(where))
         return finished is not None
 
-    def write(self, tick: Callable[[int], None] = lambda rows: None) -> Verdict:
-        """Combine every segment that is missing. tick: told of the rows that are durable."""
+    def write(self) -> Verdict:
+        """Combine every segment that is missing."""
         run = RunDirectory.of(self._output)
         run.path.mkdir(exist_ok=True)
         epoch = run.begin()
         try:
-            combiner = Combiner(self._spec, self._space, self._outputs(), self._digests)
-            combiner.try_out(self._shape)
             write_atomically(run.fingerprint, json.dumps(self.tree, indent=1))
-            result = Result.open(run, epoch, self._form())
-            while result.missing or result.revoke_damaged():
-                self._combine(combiner, result, tick)
-            rows = self._source.segmentation.rows
-            result.finish(self._output, {"rows": rows, "finished": time.time()})
-            result.close()
+            with contextlib.closing(Events(epoch.events)) as events:
+                self._make(run, epoch, events)
+        except KeyboardInterrupt:
+            epoch.judge(Verdict(INCOMPLETE, "interrupted", "run the same command again to continue"))
+            raise
         except BaseException as error:
             known = as_verdict(error)
             epoch.judge(Verdict(known.exit_code, known.what, known.remedy))
             raise
+        rows = self._source.segmentation.rows
         return epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {self._spec.rule.name}"))
 
-    def _combine(self, combiner: Combiner, result: Result, tick: Callable[[int], None]) -> None:
+    def _make(self, run: RunDirectory, epoch: Epoch, events: Events) -> None:
+        combiner = Combiner(self._spec, self._space, self._outputs(), self._digests)
+        combiner.try_out(self._shape)
+        result = Result.open(run, epoch, self._form())
+        while result.missing or result.revoke_damaged():
+            self._combine(combiner, result, events)
+        result.finish(self._output, {"rows": self._source.segmentation.rows, "finished": time.time()})
+        result.close()
+
+    def _combine(self, combiner: Combiner, result: Result, events: Events) -> None:
         missing = result.missing
         segmentation = self._source.segmentation
         done = segmentation.rows - sum(map(segmentation.size, missing))
@@ -121,7 +129,7 @@ class Recombination:
                 result.write(segment, combiner.combine(segment, [stored[name] for name in self._names]), {})
             result.flush(group)
             done += sum(map(segmentation.size, group))
-            tick(done)
+            events.add("progress", rows=done, of=segmentation.rows, in_flight=0)
 
     def _outputs(self) -> tuple[Output, ...]:
         return outputs_of(self._spec, self._shape, self._space)

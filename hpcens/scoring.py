@@ -222,9 +222,13 @@ class Scoring:
                 f"{drained}: {self._segmentation.rows - left} of {self._segmentation.rows} rows are durable",
                 "run the same command again to continue",
             )
-        return Verdict(
-            COMPLETE, f"{self._segmentation.rows} rows scored, every segment read back and equal to its checksum"
+        added = (
+            f" by {', '.join(self._plan.members)}, added to what was stored"
+            if self._assignment.preflight.stored
+            else ""
         )
+        what = f"{self._segmentation.rows} rows scored{added}"
+        return Verdict(COMPLETE, f"{what}, every segment read back and equal to its checksum")
 
     def _report(self, usage: list[dict[str, Any]]) -> dict[str, Any]:
         """Predicted beside measured, for every instance and every rank."""

@@ -17,7 +17,7 @@ from hpcens.segments import Segmentation
 from hpcens.store.checksum import Checksum
 from hpcens.store.filters import load_plugins
 
-_CACHE_BYTES = 64 << 20
+_CACHE_BYTES = 8 << 20
 
 
 def fingerprint_of(path: Path) -> dict[str, Any] | None:
