@@ -1,6 +1,7 @@
 """Stored members combined again, and exported: byte for byte what a run would give, and nothing half done."""
 
 import csv
+import dataclasses
 import json
 
 import h5py
@@ -16,7 +17,7 @@ from hpcens.config import spec_to_json
 from hpcens.description import description
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.export import export
-from hpcens.fingerprint import fingerprint
+from hpcens.fingerprint import fingerprint, outputs_branch, rule_branch
 from hpcens.matrix import MemberNumerics, Numerics
 from hpcens.outputs import outputs_of
 from hpcens.preflight import rule_digests
@@ -287,6 +288,47 @@ def test_an_export_overwrites_nothing_and_leaves_nothing_half_done(everything, t
             export(Finished(tmp_path / "damaged.h5"), tmp_path / f"out.{ending}", ["prediction"])
     assert (tmp_path / "mine.csv").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged.h5", "mine.csv"]
+
+
+def test_an_export_does_not_overwrite_what_came_meanwhile(everything, tmp_path, monkeypatch):
+    def read(segment, names):
+        (tmp_path / "out.csv").write_text("mine")
+        return Finished.read(everything, segment, names)
+
+    monkeypatch.setattr(everything, "read", read)
+    with pytest.raises(UsageError, match="exists"):
+        export(everything, tmp_path / "out.csv", ["label"])
+    assert (tmp_path / "out.csv").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_all_that_changes_a_number_is_in_the_fingerprint():
+    base = spec("trimmed")
+    rules = [
+        RuleSpec(name="trimmed", trim=0.4),
+        RuleSpec(name="median"),
+        RuleSpec(name="trimmed", space="logits"),
+    ]
+    outputs_ = [
+        OutputSpec(datasets=("prediction",)),
+        OutputSpec(datasets=("members", "prediction")),
+        OutputSpec(datasets=("prediction", "members"), dtype="float16"),
+    ]
+    changed = [
+        *(dataclasses.replace(base, rule=rule) for rule in rules),
+        *(dataclasses.replace(base, output=output) for output in outputs_),
+        dataclasses.replace(base, classes=CLASSES[::-1]),
+        dataclasses.replace(base, members=tuple(members([1.0, 2.0, 3.0]))),
+    ]
+
+    def branches(made, digests):
+        return json.dumps([rule_branch(made, digests, made.rule.space or "probabilities"), outputs_branch(made)])
+
+    trees = {branches(made, {}) for made in (base, *changed)} | {branches(base, {"code": "0"})}
+    assert len(trees) == 2 + len(changed)
+    compressed = dataclasses.replace(
+        base, output=dataclasses.replace(base.output, compression=CompressionSpec(name="lzf"))
+    )
+    assert branches(compressed, {}) == branches(base, {}), "compression changes no number"
 
 
 def test_a_result_that_is_none_is_told(tmp_path):
