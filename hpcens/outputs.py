@@ -106,17 +106,23 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space) -> 
 
 
 def encoded(values: Array, output: Output) -> Array:
-    """The values as the dataset stores them; float16 and uint8 round to nearest.
+    """The values as the dataset stores them; floats and uint8 round to nearest.
 
     Raises DataError where a value lies outside of what the dtype can hold.
     """
-    if output.dtype == _DTYPES["float16"]:
+    dtype = np.dtype(output.dtype)
+    if values.dtype == dtype:
+        return values
+    if dtype.kind == "f":
         with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if (np.isinf(half) & np.isfinite(values)).any():
-            largest = np.abs(values).max()
-            raise DataError(f"{output.name} holds ±{largest:g}, beyond float16 (65504)", "output.dtype: float32")
-        return half
+            fitting = values.astype(dtype)
+        if (np.isinf(fitting) & np.isfinite(values)).any():
+            largest, limit = np.abs(values).max(), float(np.finfo(dtype).max)
+            raise DataError(
+                f"{output.name} holds ±{largest:g}, beyond {dtype.name} ({limit:g})",
+                "output.dtype: float32, if it is not; else scale the members' outputs",
+            )
+        return fitting
     if output.dtype == _DTYPES["uint8"]:
         whole = np.rint(values.astype(np.float64) * _SCALE)
         if not ((whole >= 0) & (whole <= _SCALE)).all():
@@ -125,4 +131,4 @@ def encoded(values: Array, output: Output) -> Array:
                 "output.dtype: float32",
             )
         return whole.astype(np.uint8)
-    return np.asarray(values, np.dtype(output.dtype))
+    return values.astype(dtype)

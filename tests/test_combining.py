@@ -133,6 +133,9 @@ def test_what_does_not_fit_the_dtype_is_an_error_that_names_the_segment():
     stack = np.full((3, 2, 4), 70000, np.float32)
     with pytest.raises(DataError, match=r"segment 7: prediction holds ±70000, beyond float16"):
         combined(stack, spec(datasets=("prediction",), space="values", dtype="float16"), "values")
+    huge = np.array([[[1e25]], [[-1e25]], [[0]]], np.float32)
+    with pytest.raises(DataError, match=r"segment 7: variance holds ±6.66667e\+49, beyond float32"):
+        combined(huge, spec(datasets=("variance",), space="values"), "values")
     with pytest.raises(DataError, match=r"segment 7: prediction holds 1.5 … 1.5, but uint8"):
         combined(np.full((3, 2, 4), 1.5, np.float32), spec(datasets=("prediction",), dtype="uint8"))
     output = outputs_of(spec(datasets=("prediction",), dtype="float16"), (4,), "values")[0]
