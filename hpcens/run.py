@@ -21,7 +21,7 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import COMPLETE, as_verdict
 from hpcens.events import Events
 from hpcens.messages import Drain, Message, Rows
-from hpcens.opening import Measurement, Opening, reading_speed
+from hpcens.opening import Measurement, Opening
 from hpcens.preflight import Preflight
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
@@ -30,6 +30,7 @@ from hpcens.runtimes.discover import discover, node
 from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Assignment, Scoring
 from hpcens.specs import Job
+from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
 
 _OTHERS_SPEAK_FIRST = 5.0
@@ -91,7 +92,7 @@ class Rank:
         asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
         if events is not None:
             opening = Opening(job, preflight, ProfileBook.default())
-            source = Source(job.dataset, job.spec.dataset.input, job.limit)
+            source = Source(job.datasets, job.spec.dataset, job.limit)
             todo = opening.unmeasured(players.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))
