@@ -37,6 +37,7 @@ DOORS = {
         "store/packed.py",
         "store/part.py",
         "store/pipeline.py",
+        "store/plugins.py",
         "store/table.py",
         "store/working.py",
     },

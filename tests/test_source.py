@@ -38,7 +38,7 @@ CODECS = {
     "bitshuffle": dict(hdf5plugin.Bitshuffle(cname="lz4")),
     "bzip2": dict(hdf5plugin.BZip2()),
 } | ({"szip": {"compression": "szip"}} if h5py.h5z.filter_avail(h5py.h5z.FILTER_SZIP) else {})
-BY_THE_LIBRARY = {"lzf", "shuffle+lzf", "szip"}
+BY_THE_LIBRARY = {"szip"}
 DTYPES = ["<f4", ">f4", "<f8", "<f2", ">f2", "|u1", "|i1", "<u2", ">u2", "<i4", ">i8", "<u8", "|b1"]
 
 
@@ -204,7 +204,7 @@ class TestLayouts:
 
 
 class TestChunksOnce:
-    @pytest.mark.parametrize("codec", ["chunked", "gzip", "lzf", "blosc-zstd"])
+    @pytest.mark.parametrize("codec", ["gzip", "lzf", "szip", "blosc-zstd"])
     @pytest.mark.parametrize("chunk", [(1, 6, 6), (4, 6, 6), (7, 4, 5), (50, 3, 6), (100, 6, 6)])
     @pytest.mark.parametrize("segment_rows", [1, 3, 8, 33, 200])
     def test_whatever_the_segments(self, tmp_path, counted, codec, chunk, segment_rows):
@@ -263,9 +263,10 @@ class TestChunksOnce:
     def test_the_speed_counts_whole_chunks(self, tmp_path, counted, monkeypatch):
         monkeypatch.setattr("hpcens.store.inspection._READING_BYTES", 100)
         path = write(tmp_path / "d.h5", values((200, 3)), chunks=(50, 3), compression="gzip")
-        with opened(path) as source:
-            assert source.tall == 50 and reading_speed(source) > 0
-        assert {key for _, _, key in counted} >= {0}
+        asked, between = [], Source.rows_between
+        monkeypatch.setattr(Source, "rows_between", lambda *of: asked.append(of[1:]) or between(*of))
+        assert reading_speed([path], DatasetSpec(), None) > 0
+        assert asked == [(0, 50)] and counted
 
 
 shapes = st.lists(st.integers(1, 5), max_size=2)

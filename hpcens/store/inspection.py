@@ -37,15 +37,18 @@ def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -
     return speed
 
 
-def reading_speed(source: Source) -> float:
-    """Rows/s at which the first rows of a source that was just opened are read, whole chunks of them."""
+def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
+    """Rows/s at which the first rows of a dataset are read, whole chunks of them."""
+    source = Source(paths, spec, limit)
     wanted = max(1, _READING_BYTES // source.row_bytes)
     rows: int = min(source.rows, -(-wanted // source.tall) * source.tall)
     step = max(1, _PIECE_BYTES // source.row_bytes)
     began = time.perf_counter()
     for start in range(0, rows, step):
         source.rows_between(start, min(start + step, rows))
-    return rows / max(1e-6, time.perf_counter() - began)
+    speed = rows / max(1e-6, time.perf_counter() - began)
+    source.close()
+    return speed
 
 
 def _ask(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:
@@ -78,8 +81,7 @@ _DAMAGED = "the file is damaged: copy it again, or write it anew"
 
 def _answer(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:
     try:
-        source = Source(paths, spec, limit)
-        return source.facts() if question == "facts" else reading_speed(source)
+        return Source(paths, spec, limit).facts() if question == "facts" else reading_speed(paths, spec, limit)
     except HpcensError as error:
         return error
     except Exception as error:  # HDF5's errors come as half a dozen types

@@ -1,7 +1,6 @@
-"""Plugins: the decompressors of the package hdf5plugin, called directly and so by several threads at once.
+"""Plugins: the decompressors of h5py (lzf) and of the package hdf5plugin, called directly: by several threads at once.
 
-A plugin is a shared library with one C function that HDF5 would call under its lock. ctypes lets go of
-Python's lock while it runs.
+A filter is one C function that HDF5 would call under its lock. ctypes lets go of Python's lock while it runs.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import h5py
 import numpy as np
 
 from hpcens.messages import Array
@@ -19,6 +19,8 @@ from hpcens.store.filters import load_plugins
 REVERSE = 0x100  # H5Z_FLAG_REVERSE
 # filters whose function needs nothing of the HDF5 library to decompress: bzip2, blosc, lz4, bitshuffle, zstd, blosc2
 _OURS = (307, 32001, 32004, 32008, 32015, 32026)
+
+_LZF = 32000
 
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = ctypes.c_void_p
@@ -64,10 +66,13 @@ class _Memory:
 
 
 def decoder(filter_id: int, values: Sequence[int]) -> Callable[[Array], Array] | None:
-    """bytes → bytes, undoing a plugin's filter with its client data `values`; None where it is not one of ours.
+    """bytes → bytes, undoing a filter with its client data `values`; None where that is left to the library.
 
     What it returns raises ValueError where the bytes are damaged.
     """
+    if filter_id == _LZF:
+        lzf = getattr(ctypes.CDLL(h5py.h5z.__file__), "lzf_filter", None)
+        return None if lzf is None else _bound(_Filter(ctypes.cast(lzf, ctypes.c_void_p).value or 0), values)
     if filter_id not in _OURS or not load_plugins():
         return None
     os.environ.setdefault("BLOSC_NOLOCK", "1")  # else blosc works on one chunk at a time

@@ -1,4 +1,4 @@
-"""Table: one HDF5 dataset of a file, read by rows. Chunked ones are decompressed by several threads, each chunk once.
+"""Table: one HDF5 dataset of a file, read by rows. It is decompressed by several threads, each chunk once.
 
 A chunk that reaches into the rows read next is kept, decompressed, until they are read; the chunks
 behind it are begun meanwhile. What is kept is bounded: chunks whose row of chunks takes more than
@@ -31,11 +31,12 @@ _PIECE_BYTES = 8 << 20
 
 def open_table(dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> Plain | Chunked:
     """end: rows from here on will not be asked for, so that nothing is read ahead of it."""
-    return Plain(dataset) if dataset.chunks is None else Chunked(dataset, pool, threads, end)
+    filtered = dataset.chunks is not None and dataset.id.get_create_plist().get_nfilters()
+    return Chunked(dataset, pool, threads, end) if filtered else Plain(dataset)
 
 
 class Plain:
-    """A table without chunks (contiguous, compact, external, virtual): the HDF5 library reads it."""
+    """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it."""
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset = dataset
@@ -67,7 +68,7 @@ class Plain:
 
 
 class Chunked:
-    """A chunked table. A tile is a chunk by its place across the rows' axes; a band is all tiles over the same rows."""
+    """A compressed table. A tile is a chunk by its place across the rows; a band is all tiles over the same rows."""
 
     def __init__(self, dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> None:
         self._dataset = dataset
