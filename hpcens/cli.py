@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
-    parser.add_argument("dataset", nargs="+", metavar="DATASET.H5", help="file, files in this order, or 'pattern-*.h5'")
+    parser.add_argument("dataset", nargs="+", metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'")
     parser.add_argument("-c", "--config", type=Path, help="default: ./hpcens.yaml, else $HPCENS_CONFIG")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
     if plan:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hpcens.config import RESULT_SUFFIX
 from hpcens.errors import DataError, RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.imports import code_digest
@@ -166,6 +167,7 @@ def absolute(path: Path) -> Path:
 def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:
     """The files that the command line names, in its order; those of a pattern as people count: part-2 before part-10.
 
+    A pattern leaves out *.predictions.h5, so that the second run of a command does not find the result of the first.
     Raises DataError where a pattern matches nothing, UsageError where a file is named twice.
     """
     found: list[Path] = []
@@ -173,7 +175,7 @@ def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:
         if Path(argument).exists() or not has_magic(argument):
             found.append(absolute(Path(argument)))
             continue
-        matches = sorted(glob(argument), key=_counted)
+        matches = sorted((path for path in glob(argument) if not path.endswith(RESULT_SUFFIX)), key=_counted)
         if not matches:
             raise DataError(
                 f"no file matches {argument}", "check the pattern; relative ones start at the current folder"

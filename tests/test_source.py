@@ -272,7 +272,7 @@ class TestChunksOnce:
 shapes = st.lists(st.integers(1, 5), max_size=2)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_selection_of_any_files_is_what_numpy_gives(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("files")

@@ -9,6 +9,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
+from fuzz_hdf5 import fuzzing
 
 from hpcens.errors import DataError, UsageError
 from hpcens.preflight import dataset_files
@@ -237,8 +238,22 @@ def test_a_file_cut_short_while_it_is_read(tmp_path):
         file["x"] = np.zeros((1 << 16, 8))
     source = Source([tmp_path / "d.h5"], DatasetSpec())
     os.truncate(tmp_path / "d.h5", 1 << 20)
-    with pytest.raises(DataError, match=r"d.h5 was cut from 4\d+ to 1048576 bytes while it was read"):
+    with pytest.raises(DataError, match=r"d.h5 changed while it was read: 4\d+ bytes, .* then, 1048576 bytes"):
         source.rows_between(60000, 60010)
+
+
+def test_a_file_that_changed_between_the_first_look_and_the_run(tmp_path):
+    """Story: the job waits in the queue, and the file is written anew meanwhile."""
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["x"] = ROWS
+    facts = inspect([tmp_path / "d.h5"], DatasetSpec(), None)
+    source = Source([tmp_path / "d.h5"], DatasetSpec())
+    source.expect(facts.identity)
+    os.utime(tmp_path / "d.h5")
+    with pytest.raises(DataError, match=r"d.h5 changed since the run was prepared"):
+        source.expect(facts.identity)
+    with pytest.raises(DataError, match=r"d.h5 changed while it was read"):
+        source.head(1)
 
 
 LIBRARY_FAILS = """
@@ -273,7 +288,7 @@ def test_whatever_the_library_does_the_command_ends_with_a_message(path, tmp_pat
 class TestFiles:
     @pytest.fixture(autouse=True)
     def _files(self, tmp_path, monkeypatch):
-        for name in ("part-10.h5", "part-2.h5", "part-1.h5", "b.h5", "a.h5", "odd[1].h5"):
+        for name in ("part-10.h5", "part-2.h5", "part-1.h5", "b.h5", "a.h5", "odd[1].h5", "b.predictions.h5"):
             (tmp_path / name).touch()
         monkeypatch.chdir(tmp_path)
 
@@ -284,6 +299,7 @@ class TestFiles:
             (["part-*.h5"], ["part-1.h5", "part-2.h5", "part-10.h5"]),
             (["b.h5", "part-?.h5", "a.h5"], ["b.h5", "part-1.h5", "part-2.h5", "a.h5"]),
             (["odd[1].h5"], ["odd[1].h5"]),
+            (["b*.h5", "b.predictions.h5"], ["b.h5", "b.predictions.h5"]),
             (["missing.h5"], ["missing.h5"]),
         ],
     )
@@ -297,3 +313,12 @@ class TestFiles:
     def test_a_file_named_twice(self):
         with pytest.raises(UsageError, match=r"named more than once: .*part-2.h5"):
             dataset_files(["part-*.h5", "part-2.h5"])
+
+
+def test_mutated_files_end_in_order():
+    """A few of those that `tests/fuzz_hdf5.py` makes by the hundred."""
+    with fuzzing() as fuzz:
+        fuzz.soundness(["gzip"])
+        for number in range(5):
+            fuzz.candidate(number, seed=1)
+    assert fuzz.faults == []

@@ -20,6 +20,7 @@ from hpcens.config.page import Page, compose, read, shown
 from hpcens.errors import UsageError
 from hpcens.specs import Job, RunSpec
 
+RESULT_SUFFIX = ".predictions.h5"
 _MOST_CLASSES = 100_000
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:[eE]\+?\d{1,2})?) *([A-Za-z]*)", re.ASCII)
 _UNITS = {"": 1, "B": 1} | {p + i + "B": (1024 if i else 1000) ** n for n, p in enumerate("KMGT", 1) for i in ("", "i")}
@@ -174,7 +175,7 @@ def default_output(datasets: Sequence[Path], limit: int | None) -> Path:
     """Where the result goes unless the configuration says: the working folder, named after the first dataset."""
     more = "" if len(datasets) == 1 else f".and-{len(datasets) - 1}-more"
     first = "" if limit is None else f".first-{limit}"
-    return Path.cwd() / f"{datasets[0].stem}{more}{first}.predictions.h5"
+    return Path.cwd() / f"{datasets[0].stem}{more}{first}{RESULT_SUFFIX}"
 
 
 def template() -> str:

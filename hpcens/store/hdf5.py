@@ -84,6 +84,8 @@ def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
         names = _names(file)
         close = get_close_matches(key, names, 1)
         hint = f"did you mean {close[0]}? " if close else ""
+        if "fingerprint" in file.attrs:
+            hint = "it is a result of hpcens: quote patterns ('*.h5'), which then leave results out; "
         raise DataError(f"{file.filename} has no dataset {key!r}", f"{hint}it has: {listed(names) or 'none'}")
     if found.shape is None or found.ndim == 0 or found.shape[0] == 0:
         raise DataError(f"{where} has no rows (shape {found.shape})", "nothing to score")

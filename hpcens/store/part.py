@@ -54,7 +54,7 @@ class Part:
     def __init__(self, path: Path, spec: DatasetSpec) -> None:
         self.path = path
         self._file = open_file(path)
-        self._size = path.stat().st_size
+        self._stamp = stamp(path)
         self._spec = spec
         self._given = spec.given or {"": InputSpec(path=only_dataset(self._file, path))}
         self._datasets = {name: find_dataset(self._file, of.path, "dataset.inputs") for name, of in self._given.items()}
@@ -153,9 +153,10 @@ class Part:
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
         """Fill one array an input with these rows."""
-        size = self.path.stat().st_size
-        if size < self._size:  # the HDF5 library would read zeros
-            raise DataError(f"{self.path} was cut from {self._size} to {size} bytes while it was read", "copy it again")
+        if (now := stamp(self.path)) != self._stamp:  # of a file cut short the HDF5 library would read zeros
+            raise DataError(
+                f"{self.path} changed while it was read: {told(self._stamp)} then, {told(now)} now", _SETTLE
+            )
         targets: dict[str, list[Target]] = {}
         for (name, of), out in zip(self._given.items(), outs, strict=True):
             targets.setdefault(self._datasets[name].name, []).append((of.field, out))
@@ -185,12 +186,11 @@ class Part:
         for name, dataset in self._datasets.items():
             for row in sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)}):
                 digest.update(_bytes(read_rows(dataset, row, row + 1), self._given[name].field))
-        status = self.path.stat()
-        known: dict[str, str | int] = {"rows": self.rows, "bytes": status.st_size, "modified": status.st_mtime_ns}
+        size, modified = self._stamp
+        known: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
         others = sorted({other for dataset in self._datasets.values() for other in sources(self.path, dataset)})
         for i, other in enumerate(others, 1):
-            status = other.stat()
-            known |= {f"source {i}": f"{other.name}, {status.st_size} bytes, modified {status.st_mtime_ns}"}
+            known |= {f"source {i}": f"{other.name}, {told(stamp(other))}"}
         return known | {"sampled rows": digest.hexdigest()[:32]}
 
     def sample_bytes(self) -> int:
@@ -199,6 +199,19 @@ class Part:
 
     def close(self) -> None:
         self._file.close()
+
+
+_SETTLE = "score it once nobody writes to it any more"
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file: what changes when its rows do."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def told(stamp: tuple[int, int]) -> str:
+    return f"{stamp[0]} bytes, modified {stamp[1]}"
 
 
 def _bytes(rows: Array, field: str | None) -> bytes:

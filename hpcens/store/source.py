@@ -17,7 +17,7 @@ from hpcens.errors import DataError
 from hpcens.messages import Rows
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
-from hpcens.store.part import Input, Part
+from hpcens.store.part import Input, Part, stamp, told
 from hpcens.store.selection import Selection, Span, Where
 
 _SAMPLES = 64
@@ -67,7 +67,7 @@ class Source:
             part, selection = self._part(i)
             if i and part.inputs != self.inputs:
                 raise DataError(
-                    f"{path}: rows are {_told(part.inputs)}, in {self._paths[0]} {_told(self.inputs)}", _ALIKE
+                    f"{path}: rows are {_kinds(part.inputs)}, in {self._paths[0]} {_kinds(self.inputs)}", _ALIKE
                 )
             self.inputs = part.inputs
             selected.append(selection.rows)
@@ -122,6 +122,16 @@ class Source:
         }
         return Facts(self.rows, self.inputs, identity)
 
+    def expect(self, identity: dict[str, Any]) -> None:
+        """Raises DataError where a file is not what it was when these facts were taken."""
+        for path, known in zip(self._paths, identity["files"].values(), strict=True):
+            before, now = (known["bytes"], known["modified"]), stamp(path)
+            if before != now:
+                raise DataError(
+                    f"{path} changed since the run was prepared: {told(before)} then, {told(now)} now",
+                    "run the same command again",
+                )
+
     def _described(self, of: Input) -> str:
         given = self._spec.given.get(of.name)
         place = "" if given is None else f"{given.path}{f' field {given.field}' if given.field else ''} "
@@ -165,5 +175,5 @@ class Source:
 _ALIKE = "all files of one dataset have rows of one shape and dtype"
 
 
-def _told(inputs: Sequence[Input]) -> str:
+def _kinds(inputs: Sequence[Input]) -> str:
     return " + ".join(f"{of.dtype}{list(of.shape)}" for of in inputs)
