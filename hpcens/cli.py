@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
-    parser.add_argument("dataset", type=Path, metavar="DATASET.H5")
+    parser.add_argument("dataset", nargs="+", metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'")
     parser.add_argument("-c", "--config", type=Path, help="default: ./hpcens.yaml, else $HPCENS_CONFIG")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
     if plan:
@@ -106,16 +107,16 @@ def _positive(text: str) -> int:
 
 def _job(options: argparse.Namespace) -> Job:
     from hpcens.config import default_output, find, load
-    from hpcens.preflight import absolute
+    from hpcens.preflight import absolute, dataset_files
     from hpcens.specs import Job
 
     spec = load(find(options.config))
-    dataset = absolute(options.dataset)
-    output = spec.output.path or default_output(options.dataset, options.limit)
+    datasets = dataset_files(options.dataset)
+    output = spec.output.path or default_output(datasets, options.limit)
     if spec.output.path and options.limit:
         output = output.with_name(f"{output.stem}.first-{options.limit}{output.suffix}")
     plan = getattr(options, "plan", None)
-    return Job(dataset=dataset, output=absolute(output), spec=spec, limit=options.limit, plan=plan and absolute(plan))
+    return Job(datasets=datasets, output=absolute(output), spec=spec, limit=options.limit, plan=plan and absolute(plan))
 
 
 def _submit(options: argparse.Namespace) -> int:
@@ -196,7 +197,7 @@ def _load_plan(path: Path) -> Plan:
 
 def _profile(options: argparse.Namespace) -> int:
     _planned(options, measure=True)
-    print("profiled; next: hpcens plan " + str(options.dataset))
+    print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE
 
 
@@ -221,11 +222,11 @@ def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
 
     from hpcens.launch.follow import Follower
     from hpcens.launch.local import start
-    from hpcens.opening import Opening, reading_speed
+    from hpcens.opening import Opening
     from hpcens.preflight import check
     from hpcens.profiles import ProfileBook
     from hpcens.runtimes.discover import discover
-    from hpcens.store.source import Source
+    from hpcens.store.inspection import inspect_speed
 
     job = _job(options)
     preflight = check(job)
@@ -239,8 +240,7 @@ def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
             raise HpcensError(verdict.reason, verdict.remedy)
     elif measure:
         print("all members were measured on this host's devices before")
-    source = Source(job.dataset, job.spec.dataset.input, job.limit)
-    return opening.plan(devices, reading_speed(source))
+    return opening.plan(devices, inspect_speed(job.datasets, job.spec.dataset, job.limit))
 
 
 def _status(options: argparse.Namespace) -> int:

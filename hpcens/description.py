@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
@@ -20,7 +21,7 @@ def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[
 
 
 def description(
-    spec: RunSpec, tree: Tree, *, members: Mapping[str, Any], dataset: str, library: str, **more: str
+    spec: RunSpec, tree: Tree, *, members: Mapping[str, Any], datasets: Sequence[Path], library: str, **more: str
 ) -> dict[str, Any]:
     """Numbers, text, and JSON where there is a structure.
 
@@ -36,7 +37,7 @@ def description(
         "torch": tree["numerics"]["torch"],
         **versions,
         "mpi": library,
-        "dataset": dataset,
+        "datasets": [str(path) for path in datasets],
         "fingerprint": json.dumps(tree),
         "rule": spec.rule.name,
         "rule_parameters": json.dumps(tree["rule"]),

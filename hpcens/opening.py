@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +21,11 @@ from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import digest_of
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
+from hpcens.store.columns import Columns
 from hpcens.store.finished import Finished, fingerprint_of
 from hpcens.store.form import Form
-from hpcens.store.source import Source
 
 RUNTIME = "eager"
-_READING_BYTES = 32 << 20
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
 PROFILE_SECONDS = 10.0
@@ -201,10 +199,11 @@ class Opening:
         return Form(
             outputs=outputs_of(spec, shape, preflight.space),
             segmentation=Segmentation(preflight.facts.rows, plan.numerics.segment_rows),
-            attributes=description(spec, tree, members=members, dataset=str(self.job.dataset), library=library),
+            attributes=description(spec, tree, members=members, datasets=self.job.datasets, library=library),
             classes=spec.classes or (),
             documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
             compression=spec.output.compression,
+            columns=Columns(self.job.datasets, spec.dataset, self.job.limit).copy if spec.dataset.columns else None,
         )
 
     def fix(self, plan: Plan) -> dict[str, Any]:
@@ -225,11 +224,3 @@ class Opening:
         if before is not None and before["members"].keys() == tree["members"].keys():
             require_same(before, tree, str(self.run.path))
         return tree
-
-
-def reading_speed(source: Source) -> float:
-    """Rows/s at which the dataset's first rows are read, measured."""
-    rows: int = max(1, min(source.rows, _READING_BYTES // max(1, source.row_bytes)))
-    began = time.perf_counter()
-    source.head(rows)
-    return float(rows / max(1e-6, time.perf_counter() - began))

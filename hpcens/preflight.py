@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from glob import glob, has_magic
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hpcens.errors import RuleError, UsageError
+from hpcens.config import RESULT_SUFFIX
+from hpcens.errors import DataError, RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
@@ -21,7 +25,9 @@ from hpcens.runtimes.stacking import stacker
 from hpcens.specs import Job, RunSpec, Space
 from hpcens.store.filters import check_filter
 from hpcens.store.finished import fingerprint_of
-from hpcens.store.source import Facts, Input, Source
+from hpcens.store.inspection import inspect
+from hpcens.store.part import Input
+from hpcens.store.source import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +57,10 @@ class Preflight:
 def check(job: Job) -> Preflight:
     """Look at everything a job names. Raises the error that the job would end with."""
     space = combining_space(job.spec.rule, job.spec.members)
-    source = Source(job.dataset, job.spec.dataset.input, job.limit)
-    facts = source.facts()
-    source.close()
+    facts = inspect(job.datasets, job.spec.dataset, job.limit)
     digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
     rule = rule_digests(job.spec, space)
-    check_output(job.output, job.dataset)
+    check_output(job.output, *job.datasets)
     if job.spec.output.compression:
         check_filter(job.spec.output.compression)
     if job.plan is not None:
@@ -102,9 +106,9 @@ def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
     return {"code": code}
 
 
-def check_output(output: Path, source: Path) -> None:
+def check_output(output: Path, *sources: Path) -> None:
     """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
-    if output.exists() and output.samefile(source):
+    if output.exists() and any(output.samefile(source) for source in sources):
         raise UsageError(f"the output {output} is the input itself", "choose another output.path, or -o")
     if not output.parent.is_dir():
         raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
@@ -158,3 +162,32 @@ def torch_version() -> str:
 def absolute(path: Path) -> Path:
     """The path from the root on, links kept."""
     return Path(os.path.abspath(path))
+
+
+def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:
+    """The files that the command line names, in its order; those of a pattern as people count: part-2 before part-10.
+
+    A pattern leaves out *.predictions.h5, so that the second run of a command does not find the result of the first.
+    Raises DataError where a pattern matches nothing, UsageError where a file is named twice.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        if Path(argument).exists() or not has_magic(argument):
+            found.append(absolute(Path(argument)))
+            continue
+        matches = sorted((path for path in glob(argument) if not path.endswith(RESULT_SUFFIX)), key=_counted)
+        if not matches:
+            raise DataError(
+                f"no file matches {argument}", "check the pattern; relative ones start at the current folder"
+            )
+        found += [absolute(Path(match)) for match in matches]
+    twice = [str(path) for path, times in Counter(found).items() if times > 1]
+    if twice:
+        raise UsageError(f"named more than once: {', '.join(twice[:3])}", "name every file of the dataset once")
+    return tuple(found)
+
+
+def _counted(name: str) -> list[tuple[int, int, str]]:
+    """Sorts text as text and the numbers within it as numbers."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]

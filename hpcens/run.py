@@ -21,7 +21,7 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import COMPLETE, as_verdict
 from hpcens.events import Events
 from hpcens.messages import Drain, Message, Rows
-from hpcens.opening import Measurement, Opening, reading_speed
+from hpcens.opening import Measurement, Opening
 from hpcens.preflight import Preflight
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
@@ -30,6 +30,7 @@ from hpcens.runtimes.discover import discover, node
 from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Assignment, Scoring
 from hpcens.specs import Job
+from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
 
 _OTHERS_SPEAK_FIRST = 5.0
@@ -87,25 +88,24 @@ class Rank:
         self, job: Job, preflight: Preflight, players: Cast, events: Events | None, only_profile: bool
     ) -> Assignment | None:
         world = self.world
-        opening = source = None
+        opening = None
         asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
         if events is not None:
             opening = Opening(job, preflight, ProfileBook.default())
-            source = Source(job.dataset, job.spec.dataset.input, job.limit)
             todo = opening.unmeasured(players.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))
             largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=1)
-            asked = todo, source.head(largest)
+            asked = todo, world.work(lambda: _head(job, largest))
         todo, rows = world.broadcast(asked)
         mine = todo.get(world.rank, [])
         measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
         decided: Assignment | None = None
-        if opening is not None and source is not None and events is not None:
+        if opening is not None and events is not None:
             opening.note(pair for pairs in measured for pair in pairs)
             if not only_profile:
                 devices = tuple(players.devices[rank] for rank in sorted(players.devices))
-                speed = reading_speed(source)
+                speed = world.work(lambda: reading_speed(job.datasets, job.spec.dataset, job.limit))
                 plan = opening.plan(devices, speed)
                 tree = opening.fix(plan)
                 if read_json(self._run.fingerprint) != tree:
@@ -116,7 +116,6 @@ class Rank:
                 decided = Assignment(
                     job, preflight, players, plan, shape, opening.form(plan, tree, shape, world.library)
                 )
-            source.close()
         answer: Assignment | None = world.broadcast(decided)
         return answer
 
@@ -178,6 +177,14 @@ class Rank:
         self._beats += 1
         os.pwrite(self._heart, b"%016d" % self._beats, 0)
         self._tell("")
+
+
+def _head(job: Job, rows: int) -> Rows:
+    """The dataset's first rows."""
+    source = Source(job.datasets, job.spec.dataset, job.limit)
+    head = source.head(rows)
+    source.close()
+    return head
 
 
 def read_job(epoch: Epoch) -> tuple[Job, Preflight]:

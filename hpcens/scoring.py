@@ -170,7 +170,9 @@ class Scoring:
         return Result.open(self._run, self._epoch, form)
 
     def _open_source(self) -> Source:
-        return Source(self._job.dataset, self._job.spec.dataset.input, self._job.limit)
+        source = Source(self._job.datasets, self._job.spec.dataset, self._job.limit)
+        source.expect(self._assignment.preflight.facts.identity)
+        return source
 
     def _writer(self, result: Result) -> Write:
         """(segment, stack, batches) → combined with what is stored, written; what ran in smaller batches is noted."""

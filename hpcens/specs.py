@@ -64,11 +64,49 @@ class MemberSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InputSpec:
+    """Where an input lies in the file: the path of an HDF5 dataset and, where its type is compound, a field."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    path: str
+    field: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectSpec:
+    """Which rows are scored: those from `start` up to `stop`, or those a dataset names.
+
+    path  HDF5 path, in each file, of a mask (booleans) or of row numbers of that file (their order is kept)
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    start: int | None = None
+    stop: int | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSpec:
-    """Which HDF5 dataset of the file holds the rows; None where the file has only one."""
+    """What of the HDF5 files is scored.
+
+    input    path of the one input; None where the file has only one dataset, or `inputs` are named
+    inputs   several inputs by name, in the order in which members are called with them
+    select   the rows; None: all
+    columns  HDF5 paths of datasets that are copied to the result
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     input: str | None = None
+    inputs: dict[str, InputSpec] = field(default_factory=dict)
+    select: SelectSpec | None = None
+    columns: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> dict[str, InputSpec]:
+        """The inputs by name; empty where the file's only dataset is meant."""
+        if self.input is None:
+            return self.inputs
+        return {self.input.rstrip("/").rpartition("/")[2]: InputSpec(path=self.input)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,13 +233,13 @@ class RunSpec:
 class Job:
     """One dataset to score under one RunSpec: what a run directory was made for.
 
-    dataset  the HDF5 file
-    output   the finished result
-    limit    score only this many first rows (None: all)
-    plan     a stored plan whose numerics (and matrix, on the same devices) are used
+    datasets  the HDF5 files, in the order of their rows
+    output    the finished result
+    limit     score only this many first rows of those selected (None: all)
+    plan      a stored plan whose numerics (and matrix, on the same devices) are used
     """
 
-    dataset: Path
+    datasets: tuple[Path, ...]
     output: Path
     spec: RunSpec
     limit: int | None = None

@@ -26,12 +26,14 @@ from hpcens.specs import (
     CudaSpec,
     DatasetSpec,
     DevicesSpec,
+    InputSpec,
     Job,
     MemberSpec,
     OutputSpec,
     PlanSpec,
     RuleSpec,
     RunSpec,
+    SelectSpec,
 )
 
 HEAD = """\
@@ -57,7 +59,10 @@ members:
     name: b
     factory: package.models:Net.small
     weight: 1
-dataset: {input: group/images}
+dataset:
+  inputs: {images: group/images, age: {path: table, field: age}}
+  select: {start: 5, stop: 10}
+  columns: [ids]
 classes: [cat, dog, "3"]
 rule:
   name: weighted
@@ -108,7 +113,11 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
     )
     assert loaded(file, FULL) == RunSpec(
         members=(a, dataclasses.replace(a, name="b", factory="package.models:Net.small", weight=1.0)),
-        dataset=DatasetSpec(input="group/images"),
+        dataset=DatasetSpec(
+            inputs={"images": InputSpec(path="group/images"), "age": InputSpec(path="table", field="age")},
+            select=SelectSpec(start=5, stop=10),
+            columns=("ids",),
+        ),
         classes=("cat", "dog", "3"),
         rule=RuleSpec(name="weighted", space="probabilities"),
         devices=DevicesSpec(
@@ -181,6 +190,8 @@ SHORTHANDS = [
     ("rule: rules:robust", "rule: {name: 'rules:robust'}"),
     ("output: {compression: lzf}", "output: {compression: {name: lzf}}"),
     ("dataset: images", "dataset: {input: images}"),
+    ("dataset: {inputs: {x: a/b}}", "dataset: {inputs: {x: {path: a/b}}}"),
+    ("dataset: {select: keep}", "dataset: {select: {path: keep}}"),
     ("output: p.h5", "output: {path: p.h5}"),
     ("classes: 3", 'classes: ["0", "1", "2"]'),
     ("devices: {cpu: 2}", "devices: {cpu: {count: 2}}"),
@@ -382,7 +393,24 @@ MISTAKES = [
     ("fsync_seconds: 1e400", 8, "fsync_seconds", '"1e400" is too large'),
     ("fsync_seconds: 010", 8, "fsync_seconds", '"010" is no decimal number; write one, or put text in quotes'),
     ("fsync_seconds: 1:30", 8, "fsync_seconds", '"1:30" is no decimal number'),
-    ("dataset: ''", 8, "dataset", '"" must not be empty; for example input: images'),
+    ("dataset: ''", 8, "dataset", '"" must not be empty; for example input: data/images'),
+    ("dataset: {inputs: {}}", 8, "dataset.inputs", "must not be empty"),
+    ("dataset: {inputs: [a]}", 8, "dataset.inputs", "not a list; for example inputs: {images: data/images"),
+    ("dataset: {inputs: {a: 3}}", 8, "dataset.inputs.a", "expected a mapping (key: value), not 3; for example a: data"),
+    ("dataset: {inputs: {a: ''}}", 8, "dataset.inputs.a", '"" must not be empty; for example path: table'),
+    ("dataset: {inputs: {a: {field: x}}}", 8, "dataset.inputs.a.path", "is missing; for example path: table"),
+    ("dataset: {inputs: {a: {path: t, fild: x}}}", 8, "dataset.inputs.a.fild", 'did you mean "field"?'),
+    ("dataset: {inputs: {'': t}}", 8, "dataset.inputs", "has no name"),
+    ("dataset: {input: a, inputs: {b: c}}", 8, "dataset.input", "is one of two ways"),
+    ("dataset: {imput: a}", 8, "dataset.imput", 'did you mean "input"?'),
+    ("dataset: {select: {}}", 8, "dataset.select", "selects nothing; for example select: {start: 0, stop: 1000}"),
+    ("dataset: {select: {start: -1}}", 8, "dataset.select.start", "-1 must be 0 or more"),
+    ("dataset: {select: {stop: 0}}", 8, "dataset.select.stop", "0 must be 1 or more"),
+    ("dataset: {select: {start: 5, stop: 5}}", 8, "dataset.select.stop", "5 is not above start, which is 5"),
+    ("dataset: {select: {path: m, stop: 5}}", 8, "dataset.select.path", "keep one"),
+    ("dataset: {select: [1, 2]}", 8, "dataset.select", "not a list; for example select: {start: 0"),
+    ("dataset: {columns: ids}", 8, "dataset.columns", 'expected a list, not "ids"; for example columns: [ids, names]'),
+    ("dataset: {columns: [a, a]}", 8, "dataset.columns[1]", '"a" is already dataset.columns[0]'),
     ("dataset: [a]", 8, "dataset", "not a list; for example dataset: images"),
     ("output: {path: 3}", 8, "output.path", "expected text, not 3; put it in quotes, for example path: predictions.h5"),
     ("output: ''", 8, "output", '"" must not be empty; for example path: predictions.h5'),
@@ -686,11 +714,11 @@ def fields(kind: Any, place: str = "") -> dict[str, object]:
     for field in dataclasses.fields(kind):
         inner = [hints[field.name], *typing.get_args(hints[field.name])]
         specs = [one for one in inner if dataclasses.is_dataclass(one)]
-        listed = typing.get_origin(hints[field.name]) is tuple
+        several = {tuple: "[]", dict: "{}"}.get(typing.get_origin(hints[field.name]), "")
         here = f"{place}{field.name}"
         found[here] = field.default
         for spec in specs:
-            found |= fields(spec, f"{here}{'[]' if listed else ''}.")
+            found |= fields(spec, f"{here}{several}.")
     return found
 
 
@@ -699,7 +727,7 @@ del SETTABLE["search_path"]
 
 
 def test_the_table_of_keys_is_that_of_the_specs() -> None:
-    assert {key for key in KEYS if not key.endswith("]")} == set(SETTABLE)
+    assert {key for key in KEYS if not key.endswith(("]", "}"))} == set(SETTABLE)
 
 
 @pytest.mark.parametrize("pattern", [key for key in KEYS if key != "members[]"])
@@ -716,7 +744,9 @@ def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
         tree["rule"] = {"name": "trimmed"}
     elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
-    *parents, last = pattern.replace("[]", ".0").split(".")
+    elif ".field" in pattern:
+        tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
+    *parents, last = pattern.replace("[]", ".0").replace("{}", ".x").split(".")
     at: Any = tree
     for parent in parents:
         at = at[int(parent)] if isinstance(at, list) else at.setdefault(parent, {})
@@ -739,11 +769,21 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
     )
 
 
+def keys(value: Any, place: str = "") -> set[str]:
+    """Every key of a tree, by its pattern."""
+    if place == ".dataset.inputs":
+        return {p for inner in value.values() for p in keys(inner, f"{place}{{}}")}
+    if isinstance(value, dict):
+        return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
+    return {p for item in value for p in keys(item, f"{place}[]")} if isinstance(value, list) else set()
+
+
 def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     head, _, rest = config.template().partition("\nmembers:")
     text = re.sub(r"(?m)^( *)# ( *[-\w]+:)", r"\1\2", "members:" + rest).replace("name: mean", "name: weighted")
     tree = yaml.safe_load(text.replace("weights: weights/second", "weight: 1\n    weights: weights/second"))
-    rule = tree["rule"]
+    rule, keyed = tree["rule"], keys(tree)
+    del tree["dataset"]["input"], tree["dataset"]["select"]["path"]  # of two ways each, keep one
     for name, own in {
         "trimmed": {"trim"},
         "stack": {"factory", "arguments", "weights", "output"},
@@ -758,13 +798,7 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
             loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
     spec = loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": "weighted"}}))
     assert "is required" in head
-
-    def keys(value: Any, place: str = "") -> set[str]:
-        if isinstance(value, dict):
-            return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
-        return {p for item in value for p in keys(item, f"{place}[]")} if isinstance(value, list) else set()
-
-    assert {key.removeprefix(".") for key in keys(tree) if ".arguments." not in key} == set(SETTABLE)
+    assert {key.removeprefix(".") for key in keyed if ".arguments." not in key} == set(SETTABLE)
     assert spec.members[0].weight == 0.5
 
 
@@ -789,7 +823,13 @@ counts = st.integers(1, 2**60)
 specs = st.builds(
     RunSpec,
     members=st.lists(members, max_size=3).map(tuple),
-    dataset=st.builds(DatasetSpec, input=st.none() | texts),
+    dataset=st.builds(
+        DatasetSpec,
+        input=st.none() | texts,
+        inputs=st.dictionaries(texts, st.builds(InputSpec, path=texts, field=st.none() | texts), max_size=2),
+        select=st.none() | st.builds(SelectSpec, start=st.none() | counts, path=st.none() | texts),
+        columns=st.lists(texts, max_size=2).map(tuple),
+    ),
     classes=st.none() | st.lists(texts, max_size=3).map(tuple),
     rule=st.builds(
         RuleSpec,
@@ -817,7 +857,9 @@ specs = st.builds(
     fsync_seconds=st.floats(0.01, 1e9),
     search_path=paths,
 )
-jobs = st.builds(Job, dataset=paths, output=paths, spec=specs, limit=st.none() | counts)
+jobs = st.builds(
+    Job, datasets=st.lists(paths, min_size=1, max_size=3).map(tuple), output=paths, spec=specs, limit=st.none() | counts
+)
 
 
 @settings(max_examples=30, deadline=None)
@@ -863,8 +905,9 @@ def test_the_configuration_is_found_in_three_places(tmp_path: Path, monkeypatch:
 
 def test_the_result_is_named_after_the_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert config.default_output(Path("/data/set.v2.h5"), None) == tmp_path / "set.v2.predictions.h5"
-    assert config.default_output(Path("set.h5"), 100) == tmp_path / "set.first-100.predictions.h5"
+    assert config.default_output([Path("/data/set.v2.h5")], None) == tmp_path / "set.v2.predictions.h5"
+    assert config.default_output([Path("set.h5")], 100) == tmp_path / "set.first-100.predictions.h5"
+    assert config.default_output([Path("a.h5"), Path("b.h5")], None) == tmp_path / "a.and-1-more.predictions.h5"
 
 
 def test_importing_config_loads_nothing_heavy() -> None:

@@ -19,6 +19,7 @@ from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
 from hpcens.rundir import born
 from hpcens.segments import Segmentation
+from hpcens.specs import DatasetSpec
 from hpcens.store.journal import Kind, read_journal
 from hpcens.store.source import Source
 from hpcens.transports.virtual import VirtualWorld
@@ -111,7 +112,7 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     torch.set_num_threads(1)
     spec = load(undisturbed.folder / "hpcens.yaml")
     plan = Plan.load(undisturbed.folder / "plan.json")
-    source = Source(undisturbed.dataset, None)
+    source = Source([undisturbed.dataset], DatasetSpec())
     segmentation = Segmentation(source.rows, plan.numerics.segment_rows)
     ranks = {device.name: 2 + i for i, device in enumerate(plan.devices)}
     engine = Engine(CpuHardware(1))
@@ -233,7 +234,7 @@ def test_a_signal_drains_and_the_same_command_continues(held, undisturbed):
     assert "rule.name: mean then, vote now" in held.hpcens("run", "dataset.h5", code=78)
     (held.folder / "hpcens.yaml").write_text(before)
     os.utime(held.dataset)
-    assert "data.modified" in held.hpcens("run", "dataset.h5", code=78)
+    assert "data.files.1.modified" in held.hpcens("run", "dataset.h5", code=78)
     os.utime(held.dataset, ns=(data.st_atime_ns, data.st_mtime_ns))
     held.hpcens("submit", "dataset.h5", "--plan", "plan.json")
     assert held.predictions().tobytes() == undisturbed.predictions().tobytes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from hpcens.config.page import Page, compose, read, shown
 from hpcens.errors import UsageError
 from hpcens.specs import Job, RunSpec
 
+RESULT_SUFFIX = ".predictions.h5"
 _MOST_CLASSES = 100_000
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:[eE]\+?\d{1,2})?) *([A-Za-z]*)", re.ASCII)
 _UNITS = {"": 1, "B": 1} | {p + i + "B": (1024 if i else 1000) ** n for n, p in enumerate("KMGT", 1) for i in ("", "i")}
@@ -70,8 +72,12 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
     for key in [key for key, value in tree.items() if value is None and key in KEYS]:
         del tree[key]
     for key, field in (("rule", "name"), ("dataset", "input"), ("output", "path")):
-        if isinstance(tree.get(key), str):
-            tree[key] = {field: tree[key]}
+        _expand_text(tree, key, field)
+    if isinstance(dataset := tree.get("dataset"), dict):
+        _expand_text(dataset, "select", "path")
+        if isinstance(inputs := dataset.get("inputs"), dict):
+            for name in inputs:
+                _expand_text(inputs, name, "path")
     if type(number := tree.get("classes")) is int:
         if 2 <= number <= _MOST_CLASSES:
             tree["classes"] = [str(i) for i in range(number)]
@@ -82,6 +88,11 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
     if isinstance(devices := tree.get("devices"), dict):
         for kind in devices.keys() & {"cpu", "cuda"}:
             _expand_device(page, devices, kind)
+
+
+def _expand_text(tree: dict[str, Any], key: str, field: str) -> None:
+    if isinstance(tree.get(key), str):
+        tree[key] = {field: tree[key]}
 
 
 def _expand_device(page: Page, devices: dict[str, Any], kind: str) -> None:
@@ -160,10 +171,11 @@ def find(option: Path | None) -> Path:
     )
 
 
-def default_output(dataset: Path, limit: int | None) -> Path:
-    """Where the result goes unless the configuration says: the working folder, named after the dataset."""
+def default_output(datasets: Sequence[Path], limit: int | None) -> Path:
+    """Where the result goes unless the configuration says: the working folder, named after the first dataset."""
+    more = "" if len(datasets) == 1 else f".and-{len(datasets) - 1}-more"
     first = "" if limit is None else f".first-{limit}"
-    return Path.cwd() / f"{dataset.stem}{first}.predictions.h5"
+    return Path.cwd() / f"{datasets[0].stem}{more}{first}{RESULT_SUFFIX}"
 
 
 def template() -> str:

@@ -22,7 +22,9 @@ def explain(page: Page, kind: str, place: Place, given: object) -> None:
     """Puts one finding of pydantic on the page, in plain words."""
     if kind == "unexpected_keyword_argument":
         parent, name = pattern(place[:-1]), str(place[-1])
-        keys = [(folder, key) for folder, _, key in (key.rpartition(".") for key in KEYS) if not key.endswith("]")]
+        keys = [
+            (folder, key) for folder, _, key in (key.rpartition(".") for key in KEYS) if not key.endswith(("]", "}"))
+        ]
         known = [key for folder, key in keys if folder == parent]
         home = next((f"it belongs under {folder or 'the top level'}" for folder, key in keys if key == name), "")
         page.problem(place, f"unknown key; {home or did_you_mean(name, known) or 'known here: ' + ', '.join(known)}")
@@ -65,10 +67,32 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     parts = Parts(page, tree)
     check_rule(parts)
     check_output(parts)
+    _check_dataset(page, parts.at("dataset"))
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
-    for listed in (("classes",), ("plan", "batch_sizes"), ("output", "datasets")):
+    for listed in (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets")):
         usable = {(*listed, i): value for i, value in enumerate(parts.at(*listed) or ())}
         _check_unique(page, {here: value for here, value in usable.items() if here not in page.refused})
+
+
+def _check_dataset(page: Page, dataset: Any) -> None:
+    if not isinstance(dataset, dict):
+        return
+    if dataset.get("input") is not None and dataset.get("inputs") is not None:
+        page.problem(("dataset", "input"), "is one of two ways; name it among the inputs, or remove those")
+    inputs = dataset.get("inputs")
+    if isinstance(inputs, dict) and "" in inputs:
+        page.problem(("dataset", "inputs", ""), "has no name; for example images")
+    place = ("dataset", "select")
+    select = dataset.get("select")
+    if not isinstance(select, dict) or any(refused[:2] == place for refused in page.refused):
+        return
+    start, stop, path = (select.get(key) for key in ("start", "stop", "path"))
+    if path is not None and (start is not None or stop is not None):
+        page.problem((*place, "path"), "selects by a dataset, start and stop by a range; keep one")
+    elif path is None and start is None and stop is None:
+        page.problem(place, f"selects nothing; {example(place)}")
+    elif isinstance(start, int) and isinstance(stop, int) and start >= stop:
+        page.problem((*place, "stop"), f"{stop} is not above start, which is {start}")
 
 
 def _check_unique(page: Page, values: Mapping[Place, Any]) -> None:

@@ -70,7 +70,17 @@ KEYS: Mapping[str, Key] = {
     "members[].output": _choice(Space),
     "members[].weight": Key("0.5", lambda weight: 0 <= weight < math.inf, "must be 0 or more and finite"),
     "dataset": Key("images"),
-    "dataset.input": _filled("images"),
+    "dataset.input": _filled("data/images"),
+    "dataset.inputs": _filled("{images: data/images, ages: {path: table, field: age}}"),
+    "dataset.inputs{}": Key("data/images"),
+    "dataset.inputs{}.path": _filled("table"),
+    "dataset.inputs{}.field": _filled("age"),
+    "dataset.select": Key("{start: 0, stop: 1000}"),
+    "dataset.select.start": Key("0", lambda n: n >= 0, "must be 0 or more"),
+    "dataset.select.stop": _count("1000"),
+    "dataset.select.path": _filled("data/mask"),
+    "dataset.columns": _filled("[ids, names]"),
+    "dataset.columns[]": _filled("ids"),
     "classes": Key("[cat, dog]", lambda classes: len(classes) >= 2, "needs at least 2 classes"),
     "classes[]": Key("cat"),
     "rule": Key("mean"),
@@ -105,8 +115,16 @@ KEYS: Mapping[str, Key] = {
 }
 
 
+_NAMED = ("dataset.inputs",)
+"""Keys under which a user may write any name."""
+
+
 def pattern(place: Place) -> str:
-    return "".join("[]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    """The key of `KEYS` for a place: `[]` for any number, `{}` for any name."""
+    found = ""
+    for part in place:
+        found += "[]" if isinstance(part, int) else "{}" if found in _NAMED else f".{part}" if found else part
+    return found
 
 
 def example(place: Place) -> str:

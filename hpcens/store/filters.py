@@ -11,10 +11,13 @@ from hpcens.specs import CompressionSpec
 _PLUGINS = "hdf5plugin"
 
 
-def load_plugins() -> None:
-    """Register hdf5plugin's filters with HDF5, where it is installed."""
-    if find_spec(_PLUGINS):
+def load_plugins() -> bool:
+    """Register hdf5plugin's filters with HDF5; False where it is not installed."""
+    try:
         import hdf5plugin  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def check_filter(compression: CompressionSpec) -> None:

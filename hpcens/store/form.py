@@ -3,6 +3,7 @@
 | dataset | shape | meaning |
 | --- | --- | --- |
 | `prediction`, `label`, `members/<name>`, … | (rows, …) | what the YAML asked for |
+| `columns/<name>` | (rows, …) | values that pass through from the dataset |
 | `classes` | (classes,) text | class names, where given: the scale of every axis of classes |
 | `hpcens/written` | (segments,) uint8 | 1: the rows of this segment are real and durable |
 | `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes over all outputs, in their order |
@@ -12,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class Form:
     classes      class names; empty where none are given
     documents    name → text, kept below `hpcens/`
     compression  of the finished file
+    columns      writes the columns that pass through; None where there are none
     """
 
     outputs: tuple[Output, ...]
@@ -42,6 +44,7 @@ class Form:
     classes: tuple[str, ...] = ()
     documents: Mapping[str, str]
     compression: CompressionSpec | None = None
+    columns: Callable[[h5py.File], None] | None = None
 
 
 def describe(file: h5py.File, form: Form) -> None:

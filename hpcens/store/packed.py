@@ -40,6 +40,8 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
         with h5py.File(file.path, "r", locking=False) as working:
             for name in ("written", "checksums", "summary"):
                 packed[f"hpcens/{name}"] = working[f"hpcens/{name}"][:]
+            if "columns" in working:
+                working.copy("columns", packed)
     descriptor = disk.open(path)
     disk.sync(descriptor)
     disk.close(descriptor)

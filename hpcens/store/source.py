@@ -1,32 +1,29 @@
-"""The dataset: rows of an HDF5 file, read by segment. Checked before anything is queued."""
+"""The dataset: rows of one or more HDF5 files, read by segment. Checked before anything is queued."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from hpcens.errors import DataError
 from hpcens.messages import Rows
 from hpcens.segments import Segmentation
+from hpcens.specs import DatasetSpec
+from hpcens.store.part import Input, Part, stamp, told
+from hpcens.store.selection import Selection, Span, Where
 
 _SAMPLES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One input of a dataset: its name, and the shape and dtype of a row."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-    @property
-    def row_bytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+_SAMPLED_BYTES = 64 << 20
+_MOST_THREADS = 4
+_MOST_OPEN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Facts:
 
     rows: int
     inputs: tuple[Input, ...]
-    identity: dict[str, str | int]
+    identity: dict[str, Any]
 
     @property
     def row_bytes(self) -> int:
@@ -48,91 +45,135 @@ class Facts:
 
 
 class Source:
-    """An open dataset, read only; the file is neither locked nor touched.
+    """A dataset: the selected rows of its files, one file after another.
 
-    Raises DataError: no such file, not HDF5, no such dataset, no rows, not numeric.
+    paths  in this order; rows of the first come first
+    limit  only the first so many of the selected rows
+    Raises DataError: see `Part`; and where files differ in their inputs, or nothing is selected.
     """
 
-    def __init__(self, path: Path, key: str | None, limit: int | None = None) -> None:
-        self.path = path
-        self._file = _open(path)
-        self._dataset = _find(self._file, path, key)
-        if self._dataset.ndim == 0 or self._dataset.shape[0] == 0:
-            raise DataError(
-                f"{path}: {self._dataset.name} has no rows (shape {self._dataset.shape})", "nothing to score"
-            )
-        if self._dataset.dtype.kind not in "iufb":
-            raise DataError(
-                f"{path}: {self._dataset.name} holds {self._dataset.dtype}, not numbers",
-                "name a numeric dataset: dataset.input in the YAML",
-            )
-        self.rows = min(self._dataset.shape[0], limit or self._dataset.shape[0])
+    def __init__(self, paths: Sequence[Path], spec: DatasetSpec, limit: int | None = None) -> None:
+        self._paths = tuple(paths)
+        self._spec = spec
+        self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._pool = ThreadPoolExecutor(self._threads, "decompress")
+        self._open: OrderedDict[int, tuple[Part, Selection]] = OrderedDict()
+        self._firsts: list[int] = []
+        self.inputs: tuple[Input, ...] = ()
+        selected = []
+        in_all = 0
+        for i, path in enumerate(self._paths):
+            self._firsts.append(in_all)
+            part, selection = self._part(i)
+            if i and part.inputs != self.inputs:
+                raise DataError(
+                    f"{path}: rows are {_kinds(part.inputs)}, in {self._paths[0]} {_kinds(self.inputs)}", _ALIKE
+                )
+            self.inputs = part.inputs
+            selected.append(selection.rows)
+            in_all += part.rows
+        self._ends = list(accumulate(selected))
+        if not self._ends[-1]:
+            raise DataError(f"{self._paths[0]}: dataset.select selects none of {in_all} rows", "nothing to score")
+        self.rows = min(self._ends[-1], limit or self._ends[-1])
 
     @property
     def row_bytes(self) -> int:
-        return int(np.prod(self._dataset.shape[1:], dtype=np.int64)) * int(self._dataset.dtype.itemsize)
+        return sum(of.row_bytes for of in self.inputs)
+
+    @property
+    def tall(self) -> int:
+        """Rows of the tallest chunk of the first file: what is read at once."""
+        return self._part(0)[0].tall
+
+    def _part(self, index: int) -> tuple[Part, Selection]:
+        """The file, opened; of many files the last used are kept open."""
+        if index not in self._open:
+            part = Part(self._paths[index], self._spec)
+            selection = part.select(self._firsts[index])
+            end = selection.stop if isinstance(selection, Span) else part.rows
+            part.open_tables(self._pool, self._threads, end)
+            self._open[index] = part, selection
+            while len(self._open) > _MOST_OPEN:
+                _, (old, _) = self._open.popitem(last=False)
+                old.close()
+        self._open.move_to_end(index)
+        return self._open[index]
 
     def facts(self) -> Facts:
-        """Identity: name, size and time of the file, and a digest of rows spread over it."""
-        status = self.path.stat()
-        digest = hashlib.sha256()
-        for row in sorted({round(i * (self._dataset.shape[0] - 1) / _SAMPLES) for i in range(_SAMPLES + 1)}):
-            digest.update(np.ascontiguousarray(self._dataset[row : row + 1]).tobytes())
-        return Facts(
-            rows=self.rows,
-            inputs=(Input(self._dataset.name.strip("/"), tuple(self._dataset.shape[1:]), self._dataset.dtype.str),),
-            identity={
-                "key": self._dataset.name,
-                "rows": self.rows,
-                "shape": str(self._dataset.shape),
-                "dtype": self._dataset.dtype.str,
-                "file bytes": status.st_size,
-                "modified": status.st_mtime_ns,
-                "sampled rows": digest.hexdigest()[:32],
-            },
-        )
+        """Identity: inputs, selection and columns by name, and of each file size, time and a digest of rows.
+
+        Raises DataError where the selection or a column does not fit.
+        """
+        files: dict[str, Any] = {}
+        for i in range(len(self._paths)):
+            part, selection = self._part(i)
+            for path in self._spec.columns:
+                part.column(path)
+            room = _SAMPLED_BYTES // max(1, len(self._paths) * part.sample_bytes())
+            known = part.identity(max(1, min(_SAMPLES // len(self._paths), room)))
+            chosen = {} if self._spec.select is None else {"selected": part.check_selection(selection)}
+            files[str(i + 1)] = known | chosen
+        identity = {
+            "rows": self.rows,
+            "inputs": {of.name: self._described(of) for of in self.inputs},
+            "columns": list(self._spec.columns),
+            "files": files,
+        }
+        return Facts(self.rows, self.inputs, identity)
+
+    def expect(self, identity: dict[str, Any]) -> None:
+        """Raises DataError where a file is not what it was when these facts were taken."""
+        for path, known in zip(self._paths, identity["files"].values(), strict=True):
+            before, now = (known["bytes"], known["modified"]), stamp(path)
+            if before != now:
+                raise DataError(
+                    f"{path} changed since the run was prepared: {told(before)} then, {told(now)} now",
+                    "run the same command again",
+                )
+
+    def _described(self, of: Input) -> str:
+        given = self._spec.given.get(of.name)
+        place = "" if given is None else f"{given.path}{f' field {given.field}' if given.field else ''} "
+        return f"{place}{of.dtype}{list(of.shape)}"
 
     def head(self, rows: int) -> Rows:
         """The first rows of each input, native byte order."""
-        return self._read(0, min(rows, self.rows))
+        return self.rows_between(0, min(rows, self.rows))
 
     def read(self, segmentation: Segmentation, segment: int) -> Rows:
         """For each input (rows of the segment, *row shape), native byte order."""
-        return self._read(*segmentation.bounds(segment))
+        return self.rows_between(*segmentation.bounds(segment))
 
-    def _read(self, start: int, stop: int) -> Rows:
-        rows = np.empty((stop - start, *self._dataset.shape[1:]), self._dataset.dtype.newbyteorder("="))
-        self._dataset.read_direct(rows, np.s_[start:stop])
-        return (rows,)
+    def rows_between(self, start: int, stop: int) -> Rows:
+        """Selected rows, for each input. Raises DataError naming those that cannot be read."""
+        rows = tuple(np.empty((stop - start, *of.shape), of.dtype) for of in self.inputs)
+        for part, where, place in self.places(start, stop):
+            part.read(where, [array[place] for array in rows])
+        return rows
+
+    def places(self, start: int, stop: int) -> Iterator[tuple[Part, Where, slice]]:
+        """Where selected rows lie: the file, its rows, and their place among those asked for."""
+        for i, end in enumerate(self._ends):
+            before = self._ends[i - 1] if i else 0
+            low, high = max(start, before), min(stop, end)
+            if low < high:
+                part, selection = self._part(i)
+                yield part, selection.where(low - before, high - before), slice(low - start, high - start)
+
+    def parts(self) -> Iterator[Part]:
+        """Every file in turn; an earlier one may be closed when the next is there."""
+        return (self._part(i)[0] for i in range(len(self._paths)))
 
     def close(self) -> None:
-        self._file.close()
+        self._pool.shutdown(cancel_futures=True)
+        for part, _ in self._open.values():
+            part.close()
+        self._open.clear()
 
 
-def _open(path: Path) -> h5py.File:
-    if not path.exists():
-        raise DataError(f"dataset {path}: no such file", "check the path; relative paths start at the current folder")
-    try:
-        return h5py.File(path, "r", locking=False)
-    except PermissionError:
-        raise DataError(f"dataset {path}: no permission to read it", "ask its owner, or copy it") from None
-    except OSError as error:
-        if not h5py.is_hdf5(path):
-            raise DataError(f"dataset {path} is not an HDF5 file", "convert it, or check the path") from None
-        raise DataError(f"dataset {path} cannot be opened: {error}", "it may be truncated; copy it again") from None
+_ALIKE = "all files of one dataset have rows of one shape and dtype"
 
 
-def _find(file: h5py.File, path: Path, key: str | None) -> h5py.Dataset:
-    names: list[str] = []
-    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    if key is None:
-        if len(names) != 1:
-            raise DataError(
-                f"{path} holds {len(names)} datasets ({', '.join(names[:8])}): which one is to be scored?",
-                "name it: dataset.input in the YAML",
-            )
-        return file[names[0]]
-    found = file.get(key)
-    if not isinstance(found, h5py.Dataset):
-        raise DataError(f"{path} has no dataset {key!r}", f"it has: {', '.join(names[:8]) or 'none'}")
-    return found
+def _kinds(inputs: Sequence[Input]) -> str:
+    return " + ".join(f"{of.dtype}{list(of.shape)}" for of in inputs)

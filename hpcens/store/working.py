@@ -25,7 +25,7 @@ from hpcens.store.form import SUMMARY_BYTES, Form, describe, label_outputs
 
 
 def create(path: Path, form: Form) -> None:
-    """Make the file whole: every dataset allocated, every attribute written. Durable on return.
+    """Make the file whole: every dataset allocated, every attribute and column written. Durable on return.
 
     It has its name only then: HDF5 writes metadata while it makes a file, and a kill would leave half of it.
     """
@@ -33,6 +33,8 @@ def create(path: Path, form: Form) -> None:
     rows, segments = form.segmentation.rows, len(form.segmentation)
     with h5py.File(making, "w") as file:
         describe(file, form)
+        if form.columns is not None:
+            form.columns(file)
         for output in form.outputs:
             _allocate(file, output.name, (rows, *output.shape), output.dtype)
         _allocate(file, "hpcens/written", (segments,), "u1")

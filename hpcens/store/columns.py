@@ -1,0 +1,79 @@
+"""Columns: values that pass through from the dataset to the result, ids and names, for the rows that are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcens.errors import DataError
+from hpcens.messages import Array
+from hpcens.specs import DatasetSpec
+from hpcens.store.hdf5 import kind_of, read_rows
+from hpcens.store.selection import ascending, pieces
+from hpcens.store.source import Source
+
+_BLOCK_BYTES = 8 << 20
+_STRING_BYTES = 64
+_GAP = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of a dataset, copied when the result is made: its HDF5 metadata does not change afterwards."""
+
+    paths: tuple[Path, ...]
+    spec: DatasetSpec
+    limit: int | None = None
+
+    def copy(self, file: h5py.File) -> None:
+        """Write each as `columns/<name>`, one value for each scored row, in their order."""
+        if not self.spec.columns:
+            return
+        source = Source(self.paths, self.spec, self.limit)
+        for name in self.spec.columns:
+            kinds = [(column.dtype, column.shape[1:]) for column in (part.column(name) for part in source.parts())]
+            dtype, shape = _common(name, kinds)
+            made = file.create_dataset(f"columns/{name.strip('/')}", (source.rows, *shape), dtype)
+            for start, values in _blocks(
+                source, name, max(_STRING_BYTES, dtype.itemsize) * max(1, int(np.prod(shape)))
+            ):
+                made[start : start + len(values)] = values
+        source.close()
+
+
+def _blocks(source: Source, name: str, row_bytes: int) -> Iterator[tuple[int, Array]]:
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    for start in range(0, source.rows, step):
+        for part, where, place in source.places(start, min(start + step, source.rows)):
+            column = part.column(name)
+            yield start + place.start, _values(column, where)
+
+
+def _values(column: h5py.Dataset, where: slice | Array) -> Array:
+    if isinstance(where, slice):
+        return read_rows(column, where.start, where.stop)
+    rows, places = ascending(where)
+    values = np.empty((len(where), *column.shape[1:]), column.dtype)
+    for begin, end in pieces(rows, _GAP, max(_GAP, len(rows))):
+        first = int(rows[begin])
+        values[places[begin:end]] = read_rows(column, first, int(rows[end - 1]) + 1)[rows[begin:end] - first]
+    return values
+
+
+def _common(name: str, kinds: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> tuple[Any, tuple[int, ...]]:
+    """One dtype and shape for the values of all files: of strings of different lengths the longest."""
+    dtypes, shapes = zip(*kinds, strict=True)
+    strings = [h5py.check_string_dtype(dtype) for dtype in dtypes]
+    if all(strings):
+        encoding = "utf-8" if any(kind.encoding == "utf-8" for kind in strings) else "ascii"
+        lengths = [kind.length for kind in strings]
+        dtypes = (h5py.string_dtype(encoding, None if None in lengths else max(lengths)),)
+    if len({*dtypes}) > 1 or len({*shapes}) > 1:
+        told = ", ".join(sorted({f"{kind_of(dtype)}{list(shape)}" for dtype, shape in kinds}))
+        raise DataError(f"column {name} is not alike in all files: {told}", "store it alike in all files")
+    return dtypes[0], shapes[0]

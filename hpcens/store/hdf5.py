@@ -1,0 +1,134 @@
+"""HDF5 files as people bring them: opened read only, datasets found by name, and what is wrong told clearly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcens.errors import DataError
+from hpcens.messages import Array
+from hpcens.store.pipeline import require_filters
+
+_VIRTUAL_CACHE = 64 << 20  # the library's own cache of chunks; only virtual datasets depend on it
+_LISTED = 8
+
+
+def open_file(path: Path) -> h5py.File:
+    """The file, read only. Raises DataError: missing, no permission, not HDF5, truncated, being written."""
+    if not path.exists():
+        raise DataError(f"dataset {path}: no such file", "check the path; relative paths start at the current folder")
+    if path.is_dir():
+        raise DataError(f"dataset {path} is a folder", f"name its files: '{path}/*.h5'")
+    try:
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=_VIRTUAL_CACHE)
+    except PermissionError:
+        raise DataError(f"dataset {path}: no permission to read it", "ask its owner, or copy it") from None
+    except Exception as error:  # HDF5's errors come as half a dozen types
+        raise _not_opened(path, error) from None
+
+
+def _not_opened(path: Path, error: Exception) -> DataError:
+    if not h5py.is_hdf5(path):
+        return DataError(f"dataset {path} is not an HDF5 file", "convert it, or check the path")
+    text = str(error)
+    if "already open for write" in text:
+        return DataError(
+            f"dataset {path} is being written, or its writer crashed",
+            f"wait until it is closed; if nobody writes it: h5clear -s {path}",
+        )
+    if "truncated" in text:
+        return DataError(f"dataset {path} is truncated: {text}", "copy it again")
+    return DataError(f"dataset {path} cannot be opened: {text}", "it may be damaged; copy it again")
+
+
+def only_dataset(file: h5py.File, path: Path) -> str:
+    """The name of the file's only dataset."""
+    names = _names(file)
+    if len(names) != 1:
+        raise DataError(
+            f"{file.filename} holds {len(names)} datasets ({listed(names)}): which one is to be scored?",
+            "name it: dataset.input in the YAML",
+        )
+    return names[0]
+
+
+def _names(file: h5py.File) -> list[str]:
+    names: list[str] = []
+    try:
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    except Exception as error:  # HDF5's errors come as half a dozen types
+        raise DataError(f"{file.filename} cannot be listed: {error}", "it is damaged: copy it again") from None
+    return names
+
+
+def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
+    """The dataset of that name, if it has rows whose filters are there. place: the key in the YAML that named it."""
+    where = f"{file.filename}: {key}"
+    try:
+        found = file.get(key)
+    except Exception as error:  # a link that leads nowhere, a header that is damaged
+        raise DataError(f"{where} cannot be opened: {error}", f"check {place} in the YAML, or the file") from None
+    if isinstance(found, h5py.Group):
+        inside = [f"{key}/{name}" for name in found]
+        raise DataError(f"{where} is a group, not a dataset", f"it holds: {listed(inside) or 'nothing'}")
+    if not isinstance(found, h5py.Dataset):
+        link = file.get(key, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise DataError(f"{where} is a link to {link.path} in {link.filename}, which is not there", "copy it too")
+        names = _names(file)
+        close = get_close_matches(key, names, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        if "fingerprint" in file.attrs:
+            hint = "it is a result of hpcens: quote patterns ('*.h5'), which then leave results out; "
+        raise DataError(f"{file.filename} has no dataset {key!r}", f"{hint}it has: {listed(names) or 'none'}")
+    if found.shape is None or found.ndim == 0 or found.shape[0] == 0:
+        raise DataError(f"{where} has no rows (shape {found.shape})", "nothing to score")
+    require_filters(found, where)
+    return found
+
+
+def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> Array:
+    """Rows through the library. Raises DataError naming them where they cannot be read."""
+    try:
+        rows: Array = dataset[start:stop]
+    except Exception as error:  # HDF5's errors come as half a dozen types
+        raise unreadable(dataset, start, stop, error) from None
+    return rows
+
+
+def unreadable(dataset: h5py.Dataset, start: int, stop: int, error: object) -> DataError:
+    return DataError(
+        f"{dataset.file.filename}: {dataset.name}: rows {start}–{stop - 1} cannot be read: {error}",
+        "the file is damaged there: copy it again, or leave these rows out (dataset.select in the YAML)",
+    )
+
+
+def bytes_behind_a_row(dataset: h5py.Dataset) -> int:
+    """Bytes that are decompressed to see one row."""
+    rest = zip(dataset.shape[1:], (dataset.chunks or dataset.shape)[1:], strict=True)
+    across: int = math.prod(-(-size // step) * step for size, step in rest)
+    return int((dataset.chunks or (1,))[0]) * across * int(dataset.dtype.itemsize)
+
+
+def sources(path: Path, dataset: h5py.Dataset) -> list[Path]:
+    """Other files that hold rows of a dataset: behind an external link, a virtual dataset, external storage."""
+    home = Path(dataset.file.filename)
+    names = [] if home.samefile(path) else [home]
+    if dataset.is_virtual:
+        names += [home.parent / source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
+    names += [home.parent / name for name, _, _ in dataset.external or ()]
+    return [name for name in names if name.exists()]
+
+
+def kind_of(dtype: np.dtype[Any]) -> str:
+    return "variable-length or reference data" if dtype.hasobject else str(dtype)
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

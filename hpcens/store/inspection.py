@@ -1,0 +1,104 @@
+"""Inspection: a dataset is first looked at by a process of its own: libhdf5 may crash on a damaged file, or never end.
+
+this process ──paths, spec, limit──► python -m hpcens.store.inspection ──Facts or rows/s or an error──► this process
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hpcens.errors import DataError, HpcensError
+from hpcens.specs import DatasetSpec
+from hpcens.store.source import Facts, Source
+
+_READING_BYTES = 32 << 20
+_PIECE_BYTES = 4 << 20
+_CPU_SECONDS = 120
+
+
+def inspect(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Facts:
+    """Facts of a dataset. Raises DataError: all that `Source` raises, and where looking at it crashes or never ends."""
+    facts: Facts = _ask("facts", paths, spec, limit)
+    return facts
+
+
+def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
+    """Rows/s at which the dataset is read. Raises DataError as `inspect`."""
+    speed: float = _ask("speed", paths, spec, limit)
+    return speed
+
+
+def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
+    """Rows/s at which the first rows of a dataset are read, whole chunks of them."""
+    source = Source(paths, spec, limit)
+    wanted = max(1, _READING_BYTES // source.row_bytes)
+    rows: int = min(source.rows, -(-wanted // source.tall) * source.tall)
+    step = max(1, _PIECE_BYTES // source.row_bytes)
+    began = time.perf_counter()
+    for start in range(0, rows, step):
+        source.rows_between(start, min(start + step, rows))
+    speed = rows / max(1e-6, time.perf_counter() - began)
+    source.close()
+    return speed
+
+
+def _ask(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "hpcens.store.inspection"],
+        input=pickle.dumps((question, tuple(paths), spec, limit)),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode or not done.stdout:
+        raise _died(paths, done.returncode, done.stderr.decode(errors="replace"))
+    answer = pickle.loads(done.stdout)
+    if isinstance(answer, HpcensError):
+        raise answer
+    return answer
+
+
+def _died(paths: Sequence[Path], code: int, said: str) -> HpcensError:
+    which = f"dataset {paths[0]}" + (f" or one of the {len(paths) - 1} behind it" if len(paths) > 1 else "")
+    if code == -signal.SIGXCPU:
+        return DataError(f"{which}: the HDF5 library did not come to an end in {_CPU_SECONDS} s", _DAMAGED)
+    if code < 0:
+        return DataError(f"{which}: the HDF5 library crashed on it ({signal.Signals(-code).name})", _DAMAGED)
+    last = (said.strip().splitlines() or ["no word"])[-1]
+    return HpcensError(f"{which} could not be looked at: {last}", "run it again; if that fails, report it")
+
+
+_DAMAGED = "the file is damaged: copy it again, or write it anew"
+
+
+def _answer(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:
+    try:
+        return Source(paths, spec, limit).facts() if question == "facts" else reading_speed(paths, spec, limit)
+    except HpcensError as error:
+        return error
+    except Exception as error:  # HDF5's errors come as half a dozen types
+        return DataError(f"dataset {paths[0]} cannot be read: {type(error).__name__}: {error}", _DAMAGED)
+
+
+def _main() -> None:
+    """Be the other process. Its answer goes where nothing that a library prints can get in between."""
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    out = os.dup(1)
+    os.dup2(2, 1)
+    answer = pickle.dumps(_answer(*pickle.loads(sys.stdin.buffer.read())))
+    with os.fdopen(out, "wb") as file:
+        file.write(answer)
+    os._exit(0)  # a thread that hangs in the library would keep it from ending
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,218 @@
+"""Part: one file of the dataset, opened read only; it is neither locked nor touched."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hpcens.errors import DataError
+from hpcens.messages import Array
+from hpcens.specs import DatasetSpec, InputSpec
+from hpcens.store.hdf5 import (
+    bytes_behind_a_row,
+    find_dataset,
+    kind_of,
+    listed,
+    only_dataset,
+    open_file,
+    read_rows,
+    sources,
+)
+from hpcens.store.selection import Listed, Marked, Selection, Span, Where
+from hpcens.store.table import Chunked, Plain, Target, open_table
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One input of the dataset: its name, and the shape and dtype of a row in memory."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class Part:
+    """One open file: `rows` in all, its `inputs`, what is selected of it.
+
+    Raises DataError: cannot be opened; has no such dataset or field; not numeric; missing filter; inputs,
+    mask or columns of other lengths; indices out of range.
+    """
+
+    def __init__(self, path: Path, spec: DatasetSpec) -> None:
+        self.path = path
+        self._file = open_file(path)
+        self._stamp = stamp(path)
+        self._spec = spec
+        self._given = spec.given or {"": InputSpec(path=only_dataset(self._file, path))}
+        self._datasets = {name: find_dataset(self._file, of.path, "dataset.inputs") for name, of in self._given.items()}
+        self.inputs = tuple(self._input(name, of) for name, of in self._given.items())
+        lengths = {dataset.name: dataset.shape[0] for dataset in self._datasets.values()}
+        self.rows = next(iter(lengths.values()))
+        if len(set(lengths.values())) > 1:
+            told = ", ".join(f"{name} {rows}" for name, rows in lengths.items())
+            raise DataError(f"{path}: the inputs differ in rows: {told}", "every input has one row a sample")
+        self._tables: dict[str, Plain | Chunked] = {}
+
+    def _input(self, name: str, of: InputSpec) -> Input:
+        dataset = self._datasets[name]
+        where = f"{self.path}: {dataset.name}"
+        dtype = dataset.dtype
+        if of.field is not None:
+            fields = dtype.fields or {}
+            if of.field not in fields:
+                raise DataError(f"{where} has no field {of.field!r}", f"it has: {listed(list(fields)) or 'no fields'}")
+            where, dtype = f"{where}, field {of.field},", fields[of.field][0]
+        elif dtype.fields:
+            raise DataError(
+                f"{where} is a compound of fields: {listed(list(dtype.fields))}",
+                f"name one: dataset.inputs: {{{name or 'x'}: {{path: {of.path}, field: {next(iter(dtype.fields))}}}}}",
+            )
+        kind = dtype.base
+        if kind.kind not in "iufb" or kind.itemsize > 8:
+            what = (
+                "complex numbers" if kind.kind == "c" else "no numbers" if kind.kind in "OSUV" else "numbers too wide"
+            )
+            raise DataError(
+                f"{where} holds {what} ({kind_of(kind)})",
+                "inputs are integers, floats of at most 64 bits, or booleans: name another dataset.input in the YAML",
+            )
+        shape = (*dataset.shape[1:], *dtype.shape)
+        if math.prod(shape) == 0:
+            raise DataError(f"{where} has empty rows (shape {dataset.shape})", "nothing to score")
+        return Input(name or of.path, shape, kind.newbyteorder("=").str)
+
+    def select(self, first: int) -> Selection:
+        """What of this file is selected; its first row is the `first` of the whole dataset, which a range counts."""
+        select = self._spec.select
+        if select is None or select.path is None:
+            start, stop = (select.start or 0, select.stop) if select else (0, None)
+            low = min(self.rows, max(0, start - first))
+            return Span(low, self.rows if stop is None else max(low, min(self.rows, stop - first)))
+        chosen = find_dataset(self._file, select.path, "dataset.select")
+        where = f"{self.path}: {chosen.name}"
+        if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
+            raise DataError(
+                f"{where} is {kind_of(chosen.dtype)}{list(chosen.shape)} and selects nothing",
+                "dataset.select names a mask (booleans, one a row) or row numbers (integers), of one dimension",
+            )
+
+        def read(start: int, stop: int) -> Array:
+            return read_rows(chosen, start, stop)
+
+        if chosen.dtype.kind == "b":
+            if len(chosen) != self.rows:
+                raise DataError(f"{where} has {len(chosen)} marks for {self.rows} rows", "a mask has one mark a row")
+            return Marked(read, len(chosen))
+        return Listed(read, len(chosen))
+
+    def check_selection(self, selection: Selection) -> str:
+        """A digest of the rows selected. Raises DataError where one of a list is out of range."""
+        digest = hashlib.sha256()
+        if isinstance(selection, Span):
+            return f"{selection.start}–{selection.stop}"
+        only_marks = isinstance(selection, Listed) and selection.rows == self.rows > 2
+        for start in range(0, selection.rows, _BLOCK):
+            where = selection.where(start, min(start + _BLOCK, selection.rows))
+            rows = np.arange(where.start, where.stop) if isinstance(where, slice) else where
+            wrong = np.flatnonzero((rows < 0) | (rows >= self.rows))
+            if len(wrong):
+                at = int(wrong[0])
+                raise DataError(
+                    f"{self.path}: {self._spec.select and self._spec.select.path}[{start + at}] is {rows[at]},"
+                    f" and there are rows 0–{self.rows - 1}",
+                    "row numbers count from 0 in their own file",
+                )
+            only_marks = only_marks and bool((rows <= 1).all())
+            digest.update(rows.astype("<i8").tobytes())
+        if only_marks:
+            raise DataError(
+                f"{self.path}: {self._spec.select and self._spec.select.path} holds only 0 and 1, one a row:"
+                " a mask stored as integers would select rows 0 and 1 again and again",
+                "store the mask as booleans",
+            )
+        return digest.hexdigest()[:32]
+
+    def open_tables(self, pool: Executor, threads: int, end: int) -> None:
+        """To be done before `read`; end: no row from here on will be asked for."""
+        for dataset in self._datasets.values():
+            if dataset.name not in self._tables:
+                self._tables[dataset.name] = open_table(dataset, pool, threads, end)
+
+    def read(self, where: Where, outs: Sequence[Array]) -> None:
+        """Fill one array an input with these rows."""
+        if (now := stamp(self.path)) != self._stamp:  # of a file cut short the HDF5 library would read zeros
+            raise DataError(
+                f"{self.path} changed while it was read: {told(self._stamp)} then, {told(now)} now", _SETTLE
+            )
+        targets: dict[str, list[Target]] = {}
+        for (name, of), out in zip(self._given.items(), outs, strict=True):
+            targets.setdefault(self._datasets[name].name, []).append((of.field, out))
+        for name, of_table in targets.items():
+            self._tables[name].read(where, of_table)
+
+    @property
+    def tall(self) -> int:
+        """Rows of the tallest chunk, 1 where nothing is chunked."""
+        return max((dataset.chunks or (1,))[0] for dataset in self._datasets.values())
+
+    def column(self, path: str) -> h5py.Dataset:
+        """A pass-through column, one value (of any shape) a row."""
+        found = find_dataset(self._file, path, "dataset.columns")
+        where = f"{self.path}: {found.name}"
+        if found.shape[0] != self.rows:
+            raise DataError(f"{where} has {found.shape[0]} values for {self.rows} rows", "a column has one value a row")
+        if found.dtype.hasobject and h5py.check_string_dtype(found.dtype) is None:
+            raise DataError(
+                f"{where} holds {kind_of(found.dtype)}", "columns are numbers, strings, or compounds of them"
+            )
+        return found
+
+    def identity(self, samples: int) -> dict[str, str | int]:
+        """Size and time of the file (and of those it takes rows from), and a digest of rows spread over it."""
+        digest = hashlib.sha256()
+        for name, dataset in self._datasets.items():
+            for row in sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)}):
+                digest.update(_bytes(read_rows(dataset, row, row + 1), self._given[name].field))
+        size, modified = self._stamp
+        known: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
+        others = sorted({other for dataset in self._datasets.values() for other in sources(self.path, dataset)})
+        for i, other in enumerate(others, 1):
+            known |= {f"source {i}": f"{other.name}, {told(stamp(other))}"}
+        return known | {"sampled rows": digest.hexdigest()[:32]}
+
+    def sample_bytes(self) -> int:
+        """Bytes that are decompressed to see one row of every input."""
+        return sum(bytes_behind_a_row(dataset) for dataset in self._datasets.values())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+_SETTLE = "score it once nobody writes to it any more"
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size and time of a file: what changes when its rows do."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def told(stamp: tuple[int, int]) -> str:
+    return f"{stamp[0]} bytes, modified {stamp[1]}"
+
+
+def _bytes(rows: Array, field: str | None) -> bytes:
+    return np.ascontiguousarray(rows if field is None else rows[field]).tobytes()

@@ -1,0 +1,161 @@
+"""Table: one HDF5 dataset of a file, read by rows. It is decompressed by several threads, each chunk once.
+
+A chunk that reaches into the rows read next is kept, decompressed, until they are read; the chunks
+behind it are begun meanwhile. What is kept is bounded: chunks whose row of chunks takes more than
+`_KEPT_BYTES` are decompressed again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
+
+import h5py
+import numpy as np
+
+from hpcens.messages import Array
+from hpcens.store.hdf5 import unreadable
+from hpcens.store.pipeline import pipeline_of
+from hpcens.store.selection import Where, ascending, pieces
+
+Target = tuple[str | None, Array]
+"""A field of the table's compound type (None: its type has none) and where its rows are to go."""
+
+_KEPT_BYTES = 256 << 20
+_GAP_BYTES = 64 << 10  # read in the time that one more call takes
+_PIECE_BYTES = 8 << 20
+
+
+def open_table(dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> Plain | Chunked:
+    """end: rows from here on will not be asked for, so that nothing is read ahead of it."""
+    filtered = dataset.chunks is not None and dataset.id.get_create_plist().get_nfilters()
+    return Chunked(dataset, pool, threads, end) if filtered else Plain(dataset)
+
+
+class Plain:
+    """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset = dataset
+        self._row_bytes = max(1, math.prod(dataset.shape[1:]) * dataset.dtype.itemsize)
+
+    def read(self, where: Where, targets: Sequence[Target]) -> None:
+        """Fill every target with these rows. Raises DataError naming those that cannot be read."""
+        if isinstance(where, slice):
+            for field, out in targets:
+                self._read(where.start, where.stop, field, out)
+            return
+        rows, places = ascending(where)
+        gap, most = (max(1, size // self._row_bytes) for size in (_GAP_BYTES, _PIECE_BYTES))
+        for begin, end in pieces(rows, gap, most):
+            start, stop = int(rows[begin]), int(rows[end - 1]) + 1
+            for field, out in targets:
+                piece = np.empty((stop - start, *out.shape[1:]), out.dtype)
+                self._read(start, stop, field, piece)
+                out[places[begin:end]] = piece[rows[begin:end] - start]
+
+    def _read(self, start: int, stop: int, field: str | None, out: Array) -> None:
+        try:
+            if field is None and self._dataset.dtype.subdtype is None:
+                self._dataset.read_direct(out, np.s_[start:stop])
+            else:
+                out[...] = (self._dataset if field is None else self._dataset.fields(field))[start:stop]
+        except Exception as error:  # HDF5's errors come as half a dozen types
+            raise unreadable(self._dataset, start, stop, error) from None
+
+
+class Chunked:
+    """A compressed table. A tile is a chunk by its place across the rows; a band is all tiles over the same rows."""
+
+    def __init__(self, dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> None:
+        self._dataset = dataset
+        self._pool = pool
+        self._end = end
+        self._chunk = dataset.chunks
+        self._tall = dataset.chunks[0]
+        sides = [range(0, size, step) for size, step in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]
+        self._tiles = list(itertools.product(*sides))
+        size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        self._pipeline = pipeline_of(dataset, size) if _stored_as_read(dataset) else None
+        self._most = max(1, _KEPT_BYTES // max(1, size))
+        self._depth = min(2 * threads, self._most)
+        self._kept: dict[int, Future[Array]] = {}
+
+    def read(self, where: Where, targets: Sequence[Target]) -> None:
+        """Fill every target with these rows. Raises DataError naming those that cannot be read."""
+        if isinstance(where, slice):
+            self._forget_before(where.start)
+            self._read(range(where.start // self._tall, -(-where.stop // self._tall)), where, targets)
+            self._forget_before(where.stop)
+            first = len(self._tiles) * -(-where.stop // self._tall)
+            self._begin(range(first, min(first + self._depth, len(self._tiles) * -(-self._end // self._tall))))
+        else:
+            rows, places = ascending(where)
+            self._read(np.unique(rows // self._tall).tolist(), (rows, places), targets)
+            if rows is where:
+                self._forget_before(int(rows[-1]))
+        while len(self._kept) > self._most:
+            self._kept.popitem()
+
+    def _read(self, bands: Iterable[int], where: slice | tuple[Array, Any], targets: Sequence[Target]) -> None:
+        wanted = [band * len(self._tiles) + tile for band in bands for tile in range(len(self._tiles))]
+        for i, key in enumerate(wanted):
+            self._begin(wanted[i : i + self._depth])
+            chunk = self._kept[key].result()
+            band, tile = divmod(key, len(self._tiles))
+            inside, place = self._rows(band * self._tall, where)
+            across = zip(self._tiles[tile], self._chunk[1:], self._dataset.shape[1:], strict=True)
+            sides = tuple(slice(at, min(at + step, size)) for at, step, size in across)
+            within = tuple(slice(0, side.stop - side.start) for side in sides)
+            for field, out in targets:
+                values = chunk if field is None else chunk[field]
+                out[(place, *sides)] = values[(inside, *within)]
+            if len(self._kept) > self._most or (isinstance(where, slice) and (band + 1) * self._tall <= where.stop):
+                del self._kept[key]
+
+    def _rows(self, first: int, where: slice | tuple[Array, Any]) -> tuple[Any, Any]:
+        """Rows of the band that begins at `first`: within it, and in the target."""
+        if isinstance(where, slice):
+            start, stop = max(first, where.start), min(first + self._tall, where.stop)
+            return slice(start - first, stop - first), slice(start - where.start, stop - where.start)
+        rows, places = where
+        begin, end = np.searchsorted(rows, (first, first + self._tall)).tolist()
+        return rows[begin:end] - first, places[begin:end]
+
+    def _begin(self, keys: Iterable[int]) -> None:
+        for key in keys:
+            if key not in self._kept:
+                self._kept[key] = self._pool.submit(self._decompressed, key)
+
+    def _forget_before(self, row: int) -> None:
+        """Drop the chunks that end before this row, or with it."""
+        for key in [key for key in self._kept if (key // len(self._tiles) + 1) * self._tall <= row]:
+            del self._kept[key]
+
+    def _decompressed(self, key: int) -> Array:
+        band, tile = divmod(key, len(self._tiles))
+        offset = (band * self._tall, *self._tiles[tile])
+        try:
+            if self._pipeline is None:
+                region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
+                there: Array = self._dataset[region]
+                return there
+            if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
+                return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
+            mask, raw = self._dataset.id.read_direct_chunk(offset)
+            whole: Array = self._pipeline.undo(raw, mask).view(self._dataset.dtype).reshape(self._chunk)
+            return whole
+        except Exception as error:  # HDF5's errors come as half a dozen types
+            stop = min(offset[0] + self._tall, self._dataset.shape[0])
+            raise unreadable(self._dataset, offset[0], stop, error) from None
+
+
+def _stored_as_read(dataset: h5py.Dataset) -> bool:
+    """Whether the bytes of a chunk are those of a numpy array: no conversion, no references into the file."""
+    dtype = dataset.dtype
+    if dtype.hasobject or dtype.subdtype is not None:
+        return False
+    return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))
