@@ -132,6 +132,7 @@ def _submit(options: argparse.Namespace) -> int:
     run = RunDirectory.of(job.output)
     newest = run.newest
     run.refuse_if_alive()
+    _hold(job, preflight)
     submitted = submit(job, preflight)
     if options.no_wait:
         print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
@@ -154,6 +155,7 @@ def _run(options: argparse.Namespace) -> int:
     preflight = check(job)
     if _stands(job, preflight):
         return COMPLETE
+    _hold(job, preflight)
     follower = Follower()
     try:
         verdict = start(job, preflight, tick=follower.tick)
@@ -169,6 +171,14 @@ def _stands(job: Job, preflight: Preflight) -> bool:
         return False
     print(f"{short(job.output)} is complete already; next: hpcens verify {short(job.output)}")
     return True
+
+
+def _hold(job: Job, preflight: Preflight) -> None:
+    """Refuse members that break their contract; what merely looks wrong is said."""
+    from hpcens.contract import ContractBook, hold
+
+    for warning in hold(job, preflight, ContractBook.default()):
+        print(f"hpcens: warning: {warning}", file=sys.stderr)
 
 
 def _conclude(job: Job, verdict: Verdict) -> int:
@@ -230,6 +240,7 @@ def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
 
     job = _job(options)
     preflight = check(job)
+    _hold(job, preflight)
     devices = discover(job.spec.devices)
     opening = Opening(job, preflight, ProfileBook.default())
     if opening.unmeasured(dict(enumerate(devices))):

@@ -17,7 +17,7 @@ Tree = Mapping[str, Any]
 
 def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Each member with the path of its weights and what it was made of."""
-    return {member.name: {"path": str(member.weights), **digests[member.name]} for member in spec.members}
+    return {member.name: {"path": str(member.file), **digests[member.name]} for member in spec.members}
 
 
 def description(

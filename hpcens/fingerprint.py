@@ -32,7 +32,7 @@ def fingerprint(
             member.name: {
                 **members[member.name],
                 "output": member.output,
-                "numerics": fixed["members"].get(member.name),
+                "numerics": fixed["members"].get(member.name, {}) | {"precision": member.precision},
             }
             for member in spec.members
         },

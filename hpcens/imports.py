@@ -16,7 +16,7 @@ from typing import Any
 def code_digest(path: str, search_path: Path) -> str | None:
     """SHA-256 of the module's source, found without importing it; None where there is no such module."""
     module = path.partition(":")[0]
-    _search(search_path)
+    add_to_path(search_path)
     try:
         found = _find(module)
     except KeyError:  # a namespace package within another can be found only once that one is imported
@@ -32,7 +32,7 @@ def import_callable(path: str, search_path: Path) -> Callable[..., Any]:
 
     Raises whatever its import raises, TypeError where it cannot be called.
     """
-    _search(search_path)
+    add_to_path(search_path)
     module, _, attribute = path.partition(":")
     with contextlib.redirect_stdout(sys.stderr):
         found: Any = importlib.import_module(module)
@@ -63,6 +63,7 @@ def _import_around(module: str) -> ModuleSpec | None:
         return None
 
 
-def _search(path: Path) -> None:
+def add_to_path(path: Path) -> None:
+    """Let code be imported from the folder, before all others."""
     if str(path) not in sys.path:
         sys.path.insert(0, str(path))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from hpcens.classes import check_shapes
 from hpcens.config import spec_to_json
 from hpcens.description import description, members_of
 from hpcens.devices import Device
@@ -69,11 +70,19 @@ class Opening:
         if tree is not None:
             decided = numerics_from_dict(numerics_of(tree))
         elif given is not None:
-            decided = Plan.load(given).numerics
+            decided = self._precise(Plan.load(given).numerics)
         else:
             return None
         scored = {member.name for member in self.members}
         return replace(decided, members={name: of for name, of in decided.members.items() if name in scored})
+
+    def _precise(self, numerics: Numerics) -> Numerics:
+        """Precision is not the planner's to choose, but each member's own."""
+        precisions = {member.name: member.precision for member in self.job.spec.members}
+        members = {
+            name: replace(of, precision=precisions.get(name, of.precision)) for name, of in numerics.members.items()
+        }
+        return replace(numerics, members=members)
 
     def batch_sizes(self, member: str) -> tuple[int, ...]:
         """Batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
@@ -87,7 +96,8 @@ class Opening:
 
     def key(self, member: str, kind: str) -> ProfileKey:
         digest = digest_of(dict(self.preflight.digests[member]))
-        return ProfileKey(kind, digest, RUNTIME, self.preflight.facts.row, self._torch)
+        precision = next(of.precision for of in self.job.spec.members if of.name == member)
+        return ProfileKey(kind, digest, RUNTIME, self.preflight.facts.row, self._torch, precision)
 
     def unmeasured(self, devices: Mapping[int, Device]) -> dict[int, list[Measurement]]:
         """Which device rank is to measure what: devices of one kind share the members among them."""
@@ -122,11 +132,7 @@ class Opening:
             for member in names
         }
         shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()} | self._stored_shapes()
-        if len(set(shapes.values())) > 1:
-            raise UsageError(
-                "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),
-                "all members of an ensemble give one output of one shape per row",
-            )
+        check_shapes(shapes)
         largest = max(max(self.batch_sizes(member)) for member in names)
         held = _SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * self.preflight.facts.row_bytes)
         return Problem(devices=tuple(devices), members=names, profiles=profiles, held=held, reading=reading)
@@ -165,7 +171,9 @@ class Opening:
             output_bytes=self._output_bytes(problem),
             torch=self._torch,
         )
-        return made if fixed is None else replace(made, numerics=self._keep(made.numerics, fixed))
+        return replace(
+            made, numerics=self._precise(made.numerics) if fixed is None else self._keep(made.numerics, fixed)
+        )
 
     def _output_bytes(self, problem: Problem) -> int:
         shape = next(iter(problem.profiles.values())).output_shape

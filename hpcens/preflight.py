@@ -20,7 +20,7 @@ from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
-from hpcens.runtimes.members import member_digests
+from hpcens.runtimes.members import input_places, member_digests
 from hpcens.runtimes.stacking import stacker
 from hpcens.specs import Job, RunSpec, Space
 from hpcens.store.filters import check_filter
@@ -58,6 +58,8 @@ def check(job: Job) -> Preflight:
     """Look at everything a job names. Raises the error that the job would end with."""
     space = combining_space(job.spec.rule, job.spec.members)
     facts = inspect(job.datasets, job.spec.dataset, job.limit)
+    for member in job.spec.members:
+        input_places(member, facts.names)
     digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
     rule = rule_digests(job.spec, space)
     check_output(job.output, *job.datasets)

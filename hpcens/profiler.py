@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hpcens.devices import Device
@@ -15,7 +14,7 @@ from hpcens.profiles import BatchProfile, Profile
 from hpcens.runtimes.engine import Engine
 from hpcens.runtimes.hardware import open_hardware
 from hpcens.runtimes.members import load
-from hpcens.specs import MemberSpec, Space
+from hpcens.specs import MemberSpec, RunSpec, Space
 
 _REPETITIONS = 3
 _WORTH_GOING_ON = 0.85
@@ -24,7 +23,8 @@ _WORTH_GOING_ON = 0.85
 def measure(
     member: MemberSpec,
     *,
-    search_path: Path,
+    spec: RunSpec,
+    inputs: Sequence[str],
     device: Device,
     space: Space,
     batch_sizes: Sequence[int],
@@ -33,6 +33,7 @@ def measure(
 ) -> Profile:
     """Load the member and time it at each batch size, smallest first.
 
+    inputs   names of the dataset's inputs, in their order
     rows     real rows of the dataset, for each input; repeated where a batch needs more
     seconds  time for all batch sizes together. A size is left out when it does not fit, and larger
              ones are when the speed has fallen off or the time is used up; one is always measured.
@@ -42,9 +43,9 @@ def measure(
     hardware.release()
     context = hardware.resident()
     began = time.perf_counter()
-    module = load(member, search_path)
+    module = load(member, spec, inputs=inputs, space=space, cores=device.cores)
     engine = Engine(hardware)
-    engine.host(member.name, module, batch=min(batch_sizes), output=member.output, space=space)
+    engine.host(member.name, module, batch=min(batch_sizes))
     load_seconds = time.perf_counter() - began
     hardware.release()
     weights = max(hardware.resident() - context, sum(p.nbytes for p in module.state_dict().values()))
@@ -54,7 +55,7 @@ def measure(
     shape: tuple[int, ...] = ()
     deadline = time.perf_counter() + seconds
     for batch in sorted(batch_sizes):
-        engine.host(member.name, module, batch=batch, output=member.output, space=space)
+        engine.host(member.name, module, batch=batch)
         staged = None  # two at once are not what a run holds
         try:
             staged = tuple(hardware.receive(hardware.stage(array[:batch])) for array in sample)

@@ -15,11 +15,12 @@ from typing import Any
 class ProfileKey:
     """What a measurement holds for.
 
-    kind     kind of device
-    member   digest of the member: weights, code, arguments
-    runtime  the way the member is executed
-    row      shape and dtype of one row of input, as text
-    torch    version of torch
+    kind       kind of device
+    member     digest of the member: weights, code, arguments, preprocessing
+    runtime    the way the member is executed
+    row        shape and dtype of one row of input, as text
+    torch      version of torch
+    precision  of the member
     """
 
     kind: str
@@ -27,12 +28,11 @@ class ProfileKey:
     runtime: str
     row: str
     torch: str
+    precision: str = "float32"
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(
-            "\0".join((self.kind, self.member, self.runtime, self.row, self.torch)).encode()
-        ).hexdigest()[:32]
+        return hashlib.sha256("\0".join(asdict(self).values()).encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True, slots=True)

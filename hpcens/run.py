@@ -131,7 +131,8 @@ class Rank:
                 wanted.key,
                 measure(
                     wanted.member,
-                    search_path=job.spec.search_path,
+                    spec=job.spec,
+                    inputs=preflight.facts.names,
                     device=device,
                     space=preflight.space,
                     batch_sizes=wanted.batch_sizes,

@@ -199,16 +199,20 @@ class Scoring:
         from hpcens.runtimes.hardware import open_hardware
         from hpcens.runtimes.members import load
 
-        spec = self._job.spec
+        spec, preflight = self._job.spec, self._assignment.preflight
         engine = Engine(open_hardware(device))
         hosted = {instance.member: instance.batch for instance in self._plan.on(device.name)}
         for member in spec.members:
             if member.name in hosted:
-                module = load(member, spec.search_path, dict(self._assignment.preflight.digests[member.name]))
-                batch = hosted[member.name]
-                engine.host(
-                    member.name, module, batch=batch, output=member.output, space=self._assignment.preflight.space
+                forward = load(
+                    member,
+                    spec,
+                    inputs=preflight.facts.names,
+                    space=preflight.space,
+                    cores=device.cores,
+                    digests=preflight.digests[member.name],
                 )
+                engine.host(member.name, forward, batch=hosted[member.name])
         return engine
 
     def _report_progress(self, progress: Progress) -> None:

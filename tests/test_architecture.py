@@ -8,12 +8,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "hpcens"
 
 FLOORS = [
-    {"errors"},
-    {"specs", "segments", "devices", "imports"},
+    {"errors", "parent"},
+    {"specs", "segments", "devices", "imports", "classes"},
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store"},
-    {"transports", "hands", "profiler", "preflight", "combining"},
-    {"opening", "scoring", "run", "recombination", "export"},
+    {"transports", "hands", "profiler", "preflight", "combining", "trial"},
+    {"opening", "scoring", "run", "contract", "recombination", "export"},
     {"launch", "status", "report"},
     {"cli", "verbs"},
 ]
@@ -22,13 +22,21 @@ BESIDE = [("transports", "hands"), ("opening", "scoring", "run"), ("matrix", "fi
 DOORS = {
     "mpi4py": {"transports/mpi.py", "launch/world.py"},
     "torch": {
-        "runtimes/members.py",
         "runtimes/hardware.py",
+        "runtimes/modules.py",
+        "runtimes/weights.py",
+        "runtimes/graphs.py",
+        "runtimes/onnx.py",
+        "runtimes/network.py",
+        "runtimes/preprocess.py",
+        "runtimes/forward.py",
         "runtimes/cpu.py",
         "runtimes/cuda.py",
         "runtimes/engine.py",
     },
-    "safetensors": {"runtimes/members.py"},
+    "safetensors": {"runtimes/weights.py"},
+    "onnx": {"runtimes/onnx.py"},
+    "onnxruntime": {"runtimes/onnx.py"},
     "h5py": {
         "store/columns.py",
         "store/finished.py",

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import typing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hpcens import config
 from hpcens.config.keys import KEYS
 from hpcens.errors import UsageError
 from hpcens.specs import (
+    SOURCES,
     CompressionSpec,
     CpuSpec,
     CudaSpec,
@@ -29,11 +31,13 @@ from hpcens.specs import (
     InputSpec,
     Job,
     MemberSpec,
+    NormalizeSpec,
     OutputSpec,
     PlanSpec,
     RuleSpec,
     RunSpec,
     SelectSpec,
+    StepSpec,
 )
 
 HEAD = """\
@@ -52,6 +56,15 @@ members:
     name: a
     factory: models:build
     weights: a.safetensors
+    trust: pickle
+    inputs: [images, age]
+    preprocess:
+      - cast: float32
+      - {normalize: {mean: [0.5], std: [0.25]}, input: age}
+      - {call: models:prepare}
+    precision: bfloat16
+    select: 1
+    classes: {kitty: cat, hound: dog, three: "3"}
     arguments: {depth: 50, widths: [1, 2.5, 1e-3], pretrained: false, note: "naïve", nothing: null}
     output: probabilities
     weight: 0.25
@@ -108,7 +121,17 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
         factory="models:build",
         weights=file.parent / "a.safetensors",
         arguments=arguments,
+        trust="pickle",
+        inputs=("images", "age"),
+        preprocess=(
+            StepSpec(cast="float32"),
+            StepSpec(normalize=NormalizeSpec(mean=(0.5,), std=(0.25,)), input="age"),
+            StepSpec(call="models:prepare"),
+        ),
+        precision="bfloat16",
+        select="1",
         output="probabilities",
+        classes={"kitty": "cat", "hound": "dog", "three": "3"},
         weight=0.25,
     )
     assert loaded(file, FULL) == RunSpec(
@@ -206,6 +229,9 @@ SHORTHANDS = [
     ("devices: {cpu: {count: 1, memory: 2e9}}", "devices: {cpu: {count: 1, memory: 2000000000}}"),
     ("devices: {cpu: {count: 1, memory: '2e9'}}", "devices: {cpu: {count: 1, memory: 2000000000}}"),
     ("devices: {cuda: {memory: 0.1GB}}", "devices: {cuda: {memory: 100000000}}"),
+    ("    inputs: images", "    inputs: [images]"),
+    ("    select: 1", "    select: '1'"),
+    ("    classes: [b, a]\nclasses: [a, b]", "    classes: {b: b, a: a}\nclasses: [a, b]"),
 ]
 
 
@@ -495,6 +521,122 @@ MISTAKES = [
         "label needs members that classify",
     ),
     ("  - {name: a, factory: 'm:b', weights: c}", 8, "members[2].name", '"a" is already members[0].name'),
+    ("  - {name: c}", 8, "members[2].factory", "is missing; for example factory: models.resnet:build, or one of torch"),
+    ("  - {name: c, factory: 'm:b'}", 8, "members[2].weights", "is missing; for example weights: weights/resnet50.saf"),
+    ("  - {name: c, onnx: o, exported: e}", 8, "members[2].onnx", "is a second source beside exported; keep one"),
+    ("    torchscript: t", 8, "members[1].torchscript", "is a second source beside factory; keep one"),
+    (
+        "  - {name: c, onnx: o, weights: w}",
+        8,
+        "members[2].weights",
+        "is for a factory, and onnx brings its own; remove",
+    ),
+    (
+        "  - {name: c, onnx: o, arguments: {a: 1}}",
+        8,
+        "members[2].arguments",
+        "is for a factory, and onnx brings its own",
+    ),
+    ("  - {name: c, onnx: o, precision: float16}", 8, "members[2].precision", "an ONNX file has its own; remove it"),
+    ("  - {name: c, onnx: o, trust: pickle}", 8, "members[2].trust", "onnx is never unpickled; remove it"),
+    ("  - {name: c, pickled: p}", 8, "members[2].trust", "if you trust it, write trust: pickle, else give factory and"),
+    ("  - {name: c, pickled: p, trust: me}", 8, "members[2].trust", "not one of pickle; for example trust: pickle"),
+    ("    inputs: []", 8, "members[1].inputs", "must not be empty; for example inputs: [images]"),
+    ("    inputs: [a, a]", 8, "members[1].inputs[1]", '"a" is already members[1].inputs[0]; remove it'),
+    (
+        "    precision: fp16",
+        8,
+        "members[1].precision",
+        "not one of float32, bfloat16, float16; for example precision: float32",
+    ),
+    ("    select: [1]", 8, "members[1].select", "expected text, not a list; for example select: logits"),
+    ("    preprocess: {scale: 2.0}", 8, "members[1].preprocess", "expected a list, not a mapping; for example prepro"),
+    ("    preprocess: [scale]", 8, "members[1].preprocess[0]", 'not "scale"; for example {scale: 0.00392}'),
+    (
+        "    preprocess: [{}]",
+        8,
+        "members[1].preprocess[0]",
+        "names no step; for example {scale: 0.00392}, or one of cast",
+    ),
+    ("    preprocess: [{input: a}]", 8, "members[1].preprocess[0]", "names no step"),
+    (
+        "    preprocess: [{scale: 2.0, cast: uint8}]",
+        8,
+        "members[1].preprocess[0]",
+        "names 2 steps: cast, scale; write each as an item of its own",
+    ),
+    ("    preprocess: [{scael: 2.0}]", 8, "members[1].preprocess[0].scael", 'unknown key; did you mean "scale"?'),
+    ("    preprocess: [{cast: float}]", 8, "members[1].preprocess[0].cast", "not one of float32, float64, float16"),
+    ("    preprocess: [{scale: 0}]", 8, "members[1].preprocess[0].scale", "0 must be finite, not 0; for example scale"),
+    ("    preprocess: [{resize: 224}]", 8, "members[1].preprocess[0].resize", "expected a list, not 224; for example"),
+    (
+        "    preprocess: [{crop: [1, 2, 3]}]",
+        8,
+        "members[1].preprocess[0].crop",
+        "must be height and width; for example",
+    ),
+    ("    preprocess: [{crop: [0, 2]}]", 8, "members[1].preprocess[0].crop[0]", "0 must be 1 or more; for example 224"),
+    ("    preprocess: [{layout: NHWC}]", 8, "members[1].preprocess[0].layout", "one letter an axis, before and after"),
+    ("    preprocess: [{layout: NHC->HNC}]", 8, "members[1].preprocess[0].layout", "for example layout: NHWC->NCHW"),
+    ("    preprocess: [{call: f}]", 8, "members[1].preprocess[0].call", "must be an import path package.module:callab"),
+    (
+        "    preprocess: [{normalize: {mean: [1.0]}}]",
+        8,
+        "members[1].preprocess[0].normalize.std",
+        "is missing; for example std: [0.229, 0.224, 0.225]",
+    ),
+    (
+        "    preprocess: [{normalize: {mean: [1, 2, 3], std: [1]}}]",
+        8,
+        "members[1].preprocess[0].normalize",
+        "has 3 means and 1 stds; give one of each a channel",
+    ),
+    (
+        "    preprocess: [{normalize: {mean: [1], std: [0]}}]",
+        8,
+        "members[1].preprocess[0].normalize.std[0]",
+        "0 must be above 0 and finite; for example 0.229",
+    ),
+    (
+        "    inputs: [images]\n    preprocess: [{scale: 2.0, input: meta}]",
+        9,
+        "members[1].preprocess[0].input",
+        '"meta" is no input of this member; add it to inputs, or remove it',
+    ),
+    (
+        "    inputs: [meta]\ndataset: group/images",
+        8,
+        "members[1].inputs[0]",
+        '"meta" is no input of the dataset (images); add it there, or correct it',
+    ),
+    (
+        "    preprocess: [{scale: 2.0, input: x}]\ndataset: {inputs: {images: a, meta: b}}",
+        8,
+        "members[1].preprocess[0].input",
+        '"x" is no input of this member; add it to inputs, or remove it',
+    ),
+    ("    classes: [a, b]", 8, "members[1].classes", "are mapped onto those of the ensemble, which are missing; write"),
+    ("    classes: 2\nclasses: [a, b]", 8, "members[1].classes", "expected a list or a mapping, not 2; for example"),
+    ("    classes: [no, a]\nclasses: [a, b]", 8, "members[1].classes", "expected text, not false; put it in quotes"),
+    ("    classes: [a, a, b]\nclasses: [a, b]", 8, "members[1].classes", '"a" is named twice; to add classes up, map'),
+    (
+        "    classes: {x: a}\nclasses: [a, b, c]",
+        8,
+        "members[1].classes",
+        "nothing is mapped to b, c: every class of the ensemble needs one of the member's; map every class",
+    ),
+    (
+        "    classes: {x: a, y: b, z: d}\nclasses: [a, b]",
+        8,
+        "members[1].classes",
+        "z is mapped to d, which is no class of the ensemble (a, b); map every class",
+    ),
+    (
+        "    classes: {x: a, y: b, z: b}\nclasses: [a, b]\nrule: {space: logits}",
+        8,
+        "members[1].classes",
+        "several are mapped to b, and only probabilities can be added, not logits; set rule.space: probabilities",
+    ),
 ]
 
 
@@ -730,33 +872,48 @@ def test_the_table_of_keys_is_that_of_the_specs() -> None:
     assert {key for key in KEYS if not key.endswith(("]", "}"))} == set(SETTABLE)
 
 
-@pytest.mark.parametrize("pattern", [key for key in KEYS if key != "members[]"])
-def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
+def around(pattern: str) -> dict[str, Any]:
+    """A tree in which an example of the key has its place."""
+    source = pattern.partition("[].")[2]
+    member: dict[str, Any] = {"name": "a", "factory": "m:b", "weights": "w"}
+    if source in SOURCES[1:]:
+        member = {"name": "a"} | ({"trust": "pickle"} if source == "pickled" else {})
+    elif source.startswith("preprocess[]."):
+        triple = [1.0] if pattern.endswith("[]") else [1.0, 1.0, 1.0]
+        steps = {key: {key: [1, 1]} for key in ("resize", "crop")} | {
+            "input": {"scale": 2.0},
+            "normalize": {"normalize": {"mean": triple, "std": triple}},
+        }
+        member["preprocess"] = [steps.get(source.split(".")[1].removesuffix("[]"), {})]
     tree: dict[str, Any] = {
-        "members": [{"name": "a", "factory": "m:b", "weights": "w"}],
+        "members": [member],
+        "classes": ["cat", "dog"],
         "devices": {"cpu": {"count": 1}, "cuda": {"count": 1}},
         "rule": {"name": "weighted" if pattern.endswith(".weight") else "mean"},
         "output": {"compression": {"name": "gzip"}},
     }
     if pattern == "rule.trim":
-        tree["members"] *= 5
-        tree["members"] = [member | {"name": f"m{i}"} for i, member in enumerate(tree["members"])]
+        tree["members"] = [member | {"name": f"m{i}"} for i in range(5)]
         tree["rule"] = {"name": "trimmed"}
     elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
     elif ".field" in pattern:
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
-    *parents, last = pattern.replace("[]", ".0").replace("{}", ".x").split(".")
+    return tree
+
+
+@pytest.mark.parametrize("pattern", [key for key in KEYS if key != "members[]"])
+def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
+    tree = around(pattern)
+    keys = pattern.replace("[]", ".0").replace("{}", ".x").split(".")
     at: Any = tree
-    for parent in parents:
-        at = at[int(parent)] if isinstance(at, list) else at.setdefault(parent, {})
+    for key, deeper in pairwise(keys):
+        at = at[0] if isinstance(at, list) else at.setdefault(key, [None] if deeper == "0" else {})
     example = yaml.safe_load(KEYS[pattern].example)
-    if last == "0":
-        tree[parents[0]] = (
-            [example, "dog"] if parents == ["classes"] else {parents[1]: [example]} if parents[1:] else [example]
-        )
+    if keys == ["classes", "0"]:
+        tree["classes"] = [example, "dog"]
     else:
-        at[last] = example
+        at[0 if keys[-1] == "0" else keys[-1]] = example
     loaded(file, yaml.safe_dump(tree))
 
 
@@ -765,7 +922,8 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
     default = RunSpec(members=spec.members, search_path=file.parent)
     assert spec == default
     assert all(
-        member == dataclasses.replace(member, output="logits", arguments={}, weight=None) for member in spec.members
+        member == MemberSpec(name=member.name, factory="models:build", weights=member.weights)
+        for member in spec.members
     )
 
 
@@ -780,26 +938,29 @@ def keys(value: Any, place: str = "") -> set[str]:
 
 def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     head, _, rest = config.template().partition("\nmembers:")
-    text = re.sub(r"(?m)^( *)# ( *[-\w]+:)", r"\1\2", "members:" + rest).replace("name: mean", "name: weighted")
+    text = re.sub(r"(?m)^( *)# ( *(?:- \{)?[-\w]+:)", r"\1\2", "members:" + rest).replace(
+        "name: mean", "name: weighted"
+    )
     tree = yaml.safe_load(text.replace("weights: weights/second", "weight: 1\n    weights: weights/second"))
-    rule, keyed = tree["rule"], keys(tree)
-    del tree["dataset"]["input"], tree["dataset"]["select"]["path"]  # of two ways each, keep one
-    for name, own in {
-        "trimmed": {"trim"},
-        "stack": {"factory", "arguments", "weights", "output"},
-        "weighted": (),
-    }.items():
-        left = {key: value for key, value in rule.items() if key in own or key == "space"}
-        if name != "weighted":
-            members = [
-                {k: v for k, v in m.items() if k != "weight"} | {"name": f"m{i}"}
-                for i, m in enumerate(3 * tree["members"])
-            ]
-            loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
-    spec = loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": "weighted"}}))
     assert "is required" in head
-    assert {key.removeprefix(".") for key in keyed if ".arguments." not in key} == set(SETTABLE)
-    assert spec.members[0].weight == 0.5
+
+    assert {key.removeprefix(".") for key in keys(tree) if ".arguments." not in key} == set(SETTABLE)
+    del tree["dataset"]["input"], tree["dataset"]["select"]["path"]  # of two ways each, keep one
+    others = [key for key in SOURCES if key != "factory"]
+    first, second = tree["members"]
+    for source in others:
+        member = {"name": "a", source: first[source]} | ({"trust": first["trust"]} if source == "pickled" else {})
+        assert loaded(file, yaml.safe_dump({"members": [member]})).members[0].source == source
+    pair = [{key: value for key, value in first.items() if key not in others}, second]
+    for name, own in {"trimmed": {"trim"}, "stack": {"factory", "arguments", "weights", "output"}}.items():
+        left = {key: value for key, value in tree["rule"].items() if key in own or key == "space"}
+        members = [{k: v for k, v in m.items() if k != "weight"} | {"name": f"m{i}"} for i, m in enumerate(3 * pair)]
+        loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
+    left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
+    spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
+    assert spec.members[0].weight == 0.5 and spec.members[0].trust == "pickle"
+    steps = ["cast", "layout", "scale", "resize", "crop", "normalize", "call"]
+    assert [step.kind for step in spec.members[0].preprocess] == steps
 
 
 # Between processes
@@ -816,6 +977,15 @@ members = st.builds(
     factory=texts,
     weights=paths,
     arguments=st.dictionaries(texts, plain, max_size=3),
+    onnx=st.none() | paths,
+    inputs=st.none() | st.lists(texts, max_size=2).map(tuple),
+    preprocess=st.lists(
+        st.builds(StepSpec, crop=st.just((2, 3)))
+        | st.builds(StepSpec, normalize=st.just(NormalizeSpec(mean=(0.5,), std=(0.25,)))),
+        max_size=2,
+    ).map(tuple),
+    select=st.none() | texts,
+    classes=st.none() | st.dictionaries(texts, texts, max_size=3),
     output=st.sampled_from(["logits", "probabilities", "values"]),
     weight=st.none() | st.floats(0),
 )

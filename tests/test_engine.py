@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hpcens.profiler
+from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
 from hpcens.errors import DataError, DeviceOutOfMemory, MemberError
 from hpcens.messages import Finish, Predict
@@ -23,8 +24,12 @@ from hpcens.profiles import ProfileBook, ProfileKey
 from hpcens.runtimes.cpu import CpuHardware
 from hpcens.runtimes.cuda import CudaHardware
 from hpcens.runtimes.engine import Engine
+from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.hardware import open_hardware
-from hpcens.specs import MemberSpec
+from hpcens.runtimes.members import input_places
+from hpcens.runtimes.network import Network
+from hpcens.runtimes.preprocess import Preprocessing
+from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 
 HERE = torch.device("cpu")
 
@@ -84,10 +89,18 @@ def plainly(module, x, batch, *, softmax=False):
         return (torch.softmax(out, -1) if softmax else out).numpy().tobytes()
 
 
-def hosting(device, batch=8, output="values", space="values", **modules):
+def forward(module, name="a", names=("images",), space="values", rounds=None, **spec):
+    """The module as a member, from its preprocessing to its classes."""
+    member = MemberSpec(name=name, **{"output": "values"} | spec)
+    places = input_places(member, names)
+    prepared = Preprocessing(member, [names[place] for place in places], ENSEMBLE)
+    return Forward(member, Network(module), prepared, inputs=places, space=space, rounds=rounds)
+
+
+def hosting(device, batch=8, names=("images",), space="values", rounds=None, spec=None, **modules):
     engine = Engine(device.hardware)
     for name, module in modules.items():
-        engine.host(name, module, batch=batch, output=output, space=space)
+        engine.host(name, forward(module, name, names, space, rounds, **spec or {}), batch=batch)
     return engine
 
 
@@ -141,7 +154,7 @@ class TestContract:
     @pytest.mark.parametrize("space", ["logits", "probabilities", "values"])
     def test_softmax_takes_logits_into_probabilities_and_nothing_else(self, family, output, space):
         x = rows(5)
-        answer = only(hosting(family(), output=output, space=space, a=net()), Predict(0, ("a",), (x,)))
+        answer = only(hosting(family(), spec={"output": output}, space=space, a=net()), Predict(0, ("a",), (x,)))
         softmax = (output, space) == ("logits", "probabilities")
         assert answer.values.tobytes() == plainly(net(), x, 8, softmax=softmax)
 
@@ -155,12 +168,11 @@ class TestContract:
         assert [a.values.tobytes() for a in answers] == [plainly(net(seed), x, 8) for seed in (3, 1, 2)]
         assert device.hardware.stagings == 1
 
-    @pytest.mark.parametrize(("inputs", "takes"), [(None, [0, 1, 2]), ((1,), [1]), ((2, 0), [2, 0])])
+    @pytest.mark.parametrize(("inputs", "takes"), [(None, [0, 1, 2]), (["b"], [1]), (["c", "a"], [2, 0])])
     def test_a_member_is_called_with_the_inputs_it_takes_in_its_order(self, family, inputs, takes):
         given = rows(9), rows(9, seed=1)[:, 0], (rows(9, seed=2)[:, 0, 0] * 20).astype(np.int16)
         member = CallsMany(lambda *x: torch.cat([part.flatten(1) for part in x], 1))
-        engine = Engine(family().hardware)
-        engine.host("a", member, batch=4, output="values", space="values", inputs=inputs)
+        engine = hosting(family(), batch=4, names=["a", "b", "c"], spec={"inputs": inputs}, a=member)
         task = Predict(0, ("a",), given)
         engine.stage(task)
         values = only(engine, task).values
@@ -210,20 +222,136 @@ class TestContract:
     @pytest.mark.parametrize(
         ("module", "said"),
         [
-            (Calls(refuse), r"member bad raised KeyError: 'lost' \(input \(4, 2, 4, 4\)\)"),
+            (Calls(refuse), r"member bad raised KeyError: 'lost' \(rows 0–3 of a segment, input \(4, 2, 4, 4\)\)"),
+            (Calls(lambda x: exit(3)), r"member bad raised SystemExit: exit\(3\) was called \(rows 0–3"),
             (Calls(lambda x: x[1:].flatten(1)), r"member bad returned \(3, 32\) for 4 rows"),
             (Calls(lambda x: x.sum()), r"member bad returned \(\) for 4 rows"),
-            (Calls(lambda x: (x, x)), "member bad returned tuple for 4 rows"),
+            (Calls(lambda x: x.argmax(1)), r"member bad returned int64 \(4, 4, 4\), and members give real floats"),
+            (Calls(lambda x: x.to(torch.complex64)), r"member bad returned complex64 .*real floats"),
+            (Calls(lambda x: [1, "b"]), "member bad returned list of 0: int, 1: str, not one tensor"),
+            (Calls(lambda x: None), "member bad returned NoneType, not one tensor"),
+            (Calls(lambda x: (x, x)), r"(?s)member bad returned tuple of 0: float32 \(4, 2, 4, 4\), 1: .*select: 0"),
         ],
     )
     def test_a_member_that_fails_is_named(self, family, module, said):
         with pytest.raises(MemberError, match=said):
             list(hosting(family(), batch=4, good=net(), bad=module).predict(Predict(0, ("good", "bad"), (rows(8),))))
 
+    def test_float64_is_rounded_to_float32(self, family):
+        x = rows(5)
+        answer = only(hosting(family(), a=Calls(lambda x: x.double().flatten(1) / 3)), Predict(0, ("a",), (x,)))
+        assert answer.values.tobytes() == (x.reshape(5, -1).astype(np.float64) / 3).astype(np.float32).tobytes()
+
+    @pytest.mark.parametrize(
+        ("steps", "plain"),
+        [
+            ([StepSpec(scale=0.5)], lambda x: x * 0.5),
+            ([StepSpec(normalize=NormalizeSpec(mean=(1.0, 2.0), std=(0.5, 4.0)))], "normalized"),
+            ([StepSpec(layout="NCHW->NHWC")], lambda x: x.permute(0, 2, 3, 1)),
+            ([StepSpec(crop=(2, 3)), StepSpec(cast="float64")], lambda x: x[..., 1:3, 0:3]),
+        ],
+    )
+    def test_rows_are_prepared_on_the_device_and_shared_unchanged(self, family, steps, plain):
+        x = rows(9, np.uint8)
+        if plain == "normalized":
+            mean, std = (torch.tensor(of).reshape(2, 1, 1) for of in ([1.0, 2.0], [0.5, 4.0]))
+            plain = lambda x: (x - mean) / std  # noqa: E731
+        device = family()
+        spoiling = Calls(lambda x: x.mul_(2).flatten(1))
+        engine = hosting(device, batch=4, spec={"preprocess": tuple(steps)}, a=spoiling)
+        engine.host("plain", forward(Calls(lambda x: x.flatten(1)), "plain"), batch=4)
+        a, b = engine.predict(Predict(0, ("a", "plain"), (x,)))
+        wanted = plain(torch.from_numpy(x).float()) * 2
+        assert a.values.tobytes() == wanted.flatten(1).float().numpy().tobytes()
+        assert b.values.tobytes() == x.reshape(9, -1).astype(np.float32).tobytes()
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+    def test_precision_is_that_of_module_and_inputs_and_the_softmax_is_in_float32(self, family, precision):
+        seen = []
+
+        def look(x):
+            seen.append(x.dtype)
+            return x
+
+        x = rows(5)
+        dtype = getattr(torch, precision)
+        module = nn.Sequential(Calls(look), net())
+        spec = {"precision": precision, "output": "logits", "preprocess": (StepSpec(scale=0.5),)}
+        engine = hosting(family(), batch=4, space="probabilities", spec=spec, a=module)
+        values = only(engine, Predict(0, ("a",), (x,))).values
+        low = net().to(dtype)
+        with torch.inference_mode():
+            halves = [(torch.from_numpy(x[i : i + 4]) * 0.5).to(dtype) for i in (0, 4)]
+            wanted = torch.softmax(torch.cat([low(half) for half in halves]).float(), -1)
+        assert seen == [dtype, dtype] and values.dtype == np.float32
+        assert values.tobytes() == wanted.numpy().tobytes()
+        assert np.abs(values.sum(1) - 1).max() < 1e-6
+
+    @pytest.mark.parametrize("select", ["0", "1"])
+    def test_one_of_several_outputs_is_selected(self, family, select):
+        x = rows(5)
+        module = Calls(lambda x: (x.flatten(1), -x.flatten(1)))
+        answer = only(hosting(family(), spec={"select": select}, a=module), Predict(0, ("a",), (x,)))
+        assert (answer.values == (1, -1)[int(select)] * x.reshape(5, -1)).all()
+
+    def test_classes_are_brought_to_the_ensembles(self, family):
+        classes = {"b": "B", "a1": "A", "c": "C", "a2": "A"}
+        of = rounds(classes, ["A", "B", "C"])
+        x = np.eye(4, dtype=np.float32).repeat(2, 0)
+        spec = {"classes": classes, "output": "logits"}
+        engine = hosting(family(), batch=3, space="probabilities", rounds=of, spec=spec, a=Calls(lambda x: x))
+        values = only(engine, Predict(0, ("a",), (x,))).values
+        b, a1, c, a2 = torch.softmax(torch.from_numpy(x), -1).numpy().T
+        assert values.tobytes() == np.stack([a1 + a2, b, c], 1).tobytes()
+
+    def test_classes_of_another_number_are_refused(self, family):
+        spec = {"classes": {"a": "a", "b": "b"}}
+        engine = hosting(family(), rounds=((0, 1),), spec=spec, a=Calls(lambda x: x))
+        with pytest.raises(MemberError, match=r"member a returned \(2, 3\), and its classes name 2"):
+            only(engine, Predict(0, ("a",), (np.zeros((2, 3), np.float32),)))
+
+    @pytest.mark.parametrize(
+        ("call", "said"),
+        [
+            (
+                "nets:refuse",
+                r"member a: preprocess\[0\] \(call nets:refuse\) raised ValueError: not this row \(rows 4–7",
+            ),
+            ("nets:drop_row", r"member a: preprocess\[0\] .* made \(3, 2, 4, 4\) of 4 rows; a step keeps"),
+            ("nets:to_list", r"member a: preprocess\[0\] .* returned int, not a tensor"),
+            ("nets:nothing", r"member a: preprocess\[0\] \(call nets:nothing\): cannot import nets:nothing"),
+        ],
+    )
+    def test_a_preprocessing_that_fails_is_named(self, family, call, said):
+        x = rows(8)
+        x[:4] = 0
+        with pytest.raises(MemberError, match=said):
+            only(
+                hosting(family(), batch=4, spec={"preprocess": (StepSpec(call=call),)}, a=net()),
+                Predict(0, ("a",), (x,)),
+            )
+
+    def test_running_out_in_a_preprocessing_halves_the_batch_too(self, family):
+        device = family()
+        made = forward(Calls(lambda x: x.flatten(1)), preprocess=(StepSpec(scale=2.0),))
+        whole = made._preprocessing._steps[0].function
+
+        def scarce(x):
+            if len(x) > 2:
+                device.exhaust()
+            return whole(x)
+
+        made._preprocessing._steps[0] = replace(made._preprocessing._steps[0], function=scarce)
+        engine = Engine(device.hardware)
+        engine.host("a", made, batch=8)
+        x = rows(9)
+        answer = only(engine, Predict(0, ("a",), (x,)))
+        assert answer.batch == 2 and (answer.values == 2 * x.reshape(9, -1)).all()
+
     @pytest.mark.parametrize("shape", [(4,), (4, 1)])
     def test_a_softmax_over_no_classes_is_refused(self, family, shape):
         module = Calls(lambda x: x.sum((1, 2, 3)).reshape(shape))
-        engine = hosting(family(), output="logits", space="probabilities", a=module)
+        engine = hosting(family(), spec={"output": "logits"}, space="probabilities", a=module)
         with pytest.raises(MemberError, match="two classes or more"):
             only(engine, Predict(0, ("a",), (rows(4),)))
 
@@ -442,7 +570,8 @@ def profile(member, batch_sizes=(4, 8), seconds=0.2):
     [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
     return measure(
         member,
-        search_path=ENSEMBLE,
+        spec=RunSpec(members=(member,), search_path=ENSEMBLE),
+        inputs=("images",),
         device=device,
         space="probabilities",
         batch_sizes=batch_sizes,
@@ -454,8 +583,14 @@ def profile(member, batch_sizes=(4, 8), seconds=0.2):
 def profile_within(monkeypatch, member, device, fits, batch_sizes):
     """A profile on a device on which a pass of more than `fits` rows runs out."""
     load = hpcens.profiler.load
+
+    def limited(*of, **options):
+        made = load(*of, **options)
+        made.passes.module = Limited(made.passes.module, fits, device.exhaust)
+        return made
+
     monkeypatch.setattr(hpcens.profiler, "open_hardware", lambda _: device.hardware)
-    monkeypatch.setattr(hpcens.profiler, "load", lambda *of: Limited(load(*of), fits, device.exhaust))
+    monkeypatch.setattr(hpcens.profiler, "load", limited)
     monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", 0.0)
     return profile(member, batch_sizes)
 

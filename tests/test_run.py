@@ -118,8 +118,8 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     engine = Engine(CpuHardware(1))
     for member in spec.members:
         batch = plan.numerics.members[member.name].batch
-        module = load_member(member, spec.search_path)
-        engine.host(member.name, module, batch=batch, output=member.output, space="probabilities")
+        forward = load_member(member, spec, inputs=("images",), space="probabilities")
+        engine.host(member.name, forward, batch=batch)
     rule = make_rule(spec.rule, spec.members)
     got = np.empty((source.rows, 4), np.float32)
 
@@ -155,7 +155,8 @@ def test_result_is_what_plain_torch_gives(undisturbed):
     with h5py.File(undisturbed.dataset) as file:
         rows = torch.from_numpy(file["images"][:])
     with torch.inference_mode():
-        each = [torch.softmax(load_member(m, spec.search_path)(rows).double(), 1) for m in spec.members]
+        loaded = [load_member(member, spec, inputs=("images",), space="logits") for member in spec.members]
+        each = [torch.softmax(member(rows).double(), 1) for member in loaded]
     mean = (sum(each) / len(each)).numpy()
     assert np.abs(mean - undisturbed.predictions()).max() < 1e-6
     with h5py.File(undisturbed.output) as file:

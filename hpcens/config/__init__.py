@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.keys import KEYS, pattern
+from hpcens.config.members import expand_member
 from hpcens.config.page import Page, compose, read, shown
 from hpcens.errors import UsageError
-from hpcens.specs import Job, RunSpec
+from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
 RESULT_SUFFIX = ".predictions.h5"
 _MOST_CLASSES = 100_000
@@ -58,11 +59,17 @@ def load(path: Path) -> RunSpec:
     return replace(
         spec,
         rule=rule,
-        members=tuple(replace(m, weights=folder / os.path.expanduser(m.weights)) for m in spec.members),
+        members=tuple(_from(folder, member) for member in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
         search_path=folder,
     )
+
+
+def _from(folder: Path, member: MemberSpec) -> MemberSpec:
+    """The member with its files' paths made absolute."""
+    files = {key: getattr(member, key) for key in FILES}
+    return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
 
 
 def expand(page: Page, tree: dict[str, Any]) -> None:
@@ -85,6 +92,9 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
             page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
     if isinstance(output := tree.get("output"), dict) and isinstance(output.get("compression"), str):
         output["compression"] = {"name": output["compression"]}
+    for i, member in enumerate(members if isinstance(members := tree.get("members"), list) else ()):
+        if isinstance(member, dict):
+            expand_member(page, ("members", i), member)
     if isinstance(devices := tree.get("devices"), dict):
         for kind in devices.keys() & {"cpu", "cuda"}:
             _expand_device(page, devices, kind)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcens.config.combination import Parts, check_output, check_rule
 from hpcens.config.keys import KEYS, example, pattern
+from hpcens.config.members import check_members
 from hpcens.config.page import Page, Place, dotted, shown
 
 _TYPES = {"string_type": "text", "int_type": "a whole number", "float_type": "a number", "tuple_type": "a list"}
@@ -67,9 +68,12 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     parts = Parts(page, tree)
     check_rule(parts)
     check_output(parts)
+    check_members(parts)
     _check_dataset(page, parts.at("dataset"))
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
-    for listed in (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets")):
+    of_members = [("members", i, "inputs") for i in parts.of_members("inputs")]
+    lists = (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets"), *of_members)
+    for listed in lists:
         usable = {(*listed, i): value for i, value in enumerate(parts.at(*listed) or ())}
         _check_unique(page, {here: value for here, value in usable.items() if here not in page.refused})
 

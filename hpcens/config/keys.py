@@ -9,7 +9,17 @@ from keyword import iskeyword
 from typing import Any, NamedTuple, get_args
 
 from hpcens.config.page import Place
-from hpcens.specs import CompressionName, DtypeName, OutputName, PlannerName, RuleName, Space
+from hpcens.specs import (
+    CastName,
+    CompressionName,
+    DtypeName,
+    OutputName,
+    PlannerName,
+    Precision,
+    RuleName,
+    Space,
+    Trust,
+)
 
 
 def _usable_name(name: str) -> bool:
@@ -29,6 +39,14 @@ def _rule(name: str) -> bool:
 
 def _output(name: str) -> bool:
     return name in get_args(OutputName) if "-" not in name else bool(re.fullmatch("top-[1-9][0-9]{0,5}", name))
+
+
+def _permutation(layout: str) -> bool:
+    """NHWC->NCHW: the same letters, each once, and the first axis stays where it is: it is that of the rows."""
+    given, _, wanted = layout.partition("->")
+    return (
+        given.isalpha() and len(set(given)) == len(given) and sorted(given) == sorted(wanted) and given[0] == wanted[0]
+    )
 
 
 class Key(NamedTuple):
@@ -55,6 +73,10 @@ def _filled(example: str) -> Key:
     return Key(example, lambda v: len(v) > 0, "must not be empty")
 
 
+def _height_and_width(example: str) -> Key:
+    return Key(example, lambda size: len(size) == 2, "must be height and width")
+
+
 def _choice(literal: object) -> Key:
     return Key(get_args(literal)[0], choices=get_args(literal))
 
@@ -65,9 +87,37 @@ KEYS: Mapping[str, Key] = {
     "members[]": Key(_MEMBER),
     "members[].name": Key("resnet50", _usable_name, 'must be 1 to 100 printable characters, no "/", not "." or ".."'),
     "members[].factory": Key("models.resnet:build", _import_path, "must be an import path package.module:callable"),
-    "members[].weights": _filled("weights/resnet50.safetensors"),
     "members[].arguments": Key("{depth: 50}"),
+    "members[].weights": _filled("weights/resnet50.safetensors"),
+    "members[].torchscript": _filled("resnet50.pt"),
+    "members[].exported": _filled("resnet50.pt2"),
+    "members[].onnx": _filled("resnet50.onnx"),
+    "members[].pickled": _filled("resnet50.pt"),
+    "members[].trust": _choice(Trust),
+    "members[].inputs": _filled("[images]"),
+    "members[].inputs[]": _filled("images"),
+    "members[].preprocess": Key("[{scale: 0.00392}]"),
+    "members[].preprocess[]": Key("{scale: 0.00392}"),
+    "members[].preprocess[].input": _filled("images"),
+    "members[].preprocess[].cast": _choice(CastName),
+    "members[].preprocess[].scale": Key("0.00392", lambda by: by != 0 and math.isfinite(by), "must be finite, not 0"),
+    "members[].preprocess[].normalize": Key("{mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"),
+    "members[].preprocess[].normalize.mean": _filled("[0.485, 0.456, 0.406]"),
+    "members[].preprocess[].normalize.mean[]": Key("0.485", math.isfinite, "must be finite"),
+    "members[].preprocess[].normalize.std": _filled("[0.229, 0.224, 0.225]"),
+    "members[].preprocess[].normalize.std[]": _amount("0.229"),
+    "members[].preprocess[].resize": _height_and_width("[256, 256]"),
+    "members[].preprocess[].resize[]": _count("256"),
+    "members[].preprocess[].crop": _height_and_width("[224, 224]"),
+    "members[].preprocess[].crop[]": _count("224"),
+    "members[].preprocess[].layout": Key("NHWC->NCHW", _permutation, "must be one letter an axis, before and after"),
+    "members[].preprocess[].call": Key(
+        "models:prepare", _import_path, "must be an import path package.module:callable"
+    ),
+    "members[].precision": _choice(Precision),
+    "members[].select": _filled("logits"),
     "members[].output": _choice(Space),
+    "members[].classes": _filled("[cat, dog]"),
     "members[].weight": Key("0.5", lambda weight: 0 <= weight < math.inf, "must be 0 or more and finite"),
     "dataset": Key("images"),
     "dataset.input": _filled("data/images"),

@@ -13,8 +13,8 @@ sign of life. A rank that is silent for too long is asked for its stack, judged,
 
 from __future__ import annotations
 
+import atexit
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import FAILURE
+from hpcens.parent import die_with
 from hpcens.rundir import Epoch, Verdict
 from hpcens.runtimes.discover import node
 
@@ -32,7 +33,6 @@ Tell = Callable[[str], None]
 
 _SILENCE = 60.0
 _LOOK = 1.0
-_SET_DEATH_SIGNAL = 1
 AGAIN = "run the same command again: what is journalled is kept"
 # for the rank to hear, in order; blocked until it has its handlers, so that none is lost
 _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
@@ -50,7 +50,7 @@ def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE) -> int:
     child = os.fork()
     if child == 0:
         os.close(listen)
-        _die_with(witness)
+        die_with(witness)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         os.set_blocking(speak, False)
         _leave(rank(lambda line: _say(speak, line)))
@@ -60,22 +60,16 @@ def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE) -> int:
 
 
 def _leave(code: int) -> None:
-    """End the child here: what its caller would still do is the witness's business."""
+    """End the child here: what its caller would still do is the witness's business. Threads of members may be left."""
     sys.stdout.flush()
     sys.stderr.flush()
-    sys.exit(code)
+    atexit._run_exitfuncs()  # finalises MPI; sys.exit would first wait for the threads
+    os._exit(code)
 
 
 def _say(pipe: int, line: str) -> None:
     with contextlib.suppress(BlockingIOError, BrokenPipeError):  # a witness that is not listening is not waited for
         os.write(pipe, line.encode() + b"\n")
-
-
-def _die_with(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent ends: no rank is left behind."""
-    ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Witness:
@@ -150,7 +144,7 @@ def _signal_name(number: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Be the witness of a rank that mpiexec started."""
-    _die_with(os.getppid())
+    die_with(os.getppid())
     folder, number, expected, launcher, *flags = arguments
 
     def rank(tell: Tell) -> int:

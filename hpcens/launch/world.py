@@ -27,6 +27,7 @@ def be_a_rank(read_job: Callable[[], Job]) -> int:
 def _live(read_job: Callable[[], Job], tell: Tell) -> int:
     from mpi4py import MPI
 
+    from hpcens.contract import ContractBook, hold
     from hpcens.launch.local import prepare
     from hpcens.preflight import check, same_as_before
     from hpcens.run import main
@@ -45,6 +46,8 @@ def _live(read_job: Callable[[], Job], tell: Tell) -> int:
             if same_as_before(job, preflight):
                 print(f"{job.output} is complete already; next: hpcens verify {job.output}")
             else:
+                for warning in hold(job, preflight, ContractBook.default()):
+                    print(f"hpcens: warning: {warning}", file=sys.stderr)
                 run, epoch = prepare(job, preflight)
                 told = str(run.path), epoch.number
         except HpcensError as error:

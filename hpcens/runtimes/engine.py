@@ -7,7 +7,7 @@ first row, so that its bytes depend on the segment and the batch size alone; the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,30 +16,18 @@ import torch
 
 from hpcens.errors import DataError, DeviceOutOfMemory, MemberError
 from hpcens.messages import Array, Message, Predict, Predicted, Rows
+from hpcens.runtimes.code import raised
+from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.hardware import Hardware
 from hpcens.segments import batch_bounds
-from hpcens.specs import Space
-
-Forward = Callable[..., torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A member on its device.
-
-    forward  what is called, with a tensor of rows for each input it takes
-    batch    planned batch size
-    softmax  whether it gives logits to be normalised
-    inputs   which of the dataset's inputs it takes, in its order; None: all
-    """
+    """A member on its device, and its planned batch size."""
 
     forward: Forward
     batch: int
-    softmax: bool
-    inputs: tuple[int, ...] | None
-
-    def taken(self, rows: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        return rows if self.inputs is None else [rows[i] for i in self.inputs]
 
 
 class Engine:
@@ -56,23 +44,10 @@ class Engine:
         """Members that ran out of memory, with the batch size they have used since."""
         return self._ceilings
 
-    def host(
-        self,
-        name: str,
-        module: torch.nn.Module,
-        *,
-        batch: int,
-        output: Space,
-        space: Space,
-        inputs: tuple[int, ...] | None = None,
-    ) -> None:
-        """Place a member on the device.
-
-        space   the one the rule combines in
-        inputs  positions of the dataset's inputs that its forward takes, in its order; None: all
-        """
-        softmax = output == "logits" and space == "probabilities"
-        self._members[name] = Loaded(self._hardware.place(module), batch, softmax, inputs)
+    def host(self, name: str, forward: Forward, *, batch: int) -> None:
+        """Place a member on the device."""
+        self._hardware.place(forward)
+        self._members[name] = Loaded(forward, batch)
 
     def stage(self, task: Message) -> None:
         """Begin to bring a task's rows to the device. What does not fit now is brought when its turn comes."""
@@ -140,33 +115,30 @@ class Engine:
             batch = (batch + 1) // 2
             self._ceilings[name] = batch
 
+    def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
+        """What a member itself gives for one batch: before any softmax, in its own classes."""
+        forward = self._members[name].forward
+        with torch.inference_mode():
+            return self._hardware.fetch(forward.given(*(rows[place] for place in forward.inputs)))
+
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
         parts = []
-        inputs = loaded.taken(rows)
+        inputs = [rows[place] for place in loaded.forward.inputs]
         with torch.inference_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
                 try:
-                    # a copy always: modules may change their input, and the rows are shared
-                    values = loaded.forward(*(x[start:stop].to(torch.float32, copy=True) for x in inputs))
-                except Exception as error:
+                    parts.append(loaded.forward(*(x[start:stop] for x in inputs)))
+                except MemberError:
+                    raise
+                except (Exception, SystemExit) as error:
                     if self._hardware.out_of_memory(error):
                         raise
                     shapes = ", ".join(str(tuple(x[start:stop].shape)) for x in inputs)
+                    where = f"member {name}{': ' * bool(loaded.forward.stage)}{loaded.forward.stage}"
                     raise MemberError(
-                        f"member {name} raised {type(error).__name__}: {error} (input {shapes})",
-                        "its module fails on rows of this dataset; try it on them alone",
+                        f"{where} raised {raised(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
+                        "check its inputs and its preprocess against the rows of this dataset",
                     ) from error
-                if not isinstance(values, torch.Tensor) or values.shape[:1] != (stop - start,):
-                    got = tuple(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
-                    raise MemberError(f"member {name} returned {got} for {stop - start} rows", "one output row per row")
-                if loaded.softmax and (values.dim() < 2 or values.shape[-1] < 2):
-                    raise MemberError(
-                        f"member {name} returned {tuple(values.shape)}: logits of {stop - start} rows need an axis of"
-                        " two classes or more to become probabilities",
-                        "give it output: probabilities or values in the YAML, or one logit per class",
-                    )
-                values = values.to(torch.float32)
-                parts.append(torch.softmax(values, -1) if loaded.softmax else values)
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             return self._hardware.fetch(whole)
 

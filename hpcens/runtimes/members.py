@@ -1,33 +1,47 @@
-"""Members: from an import path and a safetensors file to a torch module, its weights pinned by digest."""
+"""Members: from a MemberSpec to what an engine runs, all that makes it pinned by digests."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from hpcens.errors import MemberError
+from hpcens.classes import rounds
+from hpcens.errors import MemberError, UsageError
 from hpcens.fingerprint import digest_file
-from hpcens.imports import code_digest, import_callable
-from hpcens.specs import MemberSpec
+from hpcens.runtimes.code import digest_code
+from hpcens.specs import MemberSpec, RunSpec, Space
 
 if TYPE_CHECKING:
-    import torch
+    from hpcens.runtimes.forward import Forward
+    from hpcens.runtimes.network import Network
 
 
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
-    """What makes the member: digests of its weights and of the module its factory lies in. Imports no torch.
+    """What makes the member: digests of its files and of the modules its functions lie in, and how it is used.
 
-    Raises MemberError where either cannot be found.
+    Imports no torch, and runs no code of the member's. Raises MemberError where something cannot be found.
     """
-    return {
-        "weights": _digest_file(spec),
-        "code": _digest_code(spec, search_path),
-        "factory": spec.factory,
-        "arguments": json.dumps(spec.arguments, sort_keys=True),
-    }
+    who = f"member {spec.name}"
+    made = {"source": spec.source, "weights": _digest(spec, spec.file)}
+    if spec.onnx is not None:
+        from hpcens.runtimes.onnx import data_files
+
+        made |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
+    if spec.factory is not None:
+        made["code"] = digest_code(who, spec.factory, search_path)
+        made["factory"] = spec.factory
+        made["arguments"] = json.dumps(spec.arguments, sort_keys=True)
+    for i, step in enumerate(spec.preprocess):
+        given = {key: value for key, value in asdict(step).items() if value is not None}
+        made[f"preprocess[{i}]"] = json.dumps(given, sort_keys=True)
+        if step.call is not None:
+            made[f"code of preprocess[{i}]"] = digest_code(who, step.call, search_path)
+    used = {"inputs": spec.inputs, "select": spec.select, "classes": spec.classes and list(spec.classes.items())}
+    return made | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 
 def digest_of(digests: dict[str, str]) -> str:
@@ -35,82 +49,70 @@ def digest_of(digests: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _digest_file(spec: MemberSpec) -> str:
+def _digest(spec: MemberSpec, file: Path) -> str:
     try:
-        return digest_file(spec.weights)
+        return digest_file(file)
     except OSError as error:
+        key = "weights" if spec.source == "factory" else spec.source
         raise MemberError(
-            f"member {spec.name}: weights {spec.weights}: {error.strerror}", "check members[].weights in the YAML"
+            f"member {spec.name}: {key} {file}: {error.strerror}", f"check members[].{key} in the YAML"
         ) from None
 
 
-def _digest_code(spec: MemberSpec, search_path: Path) -> str:
-    digest = code_digest(spec.factory, search_path)
-    if digest is None:
-        raise MemberError(
-            f"member {spec.name}: there is no module {spec.factory.partition(':')[0]!r}",
-            f"factories are imported from {search_path} and from the Python path",
+def input_places(spec: MemberSpec, names: Sequence[str]) -> tuple[int, ...]:
+    """Which of the dataset's inputs the member takes, in its order. Raises UsageError where there is no such input."""
+    taken = names if spec.inputs is None else spec.inputs
+    strange = [name for name in taken if name not in names]
+    strange += [step.input for step in spec.preprocess if step.input is not None and step.input not in taken]
+    if strange:
+        raise UsageError(
+            f"member {spec.name} takes the input {strange[0]}, which the dataset has not",
+            f"correct members[].inputs or the input of its steps; there are {', '.join(names)}",
         )
-    return digest
+    return tuple(names.index(name) for name in taken)
 
 
-def load(spec: MemberSpec, search_path: Path, digests: dict[str, str] | None = None) -> torch.nn.Module:
-    """Build the module and load its weights, strictly; eval mode, on the CPU.
+def load(
+    member: MemberSpec,
+    spec: RunSpec,
+    *,
+    inputs: Sequence[str],
+    space: Space,
+    cores: int = 1,
+    digests: Mapping[str, str] | None = None,
+) -> Forward:
+    """A member of the ensemble, its weights loaded; on the CPU, to be placed by an engine.
 
+    inputs   names of the dataset's inputs, in their order
+    space    the one the rule combines in
+    cores    for runtimes other than torch
     digests  what `member_digests` gave when the run was planned: other weights are refused.
-    Raises MemberError: not importable, does not build, weights do not match (the first keys are named).
+    Raises MemberError: not importable, does not build, another kind of file, weights do not match.
     """
-    import torch
-    from safetensors.torch import load_file
+    from hpcens.runtimes.forward import Forward
+    from hpcens.runtimes.preprocess import Preprocessing
 
-    if digests is not None and _digest_file(spec) != digests["weights"]:
-        raise MemberError(f"member {spec.name}: {spec.weights} changed since the run was planned", "run it again")
-    factory = _factory(spec, search_path)
-    try:
-        module = factory(**spec.arguments)
-    except Exception as error:
-        raise MemberError(
-            f"member {spec.name}: {spec.factory}({_arguments(spec)}) raised {type(error).__name__}: {error}",
-            "check members[].factory and members[].arguments in the YAML",
-        ) from error
-    if not isinstance(module, torch.nn.Module):
-        raise MemberError(f"member {spec.name}: {spec.factory} returned {type(module).__name__}, not a torch.nn.Module")
-    try:
-        state = load_file(spec.weights)
-    except Exception as error:  # safetensors' errors share no base class but Exception
-        raise MemberError(f"member {spec.name}: {spec.weights} is not a safetensors file: {error}") from error
-    _match(spec, module.state_dict(), state)
-    module.load_state_dict(state)
-    return module.eval().requires_grad_(False)
+    if digests is not None:
+        now = member_digests(member, spec.search_path)
+        changed = [key for key, digest in digests.items() if key.startswith("weights") and now.get(key) != digest]
+        if changed:
+            raise MemberError(f"member {member.name}: {member.file} changed since the run was planned", "run it again")
+    places = input_places(member, inputs)
+    preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
+    network = _network(member, spec.search_path, cores)
+    mapped = rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
+    return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped)
 
 
-def _factory(spec: MemberSpec, search_path: Path) -> Callable[..., Any]:
-    try:
-        return import_callable(spec.factory, search_path)
-    except Exception as error:
-        raise MemberError(
-            f"member {spec.name}: cannot import {spec.factory}: {type(error).__name__}: {error}",
-            f"factories are imported from {search_path} and from the Python path",
-        ) from error
+def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:
+    if spec.onnx is not None:
+        from hpcens.runtimes.onnx import load_onnx
 
+        return load_onnx(spec, cores)
+    if spec.torchscript is not None or spec.exported is not None:
+        from hpcens.runtimes.graphs import load_exported, load_torchscript
 
-def _arguments(spec: MemberSpec) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in spec.arguments.items())
+        return load_exported(spec) if spec.torchscript is None else load_torchscript(spec)
+    from hpcens.runtimes.modules import load_module
 
-
-def _match(spec: MemberSpec, wanted: dict[str, Any], given: dict[str, Any]) -> None:
-    missing = [key for key in wanted if key not in given]
-    extra = [key for key in given if key not in wanted]
-    shapes = [
-        f"{key} is {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the module"
-        for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
-    ]
-    faults = [f"missing {', '.join(missing[:3])}"] * bool(missing) + [f"unknown {', '.join(extra[:3])}"] * bool(extra)
-    if faults or shapes:
-        counts = f"{len(missing)} missing, {len(extra)} unknown, {len(shapes)} of another shape"
-        raise MemberError(
-            f"member {spec.name}: {spec.weights} does not fit {spec.factory} ({counts}): "
-            + "; ".join(faults + shapes[:3]),
-            "check the factory's arguments, or the weights file",
-        )
+    return load_module(spec, search_path)

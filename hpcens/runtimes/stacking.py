@@ -10,7 +10,7 @@ import numpy as np
 from hpcens.errors import RuleError
 from hpcens.rules.stack import Floats, Rule
 from hpcens.runtimes.members import load
-from hpcens.specs import MemberSpec, RuleSpec, Space
+from hpcens.specs import MemberSpec, RuleSpec, RunSpec, Space
 
 _NAME = "of rule stack"
 _BATCH = 256
@@ -36,7 +36,8 @@ def load_stacker(rule: RuleSpec, space: Space, search_path: Path, digests: Mappi
     spec = stacker(rule, space)
     hardware = CpuHardware(1)
     engine = Engine(hardware)
-    engine.host(_NAME, load(spec, search_path, dict(digests)), batch=_BATCH, output=spec.output, space=space)
+    alone = RunSpec(members=(spec,), search_path=search_path)
+    engine.host(_NAME, load(spec, alone, inputs=("members",), space=space, digests=digests), batch=_BATCH)
 
     def combine(stack: Sequence[Floats]) -> Floats:
         rows = np.ascontiguousarray(np.stack(stack, axis=1))

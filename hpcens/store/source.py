@@ -39,6 +39,10 @@ class Facts:
         return sum(of.row_bytes for of in self.inputs)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(of.name for of in self.inputs)
+
+    @property
     def row(self) -> str:
         """Shapes and dtypes of a row as text."""
         return " + ".join(f"{of.dtype}{list(of.shape)}" for of in self.inputs)

@@ -54,3 +54,29 @@ class Stacker(nn.Module):
 class FlatStacker(Stacker):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(1)
+
+
+def refuse(x: torch.Tensor) -> torch.Tensor:
+    if x.any():
+        raise ValueError("not this row")
+    return x
+
+
+def drop_row(x: torch.Tensor) -> torch.Tensor:
+    return x[1:]
+
+
+def to_list(x: torch.Tensor) -> list[int]:
+    return [len(x)]
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return x / 2
+
+
+def joined(images: torch.Tensor, meta: torch.Tensor) -> torch.Tensor:
+    return torch.cat([images.flatten(1), meta.to(images.dtype)], 1)
+
+
+def swapped(images: torch.Tensor, meta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return meta, images

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-Space = Literal["logits", "probabilities", "values"]
+from hpcens.specs.member import FILES as FILES
+from hpcens.specs.member import SOURCES as SOURCES
+from hpcens.specs.member import STEPS as STEPS
+from hpcens.specs.member import STRICT, Space
+from hpcens.specs.member import CastName as CastName
+from hpcens.specs.member import MemberSpec as MemberSpec
+from hpcens.specs.member import NormalizeSpec as NormalizeSpec
+from hpcens.specs.member import Precision as Precision
+from hpcens.specs.member import StepSpec as StepSpec
+from hpcens.specs.member import Trust as Trust
+
 RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 OutputName = Literal[
@@ -39,35 +49,12 @@ RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "v
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
 """Outputs that members which give values do not have."""
 
-_STRICT = {"extra": "forbid"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberSpec:
-    """One network of the ensemble.
-
-    name       identifies the member in the plan, the result and every message
-    factory    import path `package.module:callable` that builds the torch module
-    arguments  keyword arguments of the factory
-    weights    safetensors file with the module's state dict
-    output     space of the module's output: logits, probabilities or values
-    weight     the member's weight under the rule `weighted`
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-    name: str
-    factory: str
-    weights: Path
-    arguments: dict[str, Any] = field(default_factory=dict)
-    output: Space = "logits"
-    weight: float | None = None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
     """Where an input lies in the file: the path of an HDF5 dataset and, where its type is compound, a field."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     path: str
     field: str | None = None
 
@@ -79,7 +66,7 @@ class SelectSpec:
     path  HDF5 path, in each file, of a mask (booleans) or of row numbers of that file (their order is kept)
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     start: int | None = None
     stop: int | None = None
     path: str | None = None
@@ -95,7 +82,7 @@ class DatasetSpec:
     columns  HDF5 paths of datasets that are copied to the result
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     input: str | None = None
     inputs: dict[str, InputSpec] = field(default_factory=dict)
     select: SelectSpec | None = None
@@ -122,7 +109,7 @@ class RuleSpec:
     output     rule stack: what the module gives (None: logits, or values where values are combined)
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     name: str = "mean"
     space: Space | None = None
     trim: float | None = None
@@ -140,7 +127,7 @@ class RuleSpec:
 class CpuSpec:
     """CPU devices per host: how many, cores of each, and memory in bytes of each."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     count: int
     cores: int = 1
     memory: int | None = None
@@ -150,7 +137,7 @@ class CpuSpec:
 class CudaSpec:
     """GPUs per host: how many (None: all that are visible), and the bytes of each to use."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     count: int | None = None
     memory: int | None = None
 
@@ -159,7 +146,7 @@ class CudaSpec:
 class DevicesSpec:
     """The devices of a host; with neither kind given, all GPUs, else one device per core."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     cpu: CpuSpec | None = None
     cuda: CudaSpec | None = None
 
@@ -168,7 +155,7 @@ class DevicesSpec:
 class PlanSpec:
     """Which planner computes the allocation matrix, and the batch sizes it may choose from."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     planner: PlannerName = "optimal"
     batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
 
@@ -177,7 +164,7 @@ class PlanSpec:
 class CompressionSpec:
     """How the finished file is compressed; level None: the filter's own default."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     name: CompressionName
     level: int | None = None
 
@@ -191,7 +178,7 @@ class OutputSpec:
     compression  of the finished file, by a copy (None: none)
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     path: Path | None = None
     datasets: tuple[str, ...] = ("prediction", "label")
     dtype: DtypeName = "float32"
@@ -213,7 +200,7 @@ class RunSpec:
     fsync_seconds  at most this long lies between a segment's write and its being durable
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     members: tuple[MemberSpec, ...]
     dataset: DatasetSpec = field(default_factory=DatasetSpec)
     classes: tuple[str, ...] | None = None

@@ -1,0 +1,47 @@
+"""Classes: a member's own brought to the ensemble's; and that all members give the same. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+from hpcens.errors import UsageError
+
+
+def faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]:
+    """Why a mapping (the member's classes → the ensemble's) is not total onto the ensemble's classes."""
+    for own, there in classes.items():
+        if there not in ensemble:
+            yield f"{own} is mapped to {there}, which is no class of the ensemble ({_some(ensemble)})"
+    reached = set(classes.values())
+    missing = [name for name in ensemble if name not in reached]
+    if missing:
+        yield f"nothing is mapped to {_some(missing)}: every class of the ensemble needs one of the member's"
+
+
+def several(classes: Mapping[str, str]) -> list[str]:
+    """The ensemble's classes that several of the member's are mapped to: their probabilities are added."""
+    return [name for name, count in Counter(classes.values()).items() if count > 1]
+
+
+def rounds(classes: Mapping[str, str], ensemble: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """How the member's last axis becomes the ensemble's: the sum over rounds of one place for each class.
+
+    Place len(classes), one after the member's last, stands for zero. One round is a permutation.
+    """
+    given = [[i for i, there in enumerate(classes.values()) if there == name] for name in ensemble]
+    most = max(map(len, given))
+    return tuple(tuple(places[r] if r < len(places) else len(classes) for places in given) for r in range(most))
+
+
+def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """shapes: of one row of each member's output. Raises UsageError where members disagree."""
+    if len(set(shapes.values())) > 1:
+        raise UsageError(
+            "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),
+            "all members of an ensemble give one output of one shape per row; map their classes: members[].classes",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

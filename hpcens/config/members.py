@@ -1,0 +1,133 @@
+"""Members: what must hold of each of them, in one YAML, before any file of theirs is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hpcens.classes import faults, several
+from hpcens.config.combination import Parts
+from hpcens.config.keys import example
+from hpcens.config.page import Page, Place, shown
+from hpcens.specs import SOURCES, STEPS
+
+_SAFER = "give factory and weights, or a file of torch.export.save under exported"
+
+
+def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
+    """Writes the shorthands of a member out, in place."""
+    if isinstance(member.get("inputs"), str):
+        member["inputs"] = [member["inputs"]]
+    if type(member.get("select")) is int:
+        member["select"] = str(member["select"])
+    if "classes" in member:
+        member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
+
+
+def _expand_classes(page: Page, place: Place, given: Any) -> Any:
+    """A list of the ensemble's names, in the member's order, is a mapping of each to itself."""
+    if given is None or place in page.refused:
+        return None
+    if not isinstance(given, list | dict):
+        return page.refuse(place, f"expected a list or a mapping, not {shown(given)}; {example(place)}")
+    names = given if isinstance(given, list) else list(given.values())
+    strange = [name for name in names if not isinstance(name, str)]
+    if strange:
+        return page.refuse(place, f"expected text, not {shown(strange[0])}; put it in quotes, {example(place)}")
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if isinstance(given, list) and twice:
+        return page.refuse(place, f"{shown(twice[0])} is named twice; to add classes up, map them: {{hound: dog}}")
+    return given if isinstance(given, dict) else {name: name for name in given}
+
+
+def check_members(parts: Parts) -> None:
+    page, members, classes = parts.page, parts.at("members"), parts.at("classes")
+    inputs = _inputs(parts)
+    usable = classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else None
+    for i, member in enumerate(members if isinstance(members, list) else ()):
+        place: Place = ("members", i)
+        if isinstance(member, dict) and place not in page.refused:
+            known = {key: of for key, of in member.items() if of is not None and (*place, key) not in page.refused}
+            _check_source(page, place, known, member)
+            _check_inputs(page, place, known, inputs)
+            _check_steps(page, place, known, inputs)
+            if isinstance(known.get("classes"), dict):
+                _check_classes(
+                    page,
+                    (*place, "classes"),
+                    known["classes"],
+                    usable,
+                    missing=classes is None and ("classes",) not in page.refused,
+                    space=parts.space,
+                )
+            if "onnx" in known and known.get("precision", "float32") != "float32":
+                page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+
+
+def _check_source(page: Page, place: Place, known: dict[str, Any], member: dict[str, Any]) -> None:
+    given = [source for source in SOURCES if member.get(source) is not None]
+    if not given and (*place, "factory") not in page.refused:
+        others = f"or one of {', '.join(SOURCES[1:])}"
+        page.problem((*place, "factory"), f"is missing; {example((*place, 'factory'))}, {others}")
+    for source in given[1:]:
+        page.problem((*place, source), f"is a second source beside {given[0]}; keep one of them")
+    if given[:1] == ["factory"] and member.get("weights") is None and (*place, "weights") not in page.refused:
+        page.problem((*place, "weights"), f"is missing; {example((*place, 'weights'))}")
+    for key in ("weights", "arguments"):
+        if given and given[0] != "factory" and key in known:
+            page.problem((*place, key), f"is for a factory, and {given[0]} brings its own; remove one of them")
+    if given[:1] == ["pickled"] and member.get("trust") is None:
+        what = f"is missing: a pickled module can run any code; if you trust it, write trust: pickle, else {_SAFER}"
+        page.problem((*place, "trust"), what)
+    if given and given[0] not in ("factory", "pickled") and "trust" in known:
+        page.problem((*place, "trust"), f"is for pickled or weights, and {given[0]} is never unpickled; remove it")
+
+
+def _inputs(parts: Parts) -> list[str] | None:
+    """Names of the dataset's inputs, where the YAML tells."""
+    several, one = parts.at("dataset", "inputs"), parts.at("dataset", "input")
+    if isinstance(several, dict):
+        return list(several)
+    return [one.rstrip("/").rpartition("/")[2]] if isinstance(one, str) else None
+
+
+def _check_inputs(page: Page, place: Place, known: dict[str, Any], inputs: list[str] | None) -> None:
+    given = known.get("inputs")
+    for i, name in enumerate(given if isinstance(given, list) else ()):
+        if inputs is not None and isinstance(name, str) and name and name not in inputs:
+            what = f"{shown(name)} is no input of the dataset ({', '.join(inputs[:5])}); add it there, or correct it"
+            page.problem((*place, "inputs", i), what)
+
+
+def _check_steps(page: Page, place: Place, known: dict[str, Any], all_inputs: list[str] | None) -> None:
+    steps, inputs = known.get("preprocess"), known.get("inputs", all_inputs)
+    for i, step in enumerate(steps if isinstance(steps, list) else ()):
+        here: Place = (*place, "preprocess", i)
+        if not isinstance(step, dict) or here in page.refused:
+            continue
+        kinds = [kind for kind in STEPS if step.get(kind) is not None or (*here, kind) in page.refused]
+        if not kinds and step.keys() <= {"input", *STEPS}:
+            page.problem(here, f"names no step; {example(here)}, or one of {', '.join(STEPS)}")
+        if len(kinds) > 1:
+            page.problem(here, f"names {len(kinds)} steps: {', '.join(kinds)}; write each as an item of its own")
+        name = step.get("input")
+        if isinstance(inputs, list) and isinstance(name, str) and name not in inputs:
+            page.problem((*here, "input"), f"{shown(name)} is no input of this member; add it to inputs, or remove it")
+        by = step.get("normalize")
+        if isinstance(by, dict) and isinstance(by.get("mean"), list) and isinstance(by.get("std"), list):
+            mean, std = len(by["mean"]), len(by["std"])
+            if mean != std:
+                page.problem((*here, "normalize"), f"has {mean} means and {std} stds; give one of each a channel")
+
+
+def _check_classes(
+    page: Page, place: Place, classes: dict[str, str], ensemble: list[str] | None, *, missing: bool, space: str
+) -> None:
+    if missing:
+        what = "are mapped onto those of the ensemble, which are missing; write classes: at the top level"
+        page.problem(place, what)
+    for fault in faults(classes, ensemble) if ensemble is not None else ():
+        page.problem(place, f"{fault}; map every class")
+    added = several(classes)
+    if added and space != "probabilities":
+        what = f"several are mapped to {added[0]}, and only probabilities can be added, not {space}"
+        page.problem(place, f"{what}; set rule.space: probabilities")

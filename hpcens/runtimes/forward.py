@@ -1,0 +1,149 @@
+"""Forward: one member as an engine runs it, from stored rows to its output in the space the rule combines in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from hpcens.errors import MemberError
+from hpcens.runtimes.code import raised
+from hpcens.runtimes.network import Network, Passes
+from hpcens.runtimes.preprocess import Preprocessing
+from hpcens.specs import MemberSpec, Space
+
+
+class Forward(torch.nn.Module):
+    """preprocessing → precision → network → the output that is meant → softmax where due → the ensemble's classes."""
+
+    def __init__(
+        self,
+        spec: MemberSpec,
+        network: Network,
+        preprocessing: Preprocessing,
+        *,
+        inputs: tuple[int, ...],
+        space: Space,
+        rounds: tuple[tuple[int, ...], ...] | None,
+    ) -> None:
+        """As `members.load` makes it.
+
+        inputs  which of the dataset's inputs it is called with, in its order
+        space   the one the rule combines in
+        rounds  see `classes.rounds`; None where the classes are the ensemble's
+        """
+        super().__init__()
+        self._rounds: torch.Tensor | None
+        self.inputs = inputs
+        self._name = spec.name
+        self._precision: torch.dtype = getattr(torch, spec.precision)
+        self._softmax = spec.output == "logits" and space == "probabilities"
+        network = _in_precision(spec, network)
+        self.passes = Passes(network, partial(_chosen, spec.name, spec.select))
+        self._preprocessing = preprocessing
+        self._given = len(spec.classes or ())
+        self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
+
+    @property
+    def stage(self) -> str:
+        """What is being done now, for whoever catches an error: a step of the preprocessing, or nothing of it."""
+        return self._preprocessing.stage
+
+    def forward(self, *rows: torch.Tensor) -> torch.Tensor:
+        """(batch, *row shape) of each input → (batch, *output shape) float32.
+
+        Raises MemberError where what the member gives is not what its spec says.
+        """
+        values = self.given(*rows)
+        if self._softmax:
+            values = torch.softmax(self._checked(values), -1)
+        return values if self._rounds is None else self._mapped(values, self._rounds)
+
+    def given(self, *rows: torch.Tensor) -> torch.Tensor:
+        """What the member itself gives, float32: before any softmax, in its own classes."""
+        count = len(rows[0])
+        inputs = [x.to(self._precision) if x.is_floating_point() else x for x in self._preprocessing(*rows)]
+        values: torch.Tensor = self.passes(*inputs)
+        if values.shape[:1] != (count,):
+            raise MemberError(
+                f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
+            )
+        if not values.is_floating_point():
+            raise MemberError(
+                f"member {self._name} returned {_shown(values)}, and members give real floats",
+                "let its forward end with logits, probabilities or values as floats",
+            )
+        return values.to(torch.float32)
+
+    def _checked(self, logits: torch.Tensor) -> torch.Tensor:
+        if logits.dim() < 2 or logits.shape[-1] < 2:
+            raise MemberError(
+                f"member {self._name} returned {tuple(logits.shape)}: logits of {len(logits)} rows need an axis of"
+                " two classes or more to become probabilities",
+                "give it output: probabilities or values in the YAML, or one logit per class",
+            )
+        return logits
+
+    def _mapped(self, values: torch.Tensor, rounds: torch.Tensor) -> torch.Tensor:
+        """The last axis in the ensemble's classes; always added in one order, which index_add on a GPU would not."""
+        if values.dim() < 2 or values.shape[-1] != self._given:
+            raise MemberError(
+                f"member {self._name} returned {tuple(values.shape)}, and its classes name {self._given}",
+                "correct members[].classes in the YAML: one for each place of the last axis, in its order",
+            )
+        padded = torch.nn.functional.pad(values, (0, 1))
+        first, *others = rounds.unbind()
+        made = padded[..., first]
+        for places in others:
+            made = made + padded[..., places]
+        return made
+
+
+def _in_precision(spec: MemberSpec, network: Network) -> Network:
+    try:
+        return replace(network, module=network.module.to(getattr(torch, spec.precision)))
+    except Exception as error:
+        raise MemberError(
+            f"member {spec.name} cannot be brought to {spec.precision}: {raised(error)}", "give it precision: float32"
+        ) from error
+
+
+def _chosen(name: str, select: str | None, given: object) -> torch.Tensor:
+    """The tensor that is meant, of all that the network returned."""
+    parts = _parts(given)
+    if select is None:
+        if isinstance(given, torch.Tensor):
+            return given
+        remedy = f"say which output is meant, for example select: {next(iter(parts))}" if parts else ""
+        raise MemberError(
+            f"member {name} returned {_shown(given)}, not one tensor", remedy or "let its forward return one"
+        )
+    found = parts.get(select)
+    if not isinstance(found, torch.Tensor):
+        raise MemberError(
+            f"member {name} returned {_shown(given)}, of which select: {select} is no tensor",
+            f"it has: {', '.join(parts) or 'one output only, so remove select'}",
+        )
+    return found
+
+
+def _parts(given: object) -> Mapping[str, object]:
+    """The outputs in a container, by index, key or attribute."""
+    if isinstance(given, Mapping):
+        return {str(key): value for key, value in given.items()}
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        names = getattr(given, "_fields", ())
+        return {str(i): value for i, value in enumerate(given)} | dict(zip(names, given, strict=False))
+    if isinstance(given, torch.Tensor):
+        return {}
+    return {name: value for name, value in getattr(given, "__dict__", {}).items() if isinstance(value, torch.Tensor)}
+
+
+def _shown(given: object) -> str:
+    if isinstance(given, torch.Tensor):
+        return f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
+    parts = _parts(given)
+    inner = f" of {', '.join(f'{key}: {_shown(part)}' for key, part in list(parts.items())[:5])}" if parts else ""
+    return f"{type(given).__name__}{inner}"

@@ -1,0 +1,58 @@
+"""Modules: networks built by a user's factory, or unpickled whole where the member is trusted by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hpcens.errors import MemberError
+from hpcens.imports import add_to_path
+from hpcens.runtimes.code import imported, raised
+from hpcens.runtimes.network import Network
+from hpcens.runtimes.weights import load_weights, refused, unpickle
+from hpcens.specs import MemberSpec
+
+
+def load_module(spec: MemberSpec, search_path: Path) -> Network:
+    """The module with its weights, in eval mode.
+
+    Raises MemberError: the factory cannot be imported, raises, exits or gives something else; see `weights`.
+    """
+    if spec.factory is None:
+        module = _unpickled(spec, search_path)
+    else:
+        module = _built(spec, spec.factory, search_path)
+        load_weights(spec, module)
+    return Network(module.eval().requires_grad_(False))
+
+
+def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module:
+    make = imported(f"member {spec.name}", factory, search_path)
+    try:
+        module = make(**spec.arguments)
+    except (Exception, SystemExit) as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in spec.arguments.items())
+        raise MemberError(
+            f"member {spec.name}: {factory}({given}) raised {raised(error)}",
+            "check members[].factory and members[].arguments in the YAML",
+        ) from error
+    if not isinstance(module, torch.nn.Module):
+        raise MemberError(
+            f"member {spec.name}: {factory} returned {type(module).__name__}, not a torch.nn.Module",
+            "let it return the module",
+        )
+    return module
+
+
+def _unpickled(spec: MemberSpec, search_path: Path) -> torch.nn.Module:
+    if spec.trust != "pickle":
+        raise refused(spec, "a pickled module")
+    add_to_path(search_path)
+    module = unpickle(spec)
+    if not isinstance(module, torch.nn.Module):
+        raise MemberError(
+            f"member {spec.name}: {spec.file} holds {type(module).__name__}, not a module",
+            "a state dict belongs under weights:, beside the factory that builds its module",
+        )
+    return module

@@ -1,0 +1,48 @@
+"""Networks: what a member's file or factory gives, and the batch sizes it admits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A module, and the batches it admits: from `least` to `most` rows (None: no end)."""
+
+    module: torch.nn.Module
+    least: int = 1
+    most: int | None = None
+
+    def slices(self, rows: int) -> Iterator[tuple[int, int, int]]:
+        """(start, stop, padding): how a batch of rows goes through, each piece with the rows it lacks."""
+        step = self.most or max(rows, 1)
+        for start in range(0, rows, step):
+            stop = min(start + step, rows)
+            yield start, stop, max(0, self.least - (stop - start))
+
+
+class Passes(torch.nn.Module):
+    """A network under any batch size: cut into what it admits, the last piece padded with its last row.
+
+    A graph exported for 8 rows runs 8 rows at a time, whatever the planned batch is.
+    """
+
+    def __init__(self, network: Network, choose: Callable[[object], torch.Tensor]) -> None:
+        """choose: the output that is meant, of all that the module returns."""
+        super().__init__()
+        self.module = network.module
+        self._network = network
+        self._choose = choose
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        parts = []
+        for start, stop, padding in self._network.slices(len(inputs[0])):
+            piece = [x[start:stop] for x in inputs]
+            if padding:
+                piece = [torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in piece]
+            values = self._choose(self.module(*piece))
+            parts.append(values[: stop - start] if padding and len(values) == stop - start + padding else values)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,161 @@
+"""Weights: state dicts from safetensors and torch files, checked against the module key by key.
+
+Nothing is unpickled but what torch admits under weights_only, unless the member is trusted by name.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hpcens.errors import MemberError
+from hpcens.runtimes.code import raised
+from hpcens.specs import MemberSpec
+
+if TYPE_CHECKING:
+    import torch
+
+State = Mapping[str, "torch.Tensor"]
+
+_TORCH = "a torch file"
+_KINDS = {
+    "a TorchScript file": "torchscript",
+    "an exported program": "exported",
+    "a safetensors file": "weights",
+    _TORCH: "weights (a state dict) or pickled (a whole module)",
+}
+"""What a file may turn out to be → the member's key it belongs under."""
+
+
+def kind_of(path: Path) -> str:
+    """What a file is, by its content: a key of `_KINDS`, or an unknown format."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:9] == b"{":
+        return "a safetensors file"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()} | set(archive.namelist())
+        if "constants.pkl" in names:
+            return "a TorchScript file"
+        if "data.pkl" in names:
+            return _TORCH
+        return "an exported program" if names & {"archive_format", "serialized_exported_program.json"} else "a zip file"
+    return _TORCH if head[:1] == b"\x80" else "of an unknown format"
+
+
+def misplaced(spec: MemberSpec, error: BaseException) -> MemberError:
+    """The error for a file that is not what its key says: what it is, and where it belongs."""
+    kind = kind_of(spec.file)
+    key = "weights" if spec.source == "factory" else spec.source
+    home = _KINDS.get(kind, "")
+    if home and home != key and key not in home.split():
+        return MemberError(f"member {spec.name}: {spec.file} is {kind}", f"give it as {home}: in the YAML, not {key}:")
+    said = str(error).partition("\n")[0]
+    return MemberError(f"member {spec.name}: {spec.file} is {kind} and cannot be read: {said}", "it may be damaged")
+
+
+def load_weights(spec: MemberSpec, module: torch.nn.Module) -> None:
+    """Put the member's weights into its module, strictly.
+
+    Raises MemberError: not a file of weights, refused for what it would unpickle, does not match (first keys named).
+    """
+    state = read_state(spec)
+    _match(spec, module.state_dict(), state)
+    module.load_state_dict(state)
+
+
+def read_state(spec: MemberSpec) -> State:
+    """The state dict in the member's weights file."""
+    if kind_of(spec.file) == _TORCH:
+        return _state_in(spec, unpickle(spec))
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(spec.file)
+    except Exception as error:  # safetensors' errors share no base class but Exception
+        raise misplaced(spec, error) from error
+
+
+def unpickle(spec: MemberSpec) -> Any:
+    """What a torch file holds, on the CPU; any object only where the member is trusted by name."""
+    import torch
+
+    trusted = spec.trust == "pickle"
+    try:
+        with spec.file.open("rb") as file:  # by its name alone, torch would take it for another format
+            return torch.load(file, map_location="cpu", weights_only=not trusted)
+    except pickle.UnpicklingError as error:
+        if trusted:
+            raise misplaced(spec, error) from error
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise refused(spec, f"an object of {found[1]}" if found else "objects other than tensors") from None
+    except (Exception, SystemExit) as error:
+        if trusted and kind_of(spec.file) == _TORCH:
+            raise MemberError(
+                f"member {spec.name}: unpickling {spec.file} failed: {raised(error)}",
+                "the classes of what was pickled must be importable from the folder of the YAML",
+            ) from error
+        raise misplaced(spec, error) from error
+
+
+def refused(spec: MemberSpec, found: str) -> MemberError:
+    """The error for a file that would have to be unpickled: what was found in it, and both remedies."""
+    return MemberError(
+        f"member {spec.name}: {spec.file} holds {found}; unpickling it could run any code",
+        "save only the weights: torch.save(module.state_dict(), FILE), or safetensors;"
+        f" or, if you trust the file, write trust: pickle for member {spec.name}",
+    )
+
+
+def _state_in(spec: MemberSpec, found: Any) -> State:
+    """The state dict in a torch file: the whole of it, or the only one in a checkpoint."""
+    import torch
+
+    if isinstance(found, torch.nn.Module):
+        return found.state_dict()
+    if not isinstance(found, Mapping):
+        raise MemberError(
+            f"member {spec.name}: {spec.file} holds {type(found).__name__}, not a state dict",
+            "save it with torch.save(module.state_dict(), FILE)",
+        )
+    if _is_state(found):
+        return found
+    inner = [key for key, value in found.items() if isinstance(value, Mapping) and _is_state(value)]
+    if len(inner) != 1:
+        what = f"several state dicts ({', '.join(map(str, inner[:5]))})" if inner else "no state dict"
+        keys = ", ".join(map(str, list(found)[:5]))
+        raise MemberError(
+            f"member {spec.name}: {spec.file} holds {what} under its keys {keys}",
+            "save the one that is meant by itself: torch.save(checkpoint[KEY], FILE)",
+        )
+    state: State = found[inner[0]]
+    return state
+
+
+def _is_state(found: Mapping[Any, Any]) -> bool:
+    import torch
+
+    return bool(found) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items())
+
+
+def _match(spec: MemberSpec, wanted: State, given: State) -> None:
+    missing = [key for key in wanted if key not in given]
+    extra = [key for key in given if key not in wanted]
+    shapes = [
+        f"{key} is {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the module"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ]
+    faults = [f"missing {', '.join(missing[:3])}"] * bool(missing) + [f"unknown {', '.join(extra[:3])}"] * bool(extra)
+    if faults or shapes:
+        counts = f"{len(missing)} missing, {len(extra)} unknown, {len(shapes)} of another shape"
+        raise MemberError(
+            f"member {spec.name}: {spec.file} does not fit {spec.factory} ({counts}): "
+            + "; ".join(faults + shapes[:3]),
+            "check the factory's arguments, or the weights file",
+        )

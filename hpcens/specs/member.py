@@ -1,0 +1,117 @@
+"""The member: what a user says of one network of the ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+Space = Literal["logits", "probabilities", "values"]
+Precision = Literal["float32", "bfloat16", "float16"]
+CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
+Trust = Literal["pickle"]
+SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
+
+SOURCES: tuple[SourceName, ...] = get_args(SourceName)
+"""Where a member may come from: a key of MemberSpec each."""
+FILES = ("weights", *SOURCES[1:])
+"""The keys of MemberSpec that name a file."""
+
+STRICT = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalizeSpec:
+    """(x − mean) / std, a number per channel (axis 1), or one for all."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """One step of a member's preprocessing: one of the kinds below, on one input (by default the first).
+
+    cast       dtype
+    scale      factor
+    normalize  mean and std per channel
+    resize     height and width of the last two axes, bilinear
+    crop       height and width cut from the middle of the last two axes
+    layout     permutation of axes by letters, such as NHWC->NCHW
+    call       import path of a function. On an input: tensor → tensor; else all inputs as positional tensors → a
+               tensor or a tuple of them, which are the inputs from there on. Tensors are (batch, …), on the
+               device; the batch must keep its rows, and may be computed in any cut of the rows.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    input: str | None = None
+    cast: CastName | None = None
+    scale: float | None = None
+    normalize: NormalizeSpec | None = None
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    layout: str | None = None
+    call: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """Which of the kinds it is."""
+        return next(kind for kind in STEPS if getattr(self, kind) is not None)
+
+
+STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
+"""The kinds of step: a key of StepSpec each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberSpec:
+    """One network of the ensemble, from exactly one of factory, torchscript, exported, onnx and pickled.
+
+    name         identifies the member in the plan, the result and every message
+    factory      import path `package.module:callable` that builds the torch module
+    arguments    keyword arguments of the factory
+    weights      safetensors or torch file with the state dict of the factory's module
+    torchscript  file of torch.jit.save
+    exported     file of torch.export.save
+    onnx         ONNX file, run by onnxruntime on the CPU
+    pickled      whole module of torch.save; only with trust
+    trust        pickle: what else would be refused may be unpickled, and can run any code
+    inputs       inputs of the dataset the module takes, in its order (None: all)
+    preprocess   steps on the device, in order; inputs are float32 unless their first step is a cast
+    precision    of the module and its inputs; outputs are float32 from there on
+    select       which of several outputs: index of a tuple, key of a mapping, or attribute
+    output       space of the module's output: logits, probabilities or values
+    classes      the module's classes in its order → the ensemble's (None: the same, in the same order)
+    weight       the member's weight under the rule `weighted`
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    name: str
+    factory: str | None = None
+    arguments: dict[str, Any] = field(default_factory=dict)
+    weights: Path | None = None
+    torchscript: Path | None = None
+    exported: Path | None = None
+    onnx: Path | None = None
+    pickled: Path | None = None
+    trust: Trust | None = None
+    inputs: tuple[str, ...] | None = None
+    preprocess: tuple[StepSpec, ...] = ()
+    precision: Precision = "float32"
+    select: str | None = None
+    output: Space = "logits"
+    classes: dict[str, str] | None = None
+    weight: float | None = None
+
+    @property
+    def source(self) -> SourceName:
+        """Which of the sources is given."""
+        return next(source for source in SOURCES if getattr(self, source) is not None)
+
+    @property
+    def file(self) -> Path:
+        """The file with the member's weights."""
+        file = self.weights if self.source == "factory" else getattr(self, self.source)
+        assert isinstance(file, Path), "config refuses a member without"
+        return file

@@ -1,0 +1,303 @@
+"""The contract: members that break it are refused before anything starts, each by name, whatever they do."""
+
+import json
+import re
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from hpcens import contract
+from hpcens.config import load
+from hpcens.contract import ContractBook, hold
+from hpcens.errors import HpcensError, MemberError, UsageError
+from hpcens.preflight import check
+from hpcens.runtimes.cpu import CpuHardware
+from hpcens.specs import Job
+from hpcens.store.source import Source
+from hpcens.trial import ROWS, Trial, try_member
+
+CODE = """
+import os, sys, threading, time
+import torch
+from torch import nn
+from nets import Linear, Conv
+
+class Gives(Linear):
+    function = staticmethod(lambda x: x)
+    def forward(self, x):
+        return self.function(super().forward(x))
+
+def giving(function):
+    return type("Given", (Gives,), {"function": staticmethod(function)})
+
+Probabilities = giving(lambda x: torch.softmax(x, -1))
+Twice = giving(lambda x: torch.softmax(torch.softmax(x, -1), -1))
+Positive = giving(lambda x: x.abs() + 3)
+NotNumbers = giving(lambda x: torch.softmax(x, -1) * float("nan"))
+Sigmoids = giving(torch.sigmoid)
+Single = giving(lambda x: torch.softmax(x, -1)[:, 0])
+Pair = giving(lambda x: (x, x))
+Squeezed = giving(lambda x: x.squeeze())
+Complex = giving(lambda x: x.to(torch.complex64))
+Double = giving(lambda x: x.double())
+Tokens = type("Tokens", (Linear,), {"forward": lambda self, x: nn.functional.embedding(x, self.head.weight.T)})
+
+def exits():
+    exit(7)
+
+def exits_hard():
+    print("farewell")
+    sys.stdout.flush()
+    os._exit(9)
+
+def crashes():
+    os.kill(os.getpid(), 11)
+
+def hangs():
+    print("waiting for you", flush=True)
+    threading.Event().wait()
+
+def noisy():
+    print("{}"); print("noise " * 1000); os.write(1, b"[]"); os.write(2, b"more")
+    return Linear()
+
+def leaks():
+    threading.Thread(target=threading.Event().wait).start()
+    return Linear()
+
+def raises():
+    raise RuntimeError("no such luck")
+
+def a_tensor():
+    return torch.zeros(3)
+
+def gone(x):
+    return x[:1]
+
+def bad_row(x):
+    raise ValueError("row is bad")
+"""
+
+
+class Held:
+    """Members of one YAML, and what holding them to their contract gives."""
+
+    def __init__(self, project):
+        self.project = project
+        self.book = ContractBook(project.folder / "trials")
+        (project.folder / "own.py").write_text(CODE)
+
+    def yaml(self, *members, extra=""):
+        """A member is an attribute of own.py, or keys of the YAML."""
+        lines = ["devices: {cpu: 1}", extra, "members:"]
+        for i, member in enumerate(members):
+            keys = member if ":" in member else f"factory: own:{member}"
+            lines.append(f"  - {{name: m{i}, weights: {self.project.weights}/linear.safetensors, {keys}}}")
+        (self.project.folder / "hpcens.yaml").write_text("\n".join(lines))
+        spec = load(self.project.folder / "hpcens.yaml")
+        self.job = Job(datasets=(self.project.dataset,), output=self.project.output, spec=spec)
+        return self
+
+    def hold(self, seconds=60.0):
+        return hold(self.job, check(self.job), self.book, seconds)
+
+    def refused(self, kind=HpcensError, **options):
+        with pytest.raises(kind) as caught:
+            self.hold(**options)
+        assert caught.value.remedy
+        return str(caught.value)
+
+    def tried(self, member):
+        """The trial of one member, in this process."""
+        spec = self.yaml(member).job.spec
+        preflight = check(self.job)
+        rows = Source((self.project.dataset,), spec.dataset).head(ROWS)
+        return try_member(
+            spec.members[0],
+            spec,
+            inputs=preflight.facts.names,
+            space=preflight.space,
+            cores=1,
+            hardware=CpuHardware(1),
+            rows=rows,
+        )
+
+
+@pytest.fixture
+def held(project):
+    return Held(project.data(5))
+
+
+@pytest.fixture
+def in_process(held, monkeypatch):
+    """What the members' code imports is forgotten again."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield held.tried
+    for name in ("own", "nets"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Names of members for which a trial was asked for, in place of the trials; each gives what is in `shapes`."""
+    names = []
+
+    def tried(job, preflight, members, device, seconds):
+        for member in members:
+            names.append(member.name)
+            yield member.name, Trial(tried.shapes.get(member.name, (4,)))
+
+    tried.names, tried.shapes = names, {}
+    monkeypatch.setattr(contract, "_tried", tried)
+    return tried
+
+
+def test_members_that_keep_it_are_tried_once_without_a_trace_on_the_terminal(held, monkeypatch, capfd):
+    held.yaml("Linear", "noisy", "leaks", "Probabilities", "factory: own:Probabilities, output: probabilities")
+    [warning] = held.hold()
+    assert warning.startswith("member m3 says output: logits") and capfd.readouterr() == ("", "")
+    monkeypatch.setattr(contract.subprocess, "Popen", None)
+    assert held.hold() == (warning,)
+    assert not held.project.run.exists()
+
+
+def test_everything_that_is_wrong_is_told_at_once(held):
+    held.yaml("raises", "exits", "exits_hard", "a_tensor", "Linear", "crashes", "Conv", "hangs")
+    said = held.refused(MemberError, seconds=5.0)
+    for what in (
+        "7 members cannot be used",
+        r"member m0: own:raises\(\) raised RuntimeError: no such luck",
+        r"member m1: own:exits\(\) raised SystemExit: exit\(7\) was called",
+        "member m2: the process that tried it ended with exit code 9; it said: farewell",
+        "member m3: own:a_tensor returned Tensor, not a torch.nn.Module",
+        "member m5: the process that tried it was killed by SIGSEGV",
+        r"member m6: .*linear.safetensors does not fit own:Conv \(2 missing, 0 unknown, 1 of another shape\)",
+        "member m7 was not loaded and run on the dataset's first rows within 5 s; it said: waiting for you",
+    ):
+        assert re.search(what, said), what
+    assert "member m4" not in said
+    assert held.yaml("Linear").hold() == () and len(list(held.book.folder.iterdir())) == 1
+
+
+def test_a_member_is_tried_again_once_something_about_it_changed(held, asked):
+    def count(*members, **options):
+        before = len(asked.names)
+        held.yaml(*members, **options).hold()
+        return len(asked.names) - before
+
+    assert count("Linear") == 1
+    assert count("Linear", "Linear") == 0, "another name is no other member"
+    for change in ("precision: bfloat16", "preprocess: [{scale: 2.0}]", "output: values", "select: 0"):
+        assert count(f"factory: own:Linear, {change}") == 1
+        assert count(f"factory: own:Linear, {change}") == 0
+    assert count("Linear", extra="rule: {space: logits}") == 1
+    with h5py.File(held.project.dataset, "w") as file:
+        file["images"] = np.zeros((5, 3, 8, 8), np.uint8)
+    assert count("Linear") == 1
+    for file in held.book.folder.iterdir():
+        file.write_text("{")
+    assert count("Linear") == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        ("factory: own:Linear, output: probabilities", "m0 says output: probabilities, but .* write output: logits if"),
+        ("factory: own:Sigmoids, output: probabilities", "with sums like .* output: values if its classes do not"),
+        ("factory: own:Single, output: probabilities", r"returned \(2,\): probabilities of 2 rows need an axis"),
+        ("Single", r"returned \(2,\): logits of 2 rows need an axis of two classes"),
+        ("Pair", r"m0 returned tuple of 0: float32 \(2, 4\), 1: .*not one tensor.*select: 0"),
+        ("factory: own:Pair, select: 2", "of which select: 2 is no tensor.*it has: 0, 1"),
+        ("Complex", r"m0 returned complex64 \(2, 4\), and members give real floats"),
+        ("Tokens", r"m0 raised RuntimeError: .*(Long|Int).*input \(2, 3, 8, 8\).*preprocess against the rows"),
+        ("factory: own:Linear, arguments: {inputs: 3}", "does not fit own:Linear"),
+        ("factory: own:Linear, preprocess: [{call: own:gone}]", r"preprocess\[0\] .* made \(1, 3, 8, 8\) of 2 rows"),
+        (
+            "factory: own:Linear, preprocess: [{call: own:bad_row}]",
+            r"preprocess\[0\] \(call own:bad_row\) raised ValueError: row is bad \(rows 0–1 of a segment",
+        ),
+        ("factory: own:Linear, preprocess: [{crop: [9, 9]}]", "9 × 9 cannot be cut from 8 × 8"),
+    ],
+)
+def test_what_a_member_gives_must_be_what_it_says(in_process, member, said):
+    with pytest.raises(MemberError) as caught:
+        in_process(member)
+    assert re.search(f"(?s)member m0.*{said.removeprefix('m0')}", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("member", "warnings"),
+    [
+        ("Linear", []),
+        ("Double", []),
+        ("Probabilities", ["says output: logits, .*write output: probabilities"]),
+        ("Twice", ["says output: logits, .*softmax be taken twice"]),
+        ("Positive", []),
+        ("Squeezed", ["fails where a batch has one row, .*member m0 returned \\(4,\\) for 1 rows"]),
+        ("factory: nets:Raising", ["fails where a batch has one row, .*dislikes single rows"]),
+        ("factory: own:Probabilities, output: probabilities", []),
+        ("factory: own:Probabilities, output: values", []),
+        ("factory: own:Probabilities, output: probabilities, precision: bfloat16", []),
+        ("factory: own:NotNumbers, output: probabilities", []),
+    ],
+)
+def test_what_looks_wrong_but_may_be_right_is_told(in_process, member, warnings):
+    got = in_process(member)
+    assert got.shape == (4,) and len(got.warnings) == len(warnings)
+    assert all(re.match(f"member m0 {what}", said) for what, said in zip(warnings, got.warnings, strict=True))
+
+
+def test_members_must_agree(held, asked):
+    asked.shapes = {"m1": (5,)}
+    said = held.yaml("Linear", "factory: own:Linear, arguments: {classes: 5}").refused(UsageError)
+    assert "the members' outputs differ in shape: m0 [4], m1 [5]" in said
+    said = held.yaml("Linear", extra="classes: [a, b, c]").refused(UsageError)
+    assert "3 classes are named, the members give [4] a row" in said
+
+
+def test_inputs_must_be_those_of_the_dataset(held):
+    for member in ("inputs: [meta]", "preprocess: [{scale: 2.0, input: meta}]"):
+        said = held.yaml(f"factory: own:Linear, {member}").refused(UsageError)
+        assert "member m0 takes the input meta, which the dataset has not" in said and "there are images" in said
+
+
+def test_nothing_is_left_of_a_trial_that_is_broken_off(held, monkeypatch):
+    processes = []
+    popen = contract.subprocess.Popen
+
+    def watched(*of, **how):
+        processes.append(popen(*of, **how))
+        return processes[-1]
+
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(seconds):
+        raise Interrupted
+
+    monkeypatch.setattr(contract.subprocess, "Popen", watched)
+    monkeypatch.setattr(contract.time, "sleep", interrupt)
+    with pytest.raises(Interrupted):
+        held.yaml("hangs").hold()
+    assert processes[0].returncode == -9
+
+
+@pytest.mark.mpi
+class TestCommand:
+    @pytest.mark.parametrize("verb", [["run"], ["plan", "--json"]])
+    def test_a_broken_member_is_refused_before_a_run_begins(self, held, verb):
+        held.yaml("Linear", "exits")
+        out = held.project.hpcens(*verb, "dataset.h5", code=1)
+        assert out.startswith("hpcens: member m1: own:exits() raised SystemExit: exit(7) was called")
+        assert not held.project.run.exists()
+
+    def test_noise_and_threads_of_a_member_disturb_nothing(self, held):
+        held.project.data(40)
+        held.yaml("noisy", "leaks", "Probabilities")
+        process = held.project.start("plan", "dataset.h5", "--json")
+        out, error = process.communicate(timeout=100)
+        assert process.returncode == 0, error
+        assert {i["member"] for i in json.loads(out)["instances"]} == {"m0", "m1", "m2"}
+        assert "hpcens: warning: member m2 says output: logits" in error
