@@ -13,12 +13,12 @@ sign of life. A rank that is silent for too long is asked for its stack, judged,
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,11 +60,15 @@ def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE) -> int:
 
 
 def _leave(code: int) -> None:
-    """End the child here: what its caller would still do is the witness's business. Threads of members may be left."""
+    """End the child here: what its caller would still do is the witness's business."""
     sys.stdout.flush()
     sys.stderr.flush()
-    atexit._run_exitfuncs()  # finalises MPI; sys.exit would first wait for the threads
-    os._exit(code)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # Python would wait for a thread that a member left behind, and only then end MPI
+        if (mpi := sys.modules.get("mpi4py.MPI")) is not None and not mpi.Is_finalized():
+            mpi.Finalize()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _say(pipe: int, line: str) -> None:
