@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Literal
 from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
-from hpcens.specs.member import STRICT, Space
+from hpcens.specs.member import STRICT
 from hpcens.specs.member import CastName as CastName
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
 from hpcens.specs.member import Precision as Precision
+from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Trust as Trust
 
