@@ -155,6 +155,7 @@ class Recombination:
             classes=self._spec.classes or (),
             documents={"plan": source.document("plan"), "config": spec_to_json(self._spec)},
             compression=self._spec.output.compression,
+            columns=source.copy_columns,
         )
 
 

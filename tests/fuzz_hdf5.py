@@ -180,7 +180,8 @@ class Fuzz:
         """Real ranks. A shape that no member takes is the member's failure (1), everything else as before."""
         data = path.read_bytes()
         command = [sys.executable, "-m", "hpcens", "run", path, "-c", self.folder / f"{name}.yaml"]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=SECONDS, check=False)
+        own = {"cwd": self.folder, "env": os.environ | {"HPCENS_CACHE": str(self.folder / "cache")}}
+        done = subprocess.run(command, **own, capture_output=True, text=True, timeout=SECONDS, check=False)
         self.codes[done.returncode] += 1
         said = done.stdout + done.stderr
         members = done.returncode == 1 and "member a raised" in said

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec, DatasetSpec, InputSpec, SelectSpec
 from hpcens.store.columns import Columns
 from hpcens.store.disk import Disk
+from hpcens.store.finished import Finished
 from hpcens.store.form import Form
 from hpcens.store.packed import pack
 from hpcens.store.source import Source
@@ -103,7 +105,7 @@ def test_a_column_that_is_not_alike_in_all_files(files, tmp_path):
         create(tmp_path / "out.h5", form(2 * COUNT, columns))
 
 
-def test_they_are_in_a_compressed_result_too(files, tmp_path):
+def test_they_are_in_a_compressed_and_in_a_combined_result_too(files, tmp_path):
     made = form(2 * COUNT, Columns(tuple(files), DatasetSpec(input="images", columns=("text", "meta/pair"))))
     create(tmp_path / "working.h5", made)
     working = WorkingFile(Disk(), tmp_path / "working.h5", made.outputs, made.segmentation)
@@ -112,9 +114,15 @@ def test_they_are_in_a_compressed_result_too(files, tmp_path):
         working.mark([(segment, working.write(segment, values))])
     pack(Disk(), working, made, tmp_path / "out.h5")
     working.close()
-    with h5py.File(tmp_path / "working.h5") as before, h5py.File(tmp_path / "out.h5") as after:
-        for name in ("columns/text", "columns/meta/pair"):
-            assert before[name][:].tolist() == after[name][:].tolist() and after[name].dtype == before[name].dtype
+    finished = Finished(tmp_path / "out.h5")
+    create(tmp_path / "again.h5", replace(made, columns=finished.copy_columns))
+    finished.close()
+    with h5py.File(tmp_path / "working.h5") as before:
+        for copy in ("out.h5", "again.h5"):
+            with h5py.File(tmp_path / copy) as after:
+                for name in ("columns/text", "columns/meta/pair"):
+                    assert before[name][:].tolist() == after[name][:].tolist()
+                    assert after[name].dtype == before[name].dtype
 
 
 def identity(paths, **spec):

@@ -1,11 +1,13 @@
 """Any HDF5 file is read as plain numpy would: layouts, types, files, selections; each chunk decompressed once."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
 import threading
 from collections import Counter
+from unittest import mock
 
 import h5py
 import hdf5plugin
@@ -122,6 +124,36 @@ class TestLayouts:
             file["images"].id.write_direct_chunk((2, 0), plain.tobytes(), filter_mask=0b11)
         with opened(path) as source:
             same(read_all(source, 3)[0], np.concatenate([data[:2], plain.reshape(2, 8)]))
+
+    @pytest.mark.parametrize("order", [*itertools.permutations(["set_shuffle", "set_fletcher32", "set_deflate"])])
+    def test_filters_in_any_order(self, tmp_path, order):
+        data = values((21, 3), "<f8")
+        with h5py.File(tmp_path / "d.h5", "w") as file:
+            how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            how.set_chunk((7, 3))
+            for name in order:
+                getattr(how, name)(*([1] if name == "set_deflate" else []))
+            space = h5py.h5s.create_simple(data.shape)
+            h5py.h5d.create(file.id, b"x", h5py.h5t.py_create(data.dtype), space, dcpl=how).write(space, space, data)
+        with opened(tmp_path / "d.h5") as source:
+            same(read_all(source, 4)[0], data)
+
+    @pytest.mark.parametrize("isal", [True, False])
+    @pytest.mark.parametrize("lost", [0, 1, 4])
+    def test_gzip_with_and_without_isal_wants_its_checksum(self, tmp_path, monkeypatch, isal, lost):
+        if not isal:
+            monkeypatch.setitem(sys.modules, "isal", None)
+        data = values((10, 30))
+        path = write(tmp_path / "d.h5", data, chunks=(10, 30), compression="gzip")
+        with h5py.File(path, "r+") as file:
+            raw = file["images"].id.read_direct_chunk((0, 0))[1]
+            file["images"].id.write_direct_chunk((0, 0), raw[: len(raw) - lost])
+        with opened(path) as source:
+            if lost:
+                with pytest.raises(DataError, match="rows 0–9 cannot be read: its compressed bytes are damaged"):
+                    source.head(10)
+            else:
+                same(source.head(10)[0], data)
 
     @pytest.mark.parametrize("how", [{}, {"compression": "gzip"}, {"compression": "lzf"}])
     @pytest.mark.parametrize("fill", [0, 7])
@@ -315,6 +347,10 @@ def test_any_selection_of_any_files_is_what_numpy_gives(tmp_path_factory, data):
         with pytest.raises(DataError, match="selects none"):
             Source(paths, DatasetSpec(input="images", select=select))
         return
-    with opened(*paths, limit=limit, input="images", select=select) as source:
+    block = data.draw(st.sampled_from([3, 7, 1 << 20]))
+    with (
+        mock.patch("hpcens.store.selection._BLOCK", block),
+        opened(*paths, limit=limit, input="images", select=select) as source,
+    ):
         same(read_all(source, data.draw(st.integers(1, 60)))[0], wanted[:limit])
         same(source.head(3)[0], wanted[:limit][:3])

@@ -77,6 +77,11 @@ class Finished:
         """A text kept below `hpcens/`: plan, config."""
         return bytes(self._file[f"hpcens/{name}"][:]).decode()
 
+    def copy_columns(self, file: h5py.File) -> None:
+        """Write the columns that passed through into another file, if there are any."""
+        if "columns" in self._file:
+            self._file.copy("columns", file)
+
     def rows(self, segment: int) -> str:
         """The segment's rows in words."""
         start, stop = self.segmentation.bounds(int(segment))

@@ -15,18 +15,21 @@ from hpcens.errors import DataError
 from hpcens.messages import Array
 from hpcens.store.pipeline import require_filters
 
-_VIRTUAL_CACHE = 64 << 20  # the library's own cache of chunks; only virtual datasets depend on it
+_VIRTUAL_CACHE = 64 << 20
 _LISTED = 8
 
 
-def open_file(path: Path) -> h5py.File:
-    """The file, read only. Raises DataError: missing, no permission, not HDF5, truncated, being written."""
+def open_file(path: Path, *, virtual: bool = False) -> h5py.File:
+    """The file, read only. Raises DataError: missing, no permission, not HDF5, truncated, being written.
+
+    virtual  it holds virtual datasets that will be read: they alone depend on the library's own cache of chunks
+    """
     if not path.exists():
         raise DataError(f"dataset {path}: no such file", "check the path; relative paths start at the current folder")
     if path.is_dir():
         raise DataError(f"dataset {path} is a folder", f"name its files: '{path}/*.h5'")
     try:
-        return h5py.File(path, "r", locking=False, rdcc_nbytes=_VIRTUAL_CACHE)
+        return h5py.File(path, "r", locking=False, rdcc_nbytes=_VIRTUAL_CACHE if virtual else None)
     except PermissionError:
         raise DataError(f"dataset {path}: no permission to read it", "ask its owner, or copy it") from None
     except Exception as error:  # HDF5's errors come as half a dozen types

@@ -57,7 +57,11 @@ class Part:
         self._stamp = stamp(path)
         self._spec = spec
         self._given = spec.given or {"": InputSpec(path=only_dataset(self._file, path))}
-        self._datasets = {name: find_dataset(self._file, of.path, "dataset.inputs") for name, of in self._given.items()}
+        self._datasets = self._find()
+        if any(dataset.is_virtual for dataset in self._datasets.values()):
+            self._file.close()
+            self._file = open_file(path, virtual=True)
+            self._datasets = self._find()
         self.inputs = tuple(self._input(name, of) for name, of in self._given.items())
         lengths = {dataset.name: dataset.shape[0] for dataset in self._datasets.values()}
         self.rows = next(iter(lengths.values()))
@@ -65,6 +69,9 @@ class Part:
             told = ", ".join(f"{name} {rows}" for name, rows in lengths.items())
             raise DataError(f"{path}: the inputs differ in rows: {told}", "every input has one row a sample")
         self._tables: dict[str, Plain | Chunked] = {}
+
+    def _find(self) -> dict[str, h5py.Dataset]:
+        return {name: find_dataset(self._file, of.path, "dataset.inputs") for name, of in self._given.items()}
 
     def _input(self, name: str, of: InputSpec) -> Input:
         dataset = self._datasets[name]

@@ -93,7 +93,7 @@ def _stage(filter_id: int, values: tuple[int, ...], room: int) -> Callable[[Arra
 
 
 def _zlib() -> Any:
-    """isal's zlib where it is installed: the same bytes in less than half the time."""
+    """isal's zlib where it is installed: the same bytes in about half the time."""
     try:
         return importlib.import_module("isal.isal_zlib")
     except ImportError:
