@@ -6,7 +6,8 @@
 | .csv | a column a number: `prediction.cat`, `top_labels.0`, `prediction.2.cat`; a header |
 | .npy | one dataset, (rows, …) |
 
-Scaled uint8 comes out as float32, multiplied by its scale. The file has its name only once it is whole.
+Columns that were passed through come first. Scaled uint8 comes out as float32, multiplied by its scale.
+The file has its name only once it is whole.
 """
 
 from __future__ import annotations
@@ -45,13 +46,15 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
         raise UsageError(f"{to} exists", "remove it, or choose another name")
     if not to.parent.is_dir():
         raise UsageError(f"the folder {to.parent} does not exist", "make it, or choose another")
-    chosen = [result.output(name) for name in names] if names else list(result.outputs)
+    chosen = [result.output(name) for name in names or [*result.columns, *(output.name for output in result.outputs)]]
+    columns = [output.name for output in chosen if output.name in result.columns]
     making = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         with contextlib.closing(_WRITERS[to.suffix](making, result, chosen)) as writer:
             for segment in range(len(result.segmentation)):
                 stored = result.read(segment, [output.name for output in chosen])
-                writer.write({output.name: _plain(stored[output.name], output) for output in chosen})
+                passed = {name: result.read_column(name, segment) for name in columns}
+                writer.write({output.name: _plain((stored | passed)[output.name], output) for output in chosen})
         with making.open("rb+") as file:
             os.fsync(file.fileno())
         _name(making, to)
@@ -84,6 +87,8 @@ class _Npy:
             named = ", ".join(output.name for output in outputs)
             raise UsageError(f"an npy file holds one dataset, not {named}", "name one: --datasets prediction")
         (output,) = outputs
+        if output.dtype == "O":
+            raise UsageError(f"{output.name} is text, which npy files do not hold", "export it as csv or parquet")
         dtype = "<f4" if "scale" in output.attributes else output.dtype
         header = {"descr": dtype, "fortran_order": False, "shape": (result.segmentation.rows, *output.shape)}
         self._file = path.open("xb")
@@ -133,7 +138,7 @@ class _Parquet:
         fields = []
         for output in outputs:
             dtype = np.dtype("<f4" if "scale" in output.attributes else output.dtype)
-            kind = pyarrow.from_numpy_dtype(dtype)
+            kind = pyarrow.string() if dtype.hasobject else pyarrow.from_numpy_dtype(dtype)
             for size in reversed(output.shape):
                 kind = pyarrow.list_(kind, size)
             described = {"description": str(output.attributes.get("description", ""))}
@@ -146,7 +151,8 @@ class _Parquet:
     def write(self, columns: dict[str, Array]) -> None:
         arrays = []
         for values in columns.values():
-            array = self._arrow.array(values.reshape(-1))
+            native = values.astype(values.dtype.newbyteorder("="))
+            array = self._arrow.array(native.reshape(-1))
             for size in reversed(values.shape[1:]):
                 array = self._arrow.FixedSizeListArray.from_arrays(array, size)
             arrays.append(array)

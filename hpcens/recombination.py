@@ -144,7 +144,7 @@ class Recombination:
             self._spec,
             self.tree,
             members=json.loads(source.attributes["members"]),
-            datasets=[Path(path) for path in source.attributes["datasets"]],
+            datasets=[Path(name) for name in source.attributes["datasets"]],
             library="",
             combined_from=json.dumps(origin),
         )

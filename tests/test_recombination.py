@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -55,10 +56,11 @@ def scored(path, made, space="probabilities"):
     form = Form(
         outputs=outputs_of(made, SHAPE, space),
         segmentation=Segmentation(ROWS, SEGMENT),
-        attributes=description(made, tree, members=described, dataset="data.h5", library="MPI"),
+        attributes=description(made, tree, members=described, datasets=[Path("data.h5")], library="MPI"),
         classes=CLASSES,
         documents={"plan": "{}", "config": spec_to_json(made)},
         compression=made.output.compression,
+        columns=columns,
     )
     run = RunDirectory.of(path)
     run.path.mkdir()
@@ -73,6 +75,18 @@ def scored(path, made, space="probabilities"):
     result.finish(path, {"rows": ROWS})
     result.close()
     return Finished(path)
+
+
+COLUMNS = ("columns/id", "columns/meta/name", "columns/place", "columns/tag")
+IDS = [f"röw {i}" for i in range(ROWS)]
+
+
+def columns(file):
+    """Passed through: text of any length, text of a fixed one, big-endian numbers, and more than one a row."""
+    file["columns/meta/name"] = IDS
+    file["columns/tag"] = np.array([b"t%d" % i for i in range(ROWS)], "S5")
+    file["columns/id"] = np.arange(ROWS, dtype=">i8")
+    file["columns/place"] = np.arange(2 * ROWS, dtype="f4").reshape(ROWS, 2)
 
 
 def content(path):
@@ -90,6 +104,7 @@ def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule
     assert content(tmp_path / "again.h5") == content(tmp_path / "direct.h5")
     faults = verify(tmp_path / "again.h5").faults
     assert faults == [f"member m{i}: /gone is gone, so its digest cannot be checked" for i in range(3)]
+    assert Finished(tmp_path / "again.h5").columns == source.columns == tuple(sorted(COLUMNS))
     origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
     assert origin["path"] == str(tmp_path / "mean.h5") and len(origin["fingerprint"]) == 64
     assert Recombination(source, other, tmp_path / "again.h5").stands()
@@ -222,8 +237,10 @@ def stored(result, name):
 def test_parquet_holds_every_dataset_with_its_types(everything, tmp_path):
     assert export(everything, tmp_path / "all.parquet") == ROWS
     table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
-    assert table.column_names == [output.name for output in everything.outputs]
-    for name in table.column_names:
+    assert table.column_names == [*COLUMNS, *(output.name for output in everything.outputs)]
+    assert table["columns/meta/name"].to_pylist() == IDS and table["columns/tag"].to_pylist()[3] == "t3"
+    assert table["columns/id"].to_pylist() == list(range(ROWS)) and table.schema.field("columns/id").type == "int64"
+    for name in ["columns/place", *table.column_names[4:]]:
         expected = stored(everything, name)
         assert (np.array(table[name].to_pylist(), expected.dtype) == expected).all(), name
     assert table.schema.field("prediction").metadata[b"classes"] == b"ant,bee,cat,dog"
@@ -232,10 +249,13 @@ def test_parquet_holds_every_dataset_with_its_types(everything, tmp_path):
 
 
 def test_csv_gives_back_the_very_numbers(everything, tmp_path):
-    export(everything, tmp_path / "all.csv", ["label", "prediction", "top_values"])
-    with (tmp_path / "all.csv").open(newline="") as file:
+    export(everything, tmp_path / "all.csv")
+    export(everything, tmp_path / "some.csv", ["label", "prediction", "top_values", "columns/meta/name"])
+    with (tmp_path / "some.csv").open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file)
-    assert head == ["label", *(f"prediction.{name}" for name in CLASSES), "top_values.0", "top_values.1"]
+    values = [*(f"prediction.{name}" for name in CLASSES), "top_values.0", "top_values.1"]
+    assert head == ["label", *values, "columns/meta/name"]
+    assert [row[-1] for row in rows] == IDS
     table = np.array(rows)
     assert (table[:, 0].astype(np.int32) == stored(everything, "label")).all()
     assert (table[:, 1:5].astype(np.float32) == stored(everything, "prediction")).all()
@@ -246,6 +266,10 @@ def test_npy_holds_one_dataset(everything, tmp_path):
     assert (np.load(tmp_path / "one.npy") == stored(everything, "members/m2")).all()
     with pytest.raises(UsageError, match="holds one dataset, not prediction, label"):
         export(everything, tmp_path / "two.npy", ["prediction", "label"])
+    export(everything, tmp_path / "id.npy", ["columns/id"])
+    assert np.load(tmp_path / "id.npy").tolist() == list(range(ROWS))
+    with pytest.raises(UsageError, match="columns/tag is text"):
+        export(everything, tmp_path / "tag.npy", ["columns/tag"])
 
 
 @pytest.mark.parametrize("ending", ["npy", "csv", "parquet"])
@@ -341,7 +365,7 @@ def test_a_result_that_is_none_is_told(tmp_path):
 
 def test_a_result_describes_all_it_was_made_of(everything):
     said = everything.attributes
-    assert said["rule"] == "mean" and said["space"] == "probabilities" and said["dataset"] == "data.h5"
+    assert said["rule"] == "mean" and said["space"] == "probabilities" and said["datasets"].tolist() == ["data.h5"]
     assert json.loads(said["precision"]) == {f"m{i}": "float32" for i in range(3)}
     assert json.loads(said["spaces"])["m0"] == "probabilities" and json.loads(said["weights"])["m1"] is None
     for name in ("hpcens", "python", "numpy", "h5py", "torch", "mpi"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,14 @@ class Finished:
         return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, said, classes)
 
     def output(self, name: str) -> Output:
-        """Raises UsageError where the result has no such dataset."""
+        """An output or a column; the dtype of text is `O`. Raises UsageError where the result has no such dataset."""
+        if name in self.columns:
+            described = self._described(name)
+            text = h5py.check_string_dtype(self._file[name].dtype) is not None
+            return replace(described, dtype="O") if text else described
         found = next((output for output in self.outputs if output.name == name), None)
         if found is None:
-            names = ", ".join(output.name for output in self.outputs)
+            names = ", ".join([*self.columns, *(output.name for output in self.outputs)])
             raise UsageError(f"{self.path} has no dataset {name}; it has {names}", "name one of these")
         return found
 
@@ -77,10 +82,26 @@ class Finished:
         """A text kept below `hpcens/`: plan, config."""
         return bytes(self._file[f"hpcens/{name}"][:]).decode()
 
-    def copy_columns(self, file: h5py.File) -> None:
-        """Write the columns that passed through into another file, if there are any."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Datasets that were passed through from the input: `columns/<name>`."""
+        names: list[str] = []
         if "columns" in self._file:
-            self._file.copy("columns", file)
+            group = self._file["columns"]
+            group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        return tuple(f"columns/{name}" for name in names)
+
+    def copy_columns(self, to: h5py.File) -> None:
+        """Pass the columns on to another result that is being made."""
+        if "columns" in self._file:
+            self._file.copy("columns", to)
+
+    def read_column(self, name: str, segment: int) -> Array:
+        """Rows of the segment in a column; text as str, where it is not UTF-8 with escapes for what is wrong."""
+        rows = np.s_[slice(*self.segmentation.bounds(segment))]
+        dataset = self._file[name]
+        text = h5py.check_string_dtype(dataset.dtype) is not None
+        return np.asarray(dataset.asstr(errors="backslashreplace")[rows] if text else dataset[rows])
 
     def rows(self, segment: int) -> str:
         """The segment's rows in words."""
