@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hpcens.errors import UsageError
+from hpcens.errors import DataError, UsageError
 from hpcens.messages import Array
 from hpcens.outputs import Output
 from hpcens.store.finished import Finished
@@ -47,7 +47,12 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     if not to.parent.is_dir():
         raise UsageError(f"the folder {to.parent} does not exist", "make it, or choose another")
     chosen = [result.output(name) for name in names or [*result.columns, *(output.name for output in result.outputs)]]
+    odd = [output.name for output in chosen if np.dtype(output.dtype).kind not in "iufbO"]
+    if odd:
+        raise UsageError(f"{', '.join(odd)} cannot be exported: neither numbers nor text", "name others: --datasets")
     columns = [output.name for output in chosen if output.name in result.columns]
+    if columns and (broken := result.broken_columns):
+        raise DataError(f"{result.path}: {', '.join(broken)} is not what was written", "the file is damaged")
     making = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         with contextlib.closing(_WRITERS[to.suffix](making, result, chosen)) as writer:

@@ -18,7 +18,7 @@ from typing import Any
 from hpcens.combining import Combiner
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.description import description
-from hpcens.errors import COMPLETE, INCOMPLETE, FingerprintMismatch, MemberError, UsageError, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
 from hpcens.events import Events
 from hpcens.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.outputs import Output, outputs_of
@@ -92,6 +92,8 @@ class Recombination:
 
     def write(self) -> Verdict:
         """Combine every segment that is missing."""
+        if broken := self._source.broken_columns:
+            raise DataError(f"{self._source.path}: {', '.join(broken)} is not what was written", "the file is damaged")
         run = RunDirectory.of(self._output)
         run.path.mkdir(exist_ok=True)
         epoch = run.begin()

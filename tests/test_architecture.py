@@ -46,6 +46,7 @@ DOORS = {
         "store/part.py",
         "store/pipeline.py",
         "store/plugins.py",
+        "store/seal.py",
         "store/table.py",
         "store/working.py",
     },

@@ -77,7 +77,15 @@ def scored(path, made, space="probabilities"):
     return Finished(path)
 
 
-COLUMNS = ("columns/id", "columns/meta/name", "columns/place", "columns/tag")
+COLUMNS = (
+    "columns/id",
+    "columns/meta/name",
+    "columns/place",
+    "columns/table.kind",
+    "columns/table.x",
+    "columns/tag",
+)
+TABLE = np.array([(b"k%d" % (i % 3), [i, -i]) for i in range(ROWS)], [("kind", "S4"), ("x", "<f8", 2)])
 IDS = [f"röw {i}" for i in range(ROWS)]
 
 
@@ -86,6 +94,7 @@ def columns(file):
     file["columns/meta/name"] = IDS
     file["columns/tag"] = np.array([b"t%d" % i for i in range(ROWS)], "S5")
     file["columns/id"] = np.arange(ROWS, dtype=">i8")
+    file["columns/table"] = TABLE
     file["columns/place"] = np.arange(2 * ROWS, dtype="f4").reshape(ROWS, 2)
 
 
@@ -221,6 +230,23 @@ def test_damaged_rows_are_not_combined(tmp_path):
     assert not (tmp_path / "other.h5").exists()
 
 
+@pytest.mark.parametrize("compression", [None, CompressionSpec(name="gzip")])
+@pytest.mark.parametrize("name", ["meta/name", "tag", "id", "place", "table"])
+def test_a_damaged_column_is_told(tmp_path, name, compression):
+    source = scored(tmp_path / "mean.h5", spec(compression=compression))
+    assert source.broken_columns == []
+    source.close()
+    with h5py.File(tmp_path / "mean.h5", "r+") as file:
+        column = file[f"columns/{name}"]
+        column[0], column[1] = column[1], column[0]
+    fault = f"columns/{name} is not what was written"
+    assert fault in verify(tmp_path / "mean.h5").faults
+    with pytest.raises(DataError, match=fault):
+        Recombination(Finished(tmp_path / "mean.h5"), spec("vote"), tmp_path / "other.h5").write()
+    with pytest.raises(DataError, match=fault):
+        export(Finished(tmp_path / "mean.h5"), tmp_path / "all.csv")
+
+
 # Export
 
 
@@ -240,7 +266,9 @@ def test_parquet_holds_every_dataset_with_its_types(everything, tmp_path):
     assert table.column_names == [*COLUMNS, *(output.name for output in everything.outputs)]
     assert table["columns/meta/name"].to_pylist() == IDS and table["columns/tag"].to_pylist()[3] == "t3"
     assert table["columns/id"].to_pylist() == list(range(ROWS)) and table.schema.field("columns/id").type == "int64"
-    for name in ["columns/place", *table.column_names[4:]]:
+    assert table["columns/table.kind"].to_pylist()[:3] == ["k0", "k1", "k2"]
+    assert np.array(table["columns/table.x"].to_pylist()).tolist() == TABLE["x"].tolist()
+    for name in ["columns/place", *table.column_names[6:]]:
         expected = stored(everything, name)
         assert (np.array(table[name].to_pylist(), expected.dtype) == expected).all(), name
     assert table.schema.field("prediction").metadata[b"classes"] == b"ant,bee,cat,dog"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from hpcens.outputs import Output
 from hpcens.segments import Segmentation
 from hpcens.store.checksum import Checksum
 from hpcens.store.filters import load_plugins
+from hpcens.store.seal import broken_seals, columns
 
 _CACHE_BYTES = 8 << 20
 
@@ -61,9 +61,9 @@ class Finished:
     def output(self, name: str) -> Output:
         """An output or a column; the dtype of text is `O`. Raises UsageError where the result has no such dataset."""
         if name in self.columns:
-            described = self._described(name)
-            text = h5py.check_string_dtype(self._file[name].dtype) is not None
-            return replace(described, dtype="O") if text else described
+            dataset, dtype, _ = self._column(name)
+            text = h5py.check_string_dtype(dtype) is not None
+            return Output(name, (*dataset.shape[1:], *dtype.shape), "O" if text else dtype.base.str)
         found = next((output for output in self.outputs if output.name == name), None)
         if found is None:
             names = ", ".join([*self.columns, *(output.name for output in self.outputs)])
@@ -84,12 +84,24 @@ class Finished:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Datasets that were passed through from the input: `columns/<name>`."""
-        names: list[str] = []
-        if "columns" in self._file:
-            group = self._file["columns"]
-            group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        return tuple(f"columns/{name}" for name in names)
+        """What was passed through from the input: `columns/<name>`, and of a compound `columns/<name>.<field>`."""
+        found: list[str] = []
+        for column in columns(self._file):
+            name = column.name.lstrip("/")
+            found += [f"{name}.{field}" for field in column.dtype.names] if column.dtype.names else [name]
+        return tuple(found)
+
+    @property
+    def broken_columns(self) -> list[str]:
+        """Columns that do not hold what was written."""
+        return broken_seals(self._file)
+
+    def _column(self, name: str) -> tuple[h5py.Dataset, np.dtype[Any], str]:
+        """The dataset, and what of it the name means: its dtype, its field or the empty text."""
+        if name in self._file:
+            return self._file[name], self._file[name].dtype, ""
+        whole, _, field = name.rpartition(".")
+        return self._file[whole], self._file[whole].dtype[field], field
 
     def copy_columns(self, to: h5py.File) -> None:
         """Pass the columns on to another result that is being made."""
@@ -98,10 +110,13 @@ class Finished:
 
     def read_column(self, name: str, segment: int) -> Array:
         """Rows of the segment in a column; text as str, where it is not UTF-8 with escapes for what is wrong."""
+        dataset, dtype, field = self._column(name)
         rows = np.s_[slice(*self.segmentation.bounds(segment))]
-        dataset = self._file[name]
-        text = h5py.check_string_dtype(dataset.dtype) is not None
-        return np.asarray(dataset.asstr(errors="backslashreplace")[rows] if text else dataset[rows])
+        values = np.asarray((dataset.fields(field) if field else dataset)[rows])
+        if h5py.check_string_dtype(dtype) is None:
+            return values
+        text = [value.decode(errors="backslashreplace") for value in values.reshape(-1)]
+        return np.array(text, object).reshape(values.shape)
 
     def rows(self, segment: int) -> str:
         """The segment's rows in words."""

@@ -16,6 +16,7 @@ from hpcens.store.form import Form, describe, label_outputs
 from hpcens.store.working import WorkingFile
 
 _CHUNK_BYTES = 1 << 20
+_REMEDY = "run the same command again; if it stays so, leave output.compression out"
 
 
 def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
@@ -47,11 +48,14 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
     disk.close(descriptor)
     finished = Finished(path)
     damaged = [s for s in range(len(form.segmentation)) if finished.checksum(s) != finished.checksums[s]]
+    broken = finished.broken_columns
     finished.close()
+    if broken:
+        raise HpcensError(f"{', '.join(broken)} of the compressed copy read back damaged", _REMEDY)
     if damaged:
         raise HpcensError(
             f"{len(damaged)} segments of the compressed copy read back damaged, first: segment {damaged[0]}",
-            "run the same command again; if it stays so, leave output.compression out",
+            _REMEDY,
         )
 
 

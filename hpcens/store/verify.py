@@ -41,6 +41,7 @@ def verify(path: Path) -> Verification:
     for segment in np.flatnonzero(result.written != 1).tolist():
         found.faults.append(f"rows {result.rows(segment)} were never marked as written")
     found.faults.extend(_bytes(result))
+    found.faults.extend(f"{column} is not what was written" for column in result.broken_columns)
     found.faults.extend(_journal(result, found))
     found.faults.extend(_members(result, found))
     result.close()

@@ -22,6 +22,7 @@ from hpcens.segments import Segmentation
 from hpcens.store.checksum import Checksum
 from hpcens.store.disk import Disk
 from hpcens.store.form import SUMMARY_BYTES, Form, describe, label_outputs
+from hpcens.store.seal import seal
 
 
 def create(path: Path, form: Form) -> None:
@@ -35,6 +36,7 @@ def create(path: Path, form: Form) -> None:
         describe(file, form)
         if form.columns is not None:
             form.columns(file)
+            seal(file)
         for output in form.outputs:
             _allocate(file, output.name, (rows, *output.shape), output.dtype)
         _allocate(file, "hpcens/written", (segments,), "u1")
