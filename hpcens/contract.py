@@ -27,6 +27,7 @@ from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.outputs import outputs_of
 from hpcens.preflight import Preflight, torch_version
 from hpcens.profiles import ProfileBook
+from hpcens.rehearsal import rehearse
 from hpcens.runtimes.discover import discover
 from hpcens.runtimes.members import digest_of
 from hpcens.specs import Job, MemberSpec
@@ -75,7 +76,8 @@ def hold(job: Job, preflight: Preflight, book: ContractBook, seconds: float = _S
 
     seconds  for one member, besides the time its file takes to be read
     Raises MemberError naming every member that cannot be loaded or run, or gives what it does not say;
-    UsageError where members disagree, or do not fit the classes, the rule or the outputs.
+    UsageError where members disagree, or do not fit the classes, the rule or the outputs; RuleError where the
+    rule is the user's own and fails.
     """
     members = [member for member in job.spec.members if member.name not in preflight.stored]
     keys = {member.name: _key(member, job, preflight) for member in members}
@@ -96,6 +98,8 @@ def hold(job: Job, preflight: Preflight, book: ContractBook, seconds: float = _S
     check_shapes(shapes)
     for shape in shapes.values():
         outputs_of(job.spec, shape, preflight.space)
+    if preflight.rule and shapes:
+        _rehearse(job, preflight, next(iter(shapes.values())), book)
     return tuple(warning for name in keys if name in trials for warning in trials[name].warnings)
 
 
@@ -107,6 +111,15 @@ def _key(member: MemberSpec, job: Job, preflight: Preflight) -> str:
         json.dumps(job.spec.classes),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _rehearse(job: Job, preflight: Preflight, shape: tuple[int, ...], book: ContractBook) -> None:
+    """Try a rule of the user's own, unless it passed before with as many members of that shape."""
+    depends = [asdict(job.spec.rule), dict(preflight.rule), job.spec.member_names, shape, preflight.space, __version__]
+    key = hashlib.sha256(json.dumps(depends, default=str).encode()).hexdigest()[:32]
+    if book.get(key) is None:
+        rehearse(job.spec, preflight.space, preflight.rule, shape)
+        book.put(key, Trial(shape))
 
 
 def _together(faults: Sequence[HpcensError]) -> HpcensError:

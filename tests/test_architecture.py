@@ -13,12 +13,18 @@ FLOORS = [
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial"},
-    {"opening", "scoring", "run", "contract", "recombination", "export"},
+    {"opening", "scoring", "run", "rehearsal", "contract", "recombination", "export"},
     {"launch", "status", "report"},
     {"cli", "verbs"},
 ]
 # on one floor, in the order in which they may import each other
-BESIDE = [("transports", "hands"), ("opening", "scoring", "run"), ("matrix", "fingerprint"), ("verbs", "cli")]
+BESIDE = [
+    ("transports", "hands"),
+    ("opening", "scoring", "run"),
+    ("matrix", "fingerprint"),
+    ("verbs", "cli"),
+    ("rehearsal", "contract"),
+]
 DOORS = {
     "mpi4py": {"transports/mpi.py", "launch/world.py"},
     "torch": {

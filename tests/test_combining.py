@@ -13,6 +13,7 @@ from hpcens.combining import Combiner
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.outputs import encoded, outputs_of
 from hpcens.preflight import rule_digests
+from hpcens.rehearsal import rehearse
 from hpcens.specs import OutputSpec, RuleSpec, RunSpec
 
 EVERYTHING = (
@@ -168,6 +169,27 @@ def test_a_rule_that_cannot_work_fails_before_the_first_batch(name):
 @pytest.mark.parametrize("space", ["probabilities", "logits", "values"])
 def test_a_rule_that_works_passes_its_trial(shape, space):
     combiner(spec("rules:mean", ("prediction",)), shape, space).try_out(shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("raising", "rule rules:raising raised ValueError: no such rule of mine"),
+        ("killing", "rule rules:killing ended its process with exit code 9"),
+        ("hanging", "rule rules:hanging did not combine three rows within 3 s"),
+    ],
+)
+def test_a_rule_is_rehearsed_in_a_process_of_its_own(name, says):
+    made = spec(f"rules:{name}", ("prediction",))
+    with pytest.raises(RuleError, match=says):
+        rehearse(made, "values", rule_digests(made, "values"), (4,), 3.0 if name == "hanging" else 60.0)
+
+
+@pytest.mark.parametrize("name", ["mean", "leaving_a_thread"])
+def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd):
+    made = spec(f"rules:{name}", ("prediction",))
+    rehearse(made, "values", rule_digests(made, "values"), (4,))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture(scope="module")

@@ -285,7 +285,10 @@ def test_a_member_added_to_a_finished_run_is_all_that_is_scored(held, undisturbe
 
 @pytest.mark.parametrize(
     ("rule", "says"),
-    [("nan_in_earnest", ": rule rules:nan_in_earnest returned NaN or infinity"), ("killing", "ended with exit code 9")],
+    [
+        ("nan_in_earnest", ": rule rules:nan_in_earnest returned NaN or infinity"),
+        ("killing_in_earnest", "ended with exit code 9"),
+    ],
 )
 def test_a_rule_that_fails_ends_the_run_and_is_named(project, rule, says):
     project.yaml(f"rule: rules:{rule}")
@@ -294,6 +297,13 @@ def test_a_rule_that_fails_ends_the_run_and_is_named(project, rule, says):
     assert says in last and "(reducer)" in last
     assert ("segment " in last) == (rule == "nan_in_earnest")
     assert not project.output.exists()
+
+
+def test_a_rule_that_cannot_work_is_told_before_anything_starts(project):
+    project.yaml("rule: rules:leaving")
+    (project.folder / "rules.py").write_text((ENSEMBLE / "rules.py").read_text())
+    assert "rule rules:leaving called exit(3)" in project.hpcens("run", "dataset.h5", code=1)
+    assert not project.run.exists()
 
 
 def test_a_member_that_raises_is_named(project):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 
 import numpy as np
 
@@ -48,6 +49,19 @@ def nan_in_earnest(stack, names):
 
 def killing(stack, names):
     os._exit(9)
+
+
+def killing_in_earnest(stack, names):
+    return stack.mean(axis=0) if stack.shape[1] == 3 else killing(stack, names)
+
+
+def hanging(stack, names):
+    threading.Event().wait()
+
+
+def leaving_a_thread(stack, names):
+    threading.Thread(target=threading.Event().wait).start()
+    return stack.mean(axis=0)
 
 
 not_callable = 3
