@@ -9,12 +9,13 @@ from scipy.special import entr, logsumexp
 from scipy.special import softmax as scipy_softmax
 from test_rules import CLASSES, members, outputs
 
+from hpcens import contract
 from hpcens.combining import Combiner
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.outputs import encoded, outputs_of
-from hpcens.preflight import rule_digests
+from hpcens.preflight import Preflight, rule_digests
 from hpcens.rehearsal import rehearse
-from hpcens.specs import OutputSpec, RuleSpec, RunSpec
+from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
 
 EVERYTHING = (
     "prediction",
@@ -190,6 +191,17 @@ def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd)
     made = spec(f"rules:{name}", ("prediction",))
     rehearse(made, "values", rule_digests(made, "values"), (4,))
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_rehearsal_that_was_passed_is_not_repeated_for_the_same_rule_and_shape(tmp_path, monkeypatch):
+    rehearsed = []
+    monkeypatch.setattr(contract, "rehearse", lambda made, space, digests, shape: rehearsed.append((digests, shape)))
+    book = contract.ContractBook(tmp_path)
+    made = spec("rules:mean", ("prediction",))
+    job = Job(datasets=(), output=tmp_path, spec=made)
+    for code, shape in [("1", (4,)), ("1", (4,)), ("2", (4,)), ("2", (5,)), ("2", (5,))]:
+        contract._rehearse(job, Preflight(None, {}, {"code": code}, "values"), shape, book)
+    assert rehearsed == [({"code": "1"}, (4,)), ({"code": "2"}, (4,)), ({"code": "2"}, (5,))]
 
 
 @pytest.fixture(scope="module")
