@@ -158,8 +158,9 @@ def test_members_that_keep_it_are_tried_once_without_a_trace_on_the_terminal(hel
     held.yaml("Linear", "noisy", "leaks", "Probabilities", "factory: own:Probabilities, output: probabilities")
     [warning] = held.hold()
     assert warning.startswith("member m3 says output: logits") and capfd.readouterr() == ("", "")
+    preflight = check(held.job)
     monkeypatch.setattr(contract.subprocess, "Popen", None)
-    assert held.hold() == (warning,)
+    assert hold(held.job, preflight, held.book) == (warning,)
     assert not held.project.run.exists()
 
 
@@ -277,10 +278,11 @@ def test_nothing_is_left_of_a_trial_that_is_broken_off(held, monkeypatch):
     def interrupt(seconds):
         raise Interrupted
 
+    preflight = check(held.yaml("hangs").job)
     monkeypatch.setattr(contract.subprocess, "Popen", watched)
     monkeypatch.setattr(contract.time, "sleep", interrupt)
     with pytest.raises(Interrupted):
-        held.yaml("hangs").hold()
+        hold(held.job, preflight, held.book)
     assert processes[0].returncode == -9
 
 
