@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -55,7 +56,7 @@ def scored(path, made, space="probabilities"):
     form = Form(
         outputs=outputs_of(made, SHAPE, space),
         segmentation=Segmentation(ROWS, SEGMENT),
-        attributes=description(made, tree, members=described, dataset="data.h5", library="MPI"),
+        attributes=description(made, tree, members=described, datasets=[Path("data.h5")], library="MPI"),
         classes=CLASSES,
         documents={"plan": "{}", "config": spec_to_json(made)},
         compression=made.output.compression,
@@ -341,7 +342,7 @@ def test_a_result_that_is_none_is_told(tmp_path):
 
 def test_a_result_describes_all_it_was_made_of(everything):
     said = everything.attributes
-    assert said["rule"] == "mean" and said["space"] == "probabilities" and said["dataset"] == "data.h5"
+    assert said["rule"] == "mean" and said["space"] == "probabilities" and said["datasets"].tolist() == ["data.h5"]
     assert json.loads(said["precision"]) == {f"m{i}": "float32" for i in range(3)}
     assert json.loads(said["spaces"])["m0"] == "probabilities" and json.loads(said["weights"])["m1"] is None
     for name in ("hpcens", "python", "numpy", "h5py", "torch", "mpi"):
