@@ -147,7 +147,8 @@ def _process(
     """One process that tries members in turn, until all are done or one has ended it or hangs."""
     with TemporaryDirectory(prefix="hpcens-trial-") as name, Path(name, "log").open("wb") as log:
         folder = Path(name)
-        write_request(folder, job, [member.name for member in members], preflight.space, device)
+        names = [member.name for member in members]
+        write_request(folder, job, names, inputs=preflight.facts.names, space=preflight.space, device=device)
         process = subprocess.Popen(
             [sys.executable, "-m", "hpcens.trial", name, str(os.getpid())],
             stdin=subprocess.DEVNULL,

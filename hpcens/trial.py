@@ -42,8 +42,11 @@ class Trial:
     warnings: tuple[str, ...] = ()
 
 
-def write_request(folder: Path, job: Job, members: Sequence[str], space: Space, device: Device) -> None:
-    request = {"job": job_to_json(job), "members": list(members), "space": space, "device": asdict(device)}
+def write_request(
+    folder: Path, job: Job, members: Sequence[str], *, inputs: Sequence[str], space: Space, device: Device
+) -> None:
+    """inputs: names of the dataset's inputs, in their order; space: the one the rule combines in."""
+    request = {"job": job_to_json(job), "members": members, "inputs": inputs, "space": space, "device": asdict(device)}
     (folder / "request.json").write_text(json.dumps(request))
 
 
@@ -121,8 +124,7 @@ def main(folder: Path) -> None:
         def say(**answer: Any) -> None:
             answers.write(json.dumps(answer) + "\n")
 
-        source = Source(job.datasets, job.spec.dataset, job.limit)
-        inputs, rows = source.facts().names, source.head(ROWS)
+        rows = Source(job.datasets, job.spec.dataset, job.limit).head(ROWS)
         hardware = open_hardware(device)  # imports torch: what follows is the members' own time
         for member in job.spec.members:
             if member.name in request["members"]:
@@ -131,7 +133,7 @@ def main(folder: Path) -> None:
                     trial = try_member(
                         member,
                         job.spec,
-                        inputs=inputs,
+                        inputs=request["inputs"],
                         space=request["space"],
                         cores=device.cores,
                         hardware=hardware,

@@ -1,5 +1,6 @@
 """An ensemble with a member from every source, each prepared its own way, through real ranks, against float64."""
 
+import re
 import warnings
 
 import h5py
@@ -8,6 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_members import as_onnx, exported, scripted
+
+from hpcens.config import load
+from hpcens.errors import FingerprintMismatch
+from hpcens.preflight import check, same_as_before
+from hpcens.specs import Job
 
 YAML = """
 members:
@@ -88,17 +94,30 @@ def test_an_ensemble_from_every_source_is_what_float64_says(project):
         mean_of_all = np.mean([file[f"members/{name}"][:].astype(np.float64) for name in wanted], 0)
         assert np.abs(file["prediction"][:] - mean_of_all).max() < 1e-7
     assert "sound" in project.hpcens("verify", "dataset.predictions.h5")
-    state = folder / "conv.pt"
-    state.write_bytes(state.read_bytes() + b"\0")
-    assert "members.state.weights" in project.hpcens("run", "dataset.h5", code=78)
-    state.write_bytes(state.read_bytes()[:-1])
-    text = (folder / "hpcens.yaml").read_text()
+    assert_other_members_are_refused(project)
+
+
+def assert_other_members_are_refused(project):
+    """Each of these changes the numbers."""
+    file, state = project.folder / "hpcens.yaml", project.folder / "conv.pt"
+
+    def stands():
+        job = Job(datasets=(project.dataset,), output=project.output, spec=load(file))
+        return same_as_before(job, check(job))
+
+    assert stands()
+    text = file.read_text()
     for before, after, what in [
         ("bfloat16", "float16", "members.script.numerics.precision: bfloat16 then, float16 now"),
         ("[d, c, b, a]", "[d, c, a, b]", "members.state.classes"),
         ("0.00784", "0.00785", "members.exported.preprocess[2]"),
+        ("nets:halved", "nets:refuse", "members.exported.preprocess[0]"),
     ]:
-        (folder / "hpcens.yaml").write_text(text.replace(before, after))
-        assert what in project.hpcens("run", "dataset.h5", code=78)
-    (folder / "hpcens.yaml").write_text(text)
-    assert "complete already" in project.hpcens("run", "dataset.h5")
+        file.write_text(text.replace(before, after))
+        with pytest.raises(FingerprintMismatch, match=re.escape(what)):
+            stands()
+    file.write_text(text)
+    with state.open("ab") as grown:
+        grown.write(b"\0")
+    with pytest.raises(FingerprintMismatch, match=r"members\.state\.weights"):
+        stands()

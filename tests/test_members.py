@@ -271,9 +271,9 @@ class TestGraphs:
             def forward(self, x):
                 return double(x)
 
-        x = torch.arange(5.0).reshape(5, 1)
+        x = torch.arange(6.0).reshape(6, 1)
         assert torch.equal(Passes(Network(Doubling(), 4, 4), lambda values: values)(x), 2 * x)
-        assert [piece.flatten().tolist() for piece in seen] == [[0, 1, 2, 3], [4, 4, 4, 4]]
+        assert [piece.flatten().tolist() for piece in seen] == [[0, 1, 2, 3], [4, 5, 5, 5]]
 
     @given(rows=st.integers(1, 40), least=st.integers(1, 9), more=st.none() | st.integers(0, 9))
     def test_pieces_are_the_rows_and_of_admitted_sizes(self, rows, least, more):
