@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
+from pathlib import Path
 from unittest import mock
 
 import h5py
@@ -309,6 +310,21 @@ class TestChunksOnce:
         monkeypatch.setattr(Source, "rows_between", lambda *of: asked.append(of[1:]) or between(*of))
         assert reading_speed([path], DatasetSpec(), None) > 0
         assert asked == [(0, 50)] and counted
+
+
+def test_many_files_are_not_all_kept_open(tmp_path):
+    paths = [write(tmp_path / f"{i}.h5", values((5, 2), seed=i), compression="gzip") for i in range(15)]
+    wanted = np.concatenate([values((5, 2), seed=i) for i in range(15)])
+
+    def files_open():
+        links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        return sum(link.is_relative_to(tmp_path) for link in links)
+
+    with opened(*paths) as source:
+        for start, stop in [(0, 75), (3, 9), (70, 75), (0, 75), (12, 60)]:
+            same(source.rows_between(start, stop)[0], wanted[start:stop])
+            assert 0 < files_open() <= 8
+    assert files_open() == 0
 
 
 shapes = st.lists(st.integers(1, 5), max_size=2)
