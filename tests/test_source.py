@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections import Counter
+from pathlib import Path
 from unittest import mock
 
 import h5py
@@ -89,6 +91,21 @@ def counted(monkeypatch):
 
     monkeypatch.setattr(table.Chunked, "_decompressed", counting)
     return counts
+
+
+@contextlib.contextmanager
+def watched_chunks():
+    """How many decompressed chunks were alive whenever another came."""
+    gone, alive, plain = [], [], table.Chunked._decompressed
+
+    def watched(self, key):
+        chunk = plain(self, key)
+        weakref.finalize(chunk, gone.append, key)
+        alive.append(len(alive) + 1 - len(gone))
+        return chunk
+
+    with mock.patch.object(table.Chunked, "_decompressed", watched):
+        yield alive
 
 
 class TestLayouts:
@@ -267,16 +284,10 @@ class TestChunksOnce:
         monkeypatch.setattr(table, "_KEPT_BYTES", kept)
         data = values((60, 10, 10))
         path = write(tmp_path / "d.h5", data, chunks=(20, 4, 5), compression="gzip")
-        most, begin = [], table.Chunked._begin
-
-        def watched(self, keys):
-            begin(self, keys)
-            most.append(len(self._kept))
-
-        monkeypatch.setattr(table.Chunked, "_begin", watched)
-        with opened(path) as source:
+        most = max(1, kept // 1600)
+        with opened(path) as source, watched_chunks() as live:
             same(read_all(source, 7)[0], data)
-        assert max(most) <= max(1, kept // 1600) + max(1, min(8, kept // 1600))
+        assert 0 < max(live) <= 2 * most
 
     def test_several_threads_decompress_at_once(self, tmp_path, monkeypatch):
         """Each waits for the other: one alone would never come to an end."""
@@ -299,6 +310,21 @@ class TestChunksOnce:
         monkeypatch.setattr(Source, "rows_between", lambda *of: asked.append(of[1:]) or between(*of))
         assert reading_speed([path], DatasetSpec(), None) > 0
         assert asked == [(0, 50)] and counted
+
+
+def test_many_files_are_not_all_kept_open(tmp_path):
+    paths = [write(tmp_path / f"{i}.h5", values((5, 2), seed=i), compression="gzip") for i in range(15)]
+    wanted = np.concatenate([values((5, 2), seed=i) for i in range(15)])
+
+    def files_open():
+        links = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        return sum(link.is_relative_to(tmp_path) for link in links)
+
+    with opened(*paths) as source:
+        for start, stop in [(0, 75), (3, 9), (70, 75), (0, 75), (12, 60)]:
+            same(source.rows_between(start, stop)[0], wanted[start:stop])
+            assert 0 < files_open() <= 8
+    assert files_open() == 0
 
 
 shapes = st.lists(st.integers(1, 5), max_size=2)

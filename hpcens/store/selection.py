@@ -103,5 +103,5 @@ def ascending(where: Array) -> tuple[Array, Any]:
     """The rows in ascending order, and where each stood."""
     if len(where) < 2 or bool((np.diff(where) >= 0).all()):
         return where, np.arange(len(where))
-    order = np.argsort(where, kind="stable")
+    order = np.argsort(where)
     return where[order], order

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -23,6 +24,9 @@ from hpcens.store.selection import Where, ascending, pieces
 
 Target = tuple[str | None, Array]
 """A field of the table's compound type (None: its type has none) and where its rows are to go."""
+
+_Rows = slice | tuple[Array, Any]
+"""A range, or ascending rows and the place of each in the target."""
 
 _KEPT_BYTES = 256 << 20
 _GAP_BYTES = 64 << 10  # read in the time that one more call takes
@@ -82,7 +86,7 @@ class Chunked:
         self._pipeline = pipeline_of(dataset, size) if _stored_as_read(dataset) else None
         self._most = max(1, _KEPT_BYTES // max(1, size))
         self._depth = min(2 * threads, self._most)
-        self._kept: dict[int, Future[Array]] = {}
+        self._kept: dict[int, Future[Any]] = {}
 
     def read(self, where: Where, targets: Sequence[Target]) -> None:
         """Fill every target with these rows. Raises DataError naming those that cannot be read."""
@@ -90,33 +94,40 @@ class Chunked:
             self._forget_before(where.start)
             self._read(range(where.start // self._tall, -(-where.stop // self._tall)), where, targets)
             self._forget_before(where.stop)
-            first = len(self._tiles) * -(-where.stop // self._tall)
-            self._begin(range(first, min(first + self._depth, len(self._tiles) * -(-self._end // self._tall))))
+            self._begin(len(self._tiles) * -(-where.stop // self._tall))
         else:
             rows, places = ascending(where)
             self._read(np.unique(rows // self._tall).tolist(), (rows, places), targets)
             if rows is where:
                 self._forget_before(int(rows[-1]))
-        while len(self._kept) > self._most:
-            self._kept.popitem()
 
-    def _read(self, bands: Iterable[int], where: slice | tuple[Array, Any], targets: Sequence[Target]) -> None:
-        wanted = [band * len(self._tiles) + tile for band in bands for tile in range(len(self._tiles))]
-        for i, key in enumerate(wanted):
-            self._begin(wanted[i : i + self._depth])
-            chunk = self._kept[key].result()
-            band, tile = divmod(key, len(self._tiles))
-            inside, place = self._rows(band * self._tall, where)
-            across = zip(self._tiles[tile], self._chunk[1:], self._dataset.shape[1:], strict=True)
-            sides = tuple(slice(at, min(at + step, size)) for at, step, size in across)
-            within = tuple(slice(0, side.stop - side.start) for side in sides)
-            for field, out in targets:
-                values = chunk if field is None else chunk[field]
-                out[(place, *sides)] = values[(inside, *within)]
-            if len(self._kept) > self._most or (isinstance(where, slice) and (band + 1) * self._tall <= where.stop):
-                del self._kept[key]
+    def _read(self, bands: Iterable[int], where: _Rows, targets: Sequence[Target]) -> None:
+        """Every chunk is decompressed and copied to its place by one thread, `_depth` of them under way at once."""
+        keys = (band * len(self._tiles) + tile for band in bands for tile in range(len(self._tiles)))
+        begun: deque[tuple[int, Future[Array | None]]] = deque()
+        while True:
+            for key in itertools.islice(keys, self._depth - len(begun)):
+                begun.append((key, self._pool.submit(self._place, key, self._kept.get(key), where, targets)))
+            if not begun:
+                return
+            key, placed = begun.popleft()
+            if placed.result() is not None and len(self._kept) < self._most:
+                self._kept[key] = placed
 
-    def _rows(self, first: int, where: slice | tuple[Array, Any]) -> tuple[Any, Any]:
+    def _place(self, key: int, kept: Future[Any] | None, where: _Rows, targets: Sequence[Target]) -> Array | None:
+        """Copy a chunk's rows to their place; the chunk, if it may be asked for again."""
+        chunk: Array = kept.result() if kept is not None else self._decompressed(key)
+        band, tile = divmod(key, len(self._tiles))
+        inside, place = self._rows(band * self._tall, where)
+        across = zip(self._tiles[tile], self._chunk[1:], self._dataset.shape[1:], strict=True)
+        sides = tuple(slice(at, min(at + step, size)) for at, step, size in across)
+        within = tuple(slice(0, side.stop - side.start) for side in sides)
+        for field, out in targets:
+            values = chunk if field is None else chunk[field]
+            out[(place, *sides)] = values[(inside, *within)]
+        return None if isinstance(where, slice) and (band + 1) * self._tall <= where.stop else chunk
+
+    def _rows(self, first: int, where: _Rows) -> tuple[Any, Any]:
         """Rows of the band that begins at `first`: within it, and in the target."""
         if isinstance(where, slice):
             start, stop = max(first, where.start), min(first + self._tall, where.stop)
@@ -125,8 +136,10 @@ class Chunked:
         begin, end = np.searchsorted(rows, (first, first + self._tall)).tolist()
         return rows[begin:end] - first, places[begin:end]
 
-    def _begin(self, keys: Iterable[int]) -> None:
-        for key in keys:
+    def _begin(self, first: int) -> None:
+        """Decompress the chunks that will be asked for next, as far as there is room to keep them."""
+        room = min(self._depth, self._most - len(self._kept))
+        for key in range(first, min(first + room, len(self._tiles) * -(-self._end // self._tall))):
             if key not in self._kept:
                 self._kept[key] = self._pool.submit(self._decompressed, key)
 
