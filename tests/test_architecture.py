@@ -11,7 +11,7 @@ FLOORS = [
     {"errors", "parent"},
     {"specs", "segments", "devices", "imports", "classes"},
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
-    {"planners", "roles", "runtimes", "store"},
+    {"planners", "roles", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial"},
     {"opening", "scoring", "run", "rehearsal", "contract", "recombination", "export"},
     {"launch", "status", "report"},

@@ -91,6 +91,7 @@ output:
   datasets: [prediction, top-2, members, mutual_information]
   dtype: float16
   compression: {name: gzip, level: 9}
+bad_rows: mask
 fsync_seconds: 0.5
 """
 
@@ -153,6 +154,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
             dtype="float16",
             compression=CompressionSpec(name="gzip", level=9),
         ),
+        bad_rows="mask",
         fsync_seconds=0.5,
         search_path=file.parent,
     )
@@ -292,7 +294,7 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, rule, devices, plan, output, fsync_seconds",
+        "unknown key; known here: members, dataset, classes, rule, devices, plan, output, bad_rows, fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
     ("batch_sizes: [8]", 8, "batch_sizes", "unknown key; it belongs under plan"),
@@ -1024,6 +1026,7 @@ specs = st.builds(
         dtype=st.just("uint8"),
         compression=st.none() | st.builds(CompressionSpec, name=st.just("zstd"), level=st.none() | counts),
     ),
+    bad_rows=st.sampled_from(["fail", "mask"]),
     fsync_seconds=st.floats(0.01, 1e9),
     search_path=paths,
 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from hpcens.config.page import Place
 from hpcens.specs import (
+    BadRows,
     CastName,
     CompressionName,
     DtypeName,
@@ -161,6 +162,7 @@ KEYS: Mapping[str, Key] = {
     "output.compression": Key("gzip"),
     "output.compression.name": _choice(CompressionName),
     "output.compression.level": Key("5", lambda level: 0 <= level <= 22, "must be 0 to 22"),
+    "bad_rows": _choice(BadRows),
     "fsync_seconds": _amount("2.0"),
 }
 

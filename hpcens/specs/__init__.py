@@ -35,6 +35,7 @@ OutputName = Literal[
     "disagreement",
 ]
 DtypeName = Literal["float32", "float16", "uint8"]
+BadRows = Literal["fail", "mask"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 COMBINABLE: dict[str, tuple[Space, ...]] = {
@@ -198,6 +199,7 @@ class RunSpec:
     members        the ensemble, in the order in which outputs are stacked
     classes        class names, in the order of the members' last axis
     search_path    directory from which factories are imported (that of the YAML file)
+    bad_rows       rows with NaN or infinity, or on which preprocessing raises, end the run, or are masked and counted
     fsync_seconds  at most this long lies between a segment's write and its being durable
     """
 
@@ -209,6 +211,7 @@ class RunSpec:
     devices: DevicesSpec = field(default_factory=DevicesSpec)
     plan: PlanSpec = field(default_factory=PlanSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
+    bad_rows: BadRows = "fail"
     fsync_seconds: float = 2.0
     search_path: Path = Path()
 
