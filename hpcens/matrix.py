@@ -62,6 +62,22 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Hosting:
+    """Devices that nothing tells apart, and what each of them hosts.
+
+    devices  their names
+    memory   predicted bytes in use on each
+    speeds   member → rows/s such a device would reach if it ran nothing else, in member order
+    shares   member → rows/s the plan gives each of the devices
+    """
+
+    devices: tuple[str, ...]
+    memory: int
+    speeds: Mapping[str, float]
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberNumerics:
     """What fixes the bytes of one member's output, besides its weights and its code."""
 
@@ -88,22 +104,21 @@ class Numerics:
 class Plan:
     """What a run does: the matrix with its shares, and what is promised of it.
 
+    hostings    which devices host what; devices that host nothing are in none
     throughput  predicted rows/s of the whole ensemble
     bound       rows/s no placement of these members on these devices can exceed
     limit       one phrase naming what limits the bound
-    memory      predicted bytes in use per device name
     window      segments that may be handed out and not yet durable (bounds the reducer)
     read_ahead  segments the reader may hold in memory
     """
 
     planner: str
     devices: tuple[Device, ...]
-    instances: tuple[Instance, ...]
+    hostings: tuple[Hosting, ...]
     numerics: Numerics
     throughput: float
     bound: float
     limit: str
-    memory: Mapping[str, int]
     window: int
     read_ahead: int
 
@@ -117,13 +132,29 @@ class Plan:
         return tuple(self.numerics.members)
 
     @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All instances, hosting by hosting; thousands of devices have very many."""
+        return tuple(i for hosting in self.hostings for device in hosting.devices for i in self._on(device, hosting))
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Predicted bytes in use, by device name."""
+        used = {device: hosting.memory for hosting in self.hostings for device in hosting.devices}
+        return {device.name: used.get(device.name, 0) for device in self.devices}
+
+    @property
     def matrix(self) -> AllocationMatrix:
         cells = {(i.device, i.member): i.batch for i in self.instances}
         return AllocationMatrix(tuple(d.name for d in self.devices), self.members, cells)
 
     def on(self, device: str) -> Iterator[Instance]:
         """The instances of one device, in member order."""
-        return (instance for instance in self.instances if instance.device == device)
+        return (i for hosting in self.hostings if device in hosting.devices for i in self._on(device, hosting))
+
+    def _on(self, device: str, hosting: Hosting) -> Iterator[Instance]:
+        for member, speed in hosting.speeds.items():
+            how = self.numerics.members[member]
+            yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member])
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"gap": self.gap}, indent=1)
@@ -135,7 +166,7 @@ class Plan:
         numerics = raw.pop("numerics")
         return Plan(
             devices=tuple(Device(**d) for d in raw.pop("devices")),
-            instances=tuple(Instance(**i) for i in raw.pop("instances")),
+            hostings=tuple(Hosting(**h | {"devices": tuple(h["devices"])}) for h in raw.pop("hostings")),
             numerics=numerics_from_dict(numerics),
             **raw,
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from hpcens.errors import UsageError
-from hpcens.matrix import Instance, MemberNumerics, Numerics, Plan
+from hpcens.matrix import Hosting, MemberNumerics, Numerics, Plan
 from hpcens.planners.bound import upper_bound
 from hpcens.planners.greedy import place_greedy
-from hpcens.planners.model import Placement, best_shares, memory, speed
+from hpcens.planners.model import Placement, device_memory, divide, shares_of
 from hpcens.planners.optimal import place_optimal
 from hpcens.planners.problem import Problem
 from hpcens.planners.worst_fit import place_worst_fit
@@ -49,22 +50,23 @@ def plan(
     problem = problem.within(batch_sizes, rows)
     bound = upper_bound(problem)
     placement = PLANNERS[planner](problem)
-    throughput, shares = best_shares(problem, placement)
+    if placement.proven < bound.rows_per_second:
+        bound = replace(bound, rows_per_second=placement.proven)
+    division = divide(problem, placement)
     # Both are exact up to rounding, and a bound that is reached may round to either side.
-    throughput = min(throughput, bound.rows_per_second)
-    used = [device for device in problem.devices if device.name in placement.hosted]
-    instances = tuple(
-        Instance(
-            device.name,
-            member,
-            placement.runs[member].batch,
-            placement.runs[member].runtime,
-            speed(problem, device.kind, member, placement.runs[member]),
-            shares[device.name, member],
+    throughput = min(division.sharing.throughput, problem.reading, bound.rows_per_second)
+    hostings = tuple(
+        Hosting(
+            tuple(device.name for device in devices),
+            int(device_memory(problem, devices[0].kind, group.speeds, placement.runs)),
+            group.speeds,
+            shares,
         )
-        for device in used
-        for member in placement.hosted[device.name]
+        for devices, group, shares in zip(
+            division.devices, division.groups, shares_of(division, throughput), strict=True
+        )
     )
+    used = [device for devices in division.devices for device in devices]
     runs = {m: MemberNumerics(placement.runs[m].batch, placement.runs[m].runtime) for m in problem.members}
     segment_rows = choose_segment_rows(
         rows=rows,
@@ -78,12 +80,11 @@ def plan(
     return Plan(
         planner=planner,
         devices=problem.devices,
-        instances=instances,
+        hostings=hostings,
         numerics=Numerics(segment_rows, runs, tuple(dict.fromkeys(device.kind for device in used)), torch),
         throughput=throughput,
         bound=bound.rows_per_second,
         limit=placement.forced or bound.limit,
-        memory={device: int(used_bytes) for device, used_bytes in memory(problem, placement).items()},
         window=max(2, min(segments, max(8, 6 * len(used)))),
         read_ahead=max(2, min(segments, max(4, 3 * len(used)))),
     )

@@ -11,7 +11,7 @@ from hpcens.planners.problem import Problem
 from hpcens.planners.sharing import Group, Sharing, share
 
 # Free memory of equal devices differs by a little; devices closer than this are planned alike.
-_ALIKE = 0.9
+_ALIKE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,11 @@ class Pool:
     def most(self) -> int:
         """Bytes of the largest."""
         return self.devices[0].memory
+
+    @property
+    def least(self) -> int:
+        """Bytes of the smallest."""
+        return self.devices[-1].memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +47,10 @@ class Bound:
 
 
 def pools(problem: Problem) -> tuple[Pool, ...]:
-    """The devices by kind, a kind split where its memory falls below 0.9 of the largest."""
+    """The devices by kind, a kind split where its memory falls below 0.99 of the largest."""
     found: list[list[Device]] = []
-    kinds = list(dict.fromkeys(device.kind for device in problem.devices))
-    for device in sorted(problem.devices, key=lambda d: (kinds.index(d.kind), -d.memory)):
+    order = {kind: i for i, kind in enumerate(dict.fromkeys(device.kind for device in problem.devices))}
+    for device in sorted(problem.devices, key=lambda d: (order[d.kind], -d.memory)):
         if found and found[-1][0].kind == device.kind and device.memory >= _ALIKE * found[-1][0].memory:
             found[-1].append(device)
         else:
