@@ -105,6 +105,9 @@ class Plan:
     """What a run does: the matrix with its shares, and what is promised of it.
 
     hostings    which devices host what; devices that host nothing are in none
+    rows        rows to score
+    row_bytes, output_bytes  bytes of one row of input; of one row of a member's output
+    reading     rows/s the reader delivers, None where that was not measured
     throughput  predicted rows/s of the whole ensemble
     bound       rows/s no placement of these members on these devices can exceed
     limit       one phrase naming what limits the bound
@@ -116,6 +119,10 @@ class Plan:
     devices: tuple[Device, ...]
     hostings: tuple[Hosting, ...]
     numerics: Numerics
+    rows: int
+    row_bytes: int
+    output_bytes: int
+    reading: float | None
     throughput: float
     bound: float
     limit: str
@@ -126,6 +133,16 @@ class Plan:
     def gap(self) -> float:
         """Share of the bound that the plan does not reach, 0 … 1."""
         return max(0.0, 1.0 - self.throughput / self.bound)
+
+    @property
+    def seconds(self) -> float:
+        """Predicted time to score all rows, loading the members left out."""
+        return self.rows / self.throughput
+
+    @property
+    def device_hours(self) -> float:
+        """Predicted for all devices, those that host nothing too: who asked for them pays for them."""
+        return len(self.devices) * self.seconds / 3600
 
     @property
     def members(self) -> tuple[str, ...]:

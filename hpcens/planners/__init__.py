@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from math import inf
 
 from hpcens.errors import UsageError
 from hpcens.matrix import Hosting, MemberNumerics, Numerics, Plan
@@ -82,6 +83,10 @@ def plan(
         devices=problem.devices,
         hostings=hostings,
         numerics=Numerics(segment_rows, runs, tuple(dict.fromkeys(device.kind for device in used)), torch),
+        rows=rows,
+        row_bytes=row_bytes,
+        output_bytes=output_bytes,
+        reading=None if problem.reading == inf else problem.reading,
         throughput=throughput,
         bound=bound.rows_per_second,
         limit=placement.forced or bound.limit,
