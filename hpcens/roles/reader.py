@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from hpcens.messages import (
     LOCAL,
@@ -41,6 +42,7 @@ class _Pipeline:
     todo       not yet asked for
     open       being read, or in memory and not wholly handed out; `unread` of them are being read
     ready      device → those in memory of which it owes something, the oldest first
+    newest     member → heap of (−segment, device) that were ready once, the newest on top
     unwritten  all that are read, handed out or being written
     """
 
@@ -48,7 +50,13 @@ class _Pipeline:
     open: dict[int, _Open] = field(default_factory=dict)
     unread: int = 0
     ready: dict[int, dict[int, None]] = field(default_factory=dict)
+    newest: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     unwritten: set[int] = field(default_factory=set)
+
+    def owed(self, segment: int, device: int) -> Sequence[str]:
+        """Members that the device owes of the segment."""
+        work = self.open.get(segment)
+        return work.owed.get(device, ()) if work else ()
 
 
 class Reader:
@@ -80,6 +88,7 @@ class Reader:
         self._read_ahead = read_ahead
         self._pipeline = _Pipeline(deque(segments))
         self._credits = dict.fromkeys(devices, 0)
+        self._free: set[int] = set()
         self._awaited = set(devices)
         self._last = False
         self.tallies: dict[int, Tally] = {}
@@ -96,6 +105,7 @@ class Reader:
         match message:
             case Ready(credits):
                 self._credits[source] += credits
+                self._free.add(source)
                 return [] if self._last else self._hand_out([source])
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
@@ -118,8 +128,10 @@ class Reader:
         work = self._pipeline.open[segment]
         work.rows = rows
         self._pipeline.unread -= 1
-        for device in work.owed:
+        for device, members in work.owed.items():
             self._pipeline.ready.setdefault(device, {})[segment] = None
+            for member in members:
+                heappush(self._pipeline.newest.setdefault(member, []), (-segment, device))
         return sorted(work.owed, key=lambda rank: -self._credits[rank])
 
     def _hand_out(self, devices: Sequence[int]) -> list[Send]:
@@ -138,18 +150,23 @@ class Reader:
         return [*sends, *self._end()]
 
     def _spare(self) -> Send | None:
-        """The newest work of a device that has no room now, for the device with most room that hosts its member."""
-        behind = [rank for rank, segments in self._pipeline.ready.items() if segments and self._credits[rank] <= 0]
-        if not behind:
+        """The newest of the work whose device has no room now, for the device with most room that hosts its member.
+
+        What is in memory and still owed is owed by devices without room: those with room have got theirs.
+        """
+        if not self._free:
             return None
-        newest = sorted(behind, key=lambda rank: -next(reversed(self._pipeline.ready[rank])))
-        free = [rank for rank, room in self._credits.items() if room > 0]
-        for device in sorted(free, key=lambda rank: -self._credits[rank]):
-            for owner in newest:
-                for segment in reversed(self._pipeline.ready[owner]):
-                    for member in self._pipeline.open[segment].owed[owner]:
-                        if device in self._shares.hosts[member]:
-                            return self._give(device, segment, owner, (member,))
+        pipeline = self._pipeline
+        tops = []
+        for member, heap in pipeline.newest.items():
+            while heap and member not in pipeline.owed(-heap[0][0], heap[0][1]):
+                heappop(heap)
+            if heap:
+                tops.append((heap[0], member))
+        for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
+            if able := self._free & self._shares.hosts[member]:
+                device = min(able, key=lambda rank: (-self._credits[rank], rank))
+                return self._give(device, -segment, owner, (member,))
         return None
 
     def _give(self, device: int, segment: int, owner: int, members: tuple[str, ...]) -> Send:
@@ -164,6 +181,8 @@ class Reader:
         if not work.owed:
             del pipeline.open[segment]
         self._credits[device] -= 1
+        if not self._credits[device]:
+            self._free.discard(device)
         return Send(device, Batch(segment, members, work.rows))
 
     def _may_read(self) -> bool:
@@ -202,6 +221,7 @@ class Reader:
         pipeline.unwritten.difference_update(pipeline.open)
         pipeline.open.clear()
         pipeline.ready.clear()
+        pipeline.newest.clear()
         pipeline.unread = 0
         pipeline.todo.clear()
         return self._end()
