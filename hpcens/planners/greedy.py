@@ -18,26 +18,36 @@ MAX_ITER = 10
 MAX_NEIGHS = 100
 
 
-def place_greedy(problem: Problem, *, max_iter: int = MAX_ITER, max_neighs: int = MAX_NEIGHS) -> Placement:
-    """At most `max_iter` steps, each to the best of `max_neighs` neighbours, while that is better.
+def place_greedy(problem: Problem) -> Placement:
+    """At most MAX_ITER steps, each to the best of MAX_NEIGHS neighbours, while that is better.
 
     Where there are more neighbours, some are drawn, the same every time. Raises UsageError where
     worst-fit finds no placement to start from.
     """
+    return _climb(problem)[0]
+
+
+def evaluations(problem: Problem) -> int:
+    """How many placements the search scores: in the paper, a benchmark of the whole ensemble each."""
+    return _climb(problem)[1]
+
+
+def _climb(problem: Problem) -> tuple[Placement, int]:
     random = Random(0)
     here = place_worst_fit(problem)
-    score = _score(problem, here)
-    for _ in range(max_iter):
+    score, scored = _score(problem, here), 1
+    for _ in range(MAX_ITER):
         steps = list(_steps(problem, here))
-        if len(steps) > max_neighs:
-            steps = random.sample(steps, max_neighs)
-        neighbours = [_taken(problem, here, step) for step in steps]
-        scored = [(_score(problem, neighbour), neighbour) for neighbour in neighbours]
-        best_score, best = max(scored, key=lambda pair: pair[0], default=(score, here))
+        if len(steps) > MAX_NEIGHS:
+            steps = random.sample(steps, MAX_NEIGHS)
+        scored += len(steps)
+        neighbours = (_taken(problem, here, step) for step in steps)
+        found = ((_score(problem, neighbour), neighbour) for neighbour in neighbours)
+        best_score, best = max(found, key=lambda pair: pair[0], default=(score, here))
         if best_score <= score:
             break
         score, here = best_score, best
-    return here
+    return here, scored
 
 
 def _score(problem: Problem, placement: Placement) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from random import Random
 
 from hpcens.planners.composition import Composition
@@ -43,34 +43,32 @@ def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
     if left(menu, pool, tuple(members)) >= max(spaces[m][-1] for m in members):
         yield tuple(members)
         return
-    context = max(o.context for m in members for o in offer[m].values())
-    # A stack of (pattern, number of the next member to decide on, weights, smallest workspace that will do).
-    stack: list[tuple[Pattern, int, int, int]] = [((), 0, 0, 0)]
+    contexts = {m: max(o.context for o in offer[m].values()) for m in members}
+
+    def spare(context: int, used: int) -> int:
+        return menu.room[pool] - context - used
+
+    def extends(pattern: Pattern, context: int, used: int) -> bool:
+        """Whether a member can join without any of the pattern losing a choice."""
+        here = spare(context, used)
+        largest = max(space for m in pattern for space in spaces[m] if space <= here)
+        return any(
+            m not in pattern and spare(max(context, contexts[m]), used + weights[m]) >= max(largest, least[m])
+            for m in members
+        )
+
+    # A stack of (pattern, number of the next member to decide on, context, weights, smallest workspace that will do).
+    stack: list[tuple[Pattern, int, int, int, int]] = [((), 0, 0, 0, 0)]
     while stack:
-        pattern, i, used, workspace = stack.pop()
-        spare = menu.room[pool] - context - used
+        pattern, i, context, used, workspace = stack.pop()
         if i < len(members):
             member = members[i]
-            stack.append((pattern, i + 1, used, workspace))
-            needed = max(workspace, least[member])
-            if spare - weights[member] >= needed:
-                stack.append(((*pattern, member), i + 1, used + weights[member], needed))
-        elif pattern and not _extends(pattern, members, weights, least, spaces, spare, workspace):
+            stack.append((pattern, i + 1, context, used, workspace))
+            wider = max(context, contexts[member]), used + weights[member]
+            if spare(*wider) >= (needed := max(workspace, least[member])):
+                stack.append(((*pattern, member), i + 1, *wider, needed))
+        elif pattern and not extends(pattern, context, used):
             yield pattern
-
-
-def _extends(
-    pattern: Pattern,
-    members: Sequence[str],
-    weights: dict[str, int],
-    least: dict[str, int],
-    spaces: dict[str, list[int]],
-    spare: int,
-    workspace: int,
-) -> bool:
-    """Whether a member can join without any of the pattern losing a choice."""
-    largest = max(space for m in pattern for space in spaces[m] if space <= spare)
-    return any(m not in pattern and spare - weights[m] >= max(largest, least[m]) for m in members)
 
 
 def near(menu: Menu, compositions: Iterable[Composition], most: int) -> list[list[Pattern]]:
