@@ -54,6 +54,24 @@ class Menu:
             context = max(context, option.context)
         return self.room[pool] - weights - workspace - context
 
+    def in_runtime(self, runtime: str) -> Menu:
+        """The menu with members in this runtime alone, but for those that have no such choice."""
+        offers = []
+        for offer in self.offers:
+            of = {m: {c: o for c, o in of.items() if c.runtime == runtime} or of for m, of in offer.items()}
+            offers.append(of)
+        return Menu(self.members, self.pools, tuple(offers), self.room)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a member is as large however it runs, its workspace left out, and pools are of equal devices."""
+        same = all(
+            len({(option.weights, option.context) for option in of.values()}) == 1
+            for offer in self.offers
+            for of in offer.values()
+        )
+        return same and all(pool.most == pool.least for pool in self.pools)
+
     def only(self, runs: Mapping[str, Choice]) -> Menu:
         """The menu without any other way to run the members."""
         offers = tuple({m: {runs[m]: of[runs[m]]} for m, of in offer.items() if runs[m] in of} for offer in self.offers)

@@ -90,14 +90,27 @@ def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
     if patterns is not None:
         answer = solve(menu, patterns, most=search.bound, seconds=_PROGRAM_PART * problem.seconds)
         search.offer(answer.composition)
-        if _exact(menu):
+        if menu.exact:
             search.bound = min(search.bound, answer.bound)
+    if not menu.exact:
+        _search_runtimes(search, _PROGRAM_PART * problem.seconds)
     if not search.within(_CLOSE):
         _search_near(search, list(_starts(problem, search, needs)), _PROGRAM_PART * problem.seconds)
     if patterns is None and not search.within(_CLOSE):
         largest = make_menu(problem, menu.pools, largest=True)
         enough = search.reached / _CLOSE
         search.bound = relaxed_bound(largest, search.bound, seconds=_RELAXATION_PART * problem.seconds, enough=enough)
+
+
+def _search_runtimes(search: _Search, seconds: float) -> None:
+    """Offer what the integer program finds with all members in one runtime: it takes a member for as large
+    as it is in the largest, which may hide what fits."""
+    menu = search.menu
+    runtimes = dict.fromkeys(choice.runtime for m in menu.members for choice in menu.of(m))
+    for runtime in runtimes if len(runtimes) > 1 else ():
+        of = menu.in_runtime(runtime)
+        if (patterns := all_patterns(of, _PROGRAM_SIZE)) is not None:
+            search.offer(solve(of, patterns, most=search.bound, seconds=seconds).composition)
 
 
 def _search_near(search: _Search, starts: list[Composition], seconds: float) -> None:
@@ -118,17 +131,6 @@ def _search_near(search: _Search, starts: list[Composition], seconds: float) -> 
         search.offer(solve(of, nearby, most=search.bound, seconds=seconds).composition)
     if search.best and not search.within(_CLOSE):
         search.offer(climb(menu, search.best, enough, _CLIMBS)[0])
-
-
-def _exact(menu: Menu) -> bool:
-    """Whether what the integer program proves holds: its patterns take a pool's devices for equal, and a
-    member's weights for the same however it runs."""
-    same = all(
-        len({(option.weights, option.context) for option in of.values()}) == 1
-        for offer in menu.offers
-        for of in offer.values()
-    )
-    return same and all(pool.most == pool.least for pool in menu.pools)
 
 
 def _starts(problem: Problem, search: _Search, needs: Mapping[str, float]) -> Iterator[Composition]:
