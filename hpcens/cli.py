@@ -65,7 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
-    _job_options(profile, plan=False)
+    _job_options(profile, plan=False, datasets="*")
+    book = profile.add_mutually_exclusive_group()
+    book.add_argument("--list", action="store_true", help="print what was measured so far, of all members")
+    book.add_argument("--clear", action="store_true", help="forget all of it")
     plan = add("plan", _plan, "print the allocation matrix, the predicted rows/s and the bound")
     _job_options(plan, plan=False)
     plan.add_argument("-o", "--output", type=Path, metavar="PLAN.JSON", help="write the plan to a file")
@@ -100,8 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
-    parser.add_argument("dataset", nargs="+", metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'")
+def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True, datasets: str = "+") -> None:
+    parser.add_argument(
+        "dataset", nargs=datasets, metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'"
+    )
     parser.add_argument("-c", "--config", type=Path, help="default: ./hpcens.yaml, else $HPCENS_CONFIG")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
     if plan:
@@ -232,8 +237,17 @@ def _load_plan(path: Path) -> Plan:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from hpcens.planning import Desk
+    from hpcens.planning import Desk, profiled
+    from hpcens.profiles import ProfileBook
 
+    if options.list:
+        show(profiled())
+        return COMPLETE
+    if options.clear:
+        print(f"{ProfileBook.default().clear()} profiles are forgotten")
+        return COMPLETE
+    if not options.dataset:
+        raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
     if Desk(_job(options)).measure() == 0:
         print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))

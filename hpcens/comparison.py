@@ -32,6 +32,8 @@ class Compared:
 
 def compare(problem: Problem, planned: Callable[[PlannerName], Plan]) -> Sequence[Compared]:
     """Every planner on the problem; `planned` makes the plan of the one named."""
+    import scipy.optimize  # noqa: F401  else the first to need it pays for loading it
+
     found = []
     for planner in PLANNERS:
         began = time.perf_counter()

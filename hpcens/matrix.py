@@ -108,6 +108,7 @@ class Plan:
     rows        rows to score
     row_bytes, output_bytes  bytes of one row of input; of one row of a member's output
     reading     rows/s the reader delivers, None where that was not measured
+    loading     predicted seconds until the slowest device has loaded its members
     throughput  predicted rows/s of the whole ensemble
     bound       rows/s no placement of these members on these devices can exceed
     limit       one phrase naming what limits the bound
@@ -123,6 +124,7 @@ class Plan:
     row_bytes: int
     output_bytes: int
     reading: float | None
+    loading: float
     throughput: float
     bound: float
     limit: str
@@ -136,8 +138,8 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """Predicted time to score all rows, loading the members left out."""
-        return self.rows / self.throughput
+        """Predicted time to load the members and score all rows."""
+        return self.loading + self.rows / self.throughput
 
     @property
     def device_hours(self) -> float:

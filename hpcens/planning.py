@@ -18,7 +18,7 @@ from hpcens.matrix import Plan
 from hpcens.opening import Opening
 from hpcens.preflight import check
 from hpcens.profiles import ProfileBook
-from hpcens.report import allocation_lines, comparison_lines, plan_lines, simulation_lines
+from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.resources import Nodes, allocations, smallest, spell
 from hpcens.rundir import write_atomically
 from hpcens.runtimes.discover import discover
@@ -77,7 +77,7 @@ class Desk:
             plan = chosen.plan
             if not wish.as_json:
                 words = " and ".join(f"{count} {name}" for name, count in chosen.taken)
-                yield f"{words} nodes make it within {spell(wish.deadline)}:"
+                yield f"{words} make it within {spell(wish.deadline)}:"
         elif wish.nodes:
             plan = allocations(nodes, [wish.nodes[0]], self._planned)[0].plan
         else:
@@ -125,3 +125,13 @@ def simulated(path: Path, rows: int | None, *, as_json: bool) -> Iterator[str]:
         yield json.dumps(asdict(found) | {"rows_per_second": found.rows_per_second}, indent=1)
     else:
         yield from simulation_lines(plan, found)
+
+
+def profiled() -> Iterator[str]:
+    """All profiles that are kept, a line each."""
+    for key, profile in ProfileBook.default().all():
+        batches = ", ".join(
+            f"{b} → {p.rows_per_second:,.4g}/s ± {50 * p.spread:.0f} %" for b, p in sorted(profile.batches.items())
+        )
+        of = f"{key.kind}  member {key.member[:12]}  {key.runtime}  torch {key.torch}  {amount(profile.weights)}"
+        yield f"{of}: {batches}"

@@ -91,7 +91,7 @@ class _Simulation:
 
     def run(self) -> Simulated:
         self._world.run()
-        self._found.seconds = self._world.now
+        self._found.seconds = self._world.ended
         self._found.deliveries = self._world.deliveries
         self._found.devices = {name: self._busy[rank] for name, rank in self._ranks.items()}
         return self._found

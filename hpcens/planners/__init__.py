@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
 
+from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.matrix import Hosting, MemberNumerics, Numerics, Plan
-from hpcens.planners.bound import upper_bound
+from hpcens.planners.bound import Bound, upper_bound
 from hpcens.planners.greedy import place_greedy
 from hpcens.planners.model import Placement, device_memory, divide, shares_of
 from hpcens.planners.optimal import place_optimal
@@ -44,8 +45,9 @@ def plan(
     output_bytes  bytes of one row of a member's output, the largest among the members
     torch         version of torch, which is part of the numerics
 
-    The bound is the same whichever planner is asked, and the throughput never exceeds it. Raises
-    UsageError where there is no device, a name occurs twice, or the members do not fit the devices.
+    The throughput never exceeds the bound, which is that of devices, members and reading alone; the
+    optimal planner may prove a lower one. Raises UsageError where there is no device, a name occurs
+    twice, or the members do not fit the devices.
     """
     _check_devices(problem)
     problem = problem.within(batch_sizes, rows)
@@ -87,12 +89,25 @@ def plan(
         row_bytes=row_bytes,
         output_bytes=output_bytes,
         reading=None if problem.reading == inf else problem.reading,
+        loading=max(_load_seconds(problem, placement, of) for of in division.devices),
         throughput=throughput,
         bound=bound.rows_per_second,
-        limit=placement.forced or bound.limit,
+        limit=placement.forced or _limit(problem, bound, throughput, row_bytes),
         window=max(2, min(segments, max(8, 6 * len(used)))),
         read_ahead=max(2, min(segments, max(4, 3 * len(used)))),
     )
+
+
+def _load_seconds(problem: Problem, placement: Placement, devices: Sequence[Device]) -> float:
+    kind, members = devices[0].kind, placement.hosted[devices[0].name]
+    return sum(problem.profiles[kind, m, placement.runs[m].runtime].load_seconds for m in members)
+
+
+def _limit(problem: Problem, bound: Bound, throughput: float, row_bytes: int) -> str:
+    """The bound's phrase; of reading, in bytes."""
+    if problem.reading > bound.rows_per_second:
+        return bound.limit
+    return f"reading: {throughput * row_bytes / 1e9:.3g} of {problem.reading * row_bytes / 1e9:.3g} GB/s"
 
 
 def _check_devices(problem: Problem) -> None:

@@ -37,7 +37,7 @@ class Bound:
     """What no placement exceeds.
 
     rows_per_second  of the whole ensemble
-    limit            what sets it, as a phrase
+    limit            what sets it where it is not the reader, as a phrase
     sharing          the linear program over pools behind it, the reader left out
     """
 
@@ -84,9 +84,7 @@ def upper_bound(problem: Problem) -> Bound:
         if not any(member in group.speeds for group in groups):
             raise _fits_nowhere(problem, member)
     sharing = share(problem.members, groups)
-    if problem.reading <= sharing.bound:
-        return Bound(problem.reading, f"reading: {problem.reading:.6g} rows/s", sharing)
-    return Bound(sharing.bound, _slowest(problem, found, sharing), sharing)
+    return Bound(min(problem.reading, sharing.bound), _slowest(problem, found, sharing), sharing)
 
 
 def memory_limit(device: Device) -> str:
