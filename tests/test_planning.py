@@ -12,15 +12,18 @@ from instances import drawn
 from test_planners import given_problem, planned, problem
 
 from hpcens.cli import main
+from hpcens.config import load
 from hpcens.devices import Device
 from hpcens.drawing import draw
 from hpcens.errors import UsageError
 from hpcens.matrix import Plan
+from hpcens.planning import Desk, Wish
 from hpcens.profiler import precise
 from hpcens.profiles import BatchProfile, Profile, ProfileBook, ProfileKey
 from hpcens.report import plan_lines
 from hpcens.resources import Nodes, allocations, knee, named, smallest, spell
 from hpcens.simulation import Costs, simulate
+from hpcens.specs import Job
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 
@@ -179,11 +182,14 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
         out = capsys.readouterr()
         return (out.out + out.err).splitlines()
 
-    compared = told("plan", "dataset.h5", "--compare")
+    spec = load(project.folder / "hpcens.yaml")
+    desk = Desk(Job(datasets=(project.dataset,), output=project.output, spec=spec))
+    assert desk.measure() == 0
+    compared = list(desk.answer(Wish(compare=True)))
     assert [line.split()[0] for line in compared[1:4]] == ["optimal", "greedy", "worst-fit"]
+    assert next(desk.answer(Wish(deadline=3600.0))) == "1 node make it within 1 h 00 min:"
     curve = told("plan", "dataset.h5", "--nodes", "1..3")
     assert [line.split()[0] for line in curve[1:]] == ["1", "2", "3"]
-    assert told("plan", "dataset.h5", "--deadline", "1h")[0] == "1 node make it within 1 h 00 min:"
     assert "no allocation meets a deadline" in told("plan", "dataset.h5", "--deadline", "0.000001s", code=2)[0]
     assert json.loads("".join(told("simulate", "plan.json", "--rows", "5000", "--json")))["rows"] == 5000
     assert len(told("profile", "--list")) >= 3

@@ -6,8 +6,10 @@ which rows come to be made for less than they are worth. The most promising is s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 
 from hpcens.planners.composition import Composition, holds, idle, sharing_of
 from hpcens.planners.menu import Menu, Pattern
@@ -15,17 +17,25 @@ from hpcens.planners.sharing import Sharing
 
 # Relative gain below which a change is not made.
 _GAIN = 1e-6
+# Linear programs solved at most, and what they may come to over all in patterns: some hundredths of a millisecond each.
+_BUDGET, _LEAST_BUDGET = 80, 10
+_BUDGET_CELLS = 3000
+
+Hosts = dict[str, list[tuple[int, Pattern]]]
+"""Member → the patterns it is in, with their pools."""
 
 
-def climb(menu: Menu, start: Composition, enough: float, budget: int) -> tuple[Composition, float]:
+def climb(menu: Menu, start: Composition, enough: float) -> tuple[Composition, float]:
     """A composition at least as fast, and its rows/s; which fits if the first does.
 
-    No further once it makes `enough` rows/s, or `budget` linear programs of a few milliseconds were solved.
+    No further once it makes `enough` rows/s, or a number of linear programs were solved, fewer where
+    they are large.
     """
     here, sharing = start, sharing_of(menu, start)
+    budget = max(_LEAST_BUDGET, min(_BUDGET, _BUDGET_CELLS // len(start.counts)))
     while sharing.throughput < enough:
-        changes = sorted(_changes(menu, here, sharing), key=lambda change: -change[0])[:budget]
-        for _, other in changes:
+        changes = sorted(_changes(menu, here, sharing), key=lambda change: -change[0])
+        for other in islice(chain.from_iterable(others() for _, others in changes), budget):
             budget -= 1
             trial = sharing_of(menu, other)
             if trial.throughput > sharing.throughput * (1 + _GAIN):
@@ -36,12 +46,16 @@ def climb(menu: Menu, start: Composition, enough: float, budget: int) -> tuple[C
     return here, sharing.throughput
 
 
-def _changes(menu: Menu, here: Composition, sharing: Sharing) -> Iterator[tuple[float, Composition]]:
-    """Compositions that fit and may be faster, and what a device's time is worth in them above its rent."""
+Change = tuple[float, Callable[[], Iterable[Composition]]]
+"""What a device's time is worth above its rent where something changes, and the compositions with that change."""
+
+
+def _changes(menu: Menu, here: Composition, sharing: Sharing) -> Iterator[Change]:
+    """Changes to compositions that fit and may be faster."""
     worth = sharing.worth
     rents = dict(zip(here.counts, sharing.rents, strict=True))
     least = _GAIN * sharing.throughput
-    hosts: dict[str, list[tuple[int, Pattern]]] = {m: [] for m in menu.members}
+    hosts: Hosts = {m: [] for m in menu.members}
     for key in here.counts:
         for member in key[1]:
             hosts[member].append(key)
@@ -49,18 +63,23 @@ def _changes(menu: Menu, here: Composition, sharing: Sharing) -> Iterator[tuple[
         devices = sum(here.counts[key] for key in hosts[member])
         for choice in menu.of(member):
             other = replace(here, runs={**here.runs, member: choice})
-            surplus = max(
-                _rate(menu, pool, member, other) * worth[member] - rents[pool, p] for pool, p in hosts[member]
-            )
-            if surplus > least and choice != here.runs[member] and holds(menu, other):
-                yield surplus * devices, other
+            rates = ((_rate(menu, pool, member, other), rents[pool, pattern]) for pool, pattern in hosts[member])
+            surplus = max(rate * worth[member] - rent for rate, rent in rates)
+            if surplus > least and choice != here.runs[member]:
+                yield surplus * devices, partial(_if_held, menu, other)
         for pool, unused in idle(menu, here):
-            if menu.spare(pool, (member,), here.runs) >= 0 and unused:
-                yield worth[member] * _rate(menu, pool, member, here), here.changed(pool, (), (member,), unused)
+            if menu.spare(pool, (member,), here.runs) >= 0:
+                other = here.changed(pool, (), (member,), unused)
+                yield worth[member] * _rate(menu, pool, member, here), partial(_if_held, menu, other)
         for pool, pattern in here.counts:
             surplus = worth[member] * _rate(menu, pool, member, here) - rents[pool, pattern]
             if member not in pattern and surplus > least:
-                yield from ((surplus, other) for other in _with(menu, here, pool, pattern, member, hosts))
+                yield surplus, partial(_with, menu, here, pool, pattern, member, hosts)
+
+
+def _if_held(menu: Menu, other: Composition) -> Iterator[Composition]:
+    if holds(menu, other):
+        yield other
 
 
 def _with(
@@ -69,7 +88,7 @@ def _with(
     pool: int,
     pattern: Pattern,
     member: str,
-    hosts: dict[str, list[tuple[int, Pattern]]],
+    hosts: Hosts,
 ) -> Iterator[Composition]:
     """The member on one more device: beside its members, or instead of one that other devices host too,
     or in exchange for one that goes where the member was."""

@@ -40,10 +40,9 @@ _PROGRAM_SIZE = 8000
 # Parts of the time for one integer program (three at most are solved), and for the relaxation.
 _PROGRAM_PART = 0.25
 _RELAXATION_PART = 0.2
-# Linear programs of a few milliseconds for one climb (four at most are made).
-_CLIMBS = 60
-# Levelled partitions tried, each from another seed.
-_PARTITIONS = 3
+# Levelled partitions tried, each from another seed, and those of them that are improved.
+_PARTITIONS = 6
+_KEPT = 2
 # Levelling looks at every device for every member.
 _FEW_DEVICES = 200
 
@@ -117,7 +116,7 @@ def _search_near(search: _Search, starts: list[Composition], seconds: float) -> 
     """Offer what is reached by climbing from these, and by the integer program over the patterns near them:
     first with the choices free, then, in which it gets further, with those of the best."""
     menu, enough = search.menu, search.bound * _CLOSE
-    climbed = [climb(menu, start, enough, _CLIMBS) for start in starts]
+    climbed = [climb(menu, start, enough) for start in starts]
     for composition, _ in climbed:
         search.offer(composition)
     for fixed in (False, True):
@@ -130,7 +129,7 @@ def _search_near(search: _Search, starts: list[Composition], seconds: float) -> 
         nearby = near(of, around, _PROGRAM_SIZE // 2)
         search.offer(solve(of, nearby, most=search.bound, seconds=seconds).composition)
     if search.best and not search.within(_CLOSE):
-        search.offer(climb(menu, search.best, enough, _CLIMBS)[0])
+        search.offer(climb(menu, search.best, enough)[0])
 
 
 def _starts(problem: Problem, search: _Search, needs: Mapping[str, float]) -> Iterator[Composition]:
@@ -139,10 +138,10 @@ def _starts(problem: Problem, search: _Search, needs: Mapping[str, float]) -> It
     devices = len(problem.devices)
     levelled = False
     if devices <= _FEW_DEVICES and devices <= 2 * len(problem.members):
-        for seed in range(_PARTITIONS):
-            if (found := partition(search.menu, needs, seed=seed)) and holds(search.menu, found):
-                levelled = True
-                yield found
+        tried = (partition(search.menu, needs, seed=seed) for seed in range(_PARTITIONS))
+        found = [one for one in tried if one and holds(search.menu, one)]
+        levelled = bool(found)
+        yield from sorted(found, key=lambda one: -sharing_of(search.menu, one).throughput)[:_KEPT]
     if search.best is None and not levelled:
         placed = _greedy(problem) or place_packed(problem)
         if placed and holds(search.menu, of_devices(search.menu, placed)):

@@ -19,21 +19,21 @@ from hpcens.planners.model import Choice
 _TRIES = 12_000
 # Loads are compared as Σ load^6: the largest counts most, and a tie of two is still seen.
 _POWER = 6
-# A need above a whole number of devices by no more than this is not worth another instance.
-_WHOLE = 0.15
+# A need above a whole number of devices by no more than this is not worth another instance: which is best is tried.
+_WHOLE = (0.15, 0.05, 0.35)
 
 Item = tuple[str, int]
 """A member, and which of its parts."""
 
 
-def partition(menu: Menu, needs: Mapping[str, float], *, seed: int = 0) -> Composition | None:
+def partition(menu: Menu, needs: Mapping[str, float], *, seed: int) -> Composition | None:
     """A composition in which most members have one instance; None where none was found.
 
     needs  devices' worth of time that a member takes at best
     """
     random = Random(seed)
     devices = [pool for pool, of in enumerate(menu.pools) for _ in of.devices]
-    parts = {m: min(len(devices), max(1, ceil(needs[m] - _WHOLE))) for m in menu.members}
+    parts = {m: min(len(devices), max(1, ceil(needs[m] - _WHOLE[seed % len(_WHOLE)]))) for m in menu.members}
     here = _Search(menu, devices, parts)
     if not here.fill(random):
         return None
