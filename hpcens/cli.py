@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shlex
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hpcens import __version__
 from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
-from hpcens.verbs import combine, export, short, show, verify
+from hpcens.verbs import combine, export, init, short, show, status, verify
 
 if TYPE_CHECKING:
     from hpcens.matrix import Plan
@@ -95,11 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     out.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
     out.add_argument("--datasets", type=lambda text: text.split(","), default=[], help="default: all; as a,b")
-    status = add("status", _status, "say how a run stands")
-    status.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
-    status.add_argument("--json", action="store_true")
-    init = add("init", _init, "write a commented configuration to start from")
-    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
+    state = add("status", status, "say how a run stands")
+    state.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
+    state.add_argument("--json", action="store_true")
+    start = add("init", init, "write a commented configuration to start from")
+    start.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
     return parser
 
 
@@ -268,34 +267,4 @@ def _simulate(options: argparse.Namespace) -> int:
     from hpcens.planning import simulated
 
     show(simulated(options.plan, options.rows, as_json=options.json))
-    return COMPLETE
-
-
-def _status(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from hpcens.status import status
-
-    found = status(options.run)
-    if options.json:
-        print(json.dumps(asdict(found), indent=1))
-    else:
-        share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
-        speed = f"{found.rows_per_second:,.0f} rows/s"
-        print(f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}, epoch {found.epoch}")
-        print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
-    return COMPLETE
-
-
-def _init(options: argparse.Namespace) -> int:
-    from hpcens.config import template
-
-    try:
-        with options.path.open("x") as file:
-            file.write(template())
-    except FileExistsError:
-        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
-    except OSError as error:
-        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
-    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
     return COMPLETE

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hpcens.comparison import compare
+from hpcens.contract import ContractBook, hold
 from hpcens.devices import Device, Family
 from hpcens.drawing import draw
 from hpcens.errors import COMPLETE, HpcensError
@@ -52,7 +54,12 @@ class Desk:
         self._reading: float | None = None
 
     def measure(self) -> int:
-        """Measure what is missing on this host's devices; how many were. Raises what the measuring ended with."""
+        """Measure what is missing on this host's devices; how many were.
+
+        Raises what the measuring ended with, and MemberError where a member breaks its contract.
+        """
+        for warning in hold(self._job, self._preflight, ContractBook.default()):
+            print(f"hpcens: warning: {warning}", file=sys.stderr)
         todo = self._opening.unmeasured(dict(enumerate(self._here)))
         if todo:
             with TemporaryDirectory(prefix="hpcens-profile-") as folder:

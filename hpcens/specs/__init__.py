@@ -162,7 +162,7 @@ class NodesSpec:
     memory   bytes of each device
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     nodes: int
     kind: str
     devices: int
