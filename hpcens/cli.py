@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hpcens import __version__
 from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
-from hpcens.verbs import combine, export, short, show, verify
+from hpcens.verbs import combine, export, init, short, show, status, verify
 
 if TYPE_CHECKING:
     from hpcens.matrix import Plan
@@ -64,11 +64,23 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
-    _job_options(profile, plan=False)
+    _job_options(profile, plan=False, datasets="*")
+    book = profile.add_mutually_exclusive_group()
+    book.add_argument("--list", action="store_true", help="print what was measured so far, of all members")
+    book.add_argument("--clear", action="store_true", help="forget all of it")
     plan = add("plan", _plan, "print the allocation matrix, the predicted rows/s and the bound")
     _job_options(plan, plan=False)
     plan.add_argument("-o", "--output", type=Path, metavar="PLAN.JSON", help="write the plan to a file")
+    plan.add_argument("--html", type=Path, metavar="PLAN.HTML", help="draw the plan on a page of its own")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    several = plan.add_mutually_exclusive_group()
+    several.add_argument("--compare", action="store_true", help="print what every planner reaches, side by side")
+    several.add_argument("--nodes", type=_range, metavar="N[..M]", help="on so many nodes of the cluster: section")
+    several.add_argument("--deadline", type=_duration, metavar="2h30m", help="on as few nodes as make it in this time")
+    simulate = add("simulate", _simulate, "run a plan in virtual time: rows/s, and who is busy")
+    simulate.add_argument("plan", type=Path, metavar="PLAN.JSON")
+    simulate.add_argument("--rows", type=_positive, metavar="N", help="instead of the plan's")
+    simulate.add_argument("--json", action="store_true")
     held = add("verify", verify, "hold a result against its journal, its checksums and its members")
     held.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     held.add_argument("--json", action="store_true")
@@ -82,16 +94,18 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     out.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
     out.add_argument("--datasets", type=lambda text: text.split(","), default=[], help="default: all; as a,b")
-    status = add("status", _status, "say how a run stands")
-    status.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
-    status.add_argument("--json", action="store_true")
-    init = add("init", _init, "write a commented configuration to start from")
-    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
+    state = add("status", status, "say how a run stands")
+    state.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
+    state.add_argument("--json", action="store_true")
+    start = add("init", init, "write a commented configuration to start from")
+    start.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
     return parser
 
 
-def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
-    parser.add_argument("dataset", nargs="+", metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'")
+def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True, datasets: str = "+") -> None:
+    parser.add_argument(
+        "dataset", nargs=datasets, metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'"
+    )
     parser.add_argument("-c", "--config", type=Path, help="default: ./hpcens.yaml, else $HPCENS_CONFIG")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
     if plan:
@@ -103,6 +117,22 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return number
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("..")
+    numbers = _positive(first), _positive(last or first)
+    if numbers[0] > numbers[1]:
+        raise argparse.ArgumentTypeError("the smaller number comes first")
+    return numbers
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    seconds = sum(float(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True)) if found else 0
+    if not seconds:
+        raise argparse.ArgumentTypeError("a time, as 2h, 2h30m or 90s")
+    return seconds
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -206,79 +236,35 @@ def _load_plan(path: Path) -> Plan:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    _planned(options, measure=True)
+    from hpcens.planning import Desk, profiled
+    from hpcens.profiles import ProfileBook
+
+    if options.list:
+        show(profiled())
+        return COMPLETE
+    if options.clear:
+        print(f"{ProfileBook.default().clear()} profiles are forgotten")
+        return COMPLETE
+    if not options.dataset:
+        raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
+    if Desk(_job(options)).measure() == 0:
+        print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from hpcens.report import plan_lines
-    from hpcens.rundir import write_atomically
+    from hpcens.planning import Desk, Wish
 
-    made = _planned(options, measure=False)
-    if options.output:
-        write_atomically(options.output, made.to_json())
-    if options.json:
-        print(made.to_json())
-    else:
-        show(plan_lines(made))
+    desk = Desk(_job(options))
+    desk.measure()
+    wish = Wish(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
+    show(desk.answer(wish, shaded=sys.stdout.isatty()))
     return COMPLETE
 
 
-def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
-    """The plan for this host's devices, from kept profiles; what is missing is measured first."""
-    from dataclasses import replace
-    from tempfile import TemporaryDirectory
+def _simulate(options: argparse.Namespace) -> int:
+    from hpcens.planning import simulated
 
-    from hpcens.launch.follow import Follower
-    from hpcens.launch.local import start
-    from hpcens.opening import Opening
-    from hpcens.preflight import check
-    from hpcens.profiles import ProfileBook
-    from hpcens.runtimes.discover import discover
-    from hpcens.store.inspection import inspect_speed
-
-    job = _job(options)
-    preflight = check(job)
-    _hold(job, preflight)
-    devices = discover(job.spec.devices)
-    opening = Opening(job, preflight, ProfileBook.default())
-    if opening.unmeasured(dict(enumerate(devices))):
-        with TemporaryDirectory(prefix="hpcens-profile-") as folder:
-            elsewhere = replace(job, output=Path(folder) / "profile.h5")
-            verdict = start(elsewhere, preflight, only_profile=True, tick=Follower().tick)
-        if verdict.code != COMPLETE:
-            raise HpcensError(verdict.reason, verdict.remedy)
-    elif measure:
-        print("all members were measured on this host's devices before")
-    return opening.plan(devices, inspect_speed(job.datasets, job.spec.dataset, job.limit))
-
-
-def _status(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from hpcens.status import status
-
-    found = status(options.run)
-    if options.json:
-        print(json.dumps(asdict(found), indent=1))
-    else:
-        share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
-        speed = f"{found.rows_per_second:,.0f} rows/s"
-        print(f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}, epoch {found.epoch}")
-        print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
-    return COMPLETE
-
-
-def _init(options: argparse.Namespace) -> int:
-    from hpcens.config import template
-
-    try:
-        with options.path.open("x") as file:
-            file.write(template())
-    except FileExistsError:
-        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
-    except OSError as error:
-        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
-    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
+    show(simulated(options.plan, options.rows, as_json=options.json))
     return COMPLETE

@@ -1,4 +1,4 @@
-"""Verbs on a finished result: verify, combine, export."""
+"""Verbs that need no job: verify, combine and export a result, status of a run, init."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.errors import COMPLETE, FAILURE
+from hpcens.errors import COMPLETE, FAILURE, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -61,6 +61,36 @@ def export(options: Namespace) -> int:
 
     rows = export(Finished(options.result), options.output, options.datasets)
     print(f"{rows:,} rows → {short(options.output)}")
+    return COMPLETE
+
+
+def status(options: Namespace) -> int:
+    from dataclasses import asdict
+
+    from hpcens.status import status
+
+    found = status(options.run)
+    if options.json:
+        print(json.dumps(asdict(found), indent=1))
+    else:
+        share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
+        speed = f"{found.rows_per_second:,.0f} rows/s"
+        print(f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}, epoch {found.epoch}")
+        print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
+    return COMPLETE
+
+
+def init(options: Namespace) -> int:
+    from hpcens.config import template
+
+    try:
+        with options.path.open("x") as file:
+            file.write(template())
+    except FileExistsError:
+        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
+    except OSError as error:
+        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
+    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
     return COMPLETE
 
 

@@ -13,8 +13,12 @@ FLOORS = [
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial"},
-    {"opening", "scoring", "run", "rehearsal", "contract", "recombination", "export"},
-    {"launch", "status", "report"},
+    {
+        *("opening", "scoring", "run", "rehearsal", "contract", "recombination", "export"),
+        *("simulation", "comparison", "resources"),
+    },
+    {"launch", "status", "report", "drawing"},
+    {"planning"},
     {"cli", "verbs"},
 ]
 # on one floor, in the order in which they may import each other
@@ -22,6 +26,7 @@ BESIDE = [
     ("transports", "hands"),
     ("opening", "scoring", "run"),
     ("matrix", "fingerprint"),
+    ("report", "drawing"),
     ("verbs", "cli"),
     ("rehearsal", "contract"),
 ]

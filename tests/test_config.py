@@ -31,6 +31,7 @@ from hpcens.specs import (
     InputSpec,
     Job,
     MemberSpec,
+    NodesSpec,
     NormalizeSpec,
     OutputSpec,
     PlanSpec,
@@ -294,7 +295,7 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, rule, devices, plan, output, bad_rows, fsync_seconds",
+        "unknown key; known here: members, dataset, classes, rule, devices, cluster, plan, output, bad_rows, fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
     ("batch_sizes: [8]", 8, "batch_sizes", "unknown key; it belongs under plan"),
@@ -901,6 +902,8 @@ def around(pattern: str) -> dict[str, Any]:
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
     elif ".field" in pattern:
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
+    elif pattern.startswith("cluster{}"):
+        tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
     return tree
 
 
@@ -931,7 +934,7 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
 
 def keys(value: Any, place: str = "") -> set[str]:
     """Every key of a tree, by its pattern."""
-    if place == ".dataset.inputs":
+    if place in (".dataset.inputs", ".cluster"):
         return {p for inner in value.values() for p in keys(inner, f"{place}{{}}")}
     if isinstance(value, dict):
         return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
@@ -1017,6 +1020,9 @@ specs = st.builds(
         DevicesSpec,
         cpu=st.none() | st.builds(CpuSpec, count=counts, cores=counts, memory=st.none() | counts),
         cuda=st.none() | st.builds(CudaSpec, count=st.none() | counts, memory=st.none() | counts),
+    ),
+    cluster=st.dictionaries(
+        texts, st.builds(NodesSpec, nodes=counts, kind=texts, devices=counts, memory=counts), max_size=2
     ),
     plan=st.builds(PlanSpec, planner=st.just("greedy"), batch_sizes=st.lists(counts, max_size=3).map(tuple)),
     output=st.builds(

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.keys import KEYS, pattern
 from hpcens.config.members import expand_member
-from hpcens.config.page import Page, compose, read, shown
+from hpcens.config.page import Page, Place, compose, read, shown
 from hpcens.errors import UsageError
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
@@ -98,6 +98,9 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
     if isinstance(devices := tree.get("devices"), dict):
         for kind in devices.keys() & {"cpu", "cuda"}:
             _expand_device(page, devices, kind)
+    for name, nodes in tree["cluster"].items() if isinstance(tree.get("cluster"), dict) else ():
+        if isinstance(nodes, dict):
+            _expand_memory(page, nodes, ("cluster", name))
 
 
 def _expand_text(tree: dict[str, Any], key: str, field: str) -> None:
@@ -116,6 +119,10 @@ def _expand_device(page: Page, devices: dict[str, Any], kind: str) -> None:
         return
     if kind == "cuda" and device.get("count") == "all":
         device["count"] = None
+    _expand_memory(page, device, place)
+
+
+def _expand_memory(page: Page, device: dict[str, Any], place: Place) -> None:
     memory = device.get("memory")
     if isinstance(memory, str | float):
         device["memory"] = _bytes(memory)

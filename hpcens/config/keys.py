@@ -83,6 +83,7 @@ def _choice(literal: object) -> Key:
 
 
 _MEMBER = "{name: small, factory: models:build, weights: small.safetensors}"
+_NODES = "{nodes: 16, kind: NVIDIA A100-SXM4-40GB, devices: 4, memory: 40GiB}"
 KEYS: Mapping[str, Key] = {
     "members": Key(f"[{_MEMBER}]", lambda members: len(members) > 0, "needs at least one member"),
     "members[]": Key(_MEMBER),
@@ -150,6 +151,12 @@ KEYS: Mapping[str, Key] = {
     "devices.cuda": Key("all"),
     "devices.cuda.count": _count("4"),
     "devices.cuda.memory": _amount("40GiB"),
+    "cluster": _filled(f"{{gpu: {_NODES}}}"),
+    "cluster{}": Key(_NODES),
+    "cluster{}.nodes": _count("16"),
+    "cluster{}.kind": _filled("NVIDIA A100-SXM4-40GB"),
+    "cluster{}.devices": _count("4"),
+    "cluster{}.memory": _amount("40GiB"),
     "plan": Key("{planner: optimal}"),
     "plan.planner": _choice(PlannerName),
     "plan.batch_sizes": _filled("[8, 16, 32]"),
@@ -167,7 +174,7 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-_NAMED = ("dataset.inputs",)
+_NAMED = ("dataset.inputs", "cluster")
 """Keys under which a user may write any name."""
 
 
