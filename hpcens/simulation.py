@@ -129,7 +129,7 @@ class _Simulation:
         worker = worker_hands(predict, lambda task: None)
         return {
             _READER: reader_hands(read, lambda progress: None),
-            _REDUCER: reducer_hands(lambda segment, stack, batches: None, lambda segments: None),
+            _REDUCER: reducer_hands(lambda task: None, lambda segments: None),
             **dict.fromkeys(self._ranks.values(), worker),
         }
 
