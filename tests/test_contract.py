@@ -300,5 +300,5 @@ class TestCommand:
         process = held.project.start("plan", "dataset.h5", "--json")
         out, error = process.communicate(timeout=100)
         assert process.returncode == 0, error
-        assert {i["member"] for i in json.loads(out)["instances"]} == {"m0", "m1", "m2"}
+        assert {m for of in json.loads(out)["hostings"] for m in of["speeds"]} == {"m0", "m1", "m2"}
         assert "hpcens: warning: member m2 says output: logits" in error
