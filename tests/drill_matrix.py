@@ -141,6 +141,7 @@ def main():
                 (folder / "hpcens.yaml").write_text(text if "weighted" in rule else without_weights(text))
                 output = project.output if i == 0 else folder / "again.h5"
                 output.unlink(missing_ok=True)
+                shutil.rmtree(output.with_suffix(".run"), ignore_errors=True)
                 if i == 0:
                     project.hpcens("run", *files)
                     with h5py.File(output) as file:

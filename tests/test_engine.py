@@ -17,7 +17,7 @@ from torch import nn
 import hpcens.profiler
 from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
-from hpcens.errors import DataError, DeviceOutOfMemory, MemberError
+from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.messages import Finish, Predict
 from hpcens.profiler import measure
 from hpcens.profiles import ProfileBook, ProfileKey
@@ -356,11 +356,18 @@ class TestContract:
             only(engine, Predict(0, ("a",), (rows(4),)))
 
     @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-    def test_what_is_no_number_is_refused_with_its_row(self, family, poison):
+    def test_what_is_no_number_is_told_with_its_row_and_cause(self, family, poison):
         x = rows(9)
         x[6, 1, 2, 3] = poison
-        with pytest.raises(DataError, match="member a gave NaN or infinity for 1 rows of segment 7, first: row 6"):
-            only(hosting(family(), batch=4, a=Calls(lambda x: x.flatten(1))), Predict(7, ("a",), (x,)))
+        fed = only(hosting(family(), batch=4, a=Calls(lambda x: x.flatten(1))), Predict(7, ("a",), (x,)))
+        assert fed.bad == (Bad("input", (6,)),)
+        divided = Calls(lambda x: torch.where(x.sum((1, 2, 3))[:, None] > 1e30, poison, x.flatten(1)))
+        x[6, 1, 2, 3] = 1e31
+        gave = only(hosting(family(), batch=4, a=divided), Predict(7, ("a",), (x,)))
+        assert gave.bad == (Bad("output", (6,)),)
+        x[6, 1, 2, 3] = 3e38  # finite, and of a sum that is not
+        x[6, 0, 0, 0] = 3e38
+        assert only(hosting(family(), batch=4, a=Calls(lambda x: x[:, 0, 0])), Predict(7, ("a",), (x,))).bad == ()
 
     def test_running_out_halves_the_batch_from_the_first_row_on(self, family):
         device = family()
