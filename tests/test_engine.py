@@ -18,7 +18,7 @@ import hpcens.profiler
 from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.messages import Finish, Predict
+from hpcens.messages import Bad, Finish, Predict
 from hpcens.profiler import measure
 from hpcens.profiles import ProfileBook, ProfileKey
 from hpcens.runtimes.cpu import CpuHardware
