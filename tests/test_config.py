@@ -38,6 +38,7 @@ from hpcens.specs import (
     RunSpec,
     SelectSpec,
     StepSpec,
+    SlurmSpec,
 )
 
 HEAD = """\
@@ -292,7 +293,7 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, rule, devices, plan, output, fsync_seconds",
+        "unknown key; known here: members, dataset, classes, rule, devices, plan, output, slurm, fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
     ("batch_sizes: [8]", 8, "batch_sizes", "unknown key; it belongs under plan"),
@@ -1016,6 +1017,7 @@ specs = st.builds(
         cpu=st.none() | st.builds(CpuSpec, count=counts, cores=counts, memory=st.none() | counts),
         cuda=st.none() | st.builds(CudaSpec, count=st.none() | counts, memory=st.none() | counts),
     ),
+    slurm=st.builds(SlurmSpec, nodes=st.none() | counts, time=st.none() | texts, arguments=st.dictionaries(texts, plain, max_size=2)),
     plan=st.builds(PlanSpec, planner=st.just("greedy"), batch_sizes=st.lists(counts, max_size=3).map(tuple)),
     output=st.builds(
         OutputSpec,
