@@ -10,18 +10,20 @@ PACKAGE = Path(__file__).parent.parent / "hpcens"
 FLOORS = [
     {"errors", "parent"},
     {"specs", "segments", "devices", "imports", "classes"},
-    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
+    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir"}
+    | {"submission", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store"},
-    {"transports", "hands", "profiler", "preflight", "combining", "trial"},
-    {"opening", "scoring", "run", "rehearsal", "contract", "recombination", "export"},
+    {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
+    {"opening", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"},
     {"launch", "status", "report"},
     {"cli", "verbs"},
 ]
 # on one floor, in the order in which they may import each other
 BESIDE = [
     ("transports", "hands"),
-    ("opening", "scoring", "run"),
+    ("opening", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
+    ("submission", "rundir"),
     ("verbs", "cli"),
     ("rehearsal", "contract"),
 ]
@@ -57,10 +59,10 @@ DOORS = {
         "store/working.py",
     },
     "hdf5plugin": {"store/filters.py", "store/plugins.py"},
-    "submitit": {"launch/job.py"},
+    "submitit": {"launch/job.py", "launch/slurm.py"},
     "argparse": {"cli.py", "verbs.py"},
     "rich": {"launch/follow.py"},
-    "pydantic": {"config/__init__.py"},
+    "pydantic": {"config/__init__.py", "config/site.py"},
     "yaml": {"config/page.py"},
     "pyarrow": {"export.py"},
     "xxhash": {"store/checksum.py"},

@@ -26,14 +26,13 @@ from typing import Any
 
 from hpcens.errors import FAILURE
 from hpcens.parent import die_with
-from hpcens.rundir import Epoch, Verdict
+from hpcens.rundir import AGAIN, Epoch, Verdict
 from hpcens.runtimes.discover import node
 
 Tell = Callable[[str], None]
 
 _SILENCE = 60.0
 _LOOK = 1.0
-AGAIN = "run the same command again: what is journalled is kept"
 # for the rank to hear, in order; blocked until it has its handlers, so that none is lost
 _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
