@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
@@ -12,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens import __version__
-from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
-from hpcens.verbs import combine, export, short, show, verify
+from hpcens.errors import COMPLETE, FAILURE, HpcensError, as_verdict
+from hpcens.verbs import combine, export, init, short, show, verify
+from hpcens.watching import cancel, logs, runs, status
 
 if TYPE_CHECKING:
     from hpcens.matrix import Plan
@@ -60,7 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     submit = add("submit", _submit, "score a dataset as a job; run again to continue")
     _job_options(submit)
     submit.add_argument("--local", action="store_true", help="on this host, whether or not there is a cluster")
-    submit.add_argument("--no-wait", action="store_true", help="return once the job is started")
+    wait = argparse.BooleanOptionalAction
+    submit.add_argument("--wait", action=wait, help="follow it to its end; here that is what happens, on Slurm not")
+    submit.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help="over slurm: in the YAML")
+    submit.add_argument("--parsable", action="store_true", help="print the job's id alone")
+    submit.add_argument("--dry-run", action="store_true", help="print the plan and what sbatch would be given")
+    submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help="if killed, go on, N times")
     run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
@@ -82,11 +87,21 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     out.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
     out.add_argument("--datasets", type=lambda text: text.split(","), default=[], help="default: all; as a,b")
-    status = add("status", _status, "say how a run stands")
-    status.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
-    status.add_argument("--json", action="store_true")
-    init = add("init", _init, "write a commented configuration to start from")
-    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
+    stands = add("status", status, "say how a run stands, and why it ended")
+    told = add("logs", logs, "print what a run's ranks have written")
+    told.add_argument("-n", "--lines", type=_positive, help="only the last lines of each file")
+    ended = add("cancel", cancel, "end a run: finish what is under way, then stop")
+    ended.add_argument("--now", action="store_true", help="do not finish anything")
+    for named in (stands, told, ended):
+        named.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
+    stands.add_argument("--watch", action="store_true", help="again and again, until it ends")
+    stands.add_argument("--code", action="store_true", help="exit with the code of the run's verdict")
+    found = add("list", runs, "list the runs of a folder")
+    found.add_argument("folder", type=Path, nargs="?", default=Path())
+    for named in (stands, found):
+        named.add_argument("--json", action="store_true")
+    first = add("init", init, "write a commented configuration to start from")
+    first.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
     return parser
 
 
@@ -120,6 +135,7 @@ def _job(options: argparse.Namespace) -> Job:
 
 
 def _submit(options: argparse.Namespace) -> int:
+    from hpcens import controller
     from hpcens.launch.follow import Follower
     from hpcens.launch.job import follow, submit
     from hpcens.preflight import check
@@ -131,13 +147,39 @@ def _submit(options: argparse.Namespace) -> int:
         return COMPLETE
     run = RunDirectory.of(job.output)
     newest = run.newest
+    if options.dry_run or (not options.local and controller.answers()):
+        return _submit_to_slurm(options, job, preflight)
     run.refuse_if_alive()
     _hold(job, preflight)
     submitted = submit(job, preflight)
-    if options.no_wait:
+    if options.wait is False:
         print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
         return COMPLETE
     return _conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
+
+
+def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight) -> int:
+    from hpcens.config.site import slurm_settings
+    from hpcens.launch.follow import Follower
+    from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
+    from hpcens.report import expected_lines
+    from hpcens.rundir import RunDirectory
+
+    settings = slurm_settings(job.spec.slurm, options.slurm)
+    run = RunDirectory.of(job.output)
+    if options.dry_run:
+        print(sbatch_text(job, settings))
+        show(expected_lines(job, run))
+        return COMPLETE
+    refuse_if_queued(run)
+    run.refuse_if_alive()
+    _hold(job, preflight)
+    submission = submit(job, settings, options.resubmit)
+    if options.parsable:
+        print(submission.jobs[0], flush=True)
+    else:
+        print(f"job {submission.jobs[0]} is submitted; next: hpcens status {short(run.path)}", flush=True)
+    return _conclude(job, follow(job, submission, Follower())) if options.wait else COMPLETE
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -252,33 +294,3 @@ def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
     elif measure:
         print("all members were measured on this host's devices before")
     return opening.plan(devices, inspect_speed(job.datasets, job.spec.dataset, job.limit))
-
-
-def _status(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from hpcens.status import status
-
-    found = status(options.run)
-    if options.json:
-        print(json.dumps(asdict(found), indent=1))
-    else:
-        share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
-        speed = f"{found.rows_per_second:,.0f} rows/s"
-        print(f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}, epoch {found.epoch}")
-        print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
-    return COMPLETE
-
-
-def _init(options: argparse.Namespace) -> int:
-    from hpcens.config import template
-
-    try:
-        with options.path.open("x") as file:
-            file.write(template())
-    except FileExistsError:
-        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
-    except OSError as error:
-        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
-    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
-    return COMPLETE

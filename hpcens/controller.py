@@ -19,7 +19,17 @@ ASK_SECONDS = 40.0
 """A run's controller is asked at most this often, whoever asks."""
 
 _PATIENCE = 5.0
-LIVING = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED", "STOPPED", "SIGNALING", "RESIZING")
+LIVING = (
+    "PENDING",
+    "RUNNING",
+    "CONFIGURING",
+    "COMPLETING",
+    "SUSPENDED",
+    "REQUEUED",
+    "STOPPED",
+    "SIGNALING",
+    "RESIZING",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +128,9 @@ def _refusal(command: list[str]) -> str:
     process = _run(command)
     if process is None:
         return f"{command[0]} gave no answer within {_PATIENCE:.0f} s"
-    return (process.stderr.strip() or f"{command[0]} ended with code {process.returncode}") if process.returncode else ""
+    return (
+        (process.stderr.strip() or f"{command[0]} ended with code {process.returncode}") if process.returncode else ""
+    )
 
 
 def _said(command: list[str]) -> str | None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from hpcens.matrix import Plan
+from hpcens.rundir import RunDirectory
+from hpcens.specs import Job
 from hpcens.store.verify import Verification
 
 
@@ -24,6 +26,15 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield f"{device.name.ljust(wide)}  {'  '.join(cells)}  {used:>19}"
     yield f"planner {plan.planner}: {plan.throughput:,.0f} rows/s, bound {plan.bound:,.0f}, gap {100 * plan.gap:.1f} %"
     yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
+
+
+def expected_lines(job: Job, run: RunDirectory) -> Iterator[str]:
+    """The plan a submission would keep, where one is known; devices are known only where the job runs."""
+    known = [job.plan] if job.plan else [epoch.plan for epoch in run.epochs() if epoch.plan.exists()]
+    if known:
+        yield from plan_lines(Plan.load(known[0]))
+    else:
+        yield "no plan yet: the job takes profiles and plans at its start, for the devices its ranks find"
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:

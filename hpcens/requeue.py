@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 from hpcens import controller
 from hpcens.controller import Answer
@@ -57,7 +58,9 @@ def decide(verdict: Verdict, heard: Collection[int], before: int, bound: int) ->
 
 def carry_out(epoch: Epoch, job: SlurmJob, reason: str) -> str:
     """Keep the reason, then ask Slurm; why it refused, or nothing. Slurm may end this process at once."""
-    kept = {"job": {"id": job.id, "cluster": job.cluster, "restart": job.restart, "submission": job.submission}}
+    kept: dict[str, Any] = {
+        "job": {"id": job.id, "cluster": job.cluster, "restart": job.restart, "submission": job.submission}
+    }
     kept |= {"reason": reason, "time": time.time(), "refused": ""}
     write_atomically(epoch.requeue, json.dumps(kept))
     refused = controller.requeue(job.id)

@@ -84,7 +84,7 @@ class Epoch:
 
     def beat_of(self, node: str) -> Path:
         """A node's heartbeat: a counter that moves while one of its ranks lives."""
-        return self.ranks / f"{node}.beat"
+        return Path(self.ranks / f"{node}.beat")
 
     @property
     def successor(self) -> Path:

@@ -1,4 +1,4 @@
-"""Verbs on a finished result: verify, combine, export."""
+"""Verbs on a finished result: verify, combine, export; and the one before all others: init."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.errors import COMPLETE, FAILURE
+from hpcens.errors import COMPLETE, FAILURE, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -61,6 +61,20 @@ def export(options: Namespace) -> int:
 
     rows = export(Finished(options.result), options.output, options.datasets)
     print(f"{rows:,} rows → {short(options.output)}")
+    return COMPLETE
+
+
+def init(options: Namespace) -> int:
+    from hpcens.config import template
+
+    try:
+        with options.path.open("x") as file:
+            file.write(template())
+    except FileExistsError:
+        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
+    except OSError as error:
+        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
+    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
     return COMPLETE
 
 

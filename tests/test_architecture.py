@@ -15,8 +15,8 @@ FLOORS = [
     {"planners", "roles", "runtimes", "store"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
     {"opening", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"},
-    {"launch", "status", "report"},
-    {"cli", "verbs"},
+    {"launch", "postmortem", "status", "report"},
+    {"cli", "verbs", "watching"},
 ]
 # on one floor, in the order in which they may import each other
 BESIDE = [
@@ -24,7 +24,8 @@ BESIDE = [
     ("opening", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
-    ("verbs", "cli"),
+    ("postmortem", "status"),
+    ("verbs", "watching", "cli"),
     ("rehearsal", "contract"),
 ]
 DOORS = {
@@ -60,7 +61,7 @@ DOORS = {
     },
     "hdf5plugin": {"store/filters.py", "store/plugins.py"},
     "submitit": {"launch/job.py", "launch/slurm.py"},
-    "argparse": {"cli.py", "verbs.py"},
+    "argparse": {"cli.py", "verbs.py", "watching.py"},
     "rich": {"launch/follow.py"},
     "pydantic": {"config/__init__.py", "config/site.py"},
     "yaml": {"config/page.py"},

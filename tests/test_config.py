@@ -37,8 +37,8 @@ from hpcens.specs import (
     RuleSpec,
     RunSpec,
     SelectSpec,
-    StepSpec,
     SlurmSpec,
+    StepSpec,
 )
 
 HEAD = """\
@@ -1017,7 +1017,9 @@ specs = st.builds(
         cpu=st.none() | st.builds(CpuSpec, count=counts, cores=counts, memory=st.none() | counts),
         cuda=st.none() | st.builds(CudaSpec, count=st.none() | counts, memory=st.none() | counts),
     ),
-    slurm=st.builds(SlurmSpec, nodes=st.none() | counts, time=st.none() | texts, arguments=st.dictionaries(texts, plain, max_size=2)),
+    slurm=st.builds(
+        SlurmSpec, nodes=st.none() | counts, time=st.none() | texts, arguments=st.dictionaries(texts, plain, max_size=2)
+    ),
     plan=st.builds(PlanSpec, planner=st.just("greedy"), batch_sizes=st.lists(counts, max_size=3).map(tuple)),
     output=st.builds(
         OutputSpec,

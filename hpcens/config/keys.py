@@ -21,7 +21,6 @@ from hpcens.specs import (
     Trust,
 )
 
-
 _TIME = re.compile(r"\d{1,6}|\d{1,6}:\d\d(:\d\d)?|\d{1,4}-\d{1,2}(:\d\d(:\d\d)?)?", re.ASCII)
 
 

@@ -28,12 +28,13 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
 
     Raises UsageError where nothing says how many ranks a node is to have.
     """
-    gpus = settings.gpus_per_node or (job.spec.devices.cuda and job.spec.devices.cuda.count)
+    cuda = job.spec.devices.cuda
+    gpus = settings.gpus_per_node or (cuda.count if cuda else None)
     tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus)
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
     srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])]
-    asked = {
+    return {
         "job_name": f"hpcens-{job.output.stem}-{submission}",
         "nodes": settings.nodes or 1,
         "ntasks_per_node": tasks,
@@ -50,7 +51,6 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "srun_args": srun,
         "additional_parameters": {"requeue": True, **settings.arguments},
     }
-    return asked
 
 
 def _ranks(devices: DevicesSpec, gpus: int | None) -> int:
@@ -105,7 +105,9 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str) -> str:
         return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         said = str(error).strip().splitlines()
-        raise UsageError(f"sbatch refused the job: {said[-1] if said else error}", "correct slurm: in the YAML") from None
+        raise UsageError(
+            f"sbatch refused the job: {said[-1] if said else error}", "correct slurm: in the YAML"
+        ) from None
 
 
 def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
@@ -121,7 +123,7 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
 
 
 def task(job: str, submission: str) -> None:
-    """What every task of the job runs. Its exit code is that of the verdict, so that afterok and sacct tell the truth."""
+    """What every task of the job runs. It ends with the verdict's code: afterok and sacct shall tell the truth."""
     code = be_a_rank(lambda: job_from_json(job), submission)
     if code:
         sys.exit(code)
