@@ -25,7 +25,7 @@ class HeldLinear(Linear):
 
     def forward(self, x):
         HeldLinear.calls += 1
-        while HeldLinear.calls > 12 and Path(__file__).with_name("hold").exists():
+        while HeldLinear.calls > 3 and Path(__file__).with_name("hold").exists():
             time.sleep(0.005)
         return super().forward(x)
 """
