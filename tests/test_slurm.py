@@ -139,7 +139,9 @@ def test_cancel_drains_and_does_not_requeue(held):
     assert verdict["code"] == 75
     assert verdict["reason"].startswith("cancelled")
     assert held.status()["state"] == "resumable"
-    held.wait_for(lambda: "Restarts=0" in (said := held.ask("scontrol", "show", "job", job).stdout) and "FAILED" in said)
+    held.wait_for(
+        lambda: "Restarts=0" in (said := held.ask("scontrol", "show", "job", job).stdout) and "FAILED" in said
+    )
     for path in held.run.glob("working-*.h5"):
         with h5py.File(path) as file:
             assert file["prediction"].shape[0] == 800
@@ -193,7 +195,8 @@ def test_srun_in_a_job_of_ones_own(project, local):
     own = subprocess.run(
         [*srun, "hpcens", "run", "dataset.h5", "--plan", "plan.json"],
         cwd=project.folder,
-        env=project.environment | {"UCX_TLS": "self,tcp", "PATH": f"{os.path.dirname(os.sys.executable)}:{os.environ['PATH']}"},
+        env=project.environment
+        | {"UCX_TLS": "self,tcp", "PATH": f"{os.path.dirname(os.sys.executable)}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=90,

@@ -83,7 +83,8 @@ def _command_line(options: Sequence[str]) -> SlurmSpec:
             raise UsageError(f"--slurm {option}: unknown key", meant)
         else:
             section.setdefault("arguments", {})[name.lstrip("-")] = value
-    return _section(Page(Path("--slurm")), section)
+    page = Page(Path("--slurm"))
+    return _section(page, compose(page, json.dumps({"slurm": section}))["slurm"])
 
 
 def _value(key: str, text: str) -> Any:
