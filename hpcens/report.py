@@ -46,6 +46,9 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
             f"  {instance['device']}  {instance['member']}  batch {instance['batch']}  {instance['rows']:,} rows"
             f"  {instance['measured_speed']:,.0f} rows/s while it ran, {instance['speed']:,.0f} profiled"
         )
+    yield f"  {100 * report['syncing_share']:.1f} % of the time the reducer waited for the disk"
+    if report["idle"]:
+        yield f"  idle: {', '.join(report['idle'])}, seen by nobody but the reader and the reducer"
     for rank in report["ranks"]:
         yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {_bytes(rank['peak_bytes'])}"
 
