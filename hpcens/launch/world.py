@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
 from hpcens.launch.witness import Tell, witnessed
 from hpcens.rundir import Verdict
 from hpcens.specs import Job
@@ -75,8 +76,10 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
                     print(f"hpcens: warning: {warning}", file=sys.stderr)
                 run, epoch = prepare(job, preflight, slurm)
                 told = str(run.path), epoch.number
-        except HpcensError as error:
-            told = error
+        except Exception as error:  # whatever it is: the others wait to hear of it
+            if not isinstance(error, HpcensError):
+                traceback.print_exc()
+            told = as_verdict(error)
     told = world.bcast(told)
     if told is None:
         return 0
