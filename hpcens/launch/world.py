@@ -53,6 +53,7 @@ def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJo
 def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> int:
     from mpi4py import MPI
 
+    tell("")  # there is a world
     from hpcens.contract import ContractBook, hold
     from hpcens.launch.local import prepare
     from hpcens.preflight import check, same_as_before
