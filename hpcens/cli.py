@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -11,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens import __version__
-from hpcens.errors import COMPLETE, FAILURE, HpcensError, as_verdict
-from hpcens.verbs import combine, export, init, short, show, verify
+from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
+from hpcens.verbs import combine, conclude, export, init, short, show, simulate, verify
 from hpcens.watching import cancel, logs, runs, status
 
 if TYPE_CHECKING:
-    from hpcens.matrix import Plan
     from hpcens.preflight import Preflight
-    from hpcens.rundir import Verdict
     from hpcens.specs import Job
 
 
@@ -69,11 +68,23 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
-    _job_options(profile, plan=False)
+    _job_options(profile, plan=False, datasets="*")
+    book = profile.add_mutually_exclusive_group()
+    book.add_argument("--list", action="store_true", help="print what was measured so far, of all members")
+    book.add_argument("--clear", action="store_true", help="forget all of it")
     plan = add("plan", _plan, "print the allocation matrix, the predicted rows/s and the bound")
     _job_options(plan, plan=False)
     plan.add_argument("-o", "--output", type=Path, metavar="PLAN.JSON", help="write the plan to a file")
+    plan.add_argument("--html", type=Path, metavar="PLAN.HTML", help="draw the plan on a page of its own")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    several = plan.add_mutually_exclusive_group()
+    several.add_argument("--compare", action="store_true", help="print what every planner reaches, side by side")
+    several.add_argument("--nodes", type=_range, metavar="N[..M]", help="on so many nodes of the cluster: section")
+    several.add_argument("--deadline", type=_duration, metavar="2h30m", help="on as few nodes as make it in this time")
+    simulate = add("simulate", simulate, "run a plan in virtual time: rows/s, and who is busy")
+    simulate.add_argument("plan", type=Path, metavar="PLAN.JSON")
+    simulate.add_argument("--rows", type=_positive, metavar="N", help="instead of the plan's")
+    simulate.add_argument("--json", action="store_true")
     held = add("verify", verify, "hold a result against its journal, its checksums and its members")
     held.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     held.add_argument("--json", action="store_true")
@@ -105,8 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True) -> None:
-    parser.add_argument("dataset", nargs="+", metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'")
+def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True, datasets: str = "+") -> None:
+    parser.add_argument(
+        "dataset", nargs=datasets, metavar="DATASET.H5", help="file, files in this order, or 'part-*.h5'"
+    )
     parser.add_argument("-c", "--config", type=Path, help="default: ./hpcens.yaml, else $HPCENS_CONFIG")
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
     if plan:
@@ -118,6 +131,22 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return number
+
+
+def _range(text: str) -> tuple[int, int]:
+    first, _, last = text.partition("..")
+    numbers = _positive(first), _positive(last or first)
+    if numbers[0] > numbers[1]:
+        raise argparse.ArgumentTypeError("the smaller number comes first")
+    return numbers
+
+
+def _duration(text: str) -> float:
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text)
+    seconds = sum(float(n or 0) * unit for n, unit in zip(found.groups(), (3600, 60, 1), strict=True)) if found else 0
+    if not seconds:
+        raise argparse.ArgumentTypeError("a time, as 2h, 2h30m or 90s")
+    return seconds
 
 
 def _job(options: argparse.Namespace) -> Job:
@@ -155,7 +184,7 @@ def _submit(options: argparse.Namespace) -> int:
     if options.wait is False:
         print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
         return COMPLETE
-    return _conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
+    return conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
 
 
 def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight) -> int:
@@ -179,7 +208,7 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
         print(submission.jobs[0], flush=True)
     else:
         print(f"job {submission.jobs[0]} is submitted; next: hpcens status {short(run.path)}", flush=True)
-    return _conclude(job, follow(job, submission, Follower())) if options.wait else COMPLETE
+    return conclude(job, follow(job, submission, Follower())) if options.wait else COMPLETE
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -203,7 +232,7 @@ def _run(options: argparse.Namespace) -> int:
         verdict = start(job, preflight, tick=follower.tick)
     finally:
         follower.close()
-    return _conclude(job, verdict)
+    return conclude(job, verdict)
 
 
 def _stands(job: Job, preflight: Preflight) -> bool:
@@ -223,74 +252,29 @@ def _hold(job: Job, preflight: Preflight) -> None:
         print(f"hpcens: warning: {warning}", file=sys.stderr)
 
 
-def _conclude(job: Job, verdict: Verdict) -> int:
-    """The report, and as the last line the verdict and the next command."""
-    from hpcens.report import plan_lines, report_lines
-    from hpcens.rundir import RunDirectory, read_json
-
-    run = RunDirectory.of(job.output)
-    epoch = run.newest
-    if epoch is not None and (report := read_json(epoch.report)):
-        show(plan_lines(_load_plan(epoch.plan)))
-        show(report_lines(report))
-    if verdict.code == COMPLETE:
-        print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")
-    else:
-        next_step = verdict.remedy or f"hpcens status {short(run.path)}"
-        print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
-    return verdict.code
-
-
-def _load_plan(path: Path) -> Plan:
-    from hpcens.matrix import Plan
-
-    return Plan.load(path)
-
-
 def _profile(options: argparse.Namespace) -> int:
-    _planned(options, measure=True)
+    from hpcens.planning import Desk, profiled
+    from hpcens.profiles import ProfileBook
+
+    if options.list:
+        show(profiled())
+        return COMPLETE
+    if options.clear:
+        print(f"{ProfileBook.default().clear()} profiles are forgotten")
+        return COMPLETE
+    if not options.dataset:
+        raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
+    if Desk(_job(options)).measure() == 0:
+        print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from hpcens.report import plan_lines
-    from hpcens.rundir import write_atomically
+    from hpcens.planning import Desk, Wish
 
-    made = _planned(options, measure=False)
-    if options.output:
-        write_atomically(options.output, made.to_json())
-    if options.json:
-        print(made.to_json())
-    else:
-        show(plan_lines(made))
+    desk = Desk(_job(options))
+    desk.measure()
+    wish = Wish(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
+    show(desk.answer(wish, shaded=sys.stdout.isatty()))
     return COMPLETE
-
-
-def _planned(options: argparse.Namespace, *, measure: bool) -> Plan:
-    """The plan for this host's devices, from kept profiles; what is missing is measured first."""
-    from dataclasses import replace
-    from tempfile import TemporaryDirectory
-
-    from hpcens.launch.follow import Follower
-    from hpcens.launch.local import start
-    from hpcens.opening import Opening
-    from hpcens.preflight import check
-    from hpcens.profiles import ProfileBook
-    from hpcens.runtimes.discover import discover
-    from hpcens.store.inspection import inspect_speed
-
-    job = _job(options)
-    preflight = check(job)
-    _hold(job, preflight)
-    devices = discover(job.spec.devices)
-    opening = Opening(job, preflight, ProfileBook.default())
-    if opening.unmeasured(dict(enumerate(devices))):
-        with TemporaryDirectory(prefix="hpcens-profile-") as folder:
-            elsewhere = replace(job, output=Path(folder) / "profile.h5")
-            verdict = start(elsewhere, preflight, only_profile=True, tick=Follower().tick)
-        if verdict.code != COMPLETE:
-            raise HpcensError(verdict.reason, verdict.remedy)
-    elif measure:
-        print("all members were measured on this host's devices before")
-    return opening.plan(devices, inspect_speed(job.datasets, job.spec.dataset, job.limit))

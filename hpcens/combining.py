@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hpcens.errors import HpcensError
+from hpcens.masking import mask, neutral, valid
 from hpcens.outputs import Array, Output, encoded
 from hpcens.rules import make_rule, weights_of
 from hpcens.rules.stack import Floats, label, top
@@ -35,14 +36,18 @@ class Combiner:
             else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"))
         )
 
-    def combine(self, segment: int, stack: Sequence[Floats]) -> dict[str, Array]:
+    def combine(self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = ()) -> dict[str, Array]:
         """stack: in member order, each (rows, *output shape) float32 → dataset name → rows as they are stored.
 
+        masked  places of rows that are not to be scored, whatever the stack holds there
         Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
         """
         try:
-            values = self._values(stack)
-            return {output.name: encoded(values[output.name], output) for output in self._outputs}
+            values = self._values(neutral(stack, masked))
+            values["valid"] = valid(len(stack[0]), masked)
+            blanked = [output for output in self._outputs if output.name != "valid"]
+            stored = {output.name: encoded(values[output.name], output) for output in self._outputs}
+            return stored | {output.name: mask(stored[output.name], output, masked) for output in blanked}
         except HpcensError as error:
             raise type(error)(f"segment {segment}: {error.what}", error.remedy) from error
 

@@ -59,6 +59,7 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "datasets": list(spec.output.datasets),
         "dtype": spec.output.dtype,
         "classes": list(spec.classes or ()),
+        "bad_rows": spec.bad_rows,
     }
 
 

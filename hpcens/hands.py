@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from hpcens.messages import (
-    Array,
     Flush,
     Flushed,
     Message,
@@ -40,13 +39,11 @@ def worker_hands(predict: Callable[[Predict], Iterable[Predicted]], stage: Calla
     return Hands({Predict: predict}, stage)
 
 
-def reducer_hands(
-    write: Callable[[int, tuple[Array, ...], tuple[int, ...]], None], flush: Callable[[tuple[int, ...]], None]
-) -> Hands:
-    """write: (segment, stack in member order, batch sizes used); flush: make these segments durable."""
+def reducer_hands(write: Callable[[Write], None], flush: Callable[[tuple[int, ...]], None]) -> Hands:
+    """write: combine and write a segment; flush: make these segments durable."""
 
     def writing(task: Write) -> Iterator[Message]:
-        write(task.segment, task.stack, task.batches)
+        write(task)
         yield Wrote(task.segment)
 
     def flushing(task: Flush) -> Iterator[Message]:

@@ -62,6 +62,22 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class Hosting:
+    """Devices that nothing tells apart, and what each of them hosts.
+
+    devices  their names
+    memory   predicted bytes in use on each
+    speeds   member → rows/s such a device would reach if it ran nothing else, in member order
+    shares   member → rows/s the plan gives each of the devices
+    """
+
+    devices: tuple[str, ...]
+    memory: int
+    speeds: Mapping[str, float]
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberNumerics:
     """What fixes the bytes of one member's output, besides its weights and its code."""
 
@@ -88,22 +104,30 @@ class Numerics:
 class Plan:
     """What a run does: the matrix with its shares, and what is promised of it.
 
+    hostings    which devices host what; devices that host nothing are in none
+    rows        rows to score
+    row_bytes, output_bytes  bytes of one row of input; of one row of a member's output
+    reading     rows/s the reader delivers, None where that was not measured
+    loading     predicted seconds until the slowest device has loaded its members
     throughput  predicted rows/s of the whole ensemble
     bound       rows/s no placement of these members on these devices can exceed
     limit       one phrase naming what limits the bound
-    memory      predicted bytes in use per device name
     window      segments that may be handed out and not yet durable (bounds the reducer)
     read_ahead  segments the reader may hold in memory
     """
 
     planner: str
     devices: tuple[Device, ...]
-    instances: tuple[Instance, ...]
+    hostings: tuple[Hosting, ...]
     numerics: Numerics
+    rows: int
+    row_bytes: int
+    output_bytes: int
+    reading: float | None
+    loading: float
     throughput: float
     bound: float
     limit: str
-    memory: Mapping[str, int]
     window: int
     read_ahead: int
 
@@ -113,8 +137,29 @@ class Plan:
         return max(0.0, 1.0 - self.throughput / self.bound)
 
     @property
+    def seconds(self) -> float:
+        """Predicted time to load the members and score all rows."""
+        return self.loading + self.rows / self.throughput
+
+    @property
+    def device_hours(self) -> float:
+        """Predicted for all devices, those that host nothing too: who asked for them pays for them."""
+        return len(self.devices) * self.seconds / 3600
+
+    @property
     def members(self) -> tuple[str, ...]:
         return tuple(self.numerics.members)
+
+    @property
+    def instances(self) -> tuple[Instance, ...]:
+        """All instances, hosting by hosting; thousands of devices have very many."""
+        return tuple(i for hosting in self.hostings for device in hosting.devices for i in self._on(device, hosting))
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Predicted bytes in use, by device name."""
+        used = {device: hosting.memory for hosting in self.hostings for device in hosting.devices}
+        return {device.name: used.get(device.name, 0) for device in self.devices}
 
     @property
     def matrix(self) -> AllocationMatrix:
@@ -123,7 +168,12 @@ class Plan:
 
     def on(self, device: str) -> Iterator[Instance]:
         """The instances of one device, in member order."""
-        return (instance for instance in self.instances if instance.device == device)
+        return (i for hosting in self.hostings if device in hosting.devices for i in self._on(device, hosting))
+
+    def _on(self, device: str, hosting: Hosting) -> Iterator[Instance]:
+        for member, speed in hosting.speeds.items():
+            how = self.numerics.members[member]
+            yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member])
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"gap": self.gap}, indent=1)
@@ -135,7 +185,7 @@ class Plan:
         numerics = raw.pop("numerics")
         return Plan(
             devices=tuple(Device(**d) for d in raw.pop("devices")),
-            instances=tuple(Instance(**i) for i in raw.pop("instances")),
+            hostings=tuple(Hosting(**h | {"devices": tuple(h["devices"])}) for h in raw.pop("hostings")),
             numerics=numerics_from_dict(numerics),
             **raw,
         )

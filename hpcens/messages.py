@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | device → reader | Ready(credits) | room for that many more segments: backpressure |
 | reader → device | Batch(segment, members, rows) | run these members on these rows |
-| device → reducer | Prediction(segment, member, values, batch) | one member's output for one segment |
+| device → reducer | Prediction(segment, member, values, batch, bad) | one member's output for one segment |
 | reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
 | reader → reducer | Last(segments) | no others will come: finish these, drop the rest |
 | reader → device | Finish | nothing left for you |
@@ -18,8 +18,8 @@ A role's own thread is addressed as LOCAL; it answers from LOCAL:
 | role → its thread | answer | meaning |
 | --- | --- | --- |
 | Read(segment) | SegmentRead(segment, rows) | rows of the segment are in memory |
-| Predict(segment, members, rows) | Predicted(segment, member, values, batch) a member | a forward pass |
-| Write(segment, stack, batches) | Wrote(segment) | combined and written, not yet durable |
+| Predict(segment, members, rows) | Predicted(segment, member, values, batch, bad) a member | a forward pass |
+| Write(segment, stack, batches, bad) | Wrote(segment) | combined and written, not yet durable |
 | Flush(segments) | Flushed(segments) | synced and journalled |
 | Wait(seconds) | Waited() | time has passed |
 | Progress(segments, in_flight) | – | tell whoever watches |
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,19 @@ Rows = tuple[Array, ...]
 """Rows of the dataset: one array for each of its inputs, in their order, all of one length."""
 
 LOCAL = -1
+
+Cause = Literal["input", "output", "raised"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """Rows of a segment that a member could not score: places within the segment, ascending.
+
+    cause  input: NaN or infinity in what it is fed; output: in what it gave; raised: its preprocessing did
+    """
+
+    cause: Cause
+    rows: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +71,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """values: (rows of the segment, *output shape), float32; batch: the batch size really used."""
+    """values: (rows of the segment, *output shape), float32; batch: the size really used; bad: rows not scored."""
 
     segment: int
     member: str
     values: Array
     batch: int
+    bad: tuple[Bad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +140,17 @@ class Predicted:
     values: Array
     batch: int
     seconds: float = 0.0
+    bad: tuple[Bad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """stack: one array per member, in member order."""
+    """stack, batches, bad: one of each per member, in member order."""
 
     segment: int
     stack: tuple[Array, ...]
     batches: tuple[int, ...]
+    bad: tuple[tuple[Bad, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,9 @@ class Output:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
+VALID = Output("valid", (), "|u1", {"description": "1; 0 where the row could not be scored and is masked"})
+
+
 def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Output, ...]:
     """The datasets of a result, in the order in which they are checksummed.
 
@@ -64,7 +67,8 @@ def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Out
         )
     if spec.output.top and spec.output.top > shape[-1]:
         raise UsageError(f"top-{spec.output.top}: the members give {shape[-1]} classes", "ask for fewer")
-    return tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space))
+    asked = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space))
+    return (*asked, VALID) if spec.bad_rows == "mask" else asked
 
 
 def _kind(name: str) -> str:

@@ -85,6 +85,7 @@ def _stored(job: Job, preflight: Preflight) -> tuple[str, ...]:
     same = all(before[branch] == now[branch] for branch in ("data", "numerics"))
     same = same and all(now["members"][name] == before["members"][name] for name in before["members"])
     same = same and before["rule"]["space"] == now["rule"]["space"]
+    same = same and before["outputs"]["bad_rows"] == now["outputs"]["bad_rows"]
     return tuple(name for name in names if name in before["members"]) if held and same else ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,7 +17,9 @@ from hpcens.runtimes.hardware import open_hardware
 from hpcens.runtimes.members import load
 from hpcens.specs import MemberSpec, RunSpec, Space
 
+# Passes at least; no more once their median is known to a part in a hundred.
 _REPETITIONS = 3
+_PRECISION = 0.01
 _WORTH_GOING_ON = 0.85
 
 
@@ -86,14 +89,21 @@ def measure(
 
 
 def _time(engine: Engine, name: str, staged: Any, batch: int, deadline: float, sizes: int) -> list[float]:
-    """Rows/s of several passes, for this size's part of the time that is left."""
+    """Rows/s of several passes, until the median is precise or this size's part of the time is used up."""
     share = max(0.02, (deadline - time.perf_counter()) / sizes)
     end = time.perf_counter() + share
     speeds: list[float] = []
-    while len(speeds) < _REPETITIONS or (time.perf_counter() < end and len(speeds) < 50):
+    while len(speeds) < _REPETITIONS or (time.perf_counter() < end and not precise(speeds)):
         began = time.perf_counter()
         engine.run(name, staged)
         speeds.append(batch / (time.perf_counter() - began))
         if time.perf_counter() > deadline:
             break
     return speeds
+
+
+def precise(speeds: Sequence[float]) -> bool:
+    """Whether the median of five or more is known to 1 %, by its standard error (1.25 σ / √n of a normal law)."""
+    if len(speeds) < 5:
+        return False
+    return 1.25 * statistics.stdev(speeds) <= _PRECISION * statistics.median(speeds) * math.sqrt(len(speeds))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,25 @@ class ProfileBook:
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps({"key": asdict(key)} | asdict(profile), indent=1))
         temporary.replace(path)
+
+    def all(self) -> Iterator[tuple[ProfileKey, Profile]]:
+        """Everything in the book, by kind of device and member."""
+        keys = []
+        for path in self.folder.glob("*.json"):
+            try:
+                keys.append(ProfileKey(**json.loads(path.read_text())["key"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        for key in sorted(keys, key=astuple):
+            if profile := self.get(key):
+                yield key, profile
+
+    def clear(self) -> int:
+        """Forget everything; how many profiles there were."""
+        paths = list(self.folder.glob("*.json"))
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return len(paths)
 
     def covers(self, key: ProfileKey, batch_sizes: Iterable[int]) -> bool:
         """Whether nothing is left to measure for these batch sizes: all were tried, and one of them was measured."""

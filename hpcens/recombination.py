@@ -21,6 +21,7 @@ from hpcens.description import description
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
 from hpcens.events import Events
 from hpcens.fingerprint import differences, outputs_branch, require_same, rule_branch
+from hpcens.masking import told
 from hpcens.outputs import Output, outputs_of
 from hpcens.preflight import check_output, rule_digests
 from hpcens.rules import combining_space
@@ -128,10 +129,22 @@ class Recombination:
             group = missing[first : first + _GROUP]
             for segment in group:
                 stored = self._source.read(segment, self._names)
-                result.write(segment, combiner.combine(segment, [stored[name] for name in self._names]), {})
+                masked = self._masked(segment)
+                result.write(segment, combiner.combine(segment, [stored[name] for name in self._names], masked), {})
             result.flush(group)
             done += sum(map(segmentation.size, group))
             events.add("progress", rows=done, of=segmentation.rows, in_flight=0)
+
+    def _masked(self, segment: int) -> list[int]:
+        """Places within the segment of rows that the source has masked."""
+        masked = self._source.masked(segment)
+        if masked and self._spec.bad_rows == "fail":
+            start, _ = self._source.segmentation.bounds(segment)
+            raise DataError(
+                f"{self._source.path} has masked {told(start + row for row in masked)}",
+                "write bad_rows: mask in the YAML",
+            )
+        return masked
 
     def _outputs(self) -> tuple[Output, ...]:
         return outputs_of(self._spec, self._shape, self._space)

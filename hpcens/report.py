@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from hpcens.matrix import Plan
+from hpcens.matrix import Hosting, Plan
+from hpcens.resources import Allocation, knee, spell
 from hpcens.rundir import RunDirectory
 from hpcens.specs import Job
 from hpcens.store.verify import Verification
 
+if TYPE_CHECKING:
+    from hpcens.comparison import Compared
+    from hpcens.simulation import Simulated
 
-def plan_lines(plan: Plan) -> Iterator[str]:
-    """The matrix, memory per device, predicted rows/s, the bound and what limits it."""
-    matrix = plan.matrix
-    wide = max(len(device.name) for device in plan.devices)
-    columns = [max(len(member), 4) for member in plan.members]
-    heads = "  ".join(member.rjust(width) for member, width in zip(plan.members, columns, strict=True))
-    yield f"{'device'.ljust(wide)}  {heads}  {'memory':>19}"
-    for device in plan.devices:
-        cells = (
-            str(matrix[device.name, member] or "·").rjust(w) for member, w in zip(plan.members, columns, strict=True)
-        )
-        used = f"{_bytes(plan.memory.get(device.name, 0))} of {_bytes(device.memory)}"
-        yield f"{device.name.ljust(wide)}  {'  '.join(cells)}  {used:>19}"
+# Of a terminal of 256 colours, from no part of a device's time to all of it.
+_SHADES = (254, 195, 153, 117, 75, 39, 33)
+
+
+def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
+    """The matrix, a row for devices that nothing tells apart, memory and load of each; and the summary.
+
+    shaded  colour a cell by its part of the device's time, for a terminal
+    """
+    columns = {member: max(len(member), 4) for member in plan.members}
+    memory = {device.name: device.memory for device in plan.devices}
+    rows = [(devices_phrase(hosting.devices), hosting) for hosting in plan.hostings]
+    unused = tuple(name for name, used in plan.memory.items() if not used)
+    idle = [devices_phrase(unused)] if unused else []
+    wide = max(len("device"), *(len(phrase) for phrase, _ in rows), *map(len, idle))
+    heads = "  ".join(member.rjust(width) for member, width in columns.items())
+    yield f"{'device'.ljust(wide)}  {heads}  {'memory':>21}  {'busy':>5}"
+    for phrase, hosting in rows:
+        cells = "  ".join(_cell(plan, hosting, m, width, shaded=shaded) for m, width in columns.items())
+        used = f"{amount(hosting.memory)} of {amount(min(memory[name] for name in hosting.devices))}"
+        yield f"{phrase.ljust(wide)}  {cells}  {used:>21}  {100 * load_of(hosting):>3.0f} %"
+    for phrase in idle:
+        yield f"{phrase.ljust(wide)}  {'  '.join('·'.rjust(width) for width in columns.values())}"
+    yield from summary_lines(plan)
+
+
+def summary_lines(plan: Plan) -> Iterator[str]:
+    """Rows/s, the bound and the gap; time and device-hours; what limits."""
     yield f"planner {plan.planner}: {plan.throughput:,.0f} rows/s, bound {plan.bound:,.0f}, gap {100 * plan.gap:.1f} %"
+    hours = f"{plan.device_hours:,.3g} device-hours on {len(plan.devices):,} devices"
+    yield f"{plan.rows:,} rows in {spell(plan.seconds)}, {hours}"
     yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
 
 
@@ -35,6 +56,70 @@ def expected_lines(job: Job, run: RunDirectory) -> Iterator[str]:
         yield from plan_lines(Plan.load(known[0]))
     else:
         yield "no plan yet: the job takes profiles and plans at its start, for the devices its ranks find"
+
+
+def _cell(plan: Plan, hosting: Hosting, member: str, width: int, *, shaded: bool) -> str:
+    if member not in hosting.speeds:
+        return "·".rjust(width)
+    text = str(plan.numerics.members[member].batch).rjust(width)
+    part = min(1.0, hosting.shares[member] / hosting.speeds[member])
+    return f"\x1b[48;5;{_SHADES[int(part * (len(_SHADES) - 1))]}m{text}\x1b[0m" if shaded else text
+
+
+def load_of(hosting: Hosting) -> float:
+    """Part of its time that each of the devices computes, by the plan."""
+    return sum(hosting.shares[member] / speed for member, speed in hosting.speeds.items())
+
+
+def devices_phrase(names: Sequence[str]) -> str:
+    """Few names as they are, many as the first, the last and their number."""
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def allocation_lines(found: Sequence[Allocation]) -> Iterator[str]:
+    """The curve over numbers of nodes, the knee marked."""
+    best = knee(found)
+    yield f"{'nodes':>5}  {'time':>12}  {'device-hours':>12}  {'efficiency':>10}  limited by"
+    for of in found:
+        mark = "  ← the knee" if of is best and len(found) > 2 else ""
+        hours = f"{of.plan.device_hours:,.3g}"
+        taken = f" ({', '.join(f'{count} {name}' for name, count in of.taken)})" if len(of.taken) > 1 else ""
+        yield (
+            f"{of.nodes:>5}  {spell(of.plan.seconds):>12}  {hours:>12}  {100 * of.efficiency:>8.0f} %"
+            f"  {of.plan.limit}{taken}{mark}"
+        )
+
+
+def comparison_lines(found: Sequence[Compared]) -> Iterator[str]:
+    """All planners side by side."""
+    bound = min((of.plan.bound for of in found if of.plan), default=0.0)
+    heads = f"{'rows/s':>12}  {'of the bound':>12}  {'instances':>9}  {'measured':>8}  {'planned in':>10}"
+    yield f"{'planner':<10}  {heads}"
+    for of in found:
+        if of.plan is None:
+            yield f"{of.planner:<10}  {of.refused}"
+            continue
+        cells = sum(len(hosting.devices) * len(hosting.speeds) for hosting in of.plan.hostings)
+        yield (
+            f"{of.planner:<10}  {of.plan.throughput:>12,.0f}  {100 * of.plan.throughput / bound:>10.1f} %"
+            f"  {cells:>9,}  {of.measured:>8,}  {of.seconds:>8.2f} s"
+        )
+    yield "measured: short profiles of one member, for optimal and worst-fit; placements benchmarked whole, for greedy"
+
+
+def simulation_lines(plan: Plan, found: Simulated) -> Iterator[str]:
+    """Rows/s beside the plan's, what each hosting's devices, the reader and the reducer did."""
+    part = found.rows_per_second / plan.throughput
+    yield (
+        f"{found.rows:,} rows in {spell(found.seconds)}: {found.rows_per_second:,.0f} rows/s,"
+        f" {100 * part:.1f} % of the plan's {plan.throughput:,.0f}; {found.deliveries:,} messages"
+    )
+    for hosting in plan.hostings:
+        busy = sorted(found.devices[name] / found.seconds for name in hosting.devices)
+        phrase = devices_phrase(hosting.devices)
+        yield f"  {phrase}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %, planned {100 * load_of(hosting):.0f} %"
+    for role, seconds in (("reading", found.reading), ("sending", found.sending), ("writing", found.writing)):
+        yield f"  {role}: {100 * seconds / found.seconds:.0f} % of the time"
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:
@@ -50,7 +135,7 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     if report["idle"]:
         yield f"  idle: {', '.join(report['idle'])}, seen by nobody but the reader and the reducer"
     for rank in report["ranks"]:
-        yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {_bytes(rank['peak_bytes'])}"
+        yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}"
 
 
 def verification_lines(found: Verification) -> Iterator[str]:
@@ -63,7 +148,7 @@ def verification_lines(found: Verification) -> Iterator[str]:
         yield f"and {len(found.faults) - 20} more"
 
 
-def _bytes(number: int) -> str:
+def amount(number: int) -> str:
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if number >= size:
             return f"{number / size:.1f} {unit}"

@@ -13,8 +13,9 @@ from hpcens.combining import Combiner
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
+from hpcens.masking import masked_rows
 from hpcens.matrix import Plan
-from hpcens.messages import Array, MemberTally, Progress, Tally
+from hpcens.messages import Bad, MemberTally, Progress, Tally, Write
 from hpcens.preflight import Preflight
 from hpcens.roles.casting import Cast
 from hpcens.roles.reader import Reader, shares_by_rank
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from hpcens.transports.mpi import MpiWorld
 
 _ROUNDS = 3
-
-Write = Callable[[int, tuple[Array, ...], tuple[int, ...]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +83,30 @@ class Scoring:
                 )
             drained = self._round(missing)
             rounds += 1
-        verdict = self._verdict(missing, drained)
+        masked = self._masked()
+        verdict = self._verdict(missing, drained, masked)
         synced = self._result.syncing if self._result is not None else 0.0
         usage = self._world.gather(_usage(self._players.role(self._world.rank), synced))
         if self._events is not None:
-            write_atomically(self._epoch.report, json.dumps(self._report(usage), indent=1))
+            write_atomically(self._epoch.report, json.dumps(self._report(usage) | {"masked": masked}, indent=1))
         if (result := self._result) is not None:
             if verdict.code == COMPLETE:
-                summary = {"rows": self._segmentation.rows, "finished": time.time()}
+                summary = {"rows": self._segmentation.rows, "masked": masked, "finished": time.time()}
                 self._world.work(lambda: result.finish(self._job.output, summary))
             result.close()
         self._everyone()
         return verdict
+
+    def _masked(self) -> list[dict[str, Any]]:
+        """What was masked, by member and cause: known to the reducer, told to all."""
+        names = self._job.spec.member_names
+        mine = [
+            {"member": names[member], "cause": cause, "rows": rows, "first": first}
+            for member, cause, rows, first in (self._result.masked() if self._result is not None else [])
+        ]
+        told = self._world.gather(mine)
+        masked: list[dict[str, Any]] = self._world.broadcast(told[self._players.reducer] if told else None)
+        return masked
 
     def _everyone(self) -> None:
         """Go on once all ranks have come this far: nobody may speak of an end that has not come."""
@@ -175,20 +186,25 @@ class Scoring:
         source.expect(self._assignment.preflight.facts.identity)
         return source
 
-    def _writer(self, result: Result) -> Write:
-        """(segment, stack, batches) → combined with what is stored, written; what ran in smaller batches is noted."""
+    def _writer(self, result: Result) -> Callable[[Write], None]:
+        """A segment → combined with what is stored, written; what was masked or ran in smaller batches is noted."""
         members = self._job.spec.member_names
         scored = {member: of.batch for member, of in self._plan.numerics.members.items()}
         stored = {member: f"members/{member}" for member in self._assignment.preflight.stored}
 
-        def write(segment: int, stack: tuple[Array, ...], batches: tuple[int, ...]) -> None:
-            values = dict(zip(scored, stack, strict=True))
+        def write(task: Write) -> None:
+            values = dict(zip(scored, task.stack, strict=True))
+            start, _ = self._segmentation.bounds(task.segment)
+            bad: dict[str, tuple[Bad, ...]] = dict(zip(scored, task.bad, strict=True))
+            masked = masked_rows(self._job.spec.bad_rows, start, bad)
             if self._stored is not None:
-                rows = self._stored.read(segment, stored.values())
+                rows = self._stored.read(task.segment, stored.values())
                 values |= {member: rows[name] for member, name in stored.items()}
-            used = dict(zip(scored, batches, strict=True))
+                masked = sorted({*masked, *self._stored.masked(task.segment)})
+            used = dict(zip(scored, task.batches, strict=True))
             reduced = {i: used[m] for i, m in enumerate(members) if m in used and used[m] < scored[m]}
-            result.write(segment, self._combiner.combine(segment, [values[m] for m in members]), reduced)
+            combined = self._combiner.combine(task.segment, [values[m] for m in members], masked)
+            result.write(task.segment, combined, reduced, {i: bad[m] for i, m in enumerate(members) if bad.get(m)})
 
         return write
 
@@ -201,7 +217,8 @@ class Scoring:
         from hpcens.runtimes.members import load
 
         spec, preflight = self._job.spec, self._assignment.preflight
-        engine = Engine(open_hardware(device))
+        blank = self._assignment.shape if spec.bad_rows == "mask" else None
+        engine = Engine(open_hardware(device), blank)
         hosted = {instance.member: instance.batch for instance in self._plan.on(device.name)}
         for member in spec.members:
             if member.name in hosted:
@@ -221,7 +238,7 @@ class Scoring:
         self._done_rows += sum(map(self._segmentation.size, progress.segments))
         self._events.add("progress", rows=self._done_rows, of=self._segmentation.rows, in_flight=progress.in_flight)
 
-    def _verdict(self, missing: list[int], drained: str) -> Verdict:
+    def _verdict(self, missing: list[int], drained: str, masked: list[dict[str, Any]]) -> Verdict:
         if drained and (missing := self._missing()):
             left = sum(map(self._segmentation.size, missing))
             return Verdict(
@@ -234,7 +251,9 @@ class Scoring:
             if self._assignment.preflight.stored
             else ""
         )
-        what = f"{self._segmentation.rows} rows scored{added}"
+        causes = (f"{of['rows']} by {of['cause']} of {of['member']}, first row {of['first']}" for of in masked)
+        left_out = f" ({'; '.join(causes)} masked)" if masked else ""
+        what = f"{self._segmentation.rows} rows scored{added}{left_out}"
         return Verdict(COMPLETE, f"{what}, every segment read back and equal to its checksum")
 
     def _report(self, usage: list[dict[str, Any]]) -> dict[str, Any]:

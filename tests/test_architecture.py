@@ -12,10 +12,14 @@ FLOORS = [
     {"specs", "segments", "devices", "imports", "classes"},
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir"}
     | {"submission", "fingerprint", "description"},
-    {"planners", "roles", "runtimes", "store"},
+    {"planners", "roles", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
-    {"opening", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"},
-    {"launch", "postmortem", "status", "report"},
+    {
+        *("opening", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"),
+        *("simulation", "comparison", "resources"),
+    },
+    {"launch", "postmortem", "status", "report", "drawing"},
+    {"planning"},
     {"cli", "verbs", "watching"},
 ]
 # on one floor, in the order in which they may import each other
@@ -25,6 +29,7 @@ BESIDE = [
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),
+    ("report", "drawing"),
     ("verbs", "watching", "cli"),
     ("rehearsal", "contract"),
 ]

@@ -31,6 +31,7 @@ from hpcens.specs import (
     InputSpec,
     Job,
     MemberSpec,
+    NodesSpec,
     NormalizeSpec,
     OutputSpec,
     PlanSpec,
@@ -92,6 +93,7 @@ output:
   datasets: [prediction, top-2, members, mutual_information]
   dtype: float16
   compression: {name: gzip, level: 9}
+bad_rows: mask
 fsync_seconds: 0.5
 """
 
@@ -154,6 +156,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
             dtype="float16",
             compression=CompressionSpec(name="gzip", level=9),
         ),
+        bad_rows="mask",
         fsync_seconds=0.5,
         search_path=file.parent,
     )
@@ -293,7 +296,8 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, rule, devices, plan, output, slurm, fsync_seconds",
+        "unknown key; known here: members, dataset, classes, rule, devices, cluster, plan, output, slurm, bad_rows,"
+        " fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
     ("batch_sizes: [8]", 8, "batch_sizes", "unknown key; it belongs under plan"),
@@ -900,6 +904,8 @@ def around(pattern: str) -> dict[str, Any]:
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
     elif ".field" in pattern:
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
+    elif pattern.startswith("cluster{}"):
+        tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
     return tree
 
 
@@ -930,7 +936,7 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
 
 def keys(value: Any, place: str = "") -> set[str]:
     """Every key of a tree, by its pattern."""
-    if place == ".dataset.inputs":
+    if place in (".dataset.inputs", ".cluster"):
         return {p for inner in value.values() for p in keys(inner, f"{place}{{}}")}
     if isinstance(value, dict):
         return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
@@ -1020,6 +1026,9 @@ specs = st.builds(
     slurm=st.builds(
         SlurmSpec, nodes=st.none() | counts, time=st.none() | texts, arguments=st.dictionaries(texts, plain, max_size=2)
     ),
+    cluster=st.dictionaries(
+        texts, st.builds(NodesSpec, nodes=counts, kind=texts, devices=counts, memory=counts), max_size=2
+    ),
     plan=st.builds(PlanSpec, planner=st.just("greedy"), batch_sizes=st.lists(counts, max_size=3).map(tuple)),
     output=st.builds(
         OutputSpec,
@@ -1028,6 +1037,7 @@ specs = st.builds(
         dtype=st.just("uint8"),
         compression=st.none() | st.builds(CompressionSpec, name=st.just("zstd"), level=st.none() | counts),
     ),
+    bad_rows=st.sampled_from(["fail", "mask"]),
     fsync_seconds=st.floats(0.01, 1e9),
     search_path=paths,
 )

@@ -37,7 +37,8 @@ def problem(seed, *, devices=4, members=3, kinds=1, memory=64 * GIB, sizes=SIZES
             peak = draw.uniform(50, 1000)
             batches = {b: BatchProfile(b, peak * b / (b + half), b * (8 << 20), 0.01) for b in sizes}
             profiles[f"kind{k}", f"m{m}", "eager"] = Profile(weights, GIB // 2, load_seconds, (10,), batches, sizes)
-    return Problem(devices=found, members=tuple(f"m{i}" for i in range(members)), profiles=profiles)
+    names = tuple(f"m{i}" for i in range(members))
+    return Problem(devices=found, members=names, profiles=profiles, seconds=0.8)
 
 
 def planned(of, planner="optimal", sizes=SIZES, rows=10**6):
@@ -124,7 +125,7 @@ def mixed(seed, memories=(20, 40, 80)):
             sizes = [b for b in (4, 16) if draw.random() < 0.9]
             batches = {b: BatchProfile(b, draw.uniform(1, 100), int(b * draw.uniform(0.1, 1.5)), 0.0) for b in sizes}
             profiles[kind, member, runtime] = Profile(draw.randint(1, 20), draw.randint(1, 6), 0.1, (2,), batches)
-    return Problem(devices=found, members=members, profiles=profiles, held=draw.randint(0, 4))
+    return Problem(devices=found, members=members, profiles=profiles, held=draw.randint(0, 4), seconds=0.8)
 
 
 def throughput_of(of, hosted, runs):
@@ -317,7 +318,7 @@ def test_memory_is_the_sum_of_weights_but_one_workspace():
 def test_a_member_has_one_batch_size_over_kinds_that_prefer_different_ones():
     rows = {("p", "a"): {8: 90.0, 64: 100.0}, ("q", "a"): {8: 50.0, 64: 20.0}}
     made = planned(given_problem(rows, devices=on("p", "q")), sizes=(8, 64))
-    assert made.bound == pytest.approx(150) and made.throughput == pytest.approx(140)
+    assert made.throughput == pytest.approx(140) and made.bound == pytest.approx(140, rel=1e-5)
     assert made.numerics.members["a"].batch == 8 and made.numerics.kinds == ("p", "q")
 
 
@@ -409,7 +410,7 @@ def test_a_plan_is_the_same_in_every_process():
     code = f"""if True:
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
         from test_planners import GIB, planned, problem
-        print(planned(problem(5, devices=4, members=8, kinds=2, memory=4 * GIB)).to_json())"""
+        print(planned(problem(5, devices=4, members=4, kinds=2, memory=3 * GIB)).to_json())"""
     runs = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=os.environ | {"PYTHONHASHSEED": s})
         for s in "12"

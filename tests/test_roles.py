@@ -207,9 +207,9 @@ class World:
             self.predicted.append((task.segment, member))
             yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8)
 
-    def write(self, segment, stack, batches):
-        assert segment not in self.written
-        self.written[segment] = np.concatenate(stack).tobytes()
+    def write(self, task):
+        assert task.segment not in self.written
+        self.written[task.segment] = np.concatenate(task.stack).tobytes()
 
     def run(self):
         self.world.run()

@@ -123,8 +123,8 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     rule = make_rule(spec.rule, spec.members)
     got = np.empty((source.rows, 4), np.float32)
 
-    def write(segment, stack, batches):
-        got[slice(*segmentation.bounds(segment))] = rule(stack)
+    def write(task):
+        got[slice(*segmentation.bounds(task.segment))] = rule(task.stack)
 
     reader = Reader(
         segments=range(len(segmentation)),
@@ -316,7 +316,7 @@ def test_a_member_that_raises_is_named(project):
 def test_nan_in_an_output_is_bad_data(project):
     with h5py.File(project.dataset, "r+") as file:
         file["images"][200, 0, 0, 0] = np.nan
-    assert "gave NaN or infinity" in project.hpcens("run", "dataset.h5", code=65)
+    assert "is fed NaN or infinity in row 200" in project.hpcens("run", "dataset.h5", code=65)
     assert not project.output.exists()
 
 

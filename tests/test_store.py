@@ -13,7 +13,7 @@ from lossy import Crash, LossyDisk
 
 from hpcens.errors import DataError, HpcensError
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
-from hpcens.messages import Predicted
+from hpcens.messages import Bad, Predicted
 from hpcens.outputs import Output
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
@@ -99,7 +99,7 @@ def score(run, folder, disk, compression=None):
         },
         {
             0: reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda p: told.extend(p.segments)),
-            1: reducer_hands(lambda s, stack, batches: result.write(s, values(stack), {}), result.flush),
+            1: reducer_hands(lambda t: result.write(t.segment, values(t.stack), {}, {0: t.bad[0]}), result.flush),
             2: worker_hands(predict, lambda t: None),
             3: worker_hands(predict, lambda t: None),
         },
@@ -108,6 +108,7 @@ def score(run, folder, disk, compression=None):
     try:
         world.run()
         assert result.revoke_damaged() == []
+        assert result.masked() == [(0, "output", 4, SEGMENT)]
         result.finish(folder / "out.h5", {"rows": ROWS})
         result.close()
     except Crash:
@@ -118,7 +119,8 @@ def score(run, folder, disk, compression=None):
 def predict(task):
     for member in task.members:
         values = np.stack([task.rows[0], -task.rows[0]], 1) + MEMBERS.index(member)
-        yield Predicted(task.segment, member, values, 8)
+        bad = (Bad("output", (0, 2)),) if (task.segment, member) in ((1, "a"), (4, "a")) else ()
+        yield Predicted(task.segment, member, values, 8, bad=bad)
 
 
 def values(stack):
@@ -338,7 +340,7 @@ def test_an_epoch_that_closed_in_order_hands_its_file_on_without_a_copy(tmp_path
     second = Result.open(run, begin(run), form(tmp_path))
     assert second.missing == [0, 1, 3, 4, 5]
     assert [path.stat().st_ino for path in run.path.glob("working-*")] == [inode]
-    assert [(r.member, r.batch) for r in standing(run).reduced()] == [(0, 4)]
+    assert [(r.member, r.batch) for r in standing(run).notes()] == [(0, 4)]
 
 
 def test_damage_is_found_before_the_final_name_and_scored_again(tmp_path):

@@ -100,6 +100,9 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
     if isinstance(devices := tree.get("devices"), dict):
         for kind in devices.keys() & {"cpu", "cuda"}:
             _expand_device(page, devices, kind)
+    for name, nodes in tree["cluster"].items() if isinstance(tree.get("cluster"), dict) else ():
+        if isinstance(nodes, dict):
+            _expand_memory(page, nodes, ("cluster", name))
 
 
 def _expand_text(tree: dict[str, Any], key: str, field: str) -> None:

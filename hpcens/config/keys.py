@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, get_args
 
 from hpcens.config.page import Place
 from hpcens.specs import (
+    BadRows,
     CastName,
     CompressionName,
     DtypeName,
@@ -84,6 +85,7 @@ def _choice(literal: object) -> Key:
 
 
 _MEMBER = "{name: small, factory: models:build, weights: small.safetensors}"
+_NODES = "{nodes: 16, kind: NVIDIA A100-SXM4-40GB, devices: 4, memory: 40GiB}"
 KEYS: Mapping[str, Key] = {
     "members": Key(f"[{_MEMBER}]", lambda members: len(members) > 0, "needs at least one member"),
     "members[]": Key(_MEMBER),
@@ -151,6 +153,12 @@ KEYS: Mapping[str, Key] = {
     "devices.cuda": Key("all"),
     "devices.cuda.count": _count("4"),
     "devices.cuda.memory": _amount("40GiB"),
+    "cluster": _filled(f"{{gpu: {_NODES}}}"),
+    "cluster{}": Key(_NODES),
+    "cluster{}.nodes": _count("16"),
+    "cluster{}.kind": _filled("NVIDIA A100-SXM4-40GB"),
+    "cluster{}.devices": _count("4"),
+    "cluster{}.memory": _amount("40GiB"),
     "plan": Key("{planner: optimal}"),
     "plan.planner": _choice(PlannerName),
     "plan.batch_sizes": _filled("[8, 16, 32]"),
@@ -180,11 +188,12 @@ KEYS: Mapping[str, Key] = {
     "slurm.drain_seconds": _count("90"),
     "slurm.requeues": Key("10", lambda n: n >= 0, "must be 0 or more"),
     "slurm.arguments": Key("{reservation: night}"),
+    "bad_rows": _choice(BadRows),
     "fsync_seconds": _amount("2.0"),
 }
 
 
-_NAMED = ("dataset.inputs",)
+_NAMED = ("dataset.inputs", "cluster")
 """Keys under which a user may write any name."""
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import inf
 
+from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.matrix import Instance, MemberNumerics, Numerics, Plan
-from hpcens.planners.bound import upper_bound
+from hpcens.matrix import Hosting, MemberNumerics, Numerics, Plan
+from hpcens.planners.bound import Bound, upper_bound
 from hpcens.planners.greedy import place_greedy
-from hpcens.planners.model import Placement, best_shares, memory, speed
+from hpcens.planners.model import Placement, device_memory, divide, shares_of
 from hpcens.planners.optimal import place_optimal
 from hpcens.planners.problem import Problem
 from hpcens.planners.worst_fit import place_worst_fit
@@ -42,29 +45,31 @@ def plan(
     output_bytes  bytes of one row of a member's output, the largest among the members
     torch         version of torch, which is part of the numerics
 
-    The bound is the same whichever planner is asked, and the throughput never exceeds it. Raises
-    UsageError where there is no device, a name occurs twice, or the members do not fit the devices.
+    The throughput never exceeds the bound, which is that of devices, members and reading alone; the
+    optimal planner may prove a lower one. Raises UsageError where there is no device, a name occurs
+    twice, or the members do not fit the devices.
     """
     _check_devices(problem)
     problem = problem.within(batch_sizes, rows)
     bound = upper_bound(problem)
     placement = PLANNERS[planner](problem)
-    throughput, shares = best_shares(problem, placement)
+    if placement.proven < bound.rows_per_second:
+        bound = replace(bound, rows_per_second=placement.proven)
+    division = divide(problem, placement)
     # Both are exact up to rounding, and a bound that is reached may round to either side.
-    throughput = min(throughput, bound.rows_per_second)
-    used = [device for device in problem.devices if device.name in placement.hosted]
-    instances = tuple(
-        Instance(
-            device.name,
-            member,
-            placement.runs[member].batch,
-            placement.runs[member].runtime,
-            speed(problem, device.kind, member, placement.runs[member]),
-            shares[device.name, member],
+    throughput = min(division.sharing.throughput, problem.reading, bound.rows_per_second)
+    hostings = tuple(
+        Hosting(
+            tuple(device.name for device in devices),
+            int(device_memory(problem, devices[0].kind, group.speeds, placement.runs)),
+            group.speeds,
+            shares,
         )
-        for device in used
-        for member in placement.hosted[device.name]
+        for devices, group, shares in zip(
+            division.devices, division.groups, shares_of(division, throughput), strict=True
+        )
     )
+    used = [device for devices in division.devices for device in devices]
     runs = {m: MemberNumerics(placement.runs[m].batch, placement.runs[m].runtime) for m in problem.members}
     segment_rows = choose_segment_rows(
         rows=rows,
@@ -78,15 +83,31 @@ def plan(
     return Plan(
         planner=planner,
         devices=problem.devices,
-        instances=instances,
+        hostings=hostings,
         numerics=Numerics(segment_rows, runs, tuple(dict.fromkeys(device.kind for device in used)), torch),
+        rows=rows,
+        row_bytes=row_bytes,
+        output_bytes=output_bytes,
+        reading=None if problem.reading == inf else problem.reading,
+        loading=max(_load_seconds(problem, placement, of) for of in division.devices),
         throughput=throughput,
         bound=bound.rows_per_second,
-        limit=placement.forced or bound.limit,
-        memory={device: int(used_bytes) for device, used_bytes in memory(problem, placement).items()},
+        limit=placement.forced or _limit(problem, bound, throughput, row_bytes),
         window=max(2, min(segments, max(8, 6 * len(used)))),
         read_ahead=max(2, min(segments, max(4, 3 * len(used)))),
     )
+
+
+def _load_seconds(problem: Problem, placement: Placement, devices: Sequence[Device]) -> float:
+    kind, members = devices[0].kind, placement.hosted[devices[0].name]
+    return sum(problem.profiles[kind, m, placement.runs[m].runtime].load_seconds for m in members)
+
+
+def _limit(problem: Problem, bound: Bound, throughput: float, row_bytes: int) -> str:
+    """The bound's phrase; of reading, in bytes."""
+    if problem.reading > bound.rows_per_second:
+        return bound.limit
+    return f"reading: {throughput * row_bytes / 1e9:.3g} of {problem.reading * row_bytes / 1e9:.3g} GB/s"
 
 
 def _check_devices(problem: Problem) -> None:

@@ -11,7 +11,7 @@ from hpcens.planners.problem import Problem
 from hpcens.planners.sharing import Group, Sharing, share
 
 # Free memory of equal devices differs by a little; devices closer than this are planned alike.
-_ALIKE = 0.9
+_ALIKE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,18 @@ class Pool:
         """Bytes of the largest."""
         return self.devices[0].memory
 
+    @property
+    def least(self) -> int:
+        """Bytes of the smallest."""
+        return self.devices[-1].memory
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What no placement exceeds.
 
     rows_per_second  of the whole ensemble
-    limit            what sets it, as a phrase
+    limit            what sets it where it is not the reader, as a phrase
     sharing          the linear program over pools behind it, the reader left out
     """
 
@@ -42,10 +47,10 @@ class Bound:
 
 
 def pools(problem: Problem) -> tuple[Pool, ...]:
-    """The devices by kind, a kind split where its memory falls below 0.9 of the largest."""
+    """The devices by kind, a kind split where its memory falls below 0.99 of the largest."""
     found: list[list[Device]] = []
-    kinds = list(dict.fromkeys(device.kind for device in problem.devices))
-    for device in sorted(problem.devices, key=lambda d: (kinds.index(d.kind), -d.memory)):
+    order = {kind: i for i, kind in enumerate(dict.fromkeys(device.kind for device in problem.devices))}
+    for device in sorted(problem.devices, key=lambda d: (order[d.kind], -d.memory)):
         if found and found[-1][0].kind == device.kind and device.memory >= _ALIKE * found[-1][0].memory:
             found[-1].append(device)
         else:
@@ -79,9 +84,7 @@ def upper_bound(problem: Problem) -> Bound:
         if not any(member in group.speeds for group in groups):
             raise _fits_nowhere(problem, member)
     sharing = share(problem.members, groups)
-    if problem.reading <= sharing.bound:
-        return Bound(problem.reading, f"reading: {problem.reading:.6g} rows/s", sharing)
-    return Bound(sharing.bound, _slowest(problem, found, sharing), sharing)
+    return Bound(min(problem.reading, sharing.bound), _slowest(problem, found, sharing), sharing)
 
 
 def memory_limit(device: Device) -> str:

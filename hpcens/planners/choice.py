@@ -4,39 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hpcens.planners.bound import Pool, fits_alone
-from hpcens.planners.model import Choice, choices, measured, speed
-from hpcens.planners.problem import Problem
+from hpcens.planners.bound import Pool
+from hpcens.planners.menu import Menu
+from hpcens.planners.model import Choice
 from hpcens.planners.sharing import Group, Sharing, share
 
 # Relative gain below which one choice is no better than another.
 _GAIN = 1e-9
 # How many ceilings are tried, besides none.
-_CEILINGS = 12
+_CEILINGS = 8
 
 # member → what may be chosen for it → its rows/s on each pool, 0 where it may not run
 Rates = Mapping[str, Mapping[Choice, tuple[float, ...]]]
 
 
-def rates(problem: Problem, found: Sequence[Pool], ceiling: float = 1.0) -> Rates:
-    """Rows/s of every choice that fits a pool's devices alone, with a workspace up to `ceiling` of their memory."""
+def rates(menu: Menu, ceiling: float = 1.0) -> Rates:
+    """Rows/s of every choice on each pool, where its workspace takes up to `ceiling` of the room."""
 
-    def rate(pool: Pool, member: str, choice: Choice) -> float:
-        allowed = _workspace_part(problem, pool, member, choice) <= ceiling
-        return speed(problem, pool.kind, member, choice) * (allowed and fits_alone(problem, pool, member, choice))
+    def rate(pool: int, member: str, choice: Choice) -> float:
+        option = menu.offers[pool].get(member, {}).get(choice)
+        return option.speed if option and option.workspace <= ceiling * menu.room[pool] else 0.0
 
-    every = {m: {c: tuple(rate(pool, m, c) for pool in found) for c in choices(problem, m)} for m in problem.members}
+    found = range(len(menu.pools))
+    every = {m: {c: tuple(rate(pool, m, c) for pool in found) for c in menu.of(m)} for m in menu.members}
     return {m: {c: of for c, of in by_choice.items() if any(of)} for m, by_choice in every.items()}
 
 
-def ceilings(problem: Problem, found: Sequence[Pool]) -> list[float]:
-    """Parts of a device's memory by which to limit workspaces, from no limit down to the smallest that occurs."""
+def ceilings(menu: Menu) -> list[float]:
+    """Parts of a device's room by which to limit workspaces, from no limit down to the smallest that occurs."""
     parts = {
-        _workspace_part(problem, pool, m, c)
-        for pool in found
-        for m in problem.members
-        for c in choices(problem, m)
-        if fits_alone(problem, pool, m, c)
+        option.workspace / menu.room[pool]
+        for pool, offer in enumerate(menu.offers)
+        for of in offer.values()
+        for option in of.values()
     }
     falling = sorted(parts, reverse=True)
     return [1.0, *falling[1 :: len(falling) // _CEILINGS + 1], falling[-1]]
@@ -90,8 +90,3 @@ def _promising(rated: Mapping[Choice, tuple[float, ...]], prices: Sharing, worth
         return max(worth * rows - rent * (1 + _GAIN) for rows, rent in pairs)
 
     return sorted((choice for choice in rated if surplus(choice) > 0), key=surplus, reverse=True)
-
-
-def _workspace_part(problem: Problem, pool: Pool, member: str, choice: Choice) -> float:
-    found = measured(problem, pool.kind, member, choice)
-    return found[1].workspace / pool.most if found else 0.0

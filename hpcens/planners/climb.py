@@ -1,83 +1,120 @@
-"""Climbing: improve a placement that memory keeps from the bound, one instance or choice at a time.
+"""Climbing: improve a composition that memory keeps from the bound, one instance or choice at a time.
 
-The prices of the linear program over the placement say which changes can help at all: those by
+The prices of the linear program over the composition say which changes can help at all: those by
 which rows come to be made for less than they are worth. The most promising is solved first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 
-from hpcens.devices import Device
-from hpcens.planners.model import Division, Placement, choices, device_memory, divide, fits, rehost, speed
-from hpcens.planners.problem import Problem
+from hpcens.planners.composition import Composition, holds, idle, sharing_of
+from hpcens.planners.menu import Menu, Pattern
+from hpcens.planners.sharing import Sharing
 
-# Linear programs solved at most: a few milliseconds each.
-_BUDGET = 200
 # Relative gain below which a change is not made.
 _GAIN = 1e-6
+# Linear programs solved at most, and what they may come to over all in patterns: some hundredths of a millisecond each.
+_BUDGET, _LEAST_BUDGET = 80, 10
+_BUDGET_CELLS = 3000
+
+Hosts = dict[str, list[tuple[int, Pattern]]]
+"""Member → the patterns it is in, with their pools."""
 
 
-def climb(problem: Problem, start: Placement, enough: float) -> Placement:
-    """A placement at least as fast, which fits if the first does; no further once it makes `enough` rows/s."""
-    here, division = start, divide(problem, start)
-    budget = _BUDGET
-    while division.sharing.throughput < enough:
-        changes = sorted(_changes(problem, here, division), key=lambda change: -change[0])[:budget]
-        for _, other in changes:
+def climb(menu: Menu, start: Composition, enough: float) -> tuple[Composition, float]:
+    """A composition at least as fast, and its rows/s; which fits if the first does.
+
+    No further once it makes `enough` rows/s, or a number of linear programs were solved, fewer where
+    they are large.
+    """
+    here, sharing = start, sharing_of(menu, start)
+    budget = max(_LEAST_BUDGET, min(_BUDGET, _BUDGET_CELLS // len(start.counts)))
+    while sharing.throughput < enough:
+        changes = sorted(_changes(menu, here, sharing), key=lambda change: -change[0])
+        for other in islice(chain.from_iterable(others() for _, others in changes), budget):
             budget -= 1
-            trial = divide(problem, other)
-            if trial.sharing.throughput > division.sharing.throughput * (1 + _GAIN):
-                here, division = other, trial
+            trial = sharing_of(menu, other)
+            if trial.throughput > sharing.throughput * (1 + _GAIN):
+                here, sharing = other, trial
                 break
         else:
             break
-    return here
+    return here, sharing.throughput
 
 
-def _changes(problem: Problem, here: Placement, division: Division) -> Iterator[tuple[float, Placement]]:
-    """Placements that fit and may be faster, and what a device's time is worth in them above its rent."""
-    worth = division.sharing.worth
-    rents = dict.fromkeys((device.name for device in problem.devices), 0.0)
-    for devices, rent in zip(division.devices, division.sharing.rents, strict=True):
-        rents.update((device.name, rent) for device in devices)
-    least = _GAIN * division.sharing.throughput
-    for member in problem.members:
-        hosts = [device for device in problem.devices if member in here.hosted.get(device.name, ())]
-        for choice in choices(problem, member):
-            surplus = max(worth[member] * speed(problem, d.kind, member, choice) - rents[d.name] for d in hosts)
-            other = here.running(member, choice)
-            if surplus > least and choice != here.runs[member] and fits(problem, other):
-                yield surplus * len(hosts), other
-        tried = set()
-        for device in problem.devices:
-            alike = device.kind, here.hosted.get(device.name, ())
-            surplus = worth[member] * speed(problem, device.kind, member, here.runs[member]) - rents[device.name]
-            if device not in hosts and alike not in tried and surplus > least:
-                yield from ((surplus, other) for other in _with(problem, here, device, member, hosts))
-            tried.add(alike)
+Change = tuple[float, Callable[[], Iterable[Composition]]]
+"""What a device's time is worth above its rent where something changes, and the compositions with that change."""
 
 
-def _with(problem: Problem, here: Placement, device: Device, member: str, hosts: list[Device]) -> Iterator[Placement]:
+def _changes(menu: Menu, here: Composition, sharing: Sharing) -> Iterator[Change]:
+    """Changes to compositions that fit and may be faster."""
+    worth = sharing.worth
+    rents = dict(zip(here.counts, sharing.rents, strict=True))
+    least = _GAIN * sharing.throughput
+    hosts: Hosts = {m: [] for m in menu.members}
+    for key in here.counts:
+        for member in key[1]:
+            hosts[member].append(key)
+    for member in menu.members:
+        devices = sum(here.counts[key] for key in hosts[member])
+        for choice in menu.of(member):
+            other = replace(here, runs={**here.runs, member: choice})
+            rates = ((_rate(menu, pool, member, other), rents[pool, pattern]) for pool, pattern in hosts[member])
+            surplus = max(rate * worth[member] - rent for rate, rent in rates)
+            if surplus > least and choice != here.runs[member]:
+                yield surplus * devices, partial(_if_held, menu, other)
+        for pool, unused in idle(menu, here):
+            if menu.spare(pool, (member,), here.runs) >= 0:
+                other = here.changed(pool, (), (member,), unused)
+                yield worth[member] * _rate(menu, pool, member, here), partial(_if_held, menu, other)
+        for pool, pattern in here.counts:
+            surplus = worth[member] * _rate(menu, pool, member, here) - rents[pool, pattern]
+            if member not in pattern and surplus > least:
+                yield surplus, partial(_with, menu, here, pool, pattern, member, hosts)
+
+
+def _if_held(menu: Menu, other: Composition) -> Iterator[Composition]:
+    if holds(menu, other):
+        yield other
+
+
+def _with(
+    menu: Menu,
+    here: Composition,
+    pool: int,
+    pattern: Pattern,
+    member: str,
+    hosts: Hosts,
+) -> Iterator[Composition]:
     """The member on one more device: beside its members, or instead of one that other devices host too,
     or in exchange for one that goes where the member was."""
-    hosted = here.hosted.get(device.name, ())
-    if _holds(problem, here, device, (*hosted, member)):
-        yield rehost(problem, here, device.name, (*hosted, member))
+    wider = _ordered(menu, {*pattern, member})
+    if menu.spare(pool, wider, here.runs) >= 0:
+        yield here.changed(pool, pattern, wider)
         return
-    for old in hosted:
-        rest = (*(m for m in hosted if m != old), member)
-        if not _holds(problem, here, device, rest):
+    for old in pattern:
+        rest = _ordered(menu, {*pattern, member} - {old})
+        if menu.spare(pool, rest, here.runs) < 0:
             continue
-        instead = rehost(problem, here, device.name, rest)
-        if sum(old in members for members in here.hosted.values()) > 1:
+        instead = here.changed(pool, pattern, rest)
+        if sum(here.counts[key] for key in hosts[old]) > 1:
             yield instead
-        for host in hosts:
-            there = here.hosted[host.name]
-            after = (*(m for m in there if m != member), old)
-            if old not in there and _holds(problem, here, host, after):
-                yield rehost(problem, instead, host.name, after)
+        for at, there in hosts[member]:
+            if old in there or (at, there) not in instead.counts:
+                continue
+            after = _ordered(menu, {*there, old} - {member})
+            if menu.spare(at, after, here.runs) >= 0:
+                yield instead.changed(at, there, after)
 
 
-def _holds(problem: Problem, here: Placement, device: Device, members: tuple[str, ...]) -> bool:
-    return device_memory(problem, device.kind, members, here.runs) <= device.memory
+def _ordered(menu: Menu, members: set[str]) -> Pattern:
+    return tuple(m for m in menu.members if m in members)
+
+
+def _rate(menu: Menu, pool: int, member: str, here: Composition) -> float:
+    option = menu.offers[pool].get(member, {}).get(here.runs[member])
+    return option.speed if option else 0.0

@@ -6,10 +6,11 @@ has one batch size in a run, so a neighbour changes it in all its instances.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
-from hpcens.planners.model import Placement, choices, fits, member_speeds, rehost
+from hpcens.planners.model import Choice, Placement, choices, fits, member_speeds, rehost
 from hpcens.planners.problem import Problem
 from hpcens.planners.worst_fit import place_worst_fit
 
@@ -17,25 +18,36 @@ MAX_ITER = 10
 MAX_NEIGHS = 100
 
 
-def place_greedy(problem: Problem, *, max_iter: int = MAX_ITER, max_neighs: int = MAX_NEIGHS) -> Placement:
-    """At most `max_iter` steps, each to the best of `max_neighs` neighbours, while that is better.
+def place_greedy(problem: Problem) -> Placement:
+    """At most MAX_ITER steps, each to the best of MAX_NEIGHS neighbours, while that is better.
 
     Where there are more neighbours, some are drawn, the same every time. Raises UsageError where
     worst-fit finds no placement to start from.
     """
+    return _climb(problem)[0]
+
+
+def evaluations(problem: Problem) -> int:
+    """How many placements the search scores: in the paper, a benchmark of the whole ensemble each."""
+    return _climb(problem)[1]
+
+
+def _climb(problem: Problem) -> tuple[Placement, int]:
     random = Random(0)
     here = place_worst_fit(problem)
-    score = _score(problem, here)
-    for _ in range(max_iter):
-        neighbours = list(_neighbours(problem, here))
-        if len(neighbours) > max_neighs:
-            neighbours = random.sample(neighbours, max_neighs)
-        scored = [(_score(problem, neighbour), neighbour) for neighbour in neighbours]
-        best_score, best = max(scored, key=lambda pair: pair[0], default=(score, here))
+    score, scored = _score(problem, here), 1
+    for _ in range(MAX_ITER):
+        steps = list(_steps(problem, here))
+        if len(steps) > MAX_NEIGHS:
+            steps = random.sample(steps, MAX_NEIGHS)
+        scored += len(steps)
+        neighbours = (_taken(problem, here, step) for step in steps)
+        found = ((_score(problem, neighbour), neighbour) for neighbour in neighbours)
+        best_score, best = max(found, key=lambda pair: pair[0], default=(score, here))
         if best_score <= score:
             break
         score, here = best_score, best
-    return here
+    return here, scored
 
 
 def _score(problem: Problem, placement: Placement) -> tuple[float, ...]:
@@ -46,15 +58,24 @@ def _score(problem: Problem, placement: Placement) -> tuple[float, ...]:
     return tuple(sorted(member_speeds(problem, placement).values())) if fits(problem, placement) else ()
 
 
-def _neighbours(problem: Problem, here: Placement) -> Iterator[Placement]:
+Step = tuple[str, Choice | None, str]
+"""A member, and how it is to run, or on which device it is to be added or removed."""
+
+
+def _steps(problem: Problem, here: Placement) -> Iterator[Step]:
+    hosts = Counter(member for members in here.hosted.values() for member in members)
     for member in problem.members:
         for choice in choices(problem, member):
             if choice != here.runs[member]:
-                yield here.running(member, choice)
-        hosts = sum(member in members for members in here.hosted.values())
+                yield member, choice, ""
         for device in problem.devices:
-            hosted = here.hosted.get(device.name, ())
-            if member not in hosted:
-                yield rehost(problem, here, device.name, (*hosted, member))
-            elif hosts > 1:
-                yield rehost(problem, here, device.name, (m for m in hosted if m != member))
+            if member not in here.hosted.get(device.name, ()) or hosts[member] > 1:
+                yield member, None, device.name
+
+
+def _taken(problem: Problem, here: Placement, step: Step) -> Placement:
+    member, choice, device = step
+    if choice:
+        return here.running(member, choice)
+    hosted = here.hosted.get(device, ())
+    return rehost(problem, here, device, {*hosted} ^ {member})

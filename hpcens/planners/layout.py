@@ -1,29 +1,33 @@
-"""Layouts: which members each device of a pool hosts, so that their times come out and the memory holds."""
+"""Layouts: which members the devices of a pool host, so that their times come out and the memory holds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import ceil
+from collections.abc import Mapping, Sequence
 from random import Random
 
-from hpcens.planners.bound import Pool
-from hpcens.planners.model import Choice, device_memory, measured
-from hpcens.planners.problem import Problem
+from hpcens.planners.menu import Menu, Pattern
+from hpcens.planners.model import Choice
 
 # Loading every member on every device is cheap within these seconds, or this part of the run.
 _LOAD_SECONDS = 10.0
 _LOAD_PART = 0.02
 # Changes tried of the order in which members are laid end to end, where the first does not fit.
-_TRIES = 500
+_TRIES = 300
 # Device time too short for an instance: the shares are computed afterwards and make up for it.
 _SLIVER = 1e-8
 
-# for each device of a pool, in its order: the members it hosts
-Layout = tuple[tuple[str, ...], ...]
+Layout = tuple[tuple[Pattern, int], ...]
+"""Patterns with the number of devices that host them, in the order of the devices."""
 
 
 def lay(
-    problem: Problem, pool: Pool, times: Mapping[str, float], runs: Mapping[str, Choice], run_seconds: float
+    menu: Menu,
+    pool: int,
+    times: Mapping[str, float],
+    runs: Mapping[str, Choice],
+    *,
+    load_seconds: Mapping[str, float],
+    run_seconds: float,
 ) -> tuple[Layout, float]:
     """A layout of the members' times (devices' worth, on this pool), and the bytes by which it is too large.
 
@@ -31,62 +35,57 @@ def lay(
     most 10 s or 2 % of the run. Else wrapped; where the memory does not hold the members in the
     order given, in the best order found by exchanging and moving one at a time.
     """
-    members = tuple(m for m in problem.members if m in times)
-    excess = _excess(problem, pool, runs)
-    loading = sum(problem.profiles[pool.kind, m, runs[m].runtime].load_seconds for m in members)
-    replicated = (members,) * len(pool.devices)
-    if loading <= max(_LOAD_SECONDS, _LOAD_PART * run_seconds) and excess(replicated) == 0:
-        return replicated, 0
-    wrapped = _wrapped(times, members, len(pool.devices))
-    if excess(wrapped) == 0:
-        return wrapped, 0
-    return _reordered(problem, pool, times, runs, excess)
+    members = tuple(m for m in menu.members if m in times)
+    devices = len(menu.pools[pool].devices)
+    if not members:
+        return (), 0
+    loading = sum(load_seconds[m] for m in members)
+    if loading <= max(_LOAD_SECONDS, _LOAD_PART * run_seconds) and menu.spare(pool, members, runs) >= 0:
+        return ((members, devices),), 0
+    wrapped = _wrapped(times, members, devices)
+    if (excess := _excess(menu, pool, wrapped, runs)) == 0:
+        return wrapped, excess
+    return _reordered(menu, pool, times, runs)
 
 
 def _wrapped(times: Mapping[str, float], order: Sequence[str], devices: int) -> Layout:
-    """The times laid end to end over [0, devices): device i hosts those that meet [i, i + 1)."""
-    hosted: list[list[str]] = [[] for _ in range(devices)]
+    """The times laid end to end over [0, devices): device i hosts those that meet [i, i + 1).
+
+    Devices wholly inside one member's time are counted, not listed.
+    """
+    layout: list[tuple[Pattern, int]] = []
+    open_device = 0
+    hosted: list[str] = []
     start = 0.0
     for member in order:
         stop = start + times[member]
         first = min(int(start + _SLIVER), devices - 1)
-        for device in range(first, min(max(ceil(stop - _SLIVER), first + 1), devices)):
-            hosted[device].append(member)
+        last = min(max(int(stop - _SLIVER), first), devices - 1)
+        if first > open_device:
+            layout.append((tuple(hosted), 1))
+            open_device, hosted = first, []
+        hosted.append(member)
+        if last > first:
+            layout.append((tuple(hosted), 1))
+            if last - first > 1:
+                layout.append(((member,), last - first - 1))
+            open_device, hosted = last, [member]
         start = stop
-    return tuple(tuple(members) for members in hosted)
+    layout.append((tuple(hosted), 1))
+    return tuple((pattern, count) for pattern, count in layout if pattern)
 
 
-def _excess(problem: Problem, pool: Pool, runs: Mapping[str, Choice]) -> Callable[[Layout], float]:
-    """Bytes that a layout needs beyond the memory of its devices, summed; what was computed is kept."""
-    needed: dict[frozenset[str], float] = {}
-
-    def excess(layout: Layout) -> float:
-        total = 0.0
-        for device, members in zip(pool.devices, layout, strict=True):
-            key = frozenset(members)
-            if key not in needed:
-                needed[key] = device_memory(problem, pool.kind, members, runs)
-            total += max(0.0, needed[key] - device.memory)
-        return total
-
-    return excess
+def _excess(menu: Menu, pool: int, layout: Layout, runs: Mapping[str, Choice]) -> float:
+    """Bytes that a layout needs beyond the memory of its devices, summed."""
+    return sum(count * max(0.0, -menu.spare(pool, pattern, runs)) for pattern, count in layout)
 
 
-def _reordered(
-    problem: Problem,
-    pool: Pool,
-    times: Mapping[str, float],
-    runs: Mapping[str, Choice],
-    excess: Callable[[Layout], float],
-) -> tuple[Layout, float]:
-    def workspace(member: str) -> int:
-        found = measured(problem, pool.kind, member, runs[member])
-        return found[1].workspace if found else 0
-
+def _reordered(menu: Menu, pool: int, times: Mapping[str, float], runs: Mapping[str, Choice]) -> tuple[Layout, float]:
+    devices = len(menu.pools[pool].devices)
     # Side by side, members with large workspaces share one.
-    order = sorted((m for m in problem.members if m in times), key=workspace)
-    best = _wrapped(times, order, len(pool.devices))
-    least = excess(best)
+    order = sorted((m for m in menu.members if m in times), key=lambda m: menu.offers[pool][m][runs[m]].workspace)
+    best = _wrapped(times, order, devices)
+    least = _excess(menu, pool, best, runs)
     random = Random(0)
     for _ in range(_TRIES):
         if least == 0:
@@ -97,7 +96,7 @@ def _reordered(
             other[here], other[there] = other[there], other[here]
         else:
             other.insert(there, other.pop(here))
-        layout = _wrapped(times, other, len(pool.devices))
-        if (now := excess(layout)) <= least:
+        layout = _wrapped(times, other, devices)
+        if (now := _excess(menu, pool, layout, runs)) <= least:
             order, best, least = other, layout, now
     return best, least

@@ -6,7 +6,7 @@ their weights but only the largest of their workspaces, and they divide its time
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -31,11 +31,13 @@ class Placement:
     hosted  device → the members it hosts, in member order; devices without any are absent
     runs    member → how it runs
     forced  the memory that kept the planner from a better placement, as a phrase; or empty
+    proven  rows/s that the planner proved no placement to exceed
     """
 
     hosted: Mapping[str, tuple[str, ...]]
     runs: Mapping[str, Choice]
     forced: str = ""
+    proven: float = inf
 
     def running(self, member: str, choice: Choice) -> Placement:
         """The placement that differs in how this one member runs."""
@@ -100,14 +102,6 @@ def device_memory(problem: Problem, kind: str, members: Iterable[str], runs: Map
     return context + sum(profile.weights for profile, _ in known) + workspace + problem.held
 
 
-def memory(problem: Problem, placement: Placement) -> dict[str, float]:
-    """Bytes in use on every device, by name."""
-    return {
-        device.name: device_memory(problem, device.kind, placement.hosted.get(device.name, ()), placement.runs)
-        for device in problem.devices
-    }
-
-
 def fits(problem: Problem, placement: Placement) -> bool:
     """Whether every instance was measured and every device has the memory for its own."""
     return all(
@@ -156,21 +150,19 @@ def divide(problem: Problem, placement: Placement) -> Division:
     return Division(tuple(map(tuple, alike.values())), groups, share(problem.members, groups))
 
 
-def best_shares(problem: Problem, placement: Placement) -> tuple[float, dict[tuple[str, str], float]]:
-    """Highest rows/s of the ensemble under the placement, and each instance's share of them.
+def best_throughput(problem: Problem, placement: Placement) -> float:
+    """Highest rows/s of the ensemble under the placement; no more than the reader delivers."""
+    return min(divide(problem, placement).sharing.throughput, problem.reading)
 
-    (device, member) → rows/s; a member's shares add up to the throughput, no device has more work
-    than time, and no more rows are taken than the reader delivers.
+
+def shares_of(division: Division, throughput: float) -> Iterator[dict[str, float]]:
+    """For each group: member → rows/s of one of its devices, so that a member's add up to the throughput.
+
+    Throughput is at most that of the division: no device has more work than time.
     """
-    division = divide(problem, placement)
-    throughput = min(division.sharing.throughput, problem.reading)
-    done = dict.fromkeys(problem.members, 0.0)
+    done: dict[str, float] = {}
     for group, times in zip(division.groups, division.sharing.times, strict=True):
         for member, time in times.items():
-            done[member] += time * group.speeds[member]
-    shares = {}
-    for devices, group, times in zip(division.devices, division.groups, division.sharing.times, strict=True):
-        for member, rate in group.speeds.items():
-            rows = throughput * (times.get(member, 0.0) * rate / done[member])
-            shares.update({(device.name, member): rows / group.count for device in devices})
-    return throughput, shares
+            done[member] = done.get(member, 0.0) + time * group.speeds[member]
+    for group, times in zip(division.groups, division.sharing.times, strict=True):
+        yield {m: throughput * (times.get(m, 0.0) * rate / done[m]) / group.count for m, rate in group.speeds.items()}

@@ -1,54 +1,151 @@
-"""The optimal planner: the best division of device time, then a placement that reaches it.
+"""The optimal planner: the best division of device time, a placement that reaches it, and a proof of how near it is.
 
-Placements, in the order tried; the first two reach the throughput of the linear program:
-
-1. replicated: every member of a kind on all its devices. Any device can then take any work, so a
-   slow one never stalls a member, and a row travels to one device only. Wanted where loading is cheap.
-2. wrapped (McNaughton's wrap-around): the members' times laid end to end over the devices. Only
-   members at a border share a device, so it needs the least memory and loading.
-3. wrapped with smaller workspaces, hence batches, and without the instances that do not fit.
-4. the bounded greedy, and where nothing else fits a packing by integer program.
-
-Where memory kept 1 and 2 from fitting, 3 and 4 are improved by climbing, and the best is taken.
+1. The members' times under the linear program over pools are laid out (see `layout`): all members on
+   every device, or wrapped around. Where memory is loose this reaches the bound, and nothing else is tried.
+2. Where the patterns of members that a device can hold are few, the integer program over all of them
+   finds the best composition and proves it.
+3. Else each member goes to one device and the loads are levelled (see `partition`), layouts are tried
+   under falling ceilings on the workspaces, both are climbed from, and the integer program runs over
+   the patterns near the best. A relaxation proves how far that is from what is possible.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from hpcens.errors import UsageError
 from hpcens.planners.bound import Bound, Pool, memory_limit, pools, upper_bound
 from hpcens.planners.choice import ceilings, choose, rates
 from hpcens.planners.climb import climb
+from hpcens.planners.composition import Composition, holds, of_devices, place_counts, sharing_of
 from hpcens.planners.greedy import place_greedy
 from hpcens.planners.layout import lay
-from hpcens.planners.model import Choice, Placement, best_shares, device_memory, place
+from hpcens.planners.menu import Menu, make_menu
+from hpcens.planners.model import Choice, Placement
 from hpcens.planners.packing import place_packed
+from hpcens.planners.partition import partition
+from hpcens.planners.patterns import all_patterns, near
 from hpcens.planners.problem import Problem
-from hpcens.planners.sharing import Sharing
+from hpcens.planners.program import solve
+from hpcens.planners.relaxation import relaxed_bound
 from hpcens.planners.worst_fit import place_worst_fit
 
 # This near to the bound, nothing else is tried.
 _NEAR = 1 - 1e-6
+# This near to it, no more seconds are spent.
+_CLOSE = 1 - 5e-3
+# Choices of members in patterns that the integer program is given at most.
+_PROGRAM_SIZE = 8000
+# Parts of the time for one integer program (three at most are solved), and for the relaxation.
+_PROGRAM_PART = 0.25
+_RELAXATION_PART = 0.2
+# Levelled partitions tried, each from another seed, and those of them that are improved.
+_PARTITIONS = 6
+_KEPT = 2
+# Levelling looks at every device for every member.
+_FEW_DEVICES = 200
+
+
+@dataclass(slots=True)
+class _Search:
+    """The best composition so far, and the least bound."""
+
+    menu: Menu
+    bound: float
+    reading: float
+    best: Composition | None = None
+    reached: float = 0.0
+
+    def offer(self, composition: Composition | None) -> None:
+        if composition is None or not holds(self.menu, composition):
+            return
+        throughput = sharing_of(self.menu, composition).throughput
+        if throughput > self.reached:
+            self.best, self.reached = composition, throughput
+
+    def within(self, part: float) -> bool:
+        return self.reached >= part * min(self.bound, self.reading)
 
 
 def place_optimal(problem: Problem) -> Placement:
-    """The placement of most throughput among those above. Raises UsageError where none fits."""
+    """The placement of most throughput found, and what is proven of it. Raises UsageError where none fits."""
     bound = upper_bound(problem)
-    enough = bound.rows_per_second * _NEAR
-    wrapped, forced = _wrapped(problem, bound)
-    if wrapped and best_shares(problem, wrapped)[0] >= enough:
-        return wrapped
-    starts = [start for start in (wrapped, _greedy(problem)) if start]
-    if not wrapped and (packed := place_packed(problem)):
-        starts.append(packed)
-    if not starts:
-        return place_worst_fit(problem)  # raises, naming a member that finds no room
-    if forced:
-        starts = [climb(problem, start, enough) for start in starts]
-    reached, best = max(((best_shares(problem, start)[0], start) for start in starts), key=lambda pair: pair[0])
-    return best if reached >= enough else replace(best, forced=forced)
+    found = pools(problem)
+    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.reading)
+    forced = _lay_out(problem, search, bound)
+    if not search.within(_NEAR):
+        _improve(problem, search, bound)
+    if search.best is None:
+        return place_packed(problem) or place_worst_fit(problem)  # raises, naming a member that finds no room
+    placement = place_counts(search.menu, search.best, "" if search.within(_NEAR) else forced)
+    return replace(placement, proven=search.bound)
+
+
+def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
+    menu = search.menu
+    needs = {m: sum(times.get(m, 0.0) for times in bound.sharing.times) for m in menu.members}
+    patterns = all_patterns(menu, _PROGRAM_SIZE)
+    if patterns is not None:
+        answer = solve(menu, patterns, most=search.bound, seconds=_PROGRAM_PART * problem.seconds)
+        search.offer(answer.composition)
+        if menu.exact:
+            search.bound = min(search.bound, answer.bound)
+    if not menu.exact:
+        _search_runtimes(search, _PROGRAM_PART * problem.seconds)
+    if not search.within(_CLOSE):
+        _search_near(search, list(_starts(problem, search, needs)), _PROGRAM_PART * problem.seconds)
+    if patterns is None and not search.within(_CLOSE):
+        largest = make_menu(problem, menu.pools, largest=True)
+        enough = search.reached / _CLOSE
+        search.bound = relaxed_bound(largest, search.bound, seconds=_RELAXATION_PART * problem.seconds, enough=enough)
+
+
+def _search_runtimes(search: _Search, seconds: float) -> None:
+    """Offer what the integer program finds with all members in one runtime: it takes a member for as large
+    as it is in the largest, which may hide what fits."""
+    menu = search.menu
+    runtimes = dict.fromkeys(choice.runtime for m in menu.members for choice in menu.of(m))
+    for runtime in runtimes if len(runtimes) > 1 else ():
+        of = menu.in_runtime(runtime)
+        if (patterns := all_patterns(of, _PROGRAM_SIZE)) is not None:
+            search.offer(solve(of, patterns, most=search.bound, seconds=seconds).composition)
+
+
+def _search_near(search: _Search, starts: list[Composition], seconds: float) -> None:
+    """Offer what is reached by climbing from these, and by the integer program over the patterns near them:
+    first with the choices free, then, in which it gets further, with those of the best."""
+    menu, enough = search.menu, search.bound * _CLOSE
+    climbed = [climb(menu, start, enough) for start in starts]
+    for composition, _ in climbed:
+        search.offer(composition)
+    for fixed in (False, True):
+        if search.within(_CLOSE) or (fixed and search.best is None):
+            return
+        of = menu.only(search.best.runs) if fixed and search.best else menu
+        around = (
+            [search.best] if search.best and fixed else [c for c, _ in sorted(climbed, key=lambda pair: -pair[1])[:2]]
+        )
+        nearby = near(of, around, _PROGRAM_SIZE // 2)
+        search.offer(solve(of, nearby, most=search.bound, seconds=seconds).composition)
+    if search.best and not search.within(_CLOSE):
+        search.offer(climb(menu, search.best, enough)[0])
+
+
+def _starts(problem: Problem, search: _Search, needs: Mapping[str, float]) -> Iterator[Composition]:
+    if search.best:
+        yield search.best
+    devices = len(problem.devices)
+    levelled = False
+    if devices <= _FEW_DEVICES and devices <= 2 * len(problem.members):
+        tried = (partition(search.menu, needs, seed=seed) for seed in range(_PARTITIONS))
+        found = [one for one in tried if one and holds(search.menu, one)]
+        levelled = bool(found)
+        yield from sorted(found, key=lambda one: -sharing_of(search.menu, one).throughput)[:_KEPT]
+    if search.best is None and not levelled:
+        placed = _greedy(problem) or place_packed(problem)
+        if placed and holds(search.menu, of_devices(search.menu, placed)):
+            yield of_devices(search.menu, placed)
 
 
 def _greedy(problem: Problem) -> Placement | None:
@@ -58,51 +155,63 @@ def _greedy(problem: Problem) -> Placement | None:
         return None
 
 
-def _wrapped(problem: Problem, bound: Bound) -> tuple[Placement | None, str]:
-    """The fastest replicated or wrapped placement, under falling ceilings on the workspaces until all
-    of it fits; and the memory that forced a ceiling below the first, as a phrase."""
-    found = pools(problem)
-    best: Placement | None = None
-    reached, forced = 0.0, ""
-    for ceiling in ceilings(problem, found):
-        rated = rates(problem, found, ceiling)
+def _lay_out(problem: Problem, search: _Search, bound: Bound) -> str:
+    """Offer replicated or wrapped layouts, under falling ceilings on the workspaces until all of one fits;
+    the memory that forced a ceiling below the first, as a phrase."""
+    menu, forced = search.menu, ""
+    for ceiling in ceilings(menu):
+        rated = rates(menu, ceiling)
         if not all(rated.values()):
             break
-        runs, sharing = choose(found, rated, bound.sharing)
-        if sharing.throughput <= reached:
+        runs, sharing = choose(menu.pools, rated, bound.sharing)
+        if sharing.throughput <= search.reached:
             break
-        hosted, full = _laid(problem, found, sharing, runs)
-        placement = _trimmed(problem, hosted, runs) if full else place(problem, hosted, runs)
-        if placement and (throughput := best_shares(problem, placement)[0]) > reached:
-            best, reached = placement, throughput
+        composition, full = _laid(problem, menu, sharing.times, runs, problem.rows / sharing.throughput)
+        search.offer(_trimmed(menu, composition) if full else composition)
         if full is None:
             break
         forced = forced or memory_limit(full.devices[0])
-    return best, forced
+    return forced
 
 
 def _laid(
-    problem: Problem, found: Sequence[Pool], sharing: Sharing, runs: Mapping[str, Choice]
-) -> tuple[dict[str, tuple[str, ...]], Pool | None]:
-    """Device → members, from a layout of every pool; and the pool whose memory it exceeds the most, if any."""
-    hosted: dict[str, tuple[str, ...]] = {}
+    problem: Problem,
+    menu: Menu,
+    times: tuple[Mapping[str, float], ...],
+    runs: Mapping[str, Choice],
+    run_seconds: float,
+) -> tuple[Composition, Pool | None]:
+    """A layout of every pool; and the pool whose memory it exceeds the most, if any."""
+    counts: dict[tuple[int, tuple[str, ...]], int] = {}
+    order = {m: i for i, m in enumerate(menu.members)}
     full, most = None, 0.0
-    for pool, times in zip(found, sharing.times, strict=True):
-        layout, excess = lay(problem, pool, times, runs, problem.rows / sharing.throughput)
-        hosted |= {device.name: members for device, members in zip(pool.devices, layout, strict=True)}
+    for i, pool in enumerate(menu.pools):
+        load = {m: problem.profiles[pool.kind, m, runs[m].runtime].load_seconds for m in times[i]}
+        layout, excess = lay(menu, i, times[i], runs, load_seconds=load, run_seconds=run_seconds)
+        for pattern, count in layout:
+            key = i, tuple(sorted(pattern, key=order.__getitem__))
+            counts[key] = counts.get(key, 0) + count
         if excess > most:
             full, most = pool, excess
-    return hosted, full
+    return Composition(counts, runs), full
 
 
-def _trimmed(problem: Problem, hosted: Mapping[str, tuple[str, ...]], runs: Mapping[str, Choice]) -> Placement | None:
+def _trimmed(menu: Menu, composition: Composition) -> Composition | None:
     """Without the instances that exceed the memory, the largest first; None where a member would have no other."""
-    left = {device: list(members) for device, members in hosted.items()}
-    for device in problem.devices:
-        members = left.get(device.name, [])
-        while device_memory(problem, device.kind, members, runs) > device.memory:
-            spare = [m for m in members if sum(m in others for others in left.values()) > 1]
+    hosts = dict.fromkeys(menu.members, 0)
+    for (_, pattern), count in composition.counts.items():
+        for member in pattern:
+            hosts[member] += count
+    counts: dict[tuple[int, tuple[str, ...]], int] = {}
+    for (pool, pattern), count in composition.counts.items():
+        members = list(pattern)
+        while members and menu.spare(pool, members, composition.runs) < 0:
+            spare = [m for m in members if hosts[m] > count]
             if not spare:
                 return None
-            members.remove(max(spare, key=lambda m: device_memory(problem, device.kind, (m,), runs)))
-    return place(problem, left, runs)
+            out = min(spare, key=lambda m: menu.spare(pool, (m,), composition.runs))
+            members.remove(out)
+            hosts[out] -= count
+        if members:
+            counts[pool, tuple(members)] = counts.get((pool, tuple(members)), 0) + count
+    return Composition(counts, composition.runs)

@@ -20,6 +20,7 @@ class Problem:
     held        bytes of a device that input and output segments in flight occupy
     reading     rows/s the reader can deliver (inf where it was not measured)
     rows        rows to score (0 where that is not known)
+    seconds     about how long a planner may search for better placements and better bounds
     """
 
     devices: tuple[Device, ...]
@@ -28,6 +29,7 @@ class Problem:
     held: int = 0
     reading: float = inf
     rows: int = 0
+    seconds: float = 8.0
 
     def within(self, batch_sizes: Iterable[int], rows: int) -> Problem:
         """The problem of scoring `rows` rows with batch sizes out of these; a batch larger than the

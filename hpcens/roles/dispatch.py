@@ -18,7 +18,7 @@ class Shares:
     """shares: member → {device rank: rows/s}; every member has at least one positive share."""
 
     def __init__(self, shares: Mapping[str, Mapping[int, float]]) -> None:
-        self.hosts = {member: tuple(sorted(of)) for member, of in shares.items()}
+        self.hosts = {member: frozenset(of) for member, of in shares.items()}
         self._edges: dict[str, tuple[tuple[int, ...], list[float]]] = {}
         for member, of in shares.items():
             ranks = tuple(rank for rank in sorted(of) if of[rank] > 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 
 from hpcens.messages import (
     LOCAL,
@@ -28,23 +29,34 @@ from hpcens.roles.dispatch import Shares
 
 @dataclass(slots=True)
 class _Open:
-    """A segment that is being read or not yet wholly handed out."""
+    """A segment that is being read or not yet wholly handed out; owed: device → members it should run."""
 
     owed: dict[int, list[str]]
     rows: Rows | None = None
-    started: bool = False
-
-    def members(self) -> Iterator[tuple[int, str]]:
-        return ((owner, member) for owner, members in self.owed.items() for member in members)
 
 
 @dataclass(slots=True)
 class _Pipeline:
-    """Segments by where they are; `unwritten` holds those read, handed out or being written."""
+    """Segments by where they are.
+
+    todo       not yet asked for
+    open       being read, or in memory and not wholly handed out; `unread` of them are being read
+    ready      device → those in memory of which it owes something, the oldest first
+    newest     member → heap of (−segment, device) that were ready once, the newest on top
+    unwritten  all that are read, handed out or being written
+    """
 
     todo: deque[int]
     open: dict[int, _Open] = field(default_factory=dict)
+    unread: int = 0
+    ready: dict[int, dict[int, None]] = field(default_factory=dict)
+    newest: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     unwritten: set[int] = field(default_factory=set)
+
+    def owed(self, segment: int, device: int) -> Sequence[str]:
+        """Members that the device owes of the segment."""
+        work = self.open.get(segment)
+        return work.owed.get(device, ()) if work else ()
 
 
 class Reader:
@@ -76,6 +88,7 @@ class Reader:
         self._read_ahead = read_ahead
         self._pipeline = _Pipeline(deque(segments))
         self._credits = dict.fromkeys(devices, 0)
+        self._free: set[int] = set()
         self._awaited = set(devices)
         self._last = False
         self.tallies: dict[int, Tally] = {}
@@ -92,16 +105,16 @@ class Reader:
         match message:
             case Ready(credits):
                 self._credits[source] += credits
-                return [] if self._last else self._hand_out()
+                self._free.add(source)
+                return [] if self._last else self._hand_out([source])
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
                     return []
-                self._pipeline.open[segment].rows = rows
-                return self._hand_out()
+                return self._hand_out(self._got(segment, rows))
             case Written(segments):
                 self._pipeline.unwritten.difference_update(segments)
                 progress = Send(LOCAL, Progress(segments, len(self._pipeline.unwritten)))
-                return [progress, *([] if self._last else self._hand_out())]
+                return [progress, *([] if self._last else self._hand_out([]))]
             case Bye(tally):
                 self._awaited.discard(source)
                 self.tallies[source] = tally
@@ -110,51 +123,67 @@ class Reader:
                 return self._drain(reason)
         raise TypeError(f"the reader has no use for {type(message).__name__} from rank {source}")
 
-    def _hand_out(self) -> list[Send]:
-        """Give every device with room what it owes, else what a busier device will not get to."""
+    def _got(self, segment: int, rows: Rows) -> list[int]:
+        """Take in the rows of a segment; the devices that owe something of it."""
+        work = self._pipeline.open[segment]
+        work.rows = rows
+        self._pipeline.unread -= 1
+        for device, members in work.owed.items():
+            self._pipeline.ready.setdefault(device, {})[segment] = None
+            for member in members:
+                heappush(self._pipeline.newest.setdefault(member, []), (-segment, device))
+        return sorted(work.owed, key=lambda rank: -self._credits[rank])
+
+    def _hand_out(self, devices: Sequence[int]) -> list[Send]:
+        """Give these devices, the only ones that can have both room and work, what they owe; and if
+        nothing else can come, every device with room what a busier one will not get to."""
         sends: list[Send] = []
-        busy = False
-        while not busy:
-            busy = True
-            free = [rank for rank, room in self._credits.items() if room > 0]
-            for device in sorted(free, key=lambda rank: -self._credits[rank]):
-                if batch := self._own(device) or self._spare(device):
-                    self._credits[device] -= 1
-                    sends.append(Send(device, batch))
-                    busy = False
-        return [*sends, *self._read_on(), *self._end()]
+        for device in devices:
+            while self._credits[device] > 0 and self._pipeline.ready.get(device):
+                segment = next(iter(self._pipeline.ready[device]))
+                owed = tuple(self._pipeline.open[segment].owed[device])
+                sends.append(self._give(device, segment, device, owed))
+        sends += self._read_on()
+        # Spare work is one member at a time, and only once all is read or the pipeline is full.
+        while not (self._pipeline.unread or self._may_read()) and (batch := self._spare()):
+            sends += [batch, *self._read_on()]
+        return [*sends, *self._end()]
 
-    def _own(self, device: int) -> Batch | None:
-        for segment, work in self._pipeline.open.items():
-            if work.rows is not None and device in work.owed:
-                return self._take(segment, work, device, tuple(work.owed[device]))
-        return None
+    def _spare(self) -> Send | None:
+        """The newest of the work whose device has no room now, for the device with most room that hosts its member.
 
-    def _spare(self, device: int) -> Batch | None:
-        """Work of a device that has no room now, from the newest segment, one member at a time.
-
-        Only once nothing of its own can come: everything is read or the pipeline is full.
+        What is in memory and still owed is owed by devices without room: those with room have got theirs.
         """
-        if any(work.rows is None for work in self._pipeline.open.values()) or self._may_read():
+        if not self._free:
             return None
-        for segment in reversed(self._pipeline.open):
-            work = self._pipeline.open[segment]
-            for owner, member in work.members():
-                if self._credits[owner] <= 0 and device in self._shares.hosts[member]:
-                    return self._take(segment, work, owner, (member,))
+        pipeline = self._pipeline
+        tops = []
+        for member, heap in pipeline.newest.items():
+            while heap and member not in pipeline.owed(-heap[0][0], heap[0][1]):
+                heappop(heap)
+            if heap:
+                tops.append((heap[0], member))
+        for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
+            if able := self._free & self._shares.hosts[member]:
+                device = min(able, key=lambda rank: (-self._credits[rank], rank))
+                return self._give(device, -segment, owner, (member,))
         return None
 
-    def _take(self, segment: int, work: _Open, owner: int, members: tuple[str, ...]) -> Batch:
+    def _give(self, device: int, segment: int, owner: int, members: tuple[str, ...]) -> Send:
+        """Hand members that the owner owes of the segment to a device with room."""
+        pipeline = self._pipeline
+        work = pipeline.open[segment]
         assert work.rows is not None
-        work.started = True
-        left = [member for member in work.owed[owner] if member not in members]
-        if left:
-            work.owed[owner] = left
-        else:
+        work.owed[owner] = [member for member in work.owed[owner] if member not in members]
+        if not work.owed[owner]:
             del work.owed[owner]
+            del pipeline.ready[owner][segment]
         if not work.owed:
-            del self._pipeline.open[segment]
-        return Batch(segment, members, work.rows)
+            del pipeline.open[segment]
+        self._credits[device] -= 1
+        if not self._credits[device]:
+            self._free.discard(device)
+        return Send(device, Batch(segment, members, work.rows))
 
     def _may_read(self) -> bool:
         pipeline = self._pipeline
@@ -169,6 +198,7 @@ class Reader:
             for member in self._members:
                 owed.setdefault(self._shares.owner(segment, member), []).append(member)
             self._pipeline.open[segment] = _Open(owed)
+            self._pipeline.unread += 1
             self._pipeline.unwritten.add(segment)
             sends.append(Send(LOCAL, Read(segment)))
         return sends
@@ -190,6 +220,9 @@ class Reader:
         pipeline = self._pipeline
         pipeline.unwritten.difference_update(pipeline.open)
         pipeline.open.clear()
+        pipeline.ready.clear()
+        pipeline.newest.clear()
+        pipeline.unread = 0
         pipeline.todo.clear()
         return self._end()
 

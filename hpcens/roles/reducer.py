@@ -93,7 +93,8 @@ class Reducer:
         stack = self._stacks.pop(segment)
         self._writing.add(segment)
         ordered = [stack[member] for member in self._members]
-        return [Send(LOCAL, Write(segment, tuple(p.values for p in ordered), tuple(p.batch for p in ordered)))]
+        values, batches = tuple(p.values for p in ordered), tuple(p.batch for p in ordered)
+        return [Send(LOCAL, Write(segment, values, batches, tuple(p.bad for p in ordered)))]
 
     def _flush(self, *, now: bool = False) -> list[Send]:
         """Close the group if it is large, old, or nothing else will come; else see that it does not grow old."""

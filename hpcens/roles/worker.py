@@ -40,10 +40,10 @@ class Worker:
             case Batch(segment, members, rows):
                 self._queue.append((segment, len(members)))
                 return [Send(LOCAL, Predict(segment, members, rows))]
-            case Predicted(segment, member, values, batch, seconds):
+            case Predicted(segment, member, values, batch, seconds, bad):
                 known = self._tally.get(member, MemberTally())
                 self._tally[member] = MemberTally(known.rows + len(values), known.seconds + seconds)
-                return [Send(self._reducer, Prediction(segment, member, values, batch)), *self._count()]
+                return [Send(self._reducer, Prediction(segment, member, values, batch, bad)), *self._count()]
             case Finish():
                 self._finish = True
                 return self._leave()

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hpcens.errors import DataError, DeviceOutOfMemory, MemberError
-from hpcens.messages import Array, Message, Predict, Predicted, Rows
+from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.messages import Array, Bad, Message, Predict, Predicted, Rows
 from hpcens.runtimes.code import raised
 from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.hardware import Hardware
@@ -31,10 +31,17 @@ class Loaded:
 
 
 class Engine:
-    """Runs members on one device; used by one thread, but for `stage`."""
+    """Runs members on one device; used by one thread, but for `stage`.
 
-    def __init__(self, hardware: Hardware) -> None:
+    blank  shape of a member's output for one row, where rows on which a preprocessing raises are to be left out
+           and told as bad; None: they end the run
+    """
+
+    def __init__(self, hardware: Hardware, blank: tuple[int, ...] | None = None) -> None:
         self._hardware = hardware
+        self._blank = blank
+        self._raised: list[int] = []
+        self._fed: dict[int, list[int]] = {}
         self._members: dict[str, Loaded] = {}
         self._ceilings: dict[str, int] = {}
         self._staged: dict[int, tuple[Any, ...]] = {}
@@ -62,20 +69,21 @@ class Engine:
         return tuple(self._hardware.stage(array) for array in rows)
 
     def predict(self, task: Predict) -> Iterator[Predicted]:
-        """One answer per member, (rows of the segment, *output shape) float32.
+        """One answer per member, (rows of the segment, *output shape) float32, with the rows that are bad.
 
-        Raises MemberError where a member raises, DataError where it gives NaN, infinity or a wrong number of rows,
-        DeviceOutOfMemory where not even one row fits.
+        Raises MemberError where a member raises or gives a wrong number of rows, DeviceOutOfMemory where not even one
+        row fits.
         """
         rows = self._staged.pop(task.segment, None)
         if rows is None:
             rows = self._stage_now(task)
         on_device = tuple(self._hardware.receive(array) for array in rows)
+        self._fed = {}
         for name in task.members:
             began = time.perf_counter()
             values, batch = self.run(name, on_device)
-            _check(name, values, task.segment)
-            yield Predicted(task.segment, name, values, batch, time.perf_counter() - began)
+            bad = self._bad(name, values, on_device)
+            yield Predicted(task.segment, name, values, batch, time.perf_counter() - began, bad)
 
     def _stage_now(self, task: Predict) -> tuple[Any, ...]:
         """Stage what is due; where it does not fit, what was staged ahead gives way."""
@@ -115,6 +123,55 @@ class Engine:
             batch = (batch + 1) // 2
             self._ceilings[name] = batch
 
+    def _failed(
+        self, name: str, loaded: Loaded, inputs: Sequence[torch.Tensor], start: int, stop: int, error: BaseException
+    ) -> BaseException:
+        """The error to raise for a batch: a full device as it is, anything else as the member's."""
+        if self._hardware.out_of_memory(error):
+            return error
+        shapes = ", ".join(str(tuple(x[start:stop].shape)) for x in inputs)
+        where = f"member {name}{': ' * bool(loaded.forward.stage)}{loaded.forward.stage}"
+        return MemberError(
+            f"{where} raised {raised(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
+            "check its inputs and its preprocess against the rows of this dataset",
+        )
+
+    def _without_bad(
+        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...]
+    ) -> torch.Tensor:
+        """A batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
+
+        The batch keeps its size, so that the bytes of its other rows are those they would have had.
+        """
+        good = [row for row in range(len(inputs[0])) if forward.accepts([x[row : row + 1] for x in inputs])]
+        bad = sorted(set(range(len(inputs[0]))) - set(good))
+        self._raised += [start + row for row in bad]
+        if not good:
+            return torch.full((len(inputs[0]), *blank), torch.nan, device=inputs[0].device)
+        order = [row if row in set(good) else good[0] for row in range(len(inputs[0]))]
+        values: torch.Tensor = forward(*(x[order] for x in inputs))
+        values[bad] = torch.nan
+        return values
+
+    def _bad(self, name: str, values: Array, rows: Sequence[torch.Tensor]) -> tuple[Bad, ...]:
+        """Rows that the member did not score, each under its first cause."""
+        forward = self._members[name].forward
+        raised_on = set(self._raised)
+        for place in forward.judged:
+            if place not in self._fed:
+                self._fed[place] = _not_finite(rows[place])
+        fed = {row for place in forward.judged for row in self._fed[place]} - raised_on
+        gave: set[int] = set()
+        if not np.isfinite(values).all():
+            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            gave = set(np.flatnonzero(~finite).tolist()) - raised_on - fed
+        found = (
+            Bad("raised", tuple(sorted(raised_on))),
+            Bad("input", tuple(sorted(fed))),
+            Bad("output", tuple(sorted(gave))),
+        )
+        return tuple(bad for bad in found if bad.rows)
+
     def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
         """What a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
@@ -123,6 +180,7 @@ class Engine:
 
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
         parts = []
+        self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
         with torch.inference_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
@@ -130,23 +188,18 @@ class Engine:
                     parts.append(loaded.forward(*(x[start:stop] for x in inputs)))
                 except MemberError:
                     raise
-                except (Exception, SystemExit) as error:
-                    if self._hardware.out_of_memory(error):
-                        raise
-                    shapes = ", ".join(str(tuple(x[start:stop].shape)) for x in inputs)
-                    where = f"member {name}{': ' * bool(loaded.forward.stage)}{loaded.forward.stage}"
-                    raise MemberError(
-                        f"{where} raised {raised(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
-                        "check its inputs and its preprocess against the rows of this dataset",
-                    ) from error
+                except Exception as error:
+                    if self._blank is None or not loaded.forward.stage or self._hardware.out_of_memory(error):
+                        raise self._failed(name, loaded, inputs, start, stop, error) from error
+                    parts.append(self._without_bad(loaded.forward, [x[start:stop] for x in inputs], start, self._blank))
+                except SystemExit as error:
+                    raise self._failed(name, loaded, inputs, start, stop, error) from error
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
             return self._hardware.fetch(whole)
 
 
-def _check(name: str, values: Array, segment: int) -> None:
-    if not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-        raise DataError(
-            f"member {name} gave NaN or infinity for {len(bad)} rows of segment {segment}, first: row {bad[0]} of it",
-            "look at these rows of the dataset, or at the member's weights",
-        )
+def _not_finite(rows: torch.Tensor) -> list[int]:
+    """Rows that hold NaN or infinity. A sum shows that there are none; only else is every number looked at."""
+    if not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32))):
+        return []
+    return torch.nonzero(~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).reshape(-1).tolist()

@@ -44,7 +44,21 @@ class Forward(torch.nn.Module):
         self.passes = Passes(network, partial(_chosen, spec.name, spec.select))
         self._preprocessing = preprocessing
         self._given = len(spec.classes or ())
+        self._mends = any(step.call is not None for step in spec.preprocess)
         self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
+
+    @property
+    def judged(self) -> tuple[int, ...]:
+        """Inputs that must be finite: none where a function of the user's own prepares them, which may mend them."""
+        return () if self._mends else self.inputs
+
+    def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
+        """Whether the preprocessing takes these rows."""
+        try:
+            self._preprocessing(*rows)
+        except Exception:  # whatever the user's own function raises
+            return False
+        return True
 
     @property
     def stage(self) -> str:

@@ -36,6 +36,7 @@ OutputName = Literal[
     "disagreement",
 ]
 DtypeName = Literal["float32", "float16", "uint8"]
+BadRows = Literal["fail", "mask"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 COMBINABLE: dict[str, tuple[Space, ...]] = {
@@ -154,6 +155,23 @@ class DevicesSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodesSpec:
+    """Nodes of one kind in the cluster, to plan for.
+
+    nodes    how many there are
+    kind     kind of their devices, as profiles name it
+    devices  how many each has
+    memory   bytes of each device
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    nodes: int
+    kind: str
+    devices: int
+    memory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSpec:
     """Which planner computes the allocation matrix, and the batch sizes it may choose from."""
 
@@ -198,7 +216,9 @@ class RunSpec:
 
     members        the ensemble, in the order in which outputs are stacked
     classes        class names, in the order of the members' last axis
+    cluster        kinds of node by name, to plan for before any is asked for
     search_path    directory from which factories are imported (that of the YAML file)
+    bad_rows       rows with NaN or infinity, or on which preprocessing raises, end the run, or are masked and counted
     fsync_seconds  at most this long lies between a segment's write and its being durable
     """
 
@@ -208,9 +228,11 @@ class RunSpec:
     classes: tuple[str, ...] | None = None
     rule: RuleSpec = field(default_factory=RuleSpec)
     devices: DevicesSpec = field(default_factory=DevicesSpec)
+    cluster: dict[str, NodesSpec] = field(default_factory=dict)
     plan: PlanSpec = field(default_factory=PlanSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
     slurm: SlurmSpec = field(default_factory=SlurmSpec)
+    bad_rows: BadRows = "fail"
     fsync_seconds: float = 2.0
     search_path: Path = Path()
 

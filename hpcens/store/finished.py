@@ -123,6 +123,14 @@ class Finished:
         start, stop = self.segmentation.bounds(int(segment))
         return f"{start}–{stop - 1}"
 
+    def masked(self, segment: int) -> list[int]:
+        """Places within the segment of rows that were masked."""
+        if "valid" not in self._file:
+            return []
+        flags = self._file["valid"][slice(*self.segmentation.bounds(segment))]
+        places: list[int] = np.flatnonzero(flags == 0).tolist()
+        return places
+
     def checksum(self, segment: int) -> int:
         """The checksum of what the file holds. Raises DataError where it cannot be read or decompressed."""
         return self._read(segment, ())[1]

@@ -11,7 +11,7 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -36,6 +36,16 @@ class Kind(IntEnum):
     """All records of earlier epochs are in; this journal takes effect. `segment` is their number."""
     CLOSED = 5
     """The epoch ended in order: its process writes no more."""
+    MASKED_INPUT = 6
+    """A member was fed NaN or infinity in `batch` rows of the segment; `checksum` is the first of them."""
+    MASKED_OUTPUT = 7
+    """The same, for rows for which it gave NaN or infinity."""
+    MASKED_RAISED = 8
+    """The same, for rows on which its preprocessing raised."""
+
+
+NOTES = (Kind.REDUCED, Kind.MASKED_INPUT, Kind.MASKED_OUTPUT, Kind.MASKED_RAISED)
+"""Kinds of what is noted of a segment beside its checksum; they come before its WRITTEN record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +113,18 @@ class Content:
                 seen.discard(record.segment)
         return twice
 
-    def reduced(self) -> Iterator[Record]:
-        """What ran in smaller batches than planned, for segments that stand."""
-        written = self.written()
-        return (r for r in self.records if r.kind == Kind.REDUCED and r.segment in written)
+    def notes(self) -> list[Record]:
+        """What is noted of segments that stand, as they were written last."""
+        noted: dict[int, list[Record]] = {}
+        fresh: dict[int, list[Record]] = {}
+        for record in self.records:
+            if record.kind in NOTES:
+                fresh.setdefault(record.segment, []).append(record)
+            elif record.kind == Kind.WRITTEN:
+                noted[record.segment] = fresh.pop(record.segment, [])
+            elif record.kind == Kind.REVOKED:
+                noted.pop(record.segment, None)
+        return [record for segment in sorted(noted) for record in noted[segment]]
 
 
 class Journal:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import HpcensError
-from hpcens.messages import Array
+from hpcens.messages import Array, Bad, Cause
 from hpcens.rundir import Epoch, RunDirectory, read_json
 from hpcens.store.disk import Disk
 from hpcens.store.finished import fingerprint_of
@@ -24,6 +24,13 @@ from hpcens.store.form import Form
 from hpcens.store.journal import Content, Header, Journal, Kind, Record, read_journal
 from hpcens.store.packed import pack
 from hpcens.store.working import WorkingFile, create
+
+MASKED: Mapping[Cause, Kind] = {
+    "input": Kind.MASKED_INPUT,
+    "output": Kind.MASKED_OUTPUT,
+    "raised": Kind.MASKED_RAISED,
+}
+_NO_BAD_ROWS: Mapping[int, Sequence[Bad]] = {}
 
 
 def standing(run: RunDirectory, before: int | None = None) -> Content | None:
@@ -47,7 +54,7 @@ class Result:
         self._checksums = np.zeros(len(form.segmentation), np.uint64)
         self._durable = np.zeros(len(form.segmentation), bool)
         self._pending: dict[int, int] = {}
-        self._reduced: dict[int, list[Record]] = {}
+        self._notes: dict[int, list[Record]] = {}
         self.syncing = 0.0  # seconds spent making groups durable
         self._file, self._journal = self._open()
 
@@ -83,8 +90,8 @@ class Result:
         header = Header(self._epoch.number, claim.get("id", ""), path.name, len(self._form.segmentation))
         journal = Journal(self._disk, self._epoch.journal, header)
         kept = {record.segment for record in inherited}
-        reduced = [record for record in old.reduced() if record.segment in kept] if old else []
-        journal.append([*inherited, *reduced, Record(Kind.INHERITED, segment=len(inherited))])
+        notes = [record for record in old.notes() if record.segment in kept] if old else []
+        journal.append([*notes, *inherited, Record(Kind.INHERITED, segment=len(inherited))])
         journal.sync()
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
         self._know(kept_checksums)
@@ -105,15 +112,27 @@ class Result:
         file.sync()
         return records
 
-    def write(self, segment: int, values: Mapping[str, Array], reduced: Mapping[int, int]) -> None:
+    def write(
+        self,
+        segment: int,
+        values: Mapping[str, Array],
+        reduced: Mapping[int, int],
+        bad: Mapping[int, Sequence[Bad]] = _NO_BAD_ROWS,
+    ) -> None:
         """Write one segment; it counts once `flush` has returned.
 
         reduced  member index → batch size, where it was smaller than planned
+        bad      member index → rows that it could not score, and were masked for it
         """
         self._pending[segment] = self._file.write(segment, values)
-        self._reduced[segment] = [
-            Record(Kind.REDUCED, segment=segment, member=member, batch=batch) for member, batch in reduced.items()
+        start, _ = self._form.segmentation.bounds(segment)
+        smaller = [Record(Kind.REDUCED, segment, member=member, batch=batch) for member, batch in reduced.items()]
+        masked = [
+            Record(MASKED[of.cause], segment, start + of.rows[0], member, len(of.rows))
+            for member, causes in bad.items()
+            for of in causes
         ]
+        self._notes[segment] = smaller + masked
 
     def flush(self, segments: Sequence[int]) -> None:
         """Make written segments durable, in the order that survives any kill."""
@@ -122,7 +141,7 @@ class Result:
         records = [
             record
             for segment in segments
-            for record in (*self._reduced.pop(segment), Record(Kind.WRITTEN, segment, self._pending[segment]))
+            for record in (*self._notes.pop(segment), Record(Kind.WRITTEN, segment, self._pending[segment]))
         ]
         self._journal.append(records)
         self._journal.sync()
@@ -146,6 +165,17 @@ class Result:
                 self._durable[segment] = False
                 self._file.unmark(segment)
         return damaged
+
+    def masked(self) -> list[tuple[int, Cause, int, int]]:
+        """What was masked, over all epochs: (member index, cause, rows, first row)."""
+        content = read_journal(self._epoch.journal)
+        found: dict[tuple[int, Cause], tuple[int, int]] = {}
+        causes = {kind: cause for cause, kind in MASKED.items()}
+        for record in content.notes() if content else ():
+            if (cause := causes.get(record.kind)) is not None:
+                rows, first = found.get((record.member, cause), (0, record.checksum))
+                found[record.member, cause] = rows + record.batch, min(first, record.checksum)
+        return [(member, cause, rows, first) for (member, cause), (rows, first) in sorted(found.items())]
 
     def finish(self, output: Path, summary: Mapping[str, Any]) -> None:
         """Give the whole result its final name. Raises HpcensError if a newer start has taken the run over."""

@@ -59,6 +59,7 @@ class VirtualWorld:
         self._order = count()
         self._arrival: defaultdict[tuple[int, int], float] = defaultdict(float)
         self.now = 0.0
+        self.ended = 0.0  # when the last message was delivered; a timer may go off later
         self.deliveries = 0
 
     def run(self, most: float = float("inf")) -> None:
@@ -125,6 +126,7 @@ class VirtualWorld:
                 return
             raise LateMessage(f"{type(message).__name__} from rank {source} reached rank {rank} after its end")
         self.deliveries += 1
+        self.ended = self.now
         self._post(rank, state.role.handle(message, source))
 
     def _task(self, rank: int, task: Message) -> None:

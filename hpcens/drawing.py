@@ -1,0 +1,60 @@
+"""The drawing: a plan as one HTML page that needs nothing else, with the matrix drawn and shaded by load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+from hpcens.matrix import Hosting, Plan
+from hpcens.report import amount, devices_phrase, load_of, summary_lines
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }
+table { border-collapse: collapse; margin: 1rem 0 }
+th, td { padding: .3rem .6rem; text-align: right; border: 1px solid #d5dde5; white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+td small { color: #4a5a6a; display: block } .none { color: #9aa8b5 } .bar { fill: #2f6f9f } .track { fill: #e6edf3 }
+"""
+
+
+def draw(plan: Plan) -> str:
+    """The page. Devices that nothing tells apart are one row."""
+    heads = "".join(f"<th>{escape(member)}</th>" for member in plan.members)
+    rows = "".join(_row(plan, hosting) for hosting in plan.hostings)
+    text = "".join(f"<p>{escape(line)}</p>" for line in summary_lines(plan))
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Plan: {plan.throughput:,.0f} rows/s</title>\n'
+        f"<style>{_STYLE}</style>\n<h1>Plan</h1>\n{text}\n{_gauge(plan)}\n"
+        f"<table><tr><th>devices</th>{heads}<th>busy</th><th>memory</th></tr>\n{rows}</table>\n"
+        "<p>A cell: batch size, rows/s of each of the devices; the darker, the more of a device's time.</p></html>\n"
+    )
+
+
+def _row(plan: Plan, hosting: Hosting) -> str:
+    memory = {device.name: device.memory for device in plan.devices}
+    of = min(memory[name] for name in hosting.devices)
+    cells = "".join(_cells(plan, hosting))
+    return (
+        f"<tr><td>{escape(devices_phrase(hosting.devices))}</td>{cells}<td>{100 * load_of(hosting):.0f} %</td>"
+        f"<td>{amount(hosting.memory)} of {amount(of)}</td></tr>\n"
+    )
+
+
+def _cells(plan: Plan, hosting: Hosting) -> Iterator[str]:
+    for member in plan.members:
+        if member not in hosting.speeds:
+            yield '<td class="none">·</td>'
+            continue
+        part = hosting.shares[member] / hosting.speeds[member]
+        shade = f"background: rgba(47, 111, 159, {0.06 + 0.6 * min(1.0, part):.2f})"
+        numbers = f"{plan.numerics.members[member].batch}<small>{hosting.shares[member]:,.4g}/s</small>"
+        yield f'<td style="{shade}">{numbers}</td>'
+
+
+def _gauge(plan: Plan) -> str:
+    """Throughput beside the bound."""
+    wide = 600 * min(1.0, plan.throughput / plan.bound)
+    return (
+        '<svg width="600" height="14" role="img" aria-label="throughput over the bound">'
+        f'<rect class="track" width="600" height="14"/><rect class="bar" width="{wide:.1f}" height="14"/></svg>'
+    )

@@ -1,0 +1,113 @@
+"""Patterns: sets of members that one device can host, listed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from random import Random
+
+from hpcens.planners.composition import Composition
+from hpcens.planners.menu import Menu, Pattern
+from hpcens.planners.program import left
+
+
+def all_patterns(menu: Menu, most: int) -> list[list[Pattern]] | None:
+    """For each pool all patterns worth a look, or None where their members have more than `most` choices in all.
+
+    A pattern is not worth a look where another member could join it and all could still run as before.
+    """
+    found: list[list[Pattern]] = []
+    size = 0
+    for pool, offer in enumerate(menu.offers):
+        here: list[Pattern] = []
+        for pattern in _subsets(menu, pool):
+            here.append(pattern)
+            size += sum(len(offer[m]) for m in pattern)
+            if size > most:
+                return None
+        found.append(here)
+    return found
+
+
+def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
+    offer = menu.offers[pool]
+    members = [m for m in menu.members if m in offer]
+    if not members:
+        return
+    weights = {m: max(o.weights for o in offer[m].values()) for m in members}
+    least = {m: min(o.workspace for o in offer[m].values()) for m in members}
+    spaces = {m: sorted({o.workspace for o in offer[m].values()}) for m in members}
+    if len(members) == len(menu.members) and sum(len(of.devices) for of in menu.pools) == 1:
+        yield tuple(members)  # a lone device hosts everyone
+        return
+    if left(menu, pool, tuple(members)) >= max(spaces[m][-1] for m in members):
+        yield tuple(members)
+        return
+    contexts = {m: max(o.context for o in offer[m].values()) for m in members}
+
+    def spare(context: int, used: int) -> int:
+        return menu.room[pool] - context - used
+
+    def extends(pattern: Pattern, context: int, used: int) -> bool:
+        """Whether a member can join without any of the pattern losing a choice."""
+        here = spare(context, used)
+        largest = max(space for m in pattern for space in spaces[m] if space <= here)
+        return any(
+            m not in pattern and spare(max(context, contexts[m]), used + weights[m]) >= max(largest, least[m])
+            for m in members
+        )
+
+    # A stack of (pattern, number of the next member to decide on, context, weights, smallest workspace that will do).
+    stack: list[tuple[Pattern, int, int, int, int]] = [((), 0, 0, 0, 0)]
+    while stack:
+        pattern, i, context, used, workspace = stack.pop()
+        if i < len(members):
+            member = members[i]
+            stack.append((pattern, i + 1, context, used, workspace))
+            wider = max(context, contexts[member]), used + weights[member]
+            if spare(*wider) >= (needed := max(workspace, least[member])):
+                stack.append(((*pattern, member), i + 1, *wider, needed))
+        elif pattern and not extends(pattern, context, used):
+            yield pattern
+
+
+def near(menu: Menu, compositions: Iterable[Composition], most: int) -> list[list[Pattern]]:
+    """For each pool the patterns of these compositions, and of those one member away from them as many as
+    keep the choices of their members below `most`."""
+    kept: dict[tuple[int, Pattern], None] = {}
+    for composition in compositions:
+        for _, pattern in composition.counts:
+            for pool, offer in enumerate(menu.offers):
+                here = tuple(m for m in pattern if m in offer)
+                if here and _possible(menu, pool, here):
+                    kept[pool, here] = None
+    # In turns, so that each pattern has its part of the neighbours where they are too many.
+    turns = deque((pool, _neighbours(menu, pool, pattern)) for pool, pattern in kept)
+    size = 0
+    while turns and size < most:
+        pool, neighbours = turns.popleft()
+        if (changed := next(neighbours, None)) is not None:
+            kept[pool, changed] = None
+            size += sum(len(menu.offers[pool][m]) for m in changed)
+            turns.append((pool, neighbours))
+    return [[pattern for at, pattern in kept if at == pool] for pool in range(len(menu.pools))]
+
+
+def _possible(menu: Menu, pool: int, pattern: Pattern) -> bool:
+    """Whether a device of the pool holds the pattern with some choice for each member."""
+    offer = menu.offers[pool]
+    return left(menu, pool, pattern) >= max(min(o.workspace for o in offer[m].values()) for m in pattern)
+
+
+def _neighbours(menu: Menu, pool: int, pattern: Pattern) -> Iterator[Pattern]:
+    """Patterns with one member more, less, or another; drawn in an order of their own, the same every time."""
+    offer = menu.offers[pool]
+    here = set(pattern)
+    shorter = [here - {member} for member in pattern] if len(here) > 1 else []
+    longer = [here | {member} for member in offer if member not in here]
+    swapped = [here - {old} | {member} for member in offer if member not in here for old in pattern]
+    Random(len(swapped)).shuffle(swapped)
+    for members in (*longer, *shorter, *swapped):
+        ordered = tuple(m for m in menu.members if m in members)
+        if _possible(menu, pool, ordered):
+            yield ordered

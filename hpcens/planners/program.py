@@ -1,0 +1,168 @@
+"""The integer program over patterns: how many devices host which members, in which batches, for most throughput.
+
+    max T   s.t.  Σ_p count[p] ≤ devices of its pool          count[p] integer
+                  Σ_c choose[m,c] = 1                         choose[m,c] 0 or 1
+                  Σ_m,c time[p,m,c] ≤ count[p]
+                  Σ_p,c time[p,m,c] · speed ≥ T
+                  Σ_p   time[p,m,c] · speed ≤ U · choose[m,c]
+
+A pattern leaves its device some memory, and any choice whose workspace fits that may run there, so
+that batch sizes and runtimes are chosen by the same program. U is a bound known before: no member
+need make more rows, and no instance more than one device's part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from hpcens.planners.composition import Composition
+from hpcens.planners.menu import Menu, Pattern
+from hpcens.planners.model import Choice
+
+# HiGHS takes a row for satisfied at a part in a million too much, and that much is added to what it proves.
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the solver found: a composition, or None; and the rows/s that none of these patterns exceeds."""
+
+    composition: Composition | None
+    bound: float
+
+
+class Rows:
+    """A matrix of constraints, row by row."""
+
+    def __init__(self) -> None:
+        self._entries: tuple[list[int], list[int], list[float]] = ([], [], [])
+        self._least: list[float] = []
+        self._most: list[float] = []
+
+    def add(self, entries: Sequence[tuple[int, float]], least: float, most: float) -> None:
+        rows, columns, values = self._entries
+        for column, value in entries:
+            rows.append(len(self._least))
+            columns.append(column)
+            values.append(value)
+        self._least.append(least)
+        self._most.append(most)
+
+    def constraint(self, columns: int) -> Any:
+        from scipy.optimize import LinearConstraint
+        from scipy.sparse import csr_array
+
+        at_rows, at_columns, values = self._entries
+        matrix = csr_array((values, (at_rows, at_columns)), shape=(len(self._least), columns))
+        return LinearConstraint(matrix, self._least, self._most)
+
+
+class Columns:
+    """The unknowns, each between 0 and a most, some whole."""
+
+    def __init__(self) -> None:
+        self.most: list[float] = []
+        self.whole: list[int] = []
+
+    def add(self, most: float, *, whole: bool = False) -> int:
+        self.most.append(most)
+        self.whole.append(int(whole))
+        return len(self.most) - 1
+
+
+def maximise_first(columns: Columns, rows: Rows, *, seconds: float, gap: float) -> tuple[Any, float]:
+    """The first unknown at its largest: all values, or None where none were found; and its proven upper bound."""
+    import numpy as np
+    from scipy.optimize import Bounds, milp
+
+    count = len(columns.most)
+    answer = milp(
+        np.r_[-1.0, np.zeros(count - 1)],
+        constraints=rows.constraint(count),
+        integrality=np.array(columns.whole),
+        bounds=Bounds(0, np.array(columns.most)),
+        options={"time_limit": seconds, "mip_rel_gap": gap},
+    )
+    if answer.status == 2:
+        return None, 0.0
+    bound = columns.most[0] if answer.mip_dual_bound is None else -answer.mip_dual_bound
+    if not any(columns.whole) and answer.status == 0:
+        bound = -answer.fun
+    return answer.x, min(columns.most[0], bound + _TOLERANCE)
+
+
+def solve(
+    menu: Menu, patterns: Sequence[Sequence[Pattern]], *, most: float, seconds: float, gap: float = 1e-3
+) -> Answer:
+    """The best composition of these patterns (for each pool), as far as it is found in the time.
+
+    most  rows/s that are known not to be exceeded
+    """
+    columns, rows = Columns(), Rows()
+    throughput = columns.add(1.0)  # in units of `most`
+    chosen = {(m, c): columns.add(1, whole=True) for m in menu.members for c in menu.of(m)}
+    made = {m: [(throughput, -1.0)] for m in menu.members}
+    capped = {key: [(column, -1.0)] for key, column in chosen.items()}
+    for member in menu.members:
+        rows.add([(chosen[member, c], 1.0) for c in menu.of(member)], 1, 1)
+    counted: dict[int, tuple[int, Pattern]] = {}
+    for i, pool in enumerate(menu.pools):
+        mine = []
+        for pattern in patterns[i]:
+            count = columns.add(len(pool.devices), whole=True)
+            counted[count] = i, pattern
+            mine.append((count, 1.0))
+            times = []
+            for member in pattern:
+                here = []
+                for choice in allowed(menu, i, pattern, member):
+                    speed = menu.offers[i][member][choice].speed / most
+                    time = columns.add(len(pool.devices))
+                    times.append((time, 1.0))
+                    here.append((time, speed))
+                    made[member].append((time, speed))
+                    capped[member, choice].append((time, speed))
+                if any(speed > 1 for _, speed in here):
+                    rows.add([*here, (count, -1.0)], -inf, 0)
+            rows.add([*times, (count, -1.0)], -inf, 0)
+        if mine:
+            rows.add(mine, 0, len(pool.devices))
+    for entries in made.values():
+        rows.add(entries, 0, inf)
+    for entries in capped.values():
+        rows.add(entries, -inf, 0)
+    values, bound = maximise_first(columns, rows, seconds=seconds, gap=gap)
+    if values is None:
+        return Answer(None, bound * most)
+    runs = {m: max(menu.of(m), key=lambda c: float(values[chosen[m, c]])) for m in menu.members}
+    return Answer(_composition(menu, counted, values, runs), bound * most)
+
+
+def allowed(menu: Menu, pool: int, pattern: Pattern, member: str) -> list[Choice]:
+    """How a member may run on a device of the pool that hosts the pattern: what leaves the others their room."""
+    spare = left(menu, pool, pattern)
+    return [c for c, option in menu.offers[pool].get(member, {}).items() if option.workspace <= spare]
+
+
+def left(menu: Menu, pool: int, pattern: Pattern) -> float:
+    """Bytes for the largest workspace on a device of the pool that hosts the pattern."""
+    offer = menu.offers[pool]
+    context = max((o.context for m in pattern for o in offer[m].values()), default=0)
+    return menu.room[pool] - context - sum(max(o.weights for o in offer[m].values()) for m in pattern)
+
+
+def _composition(
+    menu: Menu, counted: Mapping[int, tuple[int, Pattern]], values: Any, runs: Mapping[str, Choice]
+) -> Composition | None:
+    """The answer, without members that cannot run as chosen where they are; None where one is nowhere."""
+    counts: dict[tuple[int, Pattern], int] = {}
+    for column, (pool, pattern) in counted.items():
+        devices = round(values[column])
+        here = tuple(m for m in pattern if runs[m] in allowed(menu, pool, pattern, m))
+        if devices and here:
+            counts[pool, here] = counts.get((pool, here), 0) + devices
+    hosted = {member for _, pattern in counts for member in pattern}
+    return Composition(counts, runs) if hosted >= set(menu.members) else None

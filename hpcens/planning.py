@@ -1,0 +1,144 @@
+"""Planning: what `hpcens plan`, `profile` and `simulate` answer before any device hour is spent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hpcens.comparison import compare
+from hpcens.contract import ContractBook, hold
+from hpcens.devices import Device, Family
+from hpcens.drawing import draw
+from hpcens.errors import COMPLETE, HpcensError
+from hpcens.launch.follow import Follower
+from hpcens.launch.local import start
+from hpcens.matrix import Plan
+from hpcens.opening import Opening
+from hpcens.preflight import check
+from hpcens.profiles import ProfileBook
+from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
+from hpcens.resources import Nodes, allocations, smallest, spell
+from hpcens.rundir import write_atomically
+from hpcens.runtimes.discover import discover
+from hpcens.specs import Job, NodesSpec, PlannerName
+from hpcens.store.inspection import inspect_speed
+
+# As many nodes like this host there are, where no cluster is described.
+_MANY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a plan is asked for: on so many nodes, in so many seconds, or by all planners; and the files to write."""
+
+    nodes: tuple[int, int] | None = None
+    deadline: float | None = None
+    compare: bool = False
+    output: Path | None = None
+    html: Path | None = None
+    as_json: bool = False
+
+
+class Desk:
+    """One job's plans, from kept profiles."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._preflight = check(job)
+        self._here = discover(job.spec.devices)
+        self._opening = Opening(job, self._preflight, ProfileBook.default())
+        self._reading: float | None = None
+
+    def measure(self) -> int:
+        """Measure what is missing on this host's devices; how many were.
+
+        Raises what the measuring ended with, and MemberError where a member breaks its contract.
+        """
+        for warning in hold(self._job, self._preflight, ContractBook.default()):
+            print(f"hpcens: warning: {warning}", file=sys.stderr)
+        todo = self._opening.unmeasured(dict(enumerate(self._here)))
+        if todo:
+            with TemporaryDirectory(prefix="hpcens-profile-") as folder:
+                elsewhere = replace(self._job, output=Path(folder) / "profile.h5")
+                verdict = start(elsewhere, self._preflight, only_profile=True, tick=Follower().tick)
+            if verdict.code != COMPLETE:
+                raise HpcensError(verdict.reason, verdict.remedy)
+        return sum(map(len, todo.values()))
+
+    def answer(self, wish: Wish, *, shaded: bool = False) -> Iterator[str]:
+        """The answer as lines of text; writes the files that are wanted."""
+        if wish.compare:
+            problem = self._opening.problem(self._here, self._speed())
+            yield from comparison_lines(compare(problem, self._by))
+            return
+        nodes = self._nodes()
+        if wish.nodes and wish.nodes[0] < wish.nodes[1]:
+            yield from allocation_lines(allocations(nodes, range(wish.nodes[0], wish.nodes[1] + 1), self._planned))
+            return
+        if wish.deadline:
+            chosen = smallest(nodes, wish.deadline, self._planned)
+            plan = chosen.plan
+            if not wish.as_json:
+                words = " and ".join(f"{count} {name}" for name, count in chosen.taken)
+                yield f"{words} make it within {spell(wish.deadline)}:"
+        elif wish.nodes:
+            plan = allocations(nodes, [wish.nodes[0]], self._planned)[0].plan
+        else:
+            plan = self._planned(self._here)
+        if wish.output:
+            write_atomically(wish.output, plan.to_json())
+        if wish.html:
+            write_atomically(wish.html, draw(plan))
+        yield from [plan.to_json()] if wish.as_json else plan_lines(plan, shaded=shaded)
+
+    def _nodes(self) -> list[Nodes]:
+        """The kinds of node there are: those of the configuration, or as many like this host as are wanted."""
+        described = [Nodes(name, of.nodes, _devices(of)) for name, of in self._job.spec.cluster.items()]
+        return described or [Nodes("node", _MANY, self._here)]
+
+    def _speed(self) -> float:
+        if self._reading is None:
+            self._reading = inspect_speed(self._job.datasets, self._job.spec.dataset, self._job.limit)
+        return self._reading
+
+    def _planned(self, devices: Sequence[Device]) -> Plan:
+        return self._opening.plan(devices, self._speed())
+
+    def _by(self, planner: PlannerName) -> Plan:
+        spec = replace(self._job.spec, plan=replace(self._job.spec.plan, planner=planner))
+        opening = Opening(replace(self._job, spec=spec, plan=None), self._preflight, ProfileBook.default())
+        return opening.plan(self._here, self._speed())
+
+
+def _devices(of: NodesSpec) -> tuple[Device, ...]:
+    """The devices of one node of the kind."""
+    family: Family = "cpu" if of.kind.startswith("cpu") else "cuda"
+    return tuple(Device(f"{family}{i}", family, of.kind, of.memory, index=i) for i in range(of.devices))
+
+
+def simulated(path: Path, rows: int | None, *, as_json: bool) -> Iterator[str]:
+    """A stored plan run in virtual time, over as many rows as it was made for or as are given."""
+    from hpcens.simulation import simulate
+
+    plan = Plan.load(path)
+    if rows is not None:
+        plan = replace(plan, rows=rows)
+    found = simulate(plan)
+    if as_json:
+        yield json.dumps(asdict(found) | {"rows_per_second": found.rows_per_second}, indent=1)
+    else:
+        yield from simulation_lines(plan, found)
+
+
+def profiled() -> Iterator[str]:
+    """All profiles that are kept, a line each."""
+    for key, profile in ProfileBook.default().all():
+        batches = ", ".join(
+            f"{b} → {p.rows_per_second:,.4g}/s ± {50 * p.spread:.0f} %" for b, p in sorted(profile.batches.items())
+        )
+        of = f"{key.kind}  member {key.member[:12]}  {key.runtime}  torch {key.torch}  {amount(profile.weights)}"
+        yield f"{of}: {batches}"

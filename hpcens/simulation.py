@@ -1,0 +1,176 @@
+"""Simulation: the roles and messages of a run in virtual time, with predictions that take as long as profiled.
+
+Rows are stand-ins without a width; everything else is what a run does. What a link or a disk costs
+is stated in `Costs`; the reader's speed is the plan's, the devices' speeds are their profiles'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from hpcens.hands import reader_hands, reducer_hands, worker_hands
+from hpcens.matrix import Plan
+from hpcens.messages import (
+    LOCAL,
+    Array,
+    Batch,
+    Flush,
+    Message,
+    Predict,
+    Predicted,
+    Prediction,
+    Read,
+    Rows,
+    Write,
+)
+from hpcens.roles.reader import Reader, shares_by_rank
+from hpcens.roles.reducer import Reducer
+from hpcens.roles.worker import Worker
+from hpcens.segments import Segmentation
+from hpcens.transports import Hands, Role
+from hpcens.transports.virtual import VirtualWorld
+
+_READER, _REDUCER = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What is not in a plan: seconds of a message beside its bytes, bytes/s of a rank's link and of the disk,
+    seconds of a sync, and seconds between two of them."""
+
+    message: float = 5e-5
+    link: float = 2e9
+    disk: float = 1e9
+    sync: float = 0.01
+    between_syncs: float = 2.0
+
+
+@dataclass(slots=True)
+class Simulated:
+    """What came of it. Busy seconds: of devices computing, the reader reading and sending, the reducer writing.
+
+    deliveries  messages that reached a rank or came from its own thread
+    """
+
+    rows: int
+    seconds: float = 0.0
+    deliveries: int = 0
+    devices: dict[str, float] = field(default_factory=dict)
+    reading: float = 0.0
+    sending: float = 0.0
+    writing: float = 0.0
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds
+
+
+def simulate(plan: Plan, costs: Costs | None = None) -> Simulated:
+    """Run the plan to its end in virtual time."""
+    return _Simulation(plan, costs or Costs()).run()
+
+
+class _Simulation:
+    """The ranks of a run, and when each link and each thread is free again."""
+
+    def __init__(self, plan: Plan, costs: Costs) -> None:
+        self._plan = plan
+        self._costs = costs
+        self._segmentation = Segmentation(plan.rows, plan.numerics.segment_rows)
+        names = [device for hosting in plan.hostings for device in hosting.devices]
+        self._ranks = {name: rank for rank, name in enumerate(names, 2)}
+        self._speeds = {self._ranks[d]: hosting.speeds for hosting in plan.hostings for d in hosting.devices}
+        self._links: dict[int, float] = {}
+        self._busy = dict.fromkeys(self._ranks.values(), 0.0)
+        self._found = Simulated(plan.rows)
+        self._world = VirtualWorld(self._roles(), self._hands(), self._seconds)
+
+    def run(self) -> Simulated:
+        self._world.run()
+        self._found.seconds = self._world.ended
+        self._found.deliveries = self._world.deliveries
+        self._found.devices = {name: self._busy[rank] for name, rank in self._ranks.items()}
+        return self._found
+
+    def _roles(self) -> dict[int, Role]:
+        plan, ranks = self._plan, self._ranks
+        shares = {(i.device, i.member): i.share for i in plan.instances}
+        reader = Reader(
+            segments=range(len(self._segmentation)),
+            members=plan.members,
+            shares=shares_by_rank(shares, ranks),
+            devices=ranks.values(),
+            reducer=_REDUCER,
+            window=plan.window,
+            read_ahead=plan.read_ahead,
+        )
+        reducer = Reducer(
+            members=plan.members,
+            devices=ranks.values(),
+            reader=_READER,
+            window=plan.window,
+            seconds=self._costs.between_syncs,
+        )
+        workers = {rank: Worker(reader=_READER, reducer=_REDUCER) for rank in ranks.values()}
+        return {_READER: reader, _REDUCER: reducer, **workers}
+
+    def _hands(self) -> dict[int, Hands]:
+        def read(segment: int) -> Rows:
+            return (_stand_in(self._segmentation.size(segment)),)
+
+        def predict(task: Predict) -> Iterator[Predicted]:
+            for member in task.members:
+                yield Predicted(task.segment, member, task.rows[0], self._plan.numerics.members[member].batch)
+
+        worker = worker_hands(predict, lambda task: None)
+        return {
+            _READER: reader_hands(read, lambda progress: None),
+            _REDUCER: reducer_hands(lambda task: None, lambda segments: None),
+            **dict.fromkeys(self._ranks.values(), worker),
+        }
+
+    def _seconds(self, rank: int, to: int, message: Message) -> float:
+        """Of a task of a rank's thread, or until a message arrives: a rank sends one after another."""
+        if to == LOCAL:
+            return self._task_seconds(rank, message)
+        size = 0
+        if isinstance(message, Batch):
+            size = len(message.rows[0]) * self._plan.row_bytes
+        elif isinstance(message, Prediction):
+            size = len(message.values) * self._plan.output_bytes
+        if not size:
+            return self._costs.message
+        now = self._world.now
+        lasts = size / self._costs.link
+        free = max(now, self._links.get(rank, 0.0)) + lasts
+        self._links[rank] = free
+        if rank == _READER:
+            self._found.sending += lasts
+        return free - now + self._costs.message
+
+    def _task_seconds(self, rank: int, task: Message) -> float:
+        seconds = 0.0
+        if isinstance(task, Predict):
+            speeds = self._speeds[rank]
+            seconds = sum(len(task.rows[0]) / speeds[member] for member in task.members)
+            self._busy[rank] += seconds
+        elif isinstance(task, Read):
+            if self._plan.reading is not None:
+                seconds = self._segmentation.size(task.segment) / self._plan.reading
+            self._found.reading += seconds
+        elif isinstance(task, Write):
+            seconds = len(task.stack[0]) * self._plan.output_bytes / self._costs.disk
+            self._found.writing += seconds
+        elif isinstance(task, Flush):
+            seconds = self._costs.sync
+            self._found.writing += seconds
+        return seconds
+
+
+@lru_cache
+def _stand_in(rows: int) -> Array:
+    return np.empty((rows, 0), np.float32)
