@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 from hpcens import __version__
 from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
-from hpcens.verbs import combine, export, init, short, show, status, verify
+from hpcens.verbs import combine, conclude, export, init, short, show, simulate, verify
+from hpcens.watching import cancel, logs, runs, status
 
 if TYPE_CHECKING:
-    from hpcens.matrix import Plan
     from hpcens.preflight import Preflight
-    from hpcens.rundir import Verdict
     from hpcens.specs import Job
 
 
@@ -60,7 +59,12 @@ def _parser() -> argparse.ArgumentParser:
     submit = add("submit", _submit, "score a dataset as a job; run again to continue")
     _job_options(submit)
     submit.add_argument("--local", action="store_true", help="on this host, whether or not there is a cluster")
-    submit.add_argument("--no-wait", action="store_true", help="return once the job is started")
+    wait = argparse.BooleanOptionalAction
+    submit.add_argument("--wait", action=wait, help="follow it to its end; here that is what happens, on Slurm not")
+    submit.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help="over slurm: in the YAML")
+    submit.add_argument("--parsable", action="store_true", help="print the job's id alone")
+    submit.add_argument("--dry-run", action="store_true", help="print the plan and what sbatch would be given")
+    submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help="if killed, go on, N times")
     run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
@@ -77,10 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("--compare", action="store_true", help="print what every planner reaches, side by side")
     several.add_argument("--nodes", type=_range, metavar="N[..M]", help="on so many nodes of the cluster: section")
     several.add_argument("--deadline", type=_duration, metavar="2h30m", help="on as few nodes as make it in this time")
-    simulate = add("simulate", _simulate, "run a plan in virtual time: rows/s, and who is busy")
-    simulate.add_argument("plan", type=Path, metavar="PLAN.JSON")
-    simulate.add_argument("--rows", type=_positive, metavar="N", help="instead of the plan's")
-    simulate.add_argument("--json", action="store_true")
+    virtual = add("simulate", simulate, "run a plan in virtual time: rows/s, and who is busy")
+    virtual.add_argument("plan", type=Path, metavar="PLAN.JSON")
+    virtual.add_argument("--rows", type=_positive, metavar="N", help="instead of the plan's")
+    virtual.add_argument("--json", action="store_true")
     held = add("verify", verify, "hold a result against its journal, its checksums and its members")
     held.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     held.add_argument("--json", action="store_true")
@@ -94,11 +98,21 @@ def _parser() -> argparse.ArgumentParser:
     out.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     out.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".parquet, .csv or .npy")
     out.add_argument("--datasets", type=lambda text: text.split(","), default=[], help="default: all; as a,b")
-    state = add("status", status, "say how a run stands")
-    state.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
-    state.add_argument("--json", action="store_true")
-    start = add("init", init, "write a commented configuration to start from")
-    start.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
+    stands = add("status", status, "say how a run stands, and why it ended")
+    told = add("logs", logs, "print what a run's ranks have written")
+    told.add_argument("-n", "--lines", type=_positive, help="only the last lines of each file")
+    ended = add("cancel", cancel, "end a run: finish what is under way, then stop")
+    ended.add_argument("--now", action="store_true", help="do not finish anything")
+    for named in (stands, told, ended):
+        named.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
+    stands.add_argument("--watch", action="store_true", help="again and again, until it ends")
+    stands.add_argument("--code", action="store_true", help="exit with the code of the run's verdict")
+    found = add("list", runs, "list the runs of a folder")
+    found.add_argument("folder", type=Path, nargs="?", default=Path())
+    for named in (stands, found):
+        named.add_argument("--json", action="store_true")
+    first = add("init", init, "write a commented configuration to start from")
+    first.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
     return parser
 
 
@@ -150,6 +164,7 @@ def _job(options: argparse.Namespace) -> Job:
 
 
 def _submit(options: argparse.Namespace) -> int:
+    from hpcens import controller
     from hpcens.launch.follow import Follower
     from hpcens.launch.job import follow, submit
     from hpcens.preflight import check
@@ -161,13 +176,39 @@ def _submit(options: argparse.Namespace) -> int:
         return COMPLETE
     run = RunDirectory.of(job.output)
     newest = run.newest
+    if options.dry_run or (not options.local and controller.answers()):
+        return _submit_to_slurm(options, job, preflight)
     run.refuse_if_alive()
     _hold(job, preflight)
     submitted = submit(job, preflight)
-    if options.no_wait:
+    if options.wait is False:
         print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
         return COMPLETE
-    return _conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
+    return conclude(job, follow(job, submitted, Follower(), newest.number if newest else 0))
+
+
+def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight) -> int:
+    from hpcens.config.site import slurm_settings
+    from hpcens.launch.follow import Follower
+    from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
+    from hpcens.report import expected_lines
+    from hpcens.rundir import RunDirectory
+
+    settings = slurm_settings(job.spec.slurm, options.slurm)
+    run = RunDirectory.of(job.output)
+    if options.dry_run:
+        print(sbatch_text(job, settings))
+        show(expected_lines(job, run))
+        return COMPLETE
+    refuse_if_queued(run)
+    run.refuse_if_alive()
+    _hold(job, preflight)
+    submission = submit(job, settings, options.resubmit)
+    if options.parsable:
+        print(submission.jobs[0], flush=True)
+    else:
+        print(f"job {submission.jobs[0]} is submitted; next: hpcens status {short(run.path)}", flush=True)
+    return conclude(job, follow(job, submission, Follower())) if options.wait else COMPLETE
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -191,7 +232,7 @@ def _run(options: argparse.Namespace) -> int:
         verdict = start(job, preflight, tick=follower.tick)
     finally:
         follower.close()
-    return _conclude(job, verdict)
+    return conclude(job, verdict)
 
 
 def _stands(job: Job, preflight: Preflight) -> bool:
@@ -209,30 +250,6 @@ def _hold(job: Job, preflight: Preflight) -> None:
 
     for warning in hold(job, preflight, ContractBook.default()):
         print(f"hpcens: warning: {warning}", file=sys.stderr)
-
-
-def _conclude(job: Job, verdict: Verdict) -> int:
-    """The report, and as the last line the verdict and the next command."""
-    from hpcens.report import plan_lines, report_lines
-    from hpcens.rundir import RunDirectory, read_json
-
-    run = RunDirectory.of(job.output)
-    epoch = run.newest
-    if epoch is not None and (report := read_json(epoch.report)):
-        show(plan_lines(_load_plan(epoch.plan)))
-        show(report_lines(report))
-    if verdict.code == COMPLETE:
-        print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")
-    else:
-        next_step = verdict.remedy or f"hpcens status {short(run.path)}"
-        print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
-    return verdict.code
-
-
-def _load_plan(path: Path) -> Plan:
-    from hpcens.matrix import Plan
-
-    return Plan.load(path)
 
 
 def _profile(options: argparse.Namespace) -> int:
@@ -260,11 +277,4 @@ def _plan(options: argparse.Namespace) -> int:
     desk.measure()
     wish = Wish(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
     show(desk.answer(wish, shaded=sys.stdout.isatty()))
-    return COMPLETE
-
-
-def _simulate(options: argparse.Namespace) -> int:
-    from hpcens.planning import simulated
-
-    show(simulated(options.plan, options.rows, as_json=options.json))
     return COMPLETE

@@ -62,6 +62,12 @@ class FingerprintMismatch(HpcensError):
     exit_code = MISMATCH
 
 
+class Superseded(HpcensError):
+    """A newer start has taken the run over; this one is obsolete."""
+
+    exit_code = INCOMPLETE
+
+
 class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 
@@ -74,7 +80,11 @@ class DeviceOutOfMemory(HpcensError):
     """A batch does not fit the memory of its device."""
 
 
-_RESUMABLE = {errno.ENOSPC: "no space is left on the device", errno.EDQUOT: "the disk quota is used up"}
+_RESUMABLE = {
+    errno.ENOSPC: ("no space is left on the device", "make room"),
+    errno.EDQUOT: ("the disk quota is used up", "make room"),
+    errno.ESTALE: ("the file server lost the file (stale handle)", "see that the file system is mounted"),
+}
 
 
 def as_verdict(error: BaseException) -> HpcensError:
@@ -82,8 +92,9 @@ def as_verdict(error: BaseException) -> HpcensError:
     if isinstance(error, HpcensError):
         return error
     if isinstance(error, OSError) and error.errno in _RESUMABLE:
+        what, remedy = _RESUMABLE[error.errno]
         return Incomplete(
-            f"writing stopped: {_RESUMABLE[error.errno]} ({error.filename or error.strerror})",
-            "make room, then run the same command again; what is journalled is kept",
+            f"writing stopped: {what} ({error.filename or error.strerror})",
+            f"{remedy}, then run the same command again; what is journalled is kept",
         )
     return HpcensError(f"{type(error).__name__}: {error}")

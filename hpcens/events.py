@@ -36,15 +36,15 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any
         return
 
 
-def last_progress(path: Path, tail: int = 1 << 14) -> dict[str, Any] | None:
-    """The newest `progress` event, read from the end of the file alone."""
+def recent_progress(path: Path, tail: int = 1 << 14) -> list[dict[str, Any]]:
+    """The newest `progress` events, oldest first, read from the end of the file alone."""
     try:
         size = path.stat().st_size
     except OSError:
-        return None
+        return []
     begin = max(0, size - tail)
     with path.open("rb") as file:
         file.seek(begin)
         lines = file.read().split(b"\n")[1 if begin else 0 : -1]
-    found = (json.loads(line) for line in reversed(lines))
-    return next((event for event in found if event["event"] == "progress"), None)
+    found = (json.loads(line) for line in lines)
+    return [event for event in found if event["event"] == "progress"]

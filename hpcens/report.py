@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from hpcens.matrix import Hosting, Plan
 from hpcens.resources import Allocation, knee, spell
+from hpcens.rundir import RunDirectory
+from hpcens.specs import Job
 from hpcens.store.verify import Verification
 
 if TYPE_CHECKING:
@@ -45,6 +47,15 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     hours = f"{plan.device_hours:,.3g} device-hours on {len(plan.devices):,} devices"
     yield f"{plan.rows:,} rows in {spell(plan.seconds)}, {hours}"
     yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
+
+
+def expected_lines(job: Job, run: RunDirectory) -> Iterator[str]:
+    """The plan a submission would keep, where one is known; devices are known only where the job runs."""
+    known = [job.plan] if job.plan else [epoch.plan for epoch in run.epochs() if epoch.plan.exists()]
+    if known:
+        yield from plan_lines(Plan.load(known[0]))
+    else:
+        yield "no plan yet: the job takes profiles and plans at its start, for the devices its ranks find"
 
 
 def _cell(plan: Plan, hosting: Hosting, member: str, width: int, *, shaded: bool) -> str:
@@ -120,6 +131,9 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
             f"  {instance['device']}  {instance['member']}  batch {instance['batch']}  {instance['rows']:,} rows"
             f"  {instance['measured_speed']:,.0f} rows/s while it ran, {instance['speed']:,.0f} profiled"
         )
+    yield f"  {100 * report['syncing_share']:.1f} % of the time the reducer waited for the disk"
+    if report["idle"]:
+        yield f"  idle: {', '.join(report['idle'])}, seen by nobody but the reader and the reducer"
     for rank in report["ranks"]:
         yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}"
 

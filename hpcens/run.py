@@ -9,29 +9,33 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import os
 import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
-from hpcens.errors import COMPLETE, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
+from hpcens.heart import Heart
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Measurement, Opening
 from hpcens.preflight import Preflight
 from hpcens.profiles import Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
-from hpcens.runtimes.discover import discover, node
+from hpcens.runtimes.discover import discover, identities, node
 from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Assignment, Scoring
 from hpcens.specs import Job
 from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
+from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -56,9 +60,9 @@ class Rank:
         self._stop = ""
         self._draining = False
         self._looked = 0.0
-        self._beats = 0
-        self._heart = -1
-        self.world = MpiWorld(self._beat, self._notice)
+        self._heart = Heart(epoch, node(), tell)
+        self.heard: list[int] = []
+        self.world = MpiWorld(self._heart.beat, self._notice)
         self.role = "reader" if self.world.rank == 0 else "starting"
         self._hear_signals()
 
@@ -69,19 +73,26 @@ class Rank:
         self._sign()
         check_world(world.size, self._expected, self._launcher)
         job, preflight = read_job(self._epoch)
+        events = self._events = Events(self._epoch.events) if rank == 0 else None
         players = self._cast(job)
         self.role = players.role(rank)
         self._sign()
-        events = self._events = Events(self._epoch.events) if rank == 0 else None
         assignment = self._open(job, preflight, players, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
         return Scoring(world, self._run, self._epoch, assignment, events).score()
 
     def _cast(self, job: Job) -> Cast:
-        hello = Hello(self.world.rank, node(), discover(job.spec.devices), self.world.library)
+        devices = discover(job.spec.devices)
+        hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
         players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
+        self._heart.speak_for_node(self.world.rank in players.speakers.values())
+        if self._events is not None:
+            self._heart.watch(players.speakers)
+            ranks = Counter(hello.node for hello in hellos)
+            wheel = self.world.wheel and len(ranks) > 1
+            self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=players.idle)
         return players
 
     def _open(
@@ -155,6 +166,7 @@ class Rank:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGUSR1})
 
     def _signalled(self, number: int, frame: object) -> None:
+        self.heard.append(number)
         self._stop = f"stopped by {signal.Signals(number).name}"
 
     def _notice(self) -> Message | None:
@@ -171,13 +183,6 @@ class Rank:
         if self._events is not None:
             self._events.add("draining", reason=self._stop)
         return Drain(self._stop)
-
-    def _beat(self) -> None:
-        if self._heart < 0:
-            self._heart = os.open(self._epoch.ranks / f"{self.world.rank:04d}.beat", os.O_CREAT | os.O_WRONLY, 0o666)
-        self._beats += 1
-        os.pwrite(self._heart, b"%016d" % self._beats, 0)
-        self._tell("")
 
 
 def _head(job: Job, rows: int) -> Rows:
@@ -199,18 +204,26 @@ def write_job(epoch: Epoch, job: Job, preflight: Preflight) -> None:
 
 
 def main(
-    run: Path, number: int, expected: int, launcher: str, tell: Callable[[str], None], *, only_profile: bool = False
+    run: Path,
+    number: int,
+    expected: int,
+    launcher: str,
+    tell: Callable[[str], None],
+    *,
+    only_profile: bool = False,
+    slurm: SlurmJob | None = None,
 ) -> int:
     """Be a rank from start to end. An error is told to the verdict and ends the whole world.
 
-    tell  says a line to this rank's witness (see `launch.witness`)
+    tell   says a line to this rank's witness (see `launch.witness`)
+    slurm  the job that may be requeued
     """
     epoch = Epoch(run / "epochs" / f"{number:04d}")
     rank = Rank(RunDirectory(run), epoch, expected, launcher, tell)
     try:
         verdict = rank.live(only_profile=only_profile)
         if rank.world.rank == 0:
-            epoch.judge(verdict)
+            _conclude(rank, RunDirectory(run), epoch, verdict, slurm)
         rank.world.broadcast()  # nobody leaves before the verdict is there: who does has died
         return verdict.code
     except BaseException as error:
@@ -224,6 +237,22 @@ def main(
         sys.stderr.flush()
         rank.world.abort(known.exit_code)
         raise
+
+
+def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slurm: SlurmJob | None) -> None:
+    """Judge; where Slurm had warned of the job's end, put it back into the queue."""
+    again = False
+    reason = ""
+    if slurm is not None and rank.heard and verdict.code == INCOMPLETE:
+        answer = controller.ask(slurm.id)
+        if reason := requeue.why(rank.heard, answer):
+            verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
+        submission = run.submission
+        bound = submission.requeues if submission and submission.id == slurm.submission else DEFAULT_REQUEUES
+        verdict, again = requeue.decide(verdict, rank.heard, len(requeue.requeues(run, slurm)), bound)
+    epoch.judge(verdict)
+    if again and slurm is not None:
+        requeue.carry_out(epoch, slurm, reason)
 
 
 def _let_others_speak(epoch: Epoch) -> None:

@@ -5,9 +5,12 @@ OUTPUT.run/
   working-0001.h5       the result before it is complete (named after the epoch that made it)
   packed-0001.h5        its compressed copy, while it is made
   cancel                a request to drain
+  submission.json       the last job that was submitted for it; submitit/ID/: that job's files and logs
+  controller.json       what Slurm last said of that job
   epochs/0001/          one folder per start, written by that start alone
     job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
-    ranks/0003.json  ranks/0003.beat  output.log
+    ranks/0003.json  ranks/NODE.beat  output.log
+    requeue.json          where it put its job back into the queue: why, and what came of it
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcens.errors import UsageError
+from hpcens.errors import INCOMPLETE, UsageError
+from hpcens.submission import SlurmJob, Submission
+
+AGAIN = "run the same command again: what is journalled is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,11 @@ class Verdict:
     remedy: str = ""
     rank: int | None = None
     role: str = ""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether running it again is all that is needed."""
+        return self.code == INCOMPLETE or self.remedy == AGAIN
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -69,6 +80,16 @@ class Epoch:
     report = property(lambda self: self.folder / "report.json")
     log = property(lambda self: self.folder / "output.log")
     ranks = property(lambda self: self.folder / "ranks")
+    requeue = property(lambda self: self.folder / "requeue.json")
+
+    def beat_of(self, node: str) -> Path:
+        """A node's heartbeat: a counter that moves while one of its ranks lives."""
+        return Path(self.ranks / f"{node}.beat")
+
+    @property
+    def successor(self) -> Path:
+        """The folder of the start after this one."""
+        return self.folder.with_name(f"{self.number + 1:04d}")
 
     @property
     def verdict(self) -> Verdict | None:
@@ -106,6 +127,14 @@ class RunDirectory:
     def cancel(self) -> Path:
         return self.path / "cancel"
 
+    @property
+    def submission(self) -> Submission | None:
+        raw = read_json(self.path / "submission.json")
+        return Submission(**raw | {"jobs": tuple(raw["jobs"])}) if raw else None
+
+    def keep(self, submission: Submission) -> None:
+        write_atomically(self.path / "submission.json", json.dumps(asdict(submission), indent=1))
+
     def working(self, number: int) -> Path:
         return self.path / f"working-{number:04d}.h5"
 
@@ -131,10 +160,15 @@ class RunDirectory:
                 f"follow it: hpcens status {self.path}; or end it first",
             )
 
-    def begin(self) -> Epoch:
-        """Claim the next epoch. Raises UsageError where another start of this run is alive."""
-        self.refuse_if_alive()
+    def begin(self, job: SlurmJob | None = None) -> Epoch:
+        """Claim the next epoch. Raises UsageError where another start of this run is alive.
+
+        job  Slurm's, if this is one; what it takes the place of is not asked whether it lives: the fence keeps it out
+        """
         newest = self.newest
+        before = (read_json(newest.claim) or {}).get("job") if newest else None
+        if not (job and job.succeeds(before)):
+            self.refuse_if_alive()
         number = newest.number + 1 if newest else 1
         folder = self.path / "epochs" / f"{number:04d}"
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -147,7 +181,7 @@ class RunDirectory:
             ) from None
         epoch = Epoch(folder)
         epoch.ranks.mkdir()
-        claim = {"epoch": number, "id": secrets.token_hex(8), "began": time.time()} | _me()
+        claim = {"epoch": number, "id": secrets.token_hex(8), "began": time.time(), "job": job and asdict(job)} | _me()
         write_atomically(epoch.claim, json.dumps(claim, indent=1))
         self.cancel.unlink(missing_ok=True)
         return epoch
@@ -198,16 +232,19 @@ def alive(epoch: Epoch) -> str:
         if process["boot"] == here and born(process["pid"]) == process["born"]:
             return f"process {process['pid']} ({process['role']}) on {process['host']}"
     elsewhere = [process for process in processes if process["boot"] != here]
-    before = _beats(epoch)
+    before = beats(epoch)
     if elsewhere and before:
-        time.sleep(3 * BEAT_SECONDS)
-        if _beats(epoch) != before:
-            return f"ranks on {', '.join(sorted({process['host'] for process in elsewhere}))}"
+        deadline = time.monotonic() + 3 * BEAT_SECONDS
+        while time.monotonic() < deadline:
+            time.sleep(BEAT_SECONDS / 10)
+            if beats(epoch) != before:
+                return f"ranks on {', '.join(sorted({process['host'] for process in elsewhere}))}"
     return ""
 
 
 BEAT_SECONDS = 1.0
 
 
-def _beats(epoch: Epoch) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in epoch.ranks.glob("*.beat")}
+def beats(epoch: Epoch) -> dict[str, bytes]:
+    """Each node's counter."""
+    return {path.stem: path.read_bytes() for path in epoch.ranks.glob("*.beat")}

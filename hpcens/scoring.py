@@ -85,7 +85,8 @@ class Scoring:
             rounds += 1
         masked = self._masked()
         verdict = self._verdict(missing, drained, masked)
-        usage = self._world.gather(_usage(self._players.role(self._world.rank)))
+        synced = self._result.syncing if self._result is not None else 0.0
+        usage = self._world.gather(_usage(self._players.role(self._world.rank), synced))
         if self._events is not None:
             write_atomically(self._epoch.report, json.dumps(self._report(usage) | {"masked": masked}, indent=1))
         if (result := self._result) is not None:
@@ -272,6 +273,8 @@ class Scoring:
             "rows_per_second": scored / self._seconds if self._seconds else 0.0,
             "predicted_rows_per_second": self._plan.throughput,
             "instances": instances,
+            "syncing_share": sum(rank["syncing"] for rank in usage) / self._seconds if self._seconds else 0.0,
+            "idle": list(self._players.idle),
             "ranks": usage,
         }
 
@@ -285,10 +288,11 @@ def _summed(tallies: Mapping[int, Tally]) -> dict[str, Any]:
     return total
 
 
-def _usage(role: str) -> dict[str, Any]:
+def _usage(role: str, syncing: float) -> dict[str, Any]:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "role": role,
+        "syncing": syncing,
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "peak_bytes": used.ru_maxrss << 10,
     }

@@ -1,19 +1,33 @@
-"""Status: how a run stands, from the login node, through its files alone."""
+"""Status: how a run stands, from the login node: through its files, and what Slurm said at most 40 s ago."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from hpcens.controller import Answer, ask_sparingly
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.events import last_progress
-from hpcens.rundir import RunDirectory, alive, read_json
+from hpcens.events import recent_progress
+from hpcens.postmortem import explain
+from hpcens.rundir import Epoch, RunDirectory, Verdict, alive, read_json
+from hpcens.submission import Submission
+
+Ask = Callable[[RunDirectory, str], tuple[Answer | None, float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """state: complete, running, resumable (drained) or failed; rows are those known to be durable."""
+    """state: queued, running, requeued, complete, resumable (drained) or failed; rows are those known to be durable.
+
+    rows_per_second      on average; rows_per_second_now: of the last seconds
+    seconds_left         of work, by the average; None where nothing is known
+    limit_seconds_left   until the job's time limit; None where there is none, or Slurm does not say
+    limited_by           the bottleneck, by the plan
+    requeues             why the run's jobs were put back into the queue, the oldest first
+    """
 
     run: str
     state: str
@@ -21,38 +35,106 @@ class Status:
     rows: int
     of: int
     rows_per_second: float
+    rows_per_second_now: float
+    seconds_left: float | None
+    limit_seconds_left: float | None
+    limited_by: str
+    job: str
     updated: float
     reason: str
     remedy: str
+    requeues: list[str] = field(default_factory=list)
 
 
-def status(path: Path) -> Status:
-    """The status of a run directory, or of the run of a result. Raises UsageError where there is none."""
+def run_of(path: Path) -> RunDirectory:
+    """The run directory meant by its own path or by that of the output. Raises UsageError where there is none."""
     run = RunDirectory(path) if path.suffix == ".run" or path.is_dir() else RunDirectory.of(path)
-    epoch = run.newest
-    if epoch is None:
+    if run.newest is None and run.submission is None:
         raise UsageError(f"{path} is no run directory", "it lies beside the output: OUTPUT.run")
-    progress = last_progress(epoch.events) or {"rows": 0, "of": 0, "time": epoch.folder.stat().st_mtime}
-    claim = read_json(epoch.claim) or {"began": progress["time"]}
-    verdict = epoch.verdict
-    report = read_json(epoch.report) or {}
-    if verdict is not None:
-        state = {COMPLETE: "complete", INCOMPLETE: "resumable"}.get(verdict.code, "failed")
-        reason, remedy = verdict.reason, verdict.remedy
-    elif who := alive(epoch):
-        state, reason, remedy = "running", f"{who} is alive", ""
-    else:
-        state, reason = "failed", "its processes are gone and left no verdict: the host went down, or all were killed"
-        remedy = "run the same command again: what is journalled is kept"
-    average = progress["rows"] / max(1e-9, progress["time"] - claim["began"])
+    return run
+
+
+def status(path: Path, ask: Ask = ask_sparingly) -> Status:
+    """The status of a run directory, or of the run of a result. Raises UsageError where there is none."""
+    run = run_of(path)
+    epoch, submission = run.newest, run.submission
+    began = epoch is not None and (submission is None or epoch.number > submission.epoch)
+    jobs = submission.jobs if submission else ()
+    verdict = epoch.verdict if epoch and began else None
+    state, told, answer = "", verdict, None
+    if jobs and submission and (verdict is None or (epoch and _requeued(epoch))):
+        state, told, answer = _of_job(run, epoch if began else None, submission, ask)
+    elif verdict is None and epoch:
+        state, told = _of_processes(epoch)
+    if not state and told is not None:
+        state = {COMPLETE: "complete", INCOMPLETE: "resumable"}.get(told.code, "failed")
+    assert told is not None
+    return _figures(run, epoch, state, told, jobs, answer)
+
+
+def _requeued(epoch: Epoch) -> bool:
+    raw = read_json(epoch.requeue)
+    return bool(raw) and not raw["refused"]
+
+
+def _of_processes(epoch: Epoch) -> tuple[str, Verdict]:
+    if who := alive(epoch):
+        return "running", Verdict(0, f"{who} is alive")
+    return "failed", explain(None, "", epoch)
+
+
+def _of_job(
+    run: RunDirectory, epoch: Epoch | None, submission: Submission, ask: Ask
+) -> tuple[str, Verdict, Answer | None]:
+    """Of a submission whose newest start has not ended, or has put the job back."""
+    if epoch and not _requeued(epoch) and (who := alive(epoch)):
+        answer, _ = ask(run, submission.jobs[0])
+        return "running", Verdict(0, f"{who} is alive"), answer
+    asked = [(job, *ask(run, job)) for job in submission.jobs[:1]]
+    job, answer, _ = asked[0]
+    ours = answer is None or not answer.name or submission.id in answer.name  # job ids come again on a new cluster
+    if answer is None:
+        state = "requeued" if epoch and _requeued(epoch) else "unknown"
+        return state, Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {run.path}"), None
+    if ours and answer.state in ("PENDING", "REQUEUED", "CONFIGURING"):
+        state = "requeued" if epoch and _requeued(epoch) else "queued"
+        return state, Verdict(0, f"job {job} waits" + (f": {answer.why}" if answer.why else "")), answer
+    if ours and answer.state == "RUNNING" and not (epoch and not _requeued(epoch)):
+        return "running", Verdict(0, f"job {job} starts on {answer.nodes}"), answer
+    return "", explain(answer if ours else None, submission.folder, epoch), answer
+
+
+def _figures(
+    run: RunDirectory, epoch: Epoch | None, state: str, told: Verdict, jobs: tuple[str, ...], answer: Answer | None
+) -> Status:
+    progress = recent_progress(epoch.events) if epoch else []
+    nothing: dict[str, Any] = {"rows": 0, "of": 0, "time": epoch.folder.stat().st_mtime if epoch else 0.0}
+    last = progress[-1] if progress else nothing
+    claim = (read_json(epoch.claim) if epoch else None) or {"began": last["time"]}
+    report = (read_json(epoch.report) if epoch else None) or {}
+    plan = (read_json(epoch.plan) if epoch else None) or {}
+    first = next((p for p in progress if last["time"] - p["time"] < 10), last)
+    span = last["time"] - first["time"]
+    now = (last["rows"] - first["rows"]) / span if span > 0 and state == "running" else 0.0
+    started = progress[0] if progress else last
+    seconds = max(1e-9, last["time"] - (started["time"] if len(progress) > 1 else claim["began"]))
+    average = (last["rows"] - (started["rows"] if len(progress) > 1 else 0)) / seconds
+    speed = report.get("rows_per_second", average)
+    going = state == "running" and speed > 0
     return Status(
         run=str(run.path),
         state=state,
-        epoch=epoch.number,
-        rows=progress["rows"],
-        of=progress["of"],
-        rows_per_second=report.get("rows_per_second", average),
-        updated=time.time() - progress["time"],
-        reason=reason,
-        remedy=remedy,
+        epoch=epoch.number if epoch else 0,
+        rows=last["rows"],
+        of=last["of"],
+        rows_per_second=speed,
+        rows_per_second_now=now,
+        seconds_left=(last["of"] - last["rows"]) / speed if going else None,
+        limit_seconds_left=max(0.0, answer.ends - time.time()) if answer and answer.ends and going else None,
+        limited_by=plan.get("limit", ""),
+        job=", ".join(jobs),
+        updated=time.time() - last["time"],
+        reason=told.reason,
+        remedy=told.remedy,
+        requeues=[raw["reason"] for e in run.epochs() if (raw := read_json(e.requeue)) and not raw["refused"]][::-1],
     )

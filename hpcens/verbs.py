@@ -1,9 +1,10 @@
-"""Verbs that need no job: verify, combine and export a result, status of a run, init."""
+"""Verbs that need no ranks: verify, combine, export, simulate, init; and how one that has run concludes."""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ from hpcens.errors import COMPLETE, FAILURE, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
+
+    from hpcens.rundir import Verdict
+    from hpcens.specs import Job
 
 
 def verify(options: Namespace) -> int:
@@ -64,19 +68,10 @@ def export(options: Namespace) -> int:
     return COMPLETE
 
 
-def status(options: Namespace) -> int:
-    from dataclasses import asdict
+def simulate(options: Namespace) -> int:
+    from hpcens.planning import simulated
 
-    from hpcens.status import status
-
-    found = status(options.run)
-    if options.json:
-        print(json.dumps(asdict(found), indent=1))
-    else:
-        share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
-        speed = f"{found.rows_per_second:,.0f} rows/s"
-        print(f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}, epoch {found.epoch}")
-        print(found.reason + (f"; next: {found.remedy}" if found.remedy else ""))
+    show(simulated(options.plan, options.rows, as_json=options.json))
     return COMPLETE
 
 
@@ -92,6 +87,25 @@ def init(options: Namespace) -> int:
         raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
     print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
     return COMPLETE
+
+
+def conclude(job: Job, verdict: Verdict) -> int:
+    """The report, and as the last line the verdict and the next command."""
+    from hpcens.matrix import Plan
+    from hpcens.report import plan_lines, report_lines
+    from hpcens.rundir import RunDirectory, read_json
+
+    run = RunDirectory.of(job.output)
+    epoch = run.newest
+    if epoch is not None and (report := read_json(epoch.report)):
+        show(plan_lines(Plan.load(epoch.plan)))
+        show(report_lines(report))
+    if verdict.code == COMPLETE:
+        print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")
+    else:
+        next_step = verdict.remedy or f"hpcens status {short(run.path)}"
+        print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
+    return verdict.code
 
 
 def show(lines: Iterable[str]) -> None:

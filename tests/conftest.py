@@ -101,6 +101,21 @@ class Project:
             return file["prediction"][:]
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """A Slurm cluster of three nodes (2, 1 and 2 GPUs), as the environment its clients need."""
+    script = Path(__file__).parent.parent / "slurm" / "cluster"
+    folder = tmp_path_factory.mktemp("cluster")
+    try:
+        made = subprocess.run([script, "up", folder, "nodes=3", "gpus=2,1,2"], capture_output=True, text=True)
+        if made.returncode and not os.environ.get("CI"):
+            pytest.skip(f"no Slurm here: {made.stderr.strip().splitlines()[-1]}")
+        assert made.returncode == 0, made.stderr
+        yield {"SLURM_CONF": made.stdout.strip().splitlines()[-1].partition("=")[2]}
+    finally:
+        subprocess.run([script, "down", folder], capture_output=True)
+
+
 @pytest.fixture
 def project(tmp_path, weights, cache):
     made = Project(tmp_path, weights, cache).data().yaml()

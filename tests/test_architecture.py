@@ -10,24 +10,27 @@ PACKAGE = Path(__file__).parent.parent / "hpcens"
 FLOORS = [
     {"errors", "parent"},
     {"specs", "segments", "devices", "imports", "classes"},
-    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir", "fingerprint", "description"},
+    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir"}
+    | {"submission", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store", "masking"},
-    {"transports", "hands", "profiler", "preflight", "combining", "trial"},
+    {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
     {
-        *("opening", "scoring", "run", "rehearsal", "contract", "recombination", "export"),
+        *("opening", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"),
         *("simulation", "comparison", "resources"),
     },
-    {"launch", "status", "report", "drawing"},
+    {"launch", "postmortem", "status", "report", "drawing"},
     {"planning"},
-    {"cli", "verbs"},
+    {"cli", "verbs", "watching"},
 ]
 # on one floor, in the order in which they may import each other
 BESIDE = [
     ("transports", "hands"),
-    ("opening", "scoring", "run"),
+    ("opening", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
+    ("submission", "rundir"),
+    ("postmortem", "status"),
     ("report", "drawing"),
-    ("verbs", "cli"),
+    ("verbs", "watching", "cli"),
     ("rehearsal", "contract"),
 ]
 DOORS = {
@@ -62,10 +65,10 @@ DOORS = {
         "store/working.py",
     },
     "hdf5plugin": {"store/filters.py", "store/plugins.py"},
-    "submitit": {"launch/job.py"},
-    "argparse": {"cli.py", "verbs.py"},
+    "submitit": {"launch/job.py", "launch/slurm.py"},
+    "argparse": {"cli.py", "verbs.py", "watching.py"},
     "rich": {"launch/follow.py"},
-    "pydantic": {"config/__init__.py"},
+    "pydantic": {"config/__init__.py", "config/site.py"},
     "yaml": {"config/page.py"},
     "pyarrow": {"export.py"},
     "xxhash": {"store/checksum.py"},

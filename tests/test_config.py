@@ -38,6 +38,7 @@ from hpcens.specs import (
     RuleSpec,
     RunSpec,
     SelectSpec,
+    SlurmSpec,
     StepSpec,
 )
 
@@ -295,7 +296,7 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, rule, devices, cluster, plan, output, bad_rows,"
+        "unknown key; known here: members, dataset, classes, rule, devices, cluster, plan, output, slurm, bad_rows,"
         " fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
@@ -1021,6 +1022,9 @@ specs = st.builds(
         DevicesSpec,
         cpu=st.none() | st.builds(CpuSpec, count=counts, cores=counts, memory=st.none() | counts),
         cuda=st.none() | st.builds(CudaSpec, count=st.none() | counts, memory=st.none() | counts),
+    ),
+    slurm=st.builds(
+        SlurmSpec, nodes=st.none() | counts, time=st.none() | texts, arguments=st.dictionaries(texts, plain, max_size=2)
     ),
     cluster=st.dictionaries(
         texts, st.builds(NodesSpec, nodes=counts, kind=texts, devices=counts, memory=counts), max_size=2

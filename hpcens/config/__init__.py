@@ -85,6 +85,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
         if isinstance(inputs := dataset.get("inputs"), dict):
             for name in inputs:
                 _expand_text(inputs, name, "path")
+    if isinstance(slurm := tree.get("slurm"), dict):
+        expand_slurm(page, slurm)
     if type(number := tree.get("classes")) is int:
         if 2 <= number <= _MOST_CLASSES:
             tree["classes"] = [str(i) for i in range(number)]
@@ -122,11 +124,23 @@ def _expand_device(page: Page, devices: dict[str, Any], kind: str) -> None:
     _expand_memory(page, device, place)
 
 
-def _expand_memory(page: Page, device: dict[str, Any], place: Place) -> None:
-    memory = device.get("memory")
+def expand_slurm(page: Page, slurm: dict[str, Any]) -> None:
+    """Writes the shorthands of a `slurm:` section out, in place."""
+    for key in [key for key, value in slurm.items() if value is None]:
+        del slurm[key]
+    _expand_memory(page, slurm, ("slurm",))
+    for key in ("time", "account", "partition", "qos", "constraint", "mpi"):
+        if type(slurm.get(key)) is int:  # 90 minutes, or an account that is a number
+            slurm[key] = str(slurm[key])
+    if isinstance(slurm.get("setup"), str):
+        slurm["setup"] = slurm["setup"].splitlines()
+
+
+def _expand_memory(page: Page, parent: dict[str, Any], place: Place) -> None:
+    memory = parent.get("memory")
     if isinstance(memory, str | float):
-        device["memory"] = _bytes(memory)
-        if device["memory"] is None:
+        parent["memory"] = _bytes(memory)
+        if parent["memory"] is None:
             page.refuse((*place, "memory"), f"{shown(memory)} is no amount of memory; for example 4GiB or 500 MB")
 
 

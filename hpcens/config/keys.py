@@ -22,6 +22,8 @@ from hpcens.specs import (
     Trust,
 )
 
+_TIME = re.compile(r"\d{1,6}|\d{1,6}:\d\d(:\d\d)?|\d{1,4}-\d{1,2}(:\d\d(:\d\d)?)?", re.ASCII)
+
 
 def _usable_name(name: str) -> bool:
     fits = 0 < len(name) <= 100 and name.isprintable() and name == name.strip()
@@ -169,6 +171,23 @@ KEYS: Mapping[str, Key] = {
     "output.compression": Key("gzip"),
     "output.compression.name": _choice(CompressionName),
     "output.compression.level": Key("5", lambda level: 0 <= level <= 22, "must be 0 to 22"),
+    "slurm": Key("{partition: gpu, time: 240}"),
+    "slurm.nodes": _count("4"),
+    "slurm.tasks_per_node": _count("6"),
+    "slurm.gpus_per_node": _count("4"),
+    "slurm.cpus_per_task": _count("8"),
+    "slurm.memory": _amount("64GiB"),
+    "slurm.time": Key('"4:00:00"', lambda time: _TIME.fullmatch(time) is not None, "is no time as sbatch takes it"),
+    "slurm.partition": _filled("gpu"),
+    "slurm.account": _filled("physics"),
+    "slurm.qos": _filled("normal"),
+    "slurm.constraint": _filled("a100"),
+    "slurm.setup": _filled('["module load openmpi"]'),
+    "slurm.setup[]": _filled("module load openmpi"),
+    "slurm.mpi": _filled("pmix"),
+    "slurm.drain_seconds": _count("90"),
+    "slurm.requeues": Key("10", lambda n: n >= 0, "must be 0 or more"),
+    "slurm.arguments": Key("{reservation: night}"),
     "bad_rows": _choice(BadRows),
     "fsync_seconds": _amount("2.0"),
 }

@@ -38,6 +38,11 @@ class Follower:
 
     def _show(self, event: dict[str, Any]) -> None:
         match event["event"]:
+            case "world":
+                nodes = ", ".join(f"{node} × {ranks}" for node, ranks in event["nodes"].items())
+                self._say(f"ranks: {nodes}; {event['library']}")
+                if event["wheel"]:
+                    self._say("warning: this MPI came with a Python package; over several nodes use the site's own")
             case "profiling":
                 self._say(f"profiling: {event['members']} measurements to take")
             case "planned":

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcens.errors import FAILURE, UsageError
-from hpcens.launch.witness import AGAIN
 from hpcens.preflight import Preflight
 from hpcens.run import write_job
-from hpcens.rundir import Epoch, RunDirectory, Verdict, boot_id, born, signatures
+from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job
+from hpcens.submission import SlurmJob
 
 _GRACE = 5.0
 _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")
@@ -50,11 +50,11 @@ def start(
     return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
-def prepare(job: Job, preflight: Preflight) -> tuple[RunDirectory, Epoch]:
+def prepare(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> tuple[RunDirectory, Epoch]:
     """Claim the next epoch of the job's run directory and leave there what is to be done."""
     run = RunDirectory.of(job.output)
     run.path.mkdir(exist_ok=True)
-    epoch = run.begin()
+    epoch = run.begin(slurm)
     write_job(epoch, job, preflight)
     return run, epoch
 

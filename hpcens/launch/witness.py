@@ -26,14 +26,14 @@ from typing import Any
 
 from hpcens.errors import FAILURE
 from hpcens.parent import die_with
-from hpcens.rundir import Epoch, Verdict
+from hpcens.rundir import AGAIN, Epoch, Verdict
 from hpcens.runtimes.discover import node
 
 Tell = Callable[[str], None]
 
 _SILENCE = 60.0
+_BIRTH = 300.0
 _LOOK = 1.0
-AGAIN = "run the same command again: what is journalled is kept"
 # for the rank to hear, in order; blocked until it has its handlers, so that none is lost
 _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
@@ -85,6 +85,7 @@ class Witness:
         self._silence = silence
         self._heard = b""
         self._who: dict[str, Any] = {}
+        self._spoken = False
 
     def see_through(self) -> int:
         """Wait for the child's end; judge it where nobody has. Returns its exit code."""
@@ -98,6 +99,9 @@ class Witness:
                 silent = 0.0
             elif silent > self._silence and self._who:
                 self._give_up()
+            elif silent > _BIRTH and not self._spoken:  # MPI did not come up: ranks that wait for rank 0 have spoken
+                self._judge(f"found no MPI world within {_BIRTH:.0f} s: srun --mpi and the MPI library may not fit")
+                os.kill(self._child, signal.SIGKILL)
         self._hear()
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
@@ -116,6 +120,7 @@ class Witness:
             fresh = os.read(self._listen, 1 << 16)
         except BlockingIOError:
             return False
+        self._spoken = self._spoken or bool(fresh)
         *lines, self._heard = (self._heard + fresh).split(b"\n")
         for line in filter(None, lines):
             self._who = json.loads(line)

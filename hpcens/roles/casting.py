@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from hpcens.devices import Device
 from hpcens.errors import UsageError
@@ -11,21 +11,34 @@ from hpcens.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a rank says of itself: the node it is on, and the devices it sees there."""
+    """What a rank says of itself: the node it is on, and the devices it sees there.
+
+    ids  of each device what tells it from all others of its node, whatever a rank numbers it; by default its name
+    """
 
     rank: int
     node: str
     devices: tuple[Device, ...]
     library: str
+    ids: tuple[str, ...] = ()
+
+    def seen(self) -> dict[str, Device]:
+        return dict(zip(self.ids or (device.name for device in self.devices), self.devices, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Roles by rank; ranks that have none park."""
+    """Roles by rank; ranks that have none park.
+
+    speakers  node → the rank that beats for it
+    idle      devices that nobody but the reader or the reducer sees: they compute nothing
+    """
 
     reader: int
     reducer: int
     devices: Mapping[int, Device]
+    speakers: Mapping[str, int] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
 
     def role(self, rank: int) -> str:
         """The rank's role in words."""
@@ -37,8 +50,9 @@ class Cast:
 
 
 def cast(hellos: Sequence[Hello]) -> Cast:
-    """Rank 0 reads, the next rank of its node reduces, and each device gets a rank of its node.
+    """Rank 0 reads, the next rank of its node reduces, and each device gets a rank of its node that sees it.
 
+    Where every rank sees one GPU of its own, those of the reader and of the reducer idle.
     Raises UsageError where a node has fewer ranks than its devices (and reader and reducer) need.
     """
     reader = hellos[0].rank
@@ -48,14 +62,24 @@ def cast(hellos: Sequence[Hello]) -> Cast:
     beside = [hello.rank for hello in by_node[hellos[0].node] if hello.rank != reader]
     elsewhere = [hello.rank for hello in hellos if hello.rank != reader and hello.rank not in beside]
     reducer = next(iter([*beside, *elsewhere]), None)
-    needed = 2 + sum(len(of[0].devices) for of in by_node.values())
+    needed = 2
     devices: dict[int, Device] = {}
     short: list[str] = []
+    idle: list[str] = []
     for node, of in by_node.items():
-        free = [hello.rank for hello in of if hello.rank not in (reader, reducer)]
-        if len(free) < len(of[0].devices):
-            short.append(f"{node} has {len(of)} ranks and {len(of[0].devices)} devices")
-        devices.update(zip(free, of[0].devices, strict=False))
+        free = [hello for hello in of if hello.rank not in (reader, reducer)]
+        found = _named(of)
+        owners = _match(free, found)
+        needed += len(found)
+        for place, name in found.items():
+            if place in owners:
+                owner = owners[place]
+                devices[owner.rank] = replace(owner.seen()[place], name=name)
+            elif len(free) < len(of) and not any(place in hello.seen() for hello in free) and free:
+                idle.append(name)
+            else:
+                short.append(f"{node} has {len(of)} ranks and {len(found)} devices")
+                break
     if reducer is None or short:
         raise UsageError(
             f"the plan needs {needed} ranks (reader, reducer, one a device); {len(hellos)} were started"
@@ -64,7 +88,41 @@ def cast(hellos: Sequence[Hello]) -> Cast:
         )
     if not devices:
         raise UsageError("no rank found a device", "check devices in the YAML, and nvidia-smi on the nodes")
-    return Cast(reader, reducer, devices)
+    return Cast(reader, reducer, devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
+
+
+def _named(hellos: Sequence[Hello]) -> dict[str, str]:
+    """All devices of a node, id → name. Ranks that see one GPU each call it by one name: these are numbered."""
+    first: dict[str, Device] = {}
+    for hello in hellos:
+        for place, device in hello.seen().items():
+            first.setdefault(place, device)
+    if len({device.name for device in first.values()}) == len(first):
+        return {place: device.name for place, device in first.items()}
+    node = hellos[0].node
+    return {place: f"{node}/{device.family}{i}" for i, (place, device) in enumerate(first.items())}
+
+
+def _match(free: Sequence[Hello], found: Iterable[str]) -> dict[str, Hello]:
+    """Device → a rank that sees it, as many as can be: Kuhn's augmenting paths."""
+    owners: dict[str, Hello] = {}
+    sight = {hello.rank: hello.seen().keys() for hello in free}
+
+    def give(place: str, tried: set[int]) -> bool:
+        unused = sorted(free, key=lambda hello: any(owner is hello for owner in owners.values()))
+        for hello in unused:
+            if hello.rank in tried or place not in sight[hello.rank]:
+                continue
+            tried.add(hello.rank)
+            other = next((p for p, owner in owners.items() if owner.rank == hello.rank), None)
+            if other is None or give(other, tried):
+                owners[place] = hello
+                return True
+        return False
+
+    for place in found:
+        give(place, set())
+    return owners
 
 
 def check_world(size: int, expected: int, launcher: str) -> None:

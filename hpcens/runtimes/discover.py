@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcens.devices import Device, cpu_devices
@@ -59,16 +59,32 @@ def _gpus(host: str) -> tuple[Device, ...]:
     return parse_gpus(told, os.environ.get("CUDA_VISIBLE_DEVICES"), host)
 
 
+def identities(devices: Sequence[Device]) -> tuple[str, ...]:
+    """Of each device what tells it from all others of its node: the UUID of a GPU, the name of a CPU device."""
+    uuids: list[str] = []
+    if any(device.family == "cuda" for device in devices):
+        told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
+        uuids = visible_uuids(told, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return tuple(uuids[device.index] if device.family == "cuda" else device.name for device in devices)
+
+
+def visible_uuids(told: str, visible: str | None) -> list[str]:
+    """UUIDs in the order in which CUDA numbers the GPUs for this process."""
+    return [uuid for _, uuid, _, _ in _rows(told, visible)]
+
+
 def parse_gpus(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
     """nvidia-smi's table (index, uuid, name, MiB) as devices, in the order of CUDA_VISIBLE_DEVICES."""
-    rows = [[field.strip() for field in row] for row in csv.reader(told.splitlines()) if len(row) == 4]
-    names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
-    if names is not None:
-        rows = list(_visible(rows, names))
     return tuple(
         Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i)
-        for i, (_, _, name, mib) in enumerate(rows)
+        for i, (_, _, name, mib) in enumerate(_rows(told, visible))
     )
+
+
+def _rows(told: str, visible: str | None) -> list[list[str]]:
+    rows = [[field.strip() for field in row] for row in csv.reader(told.splitlines()) if len(row) == 4]
+    names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
+    return rows if names is None else list(_visible(rows, names))
 
 
 def _visible(rows: list[list[str]], names: list[str]) -> Iterator[list[str]]:

@@ -20,6 +20,7 @@ from hpcens.specs.member import Precision as Precision
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
 RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
@@ -230,6 +231,7 @@ class RunSpec:
     cluster: dict[str, NodesSpec] = field(default_factory=dict)
     plan: PlanSpec = field(default_factory=PlanSpec)
     output: OutputSpec = field(default_factory=OutputSpec)
+    slurm: SlurmSpec = field(default_factory=SlurmSpec)
     bad_rows: BadRows = "fail"
     fsync_seconds: float = 2.0
     search_path: Path = Path()

@@ -8,6 +8,7 @@ of its own, so that an old descriptor reaches only the old file.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class Result:
         self._durable = np.zeros(len(form.segmentation), bool)
         self._pending: dict[int, int] = {}
         self._notes: dict[int, list[Record]] = {}
+        self.syncing = 0.0  # seconds spent making groups durable
         self._file, self._journal = self._open()
 
     @staticmethod
@@ -134,6 +136,7 @@ class Result:
 
     def flush(self, segments: Sequence[int]) -> None:
         """Make written segments durable, in the order that survives any kill."""
+        began = time.monotonic()
         self._file.sync()
         records = [
             record
@@ -142,6 +145,7 @@ class Result:
         ]
         self._journal.append(records)
         self._journal.sync()
+        self.syncing += time.monotonic() - began
         done = [(segment, self._pending.pop(segment)) for segment in segments]
         self._know(done)
         self._file.mark(done)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import queue
+import sys
 import threading
 import time
 from collections import defaultdict, deque
@@ -154,6 +155,13 @@ class MpiWorld:
     def settle(self) -> None:
         """Wait until all that was sent is through."""
         self._wait(lambda: True if not self._held else None)
+
+    @property
+    def wheel(self) -> bool:
+        """Whether the MPI library came with Python's packages, not with the machine."""
+        with open("/proc/self/maps") as maps:
+            libraries = {line.split()[-1] for line in maps if "/libmpi" in line}
+        return any(path.startswith(sys.prefix) for path in libraries)
 
     @staticmethod
     def lost_peer(error: BaseException) -> bool:

@@ -1,0 +1,73 @@
+"""The heart of a rank: its signs of life, and its eye on those of the other nodes.
+
+One rank a node writes the node's counter into the run directory; rank 0 sees whether all of them move. Counters, not
+times: clocks differ between hosts, and file systems show times late. A file is opened and closed for every beat,
+because that is when NFS passes it on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+
+from hpcens.errors import HpcensError, Superseded
+from hpcens.rundir import AGAIN, Epoch, beats
+
+_LOOK_BEATS = 5
+_SILENT_LOOKS = 12
+
+
+class Heart:
+    """Beats once a second, whenever the rank waits.
+
+    tell    says a sign of life to the rank's witness
+    silent  looks at a node's counter, 5 s apart, after which a node whose counter stands is given up
+    """
+
+    def __init__(self, epoch: Epoch, node: str, tell: Callable[[str], None], silent: int = _SILENT_LOOKS) -> None:
+        self._epoch = epoch
+        self._path = epoch.beat_of(node)
+        self._tell = tell
+        self._silent = silent
+        self._count = 0
+        self._writes = True
+        self._watched: dict[str, bytes] = {}
+        self._still: dict[str, int] = {}
+
+    def speak_for_node(self, writes: bool) -> None:
+        """Whether this rank is the one that writes its node's counter."""
+        self._writes = writes
+
+    def watch(self, nodes: Collection[str]) -> None:
+        """Look after these nodes from now on."""
+        self._watched = dict.fromkeys(nodes, b"")
+        self._still = dict.fromkeys(nodes, 0)
+
+    def beat(self) -> None:
+        """Raises HpcensError naming a node that is silent; Superseded where a newer start has taken the run over."""
+        self._count += 1
+        self._tell("")
+        if self._writes:
+            file = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o666)
+            try:
+                os.pwrite(file, b"%016d" % self._count, 0)
+            finally:
+                os.close(file)
+        if self._count % _LOOK_BEATS == 0:
+            self._look()
+
+    def _look(self) -> None:
+        if self._epoch.successor.exists():
+            raise Superseded(
+                f"epoch {self._epoch.number + 1} took this run over", "nothing is to be done: the newer start goes on"
+            )
+        if not self._watched:
+            return
+        now = beats(self._epoch)
+        for node, before in self._watched.items():
+            # looks, not seconds: whoever suspended the job suspended the other nodes too
+            self._still[node] = 0 if now.get(node, b"") != before else self._still[node] + 1
+            self._watched[node] = now.get(node, b"")
+            if self._still[node] >= self._silent:
+                seconds = self._silent * _LOOK_BEATS
+                raise HpcensError(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)

@@ -1,0 +1,187 @@
+"""Slurm: a start handed to a cluster through submitit. Every task of the job becomes a rank of one MPI world."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hpcens import controller
+from hpcens.config import job_from_json, job_to_json
+from hpcens.errors import FAILURE, HpcensError, UsageError
+from hpcens.launch.follow import Follower
+from hpcens.launch.world import be_a_rank
+from hpcens.rundir import RunDirectory, Verdict, read_json
+from hpcens.specs import DevicesSpec, Job, SlurmSpec
+from hpcens.submission import DEFAULT_REQUEUES, Submission
+
+_DRAIN_SECONDS = 90
+_MPI = "pmi2"
+
+
+def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
+    """What is asked of sbatch, as submitit's executor for Slurm names it.
+
+    Raises UsageError where nothing says how many ranks a node is to have.
+    """
+    cuda = job.spec.devices.cuda
+    gpus = settings.gpus_per_node or (cuda.count if cuda else None)
+    tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus)
+    cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
+    cpus = settings.cpus_per_task or (cores if cores > 1 else None)
+    srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])]
+    return {
+        "job_name": f"hpcens-{job.output.stem}-{submission}",
+        "nodes": settings.nodes or 1,
+        "ntasks_per_node": tasks,
+        "gpus_per_node": gpus,
+        "cpus_per_task": cpus,
+        "mem": f"{-(-settings.memory >> 20)}M" if settings.memory else None,
+        "time": settings.time,
+        "partition": settings.partition,
+        "account": settings.account,
+        "qos": settings.qos,
+        "constraint": settings.constraint,
+        "setup": list(settings.setup) if settings.setup else None,
+        "signal_delay_s": settings.drain_seconds or _DRAIN_SECONDS,
+        "srun_args": srun,
+        "additional_parameters": {"requeue": True, **settings.arguments},
+    }
+
+
+def _ranks(devices: DevicesSpec, gpus: int | None) -> int:
+    """One a device, and two for the reader and the reducer; what a node does not need parks there."""
+    if devices.cpu is None and gpus is None:
+        raise UsageError(
+            "nothing says how many devices a node has, so not how many ranks it needs",
+            "say it: --slurm gpus_per_node=4, or slurm.gpus_per_node or devices: {cpu: 2} in the YAML",
+        )
+    return (gpus or 0) + (devices.cpu.count if devices.cpu else 0) + 2
+
+
+def sbatch_text(job: Job, settings: SlurmSpec, submission: str = "ID") -> str:
+    """The script that `submit` would hand to sbatch."""
+    executor = _executor(job, request(job, settings, submission), submission)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, submission)
+    return text
+
+
+def submit(job: Job, settings: SlurmSpec, resubmit: int = 0) -> Submission:
+    """Hand the job to Slurm; `resubmit` more wait behind it, each to take over if the one before was killed.
+
+    Raises UsageError where Slurm refuses it.
+    """
+    run = RunDirectory.of(job.output)
+    run.path.mkdir(exist_ok=True)
+    number = secrets.token_hex(4)
+    newest = run.newest
+    submission = Submission(
+        id=number,
+        jobs=(),
+        requeues=DEFAULT_REQUEUES if settings.requeues is None else settings.requeues,
+        folder=str(run.path / "submitit" / number),
+        epoch=newest.number if newest else 0,
+        submitted=time.time(),
+    )
+    run.keep(submission)  # before it can start
+    asked = request(job, settings, number)
+    for _ in range(1 + resubmit):
+        if submission.jobs:
+            waits = {"dependency": f"afternotok:{submission.jobs[-1]}", "kill-on-invalid-dep": "yes"}
+            asked = asked | {"additional_parameters": asked["additional_parameters"] | waits}
+        submission = replace(submission, jobs=(*submission.jobs, _hand_in(job, asked, number)))
+        run.keep(submission)
+    return submission
+
+
+def _hand_in(job: Job, asked: dict[str, Any], submission: str) -> str:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission).job_id)
+    except (FailedJobError, FailedSubmissionError) as error:
+        said = str(error).strip().splitlines()
+        raise UsageError(
+            f"sbatch refused the job: {said[-1] if said else error}", "correct slurm: in the YAML"
+        ) from None
+
+
+def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
+    """Logs and files in a folder of the submission's own: job ids come again on a new cluster."""
+    import submitit
+
+    try:
+        executor = submitit.SlurmExecutor(RunDirectory.of(job.output).path / "submitit" / submission)
+    except RuntimeError as error:
+        raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
+    executor.update_parameters(**{key: value for key, value in asked.items() if value is not None or key == "time"})
+    return executor
+
+
+def task(job: str, submission: str) -> None:
+    """What every task of the job runs. It ends with the verdict's code: afterok and sacct shall tell the truth."""
+    code = be_a_rank(lambda: job_from_json(job), submission)
+    if code:
+        sys.exit(code)
+
+
+def refuse_if_queued(run: RunDirectory) -> None:
+    """Raises UsageError where a job of the last submission still waits or runs."""
+    submission = run.submission
+    for job in submission.jobs if submission else ():
+        answer = controller.ask(job)
+        if answer is not None and answer.lives and submission and submission.id in answer.name:
+            raise UsageError(
+                f"job {job} is working on {run.path} already ({answer.state})", f"hpcens status {run.path}"
+            )
+
+
+def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
+    """Show progress until the submission's last start has a verdict, or its jobs are gone."""
+    run = RunDirectory.of(job.output)
+    asked = time.monotonic()
+    try:
+        while True:
+            epoch = run.newest
+            if epoch is not None and epoch.number > submission.epoch:
+                follower.tick(epoch)
+                verdict = epoch.verdict
+                if verdict is not None and not continues(read_json(epoch.requeue)):
+                    return verdict
+            if time.monotonic() - asked > controller.ASK_SECONDS:
+                asked = time.monotonic()
+                answers = [controller.ask(job) for job in submission.jobs]
+                controller.note(run, submission.jobs[0], answers[0])
+                if all(answer is not None and not answer.lives for answer in answers):
+                    return _gone(run, submission)
+            time.sleep(0.1)
+    finally:
+        follower.close()
+
+
+def continues(requeue: Any) -> bool:
+    """Whether a start put its job back into the queue."""
+    return bool(requeue) and not requeue["refused"]
+
+
+def _gone(run: RunDirectory, submission: Submission) -> Verdict:
+    epoch = run.newest
+    if epoch is not None and epoch.number > submission.epoch and (verdict := epoch.verdict) is not None:
+        return verdict
+    return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {run.path}")
+
+
+def logs(submission: Submission) -> Sequence[Path]:
+    """Log files of the submission's jobs that hold anything, in the order of their tasks."""
+    found = [p for p in Path(submission.folder).glob("*_log.*") if p.stat().st_size]
+    return sorted(found, key=lambda p: [int(part) if part.isdecimal() else 0 for part in p.name.split("_")])
+
+
+def cancel(submission: Submission) -> None:
+    """End all jobs of the submission. Raises HpcensError where Slurm does not."""
+    if refused := controller.end(submission.jobs):
+        raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(submission.jobs)}")

@@ -1,0 +1,69 @@
+"""Requeue: a job that was warned of its end puts itself back into the queue, once everything is durable.
+
+Only the reader does it, after the reducer's last sync and the verdict, so that nothing is lost when Slurm then ends
+the ranks. TERM (preemption, scancel) asks for an end, not for more: what continues such a job is Slurm's own requeue.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from hpcens import controller
+from hpcens.controller import Answer
+from hpcens.errors import INCOMPLETE
+from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.submission import SlurmJob
+
+WARNED = signal.SIGUSR2
+_NEAR_LIMIT = 15 * 60.0
+
+
+def requeues(run: RunDirectory, job: SlurmJob) -> list[str]:
+    """Why this job, or the others of its submission, were put back before; the oldest first."""
+    found = (read_json(epoch.requeue) for epoch in run.epochs())
+    return [raw["reason"] for raw in found if raw and job.same(raw["job"]) and not raw["refused"]][::-1]
+
+
+def why(heard: Collection[int], answer: Answer | None) -> str:
+    """What a drain's signals mean, in words; empty where they say no more than their name."""
+    preempted = answer is not None and answer.preempted
+    if preempted:
+        return "preempted"
+    if WARNED in heard:
+        near = answer is None or not answer.ends or answer.ends - time.time() < _NEAR_LIMIT
+        return "the time limit is near" if near else "asked to make room (USR2)"
+    if signal.SIGTERM in heard and answer is not None and answer.state == "CANCELLED":
+        return "cancelled"
+    return ""
+
+
+def decide(verdict: Verdict, heard: Collection[int], before: int, bound: int) -> tuple[Verdict, bool]:
+    """What is to be said of a drained start, and whether its job is requeued.
+
+    before, bound  how often the job was requeued, and how often it may be
+    """
+    if verdict.code != INCOMPLETE or WARNED not in heard:
+        return verdict, False
+    if before >= bound:
+        remedy = "run the same command again; to allow more: slurm.requeues in the YAML"
+        reason = f"{verdict.reason}; requeued {before} times already, as often as allowed"
+        return replace(verdict, reason=reason, remedy=remedy), False
+    return replace(verdict, remedy=f"none needed: the job continues by itself (requeue {before + 1} of {bound})"), True
+
+
+def carry_out(epoch: Epoch, job: SlurmJob, reason: str) -> str:
+    """Keep the reason, then ask Slurm; why it refused, or nothing. Slurm may end this process at once."""
+    kept: dict[str, Any] = {
+        "job": {"id": job.id, "cluster": job.cluster, "restart": job.restart, "submission": job.submission}
+    }
+    kept |= {"reason": reason, "time": time.time(), "refused": ""}
+    write_atomically(epoch.requeue, json.dumps(kept))
+    refused = controller.requeue(job.id)
+    if refused:
+        write_atomically(epoch.requeue, json.dumps(kept | {"refused": refused}))
+    return refused
