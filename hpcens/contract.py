@@ -25,7 +25,7 @@ from hpcens.classes import check_shapes
 from hpcens.devices import Device
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.outputs import outputs_of
-from hpcens.preflight import Preflight, torch_version
+from hpcens.preflight import Preflight, require_room, torch_version
 from hpcens.profiles import ProfileBook
 from hpcens.rehearsal import rehearse
 from hpcens.runtimes.discover import discover
@@ -77,7 +77,7 @@ def hold(job: Job, preflight: Preflight, book: ContractBook, seconds: float = _S
     seconds  for one member, besides the time its file takes to be read
     Raises MemberError naming every member that cannot be loaded or run, or gives what it does not say;
     UsageError where members disagree, or do not fit the classes, the rule or the outputs; RuleError where the
-    rule is the user's own and fails.
+    rule is the user's own and fails; Incomplete where there is no room for the result.
     """
     members = [member for member in job.spec.members if member.name not in preflight.stored]
     keys = {member.name: _key(member, job, preflight) for member in members}
@@ -97,7 +97,8 @@ def hold(job: Job, preflight: Preflight, book: ContractBook, seconds: float = _S
     shapes = {name: trials[name].shape for name in keys if name in trials}
     check_shapes(shapes)
     for shape in shapes.values():
-        outputs_of(job.spec, shape, preflight.space)
+        outputs = outputs_of(job.spec, shape, preflight.space)
+        require_room(job, preflight.facts.rows, sum(output.row_bytes for output in outputs))
     if preflight.rule and shapes:
         _rehearse(job, preflight, next(iter(shapes.values())), book)
     return tuple(warning for name in keys if name in trials for warning in trials[name].warnings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.config import RESULT_SUFFIX
-from hpcens.errors import DataError, RuleError, UsageError
+from hpcens.errors import DataError, Incomplete, RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
@@ -119,6 +120,23 @@ def check_output(output: Path, *sources: Path) -> None:
         raise UsageError(f"no permission to write into {output.parent}", "choose another output.path, or -o")
     if output.exists() and fingerprint_of(output) is None:
         raise UsageError(f"{output} exists and is not a result of hpcens", "choose another output.path, or -o")
+
+
+def require_room(job: Job, rows: int, row_bytes: int) -> None:
+    """Raises Incomplete where the disk has no room for the result; a run that is continued has taken its room already.
+
+    row_bytes  of all datasets of the result together
+    """
+    if any(RunDirectory.of(job.output).path.glob("working-*.h5")):
+        return
+    copies = 2 if job.spec.output.compression else 1  # the working file stays until its compressed copy is whole
+    wanted, free = copies * rows * row_bytes, shutil.disk_usage(job.output.parent).free
+    if wanted > free:
+        raise Incomplete(
+            f"{job.output} will take {wanted / 1e9:,.1f} GB while it is written, and {job.output.parent} has"
+            f" {free / 1e9:,.1f} GB free",
+            "make room, choose another output.path, or fewer output.datasets",
+        )
 
 
 def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:

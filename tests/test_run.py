@@ -338,6 +338,16 @@ def test_wrong_input_is_told(project, arguments, code, said):
     assert "→" in out
 
 
+def test_a_result_that_no_disk_can_hold_is_refused_before_anything_starts(project):
+    """Story: a dataset of 10^13 rows that holds none of them yet: 200 TB of predictions."""
+    project.dataset.unlink()
+    with h5py.File(project.dataset, "w") as file:
+        file.create_dataset("images", (10**13, 3, 8, 8), "f4", chunks=(16, 3, 8, 8))
+    out = project.hpcens("run", "dataset.h5", code=75)
+    assert "will take 200,000.0 GB" in out and "make room" in out
+    assert not project.run.exists()
+
+
 def test_worlds_that_are_not_what_was_started_are_told(project):
     from hpcens.launch.local import mpiexec
 
