@@ -111,6 +111,7 @@ def references(rows, double):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="one dtype a layout")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
     options = parser.parse_args()
     torch.manual_seed(7)
     made = {name: getattr(nets, factory)().eval() for name, factory in MEMBERS.items()}
@@ -130,6 +131,7 @@ def main():
         pairs = list(itertools.product(LAYOUTS, DTYPES))
         if options.quick:
             pairs = [(layout, DTYPES[i % len(DTYPES)]) for i, layout in enumerate(LAYOUTS)]
+        pairs = [pair for pair in pairs if pair[0] in options.layouts]
         for layout, dtype in pairs:
             raw = draw.integers(0, 100, (ROWS, 3, 8, 8))
             rows = (raw % 2 if dtype == "|b1" else raw).astype(dtype)
@@ -139,24 +141,27 @@ def main():
             for i, (rule, combined) in enumerate(RULES.items()):
                 text = YAML.format(dataset=said, rule=rule)
                 (folder / "hpcens.yaml").write_text(text if "weighted" in rule else without_weights(text))
-                output = project.output if i == 0 else folder / "again.h5"
+                output = folder / "again.h5"
                 output.unlink(missing_ok=True)
                 shutil.rmtree(output.with_suffix(".run"), ignore_errors=True)
                 if i == 0:
                     project.hpcens("run", *files)
+                    [result] = folder.glob("*.predictions.h5")
+                    output = result
                     with h5py.File(output) as file:
                         names = [str(name) for name in file.attrs["member_names"]]
                         for k, name in enumerate(names):
                             off[name] = float(np.abs(file[f"members/{name}"][:] - exact[k]).max())
                         stored = np.stack([file[f"members/{name}"][:] for name in names]).astype(np.float64)
                 else:
-                    project.hpcens("combine", project.output.name, "-c", "hpcens.yaml", "-o", "again.h5")
+                    project.hpcens("combine", result.name, "-c", "hpcens.yaml", "-o", "again.h5")
                 with h5py.File(output) as file:
                     of = exact if rule != "vote" else stored
                     off[rule] = float(np.abs(file["prediction"][:] - combined(of)).max())
-            assert "sound" in project.hpcens("verify", project.output.name)
+            assert "sound" in project.hpcens("verify", result.name)
             for run in folder.glob("*.run"):
                 shutil.rmtree(run)
+            result.unlink()
             worst = {key: max(value, worst.get(key, 0.0)) for key, value in off.items()}
             print(f"{layout:11} {dtype}: largest difference {max(off.values()):.1e}", flush=True)
     print(f"{len(pairs)} runs × {len(RULES)} rules; largest differences from float64:")
