@@ -104,9 +104,12 @@ class Scoring:
             {"member": names[member], "cause": cause, "rows": rows, "first": first}
             for member, cause, rows, first in (self._result.masked() if self._result is not None else [])
         ]
+        return list(self._from_reducer(mine))
+
+    def _from_reducer(self, mine: Any) -> Any:
+        """What the reducer says, known to all; what the others say is not heard."""
         told = self._world.gather(mine)
-        masked: list[dict[str, Any]] = self._world.broadcast(told[self._players.reducer] if told else None)
-        return masked
+        return self._world.broadcast(told[self._players.reducer] if told else None)
 
     def _everyone(self) -> None:
         """Go on once all ranks have come this far: nobody may speak of an end that has not come."""
@@ -121,8 +124,7 @@ class Scoring:
             if read_back and not mine:
                 self._world.work(self._result.revoke_damaged)
                 mine = self._result.missing
-        told = self._world.gather(mine)
-        missing: list[int] = self._world.broadcast(told[self._players.reducer] if told else None)
+        missing: list[int] = self._from_reducer(mine)
         if self._events is not None:
             self._done_rows = self._segmentation.rows - sum(map(self._segmentation.size, missing))
             self._report_progress(Progress((), 0))

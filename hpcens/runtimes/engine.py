@@ -125,10 +125,8 @@ class Engine:
 
     def _failed(
         self, name: str, loaded: Loaded, inputs: Sequence[torch.Tensor], start: int, stop: int, error: BaseException
-    ) -> BaseException:
-        """The error to raise for a batch: a full device as it is, anything else as the member's."""
-        if self._hardware.out_of_memory(error):
-            return error
+    ) -> MemberError:
+        """The error of a batch, as the member's."""
         shapes = ", ".join(str(tuple(x[start:stop].shape)) for x in inputs)
         where = f"member {name}{': ' * bool(loaded.forward.stage)}{loaded.forward.stage}"
         return MemberError(
@@ -148,7 +146,9 @@ class Engine:
         self._raised += [start + row for row in bad]
         if not good:
             return torch.full((len(inputs[0]), *blank), torch.nan, device=inputs[0].device)
-        order = [row if row in set(good) else good[0] for row in range(len(inputs[0]))]
+        order = list(range(len(inputs[0])))
+        for row in bad:
+            order[row] = good[0]
         values: torch.Tensor = forward(*(x[order] for x in inputs))
         values[bad] = torch.nan
         return values
@@ -189,7 +189,9 @@ class Engine:
                 except MemberError:
                     raise
                 except Exception as error:
-                    if self._blank is None or not loaded.forward.stage or self._hardware.out_of_memory(error):
+                    if self._hardware.out_of_memory(error):
+                        raise  # as it is: an error that causes itself would keep the tensors of its frames alive
+                    if self._blank is None or not loaded.forward.stage:
                         raise self._failed(name, loaded, inputs, start, stop, error) from error
                     parts.append(self._without_bad(loaded.forward, [x[start:stop] for x in inputs], start, self._blank))
                 except SystemExit as error:
