@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hpcens.closing import Usage, account, judge
 from hpcens.combining import Combiner
-from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
+from hpcens.errors import COMPLETE, HpcensError
 from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.masking import masked_rows
 from hpcens.matrix import Plan
-from hpcens.messages import Bad, MemberTally, Progress, Tally, Write
+from hpcens.messages import Bad, Progress, Tally, Write
 from hpcens.preflight import Preflight
 from hpcens.roles.casting import Cast
 from hpcens.roles.reader import Reader, shares_by_rank
@@ -84,11 +84,14 @@ class Scoring:
             drained = self._round(missing)
             rounds += 1
         masked = self._masked()
-        verdict = self._verdict(missing, drained, masked)
+        left = self._missing() if drained else []
+        added = self._plan.members if self._assignment.preflight.stored else ()
+        verdict = judge(self._segmentation, missing=left, drained=drained, added=added, masked=masked)
         synced = self._result.syncing if self._result is not None else 0.0
-        usage = self._world.gather(_usage(self._players.role(self._world.rank), synced))
+        usages = self._world.gather(Usage.now(self._players.role(self._world.rank), synced))
         if self._events is not None:
-            write_atomically(self._epoch.report, json.dumps(self._report(usage) | {"masked": masked}, indent=1))
+            report = account(self._plan, self._players, self._tallies, self._seconds, usages)
+            write_atomically(self._epoch.report, json.dumps(report | {"masked": masked}, indent=1))
         if (result := self._result) is not None:
             if verdict.code == COMPLETE:
                 summary = {"rows": self._segmentation.rows, "masked": masked, "finished": time.time()}
@@ -239,62 +242,3 @@ class Scoring:
         assert self._events is not None
         self._done_rows += sum(map(self._segmentation.size, progress.segments))
         self._events.add("progress", rows=self._done_rows, of=self._segmentation.rows, in_flight=progress.in_flight)
-
-    def _verdict(self, missing: list[int], drained: str, masked: list[dict[str, Any]]) -> Verdict:
-        if drained and (missing := self._missing()):
-            left = sum(map(self._segmentation.size, missing))
-            return Verdict(
-                INCOMPLETE,
-                f"{drained}: {self._segmentation.rows - left} of {self._segmentation.rows} rows are durable",
-                "run the same command again to continue",
-            )
-        added = (
-            f" by {', '.join(self._plan.members)}, added to what was stored"
-            if self._assignment.preflight.stored
-            else ""
-        )
-        causes = (f"{of['rows']} by {of['cause']} of {of['member']}, first row {of['first']}" for of in masked)
-        left_out = f" ({'; '.join(causes)} masked)" if masked else ""
-        what = f"{self._segmentation.rows} rows scored{added}{left_out}"
-        return Verdict(COMPLETE, f"{what}, every segment read back and equal to its checksum")
-
-    def _report(self, usage: list[dict[str, Any]]) -> dict[str, Any]:
-        """Predicted beside measured, for every instance and every rank."""
-        ranks = {device.name: rank for rank, device in self._players.devices.items()}
-        instances = []
-        for instance in self._plan.instances:
-            tally = self._tallies.get(ranks[instance.device], Tally()).members.get(instance.member)
-            measured = (
-                {"rows": tally.rows, "measured_speed": tally.rows / tally.seconds} if tally and tally.seconds else {}
-            )
-            instances.append(asdict(instance) | measured)
-        scored = max((t.rows for t in _summed(self._tallies).values()), default=0)
-        return {
-            "rows": scored,
-            "seconds": self._seconds,
-            "rows_per_second": scored / self._seconds if self._seconds else 0.0,
-            "predicted_rows_per_second": self._plan.throughput,
-            "instances": instances,
-            "syncing_share": sum(rank["syncing"] for rank in usage) / self._seconds if self._seconds else 0.0,
-            "idle": list(self._players.idle),
-            "ranks": usage,
-        }
-
-
-def _summed(tallies: Mapping[int, Tally]) -> dict[str, Any]:
-    total: dict[str, MemberTally] = {}
-    for tally in tallies.values():
-        for member, of in tally.members.items():
-            known = total.get(member, MemberTally())
-            total[member] = MemberTally(known.rows + of.rows, known.seconds + of.seconds)
-    return total
-
-
-def _usage(role: str, syncing: float) -> dict[str, Any]:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return {
-        "role": role,
-        "syncing": syncing,
-        "cpu_seconds": used.ru_utime + used.ru_stime,
-        "peak_bytes": used.ru_maxrss << 10,
-    }

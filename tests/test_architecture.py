@@ -15,7 +15,7 @@ FLOORS = [
     {"planners", "roles", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
     {
-        *("opening", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"),
+        *("opening", "closing", "scoring", "heart", "requeue", "run", "rehearsal", "contract", "recombination", "export"),
         *("simulation", "comparison", "resources"),
     },
     {"launch", "postmortem", "status", "report", "drawing"},
@@ -25,7 +25,7 @@ FLOORS = [
 # on one floor, in the order in which they may import each other
 BESIDE = [
     ("transports", "hands"),
-    ("opening", "scoring", "heart", "requeue", "run"),
+    ("opening", "closing", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),

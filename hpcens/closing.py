@@ -1,0 +1,97 @@
+"""The closing: what is said at a start's end, its verdict and its report."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from hpcens.errors import COMPLETE, INCOMPLETE
+from hpcens.matrix import Plan
+from hpcens.messages import MemberTally, Tally
+from hpcens.roles.casting import Cast
+from hpcens.rundir import Verdict
+from hpcens.segments import Segmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one rank took: seconds of CPU, bytes of memory at most, seconds it waited for the disk."""
+
+    role: str
+    syncing: float
+    cpu_seconds: float
+    peak_bytes: int
+
+    @staticmethod
+    def now(role: str, syncing: float) -> Usage:
+        """Of this process, so far."""
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return Usage(role, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+
+
+def judge(
+    segmentation: Segmentation,
+    *,
+    missing: Collection[int],
+    drained: str,
+    added: Sequence[str],
+    masked: Sequence[Mapping[str, Any]],
+) -> Verdict:
+    """How a start ended whose ranks all live.
+
+    missing  segments that are not durable
+    drained  why it was drained, if it was
+    added    members whose outputs joined those of a stored result
+    masked   member, cause, rows and first row of what was masked
+    """
+    if missing:
+        left = sum(map(segmentation.size, missing))
+        return Verdict(
+            INCOMPLETE,
+            f"{drained}: {segmentation.rows - left} of {segmentation.rows} rows are durable",
+            "run the same command again to continue",
+        )
+    joined = f" by {', '.join(added)}, added to what was stored" if added else ""
+    causes = (f"{of['rows']} by {of['cause']} of {of['member']}, first row {of['first']}" for of in masked)
+    left_out = f" ({'; '.join(causes)} masked)" if masked else ""
+    what = f"{segmentation.rows} rows scored{joined}{left_out}"
+    return Verdict(COMPLETE, f"{what}, every segment read back and equal to its checksum")
+
+
+def account(
+    plan: Plan, cast: Cast, tallies: Mapping[int, Tally], seconds: float, usages: Sequence[Usage]
+) -> dict[str, Any]:
+    """Predicted beside measured, for every instance and every rank.
+
+    tallies  what each device's rank did
+    seconds  from the first batch to the last row's being durable
+    """
+    ranks = {device.name: rank for rank, device in cast.devices.items()}
+    instances = []
+    for instance in plan.instances:
+        tally = tallies.get(ranks[instance.device], Tally()).members.get(instance.member)
+        measured = {"rows": tally.rows, "measured_speed": tally.rows / tally.seconds} if tally and tally.seconds else {}
+        instances.append(asdict(instance) | measured)
+    scored = max((of.rows for of in _summed(tallies).values()), default=0)
+    return {
+        "rows": scored,
+        "seconds": seconds,
+        "rows_per_second": scored / seconds if seconds else 0.0,
+        "predicted_rows_per_second": plan.throughput,
+        "instances": instances,
+        "syncing_share": sum(of.syncing for of in usages) / seconds if seconds else 0.0,
+        "idle": list(cast.idle),
+        "ranks": [asdict(usage) for usage in usages],
+    }
+
+
+def _summed(tallies: Mapping[int, Tally]) -> dict[str, MemberTally]:
+    """Member → what all devices did of it."""
+    total: dict[str, MemberTally] = {}
+    for tally in tallies.values():
+        for member, of in tally.members.items():
+            known = total.get(member, MemberTally())
+            total[member] = MemberTally(known.rows + of.rows, known.seconds + of.seconds)
+    return total
