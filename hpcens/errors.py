@@ -72,6 +72,10 @@ class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 
 
+class RuntimeUnsuited(HpcensError):
+    """A member cannot be executed in this runtime; there are others."""
+
+
 class RuleError(HpcensError):
     """A rule could not be imported or loaded, or failed on a stack."""
 

@@ -108,6 +108,7 @@ class Plan:
     rows        rows to score
     row_bytes, output_bytes  bytes of one row of input; of one row of a member's output
     reading     rows/s the reader delivers, None where that was not measured
+    differences by how much each member's runtime differed from eager on rows of the dataset, see `profiles.Profile`
     loading     predicted seconds until the slowest device has loaded its members
     throughput  predicted rows/s of the whole ensemble
     bound       rows/s no placement of these members on these devices can exceed
@@ -124,6 +125,7 @@ class Plan:
     row_bytes: int
     output_bytes: int
     reading: float | None
+    differences: Mapping[str, float]
     loading: float
     throughput: float
     bound: float

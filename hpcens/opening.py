@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from math import inf
 from typing import Any
 
 from hpcens.classes import check_shapes
 from hpcens.config import spec_to_json
 from hpcens.description import description, members_of
-from hpcens.devices import Device
+from hpcens.devices import Device, Family
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
@@ -17,8 +18,9 @@ from hpcens.outputs import outputs_of
 from hpcens.planners import plan
 from hpcens.planners.problem import Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
-from hpcens.profiles import Profile, ProfileBook, ProfileKey
+from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.rundir import RunDirectory, read_json
+from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.runtimes.members import digest_of
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
@@ -26,29 +28,20 @@ from hpcens.store.columns import Columns
 from hpcens.store.finished import Finished, fingerprint_of
 from hpcens.store.form import Form
 
-RUNTIME = "eager"
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
 PROFILE_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What one rank is asked to measure on its device, and for how long at most."""
-
-    key: ProfileKey
-    member: MemberSpec
-    batch_sizes: tuple[int, ...]
-    seconds: float
-
-
 class Opening:
     """Everything known about a job before it is planned."""
 
-    def __init__(self, job: Job, preflight: Preflight, book: ProfileBook) -> None:
+    def __init__(self, job: Job, preflight: Preflight, book: ProfileBook, *, thorough: bool = False) -> None:
+        """thorough: measure every runtime, whatever its preparation takes."""
         self.job = job
         self.preflight = preflight
         self._book = book
+        self._thorough = thorough
         self._torch = torch_version()
 
     @property
@@ -94,10 +87,12 @@ class Opening:
         sizes = sorted(self.job.spec.plan.batch_sizes)
         return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
 
-    def key(self, member: str, kind: str) -> ProfileKey:
-        digest = digest_of(dict(self.preflight.digests[member]))
-        precision = next(of.precision for of in self.job.spec.members if of.name == member)
-        return ProfileKey(kind, digest, RUNTIME, self.preflight.facts.row, self._torch, precision)
+    def runtimes(self, member: MemberSpec, family: Family) -> tuple[str, ...]:
+        """Runtimes to choose from, or the one that is fixed, by numerics or by the YAML."""
+        fixed, wanted = self.fixed(), self.job.spec.plan.runtime
+        if fixed is not None and member.name in fixed.members:
+            return (fixed.members[member.name].runtime,)
+        return runtimes_for(member, family) if wanted == "auto" else (wanted,)
 
     def unmeasured(self, devices: Mapping[int, Device]) -> dict[int, list[Measurement]]:
         """Which device rank is to measure what: devices of one kind share the members among them."""
@@ -106,18 +101,34 @@ class Opening:
             ranks.setdefault(device.kind, []).append(rank)
         todo: dict[int, list[Measurement]] = {}
         for kind, of in ranks.items():
-            missing = [
-                member
-                for member in self.members
-                if not self._book.covers(self.key(member.name, kind), self.batch_sizes(member.name))
-            ]
+            family = devices[of[0]].family
+            missing = [m for member in self.members if (m := self._measurement(member, kind, family)) is not None]
             rounds = -(-len(missing) // len(of))
-            for i, member in enumerate(missing):
-                measurement = Measurement(
-                    self.key(member.name, kind), member, self.batch_sizes(member.name), PROFILE_SECONDS / rounds
-                )
-                todo.setdefault(of[i % len(of)], []).append(measurement)
+            for i, measurement in enumerate(missing):
+                mine = replace(measurement, seconds=PROFILE_SECONDS / rounds)
+                todo.setdefault(of[i % len(of)], []).append(mine)
         return todo
+
+    def _measurement(self, member: MemberSpec, kind: str, family: Family) -> Measurement | None:
+        """What is not known yet of a member on devices of the kind; None where all is."""
+        sizes, rows = self.batch_sizes(member.name), self.preflight.facts.rows
+        tolerance = self.job.spec.plan.tolerance
+        keys = {
+            runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)
+        }
+        worth = inf if self._thorough else rows
+        missing = {
+            runtime: key
+            for runtime, key in keys.items()
+            if not self._book.covers(key, sizes, rows=worth, tolerance=tolerance)
+        }
+        if not missing:
+            return None
+        known = self._book.get(profile_key(self.preflight, member, kind, "eager"))
+        eager = known if known is not None and not set(sizes).isdisjoint(known.batches) else None
+        return Measurement(
+            member, missing, sizes, PROFILE_SECONDS, rows, tolerance, self._thorough or len(keys) == 1, eager
+        )
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         for key, profile in measured:
@@ -126,10 +137,12 @@ class Opening:
     def problem(self, devices: Sequence[Device], reading: float) -> Problem:
         """Raises UsageError where members disagree on the shape of their output."""
         names = tuple(member.name for member in self.members)
+        families = {device.kind: device.family for device in devices}
         profiles = {
-            (kind, member, RUNTIME): self._profile(member, kind)
-            for kind in {device.kind for device in devices}
-            for member in names
+            (kind, member.name, runtime): profile
+            for kind, family in families.items()
+            for member in self.members
+            for runtime, profile in self._profiles(member, kind, family).items()
         }
         shapes = {member: profile.output_shape for (_, member, _), profile in profiles.items()} | self._stored_shapes()
         check_shapes(shapes)
@@ -144,15 +157,33 @@ class Opening:
         result.close()
         return {member: result.output(f"members/{member}").shape for member in self.preflight.stored}
 
-    def _profile(self, member: str, kind: str) -> Profile:
-        profile = self._book.get(self.key(member, kind))
-        if profile is None:
-            raise UsageError(f"there is no profile of member {member} on {kind}", "measure it: hpcens profile DATASET")
-        fixed = self.fixed()
-        if fixed is None or member not in fixed.members:
-            return profile
-        batch = fixed.members[member].batch
-        return replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
+    def _profiles(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
+        """Runtime → profile, of those in which the member runs and agrees with eager.
+
+        Raises UsageError where nothing was measured, or the one runtime that is left cannot be used.
+        """
+        spec, fixed = self.job.spec.plan, self.fixed()
+        found: dict[str, Profile] = {}
+        why = ""
+        for runtime in self.runtimes(member, family):
+            profile = self._book.get(profile_key(self.preflight, member, kind, runtime))
+            if profile is None:
+                continue
+            if profile.refused or profile.difference > spec.tolerance:
+                apart = f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance"
+                why = f"member {member.name} cannot run in {runtime} on {kind}: {profile.refused or apart}"
+                continue
+            if fixed is not None and member.name in fixed.members:
+                batch = fixed.members[member.name].batch
+                profile = replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
+            found[runtime] = profile
+        if not found and why:
+            raise UsageError(why, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
+        if not found:
+            raise UsageError(
+                f"there is no profile of member {member.name} on {kind}", "measure it: hpcens profile DATASET"
+            )
+        return found
 
     def plan(self, devices: Sequence[Device], reading: float) -> Plan:
         """The plan of the given or the earlier plan where the devices are the same, else a new one; numerics kept."""
@@ -232,3 +263,9 @@ class Opening:
         if before is not None and before["members"].keys() == tree["members"].keys():
             require_same(before, tree, str(self.run.path))
         return tree
+
+
+def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
+    """What a profile of the member is kept under."""
+    digest = digest_of(dict(preflight.digests[member.name]))
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)

@@ -5,87 +5,212 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpcens.devices import Device
-from hpcens.errors import DeviceOutOfMemory
-from hpcens.messages import Rows
-from hpcens.profiles import BatchProfile, Profile
+from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
+from hpcens.messages import Array, Rows
+from hpcens.profiles import BatchProfile, Measurement, Profile, ProfileKey
+from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.engine import Engine
-from hpcens.runtimes.hardware import open_hardware
+from hpcens.runtimes.hardware import Hardware, open_hardware
 from hpcens.runtimes.members import load
-from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.runtimes.prepare import open_runtime
+from hpcens.runtimes.recipe import Recipe, filled
+from hpcens.specs import RunSpec, Space
 
 # Passes at least; no more once their median is known to a part in a hundred.
 _REPETITIONS = 3
 _PRECISION = 0.01
 _WORTH_GOING_ON = 0.85
+# Of the time a run will take, what may be spent on finding out how it takes less.
+SHARE_OF_RUN = 0.05
+# Of a short run: measuring for as long as it takes would gain nothing.
+_SHARE_OF_SHORT_RUN = 0.25
 
 
 def measure(
-    member: MemberSpec,
-    *,
-    spec: RunSpec,
-    inputs: Sequence[str],
-    device: Device,
-    space: Space,
-    batch_sizes: Sequence[int],
-    rows: Rows,
-    seconds: float,
-) -> Profile:
-    """Load the member and time it at each batch size, smallest first.
+    asked: Measurement, *, spec: RunSpec, inputs: Sequence[str], device: Device, space: Space, rows: Rows, cache: Path
+) -> Iterator[tuple[ProfileKey, Profile]]:
+    """Load the member in each runtime and time it at the batch sizes that can win.
 
-    inputs   names of the dataset's inputs, in their order
-    rows     real rows of the dataset, for each input; repeated where a batch needs more
-    seconds  time for all batch sizes together. A size is left out when it does not fit, and larger
-             ones are when the speed has fallen off or the time is used up; one is always measured.
-    Raises DeviceOutOfMemory where not even the smallest fits.
+    inputs  names of the dataset's inputs, in their order
+    rows    real rows of the dataset, for each input; repeated where a batch needs more
+    cache   folder in which runtimes keep what takes long to prepare
+    Raises DeviceOutOfMemory where not even the smallest batch fits in eager.
     """
-    hardware = open_hardware(device)
-    hardware.release()
-    context = hardware.resident()
-    began = time.perf_counter()
-    module = load(member, spec, inputs=inputs, space=space, cores=device.cores)
-    engine = Engine(hardware)
-    engine.host(member.name, module, batch=min(batch_sizes))
-    load_seconds = time.perf_counter() - began
-    hardware.release()
-    weights = max(hardware.resident() - context, sum(p.nbytes for p in module.state_dict().values()))
-    sample = tuple(array[[i % len(array) for i in range(max(batch_sizes))]] for array in rows)
-    batches: dict[int, BatchProfile] = {}
-    best = 0.0
-    shape: tuple[int, ...] = ()
-    deadline = time.perf_counter() + seconds
-    for batch in sorted(batch_sizes):
-        engine.host(member.name, module, batch=batch)
-        staged = None  # two at once are not what a run holds
+    bench = _Bench(asked, spec, tuple(inputs), device, space, filled(rows, max(asked.batch_sizes)), cache)
+    eager = asked.eager
+    if "eager" in asked.keys or eager is None:
+        eager = bench.eager()
+        if "eager" in asked.keys:
+            yield asked.keys["eager"], eager
+    for runtime, key in asked.keys.items():
+        if runtime != "eager":
+            yield key, bench.runtime(runtime, eager)
+
+
+@dataclass(slots=True)
+class _Bench:
+    """One member on one device, measured in one runtime after the other."""
+
+    asked: Measurement
+    spec: RunSpec
+    inputs: tuple[str, ...]
+    device: Device
+    space: Space
+    rows: Rows
+    cache: Path
+    began: float = field(default_factory=time.perf_counter)
+    references: dict[int, Array] = field(default_factory=dict)
+
+    def eager(self) -> Profile:
+        """Every batch size, the smallest first. A size is left out when it does not fit, and larger ones are when
+        the speed has fallen off or the time is used up; one is always measured."""
+        sizes = sorted(self.asked.batch_sizes)
+        several = len(self.asked.keys) > 1
+        profile = self._measured("eager", sizes, self.asked.seconds * (0.5 if several else 1.0))
+        if not profile.batches:
+            raise DeviceOutOfMemory(
+                f"member {self.asked.member.name}: a batch of {min(sizes)} rows does not fit the memory of"
+                f" {self.device.name}",
+                "add smaller sizes to plan.batch_sizes in the YAML, or use a device with more memory",
+            )
+        return profile
+
+    def runtime(self, runtime: str, eager: Profile) -> Profile:
+        """At eager's best batch size and at those beside it, if it agrees with eager and pays for its preparation."""
+        asked, spent = self.asked, time.perf_counter() - self.began
+        best = max(eager.batches.values(), key=lambda of: of.rows_per_second)
+        needed = RUNTIMES[runtime].seconds + eager.load_seconds + (_REPETITIONS + 4) * best.batch / best.rows_per_second
+        alone = asked.rows / best.rows_per_second
+        budget = max(min(asked.seconds, _SHARE_OF_SHORT_RUN * alone), SHARE_OF_RUN * alone)
+        if spent + needed > budget and not asked.thorough:
+            worth = math.ceil((spent + needed) / SHARE_OF_RUN * best.rows_per_second)
+            return _refused(eager, f"preparing it would not pay for {asked.rows} rows", worth)
+        near = [size for size in asked.batch_sizes if best.batch / 2 <= size <= best.batch * 2]
+        near.sort(key=lambda size: abs(math.log(size / best.batch)))
+        if runtime == "compiled":
+            near = near[:1]
         try:
-            staged = tuple(hardware.receive(hardware.stage(array[:batch])) for array in sample)
+            return self._measured(runtime, near, asked.seconds / len(asked.keys), best)
+        except RuntimeUnsuited as error:
+            return _refused(eager, error.what)
+
+    def _measured(
+        self, runtime: str, sizes: Sequence[int], seconds: float, eager: BatchProfile | None = None
+    ) -> Profile:
+        """The runtime at these batch sizes, in this order, for about so long, and as long as it is worth it."""
+        name, hardware = self.asked.member.name, open_hardware(self.device)
+        open_runtime(runtime)  # what it imports is no part of a member's memory
+        hardware.release()
+        context = hardware.resident()
+        began = time.perf_counter()
+        recipe = self._recipe(runtime, hardware)
+        engine = Engine(hardware)
+        forward = recipe.make(sizes[0])
+        if runtime == "compiled":  # what it takes from now on: the package is there
+            began = time.perf_counter()
+            forward = recipe.make(sizes[0])
+        engine.host(name, forward, batch=sizes[0])
+        load_seconds = time.perf_counter() - began
+        hardware.release()
+        weights = max(hardware.resident() - context, sum(p.nbytes for p in forward.state_dict().values()))
+        profile = Profile(weights, context, load_seconds, (), {}, tuple(sorted(self.asked.batch_sizes)))
+        batches: dict[int, BatchProfile] = {}
+        deadline = time.perf_counter() + seconds
+        top = eager.rows_per_second if eager else 0.0
+        for i, batch in enumerate(sizes):
+            if i:
+                engine.host(name, recipe.make(batch) if recipe.fixed else forward, batch=batch)
+            found = self._pass(engine, hardware, batch, runtime)
+            if found is None:
+                break
+            staged, shape, workspace, apart = found
+            profile = replace(profile, output_shape=shape, difference=max(profile.difference, apart))
+            if profile.difference > self.asked.tolerance:
+                break
+            speeds = _time(engine, name, staged, batch, deadline, len(sizes))
+            del found, staged  # two at once are not what a run holds
+            middle = statistics.median(speeds)
+            batches[batch] = BatchProfile(batch, middle, workspace, (max(speeds) - min(speeds)) / middle)
+            if middle < _WORTH_GOING_ON * top or time.perf_counter() > deadline:
+                break
+            top = max(top, middle)
+        return replace(profile, batches=batches)
+
+    def _recipe(self, runtime: str, hardware: Hardware) -> Recipe:
+        member, cores = self.asked.member, self.device.cores
+        build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
+        key = self.asked.keys.get(runtime)
+        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.digest if key else ""))
+
+    def _pass(
+        self, engine: Engine, hardware: Hardware, batch: int, runtime: str
+    ) -> tuple[Any, tuple[int, ...], int, float] | None:
+        """One pass: the staged rows, the shape of a row of output, the bytes of workspace, the difference from eager.
+
+        None where the batch does not fit.
+        """
+        try:
+            staged = tuple(hardware.receive(hardware.stage(array[:batch])) for array in self.rows)
             hardware.release()
             resting = hardware.resident()
             hardware.start_peak()
-            values, used = engine.run(member.name, staged)
+            values, used = engine.run(self.asked.member.name, staged)
         except Exception as error:
             if not isinstance(error, DeviceOutOfMemory) and not hardware.out_of_memory(error):
                 raise
-            used = 0
-        if staged is None or used < batch:
-            break
-        shape = values.shape[1:]
-        workspace = max(0, hardware.peak() - resting)
-        speeds = _time(engine, member.name, staged, batch, deadline, len(batch_sizes))
-        middle = statistics.median(speeds)
-        batches[batch] = BatchProfile(batch, middle, workspace, (max(speeds) - min(speeds)) / middle)
-        if middle < _WORTH_GOING_ON * best or time.perf_counter() > deadline:
-            break
-        best = max(best, middle)
-    if not batches:
-        raise DeviceOutOfMemory(
-            f"member {member.name}: a batch of {min(batch_sizes)} rows does not fit the memory of {device.name}",
-            "add smaller sizes to plan.batch_sizes in the YAML, or use a device with more memory",
-        )
-    return Profile(weights, context, load_seconds, shape, batches, tuple(sorted(batch_sizes)))
+            return None
+        if used < batch:
+            return None
+        workspace, apart = max(0, hardware.peak() - resting), 0.0
+        if runtime == "eager":
+            self.references[batch] = values
+        else:
+            apart = difference(values, self._reference(batch), probabilities=self.space == "probabilities")
+        return staged, values.shape[1:], workspace, apart
+
+    def _reference(self, batch: int) -> Array:
+        """What eager gives for the same rows."""
+        if batch not in self.references:
+            hardware = open_hardware(self.device)
+            engine = Engine(hardware)
+            engine.host("eager", self._recipe("eager", hardware).make(batch), batch=batch)
+            staged = [hardware.receive(hardware.stage(array[:batch])) for array in self.rows]
+            self.references[batch], _ = engine.run("eager", staged)
+        return self.references[batch]
+
+
+def difference(values: Array, reference: Array, *, probabilities: bool) -> float:
+    """The largest by which values differ from a reference, (rows, *output shape) both.
+
+    Of probabilities as it is, of others as a part of the largest magnitude in the reference's row. Infinite where
+    the shapes differ, or only one of the two is finite.
+    """
+    if values.shape != reference.shape:
+        return math.inf
+    flat, wanted = (of.reshape(len(of), -1).astype(np.float64) for of in (values, reference))
+    finite = np.isfinite(wanted)
+    if not np.array_equal(finite, np.isfinite(flat)):
+        return math.inf
+    apart = np.abs(np.where(finite, flat, 0.0) - np.where(finite, wanted, 0.0)).max(1, initial=0.0)
+    if not probabilities:
+        scale = np.abs(np.where(finite, wanted, 0.0)).max(1, initial=0.0)
+        apart = np.divide(apart, scale, out=np.where(apart > 0, math.inf, 0.0), where=scale > 0)
+    return float(apart.max(initial=0.0))
+
+
+def _refused(eager: Profile, why: str, worth_from: int | None = None) -> Profile:
+    return Profile(
+        eager.weights, eager.context, 0.0, eager.output_shape, tried=eager.tried, refused=why, worth_from=worth_from
+    )
 
 
 def _time(engine: Engine, name: str, staged: Any, batch: int, deadline: float, sizes: int) -> list[float]:

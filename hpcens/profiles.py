@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from hpcens.specs import MemberSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ class Profile:
     output_shape    shape of one row of output
     batches         what was measured, by batch size; sizes that do not fit or cannot win are absent
     tried           batch sizes that were asked for, whether or not they came to be measured
+    difference      the largest by which it differed from eager on rows of the dataset, see `runtimes.prepare`
+    refused         why the member cannot run in this runtime, or was not tried; else empty
+    worth_from      rows of a dataset from which it will be tried; None where that is no matter of rows
     """
 
     weights: int
@@ -66,6 +72,32 @@ class Profile:
     output_shape: tuple[int, ...]
     batches: Mapping[int, BatchProfile] = field(default_factory=dict)
     tried: tuple[int, ...] = ()
+    difference: float = 0.0
+    refused: str = ""
+    worth_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one rank is asked to measure of a member on its device.
+
+    keys         runtime → the key of its profile, in the order in which they are tried
+    batch_sizes  to choose from
+    seconds      time for all of it, where nothing is gained by more
+    rows         of the dataset: what a runtime that takes long to prepare has to pay for
+    tolerance    a runtime that differs more from eager is not timed
+    thorough     try every runtime, whatever its preparation takes
+    eager        the profile of eager, where it is known
+    """
+
+    member: MemberSpec
+    keys: Mapping[str, ProfileKey]
+    batch_sizes: tuple[int, ...]
+    seconds: float
+    rows: int
+    tolerance: float
+    thorough: bool
+    eager: Profile | None = None
 
 
 def profile_from_dict(raw: dict[str, Any]) -> Profile:
@@ -88,6 +120,11 @@ class ProfileBook:
         )
         return ProfileBook(Path(root) / "profiles")
 
+    @property
+    def prepared(self) -> Path:
+        """Folder in which runtimes keep what took long to prepare."""
+        return self.folder.parent / "prepared"
+
     def get(self, key: ProfileKey) -> Profile | None:
         """The stored profile; None where there is none or the file is damaged."""
         try:
@@ -104,7 +141,8 @@ class ProfileBook:
         if before is not None:
             kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
             tried = tuple(sorted({*before.tried, *profile.tried}))
-            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried)
+            apart = max(before.difference, profile.difference) if kept else profile.difference
+            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried, difference=apart)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key.digest}.json"
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -124,14 +162,24 @@ class ProfileBook:
                 yield key, profile
 
     def clear(self) -> int:
-        """Forget everything; how many profiles there were."""
+        """Forget everything, and what was prepared; how many profiles there were."""
+        shutil.rmtree(self.prepared, ignore_errors=True)
         paths = list(self.folder.glob("*.json"))
         for path in paths:
             path.unlink(missing_ok=True)
         return len(paths)
 
-    def covers(self, key: ProfileKey, batch_sizes: Iterable[int]) -> bool:
-        """Whether nothing is left to measure for these batch sizes: all were tried, and one of them was measured."""
+    def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
+        """Whether nothing is left to measure for these batch sizes.
+
+        All were tried, and one of them was measured; or the runtime differs by more than the tolerance, is refused,
+        or not worth to be tried for so many rows.
+        """
         profile = self.get(key)
+        if profile is None:
+            return False
+        if profile.refused:
+            return profile.worth_from is None or rows < profile.worth_from
         sizes = set(batch_sizes)
-        return profile is not None and sizes <= set(profile.tried) and not sizes.isdisjoint(profile.batches)
+        measured = not sizes.isdisjoint(profile.batches) or profile.difference > tolerance
+        return sizes <= set(profile.tried) and measured

@@ -18,15 +18,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart
 from hpcens.messages import Drain, Message, Rows
-from hpcens.opening import Measurement, Opening
+from hpcens.opening import Opening
 from hpcens.preflight import Preflight
-from hpcens.profiles import Profile, ProfileBook, ProfileKey
+from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
@@ -38,6 +40,7 @@ from hpcens.store.source import Source
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
 
 _OTHERS_SPEAK_FIRST = 5.0
+_PLACES = 4  # in a dataset, of the rows on which members are measured
 
 
 class Rank:
@@ -102,12 +105,12 @@ class Rank:
         opening = None
         asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
         if events is not None:
-            opening = Opening(job, preflight, ProfileBook.default())
+            opening = Opening(job, preflight, ProfileBook.default(), thorough=only_profile)
             todo = opening.unmeasured(players.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))
-            largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=1)
-            asked = todo, world.work(lambda: _head(job, largest))
+            largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=0)
+            asked = todo, self._sample(job, largest)
         todo, rows = world.broadcast(asked)
         mine = todo.get(world.rank, [])
         measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
@@ -124,11 +127,16 @@ class Rank:
                 write_atomically(self._epoch.plan, plan.to_json())
                 events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
                 shape = opening.shape(devices)
-                decided = Assignment(
-                    job, preflight, players, plan, shape, opening.form(plan, tree, shape, world.library)
-                )
+                form = opening.form(plan, tree, shape, world.library)
+                prepared = (of.batch for of in plan.numerics.members.values() if of.runtime != "eager")
+                rows = self._sample(job, max(prepared, default=0))
+                decided = Assignment(job, preflight, players, plan, shape, form, rows)
         answer: Assignment | None = world.broadcast(decided)
         return answer
+
+    def _sample(self, job: Job, rows: int) -> Rows:
+        """So many real rows of the dataset, for each input."""
+        return self.world.work(lambda: _sampled(job, rows)) if rows else ()
 
     def _measure(
         self, mine: Sequence[Measurement], rows: Rows, players: Cast, job: Job, preflight: Preflight
@@ -137,21 +145,11 @@ class Rank:
         use_cores(device.cores)
         from hpcens.profiler import measure
 
+        names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
         return [
-            (
-                wanted.key,
-                measure(
-                    wanted.member,
-                    spec=job.spec,
-                    inputs=preflight.facts.names,
-                    device=device,
-                    space=preflight.space,
-                    batch_sizes=wanted.batch_sizes,
-                    rows=rows,
-                    seconds=wanted.seconds,
-                ),
-            )
-            for wanted in mine
+            pair
+            for asked in mine
+            for pair in measure(asked, spec=job.spec, inputs=names, device=device, space=space, rows=rows, cache=cache)
         ]
 
     def _sign(self) -> None:
@@ -185,12 +183,15 @@ class Rank:
         return Drain(self._stop)
 
 
-def _head(job: Job, rows: int) -> Rows:
-    """The dataset's first rows."""
+def _sampled(job: Job, rows: int) -> Rows:
+    """Rows from the dataset's head, its middle and its end, together as many as are wanted and there are."""
     source = Source(job.datasets, job.spec.dataset, job.limit)
-    head = source.head(rows)
+    rows = min(rows, source.rows)
+    part = -(-rows // _PLACES)
+    places = [place * (source.rows - part) // max(1, _PLACES - 1) for place in range(_PLACES)]
+    pieces = [source.rows_between(start, start + part) for start in places]
     source.close()
-    return head
+    return tuple(np.concatenate(of)[:rows] for of in zip(*pieces, strict=True))
 
 
 def read_job(epoch: Epoch) -> tuple[Job, Preflight]:

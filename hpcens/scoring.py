@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hpcens.closing import Usage, account, judge
@@ -15,8 +16,10 @@ from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.masking import masked_rows
 from hpcens.matrix import Plan
-from hpcens.messages import Bad, Progress, Tally, Write
+from hpcens.messages import Bad, Progress, Rows, Tally, Write
+from hpcens.opening import profile_key
 from hpcens.preflight import Preflight
+from hpcens.profiles import ProfileBook
 from hpcens.roles.casting import Cast
 from hpcens.roles.reader import Reader, shares_by_rank
 from hpcens.roles.reducer import Reducer
@@ -40,7 +43,11 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What rank 0 decided before the first batch, for every rank. shape: of a member's output for one row."""
+    """What rank 0 decided before the first batch, for every rank.
+
+    shape  of a member's output for one row
+    rows   of the dataset, for each input: a whole batch of each member that is prepared for its runtime
+    """
 
     job: Job
     preflight: Preflight
@@ -48,6 +55,7 @@ class Assignment:
     plan: Plan
     shape: tuple[int, ...]
     form: Form
+    rows: Rows
 
 
 class Scoring:
@@ -214,20 +222,23 @@ class Scoring:
         return write
 
     def _load(self) -> Engine:
-        """This device's members, loaded."""
+        """This device's members, loaded and prepared."""
         device = self._players.devices[self._world.rank]
         use_cores(device.cores)
         from hpcens.runtimes.engine import Engine
         from hpcens.runtimes.hardware import open_hardware
         from hpcens.runtimes.members import load
+        from hpcens.runtimes.recipe import Recipe
 
         spec, preflight = self._job.spec, self._assignment.preflight
         blank = self._assignment.shape if spec.bad_rows == "mask" else None
-        engine = Engine(open_hardware(device), blank)
-        hosted = {instance.member: instance.batch for instance in self._plan.on(device.name)}
+        hardware, prepared = open_hardware(device), ProfileBook.default().prepared
+        engine = Engine(hardware, blank)
+        hosted = {instance.member: instance for instance in self._plan.on(device.name)}
         for member in spec.members:
-            if member.name in hosted:
-                forward = load(
+            if (instance := hosted.get(member.name)) is not None:
+                build = partial(
+                    load,
                     member,
                     spec,
                     inputs=preflight.facts.names,
@@ -235,7 +246,12 @@ class Scoring:
                     cores=device.cores,
                     digests=preflight.digests[member.name],
                 )
-                engine.host(member.name, forward, batch=hosted[member.name])
+                key = profile_key(preflight, member, device.kind, instance.runtime)
+                recipe = Recipe(
+                    build, instance.runtime, hardware, device.cores, self._assignment.rows, prepared / key.digest
+                )
+                again = recipe.make if recipe.fixed else None
+                engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
         return engine
 
     def _report_progress(self, progress: Progress) -> None:

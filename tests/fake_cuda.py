@@ -11,6 +11,7 @@ import weakref
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class OutOfMemory(RuntimeError):
@@ -23,6 +24,9 @@ class Stream:
 
     def wait_event(self, event):
         event.finish()
+
+    def wait_stream(self, stream):
+        pass
 
 
 class Event:
@@ -47,6 +51,34 @@ class Event:
         self._copies = []
 
 
+class Recorder(TorchDispatchMode):
+    """Runs every operator, and keeps it with its arguments and what it gave."""
+
+    def __init__(self):
+        super().__init__()
+        self.tape = []
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        given = operator(*args, **(kwargs or {}))
+        self.tape.append((operator, args, kwargs or {}, given))
+        return given
+
+
+class Graph:
+    """As torch.cuda.CUDAGraph: replayed, the same operators write to the same memory."""
+
+    def __init__(self):
+        self.recorder = Recorder()
+
+    def replay(self):
+        for operator, args, kwargs, given in self.recorder.tape:
+            new = operator(*args, **kwargs)
+            pairs = zip(given, new, strict=True) if isinstance(given, tuple) else [(given, new)]
+            for old, of in pairs:
+                if isinstance(of, torch.Tensor) and of.data_ptr() != old.data_ptr():
+                    old.copy_(of)
+
+
 class FakeCuda:
     """`api` of a CudaHardware, `pin` its pinned memory.
 
@@ -66,6 +98,7 @@ class FakeCuda:
         self.events = []
         self._here = threading.local()
         self._compute = Stream()
+        self.recording = None
         api = self
 
         class Pinned(torch.Tensor):
@@ -96,6 +129,19 @@ class FakeCuda:
     def current_stream(self):
         self._require_device()
         return getattr(self._here, "stream", self._compute)
+
+    def CUDAGraph(self):  # noqa: N802
+        return Graph()
+
+    @contextlib.contextmanager
+    def graph(self, graph):
+        """What is computed meanwhile is recorded: here, the operators that were run and the tensors they wrote."""
+        self.recording = "graph"
+        try:
+            with graph.recorder:
+                yield
+        finally:
+            self.recording = None
 
     def empty_cache(self):
         self.released += 1

@@ -4,6 +4,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from hpcens.devices import Device, cpu_devices
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.messages import Bad, Finish, Predict
 from hpcens.profiler import measure
-from hpcens.profiles import ProfileBook, ProfileKey
+from hpcens.profiles import Measurement, ProfileBook, ProfileKey
 from hpcens.runtimes.cpu import CpuHardware
 from hpcens.runtimes.cuda import CudaHardware
 from hpcens.runtimes.engine import Engine
@@ -574,17 +575,19 @@ def member(weights):
 
 
 def profile(member, batch_sizes=(4, 8), seconds=0.2):
+    """The member in eager."""
     [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
-    return measure(
-        member,
+    asked = Measurement(member, {"eager": KEY}, batch_sizes, seconds, rows=100, tolerance=1e-4, thorough=False)
+    [(_, got)] = measure(
+        asked,
         spec=RunSpec(members=(member,), search_path=ENSEMBLE),
         inputs=("images",),
         device=device,
         space="probabilities",
-        batch_sizes=batch_sizes,
         rows=(np.zeros((3, 3, 8, 8), np.float32),),
-        seconds=seconds,
+        cache=Path("unused"),
     )
+    return got
 
 
 def profile_within(monkeypatch, member, device, fits, batch_sizes):
@@ -608,6 +611,10 @@ def book(tmp_path):
 
 
 KEY = ProfileKey("cpu×1 model", "digest", "eager", "<f4[3, 8, 8]", "2.13")
+
+
+def covers(book, key, sizes):
+    return book.covers(key, sizes, rows=100, tolerance=1e-4)
 
 
 class TestProfile:
@@ -661,7 +668,7 @@ class TestProfileBook:
     def test_a_second_start_measures_nothing(self, book, member, monkeypatch):
         """Whatever made the first one stop: time, speed or memory."""
         sizes = (2, 4, 8)
-        assert not book.covers(KEY, sizes)
+        assert not covers(book, KEY, sizes)
         stops = {
             "time": profile(member, sizes, seconds=0),
             "memory": profile_within(monkeypatch, member, Cpu(), 4, sizes),
@@ -673,9 +680,9 @@ class TestProfileBook:
             key = replace(KEY, member=why)
             assert len(got.batches) < len(sizes)
             book.put(key, got)
-            assert book.covers(key, sizes) and book.covers(key, [2, 8]), why
-            assert not book.covers(key, [2, 16]), why
-            assert not book.covers(key, [8]), "it has to be run with this size, and nothing is known of it"
+            assert covers(book, key, sizes) and covers(book, key, [2, 8]), why
+            assert not covers(book, key, [2, 16]), why
+            assert not covers(book, key, [8]), "it has to be run with this size, and nothing is known of it"
 
     def test_sizes_tried_at_different_times_add_up(self, book, member):
         whole = profile(member, (4, 8), seconds=0)
@@ -685,7 +692,7 @@ class TestProfileBook:
         got = book.get(KEY)
         assert got.tried == (2, 4, 8, 16) and set(got.batches) == {2, 4, 8}
         assert got.batches[4] == whole.batches[4] and got.weights == latest.weights
-        assert book.covers(KEY, [8]) and book.covers(KEY, [2, 4, 8, 16])
+        assert covers(book, KEY, [8]) and covers(book, KEY, [2, 4, 8, 16])
 
     def test_what_was_measured_again_replaces_what_was(self, book, member):
         for spread in (0.5, 0.1):
@@ -711,6 +718,6 @@ class TestProfileBook:
         book.put(KEY, got)
         [file] = book.folder.iterdir()
         file.write_text(damage(file.read_text()))
-        assert book.get(KEY) is None and not book.covers(KEY, [4])
+        assert book.get(KEY) is None and not covers(book, KEY, [4])
         book.put(KEY, got)
         assert book.get(KEY) == got

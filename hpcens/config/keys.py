@@ -18,6 +18,7 @@ from hpcens.specs import (
     PlannerName,
     Precision,
     RuleName,
+    RuntimeName,
     Space,
     Trust,
 )
@@ -163,6 +164,8 @@ KEYS: Mapping[str, Key] = {
     "plan.planner": _choice(PlannerName),
     "plan.batch_sizes": _filled("[8, 16, 32]"),
     "plan.batch_sizes[]": _count("32"),
+    "plan.runtime": _choice(RuntimeName),
+    "plan.tolerance": _amount("0.0001"),
     "output": Key("predictions.h5"),
     "output.path": _filled("predictions.h5"),
     "output.datasets": _filled("[prediction, label]"),

@@ -89,12 +89,20 @@ def plan(
         row_bytes=row_bytes,
         output_bytes=output_bytes,
         reading=None if problem.reading == inf else problem.reading,
+        differences={m: _difference(problem, m, placement.runs[m].runtime) for m in problem.members},
         loading=max(_load_seconds(problem, placement, of) for of in division.devices),
         throughput=throughput,
         bound=bound.rows_per_second,
         limit=placement.forced or _limit(problem, bound, throughput, row_bytes),
         window=max(2, min(segments, max(8, 6 * len(used)))),
         read_ahead=max(2, min(segments, max(4, 3 * len(used)))),
+    )
+
+
+def _difference(problem: Problem, member: str, runtime: str) -> float:
+    return max(
+        (of.difference for (_, name, how), of in problem.profiles.items() if (name, how) == (member, runtime)),
+        default=0.0,
     )
 
 

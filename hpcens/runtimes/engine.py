@@ -7,7 +7,7 @@ first row, so that its bytes depend on the segment and the batch size alone; the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,14 @@ from hpcens.segments import batch_bounds
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A member on its device, and its planned batch size."""
+    """A member on its device, and its planned batch size.
+
+    again  makes it anew for a smaller batch; None where the one that is loaded runs any
+    """
 
     forward: Forward
     batch: int
+    again: Callable[[int], Forward] | None = None
 
 
 class Engine:
@@ -51,10 +55,10 @@ class Engine:
         """Members that ran out of memory, with the batch size they have used since."""
         return self._ceilings
 
-    def host(self, name: str, forward: Forward, *, batch: int) -> None:
-        """Place a member on the device."""
+    def host(self, name: str, forward: Forward, *, batch: int, again: Callable[[int], Forward] | None = None) -> None:
+        """Place a member on the device. again: see `Loaded`."""
         self._hardware.place(forward)
-        self._members[name] = Loaded(forward, batch)
+        self._members[name] = Loaded(forward, batch, again)
 
     def stage(self, task: Message) -> None:
         """Begin to bring a task's rows to the device. What does not fit now is brought when its turn comes."""
@@ -122,6 +126,11 @@ class Engine:
             self._hardware.release()
             batch = (batch + 1) // 2
             self._ceilings[name] = batch
+            if loaded.again is not None:
+                planned, again = loaded.batch, loaded.again
+                del loaded, self._members[name]  # there is no room for both
+                loaded = Loaded(again(batch), planned, again)
+                self._members[name] = loaded
 
     def _failed(
         self, name: str, loaded: Loaded, inputs: Sequence[torch.Tensor], start: int, stop: int, error: BaseException

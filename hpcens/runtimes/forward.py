@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +13,9 @@ from hpcens.runtimes.code import raised
 from hpcens.runtimes.network import Network, Passes
 from hpcens.runtimes.preprocess import Preprocessing
 from hpcens.specs import MemberSpec, Space
+
+Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
+"""A network, and what it is called with for one whole batch → the network as a runtime executes it."""
 
 
 class Forward(torch.nn.Module):
@@ -41,7 +44,9 @@ class Forward(torch.nn.Module):
         self._precision: torch.dtype = getattr(torch, spec.precision)
         self._softmax = spec.output == "logits" and space == "probabilities"
         network = _in_precision(spec, network)
-        self.passes = Passes(network, partial(_chosen, spec.name, spec.select))
+        self._network = network
+        self._choose: Callable[[object], torch.Tensor] = partial(_chosen, spec.name, spec.select)
+        self.passes = Passes(network, self._choose)
         self._preprocessing = preprocessing
         self._given = len(spec.classes or ())
         self._mends = any(step.call is not None for step in spec.preprocess)
@@ -78,8 +83,7 @@ class Forward(torch.nn.Module):
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
         """What the member itself gives, float32: before any softmax, in its own classes."""
         count = len(rows[0])
-        inputs = [x.to(self._precision) if x.is_floating_point() else x for x in self._preprocessing(*rows)]
-        values: torch.Tensor = self.passes(*inputs)
+        values: torch.Tensor = self.passes(*self._inputs(rows))
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
@@ -90,6 +94,19 @@ class Forward(torch.nn.Module):
                 "let its forward end with logits, probabilities or values as floats",
             )
         return values.to(torch.float32)
+
+    def execute(
+        self, prepare: Callable[[Network, Sequence[torch.Tensor]], Network], rows: Sequence[torch.Tensor]
+    ) -> None:
+        """From now on run what `prepare` makes of the network, the choice of its output included, and these rows."""
+        network = replace(self._network, module=_Chosen(self._network.module, self._choose).eval())
+        prepared = prepare(network, self._inputs(rows))
+        self._network, self._choose = prepared, _whole
+        self.passes = Passes(prepared, self._choose)
+
+    def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """What the network is called with."""
+        return [x.to(self._precision) if x.is_floating_point() else x for x in self._preprocessing(*rows)]
 
     def _checked(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.dim() < 2 or logits.shape[-1] < 2:
@@ -113,6 +130,23 @@ class Forward(torch.nn.Module):
         for places in others:
             made = made + padded[..., places]
         return made
+
+
+class _Chosen(torch.nn.Module):
+    """A network that gives one tensor."""
+
+    def __init__(self, module: torch.nn.Module, choose: Callable[[object], torch.Tensor]) -> None:
+        super().__init__()
+        self.module = module
+        self._choose = choose
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        return self._choose(self.module(*inputs))
+
+
+def _whole(given: object) -> torch.Tensor:
+    assert isinstance(given, torch.Tensor)
+    return given
 
 
 def _in_precision(spec: MemberSpec, network: Network) -> Network:

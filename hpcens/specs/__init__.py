@@ -24,6 +24,9 @@ from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
 RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
+RuntimeName = Literal[
+    "auto", "eager", "channels_last", "frozen", "frozen_channels_last", "openvino", "compiled", "cuda_graphs"
+]
 OutputName = Literal[
     "prediction",
     "label",
@@ -173,11 +176,17 @@ class NodesSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSpec:
-    """Which planner computes the allocation matrix, and the batch sizes it may choose from."""
+    """Which planner computes the allocation matrix, and what it may choose from.
+
+    runtime    auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
+    tolerance  by how much a runtime may differ from eager: in probabilities, else as a part of the largest value
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     planner: PlannerName = "optimal"
     batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
+    runtime: RuntimeName = "auto"
+    tolerance: float = 1e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,72 @@
+"""The recipe: how a member comes to run on a device. Loaded, placed, and prepared for batches of one size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from hpcens.errors import HpcensError, RuntimeUnsuited
+from hpcens.messages import Rows
+from hpcens.runtimes.code import raised
+from hpcens.runtimes.forward import Forward
+from hpcens.runtimes.hardware import Hardware
+from hpcens.runtimes.network import Network
+from hpcens.runtimes.prepare import prepare
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All it takes.
+
+    load     gives the member as it was built, on the CPU
+    cores    threads of a CPU device
+    rows     rows of the dataset, for each input; repeated where a batch needs more
+    package  path under which what took long to prepare is kept, without the batch size and a suffix
+    """
+
+    load: Callable[[], Forward]
+    runtime: str
+    hardware: Hardware
+    cores: int
+    rows: Rows
+    package: Path
+
+    @property
+    def fixed(self) -> bool:
+        """Whether what is made runs batches of one size alone."""
+        return self.runtime not in ("eager", "channels_last")
+
+    def make(self, batch: int) -> Forward:
+        """The member, ready for batches of this size.
+
+        Raises MemberError where it cannot be loaded, RuntimeUnsuited where it cannot run in this runtime, and
+        what `hardware.out_of_memory` knows.
+        """
+        forward = self.load()
+        self.hardware.place(forward)
+        if self.runtime == "eager":
+            return forward
+        package = self.package.with_name(f"{self.package.name}-{batch}")
+        try:
+            with torch.inference_mode():
+                rows = [self.hardware.receive(self.hardware.stage(of)) for of in filled(self.rows, batch)]
+                forward.execute(partial(self._prepared, package), rows)
+        except HpcensError:
+            raise
+        except Exception as error:
+            if self.hardware.out_of_memory(error):
+                raise
+            raise RuntimeUnsuited(f"{self.runtime}: {raised(error).splitlines()[0][:200]}") from error
+        return forward
+
+    def _prepared(self, package: Path, network: Network, inputs: Sequence[torch.Tensor]) -> Network:
+        return prepare(self.runtime, network, inputs, cores=self.cores, package=package)
+
+
+def filled(rows: Rows, count: int) -> Rows:
+    """So many rows, those given repeated where they are too few."""
+    return tuple(array[[i % len(array) for i in range(count)]] for array in rows)
