@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     _job_options(run)
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
     _job_options(profile, plan=False, datasets="*")
+    every = "in every runtime, whatever preparing it takes: for larger datasets to come"
+    profile.add_argument("--thorough", action="store_true", help=every)
     book = profile.add_mutually_exclusive_group()
     book.add_argument("--list", action="store_true", help="print what was measured so far, of all members")
     book.add_argument("--clear", action="store_true", help="forget all of it")
@@ -264,7 +267,7 @@ def _profile(options: argparse.Namespace) -> int:
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    if Desk(_job(options)).measure() == 0:
+    if Desk(replace(_job(options), thorough=options.thorough)).measure() == 0:
         print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE

@@ -31,17 +31,17 @@ from hpcens.store.form import Form
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
 PROFILE_SECONDS = 10.0
+# A runtime has to be faster than eager by more than what measuring may be wrong by.
+_WORTH_CHANGING = 1.05
 
 
 class Opening:
     """Everything known about a job before it is planned."""
 
-    def __init__(self, job: Job, preflight: Preflight, book: ProfileBook, *, thorough: bool = False) -> None:
-        """thorough: measure every runtime, whatever its preparation takes."""
+    def __init__(self, job: Job, preflight: Preflight, book: ProfileBook) -> None:
         self.job = job
         self.preflight = preflight
         self._book = book
-        self._thorough = thorough
         self._torch = torch_version()
 
     @property
@@ -116,7 +116,7 @@ class Opening:
         keys = {
             runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)
         }
-        worth = inf if self._thorough else rows
+        worth = inf if self.job.thorough else rows
         missing = {
             runtime: key
             for runtime, key in keys.items()
@@ -127,7 +127,7 @@ class Opening:
         known = self._book.get(profile_key(self.preflight, member, kind, "eager"))
         eager = known if known is not None and not set(sizes).isdisjoint(known.batches) else None
         return Measurement(
-            member, missing, sizes, PROFILE_SECONDS, rows, tolerance, self._thorough or len(keys) == 1, eager
+            member, missing, sizes, PROFILE_SECONDS, rows, tolerance, self.job.thorough or len(keys) == 1, eager
         )
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
@@ -177,6 +177,9 @@ class Opening:
                 batch = fixed.members[member.name].batch
                 profile = replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
             found[runtime] = profile
+        if len(found) > 1 and "eager" in found:
+            worth = _WORTH_CHANGING * found["eager"].best
+            found = {name: of for name, of in found.items() if name == "eager" or of.best >= worth}
         if not found and why:
             raise UsageError(why, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
         if not found:

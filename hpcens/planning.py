@@ -141,4 +141,5 @@ def profiled() -> Iterator[str]:
             f"{b} → {p.rows_per_second:,.4g}/s ± {50 * p.spread:.0f} %" for b, p in sorted(profile.batches.items())
         )
         of = f"{key.kind}  member {key.member[:12]}  {key.runtime}  torch {key.torch}  {amount(profile.weights)}"
-        yield f"{of}: {batches}"
+        apart = f", within {profile.difference:.1g} of eager" if key.runtime != "eager" and batches else ""
+        yield f"{of}: {batches or profile.refused or 'differs from eager'}{apart}"

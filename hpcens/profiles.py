@@ -76,6 +76,11 @@ class Profile:
     refused: str = ""
     worth_from: int | None = None
 
+    @property
+    def best(self) -> float:
+        """Rows/s at the fastest batch size, 0 where none was measured."""
+        return max((of.rows_per_second for of in self.batches.values()), default=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

@@ -44,9 +44,18 @@ def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
 def summary_lines(plan: Plan) -> Iterator[str]:
     """Rows/s, the bound and the gap; time and device-hours; what limits."""
     yield f"planner {plan.planner}: {plan.throughput:,.0f} rows/s, bound {plan.bound:,.0f}, gap {100 * plan.gap:.1f} %"
+    yield from _runtime_lines(plan)
     hours = f"{plan.device_hours:,.3g} device-hours on {len(plan.devices):,} devices"
     yield f"{plan.rows:,} rows in {spell(plan.seconds)}, {hours}"
     yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
+
+
+def _runtime_lines(plan: Plan) -> Iterator[str]:
+    """Which members run otherwise than in eager, and how far their numbers are from eager's."""
+    others = {m: of.runtime for m, of in plan.numerics.members.items() if of.runtime != "eager"}
+    for runtime in sorted(set(others.values())):
+        members = [f"{m} (within {plan.differences.get(m, 0.0):.1g})" for m, of in others.items() if of == runtime]
+        yield f"in {runtime}: {', '.join(members)} of eager"
 
 
 def expected_lines(job: Job, run: RunDirectory) -> Iterator[str]:

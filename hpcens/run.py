@@ -105,7 +105,7 @@ class Rank:
         opening = None
         asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
         if events is not None:
-            opening = Opening(job, preflight, ProfileBook.default(), thorough=only_profile)
+            opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.unmeasured(players.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))

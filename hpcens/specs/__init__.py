@@ -258,6 +258,7 @@ class Job:
     output    the finished result
     limit     score only this many first rows of those selected (None: all)
     plan      a stored plan whose numerics (and matrix, on the same devices) are used
+    thorough  measure members in every runtime, whether or not preparing it pays for this dataset
     """
 
     datasets: tuple[Path, ...]
@@ -265,3 +266,4 @@ class Job:
     spec: RunSpec
     limit: int | None = None
     plan: Path | None = None
+    thorough: bool = False
