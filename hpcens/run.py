@@ -36,6 +36,7 @@ from hpcens.specs import Job
 from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
+from hpcens.transports.leftovers import unname
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -87,6 +88,7 @@ class Rank:
         hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
         players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
+        unname()
         self._heart.speak_for_node(self.world.rank in players.speakers.values())
         if self._events is not None:
             self._heart.watch(players.speakers)
