@@ -107,6 +107,7 @@ def test_a_rank_that_finds_no_world_is_ended_and_told(epoch):
     code, _, error = Witnessed(epoch, "time.sleep(60)", speaks=False, birth=0.0).end()
     assert code == 128 + signal.SIGKILL
     assert "found no MPI world within 0 s: srun --mpi and MPI may not fit" in error
+    assert "SIGKILL" not in error
 
 
 def test_signals_wait_until_the_rank_can_hear_them(epoch):

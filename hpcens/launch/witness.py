@@ -88,6 +88,7 @@ class Witness:
         self._heard = b""
         self._who: dict[str, Any] = {}
         self._spoken = False
+        self._told = False
 
     def see_through(self) -> int:
         """Wait for the child's end; judge it where nobody has. Returns its exit code."""
@@ -102,9 +103,7 @@ class Witness:
             elif silent > self._silence and self._who:
                 self._give_up()
             elif silent > self._birth and not self._spoken:  # ranks that wait for rank 0 have spoken
-                self._judge(
-                    f"found no MPI world within {self._birth:.0f} s: srun --mpi and the MPI library may not fit"
-                )
+                self._judge(f"found no MPI world within {self._birth:.0f} s: srun --mpi and MPI may not fit")
                 os.kill(self._child, signal.SIGKILL)
         self._hear()
         code = os.waitstatus_to_exitcode(status)
@@ -140,7 +139,9 @@ class Witness:
     def _judge(self, how: str) -> None:
         """State how the rank ended, unless this start has a verdict."""
         if not self._who:
-            print(f"hpcens: a rank on {node()} {how}, before it could say who it was", file=sys.stderr)
+            if not self._told:
+                print(f"hpcens: a rank on {node()} {how}, before it could say who it was", file=sys.stderr)
+            self._told = True
             return
         rank, role = self._who["rank"], self._who["role"]
         who = f"rank {rank} ({role}), process {self._child} on {node()},"
