@@ -255,6 +255,20 @@ def test_what_a_shared_file_system_does_ends_resumable(number):
     assert "run the same command again" in told.remedy
 
 
+def test_a_verdict_is_told_on_a_full_disk_too(tmp_path, monkeypatch):
+    epoch = RunDirectory(tmp_path / "x.run").begin()
+
+    def full(path, text):
+        path.touch()
+        raise OSError(errno.ENOSPC, "no space is left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    full_disk = Verdict(INCOMPLETE, "the disk is full", AGAIN)
+    assert epoch.judge(full_disk) == full_disk == epoch.verdict
+    assert epoch.judge(Verdict(COMPLETE, "another rank, later")) == full_disk
+    assert [path.name for path in epoch.folder.glob(".*")] == []
+
+
 def test_status_of_a_long_run_is_read_from_the_ends_of_its_files(epoch):
     lines = (json.dumps({"time": i, "event": "progress", "rows": i + 1, "of": 100_000}) for i in range(100_000))
     epoch.events.write_text("\n".join(lines) + "\n")
