@@ -251,7 +251,7 @@ def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slu
             verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
         submission = run.submission
         bound = submission.requeues if submission and submission.id == slurm.submission else DEFAULT_REQUEUES
-        verdict, again = requeue.decide(verdict, rank.heard, len(requeue.requeues(run, slurm)), bound)
+        verdict, again = requeue.decide(verdict, rank.heard, reason, len(requeue.requeues(run, slurm)), bound)
     epoch.judge(verdict)
     if again and slurm is not None:
         requeue.carry_out(epoch, slurm, reason)
