@@ -191,14 +191,14 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
     from hpcens.config.site import slurm_settings
     from hpcens.launch.follow import Follower
     from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
-    from hpcens.report import expected_lines
+    from hpcens.planning import Desk
     from hpcens.rundir import RunDirectory
 
     settings = slurm_settings(job.spec.slurm, options.slurm)
     run = RunDirectory.of(job.output)
     if options.dry_run:
         print(sbatch_text(job, settings))
-        show(expected_lines(job, run))
+        show(Desk(job).expected(settings.nodes or 1))
         return COMPLETE
     refuse_if_queued(run)
     run.refuse_if_alive()
