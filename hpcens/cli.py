@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hpcens import __version__
 from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
 from hpcens.verbs import combine, conclude, export, init, short, show, simulate, verify
-from hpcens.watching import cancel, logs, runs, status
+from hpcens.watching import cancel, logs, runs, status, verdict_code
 
 if TYPE_CHECKING:
     from hpcens.preflight import Preflight
@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help="if killed, go on, N times")
     run = add("run", _run, "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
+    run.add_argument("--code", action="store_true", help="run nothing: exit with the code of what srun has run here")
     profile = add("profile", _profile, "measure the members on this host's devices, and keep the figures")
     _job_options(profile, plan=False, datasets="*")
     every = "in every runtime, whatever preparing it takes: for larger datasets to come"
@@ -109,7 +110,6 @@ def _parser() -> argparse.ArgumentParser:
     for named in (stands, told, ended):
         named.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     stands.add_argument("--watch", action="store_true", help="again and again, until it ends")
-    stands.add_argument("--code", action="store_true", help="exit with the code of the run's verdict")
     found = add("list", runs, "list the runs of a folder")
     found.add_argument("folder", type=Path, nargs="?", default=Path())
     for named in (stands, found):
@@ -194,14 +194,14 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
     from hpcens.config.site import slurm_settings
     from hpcens.launch.follow import Follower
     from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
-    from hpcens.report import expected_lines
+    from hpcens.planning import Desk
     from hpcens.rundir import RunDirectory
 
     settings = slurm_settings(job.spec.slurm, options.slurm)
     run = RunDirectory.of(job.output)
     if options.dry_run:
         print(sbatch_text(job, settings))
-        show(expected_lines(job, run))
+        show(Desk(job).expected(settings.nodes or 1))
         return COMPLETE
     refuse_if_queued(run)
     run.refuse_if_alive()
@@ -217,6 +217,8 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
 def _run(options: argparse.Namespace) -> int:
     from hpcens.launch.world import inside_world
 
+    if options.code:
+        return verdict_code(_job(options).output)
     if inside_world():
         from hpcens.launch.world import be_a_rank
 

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,7 +14,7 @@ from hpcens.comparison import compare
 from hpcens.contract import ContractBook, hold
 from hpcens.devices import Device, Family
 from hpcens.drawing import draw
-from hpcens.errors import COMPLETE, HpcensError
+from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.launch.follow import Follower
 from hpcens.launch.local import start
 from hpcens.matrix import Plan
@@ -22,7 +23,7 @@ from hpcens.preflight import check
 from hpcens.profiles import ProfileBook
 from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.resources import Nodes, allocations, smallest, spell
-from hpcens.rundir import write_atomically
+from hpcens.rundir import RunDirectory, write_atomically
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, NodesSpec, PlannerName
 from hpcens.store.inspection import inspect_speed
@@ -49,9 +50,12 @@ class Desk:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._preflight = check(job)
-        self._here = discover(job.spec.devices)
         self._opening = Opening(job, self._preflight, ProfileBook.default())
         self._reading: float | None = None
+
+    @cached_property
+    def _here(self) -> tuple[Device, ...]:
+        return discover(self._job.spec.devices)
 
     def measure(self) -> int:
         """Measure what is missing on this host's devices; how many were.
@@ -94,6 +98,22 @@ class Desk:
         if wish.html:
             write_atomically(wish.html, draw(plan))
         yield from [plan.to_json()] if wish.as_json else plan_lines(plan, shaded=shaded)
+
+    def expected(self, nodes: int) -> Iterator[str]:
+        """The plan a job on so many nodes would keep or make, as far as it is known; nothing is measured for it."""
+        run = RunDirectory.of(self._job.output)
+        known = [self._job.plan] if self._job.plan else [epoch.plan for epoch in run.epochs() if epoch.plan.exists()]
+        if known:
+            yield from plan_lines(Plan.load(known[0]))
+            return
+        try:
+            plan = allocations(self._nodes(), [nodes], self._planned)[0].plan
+        except UsageError as unknown:
+            yield f"no plan yet: {unknown.what}; the job measures and plans at its start, on what its ranks find"
+            return
+        like = "those under cluster:" if self._job.spec.cluster else "this host"
+        yield f"expected, from kept profiles, on {nodes} node{'s' if nodes > 1 else ''} like {like}:"
+        yield from plan_lines(plan)
 
     def _nodes(self) -> list[Nodes]:
         """The kinds of node there are: those of the configuration, or as many like this host as are wanted."""

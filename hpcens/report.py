@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from hpcens.matrix import Hosting, Plan
 from hpcens.resources import Allocation, knee, spell
-from hpcens.rundir import RunDirectory
-from hpcens.specs import Job
 from hpcens.store.verify import Verification
 
 if TYPE_CHECKING:
@@ -56,15 +54,6 @@ def _runtime_lines(plan: Plan) -> Iterator[str]:
     for runtime in sorted(set(others.values())):
         members = [f"{m} (within {plan.differences.get(m, 0.0):.1g})" for m, of in others.items() if of == runtime]
         yield f"in {runtime}: {', '.join(members)} of eager"
-
-
-def expected_lines(job: Job, run: RunDirectory) -> Iterator[str]:
-    """The plan a submission would keep, where one is known; devices are known only where the job runs."""
-    known = [job.plan] if job.plan else [epoch.plan for epoch in run.epochs() if epoch.plan.exists()]
-    if known:
-        yield from plan_lines(Plan.load(known[0]))
-    else:
-        yield "no plan yet: the job takes profiles and plans at its start, for the devices its ranks find"
 
 
 def _cell(plan: Plan, hosting: Hosting, member: str, width: int, *, shaded: bool) -> str:

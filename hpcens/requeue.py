@@ -1,7 +1,8 @@
 """Requeue: a job that was warned of its end puts itself back into the queue, once everything is durable.
 
 Only the reader does it, after the reducer's last sync and the verdict, so that nothing is lost when Slurm then ends
-the ranks. TERM (preemption, scancel) asks for an end, not for more: what continues such a job is Slurm's own requeue.
+the ranks. USR2 is such a warning, and TERM where Slurm says that the job is preempted: one that ends within the grace
+time is not requeued by Slurm. TERM alone (scancel) asks for an end, not for more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomica
 from hpcens.submission import SlurmJob
 
 WARNED = signal.SIGUSR2
+PREEMPTED = "preempted"
 _NEAR_LIMIT = 15 * 60.0
 
 
@@ -31,9 +33,8 @@ def requeues(run: RunDirectory, job: SlurmJob) -> list[str]:
 
 def why(heard: Collection[int], answer: Answer | None) -> str:
     """What a drain's signals mean, in words; empty where they say no more than their name."""
-    preempted = answer is not None and answer.preempted
-    if preempted:
-        return "preempted"
+    if answer is not None and answer.preempted:
+        return PREEMPTED
     if WARNED in heard:
         near = answer is None or not answer.ends or answer.ends - time.time() < _NEAR_LIMIT
         return "the time limit is near" if near else "asked to make room (USR2)"
@@ -42,12 +43,13 @@ def why(heard: Collection[int], answer: Answer | None) -> str:
     return ""
 
 
-def decide(verdict: Verdict, heard: Collection[int], before: int, bound: int) -> tuple[Verdict, bool]:
+def decide(verdict: Verdict, heard: Collection[int], reason: str, before: int, bound: int) -> tuple[Verdict, bool]:
     """What is to be said of a drained start, and whether its job is requeued.
 
+    reason         what `why` made of the signals
     before, bound  how often the job was requeued, and how often it may be
     """
-    if verdict.code != INCOMPLETE or WARNED not in heard:
+    if verdict.code != INCOMPLETE or not (WARNED in heard or reason == PREEMPTED):
         return verdict, False
     if before >= bound:
         remedy = "run the same command again; to allow more: slurm.requeues in the YAML"

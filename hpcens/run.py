@@ -38,6 +38,7 @@ from hpcens.specs import Job
 from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
+from hpcens.transports.leftovers import unname
 
 _OTHERS_SPEAK_FIRST = 5.0
 _PLACES = 4  # in a dataset, of the rows on which members are measured
@@ -90,6 +91,7 @@ class Rank:
         hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
         players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
+        unname()
         self._heart.speak_for_node(self.world.rank in players.speakers.values())
         if self._events is not None:
             self._heart.watch(players.speakers)
@@ -250,7 +252,7 @@ def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slu
             verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
         submission = run.submission
         bound = submission.requeues if submission and submission.id == slurm.submission else DEFAULT_REQUEUES
-        verdict, again = requeue.decide(verdict, rank.heard, len(requeue.requeues(run, slurm)), bound)
+        verdict, again = requeue.decide(verdict, rank.heard, reason, len(requeue.requeues(run, slurm)), bound)
     epoch.judge(verdict)
     if again and slurm is not None:
         requeue.carry_out(epoch, slurm, reason)

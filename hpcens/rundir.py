@@ -15,6 +15,7 @@ OUTPUT.run/
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -28,6 +29,7 @@ from typing import Any
 from hpcens.errors import INCOMPLETE, UsageError
 from hpcens.submission import SlurmJob, Submission
 
+_ROOM = 4096
 AGAIN = "run the same command again: what is journalled is kept"
 
 
@@ -81,6 +83,7 @@ class Epoch:
     log = property(lambda self: self.folder / "output.log")
     ranks = property(lambda self: self.folder / "ranks")
     requeue = property(lambda self: self.folder / "requeue.json")
+    _room = property(lambda self: self.folder / ".room-for-a-verdict")
 
     def beat_of(self, node: str) -> Path:
         """A node's heartbeat: a counter that moves while one of its ranks lives."""
@@ -97,16 +100,25 @@ class Epoch:
         return Verdict(**raw) if raw else None
 
     def judge(self, verdict: Verdict) -> Verdict:
-        """State how this start ended. The first one to speak is believed; returns what stands."""
+        """State how this start ended. The first one to speak is believed; returns what stands.
+
+        Where the disk is full there still is the room that `RunDirectory.begin` has set aside.
+        """
         mine = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
-        mine.write_text(json.dumps(asdict(verdict), indent=1))
-        try:
+        text = json.dumps(asdict(verdict), indent=1)
+        with contextlib.suppress(OSError):  # FileExistsError: another was first
+            try:
+                mine.write_text(text)
+            except OSError:
+                self._room.replace(mine)
+                with mine.open("r+") as file:
+                    file.write(text.ljust(_ROOM))
             os.link(mine, self.folder / "verdict.json")
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
+        mine.unlink(missing_ok=True)
         return self.verdict or verdict
+
+    def set_room_aside(self) -> None:
+        self._room.write_text(" " * _ROOM)
 
 
 class RunDirectory:
@@ -183,6 +195,7 @@ class RunDirectory:
         epoch.ranks.mkdir()
         claim = {"epoch": number, "id": secrets.token_hex(8), "began": time.time(), "job": job and asdict(job)} | _me()
         write_atomically(epoch.claim, json.dumps(claim, indent=1))
+        epoch.set_room_aside()
         self.cancel.unlink(missing_ok=True)
         return epoch
 

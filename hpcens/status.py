@@ -101,7 +101,8 @@ def _of_job(
         return state, Verdict(0, f"job {job} waits" + (f": {answer.why}" if answer.why else "")), answer
     if ours and answer.state == "RUNNING" and not (epoch and not _requeued(epoch)):
         return "running", Verdict(0, f"job {job} starts on {answer.nodes}"), answer
-    return "", explain(answer if ours else None, submission.folder, epoch), answer
+    began = None if epoch and _requeued(epoch) else epoch
+    return "", explain(answer if ours else None, submission.folder, began), answer
 
 
 def _figures(

@@ -36,19 +36,25 @@ def status(options: Namespace) -> int:
         show(lines)
         sys.stdout.flush()
         if not options.watch or found.state not in ("queued", "running", "requeued", "unknown"):
-            return verdict_code(options.run) if options.code else COMPLETE
+            return COMPLETE
         time.sleep(_WATCH_SECONDS)
 
 
-def verdict_code(path: Path) -> int:
-    """The exit code the run's newest start ended with. Raises UsageError where it has not ended."""
-    from hpcens.status import run_of
+def verdict_code(output: Path) -> int:
+    """The exit code that the newest start of an output's run ended with. Raises HpcensError where it has not ended.
 
-    epoch = run_of(path).newest
-    verdict = epoch.verdict if epoch else None
-    if verdict is None:
-        raise HpcensError(f"{path} has no verdict", f"hpcens status {path}")
-    return verdict.code
+    Within a Slurm job only a start of that job counts.
+    """
+    from hpcens.rundir import RunDirectory, read_json
+    from hpcens.submission import SlurmJob
+
+    run = RunDirectory.of(output)
+    epoch, here = run.newest, SlurmJob.here()
+    if epoch is None or (here and not here.same((read_json(epoch.claim) or {}).get("job"))):
+        raise HpcensError(f"nothing was started here for {short(output)}", "look at what srun has written")
+    if epoch.verdict is None:
+        raise HpcensError(f"epoch {epoch.number} of {short(run.path)} left no verdict", f"hpcens status {run.path}")
+    return epoch.verdict.code
 
 
 def status_lines(found: Status) -> Iterator[str]:

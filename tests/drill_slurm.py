@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from hpcens.store.journal import Kind, read_journal
 
 CLUSTER = Path(__file__).parent.parent / "slurm" / "cluster"
-SITE = "slurm: {{setup: ['export UCX_TLS=self,tcp'], time: {time}, drain_seconds: {drain}}}\n"
+SITE = "slurm: {{time: {time}, drain_seconds: {drain}}}\n"
 SLOW = """
 import time
 from nets_fast import *

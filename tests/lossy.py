@@ -1,5 +1,9 @@
-"""A disk that loses what was not synced, and dies at the k-th call. The page cache of a real one survives a kill."""
+"""Disks that fail: one loses what was not synced and dies at the k-th call, one refuses its calls from the k-th on.
 
+The page cache of a real disk survives a kill.
+"""
+
+import os
 import random
 
 from hpcens.store.disk import Disk
@@ -92,3 +96,48 @@ class LossyDisk(Disk):
         for path in self._torn:
             with path.open("rb+") as file:
                 file.truncate(self._draw.randrange(path.stat().st_size))
+
+
+class RefusingDisk(Disk):
+    """Every call from the k-th on raises an OSError, as full disks, used up quotas and lost file servers do.
+
+    fails_at  the first call, counted from 0, that is refused; closing is not
+    """
+
+    def __init__(self, number, fails_at):
+        self.calls = 0
+        self._number = number
+        self._fails_at = fails_at
+
+    def _call(self):
+        self.calls += 1
+        if self.calls > self._fails_at:
+            raise OSError(self._number, os.strerror(self._number))
+
+    def open(self, path, *, create=False):
+        self._call()
+        return super().open(path, create=create)
+
+    def write(self, file, data, offset):
+        self._call()
+        super().write(file, data, offset)
+
+    def read(self, file, size, offset):
+        self._call()
+        return super().read(file, size, offset)
+
+    def sync_data(self, file):
+        self._call()
+        super().sync_data(file)
+
+    def sync(self, file):
+        self._call()
+        super().sync(file)
+
+    def rename(self, old, new):
+        self._call()
+        super().rename(old, new)
+
+    def sync_folder(self, folder):
+        self._call()
+        super().sync_folder(folder)

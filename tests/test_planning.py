@@ -188,6 +188,9 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     compared = list(desk.answer(Wish(compare=True)))
     assert [line.split()[0] for line in compared[1:4]] == ["optimal", "greedy", "worst-fit"]
     assert next(desk.answer(Wish(deadline=3600.0))) == "1 node make it within 1 h 00 min:"
+    expected = list(desk.expected(2))
+    assert expected[0] == "expected, from kept profiles, on 2 nodes like this host:"
+    assert any("node-2/cpu1" in line for line in expected)
     curve = told("plan", "dataset.h5", "--nodes", "1..3")
     assert [line.split()[0] for line in curve[1:]] == ["1", "2", "3"]
     assert "no allocation meets a deadline" in told("plan", "dataset.h5", "--deadline", "0.000001s", code=2)[0]
@@ -195,5 +198,8 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     assert len(told("profile", "--list")) >= 3
     assert "no dataset is given" in told("profile", code=2)[0]
     project.yaml("cluster: {gpu: {nodes: 2, kind: none such, devices: 2, memory: 8GiB}}")
+    strange = replace(spec, cluster=load(project.folder / "hpcens.yaml").cluster)
+    (unknown,) = Desk(Job(datasets=(project.dataset,), output=project.output, spec=strange)).expected(2)
+    assert unknown.startswith("no plan yet: on 2 nodes: there is no profile of member linear on none such;")
     refused = told("plan", "dataset.h5", "--nodes", "2", code=2)
     assert "there is no profile of member linear on none such" in refused[0]

@@ -1,5 +1,7 @@
 """Durable results: any crash, any survivor, and the same command again give the same bytes."""
 
+import errno
+import fcntl
 import hashlib
 import json
 from typing import get_args
@@ -9,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lossy import Crash, LossyDisk
+from lossy import Crash, LossyDisk, RefusingDisk
 
-from hpcens.errors import DataError, HpcensError
+from hpcens.errors import DataError, HpcensError, Incomplete, as_verdict
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
 from hpcens.outputs import Output
@@ -72,15 +74,15 @@ def begin(run):
     return Epoch(folder)
 
 
-def score(run, folder, disk, compression=None):
-    """One start in the virtual world; returns the segments that the reader was told are durable."""
+def score(run, folder, disk, compression=None, told=None):
+    """One start in the virtual world; returns the segments that the reader was told are durable, added to `told`."""
+    told = [] if told is None else told
     try:
         result = Result.open(run, begin(run), form(folder, compression), disk)
     except Crash:
         disk.crash()
         return ()
     segmentation = Segmentation(ROWS, SEGMENT)
-    told = []
     reader = Reader(
         segments=result.missing,
         members=MEMBERS,
@@ -174,6 +176,63 @@ def test_crash_at_every_call_and_resume(tmp_path):
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
         assert verify(folder / "out.h5").faults == []
+
+
+def test_a_file_system_that_refuses_at_any_call_ends_resumable(tmp_path):
+    """Story: the quota is used up, or the file server gone, from call k on; once that is mended nothing is lost."""
+    calls = calls_of_a_whole_run(tmp_path / "whole")
+    for k in range(calls):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        run = directory(folder)
+        told = []
+        number = (errno.ENOSPC, errno.EDQUOT, errno.ESTALE)[k % 3]
+        with pytest.raises(OSError, check=lambda error: isinstance(as_verdict(error), Incomplete)):
+            score(run, folder, RefusingDisk(number, k), told=told)
+        if told:
+            check_nothing_reported_is_lost(run, folder, told)
+        score(run, folder, Disk())
+        assert content(folder / "out.h5") == EXPECTED, f"call {k}"
+        assert verify(folder / "out.h5").faults == []
+
+
+def test_a_mount_without_locks_is_no_obstacle(tmp_path):
+    """As where no lock is granted: another holds an exclusive one on every file that HDF5 is to open."""
+    run = directory(tmp_path)
+    held = []
+    for path in (run.path / "working-0001.making", run.path / "packed-0001.h5"):
+        held.append(path.open("w"))
+        fcntl.flock(held[-1], fcntl.LOCK_EX)
+    score(run, tmp_path, Disk(), GZIP)
+    assert content(tmp_path / "out.h5") == EXPECTED
+    for file in held:
+        file.close()
+
+
+LFS = """#!/bin/sh
+echo "$@" >>"$0.said"
+case $1 in
+getstripe) echo {stripes} ;;
+setstripe) set -C; eval "last=\\${{$#}}"; : >"$last" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(("stripes", "asked"), [("1", True), ("4", False), ("'': not on Lustre; exit 1'", False)])
+def test_a_result_on_lustre_is_striped_unless_its_folder_says_how(tmp_path, monkeypatch, stripes, asked):
+    (tmp_path / "bin").mkdir()
+    lfs = tmp_path / "bin" / "lfs"
+    lfs.write_text(LFS.format(stripes=stripes))
+    lfs.chmod(0o755)
+    monkeypatch.setenv("PATH", str(lfs.parent), prepend=":")
+    run = directory(tmp_path)
+    making = run.path / "working-0001.making"
+    making.touch()  # a start was killed while it made the file
+    score(run, tmp_path, Disk())
+    said = (tmp_path / "bin" / "lfs.said").read_text().splitlines()
+    assert said[0] == f"getstripe -c {run.path}"
+    assert said[1:] == ([f"setstripe -c 8 -S 4M {making}"] if asked else [])
+    assert content(tmp_path / "out.h5") == EXPECTED
 
 
 def test_crash_at_every_call_of_the_copy_that_compresses(tmp_path):

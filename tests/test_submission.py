@@ -140,13 +140,19 @@ def test_a_profile_has_one_section(tmp_path):
 DRAINED = Verdict(INCOMPLETE, "stopped by SIGUSR2: 3 of 9 rows are durable", "run the same command again to continue")
 
 
-@given(st.lists(st.sampled_from([signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])), st.integers(0, 5), st.integers(0, 5))
-def test_only_a_warned_and_drained_job_requeues_itself_and_only_so_often(heard, before, bound):
-    told, again = decide(DRAINED, heard, before, bound)
-    assert again == (signal.SIGUSR2 in heard and before < bound)
+@given(
+    st.lists(st.sampled_from([signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])),
+    st.sampled_from(["", "preempted", "cancelled", "the time limit is near"]),
+    st.integers(0, 5),
+    st.integers(0, 5),
+)
+def test_only_a_warned_and_drained_job_requeues_itself_and_only_so_often(heard, reason, before, bound):
+    told, again = decide(DRAINED, heard, reason, before, bound)
+    warned = signal.SIGUSR2 in heard or reason == "preempted"
+    assert again == (warned and before < bound)
     assert told.code == INCOMPLETE
-    assert decide(Verdict(COMPLETE, "done"), heard, before, bound) == (Verdict(COMPLETE, "done"), False)
-    if signal.SIGUSR2 in heard and before >= bound:
+    assert decide(Verdict(COMPLETE, "done"), heard, reason, before, bound) == (Verdict(COMPLETE, "done"), False)
+    if warned and before >= bound:
         assert f"requeued {before} times already" in told.reason
 
 
@@ -253,6 +259,20 @@ def test_what_a_shared_file_system_does_ends_resumable(number):
     told = as_verdict(OSError(number, "no", "/data/x"))
     assert told.exit_code == INCOMPLETE
     assert "run the same command again" in told.remedy
+
+
+def test_a_verdict_is_told_on_a_full_disk_too(tmp_path, monkeypatch):
+    epoch = RunDirectory(tmp_path / "x.run").begin()
+
+    def full(path, text):
+        path.touch()
+        raise OSError(errno.ENOSPC, "no space is left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    full_disk = Verdict(INCOMPLETE, "the disk is full", AGAIN)
+    assert epoch.judge(full_disk) == full_disk == epoch.verdict
+    assert epoch.judge(Verdict(COMPLETE, "another rank, later")) == full_disk
+    assert [path.name for path in epoch.folder.glob(".*")] == []
 
 
 def test_status_of_a_long_run_is_read_from_the_ends_of_its_files(epoch):

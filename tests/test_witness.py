@@ -24,7 +24,7 @@ def rank(tell):
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
     {does}
 
-sys.exit(witnessed(rank, silence={silence}))
+sys.exit(witnessed(rank, silence={silence}, birth={birth}))
 """
 
 
@@ -38,8 +38,8 @@ def epoch(tmp_path):
 class Witnessed:
     """A witness in a process of its own, with a child that does what it is told."""
 
-    def __init__(self, epoch, does, *, speaks=True, silence=60.0):
-        text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=speaks, silence=silence)
+    def __init__(self, epoch, does, *, speaks=True, silence=60.0, birth=60.0):
+        text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=speaks, silence=silence, birth=birth)
         self.process = subprocess.Popen(
             [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -102,11 +102,19 @@ def test_a_silent_rank_writes_down_where_it_is_and_is_ended(epoch):
     assert "in stuck_here" in error
 
 
+def test_a_rank_that_finds_no_world_is_ended_and_told(epoch):
+    """Story: MPI_Init waits for ranks that another srun --mpi has put into worlds of their own."""
+    code, _, error = Witnessed(epoch, "time.sleep(60)", speaks=False, birth=0.0).end()
+    assert code == 128 + signal.SIGKILL
+    assert "found no MPI world within 0 s: srun --mpi and MPI may not fit" in error
+    assert "SIGKILL" not in error
+
+
 def test_signals_wait_until_the_rank_can_hear_them(epoch):
     """Story: the batch system signals the whole group while the rank still imports: the drain is not lost."""
     does = "sys.stdin.readline(); signal.signal(signal.SIGTERM, lambda n, f: print('heard', flush=True)); "
     does += "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]); return 0"
-    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=True, silence=60.0)
+    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=True, silence=60.0, birth=60.0)
     process = subprocess.Popen(
         [sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

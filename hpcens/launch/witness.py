@@ -32,17 +32,18 @@ from hpcens.runtimes.discover import node
 Tell = Callable[[str], None]
 
 _SILENCE = 60.0
-_BIRTH = 300.0
+_BIRTH = 120.0
 _LOOK = 1.0
 # for the rank to hear, in order; blocked until it has its handlers, so that none is lost
 _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
-def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE) -> int:
+def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE, birth: float = _BIRTH) -> int:
     """Run `rank` in a child and see it through; its exit code, 128 + n where signal n ended it.
 
     rank     is called in the child with the callable it speaks to its witness by
     silence  seconds without a word after which a rank that has said who it is is given up
+    birth    seconds after which a rank that never said a word is
     """
     listen, speak = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RANK | {signal.SIGCHLD})
@@ -56,7 +57,7 @@ def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE) -> int:
         _leave(rank(lambda line: _say(speak, line)))
     os.close(speak)
     os.set_blocking(listen, False)
-    return Witness(child, listen, silence).see_through()
+    return Witness(child, listen, silence, birth).see_through()
 
 
 def _leave(code: int) -> None:
@@ -79,13 +80,15 @@ def _say(pipe: int, line: str) -> None:
 class Witness:
     """Sees one child through, listening at the reading end of the pipe it speaks into."""
 
-    def __init__(self, child: int, listen: int, silence: float) -> None:
+    def __init__(self, child: int, listen: int, silence: float, birth: float) -> None:
         self._child = child
         self._listen = listen
         self._silence = silence
+        self._birth = birth
         self._heard = b""
         self._who: dict[str, Any] = {}
         self._spoken = False
+        self._told = False
 
     def see_through(self) -> int:
         """Wait for the child's end; judge it where nobody has. Returns its exit code."""
@@ -99,8 +102,8 @@ class Witness:
                 silent = 0.0
             elif silent > self._silence and self._who:
                 self._give_up()
-            elif silent > _BIRTH and not self._spoken:  # MPI did not come up: ranks that wait for rank 0 have spoken
-                self._judge(f"found no MPI world within {_BIRTH:.0f} s: srun --mpi and the MPI library may not fit")
+            elif silent > self._birth and not self._spoken:  # ranks that wait for rank 0 have spoken
+                self._judge(f"found no MPI world within {self._birth:.0f} s: srun --mpi and MPI may not fit")
                 os.kill(self._child, signal.SIGKILL)
         self._hear()
         code = os.waitstatus_to_exitcode(status)
@@ -136,7 +139,9 @@ class Witness:
     def _judge(self, how: str) -> None:
         """State how the rank ended, unless this start has a verdict."""
         if not self._who:
-            print(f"hpcens: a rank on {node()} {how}, before it could say who it was", file=sys.stderr)
+            if not self._told:
+                print(f"hpcens: a rank on {node()} {how}, before it could say who it was", file=sys.stderr)
+            self._told = True
             return
         rank, role = self._who["rank"], self._who["role"]
         who = f"rank {rank} ({role}), process {self._child} on {node()},"

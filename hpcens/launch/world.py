@@ -13,6 +13,7 @@ from hpcens.launch.witness import Tell, witnessed
 from hpcens.rundir import Verdict
 from hpcens.specs import Job
 from hpcens.submission import SlurmJob
+from hpcens.transports.leftovers import sweep
 
 # variables by which launchers tell a process how many it is one of
 _SIZES = {"PMI_SIZE": "mpiexec", "OMPI_COMM_WORLD_SIZE": "mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
@@ -28,6 +29,7 @@ def be_a_rank(read_job: Callable[[], Job], submission: str = "") -> int:
 
     submission  id of the one that made this job, if one did
     """
+    sweep(os.environ, os.getppid())
     return witnessed(lambda tell: _live(read_job, tell, SlurmJob.here(submission)))
 
 

@@ -13,6 +13,7 @@ from hpcens.store.disk import Disk
 from hpcens.store.filters import filter_options
 from hpcens.store.finished import Finished
 from hpcens.store.form import Form, describe, label_outputs
+from hpcens.store.stripes import make_striped
 from hpcens.store.working import WorkingFile
 
 _CHUNK_BYTES = 1 << 20
@@ -26,7 +27,8 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
     """
     assert form.compression is not None
     options = filter_options(form.compression)
-    with h5py.File(path, "w") as packed:
+    make_striped(path)
+    with h5py.File(path, "w", locking=False) as packed:
         describe(packed, form)
         for output in form.outputs:
             chunk = chunk_rows(output, form.segmentation.rows)

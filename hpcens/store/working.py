@@ -23,6 +23,7 @@ from hpcens.store.checksum import Checksum
 from hpcens.store.disk import Disk
 from hpcens.store.form import SUMMARY_BYTES, Form, describe, label_outputs
 from hpcens.store.seal import seal
+from hpcens.store.stripes import make_striped
 
 
 def create(path: Path, form: Form) -> None:
@@ -32,7 +33,8 @@ def create(path: Path, form: Form) -> None:
     """
     making = path.with_suffix(".making")
     rows, segments = form.segmentation.rows, len(form.segmentation)
-    with h5py.File(making, "w") as file:
+    make_striped(making)
+    with h5py.File(making, "w", locking=False) as file:
         describe(file, form)
         if form.columns is not None:
             form.columns(file)
@@ -83,7 +85,7 @@ class WorkingFile:
         self._disk = disk
         self._segmentation = segmentation
         self._outputs = tuple(outputs)
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             self._offsets = {output.name: self._offset(file, output) for output in outputs}
             self._written = file["hpcens/written"].id.get_offset()
             self._checksums = file["hpcens/checksums"].id.get_offset()

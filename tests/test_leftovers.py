@@ -1,0 +1,45 @@
+"""Leftovers: no name of shared memory stays on a node, so a job that comes again finds none of a dead world's."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hpcens.launch.local import mpiexec
+from hpcens.transports.leftovers import named_after, sweep
+
+PROGRAM = """
+from pathlib import Path
+from mpi4py import MPI
+from hpcens.transports.leftovers import unname
+
+def names():
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line.split()[-1] for line in lines if " /dev/shm/mpich_" in line and "deleted" not in line]
+
+MPI.COMM_WORLD.barrier()
+before = names()
+unname()
+MPI.COMM_WORLD.barrier()
+node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+MPI.Win.Allocate_shared(1 << 16, 1, comm=node).Free()
+print(len(before), len(names()), node.allreduce(1), *(path for path in before if Path(path).exists()))
+"""
+
+
+@pytest.mark.mpi
+def test_a_world_without_names_lives_on():
+    made = subprocess.run([*mpiexec(), "-n", "2", sys.executable, "-c", PROGRAM], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert [line.split()[1:] for line in made.stdout.splitlines()] == [["0", "2"]] * 2
+
+
+def test_what_is_younger_than_the_step_is_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("hpcens.transports.leftovers._MEMORY", tmp_path)
+    (tmp_path / "mpich_shm_1ebf4db9_0").touch()  # as MPICH 5.0 names that of step 0 of job 46
+    assert [path.name for path in named_after("46", "0")] == ["mpich_shm_1ebf4db9_0"]
+    sweep({"SLURM_JOB_ID": "46", "SLURM_STEP_ID": "0"}, os.getpid())
+    sweep({}, os.getpid())
+    assert list(named_after("46", "0"))
+    assert not list(named_after("46", "1"))
