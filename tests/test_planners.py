@@ -12,14 +12,22 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instances import drawn
 from scipy.optimize import linprog
 
 from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.matrix import Plan
 from hpcens.planners import PLANNERS, plan
+from hpcens.planners.bound import pools, upper_bound
+from hpcens.planners.cells import solve_cells
+from hpcens.planners.composition import holds, sharing_of
+from hpcens.planners.menu import make_menu
 from hpcens.planners.packing import place_packed
+from hpcens.planners.partition import partition
 from hpcens.planners.problem import Problem
+from hpcens.planners.program import Effort
+from hpcens.planners.regions import replan
 from hpcens.profiles import BatchProfile, Profile
 
 SIZES = (8, 16, 32, 64, 128)
@@ -416,3 +424,35 @@ def test_a_plan_is_the_same_in_every_process():
         for s in "12"
     ]
     assert len({run.communicate()[0] for run in runs}) == 1 and runs[0].returncode == 0
+
+
+def test_the_program_over_cells_finds_the_best_placement_and_proves_it():
+    """Against brute force; where pools differ in memory or members in size, what it proves is still no less."""
+    reached = 0
+    for seed in range(24):
+        of = mixed(seed, memories=(20, 40)).within((4, 16), 10**6)
+        best = max((throughput_of(of, *placement) for placement in all_placements(of)), default=0.0)
+        if best == 0.0:
+            continue
+        bound = upper_bound(of)
+        menu = make_menu(of, pools(of), largest=True)
+        most = bound.sharing.bound
+        answer = solve_cells(menu, most=most, least=0.0, effort=Effort(10_000, 60.0))
+        assert best <= answer.bound * (1 + 1e-6) and not answer.late
+        if menu.exact and answer.composition is not None and holds(menu, answer.composition):
+            assert sharing_of(menu, answer.composition).throughput == pytest.approx(best, rel=1e-3)
+            reached += 1
+        above = solve_cells(menu, most=most, least=min(most, answer.bound * 1.01), effort=Effort(10_000, 60.0))
+        assert above.bound >= best * (1 - 1e-6), "no answer above what is wanted proves no less than that"
+    assert reached > 5
+
+
+@pytest.mark.parametrize("seed", [5, 27, 55])
+def test_planning_part_by_part_only_improves(seed):
+    of = drawn(seed, tight=True).within(SIZES, 10**7)
+    menu = make_menu(of, pools(of))
+    start = partition(menu, dict.fromkeys(of.members, 0.5), seed=0)
+    assert start is not None and holds(menu, start)
+    before = sharing_of(menu, start).throughput
+    found, _ = replan(menu, start, most=upper_bound(of).sharing.bound, enough=1.2 * before, seconds=30.0)
+    assert holds(menu, found) and sharing_of(menu, found).throughput > 1.05 * before

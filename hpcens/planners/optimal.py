@@ -5,8 +5,9 @@
 2. Where the patterns of members that a device can hold are few, the integer program over all of them
    finds the best composition and proves it.
 3. Else each member goes to one device and the loads are levelled (see `partition`), layouts are tried
-   under falling ceilings on the workspaces, both are climbed from, and the integer program runs over
-   the patterns near the best. A relaxation proves how far that is from what is possible.
+   under falling ceilings on the workspaces, both are climbed from, and the best is planned anew part by
+   part (see `regions`). On very few devices an integer program over cells proves how far that is from
+   what is possible, on others a relaxation.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from hpcens.errors import UsageError
 from hpcens.planners.bound import Bound, Pool, memory_limit, pools, upper_bound
+from hpcens.planners.cells import cells, solve_cells
 from hpcens.planners.choice import ceilings, choose, rates
 from hpcens.planners.climb import climb
 from hpcens.planners.composition import Composition, holds, of_devices, place_counts, sharing_of
@@ -25,9 +27,10 @@ from hpcens.planners.menu import Menu, make_menu
 from hpcens.planners.model import Choice, Placement
 from hpcens.planners.packing import place_packed
 from hpcens.planners.partition import partition
-from hpcens.planners.patterns import all_patterns, near
+from hpcens.planners.patterns import all_patterns
 from hpcens.planners.problem import Problem
-from hpcens.planners.program import solve
+from hpcens.planners.program import Answer, Effort, solve
+from hpcens.planners.regions import replan
 from hpcens.planners.relaxation import relaxed_bound
 from hpcens.planners.worst_fit import place_worst_fit
 
@@ -37,8 +40,13 @@ _NEAR = 1 - 1e-6
 _CLOSE = 1 - 5e-3
 # Choices of members in patterns that the integer program is given at most.
 _PROGRAM_SIZE = 8000
-# Parts of the time for one integer program (three at most are solved), and for the relaxation.
-_PROGRAM_PART = 0.25
+# Choices of members in cells, beyond which the program over them says little; what it may take, and that over patterns.
+_CELLS = 280
+_CELLS_NODES = 4000
+_NODES = 1000
+# Parts of the time that one integer program may take at most, all regions, and the relaxation.
+_PROGRAM_PART = 0.4
+_REGIONS_PART = 0.5
 _RELAXATION_PART = 0.2
 # Levelled partitions tried, each from another seed, and those of them that are improved.
 _PARTITIONS = 6
@@ -54,8 +62,10 @@ class _Search:
     menu: Menu
     bound: float
     reading: float
+    seconds: float
     best: Composition | None = None
     reached: float = 0.0
+    late: bool = False
 
     def offer(self, composition: Composition | None) -> None:
         if composition is None or not holds(self.menu, composition):
@@ -63,6 +73,16 @@ class _Search:
         throughput = sharing_of(self.menu, composition).throughput
         if throughput > self.reached:
             self.best, self.reached = composition, throughput
+
+    def take(self, answer: Answer, *, proves: bool) -> None:
+        """Offer an answer's composition; and its bound, where it proves one."""
+        self.offer(answer.composition)
+        self.late = self.late or answer.late
+        if proves:
+            self.bound = min(self.bound, max(answer.bound, self.reached))
+
+    def effort(self, nodes: int) -> Effort:
+        return Effort(nodes, _PROGRAM_PART * self.seconds)
 
     def within(self, part: float) -> bool:
         return self.reached >= part * min(self.bound, self.reading)
@@ -72,7 +92,7 @@ def place_optimal(problem: Problem) -> Placement:
     """The placement of most throughput found, and what is proven of it. Raises UsageError where none fits."""
     bound = upper_bound(problem)
     found = pools(problem)
-    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.reading)
+    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.reading, problem.seconds)
     forced = _lay_out(problem, search, bound)
     if not search.within(_NEAR):
         _improve(problem, search, bound)
@@ -87,21 +107,31 @@ def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
     needs = {m: sum(times.get(m, 0.0) for times in bound.sharing.times) for m in menu.members}
     patterns = all_patterns(menu, _PROGRAM_SIZE)
     if patterns is not None:
-        answer = solve(menu, patterns, most=search.bound, seconds=_PROGRAM_PART * problem.seconds)
-        search.offer(answer.composition)
-        if menu.exact:
-            search.bound = min(search.bound, answer.bound)
+        answer = solve(menu, patterns, most=search.bound, effort=search.effort(_NODES))
+        search.take(answer, proves=menu.exact)
     if not menu.exact:
-        _search_runtimes(search, _PROGRAM_PART * problem.seconds)
+        _search_runtimes(search)
     if not search.within(_CLOSE):
-        _search_near(search, list(_starts(problem, search, needs)), _PROGRAM_PART * problem.seconds)
+        for start in list(_starts(problem, search, needs)):
+            search.offer(climb(menu, start, search.bound * _CLOSE)[0])
+    if search.within(_CLOSE):
+        return
+    largest = make_menu(problem, menu.pools, largest=True)
+    few = patterns is None and cells(menu) <= _CELLS
+    if few:
+        effort = search.effort(_CELLS_NODES)
+        search.take(solve_cells(largest, most=search.bound, least=search.reached, effort=effort), proves=True)
+    if search.best and not search.within(_CLOSE):
+        seconds = _REGIONS_PART * search.seconds
+        found, late = replan(menu, search.best, most=search.bound, enough=search.bound * _CLOSE, seconds=seconds)
+        search.offer(climb(menu, found, search.bound * _CLOSE)[0])
+        search.late = search.late or late
     if patterns is None and not search.within(_CLOSE):
-        largest = make_menu(problem, menu.pools, largest=True)
         enough = search.reached / _CLOSE
         search.bound = relaxed_bound(largest, search.bound, seconds=_RELAXATION_PART * problem.seconds, enough=enough)
 
 
-def _search_runtimes(search: _Search, seconds: float) -> None:
+def _search_runtimes(search: _Search) -> None:
     """Offer what the integer program finds with all members in one runtime: it takes a member for as large
     as it is in the largest, which may hide what fits."""
     menu = search.menu
@@ -109,27 +139,7 @@ def _search_runtimes(search: _Search, seconds: float) -> None:
     for runtime in runtimes if len(runtimes) > 1 else ():
         of = menu.in_runtime(runtime)
         if (patterns := all_patterns(of, _PROGRAM_SIZE)) is not None:
-            search.offer(solve(of, patterns, most=search.bound, seconds=seconds).composition)
-
-
-def _search_near(search: _Search, starts: list[Composition], seconds: float) -> None:
-    """Offer what is reached by climbing from these, and by the integer program over the patterns near them:
-    first with the choices free, then, in which it gets further, with those of the best."""
-    menu, enough = search.menu, search.bound * _CLOSE
-    climbed = [climb(menu, start, enough) for start in starts]
-    for composition, _ in climbed:
-        search.offer(composition)
-    for fixed in (False, True):
-        if search.within(_CLOSE) or (fixed and search.best is None):
-            return
-        of = menu.only(search.best.runs) if fixed and search.best else menu
-        around = (
-            [search.best] if search.best and fixed else [c for c, _ in sorted(climbed, key=lambda pair: -pair[1])[:2]]
-        )
-        nearby = near(of, around, _PROGRAM_SIZE // 2)
-        search.offer(solve(of, nearby, most=search.bound, seconds=seconds).composition)
-    if search.best and not search.within(_CLOSE):
-        search.offer(climb(menu, search.best, enough)[0])
+            search.take(solve(of, patterns, most=search.bound, effort=search.effort(_NODES)), proves=False)
 
 
 def _starts(problem: Problem, search: _Search, needs: Mapping[str, float]) -> Iterator[Composition]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from random import Random
+from collections.abc import Iterator
 
-from hpcens.planners.composition import Composition
 from hpcens.planners.menu import Menu, Pattern
 from hpcens.planners.program import left
 
@@ -69,45 +66,3 @@ def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
                 stack.append(((*pattern, member), i + 1, *wider, needed))
         elif pattern and not extends(pattern, context, used):
             yield pattern
-
-
-def near(menu: Menu, compositions: Iterable[Composition], most: int) -> list[list[Pattern]]:
-    """For each pool the patterns of these compositions, and of those one member away from them as many as
-    keep the choices of their members below `most`."""
-    kept: dict[tuple[int, Pattern], None] = {}
-    for composition in compositions:
-        for _, pattern in composition.counts:
-            for pool, offer in enumerate(menu.offers):
-                here = tuple(m for m in pattern if m in offer)
-                if here and _possible(menu, pool, here):
-                    kept[pool, here] = None
-    # In turns, so that each pattern has its part of the neighbours where they are too many.
-    turns = deque((pool, _neighbours(menu, pool, pattern)) for pool, pattern in kept)
-    size = 0
-    while turns and size < most:
-        pool, neighbours = turns.popleft()
-        if (changed := next(neighbours, None)) is not None:
-            kept[pool, changed] = None
-            size += sum(len(menu.offers[pool][m]) for m in changed)
-            turns.append((pool, neighbours))
-    return [[pattern for at, pattern in kept if at == pool] for pool in range(len(menu.pools))]
-
-
-def _possible(menu: Menu, pool: int, pattern: Pattern) -> bool:
-    """Whether a device of the pool holds the pattern with some choice for each member."""
-    offer = menu.offers[pool]
-    return left(menu, pool, pattern) >= max(min(o.workspace for o in offer[m].values()) for m in pattern)
-
-
-def _neighbours(menu: Menu, pool: int, pattern: Pattern) -> Iterator[Pattern]:
-    """Patterns with one member more, less, or another; drawn in an order of their own, the same every time."""
-    offer = menu.offers[pool]
-    here = set(pattern)
-    shorter = [here - {member} for member in pattern] if len(here) > 1 else []
-    longer = [here | {member} for member in offer if member not in here]
-    swapped = [here - {old} | {member} for member in offer if member not in here for old in pattern]
-    Random(len(swapped)).shuffle(swapped)
-    for members in (*longer, *shorter, *swapped):
-        ordered = tuple(m for m in menu.members if m in members)
-        if _possible(menu, pool, ordered):
-            yield ordered

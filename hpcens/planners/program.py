@@ -28,10 +28,23 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the solver found: a composition, or None; and the rows/s that none of these patterns exceeds."""
+    """What the solver found: a composition, or None; and the rows/s that none exceeds.
+
+    late  whether the time was up before the nodes were
+    """
 
     composition: Composition | None
     bound: float
+    late: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What one program may take. The nodes of its search are the same on every machine; the seconds, which
+    are not, only keep a slow machine from taking for ever."""
+
+    nodes: int
+    seconds: float
 
 
 class Rows:
@@ -73,8 +86,18 @@ class Columns:
         return len(self.most) - 1
 
 
-def maximise_first(columns: Columns, rows: Rows, *, seconds: float, gap: float) -> tuple[Any, float]:
-    """The first unknown at its largest: all values, or None where none were found; and its proven upper bound."""
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """What HiGHS says of a program: all values, or None where none were found; the proven most of its first
+    unknown; and whether the time was up before the nodes were, so that a faster machine may say more."""
+
+    values: Any
+    bound: float
+    late: bool
+
+
+def maximise_first(columns: Columns, rows: Rows, *, effort: Effort, gap: float = 1e-3, least: float = 0.0) -> Solved:
+    """The first unknown at its largest; its bound is at least `least`, below which no answer is wanted."""
     import numpy as np
     from scipy.optimize import Bounds, milp
 
@@ -83,23 +106,32 @@ def maximise_first(columns: Columns, rows: Rows, *, seconds: float, gap: float) 
         np.r_[-1.0, np.zeros(count - 1)],
         constraints=rows.constraint(count),
         integrality=np.array(columns.whole),
-        bounds=Bounds(0, np.array(columns.most)),
-        options={"time_limit": seconds, "mip_rel_gap": gap},
+        bounds=Bounds(np.r_[min(least, columns.most[0]), np.zeros(count - 1)], np.array(columns.most)),
+        options={"time_limit": effort.seconds, "node_limit": effort.nodes, "mip_rel_gap": gap},
     )
+    late = "Time limit" in answer.message
     if answer.status == 2:
-        return None, 0.0
+        return Solved(None, least + _TOLERANCE, late)
     bound = columns.most[0] if answer.mip_dual_bound is None else -answer.mip_dual_bound
     if not any(columns.whole) and answer.status == 0:
         bound = -answer.fun
-    return answer.x, min(columns.most[0], bound + _TOLERANCE)
+    return Solved(answer.x, max(least, min(columns.most[0], bound)) + _TOLERANCE, late)
 
 
 def solve(
-    menu: Menu, patterns: Sequence[Sequence[Pattern]], *, most: float, seconds: float, gap: float = 1e-3
+    menu: Menu,
+    patterns: Sequence[Sequence[Pattern]],
+    *,
+    most: float,
+    effort: Effort,
+    least: float = 0.0,
+    kept: Mapping[tuple[int, Pattern], int] | None = None,
 ) -> Answer:
-    """The best composition of these patterns (for each pool), as far as it is found in the time.
+    """The best composition of these patterns (for each pool), as far as the effort goes.
 
-    most  rows/s that are known not to be exceeded
+    most   rows/s that are known not to be exceeded
+    least  rows/s below which no composition is wanted
+    kept   devices that host a pattern at least
     """
     columns, rows = Columns(), Rows()
     throughput = columns.add(1.0)  # in units of `most`
@@ -115,6 +147,8 @@ def solve(
             count = columns.add(len(pool.devices), whole=True)
             counted[count] = i, pattern
             mine.append((count, 1.0))
+            if kept and (i, pattern) in kept:
+                rows.add([(count, 1.0)], kept[i, pattern], inf)
             times = []
             for member in pattern:
                 here = []
@@ -134,11 +168,16 @@ def solve(
         rows.add(entries, 0, inf)
     for entries in capped.values():
         rows.add(entries, -inf, 0)
-    values, bound = maximise_first(columns, rows, seconds=seconds, gap=gap)
-    if values is None:
-        return Answer(None, bound * most)
-    runs = {m: max(menu.of(m), key=lambda c: float(values[chosen[m, c]])) for m in menu.members}
-    return Answer(_composition(menu, counted, values, runs), bound * most)
+    solved = maximise_first(columns, rows, effort=effort, least=least / most)
+    if solved.values is None:
+        return Answer(None, solved.bound * most, solved.late)
+    runs = runs_of(menu, chosen, solved.values)
+    return Answer(_composition(menu, counted, solved.values, runs), solved.bound * most, solved.late)
+
+
+def runs_of(menu: Menu, chosen: Mapping[tuple[str, Choice], int], values: Any) -> dict[str, Choice]:
+    """How each member runs, by the unknowns that choose it."""
+    return {m: max(menu.of(m), key=lambda c: float(values[chosen[m, c]])) for m in menu.members}
 
 
 def allowed(menu: Menu, pool: int, pattern: Pattern, member: str) -> list[Choice]:

@@ -16,7 +16,7 @@ from math import ceil, inf
 
 from hpcens.planners.menu import Menu
 from hpcens.planners.model import Choice
-from hpcens.planners.program import Columns, Rows, maximise_first
+from hpcens.planners.program import Columns, Effort, Rows, maximise_first
 
 # Levels of one device; many devices share fewer, since their differences even out.
 _MOST_LEVELS, _LEAST_LEVELS = 32, 6
@@ -93,7 +93,7 @@ def _solved(menu: Menu, most: float, seconds: float) -> float:
         rows.add(entries, 0, inf)
     for entries in capped.values():
         rows.add(entries, -inf, 0)
-    return most * maximise_first(columns, rows, seconds=seconds, gap=0.0)[1]
+    return most * maximise_first(columns, rows, effort=Effort(1, seconds), gap=0.0).bound
 
 
 def _levels(workspaces: list[int], most: int) -> list[int]:
