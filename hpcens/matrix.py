@@ -50,7 +50,8 @@ class Instance:
     batch      rows per forward pass
     runtime    the way the member is executed
     speed      rows/s the device would reach if it ran nothing else (from the profile)
-    share      rows/s the plan gives this instance; the shares of a member add up to the throughput
+    share      rows/s the plan gives this instance; the shares of a member add up to the throughput of its phase
+    phase      in which it runs
     """
 
     device: str
@@ -59,6 +60,7 @@ class Instance:
     runtime: str
     speed: float
     share: float
+    phase: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,14 @@ class Hosting:
     memory   predicted bytes in use on each
     speeds   member → rows/s such a device would reach if it ran nothing else, in member order
     shares   member → rows/s the plan gives each of the devices
+    phase    in which they do: a device hosts one set of members in each
     """
 
     devices: tuple[str, ...]
     memory: int
     speeds: Mapping[str, float]
     shares: Mapping[str, float]
+    phase: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,10 @@ class Plan:
     bound       rows/s no placement of these members on these devices can exceed
     limit       one phrase naming what limits the bound
     window      segments that may be handed out and not yet durable (bounds the reducer)
-    read_ahead  segments the reader may hold in memory
+    read_ahead  segments a reader may hold in memory
+    phases      members scored together over all rows, group after group, where no placement holds them all; else ()
+    readers     ranks that read, each its own segments
+    reducers    ranks that combine and write
     """
 
     planner: str
@@ -132,6 +139,9 @@ class Plan:
     limit: str
     window: int
     read_ahead: int
+    phases: tuple[tuple[str, ...], ...] = ()
+    readers: int = 1
+    reducers: int = 1
 
     @property
     def gap(self) -> float:
@@ -158,10 +168,18 @@ class Plan:
         return tuple(i for hosting in self.hostings for device in hosting.devices for i in self._on(device, hosting))
 
     @property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The members of each phase; all of them where there is one."""
+        return self.phases or (self.members,)
+
+    @property
     def memory(self) -> dict[str, int]:
-        """Predicted bytes in use, by device name."""
-        used = {device: hosting.memory for hosting in self.hostings for device in hosting.devices}
-        return {device.name: used.get(device.name, 0) for device in self.devices}
+        """Predicted bytes in use, by device name: in the phase that needs most."""
+        used = dict.fromkeys((device.name for device in self.devices), 0)
+        for hosting in self.hostings:
+            for device in hosting.devices:
+                used[device] = max(used[device], hosting.memory)
+        return used
 
     @property
     def matrix(self) -> AllocationMatrix:
@@ -169,13 +187,13 @@ class Plan:
         return AllocationMatrix(tuple(d.name for d in self.devices), self.members, cells)
 
     def on(self, device: str) -> Iterator[Instance]:
-        """The instances of one device, in member order."""
+        """The instances of one device, phase by phase, in member order."""
         return (i for hosting in self.hostings if device in hosting.devices for i in self._on(device, hosting))
 
     def _on(self, device: str, hosting: Hosting) -> Iterator[Instance]:
         for member, speed in hosting.speeds.items():
             how = self.numerics.members[member]
-            yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member])
+            yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member], hosting.phase)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"gap": self.gap}, indent=1)
@@ -189,6 +207,7 @@ class Plan:
             devices=tuple(Device(**d) for d in raw.pop("devices")),
             hostings=tuple(Hosting(**h | {"devices": tuple(h["devices"])}) for h in raw.pop("hostings")),
             numerics=numerics_from_dict(numerics),
+            phases=tuple(map(tuple, raw.pop("phases", ()))),
             **raw,
         )
 
