@@ -9,7 +9,8 @@ from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.matrix import Plan
-from hpcens.messages import MemberTally, Tally
+from hpcens.messages import Tally
+from hpcens.phases import Phase
 from hpcens.roles.casting import Cast
 from hpcens.rundir import Verdict
 from hpcens.segments import Segmentation
@@ -34,6 +35,7 @@ class Usage:
 def judge(
     segmentation: Segmentation,
     *,
+    phase: Phase,
     missing: Collection[int],
     drained: str,
     added: Sequence[str],
@@ -41,16 +43,18 @@ def judge(
 ) -> Verdict:
     """How a start ended whose ranks all live.
 
+    phase    the one it came to
     missing  segments that are not durable
     drained  why it was drained, if it was
     added    members whose outputs joined those of a stored result
     masked   member, cause, rows and first row of what was masked
     """
-    if missing:
+    if missing or not phase.last:
         left = sum(map(segmentation.size, missing))
+        where = f" in phase {phase.number} of {phase.of}" if phase.of > 1 else ""
         return Verdict(
             INCOMPLETE,
-            f"{drained}: {segmentation.rows - left} of {segmentation.rows} rows are durable",
+            f"{drained}: {segmentation.rows - left} of {segmentation.rows} rows are durable{where}",
             "run the same command again to continue",
         )
     joined = f" by {', '.join(added)}, added to what was stored" if added else ""
@@ -74,7 +78,7 @@ def account(
         tally = tallies.get(ranks[instance.device], Tally()).members.get(instance.member)
         measured = {"rows": tally.rows, "measured_speed": tally.rows / tally.seconds} if tally and tally.seconds else {}
         instances.append(asdict(instance) | measured)
-    scored = max((of.rows for of in _summed(tallies).values()), default=0)
+    scored = max((of.rows for of in sum(tallies.values(), Tally()).members.values()), default=0)
     return {
         "rows": scored,
         "seconds": seconds,
@@ -85,13 +89,3 @@ def account(
         "idle": list(cast.idle),
         "ranks": [asdict(usage) for usage in usages],
     }
-
-
-def _summed(tallies: Mapping[int, Tally]) -> dict[str, MemberTally]:
-    """Member → what all devices did of it."""
-    total: dict[str, MemberTally] = {}
-    for tally in tallies.values():
-        for member, of in tally.members.items():
-            known = total.get(member, MemberTally())
-            total[member] = MemberTally(known.rows + of.rows, known.seconds + of.seconds)
-    return total

@@ -25,9 +25,10 @@ from hpcens.classes import check_shapes
 from hpcens.devices import Device
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.outputs import outputs_of
-from hpcens.preflight import Preflight, require_room, torch_version
+from hpcens.preflight import Preflight, require_room, room, torch_version
 from hpcens.profiles import ProfileBook
 from hpcens.rehearsal import rehearse
+from hpcens.rundir import RunDirectory
 from hpcens.runtimes.discover import discover
 from hpcens.runtimes.members import digest_of
 from hpcens.specs import Job, MemberSpec
@@ -98,7 +99,7 @@ def hold(job: Job, preflight: Preflight, book: ContractBook, seconds: float = _S
     check_shapes(shapes)
     for shape in shapes.values():
         outputs = outputs_of(job.spec, shape, preflight.space)
-        require_room(job, preflight.facts.rows, sum(output.row_bytes for output in outputs))
+        require_room(job, room(RunDirectory.of(job.output), preflight.facts.rows, outputs, job.spec.output.compression))
     if preflight.rule and shapes:
         _rehearse(job, preflight, next(iter(shapes.values())), book)
     return tuple(warning for name in keys if name in trials for warning in trials[name].warnings)

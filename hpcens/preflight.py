@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from glob import glob, has_magic
 from importlib.metadata import version
@@ -19,11 +19,12 @@ from hpcens.errors import DataError, Incomplete, RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
+from hpcens.outputs import Output
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.members import input_places, member_digests
 from hpcens.runtimes.stacking import stacker
-from hpcens.specs import Job, RunSpec, Space
+from hpcens.specs import CompressionSpec, Job, RunSpec, Space
 from hpcens.store.filters import check_filter
 from hpcens.store.finished import fingerprint_of
 from hpcens.store.inspection import inspect
@@ -122,15 +123,17 @@ def check_output(output: Path, *sources: Path) -> None:
         raise UsageError(f"{output} exists and is not a result of hpcens", "choose another output.path, or -o")
 
 
-def require_room(job: Job, rows: int, row_bytes: int) -> None:
-    """Raises Incomplete where the disk has no room for the result; a run that is continued has taken its room already.
+def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
+    """Bytes that the disk has to have for a file of these outputs; 0 where it has taken them already."""
+    if any(path.suffix == ".h5" for path in run.unfinished()):
+        return 0
+    copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
+    return copies * rows * sum(output.row_bytes for output in outputs)
 
-    row_bytes  of all datasets of the result together
-    """
-    if any(RunDirectory.of(job.output).path.glob("working-*.h5")):
-        return
-    copies = 2 if job.spec.output.compression else 1  # the working file stays until its compressed copy is whole
-    wanted, free = copies * rows * row_bytes, shutil.disk_usage(job.output.parent).free
+
+def require_room(job: Job, wanted: int) -> None:
+    """Raises Incomplete where the disk has no room for so many bytes."""
+    free = shutil.disk_usage(job.output.parent).free
     if wanted > free:
         raise Incomplete(
             f"{job.output} will take {wanted / 1e9:,.1f} GB while it is written, and {job.output.parent} has"

@@ -27,6 +27,7 @@ from hpcens.events import Events
 from hpcens.heart import Heart
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Opening
+from hpcens.phases import phases_of, require_room_for
 from hpcens.preflight import Preflight
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world
@@ -129,10 +130,11 @@ class Rank:
                 write_atomically(self._epoch.plan, plan.to_json())
                 events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
                 shape = opening.shape(devices)
-                form = opening.form(plan, tree, shape, world.library)
+                phases = phases_of(self._run, plan, opening.form(plan, tree, shape, world.library), shape)
+                require_room_for(job, self._run, phases)
                 prepared = (of.batch for of in plan.numerics.members.values() if of.runtime != "eager")
                 rows = self._sample(job, max(prepared, default=0))
-                decided = Assignment(job, preflight, players, plan, shape, form, rows)
+                decided = Assignment(job, preflight, players, plan, shape, phases, rows)
         answer: Assignment | None = world.broadcast(decided)
         return answer
 

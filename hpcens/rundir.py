@@ -4,6 +4,8 @@ OUTPUT.run/
   fingerprint.json      what the run was made of; fixed when it is created, numerics included
   working-0001.h5       the result before it is complete (named after the epoch that made it)
   packed-0001.h5        its compressed copy, while it is made
+  phase-PHASE.h5        outputs of the members of an earlier phase, complete; PHASE is a digest of their names
+  phase-PHASE-working-0001.h5  the same before it is complete; the journal of an epoch: phase-PHASE-journal
   cancel                a request to drain
   submission.json       the last job that was submitted for it; submitit/ID/: that job's files and logs
   controller.json       what Slurm last said of that job
@@ -16,12 +18,13 @@ OUTPUT.run/
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +80,6 @@ class Epoch:
     job = property(lambda self: self.folder / "job.json")
     claim = property(lambda self: self.folder / "claim.json")
     plan = property(lambda self: self.folder / "plan.json")
-    journal = property(lambda self: self.folder / "journal")
     events = property(lambda self: self.folder / "events.jsonl")
     report = property(lambda self: self.folder / "report.json")
     log = property(lambda self: self.folder / "output.log")
@@ -122,14 +124,28 @@ class Epoch:
 
 
 class RunDirectory:
-    """The directory of the run that makes `output`."""
+    """The directory of the run that makes `output`.
 
-    def __init__(self, path: Path) -> None:
+    prefix  begins the names of the files that a phase writes; empty for those of the result
+    """
+
+    def __init__(self, path: Path, prefix: str = "") -> None:
         self.path = path
+        self._prefix = prefix
 
     @staticmethod
     def of(output: Path) -> RunDirectory:
         return RunDirectory(output.with_suffix(".run"))
+
+    def phase(self, members: Sequence[str]) -> RunDirectory:
+        """The same directory as the phase that scores these members sees it: its own working files and journals."""
+        digest = hashlib.sha256("\0".join(members).encode()).hexdigest()
+        return RunDirectory(self.path, f"phase-{digest[:12]}-")
+
+    @property
+    def scored(self) -> Path:
+        """Where a phase leaves what it scored, once it is complete."""
+        return self.path / f"{self._prefix.removesuffix('-')}.h5"
 
     @property
     def fingerprint(self) -> Path:
@@ -148,10 +164,21 @@ class RunDirectory:
         write_atomically(self.path / "submission.json", json.dumps(asdict(submission), indent=1))
 
     def working(self, number: int) -> Path:
-        return self.path / f"working-{number:04d}.h5"
+        return self.path / f"{self._prefix}working-{number:04d}.h5"
 
     def packed(self, number: int) -> Path:
-        return self.path / f"packed-{number:04d}.h5"
+        return self.path / f"{self._prefix}packed-{number:04d}.h5"
+
+    def unfinished(self) -> list[Path]:
+        """Working files and compressed copies that are there, of this start or of earlier ones."""
+        return [path for kind in ("working", "packed") for path in self.path.glob(f"{self._prefix}{kind}-*")]
+
+    def phases(self) -> list[Path]:
+        """What complete phases have left."""
+        return [path for path in sorted(self.path.glob("phase-*.h5")) if path.stem.count("-") == 1]
+
+    def journal(self, epoch: Epoch) -> Path:
+        return Path(epoch.folder / f"{self._prefix}journal")
 
     def epochs(self) -> Iterator[Epoch]:
         """All starts so far, the newest first."""

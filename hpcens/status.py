@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ Ask = Callable[[RunDirectory, str], tuple[Answer | None, float]]
 class Status:
     """state: queued, running, requeued, complete, resumable (drained) or failed; rows are those known to be durable.
 
+    phase, phases        members may be scored in groups, this being one of so many; rows are those of the phase
     rows_per_second      on average; rows_per_second_now: of the last seconds
     seconds_left         of work, by the average; None where nothing is known
     limit_seconds_left   until the job's time limit; None where there is none, or Slurm does not say
@@ -44,6 +45,8 @@ class Status:
     reason: str
     remedy: str
     requeues: list[str] = field(default_factory=list)
+    phase: int = 1
+    phases: int = 1
 
 
 def run_of(path: Path) -> RunDirectory:
@@ -116,12 +119,13 @@ def _figures(
     plan = (read_json(epoch.plan) if epoch else None) or {}
     first = next((p for p in progress if last["time"] - p["time"] < 10), last)
     span = last["time"] - first["time"]
-    now = (last["rows"] - first["rows"]) / span if span > 0 and state == "running" else 0.0
+    now = (_passed(last) - _passed(first)) / span if span > 0 and state == "running" else 0.0
     started = progress[0] if progress else last
     seconds = max(1e-9, last["time"] - (started["time"] if len(progress) > 1 else claim["began"]))
-    average = (last["rows"] - (started["rows"] if len(progress) > 1 else 0)) / seconds
+    average = (_passed(last) - (_passed(started) if len(progress) > 1 else 0)) / seconds
     speed = report.get("rows_per_second", average)
     going = state == "running" and speed > 0
+    phase, phases = last.get("phase", 1), last.get("phases", 1)
     return Status(
         run=str(run.path),
         state=state,
@@ -130,7 +134,7 @@ def _figures(
         of=last["of"],
         rows_per_second=speed,
         rows_per_second_now=now,
-        seconds_left=(last["of"] - last["rows"]) / speed if going else None,
+        seconds_left=(phases * last["of"] - _passed(last)) / speed if going else None,
         limit_seconds_left=max(0.0, answer.ends - time.time()) if answer and answer.ends and going else None,
         limited_by=plan.get("limit", ""),
         job=", ".join(jobs),
@@ -138,4 +142,11 @@ def _figures(
         reason=told.reason,
         remedy=told.remedy,
         requeues=[raw["reason"] for e in run.epochs() if (raw := read_json(e.requeue)) and not raw["refused"]][::-1],
+        phase=phase,
+        phases=phases,
     )
+
+
+def _passed(progress: Mapping[str, Any]) -> int:
+    """Rows that are durable, counted once in each phase."""
+    return int(progress["rows"] + (progress.get("phase", 1) - 1) * progress["of"])

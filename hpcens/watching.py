@@ -62,7 +62,8 @@ def status_lines(found: Status) -> Iterator[str]:
     job = f", job {found.job}" if found.job else ""
     speed = f"{found.rows_per_second:,.0f} rows/s"
     now = f" ({found.rows_per_second_now:,.0f} now)" if found.rows_per_second_now else ""
-    yield f"{found.state}: {found.rows:,} of {found.of:,} rows{share}, {speed}{now}, epoch {found.epoch}{job}"
+    phase = f" in phase {found.phase} of {found.phases}" if found.phases > 1 else ""
+    yield f"{found.state}: {found.rows:,} of {found.of:,} rows{share}{phase}, {speed}{now}, epoch {found.epoch}{job}"
     if found.seconds_left is not None:
         limit = found.limit_seconds_left
         yield f"{_clock(found.seconds_left)} left" + (f" of work; time limit in {_clock(limit)}" if limit else "")

@@ -15,18 +15,8 @@ FLOORS = [
     {"planners", "roles", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
     {
-        *(
-            "opening",
-            "closing",
-            "scoring",
-            "heart",
-            "requeue",
-            "run",
-            "rehearsal",
-            "contract",
-            "recombination",
-            "export",
-        ),
+        *("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
+        *("rehearsal", "contract", "recombination", "export"),
         *("simulation", "comparison", "resources"),
     },
     {"launch", "postmortem", "status", "report", "drawing"},
@@ -36,7 +26,7 @@ FLOORS = [
 # on one floor, in the order in which they may import each other
 BESIDE = [
     ("transports", "hands"),
-    ("opening", "closing", "scoring", "heart", "requeue", "run"),
+    ("opening", "phases", "closing", "writing", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),

@@ -422,7 +422,7 @@ def test_verify_names_what_is_wrong(tmp_path):
     assert verify(path).faults == ["rows 8–11 differ from their checksum in the file"]
     (tmp_path / "a.safetensors").write_bytes(b"other")
     assert any("is not what was scored with" in fault for fault in verify(path).faults)
-    journal = directory(tmp_path).newest.journal
+    journal = (run := directory(tmp_path)).journal(run.newest)
     content_ = read_journal(journal)
     doubled = next(r for r in content_.records if r.kind == Kind.WRITTEN)
     with journal.open("ab") as raw:

@@ -21,6 +21,7 @@ class Follower:
         self._epoch = 0
         self._said = 0.0
         self._first: tuple[float, int] | None = None
+        self._phase = 1
         self._bar: Any = None
         self._task: Any = None
 
@@ -55,8 +56,11 @@ class Follower:
 
     def _progress(self, event: dict[str, Any]) -> None:
         rows, of, now = event["rows"], event["of"], event["time"]
-        if self._first is None:
-            self._first = now, rows
+        phase, phases = event.get("phase", 1), event.get("phases", 1)
+        if self._first is None or phase != self._phase:
+            self._first, self._phase = (now, rows), phase
+            if phases > 1:
+                self._say(f"phase {phase} of {phases}")
             if rows:
                 self._say(f"continuing: {rows:,} of {of:,} rows are durable already")
         seconds, fresh = now - self._first[0], rows - self._first[1]

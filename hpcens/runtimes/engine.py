@@ -42,7 +42,7 @@ class Engine:
     """
 
     def __init__(self, hardware: Hardware, blank: tuple[int, ...] | None = None) -> None:
-        self._hardware = hardware
+        self.hardware = hardware
         self._blank = blank
         self._raised: list[int] = []
         self._fed: dict[int, list[int]] = {}
@@ -57,8 +57,15 @@ class Engine:
 
     def host(self, name: str, forward: Forward, *, batch: int, again: Callable[[int], Forward] | None = None) -> None:
         """Place a member on the device. again: see `Loaded`."""
-        self._hardware.place(forward)
+        self.hardware.place(forward)
         self._members[name] = Loaded(forward, batch, again)
+
+    def clear(self) -> None:
+        """Let go of all members, and of what is staged or cached."""
+        self._members.clear()
+        self._ceilings.clear()
+        self._staged.clear()
+        self.hardware.release()
 
     def stage(self, task: Message) -> None:
         """Begin to bring a task's rows to the device. What does not fit now is brought when its turn comes."""
@@ -66,11 +73,11 @@ class Engine:
             try:
                 self._staged[task.segment] = self._bring(task.rows)
             except Exception as error:
-                if not self._hardware.out_of_memory(error):
+                if not self.hardware.out_of_memory(error):
                     raise
 
     def _bring(self, rows: Rows) -> tuple[Any, ...]:
-        return tuple(self._hardware.stage(array) for array in rows)
+        return tuple(self.hardware.stage(array) for array in rows)
 
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """One answer per member, (rows of the segment, *output shape) float32, with the rows that are bad.
@@ -81,7 +88,7 @@ class Engine:
         rows = self._staged.pop(task.segment, None)
         if rows is None:
             rows = self._stage_now(task)
-        on_device = tuple(self._hardware.receive(array) for array in rows)
+        on_device = tuple(self.hardware.receive(array) for array in rows)
         self._fed = {}
         for name in task.members:
             began = time.perf_counter()
@@ -96,11 +103,11 @@ class Engine:
             try:
                 return self._bring(task.rows)
             except Exception as error:
-                if not self._hardware.out_of_memory(error):
+                if not self.hardware.out_of_memory(error):
                     raise
                 failed = str(error)
             self._staged.clear()
-            self._hardware.release()
+            self.hardware.release()
         raise DeviceOutOfMemory(
             f"segment {task.segment}: its {len(task.rows[0])} rows do not fit the memory of the device ({failed})",
             "give it a device with more memory, or fewer members to share it with",
@@ -114,7 +121,7 @@ class Engine:
             try:
                 return self._forward(name, loaded, rows, batch), batch
             except Exception as error:
-                if not self._hardware.out_of_memory(error):
+                if not self.hardware.out_of_memory(error):
                     raise
                 failed = str(error)
             # outside the handler: the traceback's frames hold the tensors that are in the way
@@ -123,7 +130,7 @@ class Engine:
                     f"member {name}: one row does not fit the memory of its device ({failed})",
                     "give it a device with more memory, or fewer members to share it with",
                 )
-            self._hardware.release()
+            self.hardware.release()
             batch = (batch + 1) // 2
             self._ceilings[name] = batch
             if loaded.again is not None:
@@ -185,7 +192,7 @@ class Engine:
         """What a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
         with torch.inference_mode():
-            return self._hardware.fetch(forward.given(*(rows[place] for place in forward.inputs)))
+            return self.hardware.fetch(forward.given(*(rows[place] for place in forward.inputs)))
 
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
         parts = []
@@ -198,7 +205,7 @@ class Engine:
                 except MemberError:
                     raise
                 except Exception as error:
-                    if self._hardware.out_of_memory(error):
+                    if self.hardware.out_of_memory(error):
                         raise  # as it is: an error that causes itself would keep the tensors of its frames alive
                     if self._blank is None or not loaded.forward.stage:
                         raise self._failed(name, loaded, inputs, start, stop, error) from error
@@ -206,7 +213,7 @@ class Engine:
                 except SystemExit as error:
                     raise self._failed(name, loaded, inputs, start, stop, error) from error
             whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-            return self._hardware.fetch(whole)
+            return self.hardware.fetch(whole)
 
 
 def _not_finite(rows: torch.Tensor) -> list[int]:

@@ -1,5 +1,8 @@
 """The journal: an append-only file of fixed-size records, one file per epoch, one writer each.
 
+Where several ranks write a result, each has a file of its own, and the first one's says how many there are.
+What was taken over is in the first; what follows of a segment is in one file alone. They are read as one.
+
 A journal is complete in itself: it begins with what its epoch took over from earlier ones, closed
 by an INHERITED record. A file without that record never took effect. So only the newest journal that
 took effect counts, and whatever a survivor of an older epoch still appends to its own is ignored.
@@ -12,7 +15,7 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
 
@@ -66,12 +69,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """epoch: number of the start; id: its random id; working: name of the file whose bytes are journalled."""
+    """epoch: number of the start; id: its random id; working: name of the file whose bytes are journalled.
+
+    writers  how many journals there are of this epoch
+    """
 
     epoch: int
     id: str
     working: str
     segments: int
+    writers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,7 @@ class Journal:
     def __init__(self, disk: Disk, path: Path, header: Header) -> None:
         self._disk = disk
         self._file = disk.open(path, create=True)
-        text = _MAGIC + json.dumps([header.epoch, header.id, header.working, header.segments]).encode()
+        text = _MAGIC + json.dumps(astuple(header)).encode()
         disk.write(self._file, text.ljust(_HEADER_BYTES), 0)
         self._end = _HEADER_BYTES
         disk.sync(self._file)
@@ -152,8 +159,28 @@ class Journal:
         self._disk.close(self._file)
 
 
+def journal_of(first: Path, writer: int) -> Path:
+    """The journal of one of an epoch's writers, counted from 0; `first` is that of the first."""
+    return first.with_name(f"{first.name}-{writer}") if writer else first
+
+
 def read_journal(path: Path) -> Content | None:
-    """The journal's content; None where there is none or its header is not whole."""
+    """What an epoch's journals hold, read as one; None where the first is missing or its header is not whole.
+
+    path  of the first. It is closed once all are; until then none of its writers is known to be gone.
+    """
+    first = _read(path)
+    if first is None or first.header.writers == 1:
+        return first
+    contents = [first, *(_read(journal_of(path, writer)) for writer in range(1, first.header.writers))]
+    known = [content for content in contents if content is not None]
+    records = [record for content in known for record in content.records if record.kind != Kind.CLOSED]
+    if len(known) == len(contents) and all(content.closed for content in known):
+        records.append(first.records[-1])
+    return Content(first.header, tuple(records), sum(content.torn for content in known))
+
+
+def _read(path: Path) -> Content | None:
     try:
         data = path.read_bytes()
     except OSError:

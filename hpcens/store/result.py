@@ -3,10 +3,15 @@
 Order, always: data → fdatasync → journal → fsync → known as written. An epoch that cannot know that
 its predecessor is gone does not touch the predecessor's file: it copies what is journalled into one
 of its own, so that an old descriptor reaches only the old file.
+
+Several ranks may write one result, segments by turns, each with a journal of its own. The first opens it, takes
+over and finishes; the others join between. All sit on one node: where two nodes write one page of a file, a
+network file system may lose the bytes of either.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +26,7 @@ from hpcens.rundir import Epoch, RunDirectory, read_json
 from hpcens.store.disk import Disk
 from hpcens.store.finished import fingerprint_of
 from hpcens.store.form import Form
-from hpcens.store.journal import Content, Header, Journal, Kind, Record, read_journal
+from hpcens.store.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.store.packed import pack
 from hpcens.store.working import WorkingFile, create
 
@@ -37,41 +42,64 @@ def standing(run: RunDirectory, before: int | None = None) -> Content | None:
     """The newest journal that took effect, of epochs earlier than `before`."""
     for epoch in run.epochs():
         if before is None or epoch.number < before:
-            content = read_journal(epoch.journal)
+            content = read_journal(run.journal(epoch))
             if content is not None and content.effective:
                 return content
     return None
 
 
-class Result:
-    """The result of a run as its epoch's only writer sees it. Use `open`."""
+def reopen(run: RunDirectory) -> None:
+    """Take a phase that was complete back among the unfinished: the next start copies what is sound of it.
 
-    def __init__(self, disk: Disk, run: RunDirectory, epoch: Epoch, form: Form) -> None:
+    run  as the phase sees it
+    """
+    content = standing(run)
+    if content is not None:
+        with contextlib.suppress(FileNotFoundError):  # another writer was as quick
+            run.scored.rename(run.path / content.header.working)
+
+
+class Result:
+    """The result of a run as one of its epoch's writers sees it. Use `open`, and `join` for all but the first.
+
+    writer, writers  which of how many; segment s is the s mod `writers`-th one's to write
+    """
+
+    def __init__(self, disk: Disk, run: RunDirectory, epoch: Epoch, form: Form, writer: int, writers: int) -> None:
         self._disk = disk
         self._run = run
         self._epoch = epoch
         self._form = form
+        self._writers = writers
+        self._mine = np.arange(len(form.segmentation)) % writers == writer
         self._checksums = np.zeros(len(form.segmentation), np.uint64)
         self._durable = np.zeros(len(form.segmentation), bool)
         self._pending: dict[int, int] = {}
         self._notes: dict[int, list[Record]] = {}
         self.syncing = 0.0  # seconds spent making groups durable
-        self._file, self._journal = self._open()
+        self._file, self._journal = self._join(writer) if writer else self._open()
 
     @staticmethod
-    def open(run: RunDirectory, epoch: Epoch, form: Form, disk: Disk | None = None) -> Result:
+    def open(run: RunDirectory, epoch: Epoch, form: Form, disk: Disk | None = None, *, writers: int = 1) -> Result:
         """Take over what earlier epochs made durable, verified, and begin this epoch's journal."""
-        return Result(disk or Disk(), run, epoch, form)
+        return Result(disk or Disk(), run, epoch, form, 0, writers)
+
+    @staticmethod
+    def join(
+        run: RunDirectory, epoch: Epoch, form: Form, disk: Disk | None = None, *, writer: int, writers: int
+    ) -> Result:
+        """Write into what the first writer of this epoch has opened."""
+        return Result(disk or Disk(), run, epoch, form, writer, writers)
 
     @property
     def missing(self) -> list[int]:
-        """Segments that are yet to be scored."""
-        return np.flatnonzero(~self._durable).tolist()
+        """Segments that are yet to be scored, of those that are this writer's."""
+        return np.flatnonzero(self._mine & ~self._durable).tolist()
 
     def _open(self) -> tuple[WorkingFile, Journal]:
         old = standing(self._run, self._epoch.number)
         predecessor = next((e for e in self._run.epochs() if e.number < self._epoch.number), None)
-        last = read_journal(predecessor.journal) if predecessor else None
+        last = read_journal(self._run.journal(predecessor)) if predecessor else None
         inherited: list[Record] = []
         path = self._run.path / old.header.working if old else None
         if path and fingerprint_of(path) != json.loads(self._form.attributes["fingerprint"]):
@@ -87,8 +115,9 @@ class Result:
             if old:
                 inherited = self._take_over(old, file)
         claim = read_json(self._epoch.claim) or {}
-        header = Header(self._epoch.number, claim.get("id", ""), path.name, len(self._form.segmentation))
-        journal = Journal(self._disk, self._epoch.journal, header)
+        segments = len(self._form.segmentation)
+        header = Header(self._epoch.number, claim.get("id", ""), path.name, segments, self._writers)
+        journal = Journal(self._disk, self._run.journal(self._epoch), header)
         kept = {record.segment for record in inherited}
         notes = [record for record in old.notes() if record.segment in kept] if old else []
         journal.append([*notes, *inherited, Record(Kind.INHERITED, segment=len(inherited))])
@@ -96,9 +125,20 @@ class Result:
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
         self._know(kept_checksums)
         file.mark(kept_checksums)
-        for path in [*self._run.path.glob("working-*"), *self._run.path.glob("packed-*")]:
+        for path in self._run.unfinished():
             if path != file.path:
                 path.unlink()
+        return file, journal
+
+    def _join(self, writer: int) -> tuple[WorkingFile, Journal]:
+        first = self._run.journal(self._epoch)
+        content = read_journal(first)
+        if content is None or not content.effective:
+            raise HpcensError(f"{first} is not there yet", "the first writer opens a result: this is a fault of hpcens")
+        working = self._run.path / content.header.working
+        file = WorkingFile(self._disk, working, self._form.outputs, self._form.segmentation)
+        journal = Journal(self._disk, journal_of(first, writer), content.header)
+        self._know((record.segment, record.checksum) for record in content.written().values())
         return file, journal
 
     def _take_over(self, old: Content, file: WorkingFile) -> list[Record]:
@@ -118,11 +158,13 @@ class Result:
         values: Mapping[str, Array],
         reduced: Mapping[int, int],
         bad: Mapping[int, Sequence[Bad]] = _NO_BAD_ROWS,
+        noted: Sequence[Record] = (),
     ) -> None:
         """Write one segment; it counts once `flush` has returned.
 
         reduced  member index → batch size, where it was smaller than planned
         bad      member index → rows that it could not score, and were masked for it
+        noted    what an earlier phase noted of the segment, of its members
         """
         self._pending[segment] = self._file.write(segment, values)
         start, _ = self._form.segmentation.bounds(segment)
@@ -132,7 +174,7 @@ class Result:
             for member, causes in bad.items()
             for of in causes
         ]
-        self._notes[segment] = smaller + masked
+        self._notes[segment] = [*noted, *smaller, *masked]
 
     def flush(self, segments: Sequence[int]) -> None:
         """Make written segments durable, in the order that survives any kill."""
@@ -155,8 +197,8 @@ class Result:
             self._checksums[segment], self._durable[segment] = checksum, True
 
     def revoke_damaged(self) -> list[int]:
-        """Compare every segment with its checksum as read back; what differs is missing again."""
-        durable = np.flatnonzero(self._durable).tolist()
+        """Compare this writer's segments with their checksums as read back; what differs is missing again."""
+        durable = np.flatnonzero(self._mine & self._durable).tolist()
         damaged = [segment for segment in durable if self._file.checksum(segment) != self._checksums[segment]]
         if damaged:
             self._journal.append([Record(Kind.REVOKED, segment) for segment in damaged])
@@ -167,8 +209,8 @@ class Result:
         return damaged
 
     def masked(self) -> list[tuple[int, Cause, int, int]]:
-        """What was masked, over all epochs: (member index, cause, rows, first row)."""
-        content = read_journal(self._epoch.journal)
+        """What was masked, over all epochs and writers: (member index, cause, rows, first row)."""
+        content = read_journal(self._run.journal(self._epoch))
         found: dict[tuple[int, Cause], tuple[int, int]] = {}
         causes = {kind: cause for cause, kind in MASKED.items()}
         for record in content.notes() if content else ():
@@ -178,9 +220,13 @@ class Result:
         return [(member, cause, rows, first) for (member, cause), (rows, first) in sorted(found.items())]
 
     def finish(self, output: Path, summary: Mapping[str, Any]) -> None:
-        """Give the whole result its final name. Raises HpcensError if a newer start has taken the run over."""
-        if self.missing:
-            raise HpcensError(f"{len(self.missing)} segments are missing", "run the same command again")
+        """Give the whole result its final name, once all other writers have closed.
+
+        Raises HpcensError where segments are missing, or a newer start has taken the run over.
+        """
+        content = read_journal(self._run.journal(self._epoch))
+        if missing := len(self._form.segmentation) - len(content.written() if content else ()):
+            raise HpcensError(f"{missing} segments are missing", "run the same command again")
         self._file.summarise(summary)
         self._file.sync()
         whole = self._file.path
@@ -195,7 +241,8 @@ class Result:
             self._file.path.unlink()
 
     def close(self) -> None:
-        """The last act of an epoch that ends in order: nothing of it will write again."""
+        """The last act of a writer that ends in order: it will not write again."""
+        self._file.sync()
         self._file.close()
         self._journal.append([Record(Kind.CLOSED)])
         self._journal.sync()

@@ -1,0 +1,84 @@
+"""Phases: groups of members that are scored one after another over all rows, where no placement holds them all.
+
+An earlier phase leaves its members' outputs in a file of the run directory, journalled and read back as a result is;
+the last one combines them with its own. What is complete stays so, even where a later start forms other groups.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcens.matrix import Plan
+from hpcens.outputs import VALID, Output
+from hpcens.preflight import require_room, room
+from hpcens.rundir import RunDirectory
+from hpcens.specs import Job
+from hpcens.store.finished import Finished, fingerprint_of
+from hpcens.store.form import Form
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One of them.
+
+    number   from 1, those counted that were complete before this start
+    of       how many there are
+    members  scored in it, in member order
+    form     of what it writes: the result, or for all but the last its members' outputs
+    """
+
+    number: int
+    of: int
+    members: tuple[str, ...]
+    form: Form
+
+    @property
+    def last(self) -> bool:
+        return self.number == self.of
+
+    def directory(self, run: RunDirectory) -> RunDirectory:
+        """The run directory as its writers see it."""
+        return run if self.last else run.phase(self.members)
+
+
+def phases_of(run: RunDirectory, plan: Plan, form: Form, shape: tuple[int, ...]) -> tuple[Phase, ...]:
+    """What is left to do of a plan's phases, in their order.
+
+    form   of the result
+    shape  of a member's output for one row
+    """
+    stored = stored_phases(run, form)
+    known = {member for members in stored.values() for member in members}
+    left = [group for phase in plan.groups if (group := tuple(m for m in phase if m not in known))]
+    of = len(stored) + len(left)
+    numbered = enumerate(left, len(stored) + 1)
+    return tuple(Phase(n, of, group, form if n == of else _form(form, group, shape)) for n, group in numbered)
+
+
+def stored_phases(run: RunDirectory, form: Form) -> dict[Path, tuple[str, ...]]:
+    """Files of complete phases, each with its members; those that another result has left here do not count."""
+    tree = json.loads(form.attributes["fingerprint"])
+    return {path: _members(path) for path in run.phases() if fingerprint_of(path) == tree}
+
+
+def _members(path: Path) -> tuple[str, ...]:
+    finished = Finished(path)
+    finished.close()
+    return tuple(of.name.removeprefix("members/") for of in finished.outputs if of.name != VALID.name)
+
+
+def _form(form: Form, members: Sequence[str], shape: tuple[int, ...]) -> Form:
+    """Outputs of these members, to be combined later; which rows are masked, where the result says it."""
+    outputs = tuple(Output(f"members/{member}", shape, "<f4") for member in members)
+    masks = tuple(output for output in form.outputs if output.name == VALID.name)
+    attributes = {"fingerprint": form.attributes["fingerprint"]}
+    return Form(outputs=(*outputs, *masks), segmentation=form.segmentation, attributes=attributes, documents={})
+
+
+def require_room_for(job: Job, run: RunDirectory, phases: Sequence[Phase]) -> None:
+    """Raises Incomplete where the disk has no room for all that the phases will write."""
+    parts = ((phase.directory(run), phase.form) for phase in phases)
+    require_room(job, sum(room(of, form.segmentation.rows, form.outputs, form.compression) for of, form in parts))
