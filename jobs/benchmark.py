@@ -118,9 +118,9 @@ class Benchmark:
             subprocess.run([sys.executable, str(HERE / "benchmark_models.py"), str(folder)], check=True)
         for runtime in ("eager", "auto"):
             (folder / f"hpcens-{runtime}.yaml").write_text(configuration(folder, runtime))
-            if not (folder / f"hpcens-{runtime}.json").exists():
+            if not Setting.path(folder, f"hpcens-{runtime}").exists():
                 self.once(f"hpcens {runtime}", -1)
-        if not (folder / "ideal.json").exists():
+        if not Setting.path(folder, "ideal").exists():
             subprocess.run([*self._prefix, sys.executable, IDEAL, "search", str(folder)], check=True)
 
     def once(self, name: str, number: int) -> Run:
@@ -149,11 +149,14 @@ class Benchmark:
         epoch = max((self._folder / f"{file}.run" / "epochs").iterdir())
         events = [json.loads(line) for line in (epoch / "events.jsonl").read_text().splitlines()]
         done = [(event["time"], event["rows"]) for event in events if event["event"] == "progress"]
-        timeline = [(moment, rows - before) for (moment, rows), (_, before) in zip(done, [(0.0, 0), *done], strict=False)]
+        timeline = [
+            (moment, rows - before) for (moment, rows), (_, before) in zip(done, [(0.0, 0), *done], strict=False)
+        ]
         plan = json.loads((epoch / "plan.json").read_text())
         how = {name: (of["runtime"], of["batch"]) for name, of in plan["numerics"]["members"].items()}
         setting = Setting(len(plan["devices"]), plan["devices"][0]["cores"], how)
-        (self._folder / f"{file}.json").write_text(json.dumps(asdict(setting) | {"timeline": timeline, "inputs": 0}))
+        Setting.path(self._folder, file).write_text(json.dumps(asdict(setting)))
+        (self._folder / f"{file}.json").write_text(json.dumps({"timeline": timeline, "inputs": 0}))
 
     def _figures(self, name: str, number: int, measured: Measured, told: dict[str, Any]) -> Run:
         timeline = told["timeline"]
@@ -195,8 +198,7 @@ def images(count: int) -> np.ndarray[Any, Any]:
 
 def configuration(folder: Path, runtime: str) -> str:
     members = "\n".join(
-        f"  - {{name: {path.stem}, factory: 'benchmark_models:{path.stem.capitalize()}',"
-        f" weights: weights/{path.name}}}"
+        f"  - {{name: {path.stem}, factory: 'benchmark_models:{path.stem.capitalize()}', weights: weights/{path.name}}}"
         for path in sorted((folder / "weights").iterdir())
     )
     return f"""members:
@@ -223,7 +225,9 @@ def table(runs: list[Run]) -> Iterator[str]:
     for name in dict.fromkeys(run.name for run in runs):
         mine = list(of_rounds(runs, name).values())
         ratios = (spread(ratio(runs, name, to)).rjust(18) for to in ("ideal eager", "ideal"))
-        steady, cpu, start, total = (statistics.median(getattr(r, f) for r in mine) for f in ("steady", "cpu", "start", "total"))
+        steady, cpu, start, total = (
+            statistics.median(getattr(r, f) for r in mine) for f in ("steady", "cpu", "start", "total")
+        )
         memory, difference = max(r.memory for r in mine), max(r.difference for r in mine)
         yield (
             f"{name:<16}{steady:>12.1f}{''.join(ratios)}{cpu:>12.2f}{start:>12.2f}{total:>12.1f}"
@@ -247,7 +251,9 @@ def draw(runs: list[Run], path: Path) -> None:
     for place, name in enumerate(names):
         found = ratio(runs, name, "ideal")
         if found:
-            colour = "tab:orange" if name.startswith("hpcens") else "tab:gray" if name.startswith("ideal") else "tab:blue"
+            colour = (
+                "tab:orange" if name.startswith("hpcens") else "tab:gray" if name.startswith("ideal") else "tab:blue"
+            )
             axes.barh(place, statistics.median(found), color=colour, alpha=0.6)
             axes.plot(found, [place] * len(found), "k.", markersize=4)
     axes.set_yticks(range(len(names)), names)

@@ -1,7 +1,7 @@
 """The ideal: forward passes and nothing else. Members loaded and warm, inputs in RAM, rows dealt out to idle processes.
 
-python jobs/benchmark_ideal.py search FOLDER              writes FOLDER/ideal.json: the fastest setting found
-python jobs/benchmark_ideal.py run FOLDER SETTING NAME    scores the dataset under SETTING.json; NAME.json, NAME.h5
+python jobs/benchmark_ideal.py search FOLDER              writes FOLDER/setting-ideal.json: the fastest found
+python jobs/benchmark_ideal.py run FOLDER SETTING NAME    scores the dataset under that setting; NAME.json, NAME.h5
 
 Knows nothing of hpcens: what a runtime is, is written here again in a line or two each.
 """
@@ -49,9 +49,13 @@ class Setting:
     members: dict[str, tuple[str, int]]
 
     @staticmethod
-    def load(path: Path) -> Setting:
-        raw = json.loads(path.read_text())
+    def load(folder: Path, name: str) -> Setting:
+        raw = json.loads(Setting.path(folder, name).read_text())
         return Setting(raw["processes"], raw["threads"], {name: tuple(how) for name, how in raw["members"].items()})
+
+    @staticmethod
+    def path(folder: Path, name: str) -> Path:
+        return folder / f"setting-{name}.json"
 
 
 def load_member(folder: Path, name: str, runtime: str, batch: int) -> Callable[[Tensor], Tensor]:
@@ -102,9 +106,7 @@ def run(folder: Path, setting: Setting, name: str) -> None:
     context = mp.get_context("fork")  # the inputs are shared, and not yet is torch imported
     taken, barrier = context.Value("q", 0), context.Barrier(setting.processes)
     pipes = [context.Pipe(duplex=False) for _ in range(setting.processes)]
-    workers = [
-        context.Process(target=_score, args=(folder, setting, rows, taken, barrier, mine)) for _, mine in pipes
-    ]
+    workers = [context.Process(target=_score, args=(folder, setting, rows, taken, barrier, mine)) for _, mine in pipes]
     for worker in workers:
         worker.start()
     found = [theirs.recv() for theirs, _ in pipes]
@@ -216,8 +218,8 @@ def _speeds(forward: Callable[[Tensor], Tensor], rows: Tensor) -> Iterator[float
 
 
 if __name__ == "__main__":
+    given = Path(sys.argv[2])
     if sys.argv[1] == "search":
-        given = Path(sys.argv[2])
-        (given / "ideal.json").write_text(json.dumps(asdict(search(given))))
+        Setting.path(given, "ideal").write_text(json.dumps(asdict(search(given))))
     else:
-        run(Path(sys.argv[2]), Setting.load(Path(sys.argv[2], f"{sys.argv[3]}.json")), sys.argv[4])
+        run(given, Setting.load(given, sys.argv[3]), sys.argv[4])

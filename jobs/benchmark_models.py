@@ -35,9 +35,7 @@ class _Basic(nn.Module):
             _conv(outputs, outputs, 3), nn.BatchNorm2d(outputs),
         )  # fmt: skip
         same = stride == 1 and inputs == outputs
-        self.skip = (
-            nn.Identity() if same else nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
-        )
+        self.skip = nn.Identity() if same else nn.Sequential(_conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.skip(x))

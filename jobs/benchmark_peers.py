@@ -3,7 +3,7 @@
 python jobs/benchmark_peers.py loader|lightning|ray FOLDER SETTING NAME [--tuned]
 
 As written: batches of 32, rows one by one, eager. Tuned: runtimes, batch sizes, processes and threads of
-SETTING.json, whole batches read at once. Leaves NAME.json and NAME.h5.
+the setting, whole batches read at once. Leaves NAME.json and NAME.h5.
 """
 
 from __future__ import annotations
@@ -190,14 +190,21 @@ def ray(folder: Path, setting: Setting, name: str, *, tuned: bool) -> None:
                 warnings.simplefilter("ignore")  # Arrow's arrays cannot be written to, and nobody does
                 values = self._ensemble(torch.from_numpy(of["image"])).numpy()
             moments = np.full(len(values), time.time())
-            return {"place": of["place"], "value": values, "moment": moments, "first": np.full(len(values), self._first)}
+            return {
+                "place": of["place"],
+                "value": values,
+                "moment": moments,
+                "first": np.full(len(values), self._first),
+            }
 
     r.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     r.data.DataContext.get_current().enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     block = 2 * batch if tuned else 4 * _BATCH
     ranges = [{"start": start, "stop": min(start + block, rows)} for start in range(0, rows, block)]
-    read = r.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(Read, batch_size=1, concurrency=1, num_cpus=0.1)
+    read = r.data.from_items(ranges, override_num_blocks=len(ranges)).map_batches(
+        Read, batch_size=1, concurrency=1, num_cpus=0.1
+    )
     scored = read.map_batches(Score, batch_size=batch if tuned else _BATCH, concurrency=setting.processes, num_cpus=0.9)
     prediction, timeline, firsts = None, [], []
     for of in scored.iter_batches(batch_size=None, batch_format="numpy"):
@@ -219,7 +226,7 @@ def main() -> int:
     parser.add_argument("name")
     parser.add_argument("--tuned", action="store_true")
     options = parser.parse_args()
-    setting = Setting.load(options.folder / f"{options.setting}.json")
+    setting = Setting.load(options.folder, options.setting)
     score = {"loader": loader, "lightning": lightning, "ray": ray}[options.peer]
     given = setting if options.tuned else as_written(setting)
     score(options.folder, given, options.name, tuned=options.tuned)
