@@ -106,7 +106,9 @@ def sleep(options: argparse.Namespace) -> None:
         member = "factory: 'pipeline_networks:Sleep', arguments: {numbers: 256, seconds: 0.001}"
         found = run(options, dataset, member, count, rows * count, batch=32)
         one = one or found.steady / count
-        print(f"{count} devices: {found.steady / count / one:.3f} of {count} times the first; {found.told()}", flush=True)
+        print(
+            f"{count} devices: {found.steady / count / one:.3f} of {count} times the first; {found.told()}", flush=True
+        )
 
 
 def room(options: argparse.Namespace) -> None:
