@@ -127,6 +127,8 @@ def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True, datasets
     parser.add_argument("--limit", type=_positive, metavar="N", help="only the first N rows")
     if plan:
         parser.add_argument("--plan", type=Path, help="a stored plan whose batch and segment sizes are kept")
+        timeline = "write what every rank did when, for Perfetto (ui.perfetto.dev)"
+        parser.add_argument("--trace", type=Path, metavar="TRACE.JSON", help=timeline)
 
 
 def _positive(text: str) -> int:
@@ -162,8 +164,8 @@ def _job(options: argparse.Namespace) -> Job:
     output = spec.output.path or default_output(datasets, options.limit)
     if spec.output.path and options.limit:
         output = output.with_name(f"{output.stem}.first-{options.limit}{output.suffix}")
-    plan = getattr(options, "plan", None)
-    return Job(datasets=datasets, output=absolute(output), spec=spec, limit=options.limit, plan=plan and absolute(plan))
+    plan, trace = (path and absolute(path) for path in (getattr(options, key, None) for key in ("plan", "trace")))
+    return Job(datasets=datasets, output=absolute(output), spec=spec, limit=options.limit, plan=plan, trace=trace)
 
 
 def _submit(options: argparse.Namespace) -> int:

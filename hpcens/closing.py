@@ -14,22 +14,32 @@ from hpcens.phases import Phase
 from hpcens.roles.casting import Cast
 from hpcens.rundir import Verdict
 from hpcens.segments import Segmentation
+from hpcens.timeline import WAITS
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one rank took: seconds of CPU, bytes of memory at most, seconds it waited for the disk."""
+    """What one rank took: seconds of CPU, bytes of memory at most, seconds it waited for the disk.
+
+    spent  what its own thread did (a task's name, or a wait of `timeline`) → seconds
+    """
 
     role: str
+    spent: Mapping[str, float]
     syncing: float
     cpu_seconds: float
     peak_bytes: int
 
+    @property
+    def busy(self) -> float:
+        """Seconds in which its own thread did something."""
+        return sum(seconds for name, seconds in self.spent.items() if name not in WAITS)
+
     @staticmethod
-    def now(role: str, syncing: float) -> Usage:
+    def now(role: str, spent: Mapping[str, float], syncing: float) -> Usage:
         """Of this process, so far."""
         used = resource.getrusage(resource.RUSAGE_SELF)
-        return Usage(role, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+        return Usage(role, spent, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
 
 
 def judge(
@@ -85,7 +95,20 @@ def account(
         "rows_per_second": scored / seconds if seconds else 0.0,
         "predicted_rows_per_second": plan.throughput,
         "instances": instances,
+        "bottleneck": bottleneck(usages, seconds),
         "syncing_share": sum(of.syncing for of in usages) / seconds if seconds else 0.0,
         "idle": list(cast.idle),
         "ranks": [asdict(usage) for usage in usages],
     }
+
+
+def bottleneck(usages: Sequence[Usage], seconds: float) -> str:
+    """The role that was busy most, and for how much of the time; of devices, on average."""
+    busy: dict[str, list[float]] = {}
+    for of in usages:
+        if of.spent:
+            busy.setdefault(of.role.split()[0], []).append(of.busy / seconds if seconds else 0.0)
+    if not busy:
+        return ""
+    role, shares = max(busy.items(), key=lambda item: sum(item[1]) / len(item[1]))
+    return f"{role}: busy {100 * sum(shares) / len(shares):.0f} % of the time"

@@ -132,8 +132,10 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"  {100 * report['syncing_share']:.1f} % of the time the reducer waited for the disk"
     if report["idle"]:
         yield f"  idle: {', '.join(report['idle'])}, seen by nobody but the reader and the reducer"
+    yield f"  bottleneck: {report['bottleneck']}"
     for rank in report["ranks"]:
-        yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}"
+        shares = ", ".join(f"{name} {100 * of / report['seconds']:.0f} %" for name, of in rank["spent"].items())
+        yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}; {shares}"
 
 
 def verification_lines(found: Verification) -> Iterator[str]:

@@ -30,6 +30,7 @@ from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
 from hpcens.specs import Job
 from hpcens.store.result import Result
 from hpcens.store.source import Source
+from hpcens.timeline import trace
 from hpcens.transports import drive
 from hpcens.writing import Writer
 
@@ -72,6 +73,7 @@ class Scoring:
         self._plan = assignment.plan
         self._assignment = assignment
         self._events = events
+        world.timeline.keep = assignment.job.trace is not None
         self._phase = assignment.phases[0]
         self._segmentation = self._phase.form.segmentation
         self._done_rows = 0
@@ -100,7 +102,12 @@ class Scoring:
         added = self._plan.members if self._assignment.preflight.stored else ()
         verdict = judge(self._segmentation, phase=phase, missing=left, drained=drained, added=added, masked=masked)
         synced = self._synced + (self._result.syncing if self._result is not None else 0.0)
-        usages = self._world.gather(Usage.now(self._players.role(self._world.rank), synced))
+        timeline = self._world.timeline
+        usages = self._world.gather(Usage.now(self._players.role(self._world.rank), timeline.totals, synced))
+        if self._job.trace is not None:
+            spans = self._world.gather((self._players.role(self._world.rank), timeline.spans))
+            if spans:
+                write_atomically(self._job.trace, trace(spans))
         if self._events is not None:
             report = account(self._plan, self._players, self._tallies, self._seconds, usages)
             write_atomically(self._epoch.report, json.dumps(report | {"masked": masked}, indent=1))

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "hpcens"
 FLOORS = [
     {"errors", "parent"},
     {"specs", "segments", "devices", "imports", "classes"},
-    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "rundir"}
+    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
     | {"submission", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
@@ -26,7 +26,7 @@ FLOORS = [
 # on one floor, in the order in which they may import each other
 BESIDE = [
     ("transports", "hands"),
-    ("opening", "phases", "closing", "writing", "scoring", "heart", "requeue", "run"),
+    ("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),

@@ -190,7 +190,9 @@ JOB = Job(datasets=(), output=Path("out.h5"), spec=SPEC)
 
 def plan(groups):
     numerics = Numerics(SEGMENT, {name: MemberNumerics(8, "eager") for name in NAMES}, ("cpu",), "2")
-    figures = dict(rows=ROWS, row_bytes=8, output_bytes=8, reading=None, loading=0, throughput=1, bound=1, limit="")
+    figures = dict(
+        rows=ROWS, row_bytes=8, output_bytes=8, reading=None, differences={}, loading=0, throughput=1, bound=1, limit=""
+    )
     return Plan(
         planner="optimal",
         devices=(),

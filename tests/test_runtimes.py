@@ -1,8 +1,10 @@
 """Runtimes: each gives what eager gives, always the same bytes, or is refused; what agrees and pays is taken."""
 
+import json
 from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -337,3 +339,21 @@ def test_which_can_be_tried_where():
     assert runtimes_for(factory, "cpu")[0] == runtimes_for(factory, "cuda")[0] == "eager"
     assert "cuda_graphs" in runtimes_for(factory, "cuda") and "openvino" not in runtimes_for(factory, "cuda")
     assert runtimes_for(onnx, "cpu") == runtimes_for(onnx, "cuda") == ("eager",)
+
+
+def test_a_run_in_another_runtime(project):
+    """Chosen by the YAML, kept by a resume that says otherwise, told in the result; close to eager's numbers."""
+    eager = project("eager").data(rows=100).yaml()
+    eager.hpcens("run", "dataset.h5")
+    other = project("frozen").data(rows=100).yaml("plan: {batch_sizes: [16], runtime: frozen}")
+    other.hpcens("run", "dataset.h5", "--limit", "100", "--trace", "trace.json")
+    output = other.folder / "dataset.first-100.predictions.h5"
+    with h5py.File(eager.output) as wanted, h5py.File(output) as found:
+        assert difference(found["prediction"][:], wanted["prediction"][:], probabilities=True) < 1e-6
+        plan = json.loads(found.attrs["plan"] if "plan" in found.attrs else found["plan"][()])
+    members = plan["numerics"]["members"]
+    assert {of["runtime"] for of in members.values()} == {"frozen"}
+    assert plan["differences"].keys() == members.keys() and max(plan["differences"].values()) < 1e-6
+    trace = json.loads((other.folder / "trace.json").read_text())["traceEvents"]
+    names = {event["name"] for event in trace if event["ph"] == "X"}
+    assert {"linear", "conv", "recurrent", "Read", "Write", "Flush", "wait for input"} <= names

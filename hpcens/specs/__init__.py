@@ -258,6 +258,7 @@ class Job:
     output    the finished result
     limit     score only this many first rows of those selected (None: all)
     plan      a stored plan whose numerics (and matrix, on the same devices) are used
+    trace     file for a timeline of all ranks (None: none)
     thorough  measure members in every runtime, whether or not preparing it pays for this dataset
     """
 
@@ -266,4 +267,5 @@ class Job:
     spec: RunSpec
     limit: int | None = None
     plan: Path | None = None
+    trace: Path | None = None
     thorough: bool = False

@@ -21,6 +21,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
+from hpcens.timeline import HAND_OVER, INPUT, Timeline, clock
 from hpcens.transports import Hands
 from hpcens.transports.answers import Answers
 
@@ -54,6 +55,7 @@ class MpiWorld:
     """
 
     def __init__(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
+        self.timeline = Timeline()
         self._comm = MPI.COMM_WORLD
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
@@ -237,12 +239,30 @@ class MpiWorld:
                     self._inbox.append((LOCAL, answer))
                 pause = _SHORTEST_PAUSE
 
+    def _do(self, task: Message, began: float) -> float:
+        """Do a task, tell its answers and note what took how long; when it was done."""
+        kind, segment = type(task).__name__, getattr(task, "segment", None)
+        ended = began
+        for answer in self._hands.tasks[type(task)](task):
+            began, ended = ended, clock()
+            self.timeline.add(getattr(answer, "member", kind), began, ended, segment, kind=kind)
+            self._answers.put(answer)
+        if ended == began:
+            ended = clock()
+            self.timeline.add(kind, began, ended, segment)
+        return ended
+
     def _work(self) -> None:
         """The rank's own thread: one task after another; an error goes to whoever receives."""
         answers, tasks = self._answers, self._tasks
         try:
-            while (task := tasks.get()) is not None:
-                for answer in self._hands.tasks[type(task)](task):
-                    answers.put(answer)
+            began = clock()
+            while True:
+                task = tasks.get()
+                began, waited = clock(), began
+                self.timeline.add(HAND_OVER if self._held else INPUT, waited, began)
+                if task is None:
+                    return
+                began = self._do(task, began)
         except BaseException as error:  # whatever it is, the rank's main thread has to end for it
             answers.put(error)

@@ -1,0 +1,48 @@
+"""The timeline: what a rank's own thread did and for how long, and on demand when, for a viewer of traces."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# In seconds of this clock; spans are told in seconds since 1970, so that those of several ranks fit together.
+clock = time.perf_counter
+
+INPUT, HAND_OVER = "wait for input", "wait to hand over"
+WAITS = (INPUT, HAND_OVER)
+
+
+@dataclass(slots=True)
+class Timeline:
+    """Seconds by what was done; the spans themselves only where they are kept.
+
+    keep    whether to keep them: some hundred bytes each
+    totals  name → seconds
+    spans   (name, seconds since 1970, seconds it took, segment or None)
+    """
+
+    keep: bool = False
+    totals: dict[str, float] = field(default_factory=dict)
+    spans: list[tuple[str, float, float, int | None]] = field(default_factory=list)
+    _since_1970: float = field(default_factory=lambda: time.time() - clock())
+
+    def add(self, name: str, began: float, ended: float, segment: int | None = None, *, kind: str = "") -> None:
+        """Something done from `began` to `ended`, by `clock`. kind: what its seconds are summed under, else its name."""
+        self.totals[kind or name] = self.totals.get(kind or name, 0.0) + ended - began
+        if self.keep:
+            self.spans.append((name, self._since_1970 + began, ended - began, segment))
+
+
+def trace(ranks: Iterable[tuple[str, Sequence[tuple[str, float, float, int | None]]]]) -> str:
+    """The spans of all ranks, each with its role, as JSON that Perfetto and chrome://tracing open."""
+    events: list[dict[str, Any]] = []
+    for rank, (role, spans) in enumerate(ranks):
+        events.append({"name": "process_name", "ph": "M", "pid": rank, "args": {"name": f"rank {rank}: {role}"}})
+        events.append({"name": "process_sort_index", "ph": "M", "pid": rank, "args": {"sort_index": rank}})
+        for name, began, seconds, segment in spans:
+            at = {"pid": rank, "tid": 0, "ts": round(1e6 * began, 1), "dur": round(1e6 * seconds, 1)}
+            events.append({"name": name, "ph": "X", **at} | ({} if segment is None else {"args": {"segment": segment}}))
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
