@@ -116,7 +116,8 @@ class Opening:
         keys = {
             runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)
         }
-        worth = inf if self.job.thorough else rows
+        thorough = self.job.thorough or len(keys) == 1
+        worth = inf if thorough else rows
         missing = {
             runtime: key
             for runtime, key in keys.items()
@@ -126,9 +127,7 @@ class Opening:
             return None
         known = self._book.get(profile_key(self.preflight, member, kind, "eager"))
         eager = known if known is not None and not set(sizes).isdisjoint(known.batches) else None
-        return Measurement(
-            member, missing, sizes, PROFILE_SECONDS, rows, tolerance, self.job.thorough or len(keys) == 1, eager
-        )
+        return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager)
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         for key, profile in measured:
