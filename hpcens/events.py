@@ -36,8 +36,8 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, dict[str, Any
         return
 
 
-def recent_progress(path: Path, tail: int = 1 << 14) -> list[dict[str, Any]]:
-    """The newest `progress` events, oldest first, read from the end of the file alone."""
+def recent(path: Path, tail: int = 1 << 14) -> list[dict[str, Any]]:
+    """The newest events, oldest first, read from the end of the file alone."""
     try:
         size = path.stat().st_size
     except OSError:
@@ -46,5 +46,4 @@ def recent_progress(path: Path, tail: int = 1 << 14) -> list[dict[str, Any]]:
     with path.open("rb") as file:
         file.seek(begin)
         lines = file.read().split(b"\n")[1 if begin else 0 : -1]
-    found = (json.loads(line) for line in lines)
-    return [event for event in found if event["event"] == "progress"]
+    return [json.loads(line) for line in lines]

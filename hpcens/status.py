@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +11,17 @@ from typing import Any
 
 from hpcens.controller import Answer, ask_sparingly
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.events import recent_progress
+from hpcens.events import recent
 from hpcens.postmortem import explain
 from hpcens.rundir import Epoch, RunDirectory, Verdict, alive, read_json
 from hpcens.submission import Submission
+
+_PHASES = {
+    "": "its ranks find each other",
+    "world": "its ranks plan",
+    "profiling": "its ranks measure the members on their devices",
+    "planned": "its ranks load the members",
+}
 
 Ask = Callable[[RunDirectory, str], tuple[Answer | None, float]]
 
@@ -82,8 +90,16 @@ def _requeued(epoch: Epoch) -> bool:
 
 def _of_processes(epoch: Epoch) -> tuple[str, Verdict]:
     if who := alive(epoch):
-        return "running", Verdict(0, f"{who} is alive")
+        return "running", Verdict(0, _doing(epoch, who))
     return "failed", explain(None, "", epoch)
+
+
+def _doing(epoch: Epoch, who: str) -> str:
+    """What a start that lives is at. who: one of its processes."""
+    events = recent(epoch.events)
+    stops = [event["reason"] for event in events if event["event"] == "draining"]
+    last = events[-1]["event"] if events else ""
+    return f"draining: {stops[-1]}" if stops else _PHASES.get(last, f"{who} is alive")
 
 
 def _of_job(
@@ -92,7 +108,7 @@ def _of_job(
     """Of a submission whose newest start has not ended, or has put the job back."""
     if epoch and not _requeued(epoch) and (who := alive(epoch)):
         answer, _ = ask(run, submission.jobs[0])
-        return "running", Verdict(0, f"{who} is alive"), answer
+        return "running", Verdict(0, _doing(epoch, who)), answer
     asked = [(job, *ask(run, job)) for job in submission.jobs[:1]]
     job, answer, _ = asked[0]
     ours = answer is None or not answer.name or submission.id in answer.name  # job ids come again on a new cluster
@@ -111,8 +127,10 @@ def _of_job(
 def _figures(
     run: RunDirectory, epoch: Epoch | None, state: str, told: Verdict, jobs: tuple[str, ...], answer: Answer | None
 ) -> Status:
-    progress = recent_progress(epoch.events) if epoch else []
-    nothing: dict[str, Any] = {"rows": 0, "of": 0, "time": epoch.folder.stat().st_mtime if epoch else 0.0}
+    progress = [event for event in recent(epoch.events) if event["event"] == "progress"] if epoch else []
+    known = (read_json(epoch.job) if epoch and not progress else None) or {}
+    rows = json.loads(known["preflight"])["facts"]["rows"] if known else 0
+    nothing: dict[str, Any] = {"rows": 0, "of": rows, "time": epoch.folder.stat().st_mtime if epoch else 0.0}
     last = progress[-1] if progress else nothing
     claim = (read_json(epoch.claim) if epoch else None) or {"began": last["time"]}
     report = (read_json(epoch.report) if epoch else None) or {}

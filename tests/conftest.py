@@ -53,7 +53,7 @@ class Project:
             file["images"] = np.random.default_rng(0).random((rows, 3, 8, 8), np.float32)
         return self
 
-    def yaml(self, extra="", members=MEMBERS, batch_sizes="[16]"):
+    def yaml(self, extra="", members=MEMBERS, batch_sizes="[16]", devices="{cpu: 2}"):
         lines = ["members:"]
         for name, factory in members.items():
             lines += [
@@ -61,7 +61,7 @@ class Project:
                 f"    factory: nets:{factory}",
                 f"    weights: {self.weights / name}.safetensors",
             ]
-        lines += ["devices: {cpu: 2}", f"plan: {{batch_sizes: {batch_sizes}}}", extra]
+        lines += [f"devices: {devices}", f"plan: {{batch_sizes: {batch_sizes}}}", extra]
         (self.folder / "hpcens.yaml").write_text("\n".join(lines) + "\n")
         (self.folder / "nets.py").write_text((ENSEMBLE / "nets.py").read_text())
         return self

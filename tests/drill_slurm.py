@@ -1,9 +1,14 @@
 """Slurm drills, on a cluster of their own; each prints a line, and the script exits 1 on any fault.
 
-python tests/drill_slurm.py walltime       # a limit shorter than the work: at least 3 requeues, and nobody helps
-python tests/drill_slurm.py preemption     # by REQUEUE and by CANCEL, with and without the user signal
-python tests/drill_slurm.py controller     # the controller is away for 60 s in mid-run
-python tests/drill_slurm.py node           # a whole node dies: slurmd, stepd, ranks
+python tests/drill_slurm.py DRILL
+    digits         the quickstart over 4 nodes of 2 devices
+    walltime       a limit shorter than the work: at least 3 requeues, and nobody helps
+    requeue, requeue-warned, cancel, cancel-warned     preempted, without and with the user signal
+    reader, reducer, device, stepd, slurmd, node, first    killed: a rank; what keeps the second node; all on a node
+    controller     away for 60 s in mid-run
+    gpus           uneven nodes, and one GPU visible to each rank
+    segments       status of a run of 100,000
+    accounting     what sacct says of a job that the controller has forgotten
 """
 
 import contextlib
@@ -17,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import h5py
 import torch
 from conftest import ENSEMBLE, MEMBERS, Project
 from safetensors.torch import save_file
@@ -35,16 +41,19 @@ class SlowLinear(Linear):
         return super().forward(x)
 """
 ROWS = 800
+QUICKSTART = Path(__file__).parent.parent / "jobs" / "quickstart.py"
+FAKE_GPUS = Path(__file__).parent / "fake_gpus"
+TARGETS = ("reader", "reducer", "device", "stepd", "slurmd", "node", "first")
 
 
 class Drill:
     """A cluster, the bytes of an undisturbed run on this host, and projects to submit."""
 
-    def __init__(self, folder, conf=""):
+    def __init__(self, folder, conf="", nodes=3, gpus="2", more=()):
         self.folder = folder
         (folder / "extra.conf").write_text(conf)
         self.cluster = folder / "cluster"
-        arguments = ["up", self.cluster, "nodes=3", f"conf={folder / 'extra.conf'}"]
+        arguments = ["up", self.cluster, f"nodes={nodes}", f"gpus={gpus}", f"conf={folder / 'extra.conf'}", *more]
         said = subprocess.run([CLUSTER, *arguments], capture_output=True, text=True, check=True).stdout
         self.environment = {"SLURM_CONF": said.strip().splitlines()[-1].partition("=")[2]}
         (folder / "weights").mkdir()
@@ -64,10 +73,10 @@ class Drill:
         first.hpcens("run", "dataset.h5", "--plan", str(self.plan))
         self.expected = first.predictions().tobytes()
 
-    def project(self, name, seconds, time=10, drain=30):
+    def project(self, name, seconds, time=10, drain=30, devices="{cpu: 2}"):
         (self.folder / name).mkdir()
         made = Project(self.folder / name, self.folder / "weights", self.folder / "cache").data(ROWS)
-        made.yaml(members=MEMBERS | {"linear": "SlowLinear"})
+        made.yaml(members=MEMBERS | {"linear": "SlowLinear"}, devices=devices)
         (made.folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
         (made.folder / "nets.py").write_text(SLOW.format(seconds=seconds))
         (made.folder / "hpcens.site.yaml").write_text(SITE.format(time=time, drain=drain))
@@ -123,7 +132,7 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 0.5, time=1, drain=30)
+        project = drill.project("walltime", 4.0, time=1, drain=30)
         began = time.monotonic()
         drill.submit(project)
         wait(project.output.exists, 400)
@@ -132,35 +141,30 @@ def walltime(folder):
         drill.close()
 
 
-def preemption(folder):
-    fine = True
-    for mode in ("REQUEUE", "CANCEL"):
-        for warns in (False, True):
-            conf = f"PreemptType=preempt/partition_prio\nPreemptMode={mode}\n"
-            conf += "SlurmctldParameters=preempt_send_user_signal\n" if warns else ""
-            conf += f"PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=15 PreemptMode={mode} State=UP\n"
-            conf += "PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF State=UP\n"
-            place = folder / f"{mode}-{warns}"
-            place.mkdir()
-            drill = Drill(place, conf)
-            try:
-                project = drill.project("preempted", 0.3)
-                began = time.monotonic()
-                drill.submit(project, "--slurm", "partition=low", "--slurm", "nodes=3")
-                wait(lambda project=project: durable(project))
-                drill.slurm("sbatch", "-p", "high", "-N3", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
-                first = wait(lambda project=project: verdict(project, 1), 60)
-                with contextlib.suppress(TimeoutError):
-                    wait(project.output.exists, 90 if mode == "REQUEUE" or warns else 1)
-                if not project.output.exists():
-                    wait(lambda drill=drill: not drill.slurm("squeue", "-h").strip(), 60)
-                    drill.submit(project, "--slurm", "nodes=3")
-                    wait(project.output.exists, 120)
-                name = f"preempted by {mode}, {'with' if warns else 'without'} user signal"
-                fine = drill.judge(name, project, began, first=first["reason"]) and fine
-            finally:
-                drill.close()
-    return fine
+def preemption(folder, mode, warns):
+    conf = f"PreemptType=preempt/partition_prio\nPreemptMode={mode}\n"
+    conf += "SlurmctldParameters=preempt_send_user_signal\n" if warns else ""
+    conf += f"PartitionName=low Nodes=ALL PriorityTier=1 GraceTime=15 PreemptMode={mode} State=UP\n"
+    conf += "PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF State=UP\n"
+    drill = Drill(folder, conf)
+    try:
+        project = drill.project("preempted", 1.0)
+        began = time.monotonic()
+        drill.submit(project, "--slurm", "partition=low")
+        wait(lambda: durable(project))
+        drill.slurm("sbatch", "-p", "high", "-N3", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 3")
+        first = wait(lambda: verdict(project, 1), 60)
+        by_hand = mode == "CANCEL" and not warns
+        if by_hand:
+            wait(lambda: not drill.slurm("squeue", "-h").strip(), 60)
+            told = json.loads(project.hpcens("status", str(project.run), "--json"))
+            drill.submit(project)
+        wait(project.output.exists, 150)
+        name = f"preempted by {mode}, {'with' if warns else 'without'} user signal"
+        more = {"first": first["reason"], "remedy": first["remedy"]} | ({"status": told["reason"]} if by_hand else {})
+        return drill.judge(name, project, began, **more)
+    finally:
+        drill.close()
 
 
 def controller(folder):
@@ -185,33 +189,175 @@ def controller(folder):
         drill.close()
 
 
-def node(folder):
+def kill(folder, target):
+    """target: a rank by its role, what keeps the second node (stepd, slurmd), or all on a node (node, first)"""
     drill = Drill(folder)
     try:
-        project = drill.project("node", 0.5)
+        project = drill.project("killed", 1.0)
         began = time.monotonic()
-        drill.submit(project, "--slurm", "nodes=2")
+        job = drill.submit(project, "--slurm", "nodes=2")
         wait(lambda: durable(project))
-        ranks = [json.loads(path.read_text()) for path in project.run.glob("epochs/0001/ranks/*.json")]
-        pids = [rank["pid"] for rank in ranks if rank["role"].startswith("device n2")]
-        stepd = parent(parent(pids[0]))
-        os.kill(int((drill.cluster / "run" / "slurmd-n2.pid").read_text()), signal.SIGKILL)
-        os.kill(stepd, signal.SIGKILL)
-        for pid in pids:
-            for one in (parent(pid), pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGKILL)
+        for pid in victims(drill, project, job, target):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        second = wait(lambda: (project.run / "epochs" / "0002" / "claim.json").exists() or project.output.exists(), 180)
+        second = project.run / "epochs" / "0002" / "claim.json"
+        told = wait(lambda: verdict(project, 1) or second.exists() or project.output.exists(), 240)
+        known = time.monotonic() - killed
+        wait(lambda: second.exists() or project.output.exists() or not drill.slurm("squeue", "-h").strip(), 240)
         ended = time.monotonic() - killed
-        wait(project.output.exists, 180)
-        return drill.judge("node died", project, began, again_after=round(ended), second=bool(second))
+        again = "by itself"
+        if not second.exists() and not project.output.exists():
+            again = json.loads(project.hpcens("status", str(project.run), "--json"))["reason"]
+            drill.submit(project)
+        wait(project.output.exists, 240)
+        first = verdict(project, 1) or told
+        return drill.judge(
+            f"killed {target}", project, began, known=round(known, 1), ended=round(ended, 1), first=first, again=again
+        )
     finally:
         drill.close()
 
 
+def victims(drill, project, job, target):
+    ranks = [json.loads(path.read_text()) for path in project.run.glob("epochs/0001/ranks/*.json")]
+    if target in ("reader", "reducer"):
+        return [rank["pid"] for rank in ranks if rank["role"] == target]
+    if target == "device":
+        return [rank["pid"] for rank in ranks if rank["role"].startswith("device n2")][:1]
+    node = "n1" if target == "first" else "n2"
+    slurmd = int((drill.cluster / "run" / f"slurmd-{node}.pid").read_text())
+    tasks = [pid for pid in processes() if job_of(pid) == (job, node)]
+    stepds = {parent(pid) for pid in tasks if name_of(parent(pid)) == "slurmstepd"}
+    return {"slurmd": [slurmd], "stepd": [*stepds]}.get(target, [slurmd, *stepds, *tasks])
+
+
+def processes():
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
+
+
+def job_of(pid):
+    try:
+        variables = dict(line.partition("=")[::2] for line in Path(f"/proc/{pid}/environ").read_text().split("\0"))
+    except OSError:
+        return None
+    return variables.get("SLURM_JOB_ID"), variables.get("SLURMD_NODENAME")
+
+
+def name_of(pid):
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
 def parent(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def digits(folder):
+    """The quickstart over 4 nodes of 2 devices each, after the same on this host."""
+    drill = Drill(folder, nodes=4)
+    try:
+        place = folder / "digits"
+        here = {k: v for k, v in os.environ.items() if k != "SLURM_CONF"}
+        subprocess.run([sys.executable, QUICKSTART, place], check=True, env=here, stdout=subprocess.DEVNULL)
+        (place / "far.yaml").write_text((place / "hpcens.yaml").read_text().replace("digits.predictions.h5", "far.h5"))
+        command = ["submit", "digits.h5", "-c", "far.yaml", "--plan", "digits.predictions.run/epochs/0001/plan.json"]
+        far = subprocess.Popen(
+            [sys.executable, "-m", "hpcens", *command, "--slurm", "nodes=4", "--slurm", "time=5", "--parsable"],
+            cwd=place,
+            env=os.environ | drill.environment,
+        )
+        began = time.time()
+        wait((place / "far.h5").exists, 120)
+        ended = time.time()
+        events = [json.loads(line) for line in (place / "far.run/epochs/0001/events.jsonl").read_text().splitlines()]
+        first = next(e["time"] for e in events if e["event"] == "progress" and e["rows"])
+        world = next(e for e in events if e["event"] == "world")
+        with h5py.File(place / "far.h5") as there, h5py.File(place / "digits.predictions.h5") as near:
+            same = {name: there[name][:].tobytes() == near[name][:].tobytes() for name in ("prediction", "label")}
+            members = near["members"]
+            same |= {name: there["members"][name][:].tobytes() == members[name][:].tobytes() for name in members}
+        figures = {"first batch": round(first - began, 1), "end": round(ended - began, 1), "world": world["nodes"]}
+        print(f"digits: identical {same}, seconds from submit {figures}", flush=True)
+        return far.wait() == 0 and all(same.values())
+    finally:
+        drill.close()
+
+
+def gpus(folder):
+    """Uneven nodes (2+1+2), all GPUs of a node visible to every rank; then one visible to each."""
+    drill = Drill(folder, gpus="2,1,2")
+    try:
+        fine = True
+        seen = {
+            "uneven, all visible": (["nodes=3", "tasks_per_node=4", "gpus=5"], 5),
+            "one visible": (["nodes=2", "exclude=n2", "tasks_per_node=2", "gpus-per-task=1"], 2),
+        }
+        for name, (asks, devices) in seen.items():
+            project = drill.project(name, 0.0, devices="{cuda: {}}")
+            project.environment["PYTHONPATH"] = f"{FAKE_GPUS}:{project.environment.get('PYTHONPATH', '')}"
+            project.environment["PATH"] = f"{FAKE_GPUS}:{project.environment['PATH']}"
+            began = time.monotonic()
+            said = project.hpcens("submit", "dataset.h5", *(o for ask in asks for o in ("--slurm", ask)), "--wait")
+            plan = json.loads((project.run / "epochs/0001/plan.json").read_text())
+            names = [device["name"] for device in plan["devices"]]
+            idle = [line for line in said.splitlines() if "idle" in line]
+            fine = project.output.exists() and len(names) == devices and fine
+            print(f"{name}: {time.monotonic() - began:.0f} s, devices {names}, {idle}", flush=True)
+        return fine
+    finally:
+        drill.close()
+
+
+def accounting(folder):
+    """A job the controller has forgotten: sacct says what became of it, and status in words."""
+    drill = Drill(folder, "MinJobAge=2\n", more=("accounting=1",))
+    try:
+        project = drill.project("forgotten", 0.5)
+        job = drill.submit(project)
+        wait(lambda: durable(project))
+        ranks = project.run / "epochs" / "0001" / "ranks"
+        drill.slurm("scancel", "--signal=KILL", "--full", job)
+        wait(lambda: "JobState" not in drill.slurm("scontrol", "show", "job", job), 90)
+        said = drill.slurm("sacct", "-nPX", "-j", job, "-o", "State,ExitCode").strip()
+        (project.run / "controller.json").unlink(missing_ok=True)
+        (project.run / "epochs" / "0001" / "verdict.json").unlink(missing_ok=True)  # as where all were killed at once
+        told = json.loads(project.hpcens("status", str(project.run), "--json"))
+        print(
+            f"forgotten: sacct {said}, {len(list(ranks.iterdir()))} ranks, {told['state']}: {told['reason']}",
+            flush=True,
+        )
+        second = drill.submit(project, "--slurm", "begin=now+1hour")
+        drill.slurm("scancel", second)
+        wait(lambda: "JobState" not in drill.slurm("scontrol", "show", "job", second), 90)
+        (project.run / "controller.json").unlink(missing_ok=True)
+        then = json.loads(project.hpcens("status", str(project.run), "--json"))
+        print(f"forgotten in the queue: {then['state']}: {then['reason']}; next: {then['remedy']}", flush=True)
+        return "FAILED" in told["reason"] and then["reason"].startswith("it was cancelled")
+    finally:
+        drill.close()
+
+
+def segments(folder):
+    """`status` on a run of 100,000 segments."""
+    project = Project(folder, folder, folder / "cache")
+    epoch = project.run / "epochs" / "0001"
+    epoch.mkdir(parents=True)
+    with (epoch / "events.jsonl").open("w") as file:
+        for i in range(100_001):
+            file.write(json.dumps({"time": i / 100, "event": "progress", "rows": 16 * i, "of": 1_600_000}) + "\n")
+    (epoch / "claim.json").write_text(
+        json.dumps({"epoch": 1, "began": 0.0, "job": None, "host": "h", "boot": "b", "pid": 1, "born": 1})
+    )
+    (epoch / "verdict.json").write_text(
+        json.dumps({"code": 75, "reason": "cancelled", "remedy": "", "rank": None, "role": ""})
+    )
+    seconds = []
+    for _ in range(5):
+        began = time.monotonic()
+        found = json.loads(project.hpcens("status", str(project.run), "--json"))
+        seconds.append(round(time.monotonic() - began, 2))
+    print(f"status on 100,000 segments: {found['rows']} rows, seconds {seconds}", flush=True)
+    return found["rows"] == 1_600_000 and min(seconds) < 0.5
 
 
 def verdict(project, number):
@@ -219,7 +365,20 @@ def verdict(project, number):
     return json.loads(path.read_text()) if path.exists() else None
 
 
+DRILLS = {
+    "walltime": walltime,
+    "requeue": lambda folder: preemption(folder, "REQUEUE", False),
+    "requeue-warned": lambda folder: preemption(folder, "REQUEUE", True),
+    "cancel": lambda folder: preemption(folder, "CANCEL", False),
+    "cancel-warned": lambda folder: preemption(folder, "CANCEL", True),
+    "controller": controller,
+    **{target: lambda folder, target=target: kill(folder, target) for target in TARGETS},
+    "digits": digits,
+    "gpus": gpus,
+    "segments": segments,
+    "accounting": accounting,
+}
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        drills = {"walltime": walltime, "preemption": preemption, "controller": controller, "node": node}
-        sys.exit(0 if drills[sys.argv[1]](Path(place)) else 1)
+        sys.exit(0 if DRILLS[sys.argv[1]](Path(place)) else 1)

@@ -16,7 +16,7 @@ from hpcens.config.site import slurm_settings
 from hpcens.controller import Answer, parse_job
 from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Superseded, UsageError, as_verdict
-from hpcens.events import recent_progress
+from hpcens.events import Events, recent
 from hpcens.heart import Heart
 from hpcens.launch.slurm import sbatch_text
 from hpcens.postmortem import explain
@@ -285,7 +285,26 @@ def test_status_of_a_long_run_is_read_from_the_ends_of_its_files(epoch):
     found = status(epoch.folder.parent.parent, ask=lambda run, job: read.append(job) or (None, 0.0))
     assert (found.rows, found.state, read) == (100_000, "resumable", [])
     assert size > 1 << 22
-    assert len(recent_progress(epoch.events)) < 1000
+    assert len(recent(epoch.events)) < 1000
+
+
+def test_a_start_that_lives_is_told_by_what_it_is_at(tmp_path):
+    run = RunDirectory(tmp_path / "x.run")
+    run.path.mkdir()
+    epoch = run.begin()
+    epoch.job.write_text(json.dumps({"job": "", "preflight": json.dumps({"facts": {"rows": 800}})}))
+    found = status(run.path)
+    assert (found.state, found.of, found.reason) == ("running", 800, "its ranks find each other")
+    events = Events(epoch.events)
+    for event, says in (("world", "plan"), ("planned", "load the members")):
+        events.add(event)
+        assert says in status(run.path).reason
+    events.add("progress", rows=16, of=800)
+    found = status(run.path)
+    assert found.rows == 16 and "is alive" in found.reason
+    events.add("draining", reason="cancelled")
+    assert status(run.path).reason == "draining: cancelled"
+    events.close()
 
 
 def test_a_queued_job_is_asked_for_and_one_of_another_cluster_is_not_believed(tmp_path):

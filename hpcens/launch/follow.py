@@ -41,16 +41,16 @@ class Follower:
         match event["event"]:
             case "world":
                 nodes = ", ".join(f"{node} × {ranks}" for node, ranks in event["nodes"].items())
-                self._say(f"ranks: {nodes}; {event['library']}")
+                self.say(f"ranks: {nodes}; {event['library']}")
                 if event["wheel"]:
-                    self._say("warning: this MPI came with a Python package; over several nodes use the site's own")
+                    self.say("warning: this MPI came with a Python package; over several nodes use the site's own")
             case "profiling":
-                self._say(f"profiling: {event['members']} measurements to take")
+                self.say(f"profiling: {event['members']} measurements to take")
             case "planned":
                 share = 100 * event["throughput"] / event["bound"]
-                self._say(f"plan: {event['throughput']:,.0f} rows/s, {share:.1f} % of the bound ({event['limit']})")
+                self.say(f"plan: {event['throughput']:,.0f} rows/s, {share:.1f} % of the bound ({event['limit']})")
             case "draining":
-                self._say(f"{event['reason']}: finishing what is under way")
+                self.say(f"{event['reason']}: finishing what is under way")
             case "progress":
                 self._progress(event)
 
@@ -62,14 +62,14 @@ class Follower:
             if phases > 1:
                 self._say(f"phase {phase} of {phases}")
             if rows:
-                self._say(f"continuing: {rows:,} of {of:,} rows are durable already")
+                self.say(f"continuing: {rows:,} of {of:,} rows are durable already")
         seconds, fresh = now - self._first[0], rows - self._first[1]
         speed = fresh / seconds if seconds > 0 else 0.0
         if self._out.isatty():
             self._draw(rows, of, speed)
         elif time.monotonic() - self._said > _LINE_SECONDS or rows == of:
             left = f", {(of - rows) / speed:,.0f} s left" if speed and rows < of else ""
-            self._say(f"{rows:,} of {of:,} rows ({100 * rows / of:.0f} %), {speed:,.0f} rows/s{left}")
+            self.say(f"{rows:,} of {of:,} rows ({100 * rows / of:.0f} %), {speed:,.0f} rows/s{left}")
 
     def _draw(self, rows: int, of: int, speed: float) -> None:
         if self._bar is None:
@@ -86,7 +86,8 @@ class Follower:
             self._bar.start()
         self._bar.update(self._task, completed=rows, description=f"{speed:,.0f} rows/s")
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """A line of text, above the bar where there is one."""
         self._said = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(line)

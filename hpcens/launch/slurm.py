@@ -143,7 +143,8 @@ def refuse_if_queued(run: RunDirectory) -> None:
 def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
     """Show progress until the submission's last start has a verdict, or its jobs are gone."""
     run = RunDirectory.of(job.output)
-    asked = time.monotonic()
+    asked = time.monotonic() - controller.ASK_SECONDS
+    told = ""
     try:
         while True:
             epoch = run.newest
@@ -156,6 +157,9 @@ def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
                 asked = time.monotonic()
                 answers = [controller.ask(job) for job in submission.jobs]
                 controller.note(run, submission.jobs[0], answers[0])
+                if answers[0] is not None and answers[0].state == "PENDING" and answers[0].why != told:
+                    told = answers[0].why
+                    follower.say(f"job {submission.jobs[0]} waits: {told}")
                 if all(answer is not None and not answer.lives for answer in answers):
                     return _gone(run, submission)
             time.sleep(0.1)
