@@ -64,15 +64,15 @@ def test_a_deadline_is_met_by_as_few_nodes_as_can(deadline):
     assert chosen.nodes == 1 or plans(named(kinds[0], chosen.nodes - 1)).seconds > deadline
 
 
-def test_what_fits_on_no_node_alone_is_planned_from_the_first_number_of_nodes_that_hold_it():
+def test_what_too_few_nodes_hold_at_once_is_planned_there_in_phases():
     rows = {("k", m): {8: 10.0} for m in "abc"}
-    plans = planner_for(rows, weights=900)
-    found = allocations([nodes("n", 8, "k", 1)], range(1, 7), plans)
-    assert [of.nodes for of in found] == [3, 4, 5, 6]
-    with pytest.raises(UsageError, match=r"on 2 nodes: the members do not fit the devices together"):
-        allocations([nodes("n", 8, "k", 1)], [1, 2], plans)
+    found = allocations([nodes("n", 8, "k", 1)], range(1, 7), planner_for(rows, weights=900))
+    assert [len(of.plan.phases) for of in found] == [3, 2, 0, 0, 0, 0]
+    assert [of.plan.throughput for of in found] == pytest.approx([10 / 3, 20 / 3, 10, 10, 10, 20])
+    with pytest.raises(UsageError, match=r"on 2 nodes: member a fits no device: in batches of 8 it needs 100 bytes"):
+        allocations([nodes("n", 8, "k", 1)], [1, 2], planner_for(rows, weights=1100))
     with pytest.raises(UsageError, match="9 nodes are asked for, there are 8"):
-        allocations([nodes("n", 8, "k", 1)], [9], plans)
+        allocations([nodes("n", 8, "k", 1)], [9], planner_for(rows))
 
 
 def test_the_knee_is_where_reading_begins_to_limit():
