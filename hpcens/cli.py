@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     wait = argparse.BooleanOptionalAction
     submit.add_argument("--wait", action=wait, help="follow it to its end; here that is what happens, on Slurm not")
     submit.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help="over slurm: in the YAML")
+    submit.add_argument("--deadline", type=_duration, metavar="2h30m", help="on as few nodes as make it in this time")
     submit.add_argument("--parsable", action="store_true", help="print the job's id alone")
     submit.add_argument("--dry-run", action="store_true", help="print the plan and what sbatch would be given")
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help="if killed, go on, N times")
@@ -183,6 +184,8 @@ def _submit(options: argparse.Namespace) -> int:
     newest = run.newest
     if options.dry_run or (not options.local and controller.answers()):
         return _submit_to_slurm(options, job, preflight)
+    if options.deadline:
+        raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")
     run.refuse_if_alive()
     _hold(job, preflight)
     submitted = submit(job, preflight)
@@ -196,11 +199,13 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
     from hpcens.config.site import slurm_settings
     from hpcens.launch.follow import Follower
     from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
-    from hpcens.planning import Desk
+    from hpcens.planning import Desk, within
     from hpcens.rundir import RunDirectory
 
     settings = slurm_settings(job.spec.slurm, options.slurm)
     run = RunDirectory.of(job.output)
+    if options.deadline:
+        settings = within(options.deadline, settings, Desk(job), told=not options.parsable)
     if options.dry_run:
         print(sbatch_text(job, settings))
         show(Desk(job).expected(settings.nodes or 1))

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from hpcens.rundir import RunDirectory, read_json, write_atomically
 
@@ -30,6 +30,8 @@ LIVING = (
     "SIGNALING",
     "RESIZING",
 )
+# States of nodes, as sinfo shortens them, of which a job can wait to get some.
+_USABLE = ("idle", "mix", "alloc", "comp", "plnd", "resv")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,39 @@ class Answer:
 def answers() -> bool:
     """Whether there is a Slurm here that can be asked."""
     return shutil.which("sbatch") is not None and _said(["sinfo", "-h", "-o", "%P"]) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Nodes of one partition that nothing tells apart.
+
+    gpus    (type as gres.conf names it, maybe empty; how many a node has)
+    memory  bytes of a node
+    """
+
+    partition: str
+    nodes: int
+    cpus: int
+    memory: int
+    gpus: tuple[tuple[str, int], ...] = ()
+
+
+def node_groups() -> tuple[NodeGroup, ...]:
+    """The nodes of the cluster that can be used; () where no Slurm answers."""
+    return parse_nodes(_said(["sinfo", "-h", "-o", "%R|%D|%t|%c|%m|%G"]) or "")
+
+
+def parse_nodes(text: str) -> tuple[NodeGroup, ...]:
+    """Lines of sinfo, partition|nodes|state|CPUs|MiB|gres each, as groups; without nodes that are down or drained."""
+    found: dict[NodeGroup, int] = {}
+    for line in text.splitlines():
+        partition, nodes, state, cpus, memory, gres = (part.strip() for part in line.split("|", 5))
+        if re.sub(r"[^a-z]", "", state) not in _USABLE:
+            continue
+        gpus = tuple((kind or "", int(count)) for kind, count in re.findall(r"\bgpu:(?:([^:,(]+):)?(\d+)", gres))
+        group = NodeGroup(partition, 0, int(cpus.rstrip("+")), int(memory.rstrip("+")) << 20, gpus)
+        found[group] = found.get(group, 0) + int(nodes)
+    return tuple(replace(group, nodes=nodes) for group, nodes in found.items())
 
 
 def ask(job: str) -> Answer | None:

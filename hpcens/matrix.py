@@ -122,6 +122,7 @@ class Plan:
     phases      members scored together over all rows, group after group, where no placement holds them all; else ()
     readers     ranks that read, each its own segments
     reducers    ranks that combine and write
+    remark      what else is to be known of how the plan was made, or empty
     """
 
     planner: str
@@ -142,6 +143,7 @@ class Plan:
     phases: tuple[tuple[str, ...], ...] = ()
     readers: int = 1
     reducers: int = 1
+    remark: str = ""
 
     @property
     def gap(self) -> float:

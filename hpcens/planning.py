@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from hpcens import controller
 from hpcens.comparison import compare
 from hpcens.contract import ContractBook, hold
 from hpcens.devices import Device, Family
 from hpcens.drawing import draw
 from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.inventory import inventory
 from hpcens.launch.follow import Follower
 from hpcens.launch.local import start
 from hpcens.matrix import Plan
@@ -22,10 +24,10 @@ from hpcens.opening import Opening
 from hpcens.preflight import check
 from hpcens.profiles import ProfileBook
 from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
-from hpcens.resources import Nodes, allocations, smallest, spell
+from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
 from hpcens.rundir import RunDirectory, write_atomically
 from hpcens.runtimes.discover import discover
-from hpcens.specs import Job, NodesSpec, PlannerName
+from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
 from hpcens.store.inspection import inspect_speed
 
 # As many nodes like this host there are, where no cluster is described.
@@ -111,14 +113,34 @@ class Desk:
         except UsageError as unknown:
             yield f"no plan yet: {unknown.what}; the job measures and plans at its start, on what its ranks find"
             return
-        like = "those under cluster:" if self._job.spec.cluster else "this host"
+        like = "those under cluster:" if self._job.spec.cluster else "Slurm's" if self._known(None) else "this host"
         yield f"expected, from kept profiles, on {nodes} node{'s' if nodes > 1 else ''} like {like}:"
         yield from plan_lines(plan)
 
+    def chosen(self, deadline: float, partition: str | None) -> tuple[Nodes, Allocation]:
+        """The fewest nodes of one kind that score the dataset within `deadline` seconds; of the partition, if given.
+
+        Raises UsageError where none do, where members are not measured on a kind, or nothing describes the nodes.
+        """
+        nodes = self._described() or self._known(partition)
+        if not nodes:
+            raise UsageError(
+                f"no nodes{f' of partition {partition}' if partition else ''} are known to choose from",
+                "describe them under cluster: in the YAML, or ask for a number: --slurm nodes=4",
+            )
+        return smallest_of_a_kind(nodes, deadline, self._planned)
+
     def _nodes(self) -> list[Nodes]:
-        """The kinds of node there are: those of the configuration, or as many like this host as are wanted."""
-        described = [Nodes(name, of.nodes, _devices(of)) for name, of in self._job.spec.cluster.items()]
-        return described or [Nodes("node", _MANY, self._here)]
+        """The kinds of node there are: by the configuration, by Slurm, or as many like this host as are wanted."""
+        return self._described() or self._known(None) or [Nodes("node", _MANY, self._here)]
+
+    def _described(self) -> list[Nodes]:
+        return [Nodes(name, of.nodes, _devices(of)) for name, of in self._job.spec.cluster.items()]
+
+    def _known(self, partition: str | None) -> list[Nodes]:
+        groups = [of for of in controller.node_groups() if partition in (None, of.partition)]
+        profiled = dict.fromkeys(key.kind for key, _ in ProfileBook.default().all())
+        return inventory(groups, self._job.spec.devices, self._here, profiled)
 
     def _speed(self) -> float:
         if self._reading is None:
@@ -132,6 +154,21 @@ class Desk:
         spec = replace(self._job.spec, plan=replace(self._job.spec.plan, planner=planner))
         opening = Opening(replace(self._job, spec=spec, plan=None), self._preflight, ProfileBook.default())
         return opening.plan(self._here, self._speed())
+
+
+def within(deadline: float, settings: SlurmSpec, desk: Desk, *, told: bool) -> SlurmSpec:
+    """The settings that ask for the fewest nodes on which the run takes `deadline` seconds; told: say so."""
+    nodes, allocation = desk.chosen(deadline, settings.partition)
+    gpus = sum(device.family == "cuda" for device in nodes.devices)
+    if told:
+        takes = f"{spell(allocation.plan.seconds)}, limited by {allocation.plan.limit}"
+        print(f"{allocation.nodes} {nodes.name} make it within {spell(deadline)}: {takes}")
+    return replace(
+        settings,
+        nodes=allocation.nodes,
+        gpus_per_node=settings.gpus_per_node or gpus or None,
+        partition=settings.partition or nodes.partition or None,
+    )
 
 
 def _devices(of: NodesSpec) -> tuple[Device, ...]:

@@ -46,6 +46,12 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     hours = f"{plan.device_hours:,.3g} device-hours on {len(plan.devices):,} devices"
     yield f"{plan.rows:,} rows in {spell(plan.seconds)}, {hours}"
     yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
+    if plan.phases:
+        yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
+    if plan.readers + plan.reducers > 2:
+        yield f"{plan.readers} readers, {plan.reducers} reducers"
+    if plan.remark:
+        yield plan.remark
 
 
 def _runtime_lines(plan: Plan) -> Iterator[str]:

@@ -12,11 +12,12 @@ from hpcens.matrix import Plan
 
 @dataclass(frozen=True, slots=True)
 class Nodes:
-    """Nodes of one kind: what they are called, how many there are, and the devices of each."""
+    """Nodes of one kind: what they are called, how many there are, the devices of each, and their partition."""
 
     name: str
     count: int
     devices: tuple[Device, ...]
+    partition: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,30 @@ def smallest(kinds: Sequence[Nodes], deadline: float, planned: Planned) -> Alloc
         else:
             low = middle
     return best
+
+
+def smallest_of_a_kind(kinds: Sequence[Nodes], deadline: float, planned: Planned) -> tuple[Nodes, Allocation]:
+    """The kind of node of which fewest score the dataset within `deadline` seconds, and their allocation.
+
+    Raises UsageError where no kind alone does, for the one that comes nearest.
+    """
+    found, reasons = [], []
+    for kind in kinds:
+        try:
+            found.append((kind, smallest([kind], deadline, planned)))
+        except UsageError as error:
+            reasons.append(error)
+    if not found:
+        raise (
+            reasons[0]
+            if len(reasons) == 1
+            else UsageError(
+                "no kind of node alone meets the deadline: "
+                + "; ".join(f"{kind.name}: {reason.what}" for kind, reason in zip(kinds, reasons, strict=True)),
+                "allow more time",
+            )
+        )
+    return min(found, key=lambda pair: (pair[1].nodes, pair[1].plan.seconds))
 
 
 def _fastest_first(kinds: Sequence[Nodes], planned: Planned) -> list[Nodes]:

@@ -17,7 +17,7 @@ FLOORS = [
     {
         *("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
         *("rehearsal", "contract", "recombination", "export"),
-        *("simulation", "comparison", "resources"),
+        *("simulation", "comparison", "resources", "inventory"),
     },
     {"launch", "postmortem", "status", "report", "drawing"},
     {"planning"},
@@ -33,6 +33,7 @@ BESIDE = [
     ("report", "drawing"),
     ("verbs", "watching", "cli"),
     ("rehearsal", "contract"),
+    ("resources", "inventory"),
 ]
 DOORS = {
     "mpi4py": {"transports/mpi.py", "launch/world.py"},

@@ -9,7 +9,7 @@ import pytest
 
 from hpcens.errors import UsageError
 from hpcens.runtimes import discover as module
-from hpcens.runtimes.discover import discover, group_limits, host_memory, parse_gpus
+from hpcens.runtimes.discover import discover, group_limits, host_memory, identities, parse_gpus, parse_slices
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
 
 TOLD = """0, GPU-aa11, NVIDIA A100-SXM4-40GB, 40960
@@ -118,6 +118,29 @@ class TestDiscover:
         assert (
             subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parent.parent).returncode == 0
         )
+
+
+LISTED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)
+  MIG 1g.5gb      Device  1: (UUID: MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-b33ae21d-7a3a-4bd0-a8e4-ca7c34d63d10)
+  MIG 1g.10gb+me  Device  0: (UUID: MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55)
+"""
+
+
+class TestSlices:
+    def test_a_slice_is_a_device_of_a_kind_and_a_memory_of_its_own(self, monkeypatch):
+        (found,) = parse_slices(LISTED, "MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d", "h")
+        assert (found.kind, found.memory) == ("cuda NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_750_000_000)
+        (found,) = parse_slices(LISTED, "MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55,MIG-a28ad590", "h")
+        assert (found.name, found.kind) == ("h/cuda0", "cuda NVIDIA H100 80GB HBM3 MIG 1g.10gb+me")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55")
+        assert identities([found]) == ("MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55",)
+
+    @pytest.mark.parametrize("visible", ["MIG-00000000", "", None])
+    def test_of_no_slice_there_is_none(self, visible):
+        assert parse_slices(LISTED, visible, "h") == ()
 
 
 class TestMemoryLimits:

@@ -13,17 +13,19 @@ from test_planners import given_problem, planned, problem
 
 from hpcens.cli import main
 from hpcens.config import load
+from hpcens.controller import NodeGroup, parse_nodes
 from hpcens.devices import Device
 from hpcens.drawing import draw
 from hpcens.errors import UsageError
+from hpcens.inventory import inventory
 from hpcens.matrix import Plan
-from hpcens.planning import Desk, Wish
+from hpcens.planning import Desk, Wish, within
 from hpcens.profiler import precise
 from hpcens.profiles import BatchProfile, Profile, ProfileBook, ProfileKey
 from hpcens.report import plan_lines
-from hpcens.resources import Nodes, allocations, knee, named, smallest, spell
+from hpcens.resources import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
 from hpcens.simulation import Costs, simulate
-from hpcens.specs import Job
+from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 
@@ -64,15 +66,65 @@ def test_a_deadline_is_met_by_as_few_nodes_as_can(deadline):
     assert chosen.nodes == 1 or plans(named(kinds[0], chosen.nodes - 1)).seconds > deadline
 
 
-def test_what_fits_on_no_node_alone_is_planned_from_the_first_number_of_nodes_that_hold_it():
+def test_what_too_few_nodes_hold_at_once_is_planned_there_in_phases():
     rows = {("k", m): {8: 10.0} for m in "abc"}
-    plans = planner_for(rows, weights=900)
-    found = allocations([nodes("n", 8, "k", 1)], range(1, 7), plans)
-    assert [of.nodes for of in found] == [3, 4, 5, 6]
-    with pytest.raises(UsageError, match=r"on 2 nodes: the members do not fit the devices together"):
-        allocations([nodes("n", 8, "k", 1)], [1, 2], plans)
+    found = allocations([nodes("n", 8, "k", 1)], range(1, 7), planner_for(rows, weights=900))
+    assert [len(of.plan.phases) for of in found] == [3, 2, 0, 0, 0, 0]
+    assert [of.plan.throughput for of in found] == pytest.approx([10 / 3, 20 / 3, 10, 10, 10, 20])
+    with pytest.raises(UsageError, match=r"on 2 nodes: member a fits no device: in batches of 8 it needs 100 bytes"):
+        allocations([nodes("n", 8, "k", 1)], [1, 2], planner_for(rows, weights=1100))
     with pytest.raises(UsageError, match="9 nodes are asked for, there are 8"):
-        allocations([nodes("n", 8, "k", 1)], [9], plans)
+        allocations([nodes("n", 8, "k", 1)], [9], planner_for(rows))
+
+
+SINFO = """\
+gpu|2|mix|64|515000|gpu:a100:4(S:0-1)
+gpu|14|idle|64|515000|gpu:a100:4(S:0-1)
+gpu|1|down*|64|515000|gpu:a100:4(S:0-1)
+gpu|3|alloc|48|257000+|gpu:nvidia_a100_1g.10gb:7(S:0),gpu:t4:1(S:1)
+cpu|40|idle~|128|1031000|(null)
+cpu|2|drain|128|1031000|(null)
+"""
+
+
+def test_nodes_that_can_be_used_are_read_from_sinfo():
+    assert parse_nodes(SINFO) == (
+        NodeGroup("gpu", 16, 64, 515000 << 20, (("a100", 4),)),
+        NodeGroup("gpu", 3, 48, 257000 << 20, (("nvidia_a100_1g.10gb", 7), ("t4", 1))),
+        NodeGroup("cpu", 40, 128, 1031000 << 20),
+    )
+    assert parse_nodes("") == () and parse_nodes("p|1|idle|8|1000|gpu:2")[0].gpus == (("", 2),)
+
+
+def test_the_inventory_names_devices_as_profiles_do():
+    groups = parse_nodes(SINFO)
+    a100 = Device("login/cuda0", "cuda", "cuda NVIDIA A100-SXM4-40GB", 42 << 30)
+    profiled = ["cpu×2 a", "cuda NVIDIA A100-SXM4-80GB MIG 1g.10gb", "cuda Tesla T4 16GB"]
+    found = inventory(groups, DevicesSpec(), [a100], profiled)
+    assert [(of.name, of.count, of.partition, len(of.devices)) for of in found] == [
+        ("gpu", 16, "gpu", 4),
+        ("gpu-2", 3, "gpu", 8),
+    ]
+    assert {d.kind for d in found[0].devices} == {a100.kind} and found[0].devices[0].memory == 42 << 30
+    assert [(d.kind, d.memory) for d in found[1].devices[6:]] == [
+        ("cuda nvidia_a100_1g.10gb", 9_500_000_000),
+        ("cuda Tesla T4 16GB", 15_200_000_000),
+    ]
+    with pytest.raises(UsageError, match="Slurm has GPUs t4, and nothing says how much memory they have"):
+        inventory(groups, DevicesSpec(), [a100], [])
+    cpus = inventory(groups, DevicesSpec(cpu=CpuSpec(count=4)), [Device("h/cpu0", "cpu", "cpu×1 x", 1 << 40)], [])
+    assert [(of.name, len(of.devices)) for of in cpus] == [("gpu", 4), ("gpu-2", 4), ("cpu", 4)]
+    assert cpus[2].devices[0].memory == int(0.9 * (1031000 << 20)) // 4
+
+
+def test_one_kind_of_node_is_chosen_for_a_deadline():
+    rows = {("slow", "a"): {8: 10.0}, ("quick", "a"): {8: 100.0}}
+    kinds = [nodes("old", 40, "slow", 4), nodes("new", 2, "quick", 2)]
+    plans = planner_for(rows)
+    assert smallest_of_a_kind(kinds, 1e6 / 400, plans)[1].taken == (("new", 2),)
+    assert smallest_of_a_kind(kinds, 1e6 / 800, plans)[1].taken == (("old", 20),)
+    with pytest.raises(UsageError, match=r"no kind of node alone meets .*; new: no allocation meets a deadline"):
+        smallest_of_a_kind(kinds, 1.0, plans)
 
 
 def test_the_knee_is_where_reading_begins_to_limit():
@@ -191,6 +243,14 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     expected = list(desk.expected(2))
     assert expected[0] == "expected, from kept profiles, on 2 nodes like this host:"
     assert any("node-2/cpu1" in line for line in expected)
+    here = replace(desk._here[0], name="n/cpu0")
+    monkeypatch.setattr("hpcens.planning.Desk._described", lambda self: [Nodes("n", 3, (here,))])
+    asked = within(3600.0, SlurmSpec(partition="p"), desk, told=True)
+    assert (asked.nodes, asked.gpus_per_node, asked.partition) == (1, None, "p")
+    assert capsys.readouterr().out.startswith("1 n make it within 1 h 00 min: ")
+    monkeypatch.undo()
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("HPCENS_CACHE", project.environment["HPCENS_CACHE"])
     curve = told("plan", "dataset.h5", "--nodes", "1..3")
     assert [line.split()[0] for line in curve[1:]] == ["1", "2", "3"]
     assert "no allocation meets a deadline" in told("plan", "dataset.h5", "--deadline", "0.000001s", code=2)[0]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 
-from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.matrix import Hosting, MemberNumerics, Numerics, Plan
-from hpcens.planners.bound import Bound, upper_bound
+from hpcens.planners.bound import Bound, memory_limit, upper_bound
 from hpcens.planners.greedy import place_greedy
+from hpcens.planners.grouping import Phase, load_seconds, place_in_phases
 from hpcens.planners.model import Placement, device_memory, divide, shares_of
 from hpcens.planners.optimal import place_optimal
 from hpcens.planners.problem import Problem
+from hpcens.planners.streams import Streams, copies, stream
 from hpcens.planners.worst_fit import place_worst_fit
 from hpcens.segments import Segmentation, choose_segment_rows
 from hpcens.specs import PlannerName
@@ -45,57 +46,60 @@ def plan(
     output_bytes  bytes of one row of a member's output, the largest among the members
     torch         version of torch, which is part of the numerics
 
-    The throughput never exceeds the bound, which is that of devices, members and reading alone; the
-    optimal planner may prove a lower one. Raises UsageError where there is no device, a name occurs
-    twice, or the members do not fit the devices.
+    Where no placement holds the members, the optimal planner plans phases. The throughput never exceeds
+    the bound, which is that of devices, members, readers and reducers alone; the optimal planner may
+    prove a lower one. Raises UsageError where there is no device, a name occurs twice, a member fits no
+    device even alone, or another planner finds no placement.
     """
     _check_devices(problem)
     problem = problem.within(batch_sizes, rows)
     bound = upper_bound(problem)
-    placement = PLANNERS[planner](problem)
-    if placement.proven < bound.rows_per_second:
-        bound = replace(bound, rows_per_second=placement.proven)
-    division = divide(problem, placement)
+    phases = _placed(problem, planner)
+    if len(phases) == 1 and phases[0].placement.proven < bound.rows_per_second:
+        bound = replace(bound, rows_per_second=phases[0].placement.proven)
+    staged = [_stage(phase, number) for number, phase in enumerate(phases)]
     # Both are exact up to rounding, and a bound that is reached may round to either side.
-    throughput = min(division.sharing.throughput, problem.reading, bound.rows_per_second)
-    hostings = tuple(
-        Hosting(
-            tuple(device.name for device in devices),
-            int(device_memory(problem, devices[0].kind, group.speeds, placement.runs)),
-            group.speeds,
-            shares,
-        )
-        for devices, group, shares in zip(
-            division.devices, division.groups, shares_of(division, throughput), strict=True
-        )
-    )
-    used = [device for devices in division.devices for device in devices]
-    runs = {m: MemberNumerics(placement.runs[m].batch, placement.runs[m].runtime) for m in problem.members}
+    throughput = min(1 / sum(1 / stage.streams.throughput for stage in staged), bound.rows_per_second)
+    hostings = tuple(hosting for stage in staged for hosting in stage.hostings)
+    runs = {
+        m: MemberNumerics(phase.placement.runs[m].batch, phase.placement.runs[m].runtime)
+        for m in problem.members
+        for phase in phases
+        if m in phase.placement.runs
+    }
+    devices = max(sum(len(hosting.devices) for hosting in stage.hostings) for stage in staged)
     segment_rows = choose_segment_rows(
         rows=rows,
         # A segment is also sent as a member's output, and that may be the larger of the two.
         row_bytes=max(row_bytes, output_bytes),
         rows_per_second=throughput,
-        devices=len(used),
+        devices=devices,
         batches=tuple(numerics.batch for numerics in runs.values()),
     )
     segments = len(Segmentation(rows, segment_rows))
+    used = {name for hosting in hostings for name in hosting.devices}
     return Plan(
         planner=planner,
         devices=problem.devices,
         hostings=hostings,
-        numerics=Numerics(segment_rows, runs, tuple(dict.fromkeys(device.kind for device in used)), torch),
+        numerics=Numerics(
+            segment_rows, runs, tuple(dict.fromkeys(d.kind for d in problem.devices if d.name in used)), torch
+        ),
         rows=rows,
+        differences={m: _difference(problem, m, of.runtime) for m, of in runs.items()},
         row_bytes=row_bytes,
         output_bytes=output_bytes,
         reading=None if problem.reading == inf else problem.reading,
-        differences={m: _difference(problem, m, placement.runs[m].runtime) for m in problem.members},
-        loading=max(_load_seconds(problem, placement, of) for of in division.devices),
+        loading=sum(load_seconds(phase.problem, phase.placement) for phase in phases),
         throughput=throughput,
         bound=bound.rows_per_second,
-        limit=placement.forced or _limit(problem, bound, throughput, row_bytes),
-        window=max(2, min(segments, max(8, 6 * len(used)))),
-        read_ahead=max(2, min(segments, max(4, 3 * len(used)))),
+        limit=_limit(problem, bound, phases, staged, row_bytes),
+        window=max(2, min(segments, max(8, 6 * devices))),
+        read_ahead=max(2, min(segments, max(4, 3 * devices))),
+        phases=tuple(phase.problem.members for phase in phases) if len(phases) > 1 else (),
+        readers=max(stage.streams.readers for stage in staged),
+        reducers=max(stage.streams.reducers for stage in staged),
+        remark=_LATE if any(phase.placement.late for phase in phases) else "",
     )
 
 
@@ -106,16 +110,69 @@ def _difference(problem: Problem, member: str, runtime: str) -> float:
     )
 
 
-def _load_seconds(problem: Problem, placement: Placement, devices: Sequence[Device]) -> float:
-    kind, members = devices[0].kind, placement.hosted[devices[0].name]
-    return sum(problem.profiles[kind, m, placement.runs[m].runtime].load_seconds for m in members)
+_LATE = "a solver's time was up: a longer search, or a faster machine, may find a better plan or a closer bound"
 
 
-def _limit(problem: Problem, bound: Bound, throughput: float, row_bytes: int) -> str:
-    """The bound's phrase; of reading, in bytes."""
-    if problem.reading > bound.rows_per_second:
-        return bound.limit
-    return f"reading: {throughput * row_bytes / 1e9:.3g} of {problem.reading * row_bytes / 1e9:.3g} GB/s"
+def _placed(problem: Problem, planner: PlannerName) -> tuple[Phase, ...]:
+    """All members at once, where any placement holds them; else in phases, by the optimal planner alone."""
+    try:
+        return (Phase(problem, PLANNERS[planner](problem)),)
+    except UsageError:
+        if planner != "optimal":
+            raise
+    return place_in_phases(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What a phase comes to."""
+
+    hostings: tuple[Hosting, ...]
+    streams: Streams
+
+
+def _stage(phase: Phase, number: int) -> _Stage:
+    problem, placement = phase.problem, phase.placement
+    division = divide(problem, placement)
+    possible = division.sharing.throughput
+    sizes = [len(devices) for devices in division.devices]
+    sent = copies(zip(sizes, shares_of(division, possible), strict=True), possible)
+    streams = stream(problem, min(possible, placement.proven), sent)
+    hostings = tuple(
+        Hosting(
+            tuple(device.name for device in devices),
+            int(device_memory(problem, devices[0].kind, group.speeds, placement.runs)),
+            group.speeds,
+            shares,
+            number,
+        )
+        for devices, group, shares in zip(
+            division.devices, division.groups, shares_of(division, streams.throughput), strict=True
+        )
+    )
+    return _Stage(hostings, streams)
+
+
+def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage], row_bytes: int) -> str:
+    """What limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
+    slowest = min((stage.streams for stage in staged), key=lambda streams: streams.throughput)
+    if slowest.limit == "writing":
+        return f"writing: {slowest.throughput:,.4g} rows/s by {_several(slowest.reducers, 'reducer')}"
+    if slowest.limit:
+        rate = problem.reading if slowest.limit == "reading" else problem.sending
+        of = f"{slowest.readers * rate * row_bytes / 1e9:.3g} GB/s"
+        passed = slowest.throughput if slowest.limit == "reading" else slowest.readers * rate
+        return f"{slowest.limit}: {passed * row_bytes / 1e9:.3g} of {of}" + (
+            f" by {slowest.readers} readers" if slowest.readers > 1 else ""
+        )
+    if len(phases) > 1:
+        largest = max(problem.devices, key=lambda device: device.memory)
+        return f"{memory_limit(largest)}: no placement holds all members, {len(phases)} phases do"
+    return phases[0].placement.forced or bound.limit
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count > 1)
 
 
 def _check_devices(problem: Problem) -> None:

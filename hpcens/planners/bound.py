@@ -37,8 +37,8 @@ class Bound:
     """What no placement exceeds.
 
     rows_per_second  of the whole ensemble
-    limit            what sets it where it is not the reader, as a phrase
-    sharing          the linear program over pools behind it, the reader left out
+    limit            what sets it where it is neither readers nor reducers, as a phrase
+    sharing          the linear program over pools behind it, readers and reducers left out
     """
 
     rows_per_second: float
@@ -64,7 +64,7 @@ def fits_alone(problem: Problem, pool: Pool, member: str, choice: Choice) -> boo
 
 
 def upper_bound(problem: Problem) -> Bound:
-    """The linear program over pools with every member at its best on each, or the reader if that is slower.
+    """The linear program over pools with every member at its best on each, or what readers and reducers pass.
 
     Placement, and one batch size per member over all kinds, are left out: both only cost. So are
     members that share a device's memory: the bound is valid there, and loose. (Patterns of members
@@ -84,7 +84,7 @@ def upper_bound(problem: Problem) -> Bound:
         if not any(member in group.speeds for group in groups):
             raise _fits_nowhere(problem, member)
     sharing = share(problem.members, groups)
-    return Bound(min(problem.reading, sharing.bound), _slowest(problem, found, sharing), sharing)
+    return Bound(min(problem.passing, sharing.bound), _slowest(problem, found, sharing), sharing)
 
 
 def memory_limit(device: Device) -> str:

@@ -32,12 +32,14 @@ class Placement:
     runs    member → how it runs
     forced  the memory that kept the planner from a better placement, as a phrase; or empty
     proven  rows/s that the planner proved no placement to exceed
+    late    whether a solver's time was up before its work was done: a faster machine may find a better one
     """
 
     hosted: Mapping[str, tuple[str, ...]]
     runs: Mapping[str, Choice]
     forced: str = ""
     proven: float = inf
+    late: bool = False
 
     def running(self, member: str, choice: Choice) -> Placement:
         """The placement that differs in how this one member runs."""
@@ -151,8 +153,8 @@ def divide(problem: Problem, placement: Placement) -> Division:
 
 
 def best_throughput(problem: Problem, placement: Placement) -> float:
-    """Highest rows/s of the ensemble under the placement; no more than the reader delivers."""
-    return min(divide(problem, placement).sharing.throughput, problem.reading)
+    """Highest rows/s of the ensemble under the placement; no more than readers and reducers pass."""
+    return min(divide(problem, placement).sharing.throughput, problem.passing)
 
 
 def shares_of(division: Division, throughput: float) -> Iterator[dict[str, float]]:

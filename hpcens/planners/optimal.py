@@ -61,7 +61,7 @@ class _Search:
 
     menu: Menu
     bound: float
-    reading: float
+    passing: float
     seconds: float
     best: Composition | None = None
     reached: float = 0.0
@@ -85,26 +85,31 @@ class _Search:
         return Effort(nodes, _PROGRAM_PART * self.seconds)
 
     def within(self, part: float) -> bool:
-        return self.reached >= part * min(self.bound, self.reading)
+        return self.reached >= part * min(self.bound, self.passing)
 
 
-def place_optimal(problem: Problem) -> Placement:
-    """The placement of most throughput found, and what is proven of it. Raises UsageError where none fits."""
+def place_optimal(problem: Problem, *, thorough: bool = True) -> Placement:
+    """The placement of most throughput found, and what is proven of it. Raises UsageError where none fits.
+
+    thorough  else laid out, levelled and climbed from alone: for placements that are only compared
+    """
     bound = upper_bound(problem)
     found = pools(problem)
-    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.reading, problem.seconds)
+    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.passing, problem.seconds)
     forced = _lay_out(problem, search, bound)
-    if not search.within(_NEAR):
+    if thorough and not search.within(_NEAR):
         _improve(problem, search, bound)
+    elif search.best is None:
+        for start in _starts(problem, search, _needs(search.menu, bound), partitions=1):
+            search.offer(climb(search.menu, start, search.bound * _CLOSE)[0])
     if search.best is None:
         return place_packed(problem) or place_worst_fit(problem)  # raises, naming a member that finds no room
     placement = place_counts(search.menu, search.best, "" if search.within(_NEAR) else forced)
-    return replace(placement, proven=search.bound)
+    return replace(placement, proven=search.bound, late=search.late)
 
 
 def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
     menu = search.menu
-    needs = {m: sum(times.get(m, 0.0) for times in bound.sharing.times) for m in menu.members}
     patterns = all_patterns(menu, _PROGRAM_SIZE)
     if patterns is not None:
         answer = solve(menu, patterns, most=search.bound, effort=search.effort(_NODES))
@@ -112,7 +117,7 @@ def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
     if not menu.exact:
         _search_runtimes(search)
     if not search.within(_CLOSE):
-        for start in list(_starts(problem, search, needs)):
+        for start in list(_starts(problem, search, _needs(menu, bound))):
             search.offer(climb(menu, start, search.bound * _CLOSE)[0])
     if search.within(_CLOSE):
         return
@@ -142,13 +147,20 @@ def _search_runtimes(search: _Search) -> None:
             search.take(solve(of, patterns, most=search.bound, effort=search.effort(_NODES)), proves=False)
 
 
-def _starts(problem: Problem, search: _Search, needs: Mapping[str, float]) -> Iterator[Composition]:
+def _needs(menu: Menu, bound: Bound) -> dict[str, float]:
+    """Member → devices' worth of time that it takes at best."""
+    return {m: sum(times.get(m, 0.0) for times in bound.sharing.times) for m in menu.members}
+
+
+def _starts(
+    problem: Problem, search: _Search, needs: Mapping[str, float], partitions: int = _PARTITIONS
+) -> Iterator[Composition]:
     if search.best:
         yield search.best
     devices = len(problem.devices)
     levelled = False
     if devices <= _FEW_DEVICES and devices <= 2 * len(problem.members):
-        tried = (partition(search.menu, needs, seed=seed) for seed in range(_PARTITIONS))
+        tried = (partition(search.menu, needs, seed=seed) for seed in range(partitions))
         found = [one for one in tried if one and holds(search.menu, one)]
         levelled = bool(found)
         yield from sorted(found, key=lambda one: -sharing_of(search.menu, one).throughput)[:_KEPT]
@@ -195,8 +207,11 @@ def _laid(
     counts: dict[tuple[int, tuple[str, ...]], int] = {}
     order = {m: i for i, m in enumerate(menu.members)}
     full, most = None, 0.0
+    # Where a reader could not send each row to many devices, those that host all members are worth their loading.
+    throughput = problem.rows / run_seconds if run_seconds else 0.0
+    dear = throughput * len(menu.members) > problem.readers * problem.sending
     for i, pool in enumerate(menu.pools):
-        load = {m: problem.profiles[pool.kind, m, runs[m].runtime].load_seconds for m in times[i]}
+        load = {m: problem.profiles[pool.kind, m, runs[m].runtime].load_seconds * (not dear) for m in times[i]}
         layout, excess = lay(menu, i, times[i], runs, load_seconds=load, run_seconds=run_seconds)
         for pattern, count in layout:
             key = i, tuple(sorted(pattern, key=order.__getitem__))

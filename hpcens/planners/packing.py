@@ -6,14 +6,14 @@ from hpcens.devices import Device
 from hpcens.planners.model import Choice, Placement, choices, device_memory, fits, measured, rehost
 from hpcens.planners.problem import Problem
 
-# Only whether there is an answer depends on it, not which.
-_SECONDS = 10.0
+# Part of the time. Only whether there is an answer depends on it, not which.
+_PART = 0.5
 
 
 def place_packed(problem: Problem) -> Placement | None:
     """Every member once, at the batch that needs least memory, by an integer program solved with HiGHS.
 
-    None where there is no such placement, or none was found in 10 s. Worst-fit is quicker and
+    None where there is no such placement, or none was found in half the time. Worst-fit is quicker and
     spreads the members more evenly, but gives up on ensembles that fill the memory of their devices.
     """
     import numpy as np
@@ -51,7 +51,7 @@ def place_packed(problem: Problem) -> Placement | None:
         ),
         integrality=np.r_[np.ones(len(cells)), np.zeros(2 * devices)],
         bounds=Bounds(0, 1),
-        options={"time_limit": _SECONDS},
+        options={"time_limit": _PART * problem.seconds},
     )
     if answer.x is None:
         return None

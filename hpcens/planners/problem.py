@@ -18,7 +18,10 @@ class Problem:
     members     member names, in member order
     profiles    (kind of device, member, runtime) → profile
     held        bytes of a device that input and output segments in flight occupy
-    reading     rows/s the reader can deliver (inf where it was not measured)
+    reading     rows/s one reader can take from disk (inf where it was not measured)
+    sending     rows/s one reader can send, each to one device
+    writing     rows/s of which one reducer can take in and write all outputs
+    readers, reducers  of them there may be at most
     rows        rows to score (0 where that is not known)
     seconds     about how long a planner may search for better placements and better bounds
     """
@@ -28,8 +31,17 @@ class Problem:
     profiles: Mapping[tuple[str, str, str], Profile]
     held: int = 0
     reading: float = inf
+    sending: float = inf
+    writing: float = inf
+    readers: int = 1
+    reducers: int = 1
     rows: int = 0
     seconds: float = 8.0
+
+    @property
+    def passing(self) -> float:
+        """Rows/s that pass all readers and reducers there may be, each row sent once."""
+        return min(self.readers * min(self.reading, self.sending), self.reducers * self.writing)
 
     def within(self, batch_sizes: Iterable[int], rows: int) -> Problem:
         """The problem of scoring `rows` rows with batch sizes out of these; a batch larger than the

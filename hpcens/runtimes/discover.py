@@ -16,6 +16,9 @@ from hpcens.errors import UsageError
 from hpcens.specs import CudaSpec, DevicesSpec
 
 _QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
+_LIST = ["nvidia-smi", "-L"]
+# A slice has this part of the memory in its name, in GB of 10^9 bytes: 1g.5gb has 4.75 GiB, 3g.20gb 19.6.
+_SLICE_PART = 0.95
 
 
 def discover(spec: DevicesSpec) -> tuple[Device, ...]:
@@ -52,19 +55,45 @@ def _chosen(gpus: tuple[Device, ...], spec: CudaSpec, host: str) -> tuple[Device
 def _gpus(host: str) -> tuple[Device, ...]:
     if not list(Path("/dev").glob("nvidia[0-9]*")):
         return ()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    query, parse = (_LIST, parse_slices) if _names_slice(visible) else (_QUERY, parse_gpus)
     try:
-        told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
+        told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return parse_gpus(told, os.environ.get("CUDA_VISIBLE_DEVICES"), host)
+    return parse(told, visible, host)
+
+
+def _names_slice(visible: str | None) -> bool:
+    return visible is not None and visible.startswith("MIG-")
+
+
+def parse_slices(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
+    """The MIG slice that CUDA_VISIBLE_DEVICES names, from nvidia-smi's list of GPUs and slices, as a device of a kind
+    of its own. CUDA shows a process the first slice of several alone."""
+    wanted = (visible or "").split(",")[0].strip()
+    gpu = ""
+    for line in told.splitlines():
+        if found := re.match(r"GPU \d+: (.+) \(UUID: ", line):
+            gpu = found[1]
+        elif found := re.match(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line):
+            profile, uuid = found[1], found[2]
+            size = re.search(r"(\d+)gb", profile)
+            if uuid == wanted and size:
+                memory = int(int(size[1]) * 1e9 * _SLICE_PART)
+                return (Device(f"{host}/cuda0", "cuda", f"cuda {gpu} MIG {profile}", memory, 1, 0),)
+    return ()
 
 
 def identities(devices: Sequence[Device]) -> tuple[str, ...]:
     """Of each device what tells it from all others of its node: the UUID of a GPU, the name of a CPU device."""
     uuids: list[str] = []
-    if any(device.family == "cuda" for device in devices):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if _names_slice(visible):
+        uuids = (visible or "").split(",")
+    elif any(device.family == "cuda" for device in devices):
         told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
-        uuids = visible_uuids(told, os.environ.get("CUDA_VISIBLE_DEVICES"))
+        uuids = visible_uuids(told, visible)
     return tuple(uuids[device.index] if device.family == "cuda" else device.name for device in devices)
 
 

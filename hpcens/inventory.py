@@ -1,0 +1,73 @@
+"""The inventory: kinds of node to plan for, from what Slurm says of its nodes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from hpcens.controller import NodeGroup
+from hpcens.devices import Device
+from hpcens.errors import UsageError
+from hpcens.resources import Nodes
+from hpcens.specs import DevicesSpec
+
+# Of the memory in a GPU's name, in GB of 10^9 bytes, what a process may have.
+_NAMED_PART = 0.95
+# Of a node's memory, what its CPU devices may have.
+_NODE_PART = 0.9
+
+
+def inventory(
+    groups: Sequence[NodeGroup], wanted: DevicesSpec, here: Sequence[Device], profiled: Iterable[str]
+) -> list[Nodes]:
+    """The nodes that have devices as they are wanted: where nothing is said their GPUs, else one CPU device a core.
+
+    here      this host's devices. Slurm names no processors, so CPU devices are taken to be like these
+    profiled  kinds of device of which there are profiles: a GPU is one of them if that has Slurm's name for it in it
+
+    Raises UsageError where the memory of a GPU is not known.
+    """
+    kinds = tuple(dict.fromkeys([*(device.kind for device in here), *profiled]))
+    like = next((device for device in here if device.family == "cpu"), None)
+    found: list[Nodes] = []
+    for group in groups:
+        devices = () if wanted.cpu and not wanted.cuda else tuple(_gpus(group, here, kinds))
+        if not devices and not wanted.cuda and like is not None:
+            count = wanted.cpu.count if wanted.cpu else group.cpus
+            memory = min(like.memory, int(_NODE_PART * group.memory) // count)
+            devices = tuple(replace(like, name=f"cpu{i}", memory=memory, index=i) for i in range(count))
+        if devices:
+            found.append(Nodes(_name(group, found), group.nodes, devices, group.partition))
+    return found
+
+
+def _gpus(group: NodeGroup, here: Sequence[Device], kinds: Sequence[str]) -> Iterable[Device]:
+    index = 0
+    for name, count in group.gpus:
+        known = (kind for kind in kinds if kind.startswith("cuda") and _plain(name) in _plain(kind))
+        kind = next(known, f"cuda {name}".strip())
+        for _ in range(count):
+            yield Device(f"cuda{index}", "cuda", kind, _memory(name, kind, here), 1, index)
+            index += 1
+
+
+def _memory(name: str, kind: str, here: Sequence[Device]) -> int:
+    known = [device.memory for device in here if device.kind == kind]
+    named = re.search(r"(\d+)\s*gb", f"{name} {kind}", re.IGNORECASE)
+    if not known and not named:
+        raise UsageError(
+            f"Slurm has GPUs {name or 'without a type'}, and nothing says how much memory they have",
+            "describe the nodes under cluster: in the YAML",
+        )
+    return known[0] if known else int(int(named[1]) * 1e9 * _NAMED_PART) if named else 0
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]", "", name.lower())
+
+
+def _name(group: NodeGroup, found: Sequence[Nodes]) -> str:
+    """That of the partition, or with a number where another group of it is there already."""
+    same = sum(nodes.partition == group.partition for nodes in found)
+    return f"{group.partition}-{same + 1}" if same else group.partition

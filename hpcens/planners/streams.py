@@ -1,0 +1,58 @@
+"""Streams: how many readers and reducers a plan needs, and what it makes where there are not enough of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+
+from hpcens.planners.problem import Problem
+
+# A part by which a rate may exceed what it is held against, for being computed along another way.
+_ROUNDING = 1 + 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """The ranks that rows and outputs pass through.
+
+    throughput  rows/s that they let through, no more than is asked
+    limit       `reading`, `sending` or `writing` where that is less than is asked, else empty
+    """
+
+    readers: int
+    reducers: int
+    throughput: float
+    limit: str = ""
+
+
+def copies(shares: Iterable[tuple[int, Mapping[str, float]]], throughput: float) -> float:
+    """Devices that a row is sent to, on average: Σ over devices of the largest share, over the throughput.
+
+    shares  (number of devices, member → rows/s of each)
+    """
+    return sum(devices * max(of.values(), default=0.0) for devices, of in shares) / throughput
+
+
+def stream(problem: Problem, wanted: float, sent: float) -> Streams:
+    """As few readers and reducers as pass `wanted` rows/s, each row sent to `sent` devices.
+
+    Raises nothing: where all there may be are too few, they pass what they can.
+    """
+    sending = problem.sending / max(1.0, sent)
+    each = min(problem.reading, sending)
+    readers = min(problem.readers, _enough(wanted, each))
+    reducers = min(problem.reducers, _enough(wanted, problem.writing))
+    rates = {
+        "reading": readers * problem.reading,
+        "sending": readers * sending,
+        "writing": reducers * problem.writing,
+    }
+    least = min(rates, key=rates.__getitem__)
+    if rates[least] * _ROUNDING >= wanted:
+        return Streams(readers, reducers, wanted)
+    return Streams(readers, reducers, rates[least], least)
+
+
+def _enough(wanted: float, each: float) -> int:
+    return max(1, ceil(wanted / (each * _ROUNDING)))
