@@ -26,7 +26,7 @@ FLOORS = [
 # on one floor, in the order in which they may import each other
 BESIDE = [
     ("transports", "hands"),
-    ("opening", "phases", "closing", "writing", "scoring", "heart", "requeue", "run"),
+    ("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),
