@@ -183,7 +183,8 @@ class Benchmark:
             role: measured.cpu_between(begin, end, pid) / (end - begin) for role, pid in told.get("ranks", {}).items()
         }
         return Run(
-            name, number, shares=shares, steady=rest / (end - begin), cpu=1000 * measured.cpu_between(begin, end) / rest,
+            name, number, shares=shares,
+            steady=rest / (end - begin), cpu=1000 * measured.cpu_between(begin, end) / rest,
             start=timeline[0][0] - measured.began, total=measured.ended - measured.began,
             memory=measured.memory - told["inputs"], difference=difference,
         )  # fmt: skip
@@ -213,6 +214,7 @@ def configuration(folder: Path, runtime: str) -> str:
     return f"""members:
 {members}
 rule: mean
+plan: {{runtime: {runtime}}}
 output: {{path: hpcens-{runtime}.h5, datasets: [prediction]}}
 """
 
