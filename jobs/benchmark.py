@@ -48,7 +48,10 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contender, once. Seconds, rows/s, CPU seconds per 1,000 rows while steady, bytes (inputs left out)."""
+    """One contender, once. Seconds, rows/s, CPU seconds per 1,000 rows while steady, bytes (inputs left out).
+
+    shares  of one core that reader and reducer used meanwhile
+    """
 
     name: str
     round: int
@@ -58,6 +61,7 @@ class Run:
     total: float
     memory: int
     difference: float
+    shares: dict[str, float]
 
 
 def main() -> int:
@@ -155,8 +159,10 @@ class Benchmark:
         plan = json.loads((epoch / "plan.json").read_text())
         how = {name: (of["runtime"], of["batch"]) for name, of in plan["numerics"]["members"].items()}
         setting = Setting(len(plan["devices"]), plan["devices"][0]["cores"], how)
+        ranks = [json.loads(path.read_text()) for path in (epoch / "ranks").glob("*.json")]
+        pids = {of["role"]: of["pid"] for of in ranks if of["role"] in ("reader", "reducer")}
         Setting.path(self._folder, file).write_text(json.dumps(asdict(setting)))
-        (self._folder / f"{file}.json").write_text(json.dumps({"timeline": timeline, "inputs": 0}))
+        (self._folder / f"{file}.json").write_text(json.dumps({"timeline": timeline, "inputs": 0, "ranks": pids}))
 
     def _figures(self, name: str, number: int, measured: Measured, told: dict[str, Any]) -> Run:
         timeline = told["timeline"]
@@ -173,8 +179,12 @@ class Benchmark:
                 difference = float(np.abs(one["prediction"][:] - other["prediction"][:]).max())
         if not difference <= TOLERANCE:
             sys.exit(f"{name} gives other numbers: by up to {difference:.2g}")
+        shares = {
+            role: measured.cpu_between(begin, end, pid) / (end - begin) for role, pid in told.get("ranks", {}).items()
+        }
         return Run(
-            name, number, steady=rest / (end - begin), cpu=1000 * measured.cpu_between(begin, end) / rest,
+            name, number, shares=shares,
+            steady=rest / (end - begin), cpu=1000 * measured.cpu_between(begin, end) / rest,
             start=timeline[0][0] - measured.began, total=measured.ended - measured.began,
             memory=measured.memory - told["inputs"], difference=difference,
         )  # fmt: skip
@@ -204,6 +214,7 @@ def configuration(folder: Path, runtime: str) -> str:
     return f"""members:
 {members}
 rule: mean
+plan: {{runtime: {runtime}}}
 output: {{path: hpcens-{runtime}.h5, datasets: [prediction]}}
 """
 
@@ -222,6 +233,7 @@ def table(runs: list[Run]) -> Iterator[str]:
     yield ""
     heads = ("rows/s", "of ideal eager", "of ideal", "CPU s/1000", "start s", "total s", "PSS MB", "difference")
     yield f"{'':<16}" + "".join(head.rjust(18 if head.startswith("of") else 12) for head in heads)
+    shares: list[str] = []
     for name in dict.fromkeys(run.name for run in runs):
         mine = list(of_rounds(runs, name).values())
         ratios = (spread(ratio(runs, name, to)).rjust(18) for to in ("ideal eager", "ideal"))
@@ -229,10 +241,13 @@ def table(runs: list[Run]) -> Iterator[str]:
             statistics.median(getattr(r, f) for r in mine) for f in ("steady", "cpu", "start", "total")
         )
         memory, difference = max(r.memory for r in mine), max(r.difference for r in mine)
+        for role in mine[0].shares:
+            shares.append(f"{name}: {role} {100 * statistics.median(run.shares[role] for run in mine):.1f} % of a core")
         yield (
             f"{name:<16}{steady:>12.1f}{''.join(ratios)}{cpu:>12.2f}{start:>12.2f}{total:>12.1f}"
             f"{memory / 1e6:>12.0f}{difference:>12.1e}"
         )
+    yield from shares
 
 
 def spread(ratios: list[float]) -> str:

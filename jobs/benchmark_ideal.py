@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ RUNTIMES = {
     "channels_last": (32, 64, 128),
     "frozen": (32, 64, 128),
     "frozen_channels_last": (32, 64, 128),
+    "openvino": (32, 64, 128),
     "compiled": (64,),
 }
 CORES = len(os.sched_getaffinity(0))
@@ -78,12 +80,27 @@ def load_member(folder: Path, name: str, runtime: str, batch: int) -> Callable[[
 
             inductor.freezing = True
             made = torch.compile(made)
+        elif runtime == "openvino":
+            return _openvino(torch.jit.trace(made, example, check_trace=False), example)
 
     def forward(x: Tensor) -> Tensor:
         logits: Tensor = made(x.contiguous(memory_format=layout))
         return logits
 
     return forward
+
+
+def _openvino(traced: Any, example: Tensor) -> Callable[[Tensor], Tensor]:
+    import openvino
+    import torch
+
+    settings = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(), "NUM_STREAMS": 1, "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": "f32",
+    }  # fmt: skip
+    model = openvino.convert_model(traced, example_input=example)
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    return lambda x: torch.from_numpy(request.infer([x.numpy()], share_inputs=True)[0])
 
 
 def mean_of(members: dict[str, Any], batches: dict[str, int], rows: Tensor) -> Tensor:
@@ -196,6 +213,8 @@ def _try_all(folder: Path, members: list[str], threads: int, barrier: Any, answe
     found = {}
     for member in members:
         for runtime, batches in RUNTIMES.items():
+            if runtime == "openvino" and not find_spec(runtime):
+                continue
             forward = load_member(folder, member, runtime, batches[0])
             for batch in batches:
                 rows = torch.rand(batch, 3, 64, 64)

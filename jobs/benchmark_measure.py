@@ -28,26 +28,27 @@ _BECOME_SUBREAPER = 36  # of prctl: whoever loses its parent becomes a child of 
 
 @dataclass(slots=True)
 class Measured:
-    """times: seconds since the epoch, of every look; cpu: seconds used until then; memory: most bytes of PSS seen."""
+    """times: of every look, since the epoch; cpu: seconds used until then, by process; memory: most bytes of PSS."""
 
     began: float
     ended: float = 0.0
     code: int = 0
     times: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    cpu: dict[str, list[float]] = field(default_factory=dict)
     memory: int = 0
-    processes: int = 0
 
-    def cpu_between(self, start: float, stop: float) -> float:
-        return self._at(stop) - self._at(start)
+    def cpu_between(self, start: float, stop: float, process: int | None = None) -> float:
+        """CPU seconds of one process, or of all."""
+        of = self.cpu if process is None else [str(process)]
+        return sum(self._at(stop, self.cpu[pid]) - self._at(start, self.cpu[pid]) for pid in of)
 
-    def _at(self, moment: float) -> float:
+    def _at(self, moment: float, used: list[float]) -> float:
         """Between two looks in proportion."""
         i = bisect.bisect_left(self.times, moment)
         if i in (0, len(self.times)):
-            return self.cpu[0] if i == 0 else self.cpu[-1]
+            return used[0] if i == 0 else used[-1]
         part = (moment - self.times[i - 1]) / (self.times[i] - self.times[i - 1])
-        return self.cpu[i - 1] + part * (self.cpu[i] - self.cpu[i - 1])
+        return used[i - 1] + part * (used[i] - used[i - 1])
 
 
 def measure(command: Sequence[str], memory_seconds: float, **where: Any) -> Measured:
@@ -55,16 +56,14 @@ def measure(command: Sequence[str], memory_seconds: float, **where: Any) -> Meas
     ctypes.CDLL(None).prctl(_BECOME_SUBREAPER, 1)
     found = Measured(time.time())
     process = subprocess.Popen(command, **where)
-    used: dict[tuple[int, int], float] = {}
     looked = 0.0
     while process.poll() is None:
         tree = list(_descendants(os.getpid()))
-        found.processes = max(found.processes, len(tree))
-        for pid in tree:
-            if (status := _status(pid)) is not None:
-                used[pid, status[0]] = status[1]
+        now = {str(pid): seconds for pid in tree if (seconds := _cpu(pid)) is not None}
+        for pid in now.keys() | found.cpu.keys():
+            before = found.cpu.setdefault(pid, [0.0] * len(found.times))
+            before.append(max(now.get(pid, 0.0), before[-1] if before else 0.0))
         found.times.append(time.time())
-        found.cpu.append(sum(used.values()))
         if memory_seconds and time.time() - looked > memory_seconds:
             looked = time.time()
             found.memory = max(found.memory, sum(map(_pss, tree)))
@@ -84,13 +83,13 @@ def _descendants(pid: int) -> Iterator[int]:
             yield from _descendants(child)
 
 
-def _status(pid: int) -> tuple[int, float] | None:
-    """When a process began, by which its number is told from another's, and the CPU seconds of its own."""
+def _cpu(pid: int) -> float | None:
+    """CPU seconds of a process's own."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return int(fields[19]), (int(fields[11]) + int(fields[12])) / _TICK
+    return (int(fields[11]) + int(fields[12])) / _TICK
 
 
 def _pss(pid: int) -> int:

@@ -101,7 +101,7 @@ def loader(folder: Path, setting: Setting, name: str, *, tuned: bool) -> None:
 
 
 def lightning(folder: Path, setting: Setting, name: str, *, tuned: bool) -> None:
-    """Trainer.predict; where there are several processes, ddp. Every rank writes its own rows; rank 0 puts them together."""
+    """Trainer.predict, ddp where there are several processes. Ranks write their rows; rank 0 puts them together."""
     import lightning as lt
     from lightning.pytorch.callbacks import BasePredictionWriter
 

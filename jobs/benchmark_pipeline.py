@@ -1,10 +1,10 @@
 """What the pipeline costs: members that compute next to nothing, or only sleep.
 
-python jobs/benchmark_pipeline.py free  [FOLDER] [--row-bytes 1024] [--rows 4000000] [--devices 2]     MB/s end to end
-python jobs/benchmark_pipeline.py sleep [FOLDER] [--devices 1 2 4 8] [--rows 8000]    rows/s of D devices, over D times 1
-python jobs/benchmark_pipeline.py room  [FOLDER] [--rows 20000]                                    memory at N and at 10 N
+python jobs/benchmark_pipeline.py free  [FOLDER] [--row-bytes 1024] [--rows 4000000] [--devices 2]   MB/s end to end
+python jobs/benchmark_pipeline.py sleep [FOLDER] [--devices 1 2 4 8] [--rows 8000]   rows/s of D devices, over D times 1
+python jobs/benchmark_pipeline.py room  [FOLDER] [--rows 20000]                      memory at N and at 10 N
 
-Figures are of a dataset in the page cache; each is printed with what limits it: the busiest rank.
+Figures are of a dataset in the page cache; each is printed with the part of a core that every rank used meanwhile.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Sleep(torch.nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One run. seconds: of scoring; steady: rows/s from a tenth of the rows on; shares: CPU of each role's rank in it."""
+    """One run. seconds: of scoring; steady: rows/s from a tenth of the rows on; shares: CPU of each rank meanwhile."""
 
     rows: int
     seconds: float
@@ -106,9 +106,8 @@ def sleep(options: argparse.Namespace) -> None:
         member = "factory: 'pipeline_networks:Sleep', arguments: {numbers: 256, seconds: 0.001}"
         found = run(options, dataset, member, count, rows * count, batch=32)
         one = one or found.steady / count
-        print(
-            f"{count} devices: {found.steady / count / one:.3f} of {count} times the first; {found.told()}", flush=True
-        )
+        part = found.steady / count / one
+        print(f"{count} devices: {part:.3f} of {count} times the first; {found.told()}", flush=True)
 
 
 def room(options: argparse.Namespace) -> None:
@@ -170,11 +169,13 @@ def found_in(run: Path, measured: Measured) -> Found:
     done = [(event["time"], event["rows"]) for event in events if event["event"] == "progress"]
     (begin, before), (end, rows) = next(of for of in done if of[1] >= report["rows"] / 10), done[-1]
     last = next(moment for moment, count in done if count == rows)
-    shares = {rank["role"].rpartition("/")[2]: rank["cpu_seconds"] / report["seconds"] for rank in report["ranks"]}
+    ranks = [json.loads(path.read_text()) for path in sorted((epoch / "ranks").glob("*.json"))]
+    used = {of["role"].rpartition("/")[2]: measured.cpu_between(begin, last, of["pid"]) for of in ranks}
     return Found(
-        rows=report["rows"], seconds=report["seconds"], steady=(rows - before) / (last - begin) if last > begin else 0.0,
+        rows=report["rows"], seconds=report["seconds"], steady=(rows - before) / (last - begin),
         start=done[0][0] - measured.began, memory=measured.memory,
-        cpu=measured.cpu_between(done[0][0], end), shares=shares,
+        cpu=measured.cpu_between(done[0][0], end),
+        shares={role: seconds / (last - begin) for role, seconds in used.items()},
     )  # fmt: skip
 
 

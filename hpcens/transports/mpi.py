@@ -28,6 +28,7 @@ from hpcens.transports.answers import Answers
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE = 50e-6
 _LONGEST_PAUSE = 2e-3
+_LONGEST_WHILE_SENDING = 2e-4  # a big message goes through in pieces, each when both ends look
 _EMPTY = np.empty(0, np.uint8)
 
 
@@ -231,7 +232,8 @@ class MpiWorld:
                 self._beat()
                 beaten = time.monotonic()
             under_way = any(self._arriving.values())
-            pause = _SHORTEST_PAUSE if moved or under_way else min(1.5 * pause, _LONGEST_PAUSE)
+            longest = _LONGEST_WHILE_SENDING if self._held else _LONGEST_PAUSE
+            pause = _SHORTEST_PAUSE if moved or under_way else min(1.5 * pause, longest)
             for answer in self._answers.take(pause):
                 if isinstance(answer, BaseException):
                     raise answer
