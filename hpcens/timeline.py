@@ -30,7 +30,7 @@ class Timeline:
     _since_1970: float = field(default_factory=lambda: time.time() - clock())
 
     def add(self, name: str, began: float, ended: float, segment: int | None = None, *, kind: str = "") -> None:
-        """Something done from `began` to `ended`, by `clock`. kind: what its seconds are summed under, else its name."""
+        """Something done from `began` to `ended`, by `clock`. kind: what its seconds are summed under."""
         self.totals[kind or name] = self.totals.get(kind or name, 0.0) + ended - began
         if self.keep:
             self.spans.append((name, self._since_1970 + began, ended - began, segment))

@@ -60,7 +60,7 @@ class Follower:
         if self._first is None or phase != self._phase:
             self._first, self._phase = (now, rows), phase
             if phases > 1:
-                self._say(f"phase {phase} of {phases}")
+                self.say(f"phase {phase} of {phases}")
             if rows:
                 self.say(f"continuing: {rows:,} of {of:,} rows are durable already")
         seconds, fresh = now - self._first[0], rows - self._first[1]
