@@ -302,7 +302,7 @@ def test_any_chain_of_crashes_over_changing_groups_ends_in_the_same_bytes(tmp_pa
         if not (folder / "out.h5").exists():
             start(folder, LossyDisk(dies_at=k, seed=seed + k), groups)
             stored = set(directory(folder).phases())
-            assert known <= stored
+            assert known <= stored or (folder / "out.h5").exists(), "what is complete stays until the result is"
             known = stored
     if not (folder / "out.h5").exists():
         start(folder, Disk(), TWO)
