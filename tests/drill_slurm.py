@@ -333,7 +333,7 @@ def accounting(folder):
         (project.run / "controller.json").unlink(missing_ok=True)
         then = json.loads(project.hpcens("status", str(project.run), "--json"))
         print(f"forgotten in the queue: {then['state']}: {then['reason']}; next: {then['remedy']}", flush=True)
-        return "FAILED" in told["reason"] and then["reason"].startswith("it was cancelled")
+        return told["reason"].startswith("it was cancelled") and then["reason"].startswith("it was cancelled")
     finally:
         drill.close()
 
