@@ -1,4 +1,4 @@
-"""Worlds of MPI: beats by the clock alone; no name of shared memory stays on a node, so a job that comes again finds none of a dead world's."""
+"""MPI: ranks beat by the clock alone, and no name of shared memory stays on a node for a job that comes again."""
 
 import os
 import subprocess

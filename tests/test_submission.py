@@ -201,6 +201,10 @@ def test_a_job_that_never_began_gives_its_last_words_and_misfits_their_remedy(tm
     assert "No module named 'hpcens'" in explain(Answer("FAILED"), str(tmp_path), None).reason
     (tmp_path / "7_1_log.err").write_text("slurmstepd-n2: error: mpi/pmi2: invalid client request\n")
     assert "UCX_TLS" in explain(Answer("FAILED"), str(tmp_path), None).remedy
+    said = "srun: error: Invalid MPI type 'pmix', --mpi=list for acceptable types"
+    (tmp_path / "7_1_log.err").write_text(f"{said}\n")
+    told = explain(Answer("FAILED"), str(tmp_path), None)
+    assert (said in told.reason, "mpi=pmi2" in told.remedy) == (True, True)
 
 
 def gpu(rank, node, index=0):
