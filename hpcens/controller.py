@@ -104,7 +104,7 @@ def ask(job: str) -> Answer | None:
     kept = _said(["sacct", "-nPX", "-j", job, "-o", "State,Reason,NodeList,ExitCode,JobName"]) if forgotten else None
     if kept and kept.strip():
         state, why, nodes, code, name = kept.strip().splitlines()[-1].split("|", 4)
-        return Answer(state.split()[0], why, nodes, code, name=name)
+        return Answer(state.split()[0], why, nodes.replace("None assigned", ""), code, name=name)
     return Answer("") if forgotten else None
 
 

@@ -43,7 +43,8 @@ class SlowLinear(Linear):
 ROWS = 800
 QUICKSTART = Path(__file__).parent.parent / "jobs" / "quickstart.py"
 FAKE_GPUS = Path(__file__).parent / "fake_gpus"
-TARGETS = ("reader", "reducer", "device", "stepd", "slurmd", "node", "first")
+RANKS = ("reader", "reducer", "device")
+TARGETS = (*RANKS, "stepd", "slurmd", "node", "first")
 
 
 class Drill:
@@ -193,7 +194,7 @@ def kill(folder, target):
     """target: a rank by its role, what keeps the second node (stepd, slurmd), or all on a node (node, first)"""
     drill = Drill(folder)
     try:
-        project = drill.project("killed", 1.0)
+        project = drill.project("killed", 1.0 if target in RANKS else 4.0)
         began = time.monotonic()
         job = drill.submit(project, "--slurm", "nodes=2")
         wait(lambda: durable(project))
@@ -221,7 +222,7 @@ def kill(folder, target):
 
 def victims(drill, project, job, target):
     ranks = [json.loads(path.read_text()) for path in project.run.glob("epochs/0001/ranks/*.json")]
-    if target in ("reader", "reducer"):
+    if target in RANKS[:2]:
         return [rank["pid"] for rank in ranks if rank["role"] == target]
     if target == "device":
         return [rank["pid"] for rank in ranks if rank["role"].startswith("device n2")][:1]
@@ -332,7 +333,7 @@ def accounting(folder):
         (project.run / "controller.json").unlink(missing_ok=True)
         then = json.loads(project.hpcens("status", str(project.run), "--json"))
         print(f"forgotten in the queue: {then['state']}: {then['reason']}; next: {then['remedy']}", flush=True)
-        return "FAILED" in told["reason"] and then["reason"].startswith("it was cancelled")
+        return told["reason"].startswith("it was cancelled") and then["reason"].startswith("it was cancelled")
     finally:
         drill.close()
 

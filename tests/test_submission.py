@@ -103,7 +103,9 @@ def test_the_nearer_profile_wins_and_the_command_line_over_all(tmp_path):
     system.write_text("slurm: {partition: cpu, mpi: pmix, memory: 4GiB, arguments: {reservation: day, gres: x}}")
     user.write_text("slurm: {partition: gpu, arguments: {reservation: night}}")
     spec = SlurmSpec(time="60", account="a")
-    made = slurm_settings(spec, ["account=b", "gpus-per-node=4", "exclude=n7"], (system, user, tmp_path / "absent"))
+    made = slurm_settings(
+        spec, ["account=b", "gpus-per-node=4", "exclude=n7", "gpus-per-task=1"], (system, user, tmp_path / "absent")
+    )
     assert made == SlurmSpec(
         partition="gpu",
         mpi="pmix",
@@ -111,7 +113,7 @@ def test_the_nearer_profile_wins_and_the_command_line_over_all(tmp_path):
         time="60",
         account="b",
         gpus_per_node=4,
-        arguments={"reservation": "night", "gres": "x", "exclude": "n7"},
+        arguments={"reservation": "night", "gres": "x", "exclude": "n7", "gpus-per-task": "1"},
     )
 
 
@@ -199,6 +201,10 @@ def test_a_job_that_never_began_gives_its_last_words_and_misfits_their_remedy(tm
     assert "No module named 'hpcens'" in explain(Answer("FAILED"), str(tmp_path), None).reason
     (tmp_path / "7_1_log.err").write_text("slurmstepd-n2: error: mpi/pmi2: invalid client request\n")
     assert "UCX_TLS" in explain(Answer("FAILED"), str(tmp_path), None).remedy
+    said = "srun: error: Invalid MPI type 'pmix', --mpi=list for acceptable types"
+    (tmp_path / "7_1_log.err").write_text(f"{said}\n")
+    told = explain(Answer("FAILED"), str(tmp_path), None)
+    assert (said in told.reason, "mpi=pmi2" in told.remedy) == (True, True)
 
 
 def gpu(rank, node, index=0):

@@ -17,6 +17,12 @@ from hpcens.config.page import Page, compose, read
 from hpcens.errors import UsageError
 from hpcens.specs import SlurmSpec
 
+# sbatch's own, which otherwise look like ours misspelt
+_SBATCH = {
+    *("cluster_constraint", "container", "cpus_per_gpu", "gpus_per_socket", "gpus_per_task", "nodefile", "nodelist"),
+    *("ntasks_per_core", "ntasks_per_socket", "sockets_per_node", "threads_per_core", "time_min", "tmp"),
+    "use_min_nodes",
+}
 _FIELDS = tuple(field.name for field in fields(SlurmSpec))
 
 
@@ -79,7 +85,7 @@ def _command_line(options: Sequence[str]) -> SlurmSpec:
             raise UsageError(f"--slurm {option}: is not key=value", "for example --slurm partition=gpu")
         if key in _FIELDS and key != "arguments":
             section[key] = _value(key, value)
-        elif meant := did_you_mean(key, _FIELDS):
+        elif key not in _SBATCH and (meant := did_you_mean(key, _FIELDS)):
             raise UsageError(f"--slurm {option}: unknown key", meant)
         else:
             section.setdefault("arguments", {})[name.lstrip("-")] = value

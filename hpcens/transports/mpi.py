@@ -51,7 +51,7 @@ class _Arrival:
 class MpiWorld:
     """This rank's view of the world.
 
-    beat    called at least every second while the rank waits: the sign of life
+    beat    called once a second while the rank looks for messages: the sign of life
     notice  asked at every look around; a message it returns is delivered as from LOCAL
     """
 
@@ -62,6 +62,7 @@ class MpiWorld:
         self.size = self._comm.Get_size()
         self.library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
         self._beat = beat
+        self._beaten = 0.0
         self._notice = notice
         self._status = MPI.Status()
         self._held: deque[tuple[MPI.Request, object]] = deque()
@@ -223,14 +224,13 @@ class MpiWorld:
     def _wait(self, ask: Callable[[], Any]) -> Any:
         """Look around until `ask` has an answer, with growing pauses, the shortest while bytes are under way."""
         pause = _SHORTEST_PAUSE
-        beaten = 0.0
         while True:
+            if time.monotonic() - self._beaten > 1.0:  # also where messages leave no time to wait
+                self._beaten = time.monotonic()
+                self._beat()
             moved = self._look()
             if (answer := ask()) is not None:
                 return answer
-            if time.monotonic() - beaten > 1.0:
-                self._beat()
-                beaten = time.monotonic()
             under_way = any(self._arriving.values())
             longest = _LONGEST_WHILE_SENDING if self._held else _LONGEST_PAUSE
             pause = _SHORTEST_PAUSE if moved or under_way else min(1.5 * pause, longest)

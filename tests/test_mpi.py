@@ -1,4 +1,4 @@
-"""Leftovers: no name of shared memory stays on a node, so a job that comes again finds none of a dead world's."""
+"""MPI: ranks beat by the clock alone, and no name of shared memory stays on a node for a job that comes again."""
 
 import os
 import subprocess
@@ -43,3 +43,25 @@ def test_what_is_younger_than_the_step_is_its_own(tmp_path, monkeypatch):
     sweep({}, os.getpid())
     assert list(named_after("46", "0"))
     assert not list(named_after("46", "1"))
+
+
+HEART = """
+import time
+from hpcens.messages import Drain
+from hpcens.transports.mpi import MpiWorld
+
+began, beats, told = time.monotonic(), [], []
+world = MpiWorld(lambda: beats.append(1), lambda: told.append(1) or Drain("again and again"))
+for _ in range(300):
+    world.receive()
+    world.work(lambda: None)
+print(len(told), 1 <= len(beats) <= 1 + time.monotonic() - began)
+"""
+
+
+@pytest.mark.mpi
+def test_a_rank_beats_by_the_clock_however_many_messages_come():
+    """Story: a beat a message made minutes of seconds, and a healthy node was given up; or none was left time for."""
+    made = subprocess.run([*mpiexec(), "-n", "1", sys.executable, "-c", HEART], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == "300 True\n"
