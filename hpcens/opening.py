@@ -12,6 +12,7 @@ from hpcens.config import spec_to_json
 from hpcens.description import description, members_of
 from hpcens.devices import Device, Family
 from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.experience import corrected, experience, reached, tells
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
 from hpcens.outputs import outputs_of
@@ -188,12 +189,21 @@ class Opening:
         return found
 
     def plan(self, devices: Sequence[Device], reading: float) -> Plan:
-        """The plan of the given or the earlier plan where the devices are the same, else a new one; numerics kept."""
+        """The plan of the given or the earlier plan where the devices are the same, else a new one; numerics kept.
+
+        A new one too where instances were faster or slower than planned: shares follow what was measured.
+        """
         problem = self.problem(devices, reading)
         fixed = self.fixed()
+        speeds = experience(self.run) if fixed is not None else {}
+        earlier = None
         for known in self._known_plans():
             if known.devices == tuple(devices) and known.numerics == fixed:
-                return known
+                if not tells(known, speeds):
+                    return known
+                earlier = known
+                break
+        problem = corrected(problem, speeds)
         facts = self.preflight.facts
         made = plan(
             problem,
@@ -204,6 +214,9 @@ class Opening:
             output_bytes=self._output_bytes(problem),
             torch=self._torch,
         )
+        if earlier is not None:
+            gained = f"{made.throughput:,.0f} rows/s where the earlier ones make {reached(earlier, speeds):,.0f}"
+            made = replace(made, remark=f"shares follow the speeds measured so far: {gained}")
         return replace(
             made, numerics=self._precise(made.numerics) if fixed is None else self._keep(made.numerics, fixed)
         )

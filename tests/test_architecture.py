@@ -13,7 +13,7 @@ FLOORS = [
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
     | {"submission", "fingerprint", "description"},
     {"planners", "roles", "runtimes", "store", "masking"},
-    {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller"},
+    {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller", "experience"},
     {
         *("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
         *("rehearsal", "contract", "recombination", "export"),

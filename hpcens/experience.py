@@ -1,0 +1,81 @@
+"""Experience: how fast instances were in the earlier starts of a run, for a resume whose shares follow that.
+
+Batch sizes, runtimes and kinds of device stay as they are fixed: which device computes a row changes none of its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hpcens.matrix import Plan
+from hpcens.planners.problem import Problem
+from hpcens.rundir import RunDirectory, read_json
+
+Speeds = Mapping[tuple[str, str], float]
+"""(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""
+
+# Rows in batches of its size that an instance must have scored for its speed to count.
+_BATCHES = 20
+# A measured speed further than this part from the one planned with is worth other shares.
+_TELLS = 0.05
+
+
+def experience(run: RunDirectory) -> Speeds:
+    """Of all starts that ended in order, every instance weighing as much as it scored."""
+    rows: dict[tuple[str, str], float] = {}
+    seconds: dict[tuple[str, str], float] = {}
+    for epoch in run.epochs():
+        report = read_json(epoch.report)
+        if not report or not epoch.plan.exists():
+            continue
+        kinds = {device.name: device.kind for device in Plan.load(epoch.plan).devices}
+        for of in report["instances"]:
+            if of.get("rows", 0) >= _BATCHES * of["batch"] and of["device"] in kinds:
+                key = kinds[of["device"]], of["member"]
+                rows[key] = rows.get(key, 0.0) + of["rows"]
+                seconds[key] = seconds.get(key, 0.0) + of["rows"] / of["measured_speed"]
+    return {key: rows[key] / seconds[key] for key in rows}
+
+
+def corrected(problem: Problem, speeds: Speeds) -> Problem:
+    """The problem with measured speeds. Where a kind has some, its other members are off by as much as these are on
+    average: what slows one down, as another process on the host, slows down all."""
+    ratios: dict[str, list[float]] = {}
+    for (kind, member, _), profile in problem.profiles.items():
+        if (kind, member) in speeds and profile.best:
+            ratios.setdefault(kind, []).append(speeds[kind, member] / profile.best)
+    profiles = {}
+    for (kind, member, runtime), profile in problem.profiles.items():
+        of = ratios.get(kind)
+        if not of or not profile.best:
+            profiles[kind, member, runtime] = profile
+            continue
+        factor = speeds[kind, member] / profile.best if (kind, member) in speeds else sum(of) / len(of)
+        batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in profile.batches.items()}
+        profiles[kind, member, runtime] = replace(profile, batches=batches)
+    return replace(problem, profiles=profiles)
+
+
+def tells(plan: Plan, speeds: Speeds) -> bool:
+    """Whether some instance of the plan was faster or slower than planned by more than a twentieth."""
+    return any(abs(now / speed - 1) > _TELLS for _, speed, now, _ in _instances(plan, speeds))
+
+
+def reached(plan: Plan, speeds: Speeds) -> float:
+    """Rows/s that the plan makes with its shares as they are, at the measured speeds."""
+    busy: dict[tuple[str, int], float] = {}
+    for key, _, now, share in _instances(plan, speeds):
+        busy[key] = busy.get(key, 0.0) + share / now
+    slowest = (max(load for (_, phase), load in busy.items() if phase == number) for number in range(len(plan.groups)))
+    shares = [sum(i.share for i in plan.instances if i.member == members[0]) for members in plan.groups]
+    return 1 / sum(max(load, 1e-12) / share for load, share in zip(slowest, shares, strict=True))
+
+
+def _instances(plan: Plan, speeds: Speeds) -> list[tuple[tuple[str, int], float, float, float]]:
+    """Of every instance: its device and phase, the rows/s it was planned with, those measured, and its share."""
+    kinds = {device.name: device.kind for device in plan.devices}
+    return [
+        ((i.device, i.phase), i.speed, speeds.get((kinds[i.device], i.member), i.speed), i.share)
+        for i in plan.instances
+    ]
