@@ -2,15 +2,21 @@
 
 | from → to | message | meaning |
 | --- | --- | --- |
-| device → reader | Ready(credits) | room for that many more segments: backpressure |
+| device → reader | Ready(credits) | room for that many more of your segments: backpressure |
 | reader → device | Batch(segment, members, rows) | run these members on these rows |
 | device → reducer | Prediction(segment, member, values, batch, bad) | one member's output for one segment |
 | reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
-| reader → reducer | Last(segments) | no others will come: finish these, drop the rest |
-| reader → device | Finish | nothing left for you |
+| reader → reducer | Last(segments) | no others of mine will come: finish these, drop the rest |
+| reader → device | Finish | nothing left for you of mine |
 | device → reader, reducer | Bye(tally) | the last thing I will ever say |
+| reader → first reader | Progress(segments, in_flight) | for whoever watches |
+| reader ↔ first reader | Drain(reason) | I am told to hand out nothing more; then the first tells all |
+| reader ↔ first reader | Bye | all of mine is durable; then the first: you will hear of no drain |
 
-Only MPI's order per pair of ranks may be assumed. Reader and reducer each wait for a Bye from
+There may be several readers and several reducers. Segment s is read by the (s mod readers)-th and written by the
+(s mod reducers)-th of them, so that every message about a segment knows its way.
+
+Only MPI's order per pair of ranks may be assumed. Every reader and every reducer waits for a Bye from
 every device: a late Ready or Prediction can then never meet a rank that has gone.
 
 A role's own thread is addressed as LOCAL; it answers from LOCAL:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcens.matrix import Plan
+from hpcens.messages import Rows
 from hpcens.outputs import VALID, Output
-from hpcens.preflight import require_room, room
+from hpcens.preflight import Preflight, require_room, room
+from hpcens.roles.casting import Cast
 from hpcens.rundir import RunDirectory
 from hpcens.specs import Job
 from hpcens.store.finished import Finished, fingerprint_of
@@ -42,6 +44,24 @@ class Phase:
     def directory(self, run: RunDirectory) -> RunDirectory:
         """The run directory as its writers see it."""
         return run if self.last else run.phase(self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What rank 0 decided before the first batch, for every rank.
+
+    shape   of a member's output for one row
+    phases  that are left, in their order; nearly always one
+    rows    of the dataset, for each input: a whole batch of each member that is prepared for its runtime
+    """
+
+    job: Job
+    preflight: Preflight
+    cast: Cast
+    plan: Plan
+    shape: tuple[int, ...]
+    phases: tuple[Phase, ...]
+    rows: Rows
 
 
 def phases_of(run: RunDirectory, plan: Plan, form: Form, shape: tuple[int, ...]) -> tuple[Phase, ...]:

@@ -27,14 +27,14 @@ from hpcens.events import Events
 from hpcens.heart import Heart
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Opening
-from hpcens.phases import phases_of, require_room_for
+from hpcens.phases import Assignment, phases_of, require_room_for
 from hpcens.preflight import Preflight
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
-from hpcens.roles.casting import Cast, Hello, cast, check_world
+from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
 from hpcens.runtimes.hardware import use_cores
-from hpcens.scoring import Assignment, Scoring
+from hpcens.scoring import Scoring
 from hpcens.specs import Job
 from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
@@ -79,15 +79,21 @@ class Rank:
         check_world(world.size, self._expected, self._launcher)
         job, preflight = read_job(self._epoch)
         events = self._events = Events(self._epoch.events) if rank == 0 else None
-        players = self._cast(job)
-        self.role = players.role(rank)
-        self._sign()
-        assignment = self._open(job, preflight, players, events, only_profile)
+        players, hellos = self._cast(job)
+        self._play(players.role(rank))
+        assignment = self._open(job, preflight, players, hellos, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
+        self._play(assignment.cast.role(rank))
         return Scoring(world, self._run, self._epoch, assignment, events).score()
 
-    def _cast(self, job: Job) -> Cast:
+    def _play(self, role: str) -> None:
+        if role != self.role:
+            self.role = role
+            self._sign()
+
+    def _cast(self, job: Job) -> tuple[Cast, list[Hello]]:
+        """The roles; and at rank 0 what they were given by."""
         devices = discover(job.spec.devices)
         hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
@@ -99,10 +105,16 @@ class Rank:
             ranks = Counter(hello.node for hello in hellos)
             wheel = self.world.wheel and len(ranks) > 1
             self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=players.idle)
-        return players
+        return players, hellos
 
     def _open(
-        self, job: Job, preflight: Preflight, players: Cast, events: Events | None, only_profile: bool
+        self,
+        job: Job,
+        preflight: Preflight,
+        players: Cast,
+        hellos: Sequence[Hello],
+        events: Events | None,
+        only_profile: bool,
     ) -> Assignment | None:
         world = self.world
         opening = None
@@ -134,7 +146,8 @@ class Rank:
                 require_room_for(job, self._run, phases)
                 prepared = (of.batch for of in plan.numerics.members.values() if of.runtime != "eager")
                 rows = self._sample(job, max(prepared, default=0))
-                decided = Assignment(job, preflight, players, plan, shape, phases, rows)
+                crew = recruit(players, hellos, readers=plan.readers, reducers=plan.reducers)
+                decided = Assignment(job, preflight, crew, plan, shape, phases, rows)
         answer: Assignment | None = world.broadcast(decided)
         return answer
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +17,13 @@ from hpcens.errors import COMPLETE, HpcensError
 from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.loading import host, open_engine
-from hpcens.matrix import Plan
-from hpcens.messages import Progress, Rows, Tally
-from hpcens.phases import Phase
-from hpcens.preflight import Preflight
-from hpcens.roles.casting import Cast
+from hpcens.messages import Progress, Tally
+from hpcens.phases import Assignment
+from hpcens.roles.dispatch import turn
 from hpcens.roles.reader import Reader, shares_by_rank
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
-from hpcens.specs import Job
-from hpcens.store.result import Result
 from hpcens.store.source import Source
 from hpcens.timeline import trace
 from hpcens.transports import drive
@@ -39,24 +34,6 @@ if TYPE_CHECKING:
     from hpcens.transports.mpi import MpiWorld
 
 _ROUNDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What rank 0 decided before the first batch, for every rank.
-
-    shape   of a member's output for one row
-    phases  that are left, in their order; nearly always one
-    rows    of the dataset, for each input: a whole batch of each member that is prepared for its runtime
-    """
-
-    job: Job
-    preflight: Preflight
-    cast: Cast
-    plan: Plan
-    shape: tuple[int, ...]
-    phases: tuple[Phase, ...]
-    rows: Rows
 
 
 class Scoring:
@@ -80,10 +57,10 @@ class Scoring:
         self._seconds = 0.0
         self._synced = 0.0
         self._tallies: dict[int, Tally] = {}
-        self._combiner = world.work(self._open_rule) if world.rank == self._players.reducer else None
-        self._result: Result | None = None
+        self._combiner = world.work(self._open_rule) if world.rank in self._players.reducers else None
         self._writer: Writer | None = None
-        self._source = self._open_source() if world.rank == self._players.reader else None
+        self._first_reducer = bool(world.rank == self._players.reducers[0])
+        self._source = self._open_source() if world.rank in self._players.readers else None
         self._engine = world.work(self._open_engine) if world.rank in self._players.devices else None
 
     def score(self) -> Verdict:
@@ -101,7 +78,7 @@ class Scoring:
         masked = self._masked()
         added = self._plan.members if self._assignment.preflight.stored else ()
         verdict = judge(self._segmentation, phase=phase, missing=left, drained=drained, added=added, masked=masked)
-        synced = self._synced + (self._result.syncing if self._result is not None else 0.0)
+        synced = self._synced + (self._writer.result.syncing if self._writer is not None else 0.0)
         timeline = self._world.timeline
         usages = self._world.gather(Usage.now(self._players.role(self._world.rank), timeline.totals, synced))
         if self._job.trace is not None:
@@ -131,53 +108,64 @@ class Scoring:
 
     def _open(self) -> None:
         """What this rank needs for the phase."""
-        world, phase = self._world, self._phase
-        if self._combiner is not None:
-            run = phase.directory(self._run)
-            self._result = world.work(lambda: Result.open(run, self._epoch, phase.form))
-            self._writer = Writer(
-                self._job,
-                self._assignment.preflight,
-                self._plan,
-                phase,
-                combiner=self._combiner,
-                run=self._run,
-                result=self._result,
-            )
+        combiner = self._combiner
+        if combiner is not None and self._first_reducer:
+            self._open_writer(combiner)
         if self._engine is not None:
-            world.work(partial(self._load, self._engine))
+            self._world.work(partial(self._load, self._engine))
+        if len(self._players.reducers) > 1:
+            self._everyone()
+            if combiner is not None and not self._first_reducer:
+                self._open_writer(combiner)
+
+    def _open_writer(self, combiner: Combiner) -> None:
+        reducers = self._players.reducers
+        self._writer = self._world.work(
+            lambda: Writer(
+                self._assignment,
+                self._phase,
+                combiner,
+                run=self._run,
+                epoch=self._epoch,
+                place=reducers.index(self._world.rank),
+                writers=len(reducers),
+            )
+        )
 
     def _close(self, summary: Mapping[str, Any] | None) -> None:
         """End the phase on every rank: nobody may speak of an end that has not come.
 
         summary  of what is whole and gets its name; None where rows are missing
         """
-        if (result := self._result) is not None and self._writer is not None:
-            self._synced += result.syncing
-            self._writer.close()
-            if summary is not None:
-                output = self._job.output if self._phase.last else self._phase.directory(self._run).scored
-                self._world.work(lambda: result.finish(output, summary))
-            result.close()
-            if summary is not None and self._phase.last:
-                for path in self._run.phases():
-                    path.unlink()
-            self._result = self._writer = None
+        if not self._first_reducer:
+            self._close_writer()
+        self._everyone()
+        if self._first_reducer:
+            if (writer := self._writer) is not None and summary is not None:
+                self._world.work(lambda: writer.finish(summary))
+            self._close_writer()
         self._everyone()
 
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._synced += self._writer.result.syncing
+            self._writer.close()
+            self._writer = None
+
     def _masked(self) -> list[dict[str, Any]]:
-        """What was masked, by member and cause: known to the reducer, told to all."""
+        """What was masked, by member and cause: known to every reducer, told to all by the first."""
         names = self._job.spec.member_names
         mine = [
             {"member": names[member], "cause": cause, "rows": rows, "first": first}
-            for member, cause, rows, first in (self._result.masked() if self._result is not None else [])
+            for member, cause, rows, first in (self._writer.result.masked() if self._writer is not None else [])
         ]
-        return list(self._from_reducer(mine))
+        return list(self._from_reducers(mine)[0])
 
-    def _from_reducer(self, mine: Any) -> Any:
-        """What the reducer says, known to all; what the others say is not heard."""
+    def _from_reducers(self, mine: Any) -> list[Any]:
+        """What each reducer says, known to all; what the others say is not heard."""
         told = self._world.gather(mine)
-        return self._world.broadcast(told[self._players.reducer] if told else None)
+        said: list[Any] = self._world.broadcast([told[rank] for rank in self._players.reducers] if told else None)
+        return said
 
     def _everyone(self) -> None:
         """Go on once all ranks have come this far."""
@@ -185,18 +173,20 @@ class Scoring:
         self._world.broadcast()
 
     def _missing(self, *, read_back: bool = False) -> list[int]:
-        """Known to the reducer, wanted by all. read_back: if nothing is, hold every segment against its checksum."""
-        mine: list[int] = []
-        if self._result is not None:
-            mine = self._result.missing
-            if read_back and not mine:
-                self._world.work(self._result.revoke_damaged)
-                mine = self._result.missing
-        missing: list[int] = self._from_reducer(mine)
+        """Known to the reducers, wanted by all. read_back: where nothing is, hold segments against their checksums."""
+        missing = self._told_missing()
+        if read_back and not missing:
+            if self._writer is not None:
+                self._world.work(self._writer.result.revoke_damaged)
+            missing = self._told_missing()
         if self._events is not None:
             self._done_rows = self._segmentation.rows - sum(map(self._segmentation.size, missing))
             self._report_progress(Progress((), 0))
         return missing
+
+    def _told_missing(self) -> list[int]:
+        told = self._from_reducers(self._writer.result.missing if self._writer is not None else [])
+        return sorted(segment for missing in told for segment in missing)
 
     def _round(self, missing: list[int]) -> str:
         """Drive this rank's role over the missing segments; why it was drained, if it was."""
@@ -217,32 +207,38 @@ class Scoring:
 
     def _role(self, missing: list[int]) -> Reader | Reducer | Worker | None:
         world, players, plan, members = self._world, self._players, self._plan, self._phase.members
-        if self._source is not None:
-            source, segmentation = self._source, self._segmentation
+        readers, reducers = players.readers, players.reducers
+        window = max(2, -(-plan.window // len(readers)))
+        if (source := self._source) is not None:
+            segmentation = self._segmentation
             ranks = {device.name: rank for rank, device in players.devices.items()}
             shares = {(i.device, i.member): i.share for i in plan.instances if i.member in members}
             world.equip(reader_hands(lambda segment: source.read(segmentation, segment), self._report_progress))
+            first = world.rank == readers[0]
             return Reader(
-                segments=missing,
+                segments=[segment for segment in missing if turn(segment, readers) == world.rank],
                 members=members,
                 shares=shares_by_rank(shares, ranks),
                 devices=players.devices,
-                reducer=players.reducer,
-                window=plan.window,
-                read_ahead=plan.read_ahead,
+                reducers=reducers,
+                first=None if first else readers[0],
+                others=readers[1:] if first else (),
+                window=window,
+                read_ahead=max(2, -(-plan.read_ahead // len(readers))),
             )
-        if self._result is not None and self._writer is not None:
-            world.equip(reducer_hands(self._writer.write, self._result.flush))
+        if self._writer is not None:
+            world.equip(reducer_hands(self._writer.write, self._writer.result.flush))
             return Reducer(
                 members=members,
                 devices=players.devices,
-                reader=players.reader,
-                window=plan.window,
+                readers=readers,
+                reducers=len(reducers),
+                window=window,
                 seconds=self._job.spec.fsync_seconds,
             )
         if self._engine is not None:
             world.equip(worker_hands(self._engine.predict, self._engine.stage))
-            return Worker(reader=players.reader, reducer=players.reducer)
+            return Worker(readers=readers, reducers=reducers)
         return None
 
     def _open_rule(self) -> Combiner:

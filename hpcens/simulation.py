@@ -104,18 +104,18 @@ class _Simulation:
             members=plan.members,
             shares=shares_by_rank(shares, ranks),
             devices=ranks.values(),
-            reducer=_REDUCER,
+            reducers=[_REDUCER],
             window=plan.window,
             read_ahead=plan.read_ahead,
         )
         reducer = Reducer(
             members=plan.members,
             devices=ranks.values(),
-            reader=_READER,
+            readers=[_READER],
             window=plan.window,
             seconds=self._costs.between_syncs,
         )
-        workers = {rank: Worker(reader=_READER, reducer=_REDUCER) for rank in ranks.values()}
+        workers = {rank: Worker(readers=[_READER], reducers=[_REDUCER]) for rank in ranks.values()}
         return {_READER: reader, _REDUCER: reducer, **workers}
 
     def _hands(self) -> dict[int, Hands]:

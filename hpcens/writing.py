@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hpcens.combining import Combiner
 from hpcens.errors import DataError, HpcensError
 from hpcens.masking import masked_rows, valid
-from hpcens.matrix import Plan
 from hpcens.messages import Array, Bad, Write
-from hpcens.phases import Phase, stored_phases
-from hpcens.preflight import Preflight
-from hpcens.rundir import AGAIN, RunDirectory
-from hpcens.specs import Job
+from hpcens.phases import Assignment, Phase, stored_phases
+from hpcens.rundir import AGAIN, Epoch, RunDirectory
+from hpcens.store.disk import Disk
 from hpcens.store.finished import Finished
 from hpcens.store.journal import Record
 from hpcens.store.result import Result, reopen, standing
@@ -49,43 +48,52 @@ class _Stored:
 
 
 class Writer:
-    """Writes one phase's segments into a result that is open.
+    """One writer's part of one phase. The first of them opens what the phase writes, the others join.
 
-    combiner  of the last phase
+    combiner        of the last phase
+    run             the run directory; epoch: this start
+    place, writers  which of how many
     """
 
     def __init__(
         self,
-        job: Job,
-        preflight: Preflight,
-        plan: Plan,
+        assignment: Assignment,
         phase: Phase,
-        *,
         combiner: Combiner,
+        *,
         run: RunDirectory,
-        result: Result,
+        epoch: Epoch,
+        place: int = 0,
+        writers: int = 1,
+        disk: Disk | None = None,
     ) -> None:
-        self._spec = job.spec
+        self._job = assignment.job
         self._phase = phase
         self._combiner = combiner
-        self._result = result
-        self._batches = {member: plan.numerics.members[member].batch for member in phase.members}
+        self._run = run
+        self._batches = {member: assignment.plan.numerics.members[member].batch for member in phase.members}
+        of, form = phase.directory(run), phase.form
+        self.result = (
+            Result.join(of, epoch, form, disk, writer=place, writers=writers)
+            if place
+            else Result.open(of, epoch, form, disk, writers=writers)
+        )
         self._stored: list[_Stored] = []
         if phase.last:
-            if preflight.stored:
-                self._stored.append(_Stored(Finished(job.output), preflight.stored, None, {}))
-            for path, members in stored_phases(run, phase.form).items():
+            if before := assignment.preflight.stored:
+                self._stored.append(_Stored(Finished(self._job.output), before, None, {}))
+            for path, members in stored_phases(run, form).items():
                 of = run.phase(members)
                 self._stored.append(_Stored(Finished(path), members, of, _notes(of)))
 
     def write(self, task: Write) -> None:
         """What was masked or ran in smaller batches is noted with it."""
-        names, form, segment = self._spec.member_names, self._phase.form, task.segment
+        names, form, segment = self._job.spec.member_names, self._phase.form, task.segment
         values = dict(zip(self._phase.members, task.stack, strict=True))
         bad: dict[str, tuple[Bad, ...]] = dict(zip(self._phase.members, task.bad, strict=True))
         used = dict(zip(self._phase.members, task.batches, strict=True))
         start, _ = form.segmentation.bounds(segment)
-        masked = masked_rows(self._spec.bad_rows, start, bad)
+        masked = masked_rows(self._job.spec.bad_rows, start, bad)
         noted: list[Record] = []
         for stored in self._stored:
             rows, left_out = stored.read(segment)
@@ -98,11 +106,22 @@ class Writer:
             outputs = {f"members/{member}": rows for member, rows in values.items()}
             outputs["valid"] = valid(len(task.stack[0]), masked)
         reduced = {i: used[m] for i, m in enumerate(names) if m in used and used[m] < self._batches[m]}
-        self._result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
+        self.result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Give what is whole its name, once all other writers have closed; with the result, phases have served."""
+        if not self._phase.last:
+            self.result.finish(self._phase.directory(self._run).scored, summary)
+            return
+        self.result.finish(self._job.output, summary)
+        for path in self._run.phases():
+            path.unlink()
 
     def close(self) -> None:
+        """The last act: it will not write again."""
         for stored in self._stored:
             stored.file.close()
+        self.result.close()
 
 
 def _notes(run: RunDirectory) -> dict[int, list[Record]]:

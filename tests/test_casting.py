@@ -20,7 +20,7 @@ def hellos(*ranks_and_devices):
 
 def test_one_node():
     made = cast(hellos((4, 2)))
-    assert (made.reader, made.reducer) == (0, 1)
+    assert (made.readers, made.reducers) == ((0,), (1,))
     assert {rank: device.name for rank, device in made.devices.items()} == {2: "n0/cpu0", 3: "n0/cpu1"}
     assert [made.role(rank) for rank in range(5)] == ["reader", "reducer", "device n0/cpu0", "device n0/cpu1", "parked"]
 
@@ -34,7 +34,7 @@ def test_any_order_of_ranks_gives_every_device_one_rank_of_its_node(surplus_and_
     made = cast(shuffled)
     assert sorted(d.name for d in made.devices.values()) == sorted({d.name for h in shuffled for d in h.devices})
     assert all(d.name.startswith(shuffled[rank].node + "/") for rank, d in made.devices.items())
-    assert len({made.reader, made.reducer, *made.devices}) == 2 + len(made.devices)
+    assert len({*made.readers, *made.reducers, *made.devices}) == 2 + len(made.devices)
 
 
 def test_too_few_ranks_are_counted_and_located():

@@ -1,10 +1,8 @@
 """Phases: members scored group after group over all rows; the bytes are those of scoring them all at once."""
 
-import contextlib
 import json
 import os
 import signal
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -22,8 +20,9 @@ from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.matrix import MemberNumerics, Numerics, Plan
 from hpcens.messages import Bad, Predicted
 from hpcens.outputs import Output, outputs_of
-from hpcens.phases import phases_of, require_room_for
+from hpcens.phases import Assignment, phases_of, require_room_for
 from hpcens.preflight import Preflight
+from hpcens.roles.casting import Cast
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -33,7 +32,6 @@ from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
 from hpcens.store.disk import Disk
 from hpcens.store.form import Form
 from hpcens.store.journal import Kind, read_journal
-from hpcens.store.result import Result
 from hpcens.store.source import Facts
 from hpcens.store.verify import verify
 from hpcens.transports.virtual import VirtualWorld
@@ -185,7 +183,6 @@ SPEC = RunSpec(
     bad_rows="mask",
 )
 PREFLIGHT = Preflight(Facts(ROWS, (), {}), {}, {}, "probabilities")
-JOB = Job(datasets=(), output=Path("out.h5"), spec=SPEC)
 
 
 def plan(groups):
@@ -220,34 +217,40 @@ def start(folder, disk, groups, most=9):
     whole = Form(outputs=outputs, segmentation=segmentation, attributes=ATTRIBUTES, documents={"plan": "{}"})
     epoch = begin(run)
     combiner = Combiner(SPEC, "probabilities", outputs, {})
+    phases = phases_of(run, planned, whole, (2,))[:most]
+    job = Job(datasets=(), output=folder / "out.h5", spec=SPEC)
+    assignment = Assignment(job, PREFLIGHT, Cast((0,), (1,), {}), planned, (2,), phases, ())
+    writer = None
     try:
-        for phase in phases_of(run, planned, whole, (2,))[:most]:
-            result = Result.open(phase.directory(run), epoch, phase.form, disk)
-            writer = Writer(JOB, PREFLIGHT, planned, phase, combiner=combiner, run=run, result=result)
+        for phase in phases:
+            writer = Writer(assignment, phase, combiner, run=run, epoch=epoch, disk=disk)
+            result = writer.result
             reader = Reader(
                 segments=result.missing,
                 members=phase.members,
                 shares=Shares({member: {2: 1.0, 3: 1.0} for member in phase.members}),
                 devices=[2, 3],
-                reducer=1,
+                reducers=[1],
                 window=4,
                 read_ahead=3,
             )
-            reducer = Reducer(members=phase.members, devices=[2, 3], reader=0, window=4, seconds=5.0)
-            workers = {rank: Worker(reader=0, reducer=1) for rank in (2, 3)}
+            reducer = Reducer(members=phase.members, devices=[2, 3], readers=[0], window=4, seconds=5.0)
+            workers = {rank: Worker(readers=[0], reducers=[1]) for rank in (2, 3)}
             hands = {
                 0: reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda progress: None),
                 1: reducer_hands(writer.write, result.flush),
                 **dict.fromkeys(workers, worker_hands(predict, lambda task: None)),
             }
             world = VirtualWorld({0: reader, 1: reducer, **workers}, hands, lambda rank, to, message: 0.1 * rank)
-            with contextlib.closing(writer):
-                world.run()
+            world.run()
             assert result.revoke_damaged() == []
-            result.finish(folder / "out.h5" if phase.last else phase.directory(run).scored, {"rows": ROWS})
-            result.close()
+            writer.finish({"rows": ROWS})
+            writer.close()
     except Crash:
         disk.crash()
+    finally:
+        for stored in writer._stored if writer else ():  # a process that dies lets go of its files
+            stored.file.close()
 
 
 ATTRIBUTES = {"fingerprint": '{"members": {}}', "members": "{}"}
@@ -299,7 +302,7 @@ def test_any_chain_of_crashes_over_changing_groups_ends_in_the_same_bytes(tmp_pa
         if not (folder / "out.h5").exists():
             start(folder, LossyDisk(dies_at=k, seed=seed + k), groups)
             stored = set(directory(folder).phases())
-            assert known <= stored
+            assert known <= stored or (folder / "out.h5").exists()
             known = stored
     if not (folder / "out.h5").exists():
         start(folder, Disk(), TWO)

@@ -48,7 +48,7 @@ def reader(**changes):
         members=["a", "b"],
         shares=Shares({"a": {2: 1.0}, "b": {2: 1.0}}),
         devices=[2],
-        reducer=1,
+        reducers=[1],
         window=8,
         read_ahead=8,
     )
@@ -105,7 +105,7 @@ def test_drain_finishes_only_what_is_wholly_under_way():
 
 
 def test_worker_passes_predictions_on_and_says_bye_once_it_has_nothing_left():
-    role = Worker(reader=0, reducer=1)
+    role = Worker(readers=[0], reducers=[1])
     assert role.start() == [Send(0, Ready(2))]
     [task] = role.handle(Batch(5, ("a", "b"), ROWS), 0)
     assert task.to == LOCAL and isinstance(task.message, Predict)
@@ -118,7 +118,7 @@ def test_worker_passes_predictions_on_and_says_bye_once_it_has_nothing_left():
 
 
 def reducer(**changes):
-    return Reducer(**dict(members=["a", "b"], devices=[2], reader=0, window=4, seconds=1.0) | changes)
+    return Reducer(**dict(members=["a", "b"], devices=[2], readers=[0], window=4, seconds=1.0) | changes)
 
 
 def prediction(segment, member):
@@ -183,12 +183,12 @@ class World:
             members=members,
             shares=Shares(shares),
             devices=devices,
-            reducer=1,
+            reducers=[1],
             window=window,
             read_ahead=draw.randint(1, window),
         )
-        self.reducer = Reducer(members=members, devices=devices, reader=0, window=window, seconds=draw.random())
-        workers = {d: Worker(reader=0, reducer=1, room=draw.randint(1, 3)) for d in devices}
+        self.reducer = Reducer(members=members, devices=devices, readers=[0], window=window, seconds=draw.random())
+        workers = {d: Worker(readers=[0], reducers=[1], room=draw.randint(1, 3)) for d in devices}
         hands = {
             0: reader_hands(lambda s: (np.full((1,), s, np.float64),), lambda p: self.told.extend(p.segments)),
             1: reducer_hands(self.write, lambda group: self.durable.extend(group)),

@@ -131,12 +131,12 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
         members=plan.members,
         shares=shares_by_rank({(i.device, i.member): i.share for i in plan.instances}, ranks),
         devices=ranks.values(),
-        reducer=1,
+        reducers=[1],
         window=plan.window,
         read_ahead=plan.read_ahead,
     )
-    reducer = Reducer(members=plan.members, devices=ranks.values(), reader=0, window=plan.window, seconds=1.0)
-    workers = {rank: Worker(reader=0, reducer=1) for rank in ranks.values()}
+    reducer = Reducer(members=plan.members, devices=ranks.values(), readers=[0], window=plan.window, seconds=1.0)
+    workers = {rank: Worker(readers=[0], reducers=[1]) for rank in ranks.values()}
     hands = {
         0: reader_hands(lambda s: source.read(segmentation, s), lambda p: None),
         1: reducer_hands(write, lambda segments: None),

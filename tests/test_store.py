@@ -88,16 +88,16 @@ def score(run, folder, disk, compression=None, told=None):
         members=MEMBERS,
         shares=Shares({"a": {2: 1.0, 3: 1.0}, "b": {3: 1.0}}),
         devices=[2, 3],
-        reducer=1,
+        reducers=[1],
         window=4,
         read_ahead=3,
     )
     world = VirtualWorld(
         {
             0: reader,
-            1: Reducer(members=MEMBERS, devices=[2, 3], reader=0, window=4, seconds=5.0),
-            2: Worker(reader=0, reducer=1),
-            3: Worker(reader=0, reducer=1),
+            1: Reducer(members=MEMBERS, devices=[2, 3], readers=[0], window=4, seconds=5.0),
+            2: Worker(readers=[0], reducers=[1]),
+            3: Worker(readers=[0], reducers=[1]),
         },
         {
             0: reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda p: told.extend(p.segments)),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hpcens.errors import FAILURE, UsageError
+from hpcens.matrix import Plan
 from hpcens.preflight import Preflight
 from hpcens.run import write_job
 from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures
@@ -60,11 +61,15 @@ def prepare(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> tu
 
 
 def ranks_of(job: Job) -> int:
-    """Reader, reducer, and one rank a device of this host. Raises UsageError where there is no device."""
+    """Readers, reducers, and one rank a device of this host. Raises UsageError where there is no device.
+
+    Of readers and reducers there is one each, unless a given plan has more.
+    """
     devices = discover(job.spec.devices)
     if not devices:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
-    return 2 + len(devices)
+    plan = Plan.load(job.plan) if job.plan else None
+    return (plan.readers + plan.reducers if plan else 2) + len(devices)
 
 
 def mpiexec() -> list[str]:

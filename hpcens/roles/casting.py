@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,21 +31,22 @@ class Hello:
 class Cast:
     """Roles by rank; ranks that have none park.
 
+    readers   the first decides for all; reducers: the first opens and finishes the result
     speakers  node → the rank that beats for it
     idle      devices that nobody but the reader or the reducer sees: they compute nothing
     """
 
-    reader: int
-    reducer: int
+    readers: tuple[int, ...]
+    reducers: tuple[int, ...]
     devices: Mapping[int, Device]
     speakers: Mapping[str, int] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
 
     def role(self, rank: int) -> str:
         """The rank's role in words."""
-        if rank == self.reader:
+        if rank in self.readers:
             return "reader"
-        if rank == self.reducer:
+        if rank in self.reducers:
             return "reducer"
         return f"device {self.devices[rank].name}" if rank in self.devices else "parked"
 
@@ -88,7 +90,27 @@ def cast(hellos: Sequence[Hello]) -> Cast:
         )
     if not devices:
         raise UsageError("no rank found a device", "check devices in the YAML, and nvidia-smi on the nodes")
-    return Cast(reader, reducer, devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
+    return Cast((reader,), (reducer,), devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
+
+
+def recruit(players: Cast, hellos: Sequence[Hello], *, readers: int, reducers: int) -> Cast:
+    """The cast with so many readers and reducers, as far as there are parked ranks for them.
+
+    A reader goes where none is yet, while there is such a node. All reducers sit on one node: the result is one file,
+    and the pages of two nodes' writes to it might meet.
+    """
+    node = {hello.rank: hello.node for hello in hellos}
+    parked = [hello.rank for hello in hellos if players.role(hello.rank) == "parked"]
+    beside = [rank for rank in parked if node[rank] == node[players.reducers[0]]]
+    writing = (*players.reducers, *beside[: reducers - len(players.reducers)])
+    reading = list(players.readers)
+    free = [rank for rank in parked if rank not in writing]
+    while free and len(reading) < readers:
+        crowd = Counter(node[rank] for rank in reading)
+        chosen = min(free, key=lambda rank: crowd[node[rank]])
+        free.remove(chosen)
+        reading.append(chosen)
+    return replace(players, readers=tuple(reading), reducers=writing)
 
 
 def _named(hellos: Sequence[Hello]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Dispatch: which device should run which member on which segment, from the plan's shares.
+"""Dispatch: which reader and reducer a segment has, and from the plan's shares, which device runs a member on it.
 
 Each member's segments are dealt out in proportion to its shares by one low-discrepancy sequence,
 the same for every member: members with equal shares meet on the same device, so that a row
@@ -8,10 +8,15 @@ travels to as few devices as the plan allows.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 _GOLDEN = 0.6180339887498949
+
+
+def turn(segment: int, ranks: Sequence[int]) -> int:
+    """The reader, or the reducer, of a segment: they take turns."""
+    return ranks[segment % len(ranks)]
 
 
 class Shares:

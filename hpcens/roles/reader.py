@@ -24,7 +24,7 @@ from hpcens.messages import (
     Tally,
     Written,
 )
-from hpcens.roles.dispatch import Shares
+from hpcens.roles.dispatch import Shares, turn
 
 
 @dataclass(slots=True)
@@ -63,11 +63,13 @@ class Reader:
     """Sans-I/O. Invariants: every (segment, member) is handed out at most once; at most
     `read_ahead` segments are in memory; at most `window` are handed out and not durable.
 
-    segments    what is to be scored, in reading order
+    segments    what is to be scored by this reader, in reading order
     members     member names, in member order
     shares      from the plan
     devices     ranks of the devices
-    reducer     rank of the reducer
+    reducers    ranks of the reducers, in the order of their turns
+    first       rank of the first reader, which this one tells of its progress; None if it is the first
+    others      of the first: ranks of the other readers
     """
 
     def __init__(
@@ -77,31 +79,41 @@ class Reader:
         members: Sequence[str],
         shares: Shares,
         devices: Collection[int],
-        reducer: int,
+        reducers: Sequence[int],
+        first: int | None = None,
+        others: Collection[int] = (),
         window: int,
         read_ahead: int,
     ) -> None:
         self._members = tuple(members)
         self._shares = shares
-        self._reducer = reducer
+        self._reducers = tuple(reducers)
+        self._first = first
+        self._others = tuple(others)
         self._window = window
         self._read_ahead = read_ahead
         self._pipeline = _Pipeline(deque(segments))
         self._credits = dict.fromkeys(devices, 0)
         self._free: set[int] = set()
-        self._awaited = set(devices)
+        self._awaited = {*devices, *others}
         self._last = False
+        self._told = False
+        self._gone = False
         self.tallies: dict[int, Tally] = {}
         self.drained = ""
 
     @property
     def done(self) -> bool:
-        return self._last and not self._awaited and not self._pipeline.unwritten
+        """Once all of it is durable and every device has gone; of several readers, the first has to say so."""
+        return self._gone
 
     def start(self) -> list[Send]:
-        return [*self._read_on(), *self._end()]
+        return self._leave([*self._read_on(), *self._end()])
 
     def handle(self, message: Message, source: int) -> list[Send]:
+        return self._leave(self._heard(message, source))
+
+    def _heard(self, message: Message, source: int) -> list[Send]:
         match message:
             case Ready(credits):
                 self._credits[source] += credits
@@ -113,14 +125,18 @@ class Reader:
                 return self._hand_out(self._got(segment, rows))
             case Written(segments):
                 self._pipeline.unwritten.difference_update(segments)
-                progress = Send(LOCAL, Progress(segments, len(self._pipeline.unwritten)))
+                watcher = LOCAL if self._first is None else self._first
+                progress = Send(watcher, Progress(segments, len(self._pipeline.unwritten)))
                 return [progress, *([] if self._last else self._hand_out([]))]
+            case Progress():
+                return [Send(LOCAL, message)]
             case Bye(tally):
                 self._awaited.discard(source)
-                self.tallies[source] = tally
+                if source in self._credits:
+                    self.tallies[source] = tally
                 return []
             case Drain(reason):
-                return self._drain(reason)
+                return self._drain(reason, source)
         raise TypeError(f"the reader has no use for {type(message).__name__} from rank {source}")
 
     def _got(self, segment: int, rows: Rows) -> list[int]:
@@ -209,14 +225,35 @@ class Reader:
         if self._last or pipeline.todo or pipeline.open:
             return []
         self._last = True
-        last = Last(tuple(sorted(pipeline.unwritten)))
-        return [Send(self._reducer, last), *(Send(device, Finish()) for device in self._credits)]
+        left: dict[int, list[int]] = {reducer: [] for reducer in self._reducers}
+        for segment in sorted(pipeline.unwritten):
+            left[turn(segment, self._reducers)].append(segment)
+        last = [Send(reducer, Last(tuple(segments))) for reducer, segments in left.items()]
+        return [*last, *(Send(device, Finish()) for device in self._credits)]
 
-    def _drain(self, reason: str) -> list[Send]:
-        """Drop what is not wholly handed out: a segment is finished only if all its members are under way."""
-        if self._last:
+    def _leave(self, sends: list[Send]) -> list[Send]:
+        """Once nothing is left, tell the first reader and stay, to be told of drains, until it lets all go."""
+        if not self._last or self._pipeline.unwritten or self._awaited or self._gone:
+            return sends
+        if self._first is not None and not self._told:
+            self._told = True
+            self._awaited.add(self._first)
+            return [*sends, Send(self._first, Bye())]
+        self._gone = True
+        return [*sends, *(Send(reader, Bye()) for reader in self._others)]
+
+    def _drain(self, reason: str, source: int) -> list[Send]:
+        """Drop what is not wholly handed out: a segment is finished only if all its members are under way.
+
+        The first reader passes it on to the others; another that is told by its own rank, to the first.
+        """
+        if self.drained or (self._last and not self._others):
             return []
         self.drained = reason
+        tell = (self._first,) if self._first is not None and source == LOCAL else self._others
+        told = [Send(reader, Drain(reason)) for reader in tell]
+        if self._last:
+            return told
         pipeline = self._pipeline
         pipeline.unwritten.difference_update(pipeline.open)
         pipeline.open.clear()
@@ -224,7 +261,7 @@ class Reader:
         pipeline.newest.clear()
         pipeline.unread = 0
         pipeline.todo.clear()
-        return self._end()
+        return [*told, *self._end()]
 
 
 def shares_by_rank(shares: Mapping[tuple[str, str], float], ranks: Mapping[str, int]) -> Shares:

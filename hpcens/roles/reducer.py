@@ -21,35 +21,48 @@ from hpcens.messages import (
     Written,
     Wrote,
 )
+from hpcens.roles.dispatch import turn
 
 
 class Reducer:
     """Sans-I/O. A segment is written once all members are there, the stack in member order.
 
     Written segments are made durable in groups: after `group` of them, after `seconds`, or when
-    no others will come. A group is half the reader's window: were it larger than what the window
-    still admits, neither would move.
+    no others will come. A group is half of what a reader's window holds of this reducer's segments: were it
+    larger than what the window still admits, neither would move.
+
+    readers   their ranks, in the order of their turns
+    reducers  how many there are
+    window    of each reader
     """
 
     def __init__(
-        self, *, members: Sequence[str], devices: Collection[int], reader: int, window: int, seconds: float
+        self,
+        *,
+        members: Sequence[str],
+        devices: Collection[int],
+        readers: Sequence[int],
+        reducers: int = 1,
+        window: int,
+        seconds: float,
     ) -> None:
         self._members = tuple(members)
         self._awaited = set(devices)
-        self._reader = reader
-        self._group = max(1, window // 2)
+        self._readers = tuple(readers)
+        self._group = max(1, window // (2 * reducers))
         self._seconds = seconds
         self._stacks: dict[int, dict[str, Prediction]] = {}
         self._writing: set[int] = set()
         self._volatile: list[int] = []
         self._flushing: set[int] = set()
-        self._durable: deque[int] = deque(maxlen=window)  # all that the reader may not know of yet
-        self._last: frozenset[int] | None = None
+        # of each reader, all that it may not know of yet
+        self._durable: dict[int, deque[int]] = {reader: deque(maxlen=window) for reader in readers}
+        self._last: dict[int, frozenset[int]] = {}
         self._clock = False
 
     @property
     def done(self) -> bool:
-        return self._last is not None and not self._awaited and self._last <= set(self._durable)
+        return not self._awaited and self._ended(())
 
     def start(self) -> list[Send]:
         return []
@@ -57,7 +70,7 @@ class Reducer:
     def handle(self, message: Message, source: int) -> list[Send]:
         match message:
             case Prediction(segment, member):
-                if self._last is not None and segment not in self._last:
+                if self._dropped(segment):
                     return []
                 stack = self._stacks.setdefault(segment, {})
                 if member in stack or segment in self._writing:
@@ -70,15 +83,13 @@ class Reducer:
                 return self._flush()
             case Flushed(segments):
                 self._flushing.difference_update(segments)
-                self._durable.extend(segments)
-                return [Send(self._reader, Written(segments)), *self._flush()]
+                return [*self._tell(segments), *self._flush()]
             case Waited():
                 self._clock = False
                 return self._flush(now=True)
             case Last(segments):
-                self._last = frozenset(segments)
-                for dropped in self._stacks.keys() - self._last:
-                    del self._stacks[dropped]
+                self._last[source] = frozenset(segments)
+                self._stacks = {s: stack for s, stack in self._stacks.items() if not self._dropped(s)}
                 return self._flush()
             case Bye():
                 self._awaited.discard(source)
@@ -86,6 +97,25 @@ class Reducer:
             case Drain():
                 return []  # the reader decides what is still finished
         raise TypeError(f"the reducer has no use for {type(message).__name__} from rank {source}")
+
+    def _dropped(self, segment: int) -> bool:
+        """Whether its reader has said that it will not be finished."""
+        last = self._last.get(turn(segment, self._readers))
+        return last is not None and segment not in last
+
+    def _ended(self, nearly: Collection[int]) -> bool:
+        """Whether all that any reader waits for is durable, or among what nearly is."""
+        everyone = len(self._last) == len(self._readers)
+        return everyone and all(last <= {*self._durable[reader], *nearly} for reader, last in self._last.items())
+
+    def _tell(self, segments: Sequence[int]) -> list[Send]:
+        """Each reader of what is durable of its own."""
+        of: dict[int, list[int]] = {}
+        for segment in segments:
+            of.setdefault(turn(segment, self._readers), []).append(segment)
+        for reader, durable in of.items():
+            self._durable[reader].extend(durable)
+        return [Send(reader, Written(tuple(durable))) for reader, durable in of.items()]
 
     def _write(self, segment: int) -> list[Send]:
         if len(self._stacks[segment]) < len(self._members):
@@ -100,7 +130,7 @@ class Reducer:
         """Close the group if it is large, old, or nothing else will come; else see that it does not grow old."""
         if not self._volatile:
             return []
-        ended = self._last is not None and self._last <= {*self._durable, *self._volatile, *self._flushing}
+        ended = self._ended({*self._volatile, *self._flushing})
         if not (now or ended or len(self._volatile) >= self._group):
             if self._clock:
                 return []

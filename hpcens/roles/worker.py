@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from hpcens.messages import (
     LOCAL,
     Batch,
@@ -17,52 +21,65 @@ from hpcens.messages import (
     Send,
     Tally,
 )
+from hpcens.roles.dispatch import turn
+
+
+@dataclass(slots=True)
+class _Task:
+    """A batch that is not yet predicted: whose it is, and how many members are left of it."""
+
+    reader: int
+    left: int
 
 
 class Worker:
-    """Sans-I/O. `room` segments may be with it at once: one computes while the next arrives."""
+    """Sans-I/O. One segment computes while the next arrives, be they of one reader or of several.
 
-    def __init__(self, *, reader: int, reducer: int, room: int = 2) -> None:
-        self._reader = reader
-        self._reducer = reducer
-        self._room = room
-        self._owed: dict[tuple[int, int], int] = {}
-        self._queue: list[tuple[int, int]] = []
-        self._finish = False
+    room  segments of each reader that may be with it at once, at least 1: of a reader that could send none, another
+          device might wait for ever
+    """
+
+    def __init__(self, *, readers: Sequence[int], reducers: Sequence[int], room: int | None = None) -> None:
+        self._readers = tuple(readers)
+        self._reducers = tuple(reducers)
+        self._room = room or (2 if len(self._readers) == 1 else 1)
+        self._queue: deque[_Task] = deque()
+        self._open = set(readers)
         self._tally: dict[str, MemberTally] = {}
         self.done = False
 
     def start(self) -> list[Send]:
-        return [Send(self._reader, Ready(self._room))]
+        return [Send(reader, Ready(self._room)) for reader in self._readers]
 
     def handle(self, message: Message, source: int) -> list[Send]:
         match message:
             case Batch(segment, members, rows):
-                self._queue.append((segment, len(members)))
+                self._queue.append(_Task(source, len(members)))
                 return [Send(LOCAL, Predict(segment, members, rows))]
             case Predicted(segment, member, values, batch, seconds, bad):
-                known = self._tally.get(member, MemberTally())
-                self._tally[member] = MemberTally(known.rows + len(values), known.seconds + seconds)
-                return [Send(self._reducer, Prediction(segment, member, values, batch, bad)), *self._count()]
+                self._tally[member] = self._tally.get(member, MemberTally()) + MemberTally(len(values), seconds)
+                prediction = Prediction(segment, member, values, batch, bad)
+                return [Send(turn(segment, self._reducers), prediction), *self._count()]
             case Finish():
-                self._finish = True
-                return self._leave()
+                self._open.discard(source)
+                spare = len(self._readers) > len(self._open) == 1  # one alone is to keep the device busy
+                return [*(Send(reader, Ready(1)) for reader in self._open if spare), *self._leave()]
             case Drain():
                 return []  # the reader decides what is still finished
         raise TypeError(f"a device has no use for {type(message).__name__} from rank {source}")
 
     def _count(self) -> list[Send]:
         """The thread works in order: a prediction belongs to the oldest batch."""
-        segment, left = self._queue[0]
-        if left > 1:
-            self._queue[0] = segment, left - 1
+        task = self._queue[0]
+        task.left -= 1
+        if task.left:
             return []
-        del self._queue[0]
-        return [Send(self._reader, Ready(1)), *self._leave()]
+        self._queue.popleft()
+        return [Send(task.reader, Ready(1)), *self._leave()]
 
     def _leave(self) -> list[Send]:
-        if not self._finish or self._queue:
+        if self._open or self._queue:
             return []
         self.done = True
         bye = Bye(Tally(self._tally))
-        return [Send(self._reducer, bye), Send(self._reader, bye)]
+        return [Send(rank, bye) for rank in (*self._reducers, *self._readers)]
