@@ -53,7 +53,7 @@ class Residual(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(_Basic(before, width, 1 + (i > 0)), _Basic(width, width, 1))
-                for i, (before, width) in enumerate(zip(widths, widths[1:], strict=False))
+                for i, (before, width) in enumerate(pairwise(widths))
             )
         )
         self.head = nn.Linear(512, CLASSES)
