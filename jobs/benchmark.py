@@ -111,7 +111,7 @@ class Benchmark:
         self._environment = os.environ | {"HPCENS_CACHE": str(folder / "cache")}
 
     def prepare(self) -> None:
-        """Everything that is not there yet. The first runs of hpcens are cold: they measure profiles."""
+        """Everything that is not there yet: files, profiles in every runtime, and the settings of hpcens and the ideal."""
         folder = self._folder
         (folder / "weights").mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE / "benchmark_models.py", folder)
@@ -123,6 +123,9 @@ class Benchmark:
         for runtime in ("eager", "auto"):
             (folder / f"hpcens-{runtime}.yaml").write_text(configuration(folder, runtime))
             if not Setting.path(folder, f"hpcens-{runtime}").exists():
+                profile = ["-m", "hpcens", "profile", "--thorough", "dataset.h5", "-c", f"hpcens-{runtime}.yaml"]
+                command = [*self._prefix, sys.executable, *profile]
+                subprocess.run(command, cwd=folder, env=self._environment, check=True)
                 self.once(f"hpcens {runtime}", -1)
         if not Setting.path(folder, "ideal").exists():
             subprocess.run([*self._prefix, sys.executable, IDEAL, "search", str(folder)], check=True)

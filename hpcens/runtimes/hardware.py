@@ -61,3 +61,4 @@ def use_cores(cores: int) -> None:
     """Compute with so many threads. To be called before torch is imported: its libraries read this once."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(cores)
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for huge pages: fewer to fill and to look up
