@@ -111,7 +111,7 @@ class Benchmark:
         self._environment = os.environ | {"HPCENS_CACHE": str(folder / "cache")}
 
     def prepare(self) -> None:
-        """Everything that is not there yet: files, profiles in every runtime, and the settings of hpcens and the ideal."""
+        """All that is not there yet: files, profiles in every runtime, the settings of hpcens and of the ideal."""
         folder = self._folder
         (folder / "weights").mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE / "benchmark_models.py", folder)
