@@ -16,6 +16,17 @@ if TYPE_CHECKING:
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
 _SHADES = (254, 195, 153, 117, 75, 39, 33)
 
+# What a rank's thread is asked to do, as what it did.
+_DONE = {
+    "Predict": "computed",
+    "Read": "read",
+    "Write": "combined and wrote",
+    "Flush": "synced",
+    "Progress": "told of it",
+    "wait for input": "waited for input",
+    "wait to hand over": "waited to hand over",
+}
+
 
 def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
     """The matrix, a row for devices that nothing tells apart, memory and load of each; and the summary.
@@ -140,7 +151,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"  idle: {', '.join(report['idle'])}, seen by nobody but the reader and the reducer"
     yield f"  bottleneck: {report['bottleneck']}"
     for rank in report["ranks"]:
-        shares = ", ".join(f"{name} {100 * of / report['seconds']:.0f} %" for name, of in rank["spent"].items())
+        spent = sorted(rank["spent"].items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{_DONE.get(name, name)} {100 * of / report['seconds']:.0f} %" for name, of in spent)
         yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}; {shares}"
 
 
