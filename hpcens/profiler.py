@@ -22,7 +22,7 @@ from hpcens.runtimes.engine import Engine
 from hpcens.runtimes.hardware import Hardware, open_hardware
 from hpcens.runtimes.members import load
 from hpcens.runtimes.prepare import open_runtime
-from hpcens.runtimes.recipe import Recipe, filled
+from hpcens.runtimes.recipe import Recipe, accepted, filled
 from hpcens.specs import RunSpec, Space
 
 # Passes at least; no more once their median is known to a part in a hundred.
@@ -45,6 +45,8 @@ def measure(
     cache   folder in which runtimes keep what takes long to prepare
     Raises DeviceOutOfMemory where not even the smallest batch fits in eager.
     """
+    if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
+        rows = accepted(load(asked.member, spec, inputs=inputs, space=space, cores=device.cores), rows)
     bench = _Bench(asked, spec, tuple(inputs), device, space, filled(rows, max(asked.batch_sizes)), cache)
     eager = asked.eager
     if "eager" in asked.keys or eager is None:

@@ -47,13 +47,15 @@ class Recipe:
         what `hardware.out_of_memory` knows.
         """
         forward = self.load()
-        self.hardware.place(forward)
         if self.runtime == "eager":
+            self.hardware.place(forward)
             return forward
+        some = filled(accepted(forward, self.rows), batch)
+        self.hardware.place(forward)
         package = self.package.with_name(f"{self.package.name}-{batch}")
         try:
             with torch.inference_mode():
-                rows = [self.hardware.receive(self.hardware.stage(of)) for of in filled(self.rows, batch)]
+                rows = [self.hardware.receive(self.hardware.stage(of)) for of in some]
                 forward.execute(partial(self._prepared, package), rows)
         except HpcensError:
             raise
@@ -65,6 +67,15 @@ class Recipe:
 
     def _prepared(self, package: Path, network: Network, inputs: Sequence[torch.Tensor]) -> Network:
         return prepare(self.runtime, network, inputs, cores=self.cores, package=package)
+
+
+def accepted(forward: Forward, rows: Rows) -> Rows:
+    """Those of the rows on which the member's preprocessing does not raise; all where it does on each."""
+    given = [torch.from_numpy(of) for of in rows]
+    if forward.accepts(given):
+        return rows
+    good = [row for row in range(len(given[0])) if forward.accepts([of[row : row + 1] for of in given])]
+    return tuple(of[good] for of in rows) if good else rows
 
 
 def filled(rows: Rows, count: int) -> Rows:
