@@ -8,6 +8,7 @@ Knows nothing of hpcens: what a runtime is, is written here again in a line or t
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing as mp
 import os
@@ -58,6 +59,14 @@ class Setting:
     @staticmethod
     def path(folder: Path, name: str) -> Path:
         return folder / f"setting-{name}.json"
+
+
+def keep_memory() -> None:
+    """As hpcens does: freed memory is not given back to the kernel. To be called before torch is imported."""
+    libc = ctypes.CDLL(None)
+    for option, value in ((-1, (1 << 31) - 1), (-3, (1 << 31) - 1), (-8, 1)):  # trim, mmap threshold; arenas
+        libc.mallopt(option, value)
+    os.environ["THP_MEM_ALLOC_ENABLE"] = "1"
 
 
 def load_member(folder: Path, name: str, runtime: str, batch: int) -> Callable[[Tensor], Tensor]:
@@ -151,6 +160,7 @@ def _score(
 ) -> None:
     """Take the next block that nobody has, until there is none."""
     os.environ["OMP_NUM_THREADS"] = str(setting.threads)
+    keep_memory()
     import torch
 
     torch.set_num_threads(setting.threads)
@@ -207,6 +217,7 @@ def search(folder: Path) -> Setting:
 
 def _try_all(folder: Path, members: list[str], threads: int, barrier: Any, answer: Connection) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    keep_memory()
     import torch
 
     torch.set_num_threads(threads)
