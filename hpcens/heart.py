@@ -1,6 +1,7 @@
 """The heart of a rank: its signs of life, and its eye on those of the other nodes.
 
-One rank a node writes the node's counter into the run directory; rank 0 sees whether all of them move. Counters, not
+One rank a node writes the node's counter into the run directory; rank 0 sees whether all of them move, and the others
+whether rank 0's does: ranks that Slurm could not end outlive their job, and would keep its successor out. Counters, not
 times: clocks differ between hosts, and file systems show times late. A file is opened and closed for every beat,
 because that is when NFS passes it on.
 """
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable, Collection
 
 from hpcens.errors import HpcensError, Superseded
-from hpcens.rundir import AGAIN, Epoch, beats
+from hpcens.rundir import AGAIN, Epoch, read_beat
 
 _LOOK_BEATS = 5
 _SILENT_LOOKS = 12
@@ -63,11 +64,11 @@ class Heart:
             )
         if not self._watched:
             return
-        now = beats(self._epoch)
         for node, before in self._watched.items():
+            now = read_beat(self._epoch.beat_of(node))
             # looks, not seconds: whoever suspended the job suspended the other nodes too
-            self._still[node] = 0 if now.get(node, b"") != before else self._still[node] + 1
-            self._watched[node] = now.get(node, b"")
+            self._still[node] = 0 if now != before else self._still[node] + 1
+            self._watched[node] = now
             if self._still[node] >= self._silent:
                 seconds = self._silent * _LOOK_BEATS
                 raise HpcensError(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)

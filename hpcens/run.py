@@ -100,8 +100,9 @@ class Rank:
         players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
         unname()
         self._heart.speak_for_node(self.world.rank in players.speakers.values())
+        leads = [node for node, rank in players.speakers.items() if rank == 0]
+        self._heart.watch(players.speakers if self._events is not None else leads)
         if self._events is not None:
-            self._heart.watch(players.speakers)
             ranks = Counter(hello.node for hello in hellos)
             wheel = self.world.wheel and len(ranks) > 1
             self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=players.idle)

@@ -287,4 +287,12 @@ BEAT_SECONDS = 1.0
 
 def beats(epoch: Epoch) -> dict[str, bytes]:
     """Each node's counter."""
-    return {path.stem: path.read_bytes() for path in epoch.ranks.glob("*.beat")}
+    return {path.stem: read_beat(path) for path in epoch.ranks.glob("*.beat")}
+
+
+def read_beat(path: Path) -> bytes:
+    """A node's counter; nothing where it has not beaten yet."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

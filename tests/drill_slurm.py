@@ -133,7 +133,7 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 4.0, time=1, drain=30)
+        project = drill.project("walltime", 2.5, time=1, drain=30)
         began = time.monotonic()
         drill.submit(project)
         wait(project.output.exists, 400)
@@ -203,21 +203,29 @@ def kill(folder, target):
                 os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
         second = project.run / "epochs" / "0002" / "claim.json"
-        told = wait(lambda: verdict(project, 1) or second.exists() or project.output.exists(), 240)
+        over = lambda: second.exists() or project.output.exists() or not drill.slurm("squeue", "-h").strip()  # noqa: E731
+        wait(lambda: verdict(project, 1) or over(), 240)
         known = time.monotonic() - killed
-        wait(lambda: second.exists() or project.output.exists() or not drill.slurm("squeue", "-h").strip(), 240)
+        wait(over, 240)
         ended = time.monotonic() - killed
-        again = "by itself"
+        again, left = "by itself", 0.0
         if not second.exists() and not project.output.exists():
-            again = json.loads(project.hpcens("status", str(project.run), "--json"))["reason"]
+            found = wait(lambda: gone(project), 120)
+            left, again = time.monotonic() - killed, found["reason"]
             drill.submit(project)
         wait(project.output.exists, 240)
-        first = verdict(project, 1) or told
-        return drill.judge(
-            f"killed {target}", project, began, known=round(known, 1), ended=round(ended, 1), first=first, again=again
-        )
+        first = (verdict(project, 1) or {"reason": "none"})["reason"]
+        seconds = {"known": round(known, 1), "job ended": round(ended, 1), "survivors left": round(left, 1)}
+        return drill.judge(f"killed {target}", project, began, **seconds, first=first, again=again)
     finally:
         drill.close()
+
+
+def gone(project):
+    """The status of a run of which no rank lives any more."""
+    (project.run / "controller.json").unlink(missing_ok=True)
+    found = json.loads(project.hpcens("status", str(project.run), "--json"))
+    return found if found["state"] in ("failed", "resumable") else None
 
 
 def victims(drill, project, job, target):

@@ -213,6 +213,8 @@ def gpu(rank, node, index=0):
 
 def test_one_gpu_a_task_those_of_reader_and_reducer_idle():
     hellos = [Hello(r, "n0", (gpu(r, "n0"),), "mpi", (f"GPU-{r}",)) for r in range(4)]
+    few = [Hello(r, f"n{r // 2}", (gpu(r, f"n{r // 2}"),), "mpi", (f"GPU-{r}",)) for r in range(4)]
+    assert (cast(few).idle, len(cast(few).devices)) == (("n0/cuda0", "n0/cuda1"), 2)
     made = cast(hellos)
     assert made.idle == ("n0/cuda0", "n0/cuda1")
     assert {rank: (d.name, d.index) for rank, d in made.devices.items()} == {2: ("n0/cuda2", 0), 3: ("n0/cuda3", 0)}

@@ -73,11 +73,12 @@ def cast(hellos: Sequence[Hello]) -> Cast:
         found = _named(of)
         owners = _match(free, found)
         needed += len(found)
+        own = len(found) > 1 and all(len(hello.seen()) == 1 for hello in of)  # every rank sees one, and not the same
         for place, name in found.items():
             if place in owners:
                 owner = owners[place]
                 devices[owner.rank] = replace(owner.seen()[place], name=name)
-            elif len(free) < len(of) and not any(place in hello.seen() for hello in free) and free:
+            elif len(free) < len(of) and not any(place in hello.seen() for hello in free) and (free or own):
                 idle.append(name)
             else:
                 short.append(f"{node} has {len(of)} ranks and {len(found)} devices")
