@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcens.devices import cpu_devices
 from hpcens.errors import UsageError
-from hpcens.roles.casting import Hello, cast, check_world
+from hpcens.roles.casting import Hello, cast, check_world, recruit
 
 
 def hellos(*ranks_and_devices):
@@ -52,3 +52,19 @@ def test_worlds_that_are_not_what_was_started():
     with pytest.raises(UsageError, match="the plan needs 6 ranks; srun started 5"):
         check_world(5, 6, "srun")
     check_world(8, 6, "srun")
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.integers(1, 6), st.integers(1, 4))
+def test_further_readers_go_to_other_nodes_and_reducers_stay_on_one(surplus, readers, reducers):
+    said = hellos(*((spare + 2 * (not node) + 1, 1) for node, spare in enumerate(surplus)))
+    node = {hello.rank: hello.node for hello in said}
+    made = recruit(cast(said), said, readers=readers, reducers=reducers)
+    assert made.readers[0] == 0 and made.reducers[0] == 1
+    assert len({*made.readers, *made.reducers, *made.devices}) == len(made.readers) + len(made.reducers) + len(surplus)
+    assert {node[rank] for rank in made.reducers} == {"n0"} and len(made.reducers) == min(reducers, 1 + surplus[0])
+    left = sum(surplus) - len(made.reducers) + 1
+    assert len(made.readers) == min(readers, 1 + left)
+    free = {node[rank] for rank in node if made.role(rank) == "parked"}
+    crowd = [sum(node[rank] == at for rank in made.readers) for at in free]
+    busiest = max(sum(node[rank] == at for rank in made.readers) for at in set(node.values()))
+    assert all(busiest <= count + 1 for count in crowd), "a node with room has as many readers as any, or one fewer"

@@ -1,4 +1,4 @@
-"""Phases: members scored group after group over all rows; the bytes are those of scoring them all at once."""
+"""Phases, several readers and several reducers: the bytes are those of all members at once, one reader, one reducer."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from conftest import ENSEMBLE, MEMBERS, Project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lossy import Crash, LossyDisk
-from test_run import HELD, journalled, rank_of, wait_for
+from test_run import HELD, journalled, signatures, wait_for
 from test_store import begin, directory, flip
 
 from hpcens.combining import Combiner
@@ -32,6 +32,7 @@ from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
 from hpcens.store.disk import Disk
 from hpcens.store.form import Form
 from hpcens.store.journal import Kind, read_journal
+from hpcens.store.result import Result
 from hpcens.store.source import Facts
 from hpcens.store.verify import verify
 from hpcens.transports.virtual import VirtualWorld
@@ -42,7 +43,7 @@ PHASES = (("conv",), ("linear", "recurrent"))
 EAGER = "[16], runtime: eager"
 
 
-def write_plan(project, phases=PHASES):
+def write_plan(project, phases=PHASES, readers=1, reducers=1):
     """plan.json in these phases, every member on every device; 25 segments."""
     path = project.folder / "plan.json"
     if not path.exists():
@@ -61,7 +62,9 @@ def write_plan(project, phases=PHASES):
         for phase, group in enumerate(phases or [tuple(MEMBERS)])
     ]
     raw["numerics"]["segment_rows"] = 16
-    path.write_text(json.dumps(raw | {"phases": phases, "window": 8, "read_ahead": 6}))
+    path.write_text(
+        json.dumps(raw | {"phases": phases, "readers": readers, "reducers": reducers, "window": 8, "read_ahead": 6})
+    )
     return path
 
 
@@ -121,7 +124,7 @@ def held_in(folder, weights, cache, at_once, member):
     project = bad_data(Project(folder, weights, cache))
     project.yaml(EXTRA, members=MEMBERS | {member: f"Held{MEMBERS[member]}"}, batch_sizes=EAGER)
     (folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
-    (folder / "nets.py").write_text(HELD.replace("Linear", MEMBERS[member]))
+    (folder / "nets.py").write_text(HELD.replace("Linear", MEMBERS[member]).replace("> 12", "> 4"))
     (folder / "plan.json").write_text((at_once.folder / "plan.json").read_text())
     write_plan(project)
     project.hpcens("profile", "dataset.h5")
@@ -130,33 +133,39 @@ def held_in(folder, weights, cache, at_once, member):
 
 
 @pytest.mark.mpi
-def test_phases_give_the_bytes_of_all_at_once(project, at_once):
+@pytest.mark.parametrize(("phases", "readers", "reducers"), [(PHASES, 1, 1), ((), 4, 1), (PHASES, 2, 3)])
+def test_any_number_of_phases_readers_and_reducers_gives_the_same_bytes(project, at_once, phases, readers, reducers):
     bad_data(project).yaml(EXTRA, batch_sizes=EAGER)
     (project.folder / "plan.json").write_text((at_once.folder / "plan.json").read_text())
-    out = project.hpcens("run", "dataset.h5", "--plan", str(write_plan(project)))
+    out = project.hpcens("run", "dataset.h5", "--plan", str(write_plan(project, phases, readers, reducers)))
     assert results(project) == results(at_once)
-    assert "phase 1 of 2" in out and "phase 2 of 2" in out
     assert "400 rows scored" in out and "3 by input of conv, first row 3" in out
+    assert ("phase 1 of 2" in out and "phase 2 of 2" in out) == bool(phases)
     assert not list(project.run.glob("phase-*.h5")), "what phases have stored is in the result"
+    assert [s["role"] for s in signatures(project)].count("reader") == readers
     report = json.loads((project.run / "epochs/0001/report.json").read_text())
     rows = {}
     for of in report["instances"]:
         rows[of["member"]] = rows.get(of["member"], 0) + of.get("rows", 0)
     assert rows == dict.fromkeys(MEMBERS, 400)
     assert "sound" in project.hpcens("verify", "dataset.predictions.h5")
+    events = (json.loads(line) for line in (project.run / "epochs/0001/events.jsonl").read_text().splitlines())
+    assert [of["rows"] for of in events if of["event"] == "progress"][-1] == 400
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize(("member", "role"), [("conv", "reducer"), ("linear", "device")])
-def test_kill_a_rank_in_any_phase_and_run_again(tmp_path, weights, cache, at_once, member, role):
-    """Story: kill -9 in the first or in the second phase; again, and the phase goes on where it was."""
+@pytest.mark.parametrize(("member", "role", "crew"), [("conv", "reducer", 1), ("linear", "reader", 2)])
+def test_kill_a_rank_in_any_phase_and_run_again(tmp_path, weights, cache, at_once, member, role, crew):
+    """Story: kill -9 of the only reducer in the first phase, of the second reader in the second one; again, and the
+    phase goes on where it was."""
     project = held_in(tmp_path, weights, cache, at_once, member)
+    write_plan(project, PHASES, crew, crew)
     phase = 1 if member == "conv" else 2
     pattern = "phase-*-journal" if phase == 1 else "journal"
     try:
         process = project.start("run", "dataset.h5", "--plan", "plan.json")
         wait_for(lambda: durable(project, pattern) >= 2, process)
-        victim = rank_of(project, role)
+        victim = [s for s in signatures(project) if s["role"] == role][-1]
         os.kill(victim["pid"], signal.SIGKILL)
         _, error = process.communicate(timeout=60)
         assert process.returncode == 1 and f"rank {victim['rank']} ({victim['role']})" in error
@@ -170,6 +179,30 @@ def test_kill_a_rank_in_any_phase_and_run_again(tmp_path, weights, cache, at_onc
         assert sorted(inherited(project, pattern)) == [0, kept]
         assert len(list(project.run.glob("epochs/*/phase-*-journal"))) == 3 - phase, "a phase is scored once"
         assert "sound" in project.hpcens("verify", "dataset.predictions.h5")
+    finally:
+        project.end()
+
+
+@pytest.mark.mpi
+def test_a_signal_drains_all_readers_and_the_same_command_continues_with_one(tmp_path, weights, cache, at_once):
+    """Story: two readers and two reducers are interrupted in the first phase; one of each continues."""
+    project = held_in(tmp_path, weights, cache, at_once, "conv")
+    write_plan(project, PHASES, 2, 2)
+    try:
+        process = project.start("run", "dataset.h5", "--plan", "plan.json")
+        wait_for(lambda: durable(project, "phase-*-journal") >= 2, process)
+        process.send_signal(signal.SIGINT)
+        wait_for(lambda: "draining" in (project.run / "epochs/0001/events.jsonl").read_text(), process)
+        (tmp_path / "hold").unlink()
+        _, error = process.communicate(timeout=30)
+        assert process.returncode == 75, error
+        assert "stopped by SIGINT" in error and "rows are durable in phase 1 of 2" in error
+        [content] = journals(project, "phase-*-journal")
+        assert content.closed and 2 <= len(content.written()) < 25
+        write_plan(project)
+        project.hpcens("run", "dataset.h5", "--plan", "plan.json")
+        assert results(project) == results(at_once)
+        assert inherited(project, "phase-*-journal") == [0, len(content.written())]
     finally:
         project.end()
 
@@ -209,48 +242,66 @@ def predict(task):
         yield Predicted(task.segment, member, values, 4 if task.segment == 2 else 8, bad=bad)
 
 
-def start(folder, disk, groups, most=9):
+def start(folder, disk, groups, *, most=9, writers=1):
     """One start in the virtual world: every phase that is left, until all is done, `most` are, or the disk dies."""
     run, planned = directory(folder), plan(groups)
-    segmentation = Segmentation(ROWS, SEGMENT)
     outputs = outputs_of(SPEC, (2,), "probabilities")
-    whole = Form(outputs=outputs, segmentation=segmentation, attributes=ATTRIBUTES, documents={"plan": "{}"})
-    epoch = begin(run)
+    whole = Form(
+        outputs=outputs, segmentation=Segmentation(ROWS, SEGMENT), attributes=ATTRIBUTES, documents={"plan": "{}"}
+    )
     combiner = Combiner(SPEC, "probabilities", outputs, {})
     phases = phases_of(run, planned, whole, (2,))[:most]
     job = Job(datasets=(), output=folder / "out.h5", spec=SPEC)
     assignment = Assignment(job, PREFLIGHT, Cast((0,), (1,), {}), planned, (2,), phases, ())
-    writer = None
+    opened, epoch = [], begin(run)
     try:
         for phase in phases:
-            writer = Writer(assignment, phase, combiner, run=run, epoch=epoch, disk=disk)
-            result = writer.result
-            reader = Reader(
-                segments=result.missing,
-                members=phase.members,
-                shares=Shares({member: {2: 1.0, 3: 1.0} for member in phase.members}),
-                devices=[2, 3],
-                reducers=[1],
-                window=4,
-                read_ahead=3,
-            )
-            reducer = Reducer(members=phase.members, devices=[2, 3], readers=[0], window=4, seconds=5.0)
-            workers = {rank: Worker(readers=[0], reducers=[1]) for rank in (2, 3)}
-            hands = {
-                0: reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda progress: None),
-                1: reducer_hands(writer.write, result.flush),
-                **dict.fromkeys(workers, worker_hands(predict, lambda task: None)),
-            }
-            world = VirtualWorld({0: reader, 1: reducer, **workers}, hands, lambda rank, to, message: 0.1 * rank)
-            world.run()
-            assert result.revoke_damaged() == []
-            writer.finish({"rows": ROWS})
-            writer.close()
+            places = [dict(run=run, epoch=epoch, place=place, writers=writers, disk=disk) for place in range(writers)]
+            of = [opened.append(Writer(assignment, phase, combiner, **place)) or opened[-1] for place in places]
+            score(phase, of)
+            assert [writer.result.revoke_damaged() for writer in of] == [[]] * writers
+            for writer in of[1:]:
+                writer.close()
+            of[0].finish({"rows": ROWS})
+            of[0].close()
     except Crash:
         disk.crash()
     finally:
-        for stored in writer._stored if writer else ():  # a process that dies lets go of its files
-            stored.file.close()
+        for stored in (stored for writer in opened for stored in writer._stored):
+            stored.file.close()  # a process that dies lets go of its files
+
+
+def score(phase, writers):
+    """One round: two readers, these writers, two devices."""
+    segmentation = Segmentation(ROWS, SEGMENT)
+    missing = sorted(segment for writer in writers for segment in writer.result.missing)
+    reading, reducing = [0, 9], list(range(20, 20 + len(writers)))
+    roles = {
+        rank: Reader(
+            segments=[segment for segment in missing if segment % 2 == place],
+            members=phase.members,
+            shares=Shares({member: {2: 1.0, 3: 1.0} for member in phase.members}),
+            devices=[2, 3],
+            reducers=reducing,
+            first=0 if place else None,
+            others=[] if place else [9],
+            window=4,
+            read_ahead=3,
+        )
+        for place, rank in enumerate(reading)
+    }
+    hands = dict.fromkeys(
+        reading, reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda progress: None)
+    )
+    for rank, writer in zip(reducing, writers, strict=True):
+        roles[rank] = Reducer(
+            members=phase.members, devices=[2, 3], readers=reading, reducers=len(writers), window=4, seconds=5.0
+        )
+        hands[rank] = reducer_hands(writer.write, writer.result.flush)
+    for rank in (2, 3):
+        roles[rank] = Worker(readers=reading, reducers=reducing)
+        hands[rank] = worker_hands(predict, lambda task: None)
+    VirtualWorld(roles, hands, lambda rank, to, message: 0.1 * rank).run()
 
 
 ATTRIBUTES = {"fingerprint": '{"members": {}}', "members": "{}"}
@@ -276,37 +327,92 @@ def whole(tmp_path_factory):
     return found
 
 
-def test_crash_at_any_call_of_every_phase_and_resume(tmp_path, whole):
-    """Story: the machine dies at call k of a run in phases; the next start ends in the bytes of all at once."""
+@pytest.mark.parametrize(("groups", "writers"), [(TWO, 1), (ALL, 2)])
+def test_crash_at_any_call_and_resume(tmp_path, whole, groups, writers):
+    """Story: the machine dies at call k of a run in phases, or by two reducers; the next start completes the result."""
     (tmp_path / "whole").mkdir()
     disk = LossyDisk()
-    start(tmp_path / "whole", disk, TWO)
+    start(tmp_path / "whole", disk, groups, writers=writers)
     assert outcome(tmp_path / "whole") == whole
     for k in range(0, disk.calls, 4):
         folder = tmp_path / str(k)
         folder.mkdir()
-        start(folder, LossyDisk(dies_at=k, seed=k), TWO)
+        start(folder, LossyDisk(dies_at=k, seed=k), groups, writers=writers)
         if not (folder / "out.h5").exists():
-            start(folder, Disk(), TWO)
+            start(folder, Disk(), groups, writers=writers)
         assert outcome(folder) == whole, f"call {k}"
         assert verify(folder / "out.h5").faults == []
 
 
+starts = st.tuples(st.integers(0, 300), st.sampled_from([ALL, TWO, THREE]), st.integers(1, 3))
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 300), st.sampled_from([ALL, TWO, THREE])), max_size=5), st.integers(0, 2**32))
+@given(st.lists(starts, max_size=5), st.integers(0, 2**32))
 def test_any_chain_of_crashes_over_changing_groups_ends_in_the_same_bytes(tmp_path_factory, whole, starts, seed):
-    """Story: each start has other devices, so the plan forms other groups; what is complete is not scored again."""
+    """Story: each start has other devices and other reducers, so that the plan forms other groups; what is complete
+    is not scored again."""
     folder = tmp_path_factory.mktemp("chain")
     known = set()
-    for k, groups in starts:
+    for k, groups, writers in starts:
         if not (folder / "out.h5").exists():
-            start(folder, LossyDisk(dies_at=k, seed=seed + k), groups)
+            start(folder, LossyDisk(dies_at=k, seed=seed + k), groups, writers=writers)
             stored = set(directory(folder).phases())
             assert known <= stored or (folder / "out.h5").exists(), "what is complete stays until the result is"
             known = stored
     if not (folder / "out.h5").exists():
-        start(folder, Disk(), TWO)
+        start(folder, Disk(), TWO, writers=2)
     assert outcome(folder) == whole
+    assert verify(folder / "out.h5").faults == []
+
+
+def test_what_two_reducers_made_durable_is_inherited_by_one_and_back(tmp_path, whole):
+    """Story: two reducers are drained after a segment each: their journals are one. Then one, then three go on."""
+    run = directory(tmp_path)
+    form = Form(
+        outputs=(Output("x", (), "<f4"),), segmentation=Segmentation(ROWS, SEGMENT), attributes=ATTRIBUTES, documents={}
+    )
+    epoch = begin(run)
+    first = Result.open(run, epoch, form, writers=2)
+    second = Result.join(run, epoch, form, writer=1, writers=2)
+    assert (first.missing, second.missing) == ([0, 2, 4], [1, 3, 5])
+    first.write(2, {"x": np.ones(4, "f4")}, {0: 4}), first.flush([2])
+    second.write(3, {"x": np.ones(4, "f4")}, {1: 4}), second.flush([3])
+    first.close()
+    assert not read_journal(run.journal(epoch)).closed
+    second.close()
+    assert read_journal(run.journal(epoch)).closed
+    inode = run.working(1).stat().st_ino
+    alone = Result.open(run, begin(run), form)
+    assert alone.missing == [0, 1, 4, 5] and run.working(1).stat().st_ino == inode
+    alone.write(0, {"x": np.ones(4, "f4")}, {}), alone.flush([0]), alone.close()
+    epoch = begin(run)
+    three = [Result.open(run, epoch, form, writers=3)]
+    three += [Result.join(run, epoch, form, writer=place, writers=3) for place in (1, 2)]
+    assert [result.missing for result in three] == [[], [1, 4], [5]]
+    flip(run.working(1), "x", 4 * SEGMENT * 3)
+    assert [result.revoke_damaged() for result in three] == [[3], [], []]
+    content = read_journal(run.journal(epoch))
+    assert sorted(content.written()) == [0, 2] and [note.member for note in content.notes()] == [0]
+    with pytest.raises(HpcensError, match="4 segments are missing"):
+        three[0].finish(tmp_path / "out.h5", {})
+
+
+def test_a_start_of_which_a_reducer_may_live_is_copied(tmp_path):
+    """Story: of two reducers one closed, one was killed: its file is not written again, what is journalled is kept."""
+    run = directory(tmp_path)
+    form = Form(
+        outputs=(Output("x", (), "<f4"),), segmentation=Segmentation(ROWS, SEGMENT), attributes=ATTRIBUTES, documents={}
+    )
+    epoch = begin(run)
+    first = Result.open(run, epoch, form, writers=2)
+    second = Result.join(run, epoch, form, writer=1, writers=2)
+    second.write(3, {"x": np.ones(4, "f4")}, {}), second.flush([3])
+    first.close()
+    new = Result.open(run, begin(run), form)
+    assert new.missing == [0, 1, 2, 4, 5] and not run.working(1).exists()
+    second.write(3, {"x": np.zeros(4, "f4")}, {}), second.flush([3])
+    assert new.revoke_damaged() == []
 
 
 def test_damage_to_a_stored_phase_is_scored_again_by_the_next_start(tmp_path, whole):

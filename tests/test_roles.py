@@ -40,6 +40,7 @@ from hpcens.transports.virtual import LateMessage, Stuck, VirtualWorld
 
 ROWS = (np.zeros((2, 3), np.float32),)
 VALUES = np.zeros((2, 4), np.float32)
+FINISH = Send(2, Finish())
 
 
 def reader(**changes):
@@ -125,6 +126,54 @@ def prediction(segment, member):
     return Prediction(segment, member, VALUES, 8)
 
 
+def test_the_first_reader_passes_drains_on_and_lets_the_others_go_last():
+    """Story: the second of two readers is told to stop; it says so, and stays until the first lets it go."""
+    first, second = reader(segments=[0], others=[9]), reader(segments=[1], first=0)
+    first.start(), second.start()
+    assert second.handle(Drain("time limit"), LOCAL) == [Send(0, Drain("time limit")), Send(1, Last(())), FINISH]
+    assert first.handle(Drain("time limit"), 9) == [Send(9, Drain("time limit")), Send(1, Last(())), FINISH]
+    assert second.handle(Drain("time limit"), 0) == []
+    assert second.handle(Bye(), 2) == [Send(0, Bye())] and not second.done
+    first.handle(Bye(), 2)
+    assert not first.done
+    assert first.handle(Bye(), 9) == [Send(9, Bye())] and first.done
+    second.handle(Bye(), 0)
+    assert second.done and first.drained == second.drained == "time limit"
+
+
+def test_the_first_reader_passes_a_drain_on_when_it_has_nothing_left_itself():
+    first = reader(segments=[], others=[9])
+    assert first.start() == [Send(1, Last(())), FINISH]
+    assert first.handle(Drain("cancelled"), LOCAL) == [Send(9, Drain("cancelled"))]
+
+
+def test_worker_gives_each_reader_room_and_the_last_one_more():
+    role = Worker(readers=[0, 9], reducers=[1, 8])
+    assert role.start() == [Send(0, Ready(1)), Send(9, Ready(1))]
+    role.handle(Batch(1, ("a",), ROWS), 9), role.handle(Batch(2, ("a",), ROWS), 0)
+    [prediction, ready] = role.handle(Predicted(1, "a", VALUES, 8), LOCAL)
+    assert prediction.to == 8 and ready == Send(9, Ready(1))
+    [prediction, ready] = role.handle(Predicted(2, "a", VALUES, 8), LOCAL)
+    assert prediction.to == 1 and ready == Send(0, Ready(1))
+    assert role.handle(Finish(), 0) == [Send(9, Ready(1))]
+    assert [send.to for send in role.handle(Finish(), 9)] == [1, 8, 0, 9] and role.done
+
+
+def test_reducer_tells_each_reader_of_its_own_segments():
+    role = reducer(readers=[0, 9], reducers=1, window=2, seconds=1.0)
+    for segment in (0, 1):
+        role.handle(prediction(segment, "a"), 2), role.handle(prediction(segment, "b"), 2)
+    assert role.handle(Wrote(0), LOCAL) == [Send(LOCAL, Flush((0,)))]
+    assert role.handle(Wrote(1), LOCAL) == [Send(LOCAL, Flush((1,)))]
+    assert role.handle(Flushed((0, 1)), LOCAL) == [Send(0, Written((0,))), Send(9, Written((1,)))]
+    role.handle(prediction(3, "a"), 2)
+    role.handle(Last((1,)), 9), role.handle(Bye(), 2)
+    assert role.handle(prediction(3, "b"), 2) == [], "the second reader has dropped it"
+    assert not role.done
+    role.handle(Last((0,)), 0)
+    assert role.done
+
+
 def test_reducer_writes_in_member_order_and_reports_only_what_is_durable():
     role = reducer()
     assert role.handle(prediction(0, "b"), 2) == []
@@ -160,15 +209,17 @@ def test_reducer_refuses_a_prediction_that_comes_twice():
 
 
 class World:
-    """Three kinds of role over a drawn placement, with arithmetic in place of networks.
+    """Readers, reducers and devices over a drawn placement, with arithmetic in place of networks.
 
-    Checked in every world: each (segment, member) is predicted at most once, each segment written at
-    most once, the reader holds no more than its window, nothing arrives after the end.
+    Checked in every world: each (segment, member) is predicted at most once, each segment written at most once and by
+    the reducer whose turn it is, readers are told what is durable, nothing arrives after the end.
     """
 
-    def __init__(self, seed, *, segments=12, post="held", drain_at=None, placement=None):
+    def __init__(self, seed, *, segments=12, post="held", drain_at=None, placement=None, readers=1, reducers=1):
         draw = random.Random(seed)
         members = [f"m{i}" for i in range(draw.randint(1, 4))]
+        reading = [0, *range(100, 99 + readers)]
+        reducing = [1, *range(200, 199 + reducers)]
         devices = list(range(2, 2 + draw.randint(1, 5)))
         shares = placement or {
             m: {d: draw.choice([0.1, 1.0, 3.0]) for d in draw.sample(devices, draw.randint(1, len(devices)))}
@@ -177,45 +228,71 @@ class World:
         window = draw.randint(2, 10)
         self.segments = segments
         self.members = members
+        self.reducing = reducing
         self.predicted, self.written, self.durable, self.told = [], {}, [], []
-        self.reader = Reader(
-            segments=range(segments),
-            members=members,
-            shares=Shares(shares),
-            devices=devices,
-            reducers=[1],
-            window=window,
-            read_ahead=draw.randint(1, window),
-        )
-        self.reducer = Reducer(members=members, devices=devices, readers=[0], window=window, seconds=draw.random())
-        workers = {d: Worker(readers=[0], reducers=[1], room=draw.randint(1, 3)) for d in devices}
+        self.readers = {
+            rank: Reader(
+                segments=range(place, segments, readers),
+                members=members,
+                shares=Shares(shares),
+                devices=devices,
+                reducers=reducing,
+                first=None if not place else 0,
+                others=reading[1:] if not place else (),
+                window=window,
+                read_ahead=draw.randint(1, window),
+            )
+            for place, rank in enumerate(reading)
+        }
+        self.reader = self.readers[0]
+        seconds = draw.random()
+        self.reducers = {
+            rank: Reducer(
+                members=members, devices=devices, readers=reading, reducers=reducers, window=window, seconds=seconds
+            )
+            for rank in reducing
+        }
+        self.reducer = self.reducers[1]
+        workers = {d: Worker(readers=reading, reducers=reducing, room=draw.randint(1, 3)) for d in devices}
         hands = {
-            0: reader_hands(lambda s: (np.full((1,), s, np.float64),), lambda p: self.told.extend(p.segments)),
-            1: reducer_hands(self.write, lambda group: self.durable.extend(group)),
-        } | dict.fromkeys(devices, worker_hands(self.predict, lambda task: None))
-        speeds = [draw.choice([0.001, 0.1, 1.0, 10.0]) for _ in range(2 + len(devices))]
+            rank: reader_hands(lambda s: (np.full((1,), s, np.float64),), lambda p, rank=rank: self.progress(rank, p))
+            for rank in reading
+        } | {
+            rank: reducer_hands(
+                lambda task, rank=rank: self.write(task, rank), lambda group: self.durable.extend(group)
+            )
+            for rank in reducing
+        }
+        hands |= dict.fromkeys(devices, worker_hands(self.predict, lambda task: None))
+        speeds = {rank: draw.choice([0.001, 0.1, 1.0, 10.0]) for rank in (*reading, *reducing, *devices)}
 
         def latency(rank, to, message):
             return draw.random() * speeds[rank]
 
-        self.world = VirtualWorld({0: self.reader, 1: self.reducer} | workers, hands, latency, post)
+        self.world = VirtualWorld(self.readers | self.reducers | workers, hands, latency, post)
         if drain_at is not None:
-            self.world._at(drain_at, lambda: self.world._offer(0, LOCAL, Drain("test")))
+            hears = draw.choice(reading)
+            self.world._at(drain_at, lambda: self.world._offer(hears, LOCAL, Drain("test")))
 
     def predict(self, task):
         for member in task.members:
             self.predicted.append((task.segment, member))
             yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8)
 
-    def write(self, task):
+    def progress(self, rank, progress):
+        assert rank == 0, "only the first reader tells whoever watches"
+        self.told.extend(progress.segments)
+
+    def write(self, task, rank):
         assert task.segment not in self.written
+        assert rank == self.reducing[task.segment % len(self.reducing)]
         self.written[task.segment] = np.concatenate(task.stack).tobytes()
 
     def run(self):
         self.world.run()
         assert len(self.predicted) == len(set(self.predicted))
         assert sorted(self.durable) == sorted(self.written)
-        assert self.told == self.durable
+        assert sorted(self.told) == sorted(self.durable)
         return self
 
 
@@ -223,19 +300,25 @@ def expected(segments, members):
     return {s: np.array([s * 10.0 + i for i in range(len(members))]).tobytes() for s in range(segments)}
 
 
+many = st.integers(1, 4)
+
+
 @settings(max_examples=400, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 30))
-def test_any_interleaving_scores_every_segment_once_with_the_same_bytes(seed, segments):
-    world = World(seed, segments=segments).run()
+@given(st.integers(0, 2**32), st.integers(1, 30), many, many)
+def test_any_interleaving_scores_every_segment_once_with_the_same_bytes(seed, segments, readers, reducers):
+    world = World(seed, segments=segments, readers=readers, reducers=reducers).run()
     assert world.written == expected(segments, world.members)
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32), st.floats(0, 20))
-def test_a_drain_at_any_moment_ends_with_whole_segments(seed, moment):
-    world = World(seed, segments=15, drain_at=moment).run()
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0, 20), many, many)
+def test_a_drain_at_any_moment_ends_with_whole_segments(seed, moment, readers, reducers):
+    """Story: any of the readers is told to stop; all of them hear of it."""
+    world = World(seed, segments=15, drain_at=moment, readers=readers, reducers=reducers).run()
     everything = expected(15, world.members)
     assert all(everything[segment] == written for segment, written in world.written.items())
+    if len(world.written) < 15:
+        assert world.reader.drained == "test"
 
 
 def test_blocking_sends_would_deadlock_and_the_world_finds_it():
