@@ -56,3 +56,4 @@ def host(
             recipe = Recipe(build, instance.runtime, engine.hardware, device.cores, rows, prepared / key.digest)
             again = recipe.make if recipe.fixed else None
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
+    engine.hardware.release()  # what preparing them has left behind

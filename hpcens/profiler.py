@@ -101,7 +101,8 @@ class _Bench:
         if runtime == "compiled":
             near = near[:1]
         try:
-            return self._measured(runtime, near, asked.seconds / len(asked.keys), best)
+            seconds = asked.seconds if asked.thorough else asked.seconds / len(asked.keys)
+            return self._measured(runtime, near, seconds, best)
         except RuntimeUnsuited as error:
             return _refused(eager, error.what)
 
