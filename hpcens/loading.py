@@ -35,7 +35,7 @@ def host(
 
     rows  of the dataset, for each input: a whole batch of each member that is prepared for its runtime
     """
-    from hpcens.runtimes.members import load
+    from hpcens.members import load
     from hpcens.runtimes.recipe import Recipe
 
     engine.clear()

@@ -15,6 +15,7 @@ from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.experience import corrected, experience, reached, tells
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
+from hpcens.members import digest_of
 from hpcens.outputs import outputs_of
 from hpcens.planners import plan
 from hpcens.planners.problem import Problem
@@ -22,7 +23,6 @@ from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.catalogue import runtimes_for
-from hpcens.runtimes.members import digest_of
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
 from hpcens.store.columns import Columns

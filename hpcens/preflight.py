@@ -19,10 +19,10 @@ from hpcens.errors import DataError, Incomplete, RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.imports import code_digest
 from hpcens.matrix import Plan, numerics_from_dict
+from hpcens.members import input_places, member_digests
 from hpcens.outputs import Output
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
-from hpcens.runtimes.members import input_places, member_digests
 from hpcens.runtimes.stacking import stacker
 from hpcens.specs import CompressionSpec, Job, RunSpec, Space
 from hpcens.store.filters import check_filter

@@ -15,12 +15,12 @@ import numpy as np
 
 from hpcens.devices import Device
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
+from hpcens.members import load
 from hpcens.messages import Array, Rows
 from hpcens.profiles import BatchProfile, Measurement, Profile, ProfileKey
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.engine import Engine
 from hpcens.runtimes.hardware import Hardware, open_hardware
-from hpcens.runtimes.members import load
 from hpcens.runtimes.prepare import open_runtime
 from hpcens.runtimes.recipe import Recipe, accepted, filled
 from hpcens.specs import RunSpec, Space

@@ -22,11 +22,11 @@ from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, 
 from hpcens.events import Events
 from hpcens.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.masking import told
+from hpcens.members import member_digests
 from hpcens.outputs import Output, outputs_of
 from hpcens.preflight import check_output, rule_digests
 from hpcens.rules import combining_space
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomically
-from hpcens.runtimes.members import member_digests
 from hpcens.specs import RuleSpec, RunSpec
 from hpcens.store.filters import check_filter
 from hpcens.store.finished import Finished, fingerprint_of

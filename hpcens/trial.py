@@ -64,8 +64,8 @@ def try_member(
 
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
+    from hpcens.members import load
     from hpcens.runtimes.engine import Engine
-    from hpcens.runtimes.members import load
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)

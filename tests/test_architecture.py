@@ -12,7 +12,7 @@ FLOORS = [
     {"specs", "segments", "devices", "imports", "classes"},
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
     | {"submission", "fingerprint", "description"},
-    {"planners", "roles", "runtimes", "store", "masking"},
+    {"planners", "roles", "members", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller", "experience"},
     {
         *("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
@@ -25,6 +25,7 @@ FLOORS = [
 ]
 # on one floor, in the order in which they may import each other
 BESIDE = [
+    ("members", "runtimes"),
     ("transports", "hands"),
     ("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
@@ -39,13 +40,13 @@ DOORS = {
     "mpi4py": {"transports/mpi.py", "launch/world.py"},
     "torch": {
         "runtimes/hardware.py",
-        "runtimes/modules.py",
-        "runtimes/weights.py",
-        "runtimes/graphs.py",
-        "runtimes/onnx.py",
-        "runtimes/network.py",
-        "runtimes/preprocess.py",
-        "runtimes/forward.py",
+        "members/modules.py",
+        "members/weights.py",
+        "members/graphs.py",
+        "members/onnx.py",
+        "members/network.py",
+        "members/preprocess.py",
+        "members/forward.py",
         "runtimes/cpu.py",
         "runtimes/cuda.py",
         "runtimes/engine.py",
@@ -58,9 +59,9 @@ DOORS = {
         "runtimes/cuda_graphs.py",
     },
     "openvino": {"runtimes/openvino.py"},
-    "safetensors": {"runtimes/weights.py"},
-    "onnx": {"runtimes/onnx.py"},
-    "onnxruntime": {"runtimes/onnx.py"},
+    "safetensors": {"members/weights.py"},
+    "onnx": {"members/onnx.py"},
+    "onnxruntime": {"members/onnx.py"},
     "h5py": {
         "store/columns.py",
         "store/finished.py",

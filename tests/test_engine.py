@@ -19,17 +19,17 @@ import hpcens.profiler
 from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
 from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.members import input_places
+from hpcens.members.forward import Forward
+from hpcens.members.network import Network
+from hpcens.members.preprocess import Preprocessing
 from hpcens.messages import Bad, Finish, Predict
 from hpcens.profiler import measure
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
 from hpcens.runtimes.cpu import CpuHardware
 from hpcens.runtimes.cuda import CudaHardware
 from hpcens.runtimes.engine import Engine
-from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.hardware import open_hardware
-from hpcens.runtimes.members import input_places
-from hpcens.runtimes.network import Network
-from hpcens.runtimes.preprocess import Preprocessing
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 
 HERE = torch.device("cpu")

@@ -22,9 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from hpcens.errors import MemberError, UsageError
+from hpcens.members import digest_of, member_digests
+from hpcens.members.network import Network, Passes
 from hpcens.runtimes import members
-from hpcens.runtimes.members import digest_of, member_digests
-from hpcens.runtimes.network import Network, Passes
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 
 
@@ -406,7 +406,7 @@ class TestOnnx:
 
     def test_the_packages_are_named_where_they_are_missing(self, linear, tmp_path, monkeypatch):
         as_onnx(linear, tmp_path / "m.onnx")
-        monkeypatch.setattr("hpcens.runtimes.onnx.find_spec", lambda name: None)
+        monkeypatch.setattr("hpcens.members.onnx.find_spec", lambda name: None)
         with pytest.raises(UsageError, match=r"onnx and onnxruntime is not installed") as caught:
             member_digests(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), ENSEMBLE)
         assert caught.value.remedy == "pip install 'hpcens[onnx]'"
@@ -471,7 +471,7 @@ class TestDigests:
         factory = ".".join(["own"] * depth + ["nets"]) + ":Conv"
         code = (
             "import sys; from pathlib import Path; from hpcens.specs import MemberSpec;"
-            "from hpcens.runtimes.members import member_digests;"
+            "from hpcens.members import member_digests;"
             f"found = member_digests(MemberSpec(name='a', factory={factory!r}, weights=Path({str(member.weights)!r})),"
             f" Path({str(tmp_path)!r}));"
             "print(found['code']); sys.exit('torch' in sys.modules)"

@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from hpcens.classes import faults, rounds, several
 from hpcens.errors import MemberError
-from hpcens.runtimes.preprocess import Preprocessing
+from hpcens.members.preprocess import Preprocessing
 from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
 
 

@@ -105,9 +105,9 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     """The same plan, the same hands, no MPI: byte for byte."""
     import torch
 
+    from hpcens.members import load as load_member
     from hpcens.runtimes.cpu import CpuHardware
     from hpcens.runtimes.engine import Engine
-    from hpcens.runtimes.members import load as load_member
 
     torch.set_num_threads(1)
     spec = load(undisturbed.folder / "hpcens.yaml")
@@ -149,7 +149,7 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
 def test_result_is_what_plain_torch_gives(undisturbed):
     import torch
 
-    from hpcens.runtimes.members import load as load_member
+    from hpcens.members import load as load_member
 
     spec = load(undisturbed.folder / "hpcens.yaml")
     with h5py.File(undisturbed.dataset) as file:

@@ -17,16 +17,16 @@ from torch import nn
 
 from hpcens.devices import cpu_devices
 from hpcens.errors import RuntimeUnsuited
+from hpcens.members.forward import Forward
+from hpcens.members.network import Network
+from hpcens.members.preprocess import Preprocessing
 from hpcens.profiler import difference, measure
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
 from hpcens.runtimes.catalogue import RUNTIMES, runtimes_for
 from hpcens.runtimes.cpu import CpuHardware
 from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.engine import Engine
-from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.frozen import traced
-from hpcens.runtimes.network import Network
-from hpcens.runtimes.preprocess import Preprocessing
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec
 

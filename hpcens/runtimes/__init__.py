@@ -1,1 +1,1 @@
-"""Runtimes: load members and run them on a device. With `engine` and below, the only door to torch."""
+"""Runtimes: devices, and the ways in which members are executed on them."""

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.members.code import raised
+from hpcens.members.forward import Forward
 from hpcens.messages import Array, Bad, Message, Predict, Predicted, Rows
-from hpcens.runtimes.code import raised
-from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.hardware import Hardware
 from hpcens.segments import batch_bounds
 

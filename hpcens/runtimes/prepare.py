@@ -11,8 +11,8 @@ from types import ModuleType
 import torch
 
 from hpcens.errors import RuntimeUnsuited
+from hpcens.members.network import Network
 from hpcens.runtimes.channels_last import ChannelsLast
-from hpcens.runtimes.network import Network
 
 # The first passes of a traced graph are watched by torch, and it may change after them: none of them counts.
 _WARM_UP = 3

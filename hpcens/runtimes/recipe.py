@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import HpcensError, RuntimeUnsuited
+from hpcens.members.code import raised
+from hpcens.members.forward import Forward
+from hpcens.members.network import Network
 from hpcens.messages import Rows
-from hpcens.runtimes.code import raised
-from hpcens.runtimes.forward import Forward
 from hpcens.runtimes.hardware import Hardware
-from hpcens.runtimes.network import Network
 from hpcens.runtimes.prepare import prepare
 
 

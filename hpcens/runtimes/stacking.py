@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcens.errors import RuleError
+from hpcens.members import load
 from hpcens.rules.stack import Floats, Rule
-from hpcens.runtimes.members import load
 from hpcens.specs import MemberSpec, RuleSpec, RunSpec, Space
 
 _NAME = "of rule stack"

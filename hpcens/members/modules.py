@@ -8,9 +8,9 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.imports import add_to_path
-from hpcens.runtimes.code import imported, raised
-from hpcens.runtimes.network import Network
-from hpcens.runtimes.weights import load_weights, refused, unpickle
+from hpcens.members.code import imported, raised
+from hpcens.members.network import Network
+from hpcens.members.weights import load_weights, refused, unpickle
 from hpcens.specs import MemberSpec
 
 

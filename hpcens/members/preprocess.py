@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.runtimes.code import imported
+from hpcens.members.code import imported
 from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
 
 Inputs = tuple[torch.Tensor, ...]

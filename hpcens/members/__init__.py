@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from hpcens.classes import rounds
 from hpcens.errors import MemberError, UsageError
 from hpcens.fingerprint import digest_file
-from hpcens.runtimes.code import digest_code
+from hpcens.members.code import digest_code
 from hpcens.specs import MemberSpec, RunSpec, Space
 
 if TYPE_CHECKING:
-    from hpcens.runtimes.forward import Forward
-    from hpcens.runtimes.network import Network
+    from hpcens.members.forward import Forward
+    from hpcens.members.network import Network
 
 
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
@@ -28,7 +28,7 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     who = f"member {spec.name}"
     made = {"source": spec.source, "weights": _digest(spec, spec.file)}
     if spec.onnx is not None:
-        from hpcens.runtimes.onnx import data_files
+        from hpcens.members.onnx import data_files
 
         made |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
     if spec.factory is not None:
@@ -89,8 +89,8 @@ def load(
     digests  what `member_digests` gave when the run was planned: other weights are refused.
     Raises MemberError: not importable, does not build, another kind of file, weights do not match.
     """
-    from hpcens.runtimes.forward import Forward
-    from hpcens.runtimes.preprocess import Preprocessing
+    from hpcens.members.forward import Forward
+    from hpcens.members.preprocess import Preprocessing
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
@@ -106,13 +106,13 @@ def load(
 
 def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:
     if spec.onnx is not None:
-        from hpcens.runtimes.onnx import load_onnx
+        from hpcens.members.onnx import load_onnx
 
         return load_onnx(spec, cores)
     if spec.torchscript is not None or spec.exported is not None:
-        from hpcens.runtimes.graphs import load_exported, load_torchscript
+        from hpcens.members.graphs import load_exported, load_torchscript
 
         return load_exported(spec) if spec.torchscript is None else load_torchscript(spec)
-    from hpcens.runtimes.modules import load_module
+    from hpcens.members.modules import load_module
 
     return load_module(spec, search_path)

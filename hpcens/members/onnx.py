@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from hpcens.errors import MemberError, UsageError
-from hpcens.runtimes.network import Network
-from hpcens.runtimes.weights import misplaced
+from hpcens.members.network import Network
+from hpcens.members.weights import misplaced
 from hpcens.specs import MemberSpec
 
 _FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "tensor(double)": torch.float64}

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.runtimes.network import Network
-from hpcens.runtimes.weights import kind_of, misplaced, refused
+from hpcens.members.network import Network
+from hpcens.members.weights import kind_of, misplaced, refused
 from hpcens.specs import MemberSpec
 
 _FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"

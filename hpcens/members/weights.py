@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import MemberError
-from hpcens.runtimes.code import raised
+from hpcens.members.code import raised
 from hpcens.specs import MemberSpec
 
 if TYPE_CHECKING:

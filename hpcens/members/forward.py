@@ -9,9 +9,9 @@ from functools import partial
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.runtimes.code import raised
-from hpcens.runtimes.network import Network, Passes
-from hpcens.runtimes.preprocess import Preprocessing
+from hpcens.members.code import raised
+from hpcens.members.network import Network, Passes
+from hpcens.members.preprocess import Preprocessing
 from hpcens.specs import MemberSpec, Space
 
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
