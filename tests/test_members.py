@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
+from hpcens import members
 from hpcens.errors import MemberError, UsageError
 from hpcens.members import digest_of, member_digests
 from hpcens.members.network import Network, Passes
-from hpcens.runtimes import members
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 
 
