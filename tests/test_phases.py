@@ -432,6 +432,7 @@ def test_what_a_phase_of_another_result_has_left_does_not_count(tmp_path, whole)
     [path] = directory(tmp_path).phases()
     with h5py.File(path, "r+") as file:
         file.attrs["fingerprint"] = '{"members": {"x": 1}}'
+    flip(path, "members/b", 3 * SEGMENT * 8 + 1)  # were it read, it would be found damaged
     start(tmp_path, Disk(), TWO)
     assert outcome(tmp_path) == whole
 
