@@ -142,7 +142,7 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 2.5, time=1, drain=30)
+        project = drill.project("walltime", 4.0, time=1, drain=30)
         began = time.monotonic()
         drill.submit(project)
         wait(project.output.exists, 400)
