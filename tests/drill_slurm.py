@@ -1,6 +1,6 @@
-"""Slurm drills, on a cluster of their own; each prints a line, and the script exits 1 on any fault.
+"""Slurm drills, on a cluster of their own each, side by side; each prints a line, and the exit code is how many failed.
 
-python tests/drill_slurm.py DRILL
+python tests/drill_slurm.py DRILL…
     digits         the quickstart over 4 nodes of 2 devices
     walltime       a limit shorter than the work: at least 3 requeues, and nobody helps
     requeue, requeue-warned, cancel, cancel-warned     preempted, without and with the user signal
@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -50,29 +51,34 @@ RANKS = ("reader", "reducer", "device")
 TARGETS = (*RANKS, "stepd", "slurmd", "node", "first")
 
 
+def prepare(place):
+    """What all drills share: weights, a plan of 50 segments, and the bytes of a run that nothing disturbs."""
+    (place / "weights").mkdir()
+    sys.path.insert(0, str(ENSEMBLE))
+    import nets
+
+    torch.manual_seed(7)
+    for name, factory in MEMBERS.items():
+        save_file(getattr(nets, factory)().state_dict(), place / "weights" / f"{name}.safetensors")
+    (place / "here").mkdir()
+    here = Project(place / "here", place / "weights", place / "cache").data(ROWS).yaml()
+    here.hpcens("plan", "dataset.h5", "-o", "../plan.json")
+    plan = json.loads((place / "plan.json").read_text())
+    plan["numerics"]["segment_rows"] = 16
+    plan |= {"window": 8, "read_ahead": 6}
+    (place / "plan.json").write_text(json.dumps(plan))
+    here.hpcens("run", "dataset.h5", "--plan", "../plan.json")
+    (place / "expected").write_bytes(here.predictions().tobytes())
+
+
 class Drill:
-    """A cluster, the bytes of an undisturbed run on this host, and projects to submit."""
+    """A cluster, and projects to submit to it; beside its folder lies what `prepare` made."""
 
     def __init__(self, folder, conf="", nodes=3, gpus="2", more=()):
         self.folder = folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
         self.renew(folder, conf, f"nodes={nodes}", f"gpus={gpus}", *more)
-        (folder / "weights").mkdir()
-        sys.path.insert(0, str(ENSEMBLE))
-        import nets
-
-        torch.manual_seed(7)
-        for name, factory in MEMBERS.items():
-            save_file(getattr(nets, factory)().state_dict(), folder / "weights" / f"{name}.safetensors")
-        first = self.project("undisturbed", 0.0)
-        first.hpcens("plan", "dataset.h5", "-o", "plan.json")
-        plan = json.loads((first.folder / "plan.json").read_text())
-        plan["numerics"]["segment_rows"] = 16
-        plan |= {"window": 8, "read_ahead": 6}
-        self.plan = folder / "plan.json"
-        self.plan.write_text(json.dumps(plan))
-        first.hpcens("run", "dataset.h5", "--plan", str(self.plan))
-        self.expected = first.predictions().tobytes()
+        self.plan = folder.parent / "plan.json"
 
     def renew(self, folder, conf, *arguments):
         """Another cluster."""
@@ -85,7 +91,7 @@ class Drill:
 
     def project(self, name, seconds, time=10, drain=30, devices="{cpu: 2}"):
         (self.folder / name).mkdir()
-        made = Project(self.folder / name, self.folder / "weights", self.folder / "cache").data(ROWS)
+        made = Project(self.folder / name, self.folder.parent / "weights", self.folder.parent / "cache").data(ROWS)
         made.yaml(members=MEMBERS | {"linear": "SlowLinear"}, devices=devices)
         (made.folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
         (made.folder / "nets.py").write_text(SLOW.format(seconds=seconds))
@@ -114,7 +120,8 @@ class Drill:
         status = json.loads(project.hpcens("status", str(project.run), "--json"))
         checks = {
             "complete": status["state"] == "complete",
-            "identical": project.output.exists() and project.predictions().tobytes() == self.expected,
+            "identical": project.output.exists()
+            and project.predictions().tobytes() == (self.folder.parent / "expected").read_bytes(),
             "nothing durable scored again": all(again),
         }
         seconds = time.monotonic() - began
@@ -416,7 +423,7 @@ def accounting(folder, keeps):
 def reused(folder):
     """The number of a run's job is another's on a new cluster; and on the next one its own again."""
     ids = "FirstJobId=54321\n"
-    drill = Drill(folder / "a", ids)
+    drill = Drill(folder, ids)
     try:
         project = drill.project("reused", 1.0)
         job = drill.submit(project)
@@ -444,6 +451,7 @@ def reused(folder):
 
 def segments(folder):
     """`status` on a run of 100,000 segments."""
+    folder.mkdir()
     project = Project(folder, folder, folder / "cache")
     epoch = project.run / "epochs" / "0001"
     epoch.mkdir(parents=True)
@@ -488,6 +496,22 @@ DRILLS = {
     "reused": reused,
 }
 
+
+def main(names):
+    """All of them side by side; how many failed."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, ThreadPoolExecutor() as pool:
+        prepare(Path(place))
+        found = {name: pool.submit(DRILLS[name], Path(place) / name) for name in names}
+        return sum(_fails(name, future) for name, future in found.items())
+
+
+def _fails(name, future):
+    try:
+        return not future.result()
+    except (TimeoutError, AssertionError, OSError) as error:
+        print(f"{name}: {type(error).__name__}: {error}", flush=True)
+        return True
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        sys.exit(0 if DRILLS[sys.argv[1]](Path(place)) else 1)
+    sys.exit(main(sys.argv[1:]))
