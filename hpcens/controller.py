@@ -19,6 +19,7 @@ ASK_SECONDS = 40.0
 """A run's controller is asked at most this often, whoever asks."""
 
 _PATIENCE = 5.0
+_INSIST = 120.0
 LIVING = (
     "PENDING",
     "RUNNING",
@@ -129,8 +130,14 @@ def note(run: RunDirectory, job: str, answer: Answer | None) -> None:
 
 
 def requeue(job: str) -> str:
-    """Put a running job back into the queue; why not, in words, or nothing where it worked."""
-    return _refusal(["scontrol", "requeue", job])
+    """Put a running job back into the queue; why not, in words, or nothing where it worked.
+
+    A controller that is away is waited for: it ends no job meanwhile, and nobody else would have the job go on.
+    """
+    deadline = time.monotonic() + _INSIST
+    while (refused := _refusal(["scontrol", "requeue", job])) and _away(refused) and time.monotonic() < deadline:
+        time.sleep(1.0)
+    return refused
 
 
 def end(jobs: Sequence[str]) -> str:
@@ -157,6 +164,10 @@ def _seconds(text: str) -> float:
         return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except ValueError:
         return 0.0
+
+
+def _away(refusal: str) -> bool:
+    return "Unable to contact slurm controller" in refusal or "gave no answer" in refusal
 
 
 def _refusal(command: list[str]) -> str:

@@ -221,7 +221,9 @@ class Plan:
         except OSError as error:
             raise UsageError(f"plan {path}: {error.strerror}", "write one: hpcens plan DATASET -o plan.json") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"plan {path} cannot be read: {error}", "write a new one with hpcens plan -o") from None
+            raise UsageError(
+                f"plan {path} cannot be read: {error}", "write a new one: hpcens plan DATASET -o PLAN.JSON"
+            ) from None
 
 
 def numerics_from_dict(raw: dict[str, Any]) -> Numerics:

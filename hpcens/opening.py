@@ -84,7 +84,9 @@ class Opening:
         if fixed is not None and member in fixed.members:
             return (fixed.members[member].batch,)
         if fixed is not None and not self.preflight.stored:
-            raise UsageError(f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan -o")
+            raise UsageError(
+                f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan DATASET -o PLAN.JSON"
+            )
         sizes = sorted(self.job.spec.plan.batch_sizes)
         return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
 

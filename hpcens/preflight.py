@@ -31,6 +31,8 @@ from hpcens.store.inspection import inspect
 from hpcens.store.part import Input
 from hpcens.store.source import Facts
 
+_ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
+
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
@@ -114,13 +116,13 @@ def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
 def check_output(output: Path, *sources: Path) -> None:
     """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
     if output.exists() and any(output.samefile(source) for source in sources):
-        raise UsageError(f"the output {output} is the input itself", "choose another output.path, or -o")
+        raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
     if not output.parent.is_dir():
         raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
     if not os.access(output.parent, os.W_OK):
-        raise UsageError(f"no permission to write into {output.parent}", "choose another output.path, or -o")
+        raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
     if output.exists() and fingerprint_of(output) is None:
-        raise UsageError(f"{output} exists and is not a result of hpcens", "choose another output.path, or -o")
+        raise UsageError(f"{output} exists and is not a result of hpcens", _ELSEWHERE)
 
 
 def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 from hpcens import controller
 from hpcens.controller import Answer
 from hpcens.errors import INCOMPLETE
-from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, read_json, write_atomically
 from hpcens.submission import SlurmJob
 
 WARNED = signal.SIGUSR2
@@ -56,6 +56,20 @@ def decide(verdict: Verdict, heard: Collection[int], reason: str, before: int, b
         reason = f"{verdict.reason}; requeued {before} times already, as often as allowed"
         return replace(verdict, reason=reason, remedy=remedy), False
     return replace(verdict, remedy=f"none needed: the job continues by itself (requeue {before + 1} of {bound})"), True
+
+
+def continues(epoch: Epoch) -> bool:
+    """Whether a start put its job back into the queue."""
+    raw = read_json(epoch.requeue)
+    return bool(raw) and not raw["refused"]
+
+
+def outcome(epoch: Epoch) -> Verdict | None:
+    """How a start ended; where it meant its job to go on and Slurm refused, that, and what to do instead."""
+    verdict, raw = epoch.verdict, read_json(epoch.requeue)
+    if verdict is None or not raw or not raw["refused"]:
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason}; Slurm did not requeue it: {raw['refused']}", remedy=AGAIN)
 
 
 def carry_out(epoch: Epoch, job: SlurmJob, reason: str) -> str:

@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -271,7 +272,7 @@ def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slu
         verdict, again = requeue.decide(verdict, rank.heard, reason, len(requeue.requeues(run, slurm)), bound)
     epoch.judge(verdict)
     if again and slurm is not None:
-        requeue.carry_out(epoch, slurm, reason)
+        rank.world.work(partial(requeue.carry_out, epoch, slurm, reason))
 
 
 def _let_others_speak(epoch: Epoch) -> None:

@@ -13,6 +13,7 @@ from hpcens.controller import Answer, ask_sparingly
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
 from hpcens.events import recent
 from hpcens.postmortem import explain
+from hpcens.requeue import continues, outcome
 from hpcens.rundir import Epoch, RunDirectory, Verdict, alive, read_json
 from hpcens.submission import Submission
 
@@ -71,9 +72,9 @@ def status(path: Path, ask: Ask = ask_sparingly) -> Status:
     epoch, submission = run.newest, run.submission
     began = epoch is not None and (submission is None or epoch.number > submission.epoch)
     jobs = submission.jobs if submission else ()
-    verdict = epoch.verdict if epoch and began else None
+    verdict = outcome(epoch) if epoch and began else None
     state, told, answer = "", verdict, None
-    if jobs and submission and (verdict is None or (epoch and _requeued(epoch))):
+    if jobs and submission and (verdict is None or (epoch and continues(epoch))):
         state, told, answer = _of_job(run, epoch if began else None, submission, ask)
     elif verdict is None and epoch:
         state, told = _of_processes(epoch)
@@ -81,11 +82,6 @@ def status(path: Path, ask: Ask = ask_sparingly) -> Status:
         state = {COMPLETE: "complete", INCOMPLETE: "resumable"}.get(told.code, "failed")
     assert told is not None
     return _figures(run, epoch, state, told, jobs, answer)
-
-
-def _requeued(epoch: Epoch) -> bool:
-    raw = read_json(epoch.requeue)
-    return bool(raw) and not raw["refused"]
 
 
 def _of_processes(epoch: Epoch) -> tuple[str, Verdict]:
@@ -106,21 +102,21 @@ def _of_job(
     run: RunDirectory, epoch: Epoch | None, submission: Submission, ask: Ask
 ) -> tuple[str, Verdict, Answer | None]:
     """Of a submission whose newest start has not ended, or has put the job back."""
-    if epoch and not _requeued(epoch) and (who := alive(epoch)):
+    if epoch and not continues(epoch) and (who := alive(epoch)):
         answer, _ = ask(run, submission.jobs[0])
         return "running", Verdict(0, _doing(epoch, who)), answer
     asked = [(job, *ask(run, job)) for job in submission.jobs[:1]]
     job, answer, _ = asked[0]
     ours = answer is None or not answer.name or submission.id in answer.name  # job ids come again on a new cluster
     if answer is None:
-        state = "requeued" if epoch and _requeued(epoch) else "unknown"
+        state = "requeued" if epoch and continues(epoch) else "unknown"
         return state, Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {run.path}"), None
     if ours and answer.state in ("PENDING", "REQUEUED", "CONFIGURING"):
-        state = "requeued" if epoch and _requeued(epoch) else "queued"
+        state = "requeued" if epoch and continues(epoch) else "queued"
         return state, Verdict(0, f"job {job} waits" + (f": {answer.why}" if answer.why else "")), answer
-    if ours and answer.state == "RUNNING" and not (epoch and not _requeued(epoch)):
+    if ours and answer.state == "RUNNING" and not (epoch and not continues(epoch)):
         return "running", Verdict(0, f"job {job} starts on {answer.nodes}"), answer
-    began = None if epoch and _requeued(epoch) else epoch
+    began = None if epoch and continues(epoch) else epoch
     return "", explain(answer if ours else None, submission.folder, began), answer
 
 

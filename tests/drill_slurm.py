@@ -1,14 +1,16 @@
-"""Slurm drills, on a cluster of their own; each prints a line, and the script exits 1 on any fault.
+"""Slurm drills, on a cluster of their own each, side by side; each prints a line, and the exit code is how many failed.
 
-python tests/drill_slurm.py DRILL
+python tests/drill_slurm.py DRILL…
     digits         the quickstart over 4 nodes of 2 devices
     walltime       a limit shorter than the work: at least 3 requeues, and nobody helps
     requeue, requeue-warned, cancel, cancel-warned     preempted, without and with the user signal
     reader, reducer, device, stepd, slurmd, node, first    killed: a rank; what keeps the second node; all on a node
-    controller     away for 60 s in mid-run
+    survivor       ranks cut off with their node outlive their job, and go on writing when it is continued elsewhere
+    controller     away for 60 s in mid-run; controller-warned: just when the job was warned of its end
     gpus           uneven nodes, and one GPU visible to each rank
     segments       status of a run of 100,000
-    accounting     what sacct says of a job that the controller has forgotten
+    accounting, no-accounting     a job that the controller has forgotten, and what sacct says of it
+    reused         a new cluster counts job ids from where the old one did
 """
 
 import contextlib
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -27,6 +30,7 @@ import torch
 from conftest import ENSEMBLE, MEMBERS, Project
 from safetensors.torch import save_file
 
+from hpcens.rundir import born
 from hpcens.store.journal import Kind, read_journal
 
 CLUSTER = Path(__file__).parent.parent / "slurm" / "cluster"
@@ -47,36 +51,47 @@ RANKS = ("reader", "reducer", "device")
 TARGETS = (*RANKS, "stepd", "slurmd", "node", "first")
 
 
+def prepare(place):
+    """What all drills share: weights, a plan of 50 segments, and the bytes of a run that nothing disturbs."""
+    (place / "weights").mkdir()
+    sys.path.insert(0, str(ENSEMBLE))
+    import nets
+
+    torch.manual_seed(7)
+    for name, factory in MEMBERS.items():
+        save_file(getattr(nets, factory)().state_dict(), place / "weights" / f"{name}.safetensors")
+    (place / "here").mkdir()
+    here = Project(place / "here", place / "weights", place / "cache").data(ROWS).yaml()
+    here.hpcens("plan", "dataset.h5", "-o", "../plan.json")
+    plan = json.loads((place / "plan.json").read_text())
+    plan["numerics"]["segment_rows"] = 16
+    plan |= {"window": 8, "read_ahead": 6}
+    (place / "plan.json").write_text(json.dumps(plan))
+    here.hpcens("run", "dataset.h5", "--plan", "../plan.json")
+    (place / "expected").write_bytes(here.predictions().tobytes())
+
+
 class Drill:
-    """A cluster, the bytes of an undisturbed run on this host, and projects to submit."""
+    """A cluster, and projects to submit to it; beside its folder lies what `prepare` made."""
 
     def __init__(self, folder, conf="", nodes=3, gpus="2", more=()):
         self.folder = folder
+        folder.mkdir()
+        self.renew(folder, conf, f"nodes={nodes}", f"gpus={gpus}", *more)
+        self.plan = folder.parent / "plan.json"
+
+    def renew(self, folder, conf, *arguments):
+        """Another cluster."""
+        folder.mkdir(exist_ok=True)
         (folder / "extra.conf").write_text(conf)
         self.cluster = folder / "cluster"
-        arguments = ["up", self.cluster, f"nodes={nodes}", f"gpus={gpus}", f"conf={folder / 'extra.conf'}", *more]
-        said = subprocess.run([CLUSTER, *arguments], capture_output=True, text=True, check=True).stdout
+        command = [CLUSTER, "up", self.cluster, f"conf={folder / 'extra.conf'}", *arguments]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         self.environment = {"SLURM_CONF": said.strip().splitlines()[-1].partition("=")[2]}
-        (folder / "weights").mkdir()
-        sys.path.insert(0, str(ENSEMBLE))
-        import nets
-
-        torch.manual_seed(7)
-        for name, factory in MEMBERS.items():
-            save_file(getattr(nets, factory)().state_dict(), folder / "weights" / f"{name}.safetensors")
-        first = self.project("undisturbed", 0.0)
-        first.hpcens("plan", "dataset.h5", "-o", "plan.json")
-        plan = json.loads((first.folder / "plan.json").read_text())
-        plan["numerics"]["segment_rows"] = 16
-        plan |= {"window": 8, "read_ahead": 6}
-        self.plan = folder / "plan.json"
-        self.plan.write_text(json.dumps(plan))
-        first.hpcens("run", "dataset.h5", "--plan", str(self.plan))
-        self.expected = first.predictions().tobytes()
 
     def project(self, name, seconds, time=10, drain=30, devices="{cpu: 2}"):
         (self.folder / name).mkdir()
-        made = Project(self.folder / name, self.folder / "weights", self.folder / "cache").data(ROWS)
+        made = Project(self.folder / name, self.folder.parent / "weights", self.folder.parent / "cache").data(ROWS)
         made.yaml(members=MEMBERS | {"linear": "SlowLinear"}, devices=devices)
         (made.folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
         (made.folder / "nets.py").write_text(SLOW.format(seconds=seconds))
@@ -105,7 +120,8 @@ class Drill:
         status = json.loads(project.hpcens("status", str(project.run), "--json"))
         checks = {
             "complete": status["state"] == "complete",
-            "identical": project.output.exists() and project.predictions().tobytes() == self.expected,
+            "identical": project.output.exists()
+            and project.predictions().tobytes() == (self.folder.parent / "expected").read_bytes(),
             "nothing durable scored again": all(again),
         }
         seconds = time.monotonic() - began
@@ -133,7 +149,7 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 2.5, time=1, drain=30)
+        project = drill.project("walltime", 4.0, time=1, drain=30)
         began = time.monotonic()
         drill.submit(project)
         wait(project.output.exists, 400)
@@ -171,7 +187,7 @@ def preemption(folder, mode, warns):
 def controller(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("away", 1.0)
+        project = drill.project("away", 6.0)
         began = time.monotonic()
         drill.submit(project, "--slurm", "nodes=2")
         wait(lambda: durable(project))
@@ -184,8 +200,67 @@ def controller(folder):
             asked.append(time.monotonic() - before)
             time.sleep(5)
         subprocess.run(["slurmctld"], env=os.environ | drill.environment, check=True)
+        rows = json.loads(project.hpcens("status", str(project.run), "--json"))["rows"]
         wait(project.output.exists, 120)
-        return drill.judge("controller away", project, began, states=states, slowest_status=round(max(asked), 2))
+        wait(lambda: not drill.slurm("squeue", "-h").strip(), 60)
+        seen = {"states": states, "slowest status": round(max(asked), 2), "rows when it was back": rows}
+        return drill.judge("controller away", project, began, **seen)
+    finally:
+        drill.close()
+
+
+def controller_warned(folder):
+    drill = Drill(folder)
+    try:
+        project = drill.project("warned", 1.0)
+        began = time.monotonic()
+        job = drill.submit(project, "--slurm", "nodes=2")
+        wait(lambda: durable(project))
+        drill.slurm("scancel", "--signal=USR2", job)
+        wait(lambda: '"draining"' in (project.run / "epochs" / "0001" / "events.jsonl").read_text())
+        os.kill(int((drill.cluster / "run" / "slurmctld.pid").read_text()), signal.SIGKILL)
+        wait(lambda: verdict(project, 1), 60)
+        time.sleep(15)
+        subprocess.run(["slurmctld"], env=os.environ | drill.environment, check=True)
+        wait(project.output.exists, 120)
+        return drill.judge("controller away at the warning", project, began, first=verdict(project, 1)["reason"])
+    finally:
+        drill.close()
+
+
+def survivor(folder):
+    """The writer's node is cut off while its ranks stand still; they go on once the job has begun elsewhere."""
+    drill = Drill(folder)
+    try:
+        project = drill.project("survivor", 4.0)
+        began = time.monotonic()
+        job = drill.submit(project, "--slurm", "nodes=2")
+        wait(lambda: durable(project))
+        ranks = [json.loads(path.read_text()) for path in project.run.glob("epochs/0001/ranks/*.json")]
+        writer = next(rank["pid"] for rank in ranks if rank["role"] == "reducer")
+        old = (project.run / "working-0001.h5").open("rb")
+        tasks = [pid for pid in processes() if job_of(pid) == (job, "n1") and name_of(pid) != "slurmstepd"]
+        for pid in tasks:
+            os.kill(pid, signal.SIGSTOP)
+        stepds = {parent(pid) for pid in tasks if name_of(parent(pid)) == "slurmstepd"}
+        for pid in (int((drill.cluster / "run" / "slurmd-n1.pid").read_text()), *stepds):
+            os.kill(pid, signal.SIGKILL)
+        cut = time.monotonic()
+        new = project.run / "epochs" / "0002" / "journal"
+        kept = len(read_journal(project.run / "epochs" / "0001" / "journal").written())
+        wait(lambda: (content := read_journal(new)) is not None and len(content.written()) > kept)
+        again = time.monotonic() - cut
+        before, stood = os.fstat(old.fileno()).st_mtime_ns, bool(born(writer))
+        for pid in tasks:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        woken = time.monotonic()
+        wait(lambda: not born(writer), 120)
+        seen = {"again after": round(again, 1), "writer lived": stood, "left after": round(time.monotonic() - woken, 1)}
+        seen["wrote"] = os.fstat(old.fileno()).st_mtime_ns != before
+        wait(project.output.exists, 240)
+        seen["into another file"] = os.fstat(old.fileno()).st_ino != project.output.stat().st_ino
+        return drill.judge("survivor", project, began, **seen) and seen["into another file"]
     finally:
         drill.close()
 
@@ -317,37 +392,66 @@ def gpus(folder):
         drill.close()
 
 
-def accounting(folder):
-    """A job the controller has forgotten: sacct says what became of it, and status in words."""
-    drill = Drill(folder, "MinJobAge=2\n", more=("accounting=1",))
+def accounting(folder, keeps):
+    """A job the controller has forgotten: what became of it, from sacct where there is one, else from files."""
+    drill = Drill(folder, "MinJobAge=2\n", more=(f"accounting={int(keeps)}",))
     try:
         project = drill.project("forgotten", 0.5)
         job = drill.submit(project)
         wait(lambda: durable(project))
-        ranks = project.run / "epochs" / "0001" / "ranks"
         drill.slurm("scancel", "--signal=KILL", "--full", job)
         wait(lambda: "JobState" not in drill.slurm("scontrol", "show", "job", job), 90)
         said = drill.slurm("sacct", "-nPX", "-j", job, "-o", "State,ExitCode").strip()
-        (project.run / "controller.json").unlink(missing_ok=True)
         (project.run / "epochs" / "0001" / "verdict.json").unlink(missing_ok=True)  # as where all were killed at once
-        told = json.loads(project.hpcens("status", str(project.run), "--json"))
-        print(
-            f"forgotten: sacct {said}, {len(list(ranks.iterdir()))} ranks, {told['state']}: {told['reason']}",
-            flush=True,
-        )
+        told = gone(project)
+        print(f"forgotten: sacct {said!r}, {told['state']}: {told['reason']}; next: {told['remedy']}", flush=True)
         second = drill.submit(project, "--slurm", "begin=now+1hour")
         drill.slurm("scancel", second)
         wait(lambda: "JobState" not in drill.slurm("scontrol", "show", "job", second), 90)
-        (project.run / "controller.json").unlink(missing_ok=True)
-        then = json.loads(project.hpcens("status", str(project.run), "--json"))
+        then = gone(project)
         print(f"forgotten in the queue: {then['state']}: {then['reason']}; next: {then['remedy']}", flush=True)
-        return told["reason"].startswith("it was cancelled") and then["reason"].startswith("it was cancelled")
+        began = time.monotonic()
+        drill.submit(project)
+        wait(project.output.exists, 120)
+        words = "it was cancelled" if keeps else ("processes on", "before the run began")
+        fine = all(any(w in one["reason"] for w in ([words] if keeps else words)) for one in (told, then))
+        return drill.judge("forgotten", project, began) and fine
+    finally:
+        drill.close()
+
+
+def reused(folder):
+    """The number of a run's job is another's on a new cluster; and on the next one its own again."""
+    ids = "FirstJobId=54321\n"
+    drill = Drill(folder, ids)
+    try:
+        project = drill.project("reused", 1.0)
+        job = drill.submit(project)
+        wait(lambda: durable(project))
+        for path in project.run.glob("epochs/0001/ranks/*.json"):
+            os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+        drill.close()
+        (project.run / "epochs" / "0001" / "verdict.json").unlink(missing_ok=True)
+        drill.renew(folder / "b", ids)
+        project.environment |= drill.environment
+        drill.slurm("sbatch", "-o", "/dev/null", "--wrap", "sleep 120")
+        wait(lambda: "RUNNING" in drill.slurm("scontrol", "show", "job", job))
+        told = gone(project)
+        print(f"number {job} is another's: {told and (told['state'], told['reason'])}", flush=True)
+        drill.close()
+        drill.renew(folder / "c", ids)
+        project.environment |= drill.environment
+        began = time.monotonic()
+        same = drill.submit(project)
+        wait(project.output.exists, 120)
+        return drill.judge("number reused", project, began, numbers=(job, same)) and told is not None and job == same
     finally:
         drill.close()
 
 
 def segments(folder):
     """`status` on a run of 100,000 segments."""
+    folder.mkdir()
     project = Project(folder, folder, folder / "cache")
     epoch = project.run / "epochs" / "0001"
     epoch.mkdir(parents=True)
@@ -381,13 +485,33 @@ DRILLS = {
     "cancel": lambda folder: preemption(folder, "CANCEL", False),
     "cancel-warned": lambda folder: preemption(folder, "CANCEL", True),
     "controller": controller,
+    "controller-warned": controller_warned,
+    "survivor": survivor,
     **{target: lambda folder, target=target: kill(folder, target) for target in TARGETS},
     "digits": digits,
     "gpus": gpus,
     "segments": segments,
-    "accounting": accounting,
+    "accounting": lambda folder: accounting(folder, True),
+    "no-accounting": lambda folder: accounting(folder, False),
+    "reused": reused,
 }
 
+
+def main(names):
+    """All of them side by side; how many failed."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, ThreadPoolExecutor() as pool:
+        prepare(Path(place))
+        found = {name: pool.submit(DRILLS[name], Path(place) / name) for name in names}
+        return sum(_fails(name, future) for name, future in found.items())
+
+
+def _fails(name, future):
+    try:
+        return not future.result()
+    except (TimeoutError, AssertionError, OSError) as error:
+        print(f"{name}: {type(error).__name__}: {error}", flush=True)
+        return True
+
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        sys.exit(0 if DRILLS[sys.argv[1]](Path(place)) else 1)
+    sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ import json
 import re
 import signal
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.config.site import slurm_settings
-from hpcens.controller import Answer, parse_job
+from hpcens.controller import Answer, parse_job, requeue
 from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Superseded, UsageError, as_verdict
 from hpcens.events import Events, recent
 from hpcens.heart import Heart
 from hpcens.launch.slurm import sbatch_text
 from hpcens.postmortem import explain
-from hpcens.requeue import decide, why
+from hpcens.requeue import continues, decide, outcome, why
 from hpcens.roles.casting import Hello, cast
 from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
@@ -323,3 +323,34 @@ def test_a_queued_job_is_asked_for_and_one_of_another_cluster_is_not_believed(tm
     assert status(run.path, ask=lambda run, job: (pending, 0.0)).state == "queued"
     assert status(run.path, ask=lambda run, job: (replace(pending, name="hpcens-x-ffff"), 0.0)).state == "failed"
     assert status(run.path, ask=lambda run, job: (None, 0.0)).state == "unknown"
+
+
+def test_a_start_whose_job_slurm_refused_to_requeue_says_so_and_what_to_do(tmp_path):
+    run = RunDirectory(tmp_path / "out.run")
+    epoch = run.begin()
+    epoch.judge(Verdict(INCOMPLETE, "the time limit is near", "none needed: the job continues by itself"))
+    kept = {"job": asdict(SlurmJob("7", "c", 0)), "reason": "the time limit is near", "time": 0.0}
+    epoch.requeue.write_text(json.dumps(kept | {"refused": ""}))
+    assert continues(epoch)
+    assert outcome(epoch) == epoch.verdict
+    epoch.requeue.write_text(json.dumps(kept | {"refused": "Job is disabled"}))
+    assert not continues(epoch)
+    found = status(run.path)
+    assert (found.state, found.remedy, found.requeues) == ("resumable", AGAIN, [])
+    assert found.reason == "the time limit is near; Slurm did not requeue it: Job is disabled"
+
+
+def test_a_controller_that_is_away_is_waited_for(tmp_path, monkeypatch):
+    """The first two answers are those of a login node that does not reach it; a refusal is not asked again."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    (tmp_path / "scontrol").write_text(
+        '#!/bin/sh\necho "$@" >> $0.asked\n[ $(wc -l < $0.asked) -gt 2 ] && exit 0\n'
+        'echo "Unable to contact slurm controller (connect failure)" >&2; exit 1\n'
+    )
+    (tmp_path / "scontrol").chmod(0o755)
+    assert requeue("7") == ""
+    assert (tmp_path / "scontrol.asked").read_text() == "requeue 7\n" * 3
+    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> $0.again\necho "not permitted" >&2; exit 1\n')
+    assert requeue("7") == "not permitted"
+    assert (tmp_path / "scontrol.again").read_text() == "requeue 7\n"

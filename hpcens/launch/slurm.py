@@ -15,7 +15,8 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.follow import Follower
 from hpcens.launch.world import be_a_rank
-from hpcens.rundir import RunDirectory, Verdict, read_json
+from hpcens.requeue import continues, outcome
+from hpcens.rundir import RunDirectory, Verdict
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
 from hpcens.submission import DEFAULT_REQUEUES, Submission
 
@@ -150,8 +151,8 @@ def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
             epoch = run.newest
             if epoch is not None and epoch.number > submission.epoch:
                 follower.tick(epoch)
-                verdict = epoch.verdict
-                if verdict is not None and not continues(read_json(epoch.requeue)):
+                verdict = outcome(epoch)
+                if verdict is not None and not continues(epoch):
                     return verdict
             if time.monotonic() - asked > controller.ASK_SECONDS:
                 asked = time.monotonic()
@@ -165,11 +166,6 @@ def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
             time.sleep(0.1)
     finally:
         follower.close()
-
-
-def continues(requeue: Any) -> bool:
-    """Whether a start put its job back into the queue."""
-    return bool(requeue) and not requeue["refused"]
 
 
 def _gone(run: RunDirectory, submission: Submission) -> Verdict:
