@@ -18,7 +18,7 @@ from hpcens.matrix import Numerics, Plan, numerics_from_dict
 from hpcens.members import digest_of
 from hpcens.outputs import outputs_of
 from hpcens.planners import plan
-from hpcens.planners.problem import Problem
+from hpcens.planners.problem import Passage, Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.rundir import RunDirectory, read_json
@@ -136,7 +136,7 @@ class Opening:
         for key, profile in measured:
             self._book.put(key, profile)
 
-    def problem(self, devices: Sequence[Device], reading: float) -> Problem:
+    def problem(self, devices: Sequence[Device], passage: Passage) -> Problem:
         """Raises UsageError where members disagree on the shape of their output."""
         names = tuple(member.name for member in self.members)
         families = {device.kind: device.family for device in devices}
@@ -150,7 +150,17 @@ class Opening:
         check_shapes(shapes)
         largest = max(max(self.batch_sizes(member)) for member in names)
         held = _SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * self.preflight.facts.row_bytes)
-        return Problem(devices=tuple(devices), members=names, profiles=profiles, held=held, reading=reading)
+        return Problem(
+            devices=tuple(devices),
+            members=names,
+            profiles=profiles,
+            held=held,
+            reading=passage.reading,
+            sending=passage.link / self.preflight.facts.row_bytes,
+            writing=passage.disk / self._output_bytes(next(iter(shapes.values()))),
+            readers=passage.readers,
+            reducers=passage.reducers,
+        )
 
     def _stored_shapes(self) -> dict[str, tuple[int, ...]]:
         if not self.preflight.stored:
@@ -190,16 +200,16 @@ class Opening:
             )
         return found
 
-    def plan(self, devices: Sequence[Device], reading: float) -> Plan:
-        """The plan of the given or the earlier plan where the devices are the same, else a new one; numerics kept.
+    def plan(self, devices: Sequence[Device], passage: Passage) -> Plan:
+        """The given or the earlier plan where the devices are the same, else a new one; numerics kept.
 
-        A new one too where instances were faster or slower than planned: shares follow what was measured.
-        """
-        problem = self.problem(devices, reading)
+        A new one too where instances were faster or slower than planned, so that shares follow what was measured, and
+        where an earlier start had more readers or reducers than there may be now."""
+        problem = self.problem(devices, passage)
         fixed = self.fixed()
         speeds = experience(self.run) if fixed is not None else {}
         earlier = None
-        for known in self._known_plans():
+        for known in self._known_plans(passage):
             if known.devices == tuple(devices) and known.numerics == fixed:
                 if not tells(known, speeds):
                     return known
@@ -213,7 +223,7 @@ class Opening:
             batch_sizes=tuple(sorted({size for m in self.members for size in self.batch_sizes(m.name)})),
             rows=facts.rows,
             row_bytes=facts.row_bytes,
-            output_bytes=self._output_bytes(problem),
+            output_bytes=self._output_bytes(next(iter(problem.profiles.values())).output_shape),
             torch=self._torch,
         )
         if earlier is not None:
@@ -223,16 +233,17 @@ class Opening:
             made, numerics=self._precise(made.numerics) if fixed is None else self._keep(made.numerics, fixed)
         )
 
-    def _output_bytes(self, problem: Problem) -> int:
-        shape = next(iter(problem.profiles.values())).output_shape
+    def _output_bytes(self, shape: tuple[int, ...]) -> int:
         return sum(output.row_bytes for output in outputs_of(self.job.spec, shape, self.preflight.space))
 
-    def _known_plans(self) -> Iterable[Plan]:
+    def _known_plans(self, passage: Passage) -> Iterable[Plan]:
         if self.job.plan is not None:
             yield Plan.load(self.job.plan)
         for epoch in self.run.epochs():
             if epoch.plan.exists():
-                yield Plan.load(epoch.plan)
+                known = Plan.load(epoch.plan)
+                if known.readers <= passage.readers and known.reducers <= passage.reducers:
+                    yield known
 
     def _keep(self, made: Numerics, fixed: Numerics) -> Numerics:
         strange = [kind for kind in made.kinds if kind not in fixed.kinds]
@@ -246,7 +257,10 @@ class Opening:
 
     def shape(self, devices: Sequence[Device]) -> tuple[int, ...]:
         """Of a member's output for one row."""
-        return next(iter(self.problem(devices, 1.0).profiles.values())).output_shape
+        return next(iter(self.problem(devices, Passage()).profiles.values())).output_shape
+
+    def result_bytes(self, devices: Sequence[Device]) -> int:
+        return self.preflight.facts.rows * self._output_bytes(self.shape(devices))
 
     def form(self, plan: Plan, tree: Mapping[str, Any], shape: tuple[int, ...], library: str) -> Form:
         """What the result looks like, and says of itself."""

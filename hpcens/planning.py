@@ -21,6 +21,7 @@ from hpcens.launch.follow import Follower
 from hpcens.launch.local import start
 from hpcens.matrix import Plan
 from hpcens.opening import Opening
+from hpcens.planners.problem import Passage
 from hpcens.preflight import check
 from hpcens.profiles import ProfileBook
 from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
@@ -28,6 +29,7 @@ from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_
 from hpcens.rundir import RunDirectory, write_atomically
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
+from hpcens.store.disk import writing_speed
 from hpcens.store.inspection import inspect_speed
 
 # As many nodes like this host there are, where no cluster is described.
@@ -53,7 +55,7 @@ class Desk:
         self._job = job
         self._preflight = check(job)
         self._opening = Opening(job, self._preflight, ProfileBook.default())
-        self._reading: float | None = None
+        self._writing: float | None = None
 
     @cached_property
     def _here(self) -> tuple[Device, ...]:
@@ -78,7 +80,7 @@ class Desk:
     def answer(self, wish: Wish, *, shaded: bool = False) -> Iterator[str]:
         """The answer as lines of text; writes the files that are wanted."""
         if wish.compare:
-            problem = self._opening.problem(self._here, self._speed())
+            problem = self._opening.problem(self._here, self._passage(self._here))
             yield from comparison_lines(compare(problem, self._by))
             return
         nodes = self._nodes()
@@ -142,18 +144,27 @@ class Desk:
         profiled = dict.fromkeys(key.kind for key, _ in ProfileBook.default().all())
         return inventory(groups, self._job.spec.devices, self._here, profiled)
 
-    def _speed(self) -> float:
-        if self._reading is None:
-            self._reading = inspect_speed(self._job.datasets, self._job.spec.dataset, self._job.limit)
-        return self._reading
+    @cached_property
+    def _reading(self) -> float:
+        return inspect_speed(self._job.datasets, self._job.spec.dataset, self._job.limit)
+
+    def _disk(self, devices: Sequence[Device]) -> float:
+        if self._writing is None:
+            self._writing = writing_speed(self._job.output.parent, self._opening.result_bytes(devices))
+        return self._writing
+
+    def _passage(self, devices: Sequence[Device]) -> Passage:
+        """A reader a node at most, as there are ranks for; what a link passes is known to a world alone."""
+        hosts = {device.name.rpartition("/")[0] for device in devices}
+        return Passage(reading=self._reading, disk=self._disk(devices), readers=len(hosts))
 
     def _planned(self, devices: Sequence[Device]) -> Plan:
-        return self._opening.plan(devices, self._speed())
+        return self._opening.plan(devices, self._passage(devices))
 
     def _by(self, planner: PlannerName) -> Plan:
         spec = replace(self._job.spec, plan=replace(self._job.spec.plan, planner=planner))
         opening = Opening(replace(self._job, spec=spec, plan=None), self._preflight, ProfileBook.default())
-        return opening.plan(self._here, self._speed())
+        return opening.plan(self._here, self._passage(self._here))
 
 
 def within(deadline: float, settings: SlurmSpec, desk: Desk, *, told: bool) -> SlurmSpec:

@@ -133,8 +133,9 @@ def simulation_lines(plan: Plan, found: Simulated) -> Iterator[str]:
         busy = sorted(found.devices[name] / found.seconds for name in hosting.devices)
         phrase = devices_phrase(hosting.devices)
         yield f"  {phrase}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %, planned {100 * load_of(hosting):.0f} %"
-    for role, seconds in (("reading", found.reading), ("sending", found.sending), ("writing", found.writing)):
-        yield f"  {role}: {100 * seconds / found.seconds:.0f} % of the time"
+    roles = {"reading": (found.reading, plan.readers), "sending": (found.sending, plan.readers)}
+    for role, (seconds, ranks) in (roles | {"writing": (found.writing, plan.reducers)}).items():
+        yield f"  {role}: {100 * seconds / found.seconds / ranks:.0f} % of the time"
 
 
 def report_lines(report: dict[str, Any]) -> Iterator[str]:

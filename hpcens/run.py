@@ -23,20 +23,23 @@ import numpy as np
 
 from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
+from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Opening
 from hpcens.phases import Assignment, phases_of, require_room_for
+from hpcens.planners.problem import Passage
 from hpcens.preflight import Preflight
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
-from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit
+from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
 from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Scoring
 from hpcens.specs import Job
+from hpcens.store.disk import writing_speed
 from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
@@ -131,13 +134,14 @@ class Rank:
         todo, rows = world.broadcast(asked)
         mine = todo.get(world.rank, [])
         measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
+        link = 0.0 if only_profile else world.link(players.farthest)
         decided: Assignment | None = None
         if opening is not None and events is not None:
             opening.note(pair for pairs in measured for pair in pairs)
             if not only_profile:
                 devices = tuple(players.devices[rank] for rank in sorted(players.devices))
-                speed = world.work(lambda: reading_speed(job.datasets, job.spec.dataset, job.limit))
-                plan = opening.plan(devices, speed)
+                seats = room(players, hellos)
+                plan = opening.plan(devices, world.work(lambda: _passage(opening, devices, link, seats)))
                 tree = opening.fix(plan)
                 if read_json(self._run.fingerprint) != tree:
                     write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
@@ -200,6 +204,17 @@ class Rank:
         if self._events is not None:
             self._events.add("draining", reason=self._stop)
         return Drain(self._stop)
+
+
+def _passage(opening: Opening, devices: Sequence[Device], link: float, seats: tuple[int, int]) -> Passage:
+    job, (readers, reducers) = opening.job, seats
+    return Passage(
+        reading=reading_speed(job.datasets, job.spec.dataset, job.limit),
+        link=link,
+        disk=writing_speed(job.output.parent, opening.result_bytes(devices)),
+        readers=readers,
+        reducers=reducers,
+    )
 
 
 def _sampled(job: Job, rows: int) -> Rows:

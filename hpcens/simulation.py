@@ -34,8 +34,6 @@ from hpcens.segments import Segmentation
 from hpcens.transports import Hands, Role
 from hpcens.transports.virtual import VirtualWorld
 
-_READER, _REDUCER = 0, 1
-
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -51,7 +49,7 @@ class Costs:
 
 @dataclass(slots=True)
 class Simulated:
-    """What came of it. Busy seconds: of devices computing, the reader reading and sending, the reducer writing.
+    """What came of it. Busy seconds: of devices computing, readers reading and sending, reducers writing.
 
     deliveries  messages that reached a rank or came from its own thread
     """
@@ -82,7 +80,9 @@ class _Simulation:
         self._costs = costs
         self._segmentation = Segmentation(plan.rows, plan.numerics.segment_rows)
         names = [device for hosting in plan.hostings for device in hosting.devices]
-        self._ranks = {name: rank for rank, name in enumerate(names, 2)}
+        self._readers = range(plan.readers)
+        self._reducers = range(plan.readers, plan.readers + plan.reducers)
+        self._ranks = {name: rank for rank, name in enumerate(names, plan.readers + plan.reducers)}
         self._speeds = {self._ranks[d]: hosting.speeds for hosting in plan.hostings for d in hosting.devices}
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
@@ -99,24 +99,34 @@ class _Simulation:
     def _roles(self) -> dict[int, Role]:
         plan, ranks = self._plan, self._ranks
         shares = {(i.device, i.member): i.share for i in plan.instances}
-        reader = Reader(
-            segments=range(len(self._segmentation)),
-            members=plan.members,
-            shares=shares_by_rank(shares, ranks),
-            devices=ranks.values(),
-            reducers=[_REDUCER],
-            window=plan.window,
-            read_ahead=plan.read_ahead,
-        )
-        reducer = Reducer(
-            members=plan.members,
-            devices=ranks.values(),
-            readers=[_READER],
-            window=plan.window,
-            seconds=self._costs.between_syncs,
-        )
-        workers = {rank: Worker(readers=[_READER], reducers=[_REDUCER]) for rank in ranks.values()}
-        return {_READER: reader, _REDUCER: reducer, **workers}
+        window = max(2, -(-plan.window // plan.readers))
+        readers = {
+            rank: Reader(
+                segments=range(rank, len(self._segmentation), plan.readers),
+                members=plan.members,
+                shares=shares_by_rank(shares, ranks),
+                devices=ranks.values(),
+                reducers=self._reducers,
+                first=0 if rank else None,
+                others=() if rank else self._readers[1:],
+                window=window,
+                read_ahead=max(2, -(-plan.read_ahead // plan.readers)),
+            )
+            for rank in self._readers
+        }
+        reducers = {
+            rank: Reducer(
+                members=plan.members,
+                devices=ranks.values(),
+                readers=self._readers,
+                reducers=plan.reducers,
+                window=window,
+                seconds=self._costs.between_syncs,
+            )
+            for rank in self._reducers
+        }
+        workers = {rank: Worker(readers=self._readers, reducers=self._reducers) for rank in ranks.values()}
+        return {**readers, **reducers, **workers}
 
     def _hands(self) -> dict[int, Hands]:
         def read(segment: int) -> Rows:
@@ -128,8 +138,8 @@ class _Simulation:
 
         worker = worker_hands(predict, lambda task: None)
         return {
-            _READER: reader_hands(read, lambda progress: None),
-            _REDUCER: reducer_hands(lambda task: None, lambda segments: None),
+            **dict.fromkeys(self._readers, reader_hands(read, lambda progress: None)),
+            **dict.fromkeys(self._reducers, reducer_hands(lambda task: None, lambda segments: None)),
             **dict.fromkeys(self._ranks.values(), worker),
         }
 
@@ -148,7 +158,7 @@ class _Simulation:
         lasts = size / self._costs.link
         free = max(now, self._links.get(rank, 0.0)) + lasts
         self._links[rank] = free
-        if rank == _READER:
+        if rank in self._readers:
             self._found.sending += lasts
         return free - now + self._costs.message
 

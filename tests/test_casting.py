@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcens.devices import cpu_devices
 from hpcens.errors import UsageError
-from hpcens.roles.casting import Hello, cast, check_world, recruit
+from hpcens.roles.casting import Hello, cast, check_world, recruit, room
 
 
 def hellos(*ranks_and_devices):
@@ -68,3 +68,19 @@ def test_further_readers_go_to_other_nodes_and_reducers_stay_on_one(surplus, rea
     crowd = [sum(node[rank] == at for rank in made.readers) for at in free]
     busiest = max(sum(node[rank] == at for rank in made.readers) for at in set(node.values()))
     assert all(busiest <= count + 1 for count in crowd), "a node with room has as many readers as any, or one fewer"
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.booleans())
+def test_there_is_room_for_a_reader_a_node_and_for_reducers_beside_the_first_both_at_once(surplus, apart):
+    """apart: the reducer sits on another node than the first reader, which has a rank of its own alone there."""
+    ranks = [((spare + 2 * (not node) + 1), 1) for node, spare in enumerate(surplus)]
+    said = hellos(*([(1, 0), (ranks[0][0] - 1, 1), *ranks[1:]] if apart else ranks))
+    node = {hello.rank: hello.node for hello in said}
+    players = cast(said)
+    readers, reducers = room(players, said)
+    made = recruit(players, said, readers=readers, reducers=reducers)
+    assert (len(made.readers), len(made.reducers)) == (readers, reducers)
+    assert len({node[rank] for rank in made.readers}) == readers, "each on a node of its own"
+    spare = {node[rank] for rank in node if made.role(rank) == "parked"}
+    assert spare <= {node[rank] for rank in made.readers} - {node[made.reducers[0]]}, "no node is left without"
+    assert made.farthest == max(made.devices, key=lambda rank: (node[rank] != node[0], rank))

@@ -162,6 +162,17 @@ def test_a_simulation_shows_who_is_too_slow():
     assert narrow.rows_per_second < 0.3 * plan.throughput
 
 
+def test_a_simulation_has_as_many_readers_and_reducers_as_the_plan():
+    """Two pass what one passes in twice the time, and devices that none can feed are as fast as those."""
+    plan = planned(problem(2, devices=4, members=2), rows=10**5)
+    plan = replace(plan, rows=200 * plan.numerics.segment_rows, window=64, read_ahead=32)
+    for name, costs in (("reading", FREE), ("writing", replace(FREE, disk=plan.throughput * plan.output_bytes / 4))):
+        slow = replace(plan, reading=plan.throughput / 4) if name == "reading" else plan
+        one, two = simulate(slow, costs), simulate(replace(slow, readers=2, reducers=2), costs)
+        assert getattr(one, name) == pytest.approx(getattr(two, name)), "the work is the same"
+        assert two.rows_per_second == pytest.approx(2 * one.rows_per_second, rel=0.1)
+
+
 def test_a_simulation_of_many_devices_looks_at_none_but_those_concerned():
     """Deliveries grow with segments, not with devices: a count, since time is the machine's affair."""
     counts = []

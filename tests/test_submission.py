@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_planners import planned, problem
 
 from hpcens.config.site import slurm_settings
 from hpcens.controller import Answer, parse_job, requeue
@@ -86,6 +87,13 @@ def test_the_golden_script(srun):
     )
     text = sbatch_text(job(cuda=CudaSpec(count=4)), settings)
     assert text.replace(shlex.quote(sys.executable), "PYTHON") == GOLDEN
+
+
+def test_ranks_for_the_reducers_of_a_given_plan_are_asked_for(srun, tmp_path):
+    (tmp_path / "plan.json").write_text(replace(planned(problem(1)), readers=2, reducers=3).to_json())
+    wanted = replace(job(cuda=CudaSpec(count=4)), plan=tmp_path / "plan.json")
+    assert "#SBATCH --ntasks-per-node=8\n" in sbatch_text(wanted, SlurmSpec(nodes=2))
+    assert "#SBATCH --ntasks-per-node=6\n" in sbatch_text(wanted, SlurmSpec(nodes=2, tasks_per_node=6))
 
 
 def test_cores_of_cpu_devices_are_asked_for_and_an_unknown_number_of_ranks_is_refused(srun):

@@ -15,6 +15,7 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.follow import Follower
 from hpcens.launch.world import be_a_rank
+from hpcens.matrix import Plan
 from hpcens.requeue import continues, outcome
 from hpcens.rundir import RunDirectory, Verdict
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
@@ -31,7 +32,8 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     """
     cuda = job.spec.devices.cuda
     gpus = settings.gpus_per_node or (cuda.count if cuda else None)
-    tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus)
+    reducers = Plan.load(job.plan).reducers if job.plan else 1
+    tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus, reducers)
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
     srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])]
@@ -54,14 +56,15 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     }
 
 
-def _ranks(devices: DevicesSpec, gpus: int | None) -> int:
-    """One a device, and two for the reader and the reducer; what a node does not need parks there."""
+def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:
+    """One a device, one for a reader, and those of the reducers, which all sit on one node; what a node does not need
+    parks there."""
     if devices.cpu is None and gpus is None:
         raise UsageError(
             "nothing says how many devices a node has, so not how many ranks it needs",
             "say it: --slurm gpus_per_node=4, or slurm.gpus_per_node or devices: {cpu: 2} in the YAML",
         )
-    return (gpus or 0) + (devices.cpu.count if devices.cpu else 0) + 2
+    return (gpus or 0) + (devices.cpu.count if devices.cpu else 0) + 1 + reducers
 
 
 def sbatch_text(job: Job, settings: SlurmSpec, submission: str = "ID") -> str:

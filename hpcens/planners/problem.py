@@ -11,6 +11,23 @@ from hpcens.profiles import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """What rows pass besides the devices; infinite where it was not measured.
+
+    reading            rows/s one reader can take from disk
+    link               bytes/s one reader can send
+    disk               bytes/s one reducer can write
+    readers, reducers  of them there may be at most
+    """
+
+    reading: float = inf
+    link: float = inf
+    disk: float = inf
+    readers: int = 1
+    reducers: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """All that a planner may know.
 

@@ -42,6 +42,12 @@ class Cast:
     speakers: Mapping[str, int] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
 
+    @property
+    def farthest(self) -> int:
+        """The rank of a device on another node than the first reader's, where there is one."""
+        home = {node for node, rank in self.speakers.items() if rank == self.readers[0]}
+        return max(self.devices, key=lambda rank: (self.devices[rank].name.rpartition("/")[0] not in home, rank))
+
     def role(self, rank: int) -> str:
         """The rank's role in words."""
         if rank in self.readers:
@@ -92,6 +98,15 @@ def cast(hellos: Sequence[Hello]) -> Cast:
     if not devices:
         raise UsageError("no rank found a device", "check devices in the YAML, and nvidia-smi on the nodes")
     return Cast((reader,), (reducer,), devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
+
+
+def room(players: Cast, hellos: Sequence[Hello]) -> tuple[int, int]:
+    """How many readers, one a node at most, and how many reducers there are ranks for at once."""
+    node = {hello.rank: hello.node for hello in hellos}
+    parked = Counter(node[hello.rank] for hello in hellos if players.role(hello.rank) == "parked")
+    further = set(parked) - {node[players.readers[0]]}
+    at = node[players.reducers[0]]
+    return 1 + len(further), 1 + parked[at] - (at in further)
 
 
 def recruit(players: Cast, hellos: Sequence[Hello], *, readers: int, reducers: int) -> Cast:

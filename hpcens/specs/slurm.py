@@ -13,7 +13,7 @@ class SlurmSpec:
     """What to ask Slurm for; None: the site profile's value, else Slurm's own default or the one named here.
 
     nodes           default 1
-    tasks_per_node  ranks of each node; default: one a device, and two for the reader and the reducer
+    tasks_per_node  ranks of each node; default: one a device, and two for a reader and a reducer
     gpus_per_node   default: devices.cuda.count
     cpus_per_task   default: the cores of a CPU device
     memory          bytes of each node

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+import time
+from math import inf
 from pathlib import Path
+
+_SPEED_BYTES = 32 << 20
+_PIECE = bytes(4 << 20)
 
 
 class Disk:
@@ -50,3 +57,23 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def writing_speed(folder: Path, size: int) -> float:
+    """Bytes/s that are durable on the disk of a folder, tried in a file without a name.
+
+    Infinite where there is no need to know, since fewer than `size` bytes will be written, or where the disk refuses:
+    what is to be said of that is said once there is a result to write.
+    """
+    if size < _SPEED_BYTES:
+        return inf
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        seconds = []
+        for pieces in (1, _SPEED_BYTES // len(_PIECE)):  # the difference is free of what a sync takes by itself
+            began = time.perf_counter()
+            for _ in range(pieces):
+                file.write(_PIECE)
+            os.fdatasync(file.fileno())
+            seconds.append(time.perf_counter() - began)
+        return (_SPEED_BYTES - len(_PIECE)) / max(1e-6, seconds[1] - seconds[0])
+    return inf

@@ -1,0 +1,84 @@
+"""What rows pass besides the devices: where reading limits, a run on several nodes has several readers by itself."""
+
+import json
+import subprocess
+import sys
+from math import inf
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from hpcens.launch.local import mpiexec
+from hpcens.rundir import RunDirectory, signatures
+from hpcens.store.disk import writing_speed
+
+NET = """
+import torch
+
+class Corner(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(8, 3)
+
+    def forward(self, x):
+        return super().forward(x[:, 0, 0, :8])
+"""
+ROWS = 240
+
+
+@pytest.fixture
+def slow_to_read(project):
+    """A member that looks at 8 values of the 8192 in a row, all of which have to be inflated."""
+    draw = np.random.default_rng(1)
+    with h5py.File(project.dataset, "w") as file:
+        rows = draw.integers(0, 50, (ROWS, 2, 64, 64)).astype(np.float32)
+        file.create_dataset("images", data=rows, chunks=(24, 2, 64, 64), compression="gzip")
+    save_file({"weight": draw.random((3, 8), np.float32), "bias": np.zeros(3, np.float32)},
+              project.folder / "corner.safetensors")  # fmt: skip
+    (project.folder / "nets.py").write_text(NET)
+    (project.folder / "hpcens.yaml").write_text(
+        "members: [{name: corner, factory: 'nets:Corner', weights: corner.safetensors}]\n"
+        "devices: {cpu: 1}\nplan: {batch_sizes: [24], runtime: eager}\n"
+    )
+    return project
+
+
+def on_nodes(project, ranks, *arguments):
+    """A run on pretend nodes of so many ranks; the plan, and how many ranks had which role."""
+    command = [sys.executable, "-m", "hpcens", "run", "dataset.h5", *arguments]
+    started = [*mpiexec()]
+    for node, count in enumerate(ranks):
+        started += [":"] * bool(node) + ["-n", str(count), "-env", "SLURMD_NODENAME", f"n{node}", *command]
+    environment = {k: v for k, v in project.environment.items() if not k.startswith(("PMI", "SLURM"))}
+    done = subprocess.run(
+        started, cwd=project.folder, env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    epoch = RunDirectory(project.run).newest
+    roles = [of["role"].split()[0] for of in signatures(epoch)]
+    return json.loads(epoch.plan.read_text()), {role: roles.count(role) for role in set(roles)}
+
+
+@pytest.mark.mpi
+def test_a_run_that_reading_limits_has_a_reader_a_node_and_the_same_bytes(slow_to_read):
+    project = slow_to_read
+    project.hpcens("run", "dataset.h5")
+    alone = project.predictions()
+    first = json.loads((project.run / "epochs/0001/plan.json").read_text())
+    assert first["limit"].startswith("reading") and first["readers"] == 1
+    (project.folder / "given.json").write_text(json.dumps(first))
+    for ranks, readers in (((3, 2, 3), 3), ((3, 1, 2), 2), ((3, 1), 1)):
+        project.output.unlink()
+        subprocess.run(["rm", "-r", project.run], check=True)
+        plan, roles = on_nodes(project, ranks, "--plan", "given.json")
+        assert plan["readers"] == roles["reader"] == readers and plan["limit"].startswith("reading")
+        assert len(plan["devices"]) == roles["device"] == len(ranks)
+        assert project.predictions().tobytes() == alone.tobytes()
+
+
+def test_the_speed_of_the_disk_is_tried_where_there_is_much_to_write_and_leaves_nothing(tmp_path):
+    assert writing_speed(tmp_path, 1 << 20) == inf
+    assert 0 < writing_speed(tmp_path, 1 << 30) < inf
+    assert writing_speed(tmp_path / "none", 1 << 30) == inf
+    assert list(tmp_path.iterdir()) == []
