@@ -68,7 +68,7 @@ class Desk:
         """
         for warning in hold(self._job, self._preflight, ContractBook.default()):
             print(f"hpcens: warning: {warning}", file=sys.stderr)
-        todo = self._opening.unmeasured(dict(enumerate(self._here)))
+        todo = self._opening.measuring.unmeasured(dict(enumerate(self._here)))
         if todo:
             with TemporaryDirectory(prefix="hpcens-profile-") as folder:
                 elsewhere = replace(self._job, output=Path(folder) / "profile.h5")

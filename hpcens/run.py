@@ -126,7 +126,7 @@ class Rank:
         asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
         if events is not None:
             opening = Opening(job, preflight, ProfileBook.default())
-            todo = opening.unmeasured(players.devices)
+            todo = opening.measuring.unmeasured(players.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))
             largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=0)
@@ -137,7 +137,7 @@ class Rank:
         link = 0.0 if only_profile else world.link(players.farthest)
         decided: Assignment | None = None
         if opening is not None and events is not None:
-            opening.note(pair for pairs in measured for pair in pairs)
+            opening.measuring.note(pair for pairs in measured for pair in pairs)
             if not only_profile:
                 devices = tuple(players.devices[rank] for rank in sorted(players.devices))
                 seats = room(players, hellos)

@@ -15,7 +15,7 @@ FLOORS = [
     {"planners", "roles", "members", "runtimes", "store", "masking"},
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller", "experience"},
     {
-        *("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
+        *("measuring", "opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
         *("rehearsal", "contract", "recombination", "export"),
         *("simulation", "comparison", "resources", "inventory"),
     },
@@ -27,7 +27,7 @@ FLOORS = [
 BESIDE = [
     ("members", "runtimes"),
     ("transports", "hands"),
-    ("opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
+    ("measuring", "opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),

@@ -1,0 +1,130 @@
+"""Measuring: what has to be known of a job's members before it is planned, and what is known already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from math import inf
+
+from hpcens.devices import Device, Family
+from hpcens.errors import UsageError
+from hpcens.matrix import Numerics
+from hpcens.members import digest_of
+from hpcens.preflight import Preflight, torch_version
+from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
+from hpcens.runtimes.catalogue import runtimes_for
+from hpcens.specs import Job, MemberSpec
+
+PROFILE_SECONDS = 10.0
+# A runtime has to be faster than eager by more than what measuring may be wrong by.
+_WORTH_CHANGING = 1.05
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """The members of a job and the book in which their profiles are kept.
+
+    members  those to be scored
+    fixed    the numerics that are decided already, if they are
+    """
+
+    job: Job
+    preflight: Preflight
+    book: ProfileBook
+    members: tuple[MemberSpec, ...]
+    fixed: Numerics | None
+
+    def batch_sizes(self, member: str) -> tuple[int, ...]:
+        """Batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
+        fixed = self.fixed
+        if fixed is not None and member in fixed.members:
+            return (fixed.members[member].batch,)
+        if fixed is not None and not self.preflight.stored:
+            raise UsageError(
+                f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan DATASET -o PLAN.JSON"
+            )
+        sizes = sorted(self.job.spec.plan.batch_sizes)
+        return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
+
+    def runtimes(self, member: MemberSpec, family: Family) -> tuple[str, ...]:
+        """Runtimes to choose from, or the one that is fixed, by numerics or by the YAML."""
+        fixed, wanted = self.fixed, self.job.spec.plan.runtime
+        if fixed is not None and member.name in fixed.members:
+            return (fixed.members[member.name].runtime,)
+        return runtimes_for(member, family) if wanted == "auto" else (wanted,)
+
+    def unmeasured(self, devices: Mapping[int, Device]) -> dict[int, list[Measurement]]:
+        """Which device rank is to measure what: devices of one kind share the members among them."""
+        ranks: dict[str, list[int]] = {}
+        for rank, device in devices.items():
+            ranks.setdefault(device.kind, []).append(rank)
+        todo: dict[int, list[Measurement]] = {}
+        for kind, of in ranks.items():
+            family = devices[of[0]].family
+            missing = [m for member in self.members if (m := self._measurement(member, kind, family)) is not None]
+            rounds = -(-len(missing) // len(of))
+            for i, measurement in enumerate(missing):
+                mine = replace(measurement, seconds=PROFILE_SECONDS / rounds)
+                todo.setdefault(of[i % len(of)], []).append(mine)
+        return todo
+
+    def _measurement(self, member: MemberSpec, kind: str, family: Family) -> Measurement | None:
+        """What is not known yet of a member on devices of the kind; None where all is."""
+        sizes, rows = self.batch_sizes(member.name), self.preflight.facts.rows
+        tolerance = self.job.spec.plan.tolerance
+        keys = {
+            runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)
+        }
+        thorough = self.job.thorough or len(keys) == 1
+        worth = inf if thorough else rows
+        missing = {
+            runtime: key
+            for runtime, key in keys.items()
+            if not self.book.covers(key, sizes, rows=worth, tolerance=tolerance)
+        }
+        if not missing:
+            return None
+        known = self.book.get(profile_key(self.preflight, member, kind, "eager"))
+        eager = known if known is not None and not set(sizes).isdisjoint(known.batches) else None
+        return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager)
+
+    def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
+        for key, profile in measured:
+            self.book.put(key, profile)
+
+    def profiles(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
+        """Runtime → profile, of those in which the member runs and agrees with eager.
+
+        Raises UsageError where nothing was measured, or the one runtime that is left cannot be used.
+        """
+        spec, fixed = self.job.spec.plan, self.fixed
+        found: dict[str, Profile] = {}
+        why = ""
+        for runtime in self.runtimes(member, family):
+            profile = self.book.get(profile_key(self.preflight, member, kind, runtime))
+            if profile is None:
+                continue
+            if profile.refused or profile.difference > spec.tolerance:
+                apart = f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance"
+                why = f"member {member.name} cannot run in {runtime} on {kind}: {profile.refused or apart}"
+                continue
+            if fixed is not None and member.name in fixed.members:
+                batch = fixed.members[member.name].batch
+                profile = replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
+            found[runtime] = profile
+        if len(found) > 1 and "eager" in found:
+            worth = _WORTH_CHANGING * found["eager"].best
+            found = {name: of for name, of in found.items() if name == "eager" or of.best >= worth}
+        if not found and why:
+            raise UsageError(why, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
+        if not found:
+            raise UsageError(
+                f"there is no profile of member {member.name} on {kind}", "measure it: hpcens profile DATASET"
+            )
+        return found
+
+
+def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
+    """What a profile of the member is kept under."""
+    digest = digest_of(dict(preflight.digests[member.name]))
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
