@@ -13,12 +13,18 @@ from inspect import signature
 import torch
 from torch.jit import ScriptModule, TracerWarning  # type: ignore[attr-defined]
 
+# The first passes of a traced graph are watched by torch, and it may change after them: none of them counts.
+_WARM_UP = 3
+
 
 def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> torch.nn.Module:
     """The module for inputs of these shapes. Raises whatever torch does where it cannot be traced."""
     with _no_deprecation():
         script = module if isinstance(module, ScriptModule) else traced(module, inputs)
-        return torch.jit.optimize_for_inference(torch.jit.freeze(script))
+        made = torch.jit.optimize_for_inference(torch.jit.freeze(script))
+        for _ in range(_WARM_UP):
+            made(*inputs)
+        return made
 
 
 def traced(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> ScriptModule:

@@ -14,9 +14,6 @@ from hpcens.errors import RuntimeUnsuited
 from hpcens.members.network import Network
 from hpcens.runtimes.channels_last import ChannelsLast
 
-# The first passes of a traced graph are watched by torch, and it may change after them: none of them counts.
-_WARM_UP = 3
-
 
 def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, cores: int, package: Path) -> Network:
     """The network as the runtime executes it, on the device of its inputs; what it was made of is used up.
@@ -34,10 +31,7 @@ def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, c
     rows = len(inputs[0])
     if rows < network.least:
         raise RuntimeUnsuited(f"it runs {network.least} rows and more, and the batch has {rows}")
-    module = _executed(runtime, network.module, inputs, cores, package)
-    for _ in range(_WARM_UP):
-        module(*inputs)
-    return Network(module, rows, rows)
+    return Network(_executed(runtime, network.module, inputs, cores, package), rows, rows)
 
 
 def open_runtime(runtime: str) -> ModuleType | None:
