@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
 import signal
 import sys
 import time
@@ -24,7 +25,7 @@ import numpy as np
 from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
 from hpcens.devices import Device
-from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, Silent, Superseded, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart
 from hpcens.messages import Drain, Message, Rows
@@ -270,6 +271,9 @@ def main(
         epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
         sys.stdout.flush()
         sys.stderr.flush()
+        if isinstance(error, Superseded | Silent) or epoch.successor.exists():
+            # no word to MPI: what Slurm is asked to end is JOB.0, and where it was requeued that is its new start
+            os._exit(known.exit_code)
         rank.world.abort(known.exit_code)
         raise
 

@@ -158,7 +158,7 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 4.0, time=1, drain=30)
+        project = drill.project("walltime", 3.0, time=1, drain=12)  # warned 12 to 42 s before the end
         began = time.monotonic()
         drill.submit(project)
         wait(project.output.exists, 400)
