@@ -511,7 +511,12 @@ def main(names):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, ThreadPoolExecutor() as pool:
         prepare(Path(place))
         found = {name: pool.submit(DRILLS[name], Path(place) / name) for name in names}
-        return sum(_fails(name, future) for name, future in found.items())
+        try:
+            return sum(_fails(name, future) for name, future in found.items())
+        except KeyboardInterrupt:
+            for name in names:
+                subprocess.run([CLUSTER, "down", Path(place) / name / "cluster"], check=False)
+            os._exit(1)
 
 
 def _fails(name, future):
