@@ -249,11 +249,12 @@ def survivor(folder):
         writer = next(rank["pid"] for rank in ranks if rank["role"] == "reducer")
         old = (project.run / "working-0001.h5").open("rb")
         tasks = [pid for pid in processes() if job_of(pid) == (job, "n1") and name_of(pid) != "slurmstepd"]
-        for pid in tasks:
-            os.kill(pid, signal.SIGSTOP)
         stepds = {parent(pid) for pid in tasks if name_of(parent(pid)) == "slurmstepd"}
         for pid in (int((drill.cluster / "run" / "slurmd-n1.pid").read_text()), *stepds):
             os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)  # a group that loses its last parent outside while it stands still is ended by the kernel
+        for pid in tasks:
+            os.kill(pid, signal.SIGSTOP)
         cut = time.monotonic()
         new = project.run / "epochs" / "0002" / "journal"
         kept = len(read_journal(project.run / "epochs" / "0001" / "journal").written())
