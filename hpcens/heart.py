@@ -72,3 +72,11 @@ class Heart:
             if self._still[node] >= self._silent:
                 seconds = self._silent * _LOOK_BEATS
                 raise Silent(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)
+
+
+def leaves_unseen(epoch: Epoch, error: BaseException) -> bool:
+    """Whether a rank that ends by this error says no word to MPI, since its job may have been started again.
+
+    MPI asks Slurm to end the step, JOB.0; where the job was requeued that is the new start.
+    """
+    return isinstance(error, Silent | Superseded) or epoch.successor.exists()

@@ -25,9 +25,9 @@ import numpy as np
 from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
 from hpcens.devices import Device
-from hpcens.errors import COMPLETE, INCOMPLETE, Silent, Superseded, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
-from hpcens.heart import Heart
+from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Opening
 from hpcens.phases import Assignment, phases_of, require_room_for
@@ -271,8 +271,7 @@ def main(
         epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
         sys.stdout.flush()
         sys.stderr.flush()
-        if isinstance(error, Superseded | Silent) or epoch.successor.exists():
-            # no word to MPI: what Slurm is asked to end is JOB.0, and where it was requeued that is its new start
+        if leaves_unseen(epoch, error):
             os._exit(known.exit_code)
         rank.world.abort(known.exit_code)
         raise
