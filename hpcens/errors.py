@@ -68,6 +68,10 @@ class Superseded(HpcensError):
     exit_code = INCOMPLETE
 
 
+class Silent(HpcensError):
+    """A node gives no sign of life."""
+
+
 class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 
-from hpcens.errors import HpcensError, Superseded
+from hpcens.errors import Silent, Superseded
 from hpcens.rundir import AGAIN, Epoch, read_beat
 
 _LOOK_BEATS = 5
@@ -45,7 +45,7 @@ class Heart:
         self._still = dict.fromkeys(nodes, 0)
 
     def beat(self) -> None:
-        """Raises HpcensError naming a node that is silent; Superseded where a newer start has taken the run over."""
+        """Raises Silent naming a node that is; Superseded where a newer start has taken the run over."""
         self._count += 1
         self._tell("")
         if self._writes:
@@ -71,4 +71,12 @@ class Heart:
             self._watched[node] = now
             if self._still[node] >= self._silent:
                 seconds = self._silent * _LOOK_BEATS
-                raise HpcensError(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)
+                raise Silent(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)
+
+
+def leaves_unseen(epoch: Epoch, error: BaseException) -> bool:
+    """Whether a rank that ends by this error says no word to MPI, since its job may have been started again.
+
+    MPI asks Slurm to end the step, JOB.0; where the job was requeued that is the new start.
+    """
+    return isinstance(error, Silent | Superseded) or epoch.successor.exists()

@@ -154,7 +154,8 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     for rank in report["ranks"]:
         spent = sorted(rank["spent"].items(), key=lambda item: -item[1])
         shares = ", ".join(f"{_DONE.get(name, name)} {100 * of / report['seconds']:.0f} %" for name, of in spent)
-        yield f"  {rank['role']}: {rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}; {shares}"
+        used = f"{rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}"
+        yield f"  {rank['role']}: " + "; ".join(filter(None, (used, shares)))
 
 
 def verification_lines(found: Verification) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import os
 import signal
 import sys
 import time
@@ -26,7 +27,7 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
-from hpcens.heart import Heart
+from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Opening
 from hpcens.phases import Assignment, phases_of, require_room_for
@@ -270,6 +271,8 @@ def main(
         epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
         sys.stdout.flush()
         sys.stderr.flush()
+        if leaves_unseen(epoch, error):
+            os._exit(known.exit_code)
         rank.world.abort(known.exit_code)
         raise
 

@@ -39,6 +39,8 @@ def cache(tmp_path_factory):
 class Project:
     """A folder as a user has it: dataset.h5, hpcens.yaml, and the command."""
 
+    patience = 100  # seconds for a command, however slow the machine
+
     def __init__(self, folder: Path, weights: Path, cache: Path) -> None:
         self.folder = folder
         self.weights = weights
@@ -92,7 +94,7 @@ class Project:
     def hpcens(self, *arguments, code=0):
         """Run a command to its end; its output. Fails unless it exits with `code`."""
         process = self.start(*arguments)
-        out, error = process.communicate(timeout=100)
+        out, error = process.communicate(timeout=self.patience)
         assert process.returncode == code, f"exit code {process.returncode}, not {code}\n{out}\n{error}"
         return out + error
 

@@ -35,13 +35,17 @@ from hpcens.store.journal import Kind, read_journal
 
 CLUSTER = Path(__file__).parent.parent / "slurm" / "cluster"
 SITE = "slurm: {{time: {time}, drain_seconds: {drain}}}\n"
+# so many seconds as the file `slow` says, if there is one: all projects share the profile of a member that is fast
 SLOW = """
 import time
+from pathlib import Path
 from nets_fast import *
 
 class SlowLinear(Linear):
     def forward(self, x):
-        time.sleep({seconds})
+        slow = Path(__file__).with_name("slow")
+        if slow.exists():
+            time.sleep(float(slow.read_text()))
         return super().forward(x)
 """
 ROWS = 800
@@ -60,8 +64,7 @@ def prepare(place):
     torch.manual_seed(7)
     for name, factory in MEMBERS.items():
         save_file(getattr(nets, factory)().state_dict(), place / "weights" / f"{name}.safetensors")
-    (place / "here").mkdir()
-    here = Project(place / "here", place / "weights", place / "cache").data(ROWS).yaml()
+    here = a_project(place, place / "here")
     here.hpcens("plan", "dataset.h5", "-o", "../plan.json")
     plan = json.loads((place / "plan.json").read_text())
     plan["numerics"]["segment_rows"] = 16
@@ -69,6 +72,15 @@ def prepare(place):
     (place / "plan.json").write_text(json.dumps(plan))
     here.hpcens("run", "dataset.h5", "--plan", "../plan.json")
     (place / "expected").write_bytes(here.predictions().tobytes())
+
+
+def a_project(place, folder, devices="{cpu: 2}"):
+    folder.mkdir()
+    made = Project(folder, place / "weights", place / "cache").data(ROWS)
+    made.yaml(members=MEMBERS | {"linear": "SlowLinear"}, devices=devices)
+    (folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
+    (folder / "nets.py").write_text(SLOW)
+    return made
 
 
 class Drill:
@@ -90,15 +102,12 @@ class Drill:
         self.environment = {"SLURM_CONF": said.strip().splitlines()[-1].partition("=")[2]}
 
     def project(self, name, seconds, time=10, drain=30, devices="{cpu: 2}"):
-        (self.folder / name).mkdir()
-        made = Project(self.folder / name, self.folder.parent / "weights", self.folder.parent / "cache").data(ROWS)
-        made.yaml(members=MEMBERS | {"linear": "SlowLinear"}, devices=devices)
-        (made.folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
-        (made.folder / "nets.py").write_text(SLOW.format(seconds=seconds))
+        """One whose member `linear` takes so many seconds more for a segment."""
+        made = a_project(self.folder.parent, self.folder / name, devices)
         (made.folder / "hpcens.site.yaml").write_text(SITE.format(time=time, drain=drain))
         made.environment = made.environment | self.environment
         if seconds:
-            made.hpcens("profile", "dataset.h5")
+            (made.folder / "slow").write_text(str(seconds))
         return made
 
     def submit(self, project, *more):
@@ -149,7 +158,7 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 4.0, time=1, drain=30)
+        project = drill.project("walltime", 3.0, time=1, drain=12)  # warned 12 to 42 s before the end
         began = time.monotonic()
         drill.submit(project)
         wait(project.output.exists, 400)
@@ -240,11 +249,12 @@ def survivor(folder):
         writer = next(rank["pid"] for rank in ranks if rank["role"] == "reducer")
         old = (project.run / "working-0001.h5").open("rb")
         tasks = [pid for pid in processes() if job_of(pid) == (job, "n1") and name_of(pid) != "slurmstepd"]
-        for pid in tasks:
-            os.kill(pid, signal.SIGSTOP)
         stepds = {parent(pid) for pid in tasks if name_of(parent(pid)) == "slurmstepd"}
         for pid in (int((drill.cluster / "run" / "slurmd-n1.pid").read_text()), *stepds):
             os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)  # a group that loses its last parent outside while it stands still is ended by the kernel
+        for pid in tasks:
+            os.kill(pid, signal.SIGSTOP)
         cut = time.monotonic()
         new = project.run / "epochs" / "0002" / "journal"
         kept = len(read_journal(project.run / "epochs" / "0001" / "journal").written())
@@ -502,7 +512,12 @@ def main(names):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, ThreadPoolExecutor() as pool:
         prepare(Path(place))
         found = {name: pool.submit(DRILLS[name], Path(place) / name) for name in names}
-        return sum(_fails(name, future) for name, future in found.items())
+        try:
+            return sum(_fails(name, future) for name, future in found.items())
+        except KeyboardInterrupt:
+            for name in names:
+                subprocess.run([CLUSTER, "down", Path(place) / name / "cluster"], check=False)
+            os._exit(1)
 
 
 def _fails(name, future):

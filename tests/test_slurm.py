@@ -15,7 +15,7 @@ from conftest import ENSEMBLE, MEMBERS, Project
 from hpcens.store.journal import Kind, read_journal
 from hpcens.transports.leftovers import fnv, named_after
 
-pytestmark = [pytest.mark.slurm, pytest.mark.mpi]
+pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.timeout(500)]
 
 SITE = "slurm: {time: 5}\n"
 HELD = """
@@ -35,7 +35,9 @@ class HeldLinear(Linear):
 
 
 class SlurmProject(Project):
-    """A project on the cluster."""
+    """A project on the cluster. A busy machine starts a job's ranks late: a command may take long to say so."""
+
+    patience = 400
 
     def on(self, cluster):
         self.environment = self.environment | cluster
@@ -45,7 +47,7 @@ class SlurmProject(Project):
     def ask(self, *command):
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
 
-    def wait_for(self, condition, seconds=60):
+    def wait_for(self, condition, seconds=200):
         deadline = time.monotonic() + seconds
         while not (found := condition()):
             if time.monotonic() > deadline:

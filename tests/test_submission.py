@@ -16,9 +16,9 @@ from test_planners import planned, problem
 from hpcens.config.site import slurm_settings
 from hpcens.controller import Answer, parse_job, requeue
 from hpcens.devices import Device
-from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Superseded, UsageError, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.events import Events, recent
-from hpcens.heart import Heart
+from hpcens.heart import Heart, leaves_unseen
 from hpcens.launch.slurm import sbatch_text
 from hpcens.postmortem import explain
 from hpcens.requeue import continues, decide, outcome, why
@@ -362,3 +362,14 @@ def test_a_controller_that_is_away_is_waited_for(tmp_path, monkeypatch):
     (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> $0.again\necho "not permitted" >&2; exit 1\n')
     assert requeue("7") == "not permitted"
     assert (tmp_path / "scontrol.again").read_text() == "requeue 7\n"
+
+
+def test_ranks_of_a_start_that_may_be_obsolete_say_no_word_to_mpi(tmp_path):
+    run = RunDirectory(tmp_path / "out.run")
+    first = run.begin()
+    assert not leaves_unseen(first, RuntimeError("a message failed"))
+    assert leaves_unseen(first, Silent("node n1"))
+    first.judge(Verdict(INCOMPLETE, "drained"))
+    second = run.begin()
+    assert leaves_unseen(first, RuntimeError("a message failed"))
+    assert not leaves_unseen(second, RuntimeError("a message failed"))

@@ -62,7 +62,7 @@ class MpiWorld:
         self._comm = MPI.COMM_WORLD
         self.rank = self._comm.Get_rank()
         self.size = self._comm.Get_size()
-        self.library = MPI.Get_library_version().splitlines()[0].strip("\0 ")
+        self.library = " ".join(MPI.Get_library_version().splitlines()[0].strip("\0 ").split())
         self._beat = beat
         self._beaten = 0.0
         self._notice = notice
