@@ -10,6 +10,7 @@ from hpcens.launch.local import mpiexec
 from hpcens.transports.leftovers import named_after, sweep
 
 PROGRAM = """
+import sys
 from pathlib import Path
 from mpi4py import MPI
 from hpcens.transports.leftovers import unname
@@ -24,7 +25,8 @@ unname()
 MPI.COMM_WORLD.barrier()
 node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
 MPI.Win.Allocate_shared(1 << 16, 1, comm=node).Free()
-print(len(before), len(names()), node.allreduce(1), *(path for path in before if Path(path).exists()))
+told = [len(before), len(names()), node.allreduce(1), *(path for path in before if Path(path).exists())]
+sys.stdout.write(" ".join(map(str, told)) + "\\n")  # at once: lines of two ranks may not mix
 """
 
 
