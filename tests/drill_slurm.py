@@ -239,7 +239,7 @@ def controller_warned(folder):
 
 def survivor(folder):
     """The writer's node is cut off while its ranks stand still; they go on once the job has begun elsewhere."""
-    drill = Drill(folder)
+    drill = Drill(folder, nodes=4)
     try:
         project = drill.project("survivor", 4.0)
         began = time.monotonic()
