@@ -147,7 +147,10 @@ def test_a_simulation_without_costs_comes_near_the_plan_and_never_beyond(seed, d
     plan = planned(of, rows=10**5)
     plan = replace(plan, rows=400 * plan.numerics.segment_rows)
     found = simulate(plan, FREE)
-    assert 0.9 * plan.throughput < found.rows_per_second <= plan.throughput * (1 + 1e-9)
+    # a device may have two segments when the others are done, and one more than its share of them
+    segment = max(sum(plan.numerics.segment_rows / speed for speed in of.speeds.values()) for of in plan.hostings)
+    seconds = plan.rows / plan.throughput
+    assert seconds * (1 - 1e-9) <= found.seconds <= seconds + 3 * segment
     assert all(busy <= found.seconds * (1 + 1e-9) for busy in found.devices.values())
 
 
