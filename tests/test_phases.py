@@ -366,15 +366,20 @@ def test_any_chain_of_crashes_over_changing_groups_ends_in_the_same_bytes(tmp_pa
     assert verify(folder / "out.h5").faults == []
 
 
-def test_what_two_reducers_made_durable_is_inherited_by_one_and_back(tmp_path, whole):
-    """Story: two reducers are drained after a segment each: their journals are one. Then one, then three go on."""
-    run = directory(tmp_path)
+def two_reducers(run):
+    """A start with two of them: the result's form, the epoch, and the result as each has it open."""
     form = Form(
         outputs=(Output("x", (), "<f4"),), segmentation=Segmentation(ROWS, SEGMENT), attributes=ATTRIBUTES, documents={}
     )
     epoch = begin(run)
-    first = Result.open(run, epoch, form, writers=2)
-    second = Result.join(run, epoch, form, writer=1, writers=2)
+    opened = Result.open(run, epoch, form, writers=2)
+    return form, epoch, opened, Result.join(run, epoch, form, writer=1, writers=2)
+
+
+def test_what_two_reducers_made_durable_is_inherited_by_one_and_back(tmp_path, whole):
+    """Story: two reducers are drained after a segment each: their journals are one. Then one, then three go on."""
+    run = directory(tmp_path)
+    form, epoch, first, second = two_reducers(run)
     assert (first.missing, second.missing) == ([0, 2, 4], [1, 3, 5])
     first.write(2, {"x": np.ones(4, "f4")}, {0: 4}), first.flush([2])
     second.write(3, {"x": np.ones(4, "f4")}, {1: 4}), second.flush([3])
@@ -401,12 +406,7 @@ def test_what_two_reducers_made_durable_is_inherited_by_one_and_back(tmp_path, w
 def test_a_start_of_which_a_reducer_may_live_is_copied(tmp_path):
     """Story: of two reducers one closed, one was killed: its file is not written again, what is journalled is kept."""
     run = directory(tmp_path)
-    form = Form(
-        outputs=(Output("x", (), "<f4"),), segmentation=Segmentation(ROWS, SEGMENT), attributes=ATTRIBUTES, documents={}
-    )
-    epoch = begin(run)
-    first = Result.open(run, epoch, form, writers=2)
-    second = Result.join(run, epoch, form, writer=1, writers=2)
+    form, _, first, second = two_reducers(run)
     second.write(3, {"x": np.ones(4, "f4")}, {}), second.flush([3])
     first.close()
     new = Result.open(run, begin(run), form)
