@@ -27,9 +27,10 @@ from hpcens.transports import Hands
 from hpcens.transports.answers import Answers
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
-_SHORTEST_PAUSE = 50e-6
-_LONGEST_PAUSE = 2e-3
-_LONGEST_WHILE_SENDING = 2e-4  # a big message goes through in pieces, each when both ends look
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3
+# A pause is a part of the time already waited, so that waiting for anything is longer by no more than that part.
+_PART = 1 / 3
+_PART_UNDER_WAY = 1 / 20  # a big message goes through in pieces, each when both ends look
 _TRIALS, _TRIAL_BYTES = 3, 8 << 20
 _EMPTY = np.empty(0, np.uint8)
 
@@ -243,24 +244,24 @@ class MpiWorld:
         return (LOCAL, noticed) if noticed is not None else None
 
     def _wait(self, ask: Callable[[], Any]) -> Any:
-        """Look around until `ask` has an answer, with growing pauses, the shortest while bytes are under way."""
-        pause = _SHORTEST_PAUSE
+        """Look around until `ask` has an answer, with pauses that grow while nothing moves."""
+        still = time.monotonic()  # since then nothing has moved
         while True:
-            if time.monotonic() - self._beaten > 1.0:  # also where messages leave no time to wait
-                self._beaten = time.monotonic()
+            now = time.monotonic()
+            if now - self._beaten > 1.0:  # also where messages leave no time to wait
+                self._beaten = now
                 self._beat()
-            moved = self._look()
+            if self._look():
+                still = now
             if (answer := ask()) is not None:
                 return answer
-            under_way = any(self._arriving.values())
-            longest = _LONGEST_WHILE_SENDING if self._held else _LONGEST_PAUSE
-            pause = _SHORTEST_PAUSE if moved or under_way else min(1.5 * pause, longest)
-            for answer in self._answers.take(pause):
+            part = _PART_UNDER_WAY if self._held or any(self._arriving.values()) else _PART
+            for answer in self._answers.take(min(max(_SHORTEST_PAUSE, part * (now - still)), _LONGEST_PAUSE)):
                 if isinstance(answer, BaseException):
                     raise answer
                 if answer is not None:
                     self._inbox.append((LOCAL, answer))
-                pause = _SHORTEST_PAUSE
+                still = now
 
     def _do(self, task: Message, began: float) -> float:
         """Do a task, tell its answers and note what took how long; when it was done."""
