@@ -18,6 +18,7 @@ from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
 from hpcens.messages import Array, Rows
 from hpcens.profiles import BatchProfile, Measurement, Profile, ProfileKey
+from hpcens.rematch import Contender, contenders, decided, settled
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.engine import Engine
 from hpcens.runtimes.hardware import Hardware, open_hardware
@@ -33,6 +34,8 @@ _WORTH_GOING_ON = 0.85
 SHARE_OF_RUN = 0.05
 # Of a short run: measuring for as long as it takes would gain nothing.
 _SHARE_OF_SHORT_RUN = 0.25
+# Of the time to measure a member, what goes to telling near ties apart.
+_REMATCH = 0.2
 
 
 def measure(
@@ -48,14 +51,10 @@ def measure(
     if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
         rows = accepted(load(asked.member, spec, inputs=inputs, space=space, cores=device.cores), rows)
     bench = _Bench(asked, spec, tuple(inputs), device, space, filled(rows, max(asked.batch_sizes)), cache)
-    eager = asked.eager
-    if "eager" in asked.keys or eager is None:
-        eager = bench.eager()
-        if "eager" in asked.keys:
-            yield asked.keys["eager"], eager
-    for runtime, key in asked.keys.items():
-        if runtime != "eager":
-            yield key, bench.runtime(runtime, eager)
+    eager = bench.eager() if "eager" in asked.keys or asked.eager is None else asked.eager
+    found = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in asked.keys}
+    for runtime, profile in bench.rematch(found).items():
+        yield asked.keys[runtime], profile
 
 
 @dataclass(slots=True)
@@ -105,6 +104,40 @@ class _Bench:
             return self._measured(runtime, near, seconds, best)
         except RuntimeUnsuited as error:
             return _refused(eager, error.what)
+
+    def rematch(self, profiles: dict[str, Profile]) -> dict[str, Profile]:
+        """The profiles, after those that lie close were measured in turns; as they are where they cannot be held."""
+        agree = {runtime: of for runtime, of in profiles.items() if of.difference <= self.asked.tolerance}
+        close = contenders(agree, self.device.memory)
+        turn = sum(batch / agree[runtime].batches[batch].rows_per_second for runtime, batch in close)
+        if not close or _REPETITIONS * turn > self.asked.seconds:
+            return profiles
+        engine = Engine(open_hardware(self.device))
+        turns: dict[Contender, list[float]] = {one: [] for one in close}
+        try:
+            staged = {one: self._contending(engine, one) for one in close}
+            share = self.asked.seconds if self.asked.thorough else _REMATCH * self.asked.seconds
+            end = time.perf_counter() + max(share, _REPETITIONS * turn)
+            while time.perf_counter() < end and not decided(turns):
+                for (runtime, batch), speeds in turns.items():
+                    began = time.perf_counter()
+                    engine.run(f"{runtime} {batch}", staged[runtime, batch])
+                    speeds.append(batch / (time.perf_counter() - began))
+        except Exception as error:
+            if not isinstance(error, DeviceOutOfMemory) and not engine.hardware.out_of_memory(error):
+                raise
+            return profiles
+        finally:
+            engine.clear()
+        return settled(profiles, turns)
+
+    def _contending(self, engine: Engine, contender: Contender) -> Any:
+        """Host a contender and run it once; its staged rows."""
+        runtime, batch = contender
+        engine.host(f"{runtime} {batch}", self._recipe(runtime, engine.hardware).make(batch), batch=batch)
+        staged = tuple(engine.hardware.receive(engine.hardware.stage(array[:batch])) for array in self.rows)
+        engine.run(f"{runtime} {batch}", staged)
+        return staged
 
     def _measured(
         self, runtime: str, sizes: Sequence[int], seconds: float, eager: BatchProfile | None = None

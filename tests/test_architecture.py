@@ -13,7 +13,7 @@ FLOORS = [
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
     | {"submission", "fingerprint", "description"},
     {"planners", "roles", "members", "runtimes", "store", "masking"},
-    {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller", "experience"},
+    {"transports", "hands", "rematch", "profiler", "preflight", "combining", "trial", "controller", "experience"},
     {
         *("measuring", "opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
         *("rehearsal", "contract", "recombination", "export"),
@@ -27,6 +27,7 @@ FLOORS = [
 BESIDE = [
     ("members", "runtimes"),
     ("transports", "hands"),
+    ("rematch", "profiler"),
     ("measuring", "opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
