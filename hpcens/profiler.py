@@ -34,6 +34,8 @@ _WORTH_GOING_ON = 0.85
 SHARE_OF_RUN = 0.05
 # Of a short run: measuring for as long as it takes would gain nothing.
 _SHARE_OF_SHORT_RUN = 0.25
+# Seconds that a batch may take where its rank is mute meanwhile; for the dead it is taken after a minute.
+_LONGEST_MUTE = 10.0
 # Of the time to measure a member, what goes to telling near ties apart.
 _REMATCH = 0.2
 
@@ -90,6 +92,9 @@ class _Bench:
         asked, spent = self.asked, time.perf_counter() - self.began
         best = max(eager.batches.values(), key=lambda of: of.rows_per_second)
         needed = RUNTIMES[runtime].seconds + eager.load_seconds + (_REPETITIONS + 4) * best.batch / best.rows_per_second
+        if RUNTIMES[runtime].mute and (seconds := best.batch / best.rows_per_second) > _LONGEST_MUTE:
+            why = f"{runtime}: no sign of life from its rank in a batch of {best.batch} rows, {seconds:.0f} s in eager"
+            return _refused(eager, why)
         alone = asked.rows / best.rows_per_second
         budget = max(min(asked.seconds, _SHARE_OF_SHORT_RUN * alone), SHARE_OF_RUN * alone)
         if spent + needed > budget and not asked.thorough:

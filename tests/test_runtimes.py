@@ -322,6 +322,12 @@ class TestProfiler:
         book.put(key, found)
         assert book.covers(key, (4, 8), rows=10**12, tolerance=1e-4)
 
+    def test_one_that_would_keep_its_rank_from_answering_is_refused(self, member, tmp_path, monkeypatch):
+        monkeypatch.setattr("hpcens.profiler._LONGEST_MUTE", 1e-9)
+        found = profiles(member, tmp_path, "eager", "compiled", "channels_last", thorough=True)
+        assert "no sign of life" in found["compiled"].refused and found["compiled"].worth_from is None
+        assert not found["channels_last"].refused
+
     def test_the_reference_is_eager_where_that_was_measured_before(self, member, tmp_path):
         eager = profiles(member, tmp_path, "eager")["eager"]
         asked = Measurement(member, keys("frozen"), (4, 8), 0.5, 10**9, 1e-4, False, eager)
