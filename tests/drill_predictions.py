@@ -1,6 +1,9 @@
 """Predicted against measured, and simulated against real: ensembles × resources, run here one after another.
 
-python tests/drill_predictions.py FOLDER [ROUNDS]     # default 1; figures of earlier calls on the folder count too
+python tests/drill_predictions.py FOLDER [ROUNDS [sleeping]]     # default 1; earlier calls on the folder count too
+
+sleeping: members that only take their time, so that neither cores nor caches are shared and what is compared is the
+reading, the messages, the waiting and the writing of real ranks with those of simulated ones.
 
 A round runs every pair once, so that what else the machine does falls on all alike. Throughput is the rows of a run
 over the seconds of its scoring; the prediction is the run's own plan, made from profiles measured before.
@@ -22,6 +25,7 @@ from hpcens.matrix import Plan
 from hpcens.simulation import simulate
 
 NETS = """
+import time
 import torch
 
 class Wide(torch.nn.Module):
@@ -41,9 +45,21 @@ class Conv(torch.nn.Module):
             torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(width, 10))
     def forward(self, x):
         return self.layers(x)
+
+class Sleeping(torch.nn.Module):
+    def __init__(self, width=100):
+        super().__init__()
+        self.seconds = 1e-6 * width
+        self.scale = torch.nn.Parameter(torch.ones(10))
+    def forward(self, x):
+        time.sleep(self.seconds * len(x))
+        return x.flatten(1)[:, :10] * self.scale
 """
 MEMBERS = {"wide": ("Wide", 1024), "wider": ("Wide", 2048), "conv": ("Conv", 16), "broad": ("Conv", 32)}
 ENSEMBLES = {"one": ["wider"], "two": ["wide", "conv"], "four": list(MEMBERS)}
+# Members that only take so many microseconds a row.
+SLEEPING = {"s10": ("Sleeping", 10), "s40": ("Sleeping", 40), "s160": ("Sleeping", 160), "s400": ("Sleeping", 400)}
+DOZING = {"quick": ["s10"], "mixed": ["s40", "s160"], "slow": ["s160", "s400"]}
 RESOURCES = {"1 device": "{cpu: 1}", "2 devices": "{cpu: 2}"}
 SECONDS = 6.0
 ROWS = 60_000
@@ -57,7 +73,7 @@ def build(folder):
     import nets
 
     torch.manual_seed(3)
-    for name, (factory, width) in MEMBERS.items():
+    for name, (factory, width) in (MEMBERS | SLEEPING).items():
         save_file(getattr(nets, factory)(width).state_dict(), folder / f"{name}.safetensors")
     if not (folder / "dataset.h5").exists():
         with h5py.File(folder / "dataset.h5", "w") as file:
@@ -77,8 +93,8 @@ def run(folder, pair):
     ensemble, resources = pair
     name = f"{ensemble}-{resources}".replace(" ", "-")
     lines = ["members:"]
-    for member in ENSEMBLES[ensemble]:
-        factory, width = MEMBERS[member]
+    for member in (ENSEMBLES | DOZING)[ensemble]:
+        factory, width = (MEMBERS | SLEEPING)[member]
         lines.append(f"  - {{name: {member}, factory: 'nets:{factory}', arguments: {{width: {width}}},"
                      f" weights: {member}.safetensors}}")  # fmt: skip
     lines += [f"devices: {RESOURCES[resources]}", "plan: {batch_sizes: [8, 32, 128], runtime: eager}"]
@@ -101,12 +117,12 @@ def run(folder, pair):
     }
 
 
-def main(folder, rounds):
+def main(folder, rounds, ensembles):
     folder = Path(folder).resolve()
     build(folder)
     kept = folder / "figures.json"
     figures = json.loads(kept.read_text()) if kept.exists() else []
-    pairs = [(ensemble, resources) for ensemble in ENSEMBLES for resources in RESOURCES]
+    pairs = [(ensemble, resources) for ensemble in ensembles for resources in RESOURCES]
     for _ in range(rounds):
         for pair in pairs:
             figures.append(run(folder, pair))
@@ -126,4 +142,4 @@ def main(folder, rounds):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    main(sys.argv[1], int([*sys.argv, "1"][2]), DOZING if "sleeping" in sys.argv else ENSEMBLES)
