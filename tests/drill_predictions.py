@@ -6,7 +6,8 @@ sleeping: members that only take their time, so that neither cores nor caches ar
 reading, the messages, the waiting and the writing of real ranks with those of simulated ones.
 
 A round runs every pair once, so that what else the machine does falls on all alike. Throughput is the rows of a run
-over the seconds of its scoring; the prediction is the run's own plan, made from profiles measured before.
+over the seconds of its scoring; the prediction is the run's own plan, made from profiles measured before. Simulated is
+that plan; replayed the same with every instance as fast as it was while it ran, which leaves out what profiles are off.
 """
 
 import json
@@ -14,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -114,7 +116,16 @@ def run(folder, pair):
         "predicted": plan.throughput,
         "measured": report["rows_per_second"],
         "simulated": simulate(plan).rows_per_second,
+        "replayed": simulate(at_their_speed(plan, report)).rows_per_second,
     }
+
+
+def at_their_speed(plan, report):
+    """The plan with instances as fast as they were: what else a run takes is all that a simulation can be wrong in."""
+    was = {(of["device"], of["member"]): of.get("measured_speed", of["speed"]) for of in report["instances"]}
+    alone = ((of, device) for of in plan.hostings for device in of.devices)
+    hostings = (replace(of, devices=(d,), speeds={m: was[d, m] for m in of.speeds}) for of, d in alone)
+    return replace(plan, hostings=tuple(hostings))
 
 
 def main(folder, rounds, ensembles):
@@ -128,14 +139,14 @@ def main(folder, rounds, ensembles):
             figures.append(run(folder, pair))
             print(figures[-1], flush=True)
             kept.write_text(json.dumps(figures))
-    errors = {"predicted": [], "simulated": []}
+    errors = {"predicted": [], "simulated": [], "replayed": []}
     for pair in pairs:
         of = [figure for figure in figures if tuple(figure["pair"]) == pair]
-        middle = {key: statistics.median(f[key] for f in of) for key in ("predicted", "measured", "simulated")}
+        middle = {key: statistics.median(f[key] for f in of) for key in ("measured", *errors)}
         for key, found in errors.items():
             found.append(middle[key] / middle["measured"] - 1)
         print(f"{pair}: {len(of)} runs, medians", *(f"{key} {value:,.0f}" for key, value in middle.items()),
-              f"({100 * errors['predicted'][-1]:+.1f} %, {100 * errors['simulated'][-1]:+.1f} %)")  # fmt: skip
+              *(f"{100 * found[-1]:+.1f} %" for found in errors.values()))  # fmt: skip
     for key, found in errors.items():
         size = sorted(map(abs, found))
         print(f"{key}: median error {100 * statistics.median(size):.1f} %, worst {100 * size[-1]:.1f} %")

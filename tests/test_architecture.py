@@ -16,6 +16,7 @@ FLOORS = [
     {"transports", "hands", "profiler", "preflight", "combining", "trial", "controller", "experience"},
     {
         *("measuring", "opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
+        "surveying",
         *("rehearsal", "contract", "recombination", "export"),
         *("simulation", "comparison", "resources", "inventory"),
     },
@@ -27,7 +28,19 @@ FLOORS = [
 BESIDE = [
     ("members", "runtimes"),
     ("transports", "hands"),
-    ("measuring", "opening", "phases", "closing", "writing", "loading", "scoring", "heart", "requeue", "run"),
+    (
+        "measuring",
+        "opening",
+        "surveying",
+        "phases",
+        "closing",
+        "writing",
+        "loading",
+        "scoring",
+        "heart",
+        "requeue",
+        "run",
+    ),
     ("matrix", "fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),
