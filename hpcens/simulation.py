@@ -28,7 +28,8 @@ from hpcens.messages import (
     Rows,
     Write,
 )
-from hpcens.roles.reader import Reader, shares_by_rank
+from hpcens.roles.dispatch import shares_by_rank
+from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.segments import Segmentation
@@ -111,13 +112,12 @@ class _Simulation:
 
     def _roles(self) -> dict[int, Role]:
         plan, ranks = self._plan, self._ranks
-        shares = {(d, m): share for of in self._hostings for d in of.devices for m, share in of.shares.items()}
         window = max(2, -(-plan.window // plan.readers))
         readers = {
             rank: Reader(
                 segments=range(rank, len(self._segmentation), plan.readers),
                 members=self._members,
-                shares=shares_by_rank(shares, ranks),
+                shares=shares_by_rank(self._hostings, ranks),
                 devices=ranks.values(),
                 reducers=self._reducers,
                 first=0 if rank else None,

@@ -155,6 +155,16 @@ def test_a_simulation_without_costs_comes_near_the_plan_and_never_beyond(seed, d
     assert all(busy <= found.seconds * (1 + 1e-9) for busy in found.devices.values())
 
 
+@pytest.mark.parametrize("segments", [3, 10, 21, 40])
+def test_the_last_segments_go_to_whoever_finishes_them_first(segments):
+    """A device ten times as slow takes as long for one segment as the other for ten, and may have two at once."""
+    plan = planner_for({("quick", "a"): {8: 100.0}, ("slow", "a"): {8: 10.0}})(on("quick", "slow"))
+    rows = plan.numerics.segment_rows
+    found = simulate(replace(plan, rows=segments * rows), FREE)
+    assert found.seconds <= segments * rows / plan.throughput + 3 * rows / 100.0
+    assert found.seconds <= segments * rows / 100.0 * (1 + 1e-9), "no later than without the slow one"
+
+
 def test_a_simulation_shows_who_is_too_slow():
     plan = planned(problem(2, devices=4, members=2), rows=10**5)
     plan = replace(plan, rows=200 * plan.numerics.segment_rows)
