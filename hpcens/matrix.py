@@ -111,7 +111,11 @@ class Plan:
     hostings    which devices host what; devices that host nothing are in none
     rows        rows to score
     row_bytes, output_bytes  bytes of one row of input; of one row of a member's output
-    reading     rows/s the reader delivers, None where that was not measured
+    reading     rows/s the reader delivers, None where that was not measured; so are the next five
+    together    rows/s that its readers, of which there are several, deliver at once
+    link, disk  bytes/s of what a rank sends, and of what a reducer writes
+    message     seconds of a message beside its bytes
+    sync        seconds of a sync beside its bytes
     differences by how much each member's runtime differed from eager on rows of the dataset, see `profiles.Profile`
     loading     predicted seconds until the slowest device has loaded its members
     throughput  predicted rows/s of the whole ensemble
@@ -144,6 +148,11 @@ class Plan:
     readers: int = 1
     reducers: int = 1
     remark: str = ""
+    together: float | None = None
+    link: float | None = None
+    disk: float | None = None
+    message: float | None = None
+    sync: float | None = None
 
     @property
     def gap(self) -> float:

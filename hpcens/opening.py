@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from hpcens.classes import check_shapes
@@ -93,6 +94,7 @@ class Opening:
             profiles=profiles,
             held=held,
             reading=passage.reading,
+            together=passage.together,
             sending=passage.link / self.preflight.facts.row_bytes,
             writing=passage.disk / self._output_bytes(next(iter(shapes.values()))),
             readers=passage.readers,
@@ -136,7 +138,13 @@ class Opening:
             gained = f"{made.throughput:,.0f} rows/s where the earlier ones make {reached(earlier, speeds):,.0f}"
             made = replace(made, remark=f"shares follow the speeds measured so far: {gained}")
         return replace(
-            made, numerics=self._precise(made.numerics) if fixed is None else self._keep(made.numerics, fixed)
+            made,
+            numerics=self._precise(made.numerics) if fixed is None else self._keep(made.numerics, fixed),
+            together=problem.read_by(made.readers) if made.readers > 1 and passage.together < inf else None,
+            link=None if passage.link == inf else passage.link,
+            disk=None if passage.disk == inf else passage.disk,
+            message=passage.message,
+            sync=passage.sync,
         )
 
     def _output_bytes(self, shape: tuple[int, ...]) -> int:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +32,7 @@ from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
 from hpcens.store.disk import writing_speed
 from hpcens.store.inspection import inspect_speed
+from hpcens.surveying import known_link
 
 # As many nodes like this host there are, where no cluster is described.
 _MANY = 1024
@@ -154,9 +156,16 @@ class Desk:
         return self._writing
 
     def _passage(self, devices: Sequence[Device]) -> Passage:
-        """A reader a node at most, as there are ranks for; what a link passes is known to a world alone."""
+        """A reader a node at most, as there are ranks for; what a link passes is measured by runs alone, and kept."""
         hosts = {device.name.rpartition("/")[0] for device in devices}
-        return Passage(reading=self._reading, disk=self._disk(devices), readers=len(hosts))
+        link = known_link(devices, self._opening.measuring.book)
+        return Passage(
+            reading=self._reading,
+            link=link.bytes_per_second if link else inf,
+            message=link.message_seconds if link else None,
+            disk=self._disk(devices),
+            readers=len(hosts),
+        )
 
     def _planned(self, devices: Sequence[Device]) -> Plan:
         return self._opening.plan(devices, self._passage(devices))
@@ -211,3 +220,6 @@ def profiled() -> Iterator[str]:
         of = f"{key.kind}  member {key.member[:12]}  {key.runtime}  torch {key.torch}  {amount(profile.weights)}"
         apart = f", within {profile.difference:.1g} of eager" if key.runtime != "eager" and batches else ""
         yield f"{of}: {batches or profile.refused or 'differs from eager'}{apart}"
+    for where, link in ProfileBook.default().links():
+        to = f"{'another node' if where.apart else 'the same node'}, {where.kind}"
+        yield f"link to {to}: {link.bytes_per_second / 1e9:.3g} GB/s, {1e6 * link.message_seconds:.0f} µs a message"

@@ -111,8 +111,28 @@ def profile_from_dict(raw: dict[str, Any]) -> Profile:
     return Profile(batches=batches, output_shape=shape, tried=tried, **raw)
 
 
+@dataclass(frozen=True, slots=True)
+class LinkKey:
+    """What a link's measurement holds for: the kind of device at its far end, and whether another node is there."""
+
+    kind: str
+    apart: bool
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.kind}\0{self.apart}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """From a reader to a device: bytes/s of large messages, and seconds that a message takes beside its bytes."""
+
+    bytes_per_second: float
+    message_seconds: float
+
+
 class ProfileBook:
-    """A folder of profiles, one file a key; several runs may read and write it at once."""
+    """A folder of profiles, one file a key; several runs may read and write it at once. Links are in one inside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -148,11 +168,32 @@ class ProfileBook:
             tried = tuple(sorted({*before.tried, *profile.tried}))
             apart = max(before.difference, profile.difference) if kept else profile.difference
             profile = replace(profile, batches={**kept, **profile.batches}, tried=tried, difference=apart)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{key.digest}.json"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"key": asdict(key)} | asdict(profile), indent=1))
-        temporary.replace(path)
+        _write(self.folder / f"{key.digest}.json", {"key": asdict(key)} | asdict(profile))
+
+    def link(self, key: LinkKey) -> Link | None:
+        """As a run measured it last; None where none did or the file is damaged."""
+        try:
+            raw = json.loads((self._links / f"{key.digest}.json").read_text())
+            return Link(**raw["link"]) if raw["key"] == asdict(key) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put_link(self, key: LinkKey, link: Link) -> None:
+        _write(self._links / f"{key.digest}.json", {"key": asdict(key), "link": asdict(link)})
+
+    def links(self) -> Iterator[tuple[LinkKey, Link]]:
+        """All that are in the book."""
+        for path in sorted(self._links.glob("*.json")):
+            try:
+                key = LinkKey(**json.loads(path.read_text())["key"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if link := self.link(key):
+                yield key, link
+
+    @property
+    def _links(self) -> Path:
+        return self.folder / "links"
 
     def all(self) -> Iterator[tuple[ProfileKey, Profile]]:
         """Everything in the book, by kind of device and member."""
@@ -167,8 +208,9 @@ class ProfileBook:
                 yield key, profile
 
     def clear(self) -> int:
-        """Forget everything, and what was prepared; how many profiles there were."""
+        """Forget everything, links and what was prepared too; how many profiles there were."""
         shutil.rmtree(self.prepared, ignore_errors=True)
+        shutil.rmtree(self._links, ignore_errors=True)
         paths = list(self.folder.glob("*.json"))
         for path in paths:
             path.unlink(missing_ok=True)
@@ -188,3 +230,11 @@ class ProfileBook:
         sizes = set(batch_sizes)
         measured = not sizes.isdisjoint(profile.batches) or profile.difference > tolerance
         return sizes <= set(profile.tried) and measured
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    """Whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1))
+    temporary.replace(path)

@@ -61,6 +61,10 @@ def summary_lines(plan: Plan) -> Iterator[str]:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
     if plan.readers + plan.reducers > 2:
         yield f"{plan.readers} readers, {plan.reducers} reducers"
+    if plan.link is None:
+        yield "what a reader can send is not measured: a run on such devices measures it"
+    if plan.readers > 1 and plan.together is None:
+        yield f"what {plan.readers} readers read at once is not measured: counted as that many times one"
     if plan.remark:
         yield plan.remark
 
@@ -129,10 +133,10 @@ def simulation_lines(plan: Plan, found: Simulated) -> Iterator[str]:
         f"{found.rows:,} rows in {spell(found.seconds)}: {found.rows_per_second:,.0f} rows/s,"
         f" {100 * part:.1f} % of the plan's {plan.throughput:,.0f}; {found.deliveries:,} messages"
     )
-    for hosting in plan.hostings:
-        busy = sorted(found.devices[name] / found.seconds for name in hosting.devices)
-        phrase = devices_phrase(hosting.devices)
-        yield f"  {phrase}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %, planned {100 * load_of(hosting):.0f} %"
+    planned = {of.devices: f", planned {100 * load_of(of):.0f} %" * (not plan.phases) for of in plan.hostings}
+    for devices, phrase in planned.items():
+        busy = sorted(found.devices[name] / found.seconds for name in devices)
+        yield f"  {devices_phrase(devices)}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %{phrase}"
     roles = {"reading": (found.reading, plan.readers), "sending": (found.sending, plan.readers)}
     for role, (seconds, ranks) in (roles | {"writing": (found.writing, plan.reducers)}).items():
         yield f"  {role}: {100 * seconds / found.seconds / ranks:.0f} % of the time"

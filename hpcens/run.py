@@ -24,14 +24,12 @@ import numpy as np
 
 from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
-from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
 from hpcens.opening import Opening
 from hpcens.phases import Assignment, phases_of, require_room_for
-from hpcens.planners.problem import Passage
 from hpcens.preflight import Preflight
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
@@ -40,10 +38,9 @@ from hpcens.runtimes.discover import discover, identities, node
 from hpcens.runtimes.hardware import use_cores
 from hpcens.scoring import Scoring
 from hpcens.specs import Job
-from hpcens.store.disk import writing_speed
-from hpcens.store.inspection import reading_speed
 from hpcens.store.source import Source
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
+from hpcens.surveying import keep, passage, survey
 from hpcens.transports.leftovers import unname
 
 _OTHERS_SPEAK_FIRST = 5.0
@@ -124,25 +121,27 @@ class Rank:
     ) -> Assignment | None:
         world = self.world
         opening = None
-        asked: tuple[dict[int, list[Measurement]], Rows] = ({}, ())
+        asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
         if events is not None:
             opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(players.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))
             largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=0)
-            asked = todo, self._sample(job, largest)
-        todo, rows = world.broadcast(asked)
+            able = recruit(players, hellos, readers=room(players, hellos)[0], reducers=1).readers
+            asked = todo, self._sample(job, largest), able
+        todo, rows, able = world.broadcast(asked)
         mine = todo.get(world.rank, [])
         measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
-        link = 0.0 if only_profile else world.link(players.farthest)
+        found = None if only_profile else survey(world, players, able, job)
         decided: Assignment | None = None
         if opening is not None and events is not None:
             opening.measuring.note(pair for pairs in measured for pair in pairs)
-            if not only_profile:
+            if found is not None:
+                keep(found, players, opening.measuring.book)
                 devices = tuple(players.devices[rank] for rank in sorted(players.devices))
                 seats = room(players, hellos)
-                plan = opening.plan(devices, world.work(lambda: _passage(opening, devices, link, seats)))
+                plan = opening.plan(devices, world.work(lambda: passage(opening, devices, found, seats)))
                 tree = opening.fix(plan)
                 if read_json(self._run.fingerprint) != tree:
                     write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
@@ -205,17 +204,6 @@ class Rank:
         if self._events is not None:
             self._events.add("draining", reason=self._stop)
         return Drain(self._stop)
-
-
-def _passage(opening: Opening, devices: Sequence[Device], link: float, seats: tuple[int, int]) -> Passage:
-    job, (readers, reducers) = opening.job, seats
-    return Passage(
-        reading=reading_speed(job.datasets, job.spec.dataset, job.limit),
-        link=link,
-        disk=writing_speed(job.output.parent, opening.result_bytes(devices)),
-        readers=readers,
-        reducers=reducers,
-    )
 
 
 def _sampled(job: Job, rows: int) -> Rows:

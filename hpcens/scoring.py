@@ -19,8 +19,8 @@ from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.loading import host, open_engine
 from hpcens.messages import Progress, Tally
 from hpcens.phases import Assignment
-from hpcens.roles.dispatch import turn
-from hpcens.roles.reader import Reader, shares_by_rank
+from hpcens.roles.dispatch import shares_by_rank, turn
+from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
@@ -212,13 +212,13 @@ class Scoring:
         if (source := self._source) is not None:
             segmentation = self._segmentation
             ranks = {device.name: rank for rank, device in players.devices.items()}
-            shares = {(i.device, i.member): i.share for i in plan.instances if i.member in members}
+            hostings = [of for of in plan.hostings if not of.speeds.keys().isdisjoint(members)]
             world.equip(reader_hands(lambda segment: source.read(segmentation, segment), self._report_progress))
             first = world.rank == readers[0]
             return Reader(
                 segments=[segment for segment in missing if turn(segment, readers) == world.rank],
                 members=members,
-                shares=shares_by_rank(shares, ranks),
+                shares=shares_by_rank(hostings, ranks),
                 devices=players.devices,
                 reducers=reducers,
                 first=None if first else readers[0],

@@ -1,7 +1,8 @@
 """Simulation: the roles and messages of a run in virtual time, with predictions that take as long as profiled.
 
-Rows are stand-ins without a width; everything else is what a run does. What a link or a disk costs
-is stated in `Costs`; the reader's speed is the plan's, the devices' speeds are their profiles'.
+Rows are stand-ins without a width; everything else is what a run does. What reading, a link and a disk cost is what
+the plan was made with, and where that was not measured what `Costs` says; the devices' speeds are their profiles'.
+Phases are run one after another, each to its last segment's being durable.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from hpcens.messages import (
     Rows,
     Write,
 )
-from hpcens.roles.reader import Reader, shares_by_rank
+from hpcens.roles.dispatch import shares_by_rank
+from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.segments import Segmentation
@@ -37,8 +39,8 @@ from hpcens.transports.virtual import VirtualWorld
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What is not in a plan: seconds of a message beside its bytes, bytes/s of a rank's link and of the disk,
-    seconds of a sync, and seconds between two of them."""
+    """Seconds of a message beside its bytes, bytes/s of a rank's link and of the disk, seconds of a sync, and seconds
+    between two of them."""
 
     message: float = 5e-5
     link: float = 2e9
@@ -67,44 +69,55 @@ class Simulated:
         return self.rows / self.seconds
 
 
+def costs_of(plan: Plan) -> Costs:
+    """What was measured for the plan; a guess where nothing was."""
+    measured = {"message": plan.message, "link": plan.link, "disk": plan.disk, "sync": plan.sync}
+    return Costs(**{name: value for name, value in measured.items() if value is not None})
+
+
 def simulate(plan: Plan, costs: Costs | None = None) -> Simulated:
-    """Run the plan to its end in virtual time."""
-    return _Simulation(plan, costs or Costs()).run()
+    """Run the plan to its end in virtual time, phase after phase; what loading members takes is left out."""
+    found = Simulated(plan.rows, devices=dict.fromkeys((d for of in plan.hostings for d in of.devices), 0.0))
+    for phase in range(len(plan.groups)):
+        _Simulation(plan, phase, costs or costs_of(plan), found).run()
+    return found
 
 
 class _Simulation:
     """The ranks of a run, and when each link and each thread is free again."""
 
-    def __init__(self, plan: Plan, costs: Costs) -> None:
+    def __init__(self, plan: Plan, phase: int, costs: Costs, found: Simulated) -> None:
         self._plan = plan
+        self._members = plan.groups[phase]
+        self._hostings = [hosting for hosting in plan.hostings if hosting.phase == phase]
         self._costs = costs
         self._segmentation = Segmentation(plan.rows, plan.numerics.segment_rows)
-        names = [device for hosting in plan.hostings for device in hosting.devices]
+        names = [device for hosting in self._hostings for device in hosting.devices]
         self._readers = range(plan.readers)
         self._reducers = range(plan.readers, plan.readers + plan.reducers)
         self._ranks = {name: rank for rank, name in enumerate(names, plan.readers + plan.reducers)}
-        self._speeds = {self._ranks[d]: hosting.speeds for hosting in plan.hostings for d in hosting.devices}
+        self._speeds = {self._ranks[d]: hosting.speeds for hosting in self._hostings for d in hosting.devices}
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
-        self._found = Simulated(plan.rows)
+        self._found = found
         self._world = VirtualWorld(self._roles(), self._hands(), self._seconds)
 
-    def run(self) -> Simulated:
+    def run(self) -> None:
+        """Add what comes of it to what is found."""
         self._world.run()
-        self._found.seconds = self._world.ended
-        self._found.deliveries = self._world.deliveries
-        self._found.devices = {name: self._busy[rank] for name, rank in self._ranks.items()}
-        return self._found
+        self._found.seconds += self._world.ended
+        self._found.deliveries += self._world.deliveries
+        for name, rank in self._ranks.items():
+            self._found.devices[name] += self._busy[rank]
 
     def _roles(self) -> dict[int, Role]:
         plan, ranks = self._plan, self._ranks
-        shares = {(i.device, i.member): i.share for i in plan.instances}
         window = max(2, -(-plan.window // plan.readers))
         readers = {
             rank: Reader(
                 segments=range(rank, len(self._segmentation), plan.readers),
-                members=plan.members,
-                shares=shares_by_rank(shares, ranks),
+                members=self._members,
+                shares=shares_by_rank(self._hostings, ranks),
                 devices=ranks.values(),
                 reducers=self._reducers,
                 first=0 if rank else None,
@@ -116,7 +129,7 @@ class _Simulation:
         }
         reducers = {
             rank: Reducer(
-                members=plan.members,
+                members=self._members,
                 devices=ranks.values(),
                 readers=self._readers,
                 reducers=plan.reducers,
@@ -170,7 +183,8 @@ class _Simulation:
             self._busy[rank] += seconds
         elif isinstance(task, Read):
             if self._plan.reading is not None:
-                seconds = self._segmentation.size(task.segment) / self._plan.reading
+                together = self._plan.together or self._plan.readers * self._plan.reading
+                seconds = self._segmentation.size(task.segment) * self._plan.readers / together
             self._found.reading += seconds
         elif isinstance(task, Write):
             seconds = len(task.stack[0]) * self._plan.output_bytes / self._costs.disk

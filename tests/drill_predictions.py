@@ -1,9 +1,13 @@
 """Predicted against measured, and simulated against real: ensembles × resources, run here one after another.
 
-python tests/drill_predictions.py FOLDER [ROUNDS]     # default 1; figures of earlier calls on the folder count too
+python tests/drill_predictions.py FOLDER [ROUNDS [sleeping]]     # default 1; earlier calls on the folder count too
+
+sleeping: members that only take their time, so that neither cores nor caches are shared and what is compared is the
+reading, the messages, the waiting and the writing of real ranks with those of simulated ones.
 
 A round runs every pair once, so that what else the machine does falls on all alike. Throughput is the rows of a run
-over the seconds of its scoring; the prediction is the run's own plan, made from profiles measured before.
+over the seconds of its scoring; the prediction is the run's own plan, made from profiles measured before. Simulated is
+that plan; replayed the same with every instance as fast as it was while it ran, which leaves out what profiles are off.
 """
 
 import json
@@ -11,6 +15,7 @@ import os
 import statistics
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -22,6 +27,7 @@ from hpcens.matrix import Plan
 from hpcens.simulation import simulate
 
 NETS = """
+import time
 import torch
 
 class Wide(torch.nn.Module):
@@ -41,9 +47,21 @@ class Conv(torch.nn.Module):
             torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(width, 10))
     def forward(self, x):
         return self.layers(x)
+
+class Sleeping(torch.nn.Module):
+    def __init__(self, width=100):
+        super().__init__()
+        self.seconds = 1e-6 * width
+        self.scale = torch.nn.Parameter(torch.ones(10))
+    def forward(self, x):
+        time.sleep(self.seconds * len(x))
+        return x.flatten(1)[:, :10] * self.scale
 """
 MEMBERS = {"wide": ("Wide", 1024), "wider": ("Wide", 2048), "conv": ("Conv", 16), "broad": ("Conv", 32)}
 ENSEMBLES = {"one": ["wider"], "two": ["wide", "conv"], "four": list(MEMBERS)}
+# Members that only take so many microseconds a row.
+SLEEPING = {"s10": ("Sleeping", 10), "s40": ("Sleeping", 40), "s160": ("Sleeping", 160), "s400": ("Sleeping", 400)}
+DOZING = {"quick": ["s10"], "mixed": ["s40", "s160"], "slow": ["s160", "s400"]}
 RESOURCES = {"1 device": "{cpu: 1}", "2 devices": "{cpu: 2}"}
 SECONDS = 6.0
 ROWS = 60_000
@@ -57,7 +75,7 @@ def build(folder):
     import nets
 
     torch.manual_seed(3)
-    for name, (factory, width) in MEMBERS.items():
+    for name, (factory, width) in (MEMBERS | SLEEPING).items():
         save_file(getattr(nets, factory)(width).state_dict(), folder / f"{name}.safetensors")
     if not (folder / "dataset.h5").exists():
         with h5py.File(folder / "dataset.h5", "w") as file:
@@ -77,8 +95,8 @@ def run(folder, pair):
     ensemble, resources = pair
     name = f"{ensemble}-{resources}".replace(" ", "-")
     lines = ["members:"]
-    for member in ENSEMBLES[ensemble]:
-        factory, width = MEMBERS[member]
+    for member in (ENSEMBLES | DOZING)[ensemble]:
+        factory, width = (MEMBERS | SLEEPING)[member]
         lines.append(f"  - {{name: {member}, factory: 'nets:{factory}', arguments: {{width: {width}}},"
                      f" weights: {member}.safetensors}}")  # fmt: skip
     lines += [f"devices: {RESOURCES[resources]}", "plan: {batch_sizes: [8, 32, 128], runtime: eager}"]
@@ -98,32 +116,41 @@ def run(folder, pair):
         "predicted": plan.throughput,
         "measured": report["rows_per_second"],
         "simulated": simulate(plan).rows_per_second,
+        "replayed": simulate(at_their_speed(plan, report)).rows_per_second,
     }
 
 
-def main(folder, rounds):
+def at_their_speed(plan, report):
+    """The plan with instances as fast as they were: what else a run takes is all that a simulation can be wrong in."""
+    was = {(of["device"], of["member"]): of.get("measured_speed", of["speed"]) for of in report["instances"]}
+    alone = ((of, device) for of in plan.hostings for device in of.devices)
+    hostings = (replace(of, devices=(d,), speeds={m: was[d, m] for m in of.speeds}) for of, d in alone)
+    return replace(plan, hostings=tuple(hostings))
+
+
+def main(folder, rounds, ensembles):
     folder = Path(folder).resolve()
     build(folder)
     kept = folder / "figures.json"
     figures = json.loads(kept.read_text()) if kept.exists() else []
-    pairs = [(ensemble, resources) for ensemble in ENSEMBLES for resources in RESOURCES]
+    pairs = [(ensemble, resources) for ensemble in ensembles for resources in RESOURCES]
     for _ in range(rounds):
         for pair in pairs:
             figures.append(run(folder, pair))
             print(figures[-1], flush=True)
             kept.write_text(json.dumps(figures))
-    errors = {"predicted": [], "simulated": []}
+    errors = {"predicted": [], "simulated": [], "replayed": []}
     for pair in pairs:
         of = [figure for figure in figures if tuple(figure["pair"]) == pair]
-        middle = {key: statistics.median(f[key] for f in of) for key in ("predicted", "measured", "simulated")}
+        middle = {key: statistics.median(f[key] for f in of) for key in ("measured", *errors)}
         for key, found in errors.items():
             found.append(middle[key] / middle["measured"] - 1)
         print(f"{pair}: {len(of)} runs, medians", *(f"{key} {value:,.0f}" for key, value in middle.items()),
-              f"({100 * errors['predicted'][-1]:+.1f} %, {100 * errors['simulated'][-1]:+.1f} %)")  # fmt: skip
+              *(f"{100 * found[-1]:+.1f} %" for found in errors.values()))  # fmt: skip
     for key, found in errors.items():
         size = sorted(map(abs, found))
         print(f"{key}: median error {100 * statistics.median(size):.1f} %, worst {100 * size[-1]:.1f} %")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 1)
+    main(sys.argv[1], int([*sys.argv, "1"][2]), DOZING if "sleeping" in sys.argv else ENSEMBLES)

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from hpcens.launch.local import mpiexec
+from hpcens.profiles import Link, ProfileBook
 from hpcens.rundir import RunDirectory, signatures
 from hpcens.store.disk import writing_speed
 
@@ -75,6 +76,27 @@ def test_a_run_that_reading_limits_has_a_reader_a_node_and_the_same_bytes(slow_t
         assert plan["readers"] == roles["reader"] == readers and plan["limit"].startswith("reading")
         assert len(plan["devices"]) == roles["device"] == len(ranks)
         assert project.predictions().tobytes() == alone.tobytes()
+
+
+@pytest.mark.mpi
+def test_what_a_run_found_its_link_to_pass_is_known_to_plans(slow_to_read):
+    project = slow_to_read
+    cache = project.folder / "cache of its own"
+    project.environment["HPCENS_CACHE"] = str(cache)
+    unknown = "what a reader can send is not measured"
+    assert unknown in project.hpcens("plan", "dataset.h5")
+    project.hpcens("run", "dataset.h5")
+    plan = json.loads((project.run / "epochs/0001/plan.json").read_text())
+    assert plan["link"] > 1e6 and 0 < plan["message"] < 1.0 and plan["sync"] > 0
+    made = json.loads(project.hpcens("plan", "dataset.h5", "--json"))
+    assert (made["link"], made["message"]) == (plan["link"], plan["message"])
+    assert unknown not in project.hpcens("plan", "dataset.h5")
+    assert "link to the same node, cpu" in project.hpcens("profile", "--list")
+    book = ProfileBook(cache / "profiles")
+    ((key, _),) = book.links()
+    book.put_link(key, Link(32768.0 * 3, 1e-5))  # three rows a second
+    subprocess.run(["rm", "-r", project.run, project.output], check=True)
+    assert "limited by sending: 9.83e-05 of 9.83e-05 GB/s" in project.hpcens("plan", "dataset.h5")
 
 
 def test_the_speed_of_the_disk_is_tried_where_there_is_much_to_write_and_leaves_nothing(tmp_path):

@@ -526,6 +526,21 @@ def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending
         assert made.limit.split(":")[0] in ("reading", "sending", "writing")
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.floats(1.0, 1e3), st.floats(1.0, 8.0), st.integers(2, 8))
+def test_readers_that_share_a_disk_do_not_read_as_many_times_one(seed, reading, times, most):
+    of = replace(problem(seed, devices=6), reading=reading, readers=most, together=min(times, most) * reading)
+    made = planned(of)
+    check(of, made)
+    assert made.throughput <= of.read_by(made.readers) * (1 + 1e-9) <= of.together * (1 + 2e-9)
+    possible = planned(replace(of, reading=inf, together=inf)).throughput
+    assert made.throughput == pytest.approx(min(possible, of.together), rel=1e-6)
+    if made.throughput < possible * (1 - 1e-6):
+        gigabytes = f"{of.together * 10_000 / 1e9:.3g}"
+        assert made.limit.startswith(f"reading: {gigabytes} of {gigabytes} GB/s by")
+    assert made.readers == 1 or of.read_by(made.readers - 1) < made.throughput * (1 + 1e-6)
+
+
 def test_where_sending_is_dear_each_row_goes_to_one_device():
     """Loading takes too long to replicate for nothing; with a slow link it pays."""
     rows = {("k", m): {8: 100.0} for m in "abcd"}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from instances import drawn
-from test_planners import given_problem, planned, problem
+from test_planners import given_problem, on, planned, problem
 
 from hpcens.cli import main
 from hpcens.config import load
@@ -21,11 +21,12 @@ from hpcens.inventory import inventory
 from hpcens.matrix import Plan
 from hpcens.planning import Desk, Wish, within
 from hpcens.profiler import precise
-from hpcens.profiles import BatchProfile, Profile, ProfileBook, ProfileKey
-from hpcens.report import plan_lines
+from hpcens.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
+from hpcens.report import plan_lines, simulation_lines
 from hpcens.resources import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
 from hpcens.simulation import Costs, simulate
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
+from hpcens.surveying import known_link
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 
@@ -154,6 +155,16 @@ def test_a_simulation_without_costs_comes_near_the_plan_and_never_beyond(seed, d
     assert all(busy <= found.seconds * (1 + 1e-9) for busy in found.devices.values())
 
 
+@pytest.mark.parametrize("segments", [3, 10, 21, 40])
+def test_the_last_segments_go_to_whoever_finishes_them_first(segments):
+    """A device ten times as slow takes as long for one segment as the other for ten, and may have two at once."""
+    plan = planner_for({("quick", "a"): {8: 100.0}, ("slow", "a"): {8: 10.0}})(on("quick", "slow"))
+    rows = plan.numerics.segment_rows
+    found = simulate(replace(plan, rows=segments * rows), FREE)
+    assert found.seconds <= segments * rows / plan.throughput + 3 * rows / 100.0
+    assert found.seconds <= segments * rows / 100.0 * (1 + 1e-9), "no later than without the slow one"
+
+
 def test_a_simulation_shows_who_is_too_slow():
     plan = planned(problem(2, devices=4, members=2), rows=10**5)
     plan = replace(plan, rows=200 * plan.numerics.segment_rows)
@@ -174,6 +185,46 @@ def test_a_simulation_has_as_many_readers_and_reducers_as_the_plan():
         one, two = simulate(slow, costs), simulate(replace(slow, readers=2, reducers=2), costs)
         assert getattr(one, name) == pytest.approx(getattr(two, name)), "the work is the same"
         assert two.rows_per_second == pytest.approx(2 * one.rows_per_second, rel=0.1)
+
+
+def test_a_simulation_takes_what_was_measured_for_the_plan():
+    plan = planned(problem(2, devices=4, members=2), rows=10**5)
+    plan = replace(plan, rows=200 * plan.numerics.segment_rows)
+    narrow = simulate(replace(plan, link=plan.throughput * plan.row_bytes / 4, message=0.0, disk=1e18, sync=0.0))
+    assert narrow.sending == pytest.approx(narrow.seconds, rel=0.05)
+    patient = replace(plan, link=1e18, disk=1e18, sync=0.0)
+    late, soon = (simulate(replace(patient, message=seconds)).seconds for seconds in (1.0, 0.0))
+    assert late > soon + 3.0, "a segment is sent, answered and told of, and its device says goodbye"
+    two = replace(plan, readers=2, reading=plan.throughput / 2)
+    both = simulate(replace(two, together=plan.throughput / 2), FREE), simulate(two, FREE)
+    assert both[0].seconds == pytest.approx(2 * both[1].seconds, rel=0.1), (
+        "two that share a disk read no faster than one"
+    )
+
+
+def test_phases_are_simulated_one_after_another():
+    rows = {("k", m): {8: s} for m, s in (("a", 10.0), ("b", 20.0), ("c", 40.0))}
+    plan = planner_for(rows, rows_to_score=10**4, weights=900)(on("k"))
+    assert len(plan.phases) == 3
+    found = simulate(plan, FREE)
+    assert found.seconds == pytest.approx(plan.rows / plan.throughput, rel=1e-6)
+    assert found.devices == {"h/cuda0": pytest.approx(found.seconds)}
+    assert "h/cuda0: busy 100–100 %" in "\n".join(simulation_lines(plan, found))
+
+
+def test_a_book_keeps_links_until_it_forgets(tmp_path):
+    book, near, far = ProfileBook(tmp_path), LinkKey("k", apart=False), LinkKey("k", apart=True)
+    assert book.link(near) is None
+    book.put_link(near, Link(2e9, 1e-5))
+    book.put_link(near, Link(1e9, 2e-5))
+    assert book.link(near) == Link(1e9, 2e-5) and book.link(far) is None
+    assert list(book.links()) == [(near, Link(1e9, 2e-5))] and list(book.all()) == []
+    here = [Device("n/cuda0", "cuda", "k", 1), Device("n/cuda1", "cuda", "other", 1)]
+    assert known_link(here[:1], book) == Link(1e9, 2e-5)
+    assert known_link(here, book) is None, "one of the kinds was never measured"
+    assert known_link([here[0], replace(here[0], name="m/cuda0")], book) is None, "nor was another node"
+    book.clear()
+    assert book.link(near) is None
 
 
 def test_a_simulation_of_many_devices_looks_at_none_but_those_concerned():

@@ -83,7 +83,9 @@ def test_reader_keeps_to_its_window():
 
 
 def test_reader_gives_spare_work_only_of_a_device_without_room():
-    role = reader(segments=[0], shares=Shares({"a": {2: 1.0, 3: 1e-12}, "b": {2: 1.0, 3: 1e-12}}), devices=[2, 3])
+    speeds = {member: {2: 1.0, 3: 1.0} for member in "ab"}
+    shares = Shares({"a": {2: 1.0, 3: 1e-12}, "b": {2: 1.0, 3: 1e-12}}, speeds)
+    role = reader(segments=[0], shares=shares, devices=[2, 3])
     role.start()
     role.handle(Ready(1), 3)
     sends = role.handle(SegmentRead(0, ROWS), LOCAL)

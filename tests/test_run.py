@@ -13,7 +13,8 @@ from conftest import ENSEMBLE
 from hpcens.config import load
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.matrix import Plan
-from hpcens.roles.reader import Reader, shares_by_rank
+from hpcens.roles.dispatch import shares_by_rank
+from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
@@ -129,7 +130,7 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     reader = Reader(
         segments=range(len(segmentation)),
         members=plan.members,
-        shares=shares_by_rank({(i.device, i.member): i.share for i in plan.instances}, ranks),
+        shares=shares_by_rank(plan.hostings, ranks),
         devices=ranks.values(),
         reducers=[1],
         window=plan.window,

@@ -159,9 +159,10 @@ def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequ
     if slowest.limit == "writing":
         return f"writing: {slowest.throughput:,.4g} rows/s by {_several(slowest.reducers, 'reducer')}"
     if slowest.limit:
-        rate = problem.reading if slowest.limit == "reading" else problem.sending
-        of = f"{slowest.readers * rate * row_bytes / 1e9:.3g} GB/s"
-        passed = slowest.throughput if slowest.limit == "reading" else slowest.readers * rate
+        reading = slowest.limit == "reading"
+        most = problem.read_by(slowest.readers) if reading else slowest.readers * problem.sending
+        of = f"{most * row_bytes / 1e9:.3g} GB/s"
+        passed = slowest.throughput if reading else most
         return f"{slowest.limit}: {passed * row_bytes / 1e9:.3g} of {of}" + (
             f" by {slowest.readers} readers" if slowest.readers > 1 else ""
         )

@@ -6,12 +6,13 @@
    finds the best composition and proves it.
 3. Else each member goes to one device and the loads are levelled (see `partition`), layouts are tried
    under falling ceilings on the workspaces, both are climbed from, and the best is planned anew part by
-   part (see `regions`). On very few devices an integer program over cells proves how far that is from
-   what is possible, on others a relaxation.
+   part (see `regions`). How far that is from what is possible is proved by generated patterns (see
+   `generation`), and on very few devices by an integer program over cells.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from hpcens.planners.cells import cells, solve_cells
 from hpcens.planners.choice import ceilings, choose, rates
 from hpcens.planners.climb import climb
 from hpcens.planners.composition import Composition, holds, of_devices, place_counts, sharing_of
+from hpcens.planners.generation import generate
 from hpcens.planners.greedy import place_greedy
 from hpcens.planners.layout import lay
 from hpcens.planners.menu import Menu, make_menu
@@ -31,7 +33,6 @@ from hpcens.planners.patterns import all_patterns
 from hpcens.planners.problem import Problem
 from hpcens.planners.program import Answer, Effort, solve
 from hpcens.planners.regions import replan
-from hpcens.planners.relaxation import relaxed_bound
 from hpcens.planners.worst_fit import place_worst_fit
 
 # This near to the bound, nothing else is tried.
@@ -44,10 +45,11 @@ _PROGRAM_SIZE = 8000
 _CELLS = 280
 _CELLS_NODES = 4000
 _NODES = 1000
-# Parts of the time that one integer program may take at most, all regions, and the relaxation.
+# Parts of the time that one integer program may take at most, all regions, and the generation of patterns.
 _PROGRAM_PART = 0.4
 _REGIONS_PART = 0.5
-_RELAXATION_PART = 0.2
+_GENERATION_PART = 0.45
+_LEAST_SECONDS = 0.01
 # Levelled partitions tried, each from another seed, and those of them that are improved.
 _PARTITIONS = 6
 _KEPT = 2
@@ -63,6 +65,7 @@ class _Search:
     bound: float
     passing: float
     seconds: float
+    end: float
     best: Composition | None = None
     reached: float = 0.0
     late: bool = False
@@ -81,8 +84,12 @@ class _Search:
         if proves:
             self.bound = min(self.bound, max(answer.bound, self.reached))
 
+    def left(self, part: float) -> float:
+        """Seconds of this part of the time, as far as there are any."""
+        return max(_LEAST_SECONDS, min(part * self.seconds, self.end - time.monotonic()))
+
     def effort(self, nodes: int) -> Effort:
-        return Effort(nodes, _PROGRAM_PART * self.seconds)
+        return Effort(nodes, self.left(_PROGRAM_PART))
 
     def within(self, part: float) -> bool:
         return self.reached >= part * min(self.bound, self.passing)
@@ -95,7 +102,8 @@ def place_optimal(problem: Problem, *, thorough: bool = True) -> Placement:
     """
     bound = upper_bound(problem)
     found = pools(problem)
-    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.passing, problem.seconds)
+    end = time.monotonic() + problem.seconds
+    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.passing, problem.seconds, end)
     forced = _lay_out(problem, search, bound)
     if thorough and not search.within(_NEAR):
         _improve(problem, search, bound)
@@ -122,18 +130,24 @@ def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
     if search.within(_CLOSE):
         return
     largest = make_menu(problem, menu.pools, largest=True)
-    few = patterns is None and cells(menu) <= _CELLS
-    if few:
+    _prove(search, largest, bound.sharing.worth)
+    if patterns is None and cells(menu) <= _CELLS and not search.within(_CLOSE):
         effort = search.effort(_CELLS_NODES)
         search.take(solve_cells(largest, most=search.bound, least=search.reached, effort=effort), proves=True)
     if search.best and not search.within(_CLOSE):
-        seconds = _REGIONS_PART * search.seconds
+        seconds = search.left(_REGIONS_PART)
         found, late = replan(menu, search.best, most=search.bound, enough=search.bound * _CLOSE, seconds=seconds)
         search.offer(climb(menu, found, search.bound * _CLOSE)[0])
         search.late = search.late or late
-    if patterns is None and not search.within(_CLOSE):
-        enough = search.reached / _CLOSE
-        search.bound = relaxed_bound(largest, search.bound, seconds=_RELAXATION_PART * problem.seconds, enough=enough)
+
+
+def _prove(search: _Search, largest: Menu, worth: Mapping[str, float]) -> None:
+    """Lower the bound by what is known of memory; the menu is that of the largest devices of each pool."""
+    known = search.best.counts if search.best else ()
+    end = time.monotonic() + search.left(_GENERATION_PART)
+    proven = generate(largest, known, worth=worth, most=search.bound, enough=search.reached / _CLOSE, end=end)
+    search.bound = max(search.reached, proven.bound)
+    search.late = search.late or proven.late
 
 
 def _search_runtimes(search: _Search) -> None:

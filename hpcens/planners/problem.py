@@ -15,14 +15,19 @@ class Passage:
     """What rows pass besides the devices; infinite where it was not measured.
 
     reading            rows/s one reader can take from disk
+    together           rows/s that all the readers there may be take from disk at once
     link               bytes/s one reader can send
     disk               bytes/s one reducer can write
+    message, sync      seconds of a message beside its bytes, and of a sync; None where not measured
     readers, reducers  of them there may be at most
     """
 
     reading: float = inf
+    together: float = inf
     link: float = inf
     disk: float = inf
+    message: float | None = None
+    sync: float | None = None
     readers: int = 1
     reducers: int = 1
 
@@ -36,6 +41,7 @@ class Problem:
     profiles    (kind of device, member, runtime) → profile
     held        bytes of a device that input and output segments in flight occupy
     reading     rows/s one reader can take from disk (inf where it was not measured)
+    together    rows/s that all readers there may be take from disk at once (inf likewise)
     sending     rows/s one reader can send, each to one device
     writing     rows/s of which one reducer can take in and write all outputs
     readers, reducers  of them there may be at most
@@ -48,6 +54,7 @@ class Problem:
     profiles: Mapping[tuple[str, str, str], Profile]
     held: int = 0
     reading: float = inf
+    together: float = inf
     sending: float = inf
     writing: float = inf
     readers: int = 1
@@ -58,7 +65,15 @@ class Problem:
     @property
     def passing(self) -> float:
         """Rows/s that pass all readers and reducers there may be, each row sent once."""
-        return min(self.readers * min(self.reading, self.sending), self.reducers * self.writing)
+        passed = min(self.read_by(self.readers), self.readers * self.sending)
+        return min(passed, self.reducers * self.writing)
+
+    def read_by(self, readers: int) -> float:
+        """Rows/s that so many take from disk: between one and all of them evenly more, since the more there are the
+        less each adds."""
+        if readers == 1 or self.together == inf:
+            return readers * self.reading
+        return self.reading + (self.together - self.reading) * (readers - 1) / (self.readers - 1)
 
     def within(self, batch_sizes: Iterable[int], rows: int) -> Problem:
         """The problem of scoring `rows` rows with batch sizes out of these; a batch larger than the

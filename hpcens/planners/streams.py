@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from hpcens.planners.problem import Problem
 
@@ -40,11 +40,10 @@ def stream(problem: Problem, wanted: float, sent: float) -> Streams:
     Raises nothing: where all there may be are too few, they pass what they can.
     """
     sending = problem.sending / max(1.0, sent)
-    each = min(problem.reading, sending)
-    readers = min(problem.readers, _enough(wanted, each))
+    readers = min(problem.readers, max(_read(problem, wanted), _enough(wanted, sending)))
     reducers = min(problem.reducers, _enough(wanted, problem.writing))
     rates = {
-        "reading": readers * problem.reading,
+        "reading": problem.read_by(readers),
         "sending": readers * sending,
         "writing": reducers * problem.writing,
     }
@@ -52,6 +51,14 @@ def stream(problem: Problem, wanted: float, sent: float) -> Streams:
     if rates[least] * _ROUNDING >= wanted:
         return Streams(readers, reducers, wanted)
     return Streams(readers, reducers, rates[least], least)
+
+
+def _read(problem: Problem, wanted: float) -> int:
+    """As few readers as take so many rows/s from disk; one more than all where they do not."""
+    if problem.together == inf or wanted <= problem.reading * _ROUNDING:
+        return _enough(wanted, problem.reading)
+    more = (problem.together - problem.reading) / (problem.readers - 1)
+    return 1 + (_enough(wanted - problem.reading, more) if more > 0 else problem.readers)
 
 
 def _enough(wanted: float, each: float) -> int:

@@ -48,6 +48,12 @@ class Cast:
         home = {node for node, rank in self.speakers.items() if rank == self.readers[0]}
         return max(self.devices, key=lambda rank: (self.devices[rank].name.rpartition("/")[0] not in home, rank))
 
+    @property
+    def apart(self) -> bool:
+        """Whether the farthest device is on another node than the first reader."""
+        (home,) = {node for node, rank in self.speakers.items() if rank == self.readers[0]} or {""}
+        return self.devices[self.farthest].name.rpartition("/")[0] != home
+
     def role(self, rank: int) -> str:
         """The rank's role in words."""
         if rank in self.readers:

@@ -8,9 +8,14 @@ travels to as few devices as the plan allows.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
+from hpcens.matrix import Hosting
+
+# Rows/s of a device that is given no share, where that is all that is known of it.
+_SLOWEST = 1e-12
+_ATTO = 1e18
 _GOLDEN = 0.6180339887498949
 
 
@@ -20,9 +25,22 @@ def turn(segment: int, ranks: Sequence[int]) -> int:
 
 
 class Shares:
-    """shares: member → {device rank: rows/s}; every member has at least one positive share."""
+    """How the plan divides members among devices.
 
-    def __init__(self, shares: Mapping[str, Mapping[int, float]]) -> None:
+    shares   member → {device rank: rows/s}; every member has at least one positive share
+    speeds   member → {device rank: rows/s it would reach if it ran nothing else}; the shares, where not given
+    takes    member → {device rank: attoseconds a row}, whole so that sums of them are exact
+    row_takes  attoseconds a row of all members on all devices
+    """
+
+    def __init__(
+        self, shares: Mapping[str, Mapping[int, float]], speeds: Mapping[str, Mapping[int, float]] | None = None
+    ) -> None:
+        self.takes = {
+            member: {rank: round(_ATTO / max(speed, _SLOWEST)) for rank, speed in of.items()}
+            for member, of in (speeds or shares).items()
+        }
+        self.row_takes = _ATTO / min(sum(of.values()) for of in shares.values())
         self.hosts = {member: frozenset(of) for member, of in shares.items()}
         self._edges: dict[str, tuple[tuple[int, ...], list[float]]] = {}
         for member, of in shares.items():
@@ -37,3 +55,15 @@ class Shares:
             return ranks[0]
         position = (segment + 1) * _GOLDEN % 1.0
         return ranks[min(bisect_right(edges, position), len(ranks) - 1)]
+
+
+def shares_by_rank(hostings: Iterable[Hosting], ranks: Mapping[str, int]) -> Shares:
+    """Shares and speeds of a plan's hostings, with device names as ranks."""
+    shares: dict[str, dict[int, float]] = {}
+    speeds: dict[str, dict[int, float]] = {}
+    for hosting in hostings:
+        for device in hosting.devices:
+            for member, speed in hosting.speeds.items():
+                shares.setdefault(member, {})[ranks[device]] = hosting.shares[member]
+                speeds.setdefault(member, {})[ranks[device]] = speed
+    return Shares(shares, speeds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -25,6 +25,7 @@ from hpcens.messages import (
     Written,
 )
 from hpcens.roles.dispatch import Shares, turn
+from hpcens.roles.foresight import Foresight
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ class Reader:
         self._read_ahead = read_ahead
         self._pipeline = _Pipeline(deque(segments))
         self._credits = dict.fromkeys(devices, 0)
+        self._foresight = Foresight(shares, devices)
         self._free: set[int] = set()
         self._awaited = {*devices, *others}
         self._last = False
@@ -117,6 +119,7 @@ class Reader:
         match message:
             case Ready(credits):
                 self._credits[source] += credits
+                self._foresight.finished(source)
                 self._free.add(source)
                 return [] if self._last else self._hand_out([source])
             case SegmentRead(segment, rows):
@@ -154,11 +157,18 @@ class Reader:
         """Give these devices, the only ones that can have both room and work, what they owe; and if
         nothing else can come, every device with room what a busier one will not get to."""
         sends: list[Send] = []
-        for device in devices:
+        able = deque(devices)
+        while able:
+            device = able.popleft()
             while self._credits[device] > 0 and self._pipeline.ready.get(device):
                 segment = next(iter(self._pipeline.ready[device]))
                 owed = tuple(self._pipeline.open[segment].owed[device])
-                sends.append(self._give(device, segment, device, owed))
+                other = self._foresight.sooner(device, owed, self._left)
+                if other is None:
+                    sends.append(self._give(device, segment, device, owed))
+                else:
+                    self._pass_on(segment, device, other)
+                    able.append(other)
         sends += self._read_on()
         # Spare work is one member at a time, and only once all is read or the pipeline is full.
         while not (self._pipeline.unread or self._may_read()) and (batch := self._spare()):
@@ -180,10 +190,30 @@ class Reader:
             if heap:
                 tops.append((heap[0], member))
         for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
-            if able := self._free & self._shares.hosts[member]:
+            able = self._free & self._shares.hosts[member]
+            if able := {of for of in able if self._foresight.may_take(of, member, owner, self._left)}:
                 device = min(able, key=lambda rank: (-self._credits[rank], rank))
                 return self._give(device, -segment, owner, (member,))
         return None
+
+    @property
+    def _left(self) -> int:
+        """Segments of which something is not handed out."""
+        return len(self._pipeline.todo) + len(self._pipeline.open)
+
+    def _pass_on(self, segment: int, owner: int, other: int) -> None:
+        """What one device owes of a segment in memory is owed by another from now on."""
+        pipeline = self._pipeline
+        owed = pipeline.open[segment].owed
+        moved = owed.pop(owner)
+        del pipeline.ready[owner][segment]
+        self._foresight.owes(owner, moved, -1)
+        self._foresight.owes(other, moved)
+        both = {*owed.get(other, ()), *moved}
+        owed[other] = [member for member in self._members if member in both]
+        pipeline.ready.setdefault(other, {})[segment] = None
+        for member in moved:
+            heappush(pipeline.newest.setdefault(member, []), (-segment, other))
 
     def _give(self, device: int, segment: int, owner: int, members: tuple[str, ...]) -> Send:
         """Hand members that the owner owes of the segment to a device with room."""
@@ -196,6 +226,8 @@ class Reader:
             del pipeline.ready[owner][segment]
         if not work.owed:
             del pipeline.open[segment]
+        self._foresight.owes(owner, members, -1)
+        self._foresight.gave(device, members)
         self._credits[device] -= 1
         if not self._credits[device]:
             self._free.discard(device)
@@ -213,6 +245,8 @@ class Reader:
             owed: dict[int, list[str]] = {}
             for member in self._members:
                 owed.setdefault(self._shares.owner(segment, member), []).append(member)
+            for device, members in owed.items():
+                self._foresight.owes(device, members)
             self._pipeline.open[segment] = _Open(owed)
             self._pipeline.unread += 1
             self._pipeline.unwritten.add(segment)
@@ -262,11 +296,3 @@ class Reader:
         pipeline.unread = 0
         pipeline.todo.clear()
         return [*told, *self._end()]
-
-
-def shares_by_rank(shares: Mapping[tuple[str, str], float], ranks: Mapping[str, int]) -> Shares:
-    """Shares of a plan, (device name, member) → rows/s, with device names as ranks."""
-    by_member: dict[str, dict[int, float]] = {}
-    for (device, member), share in shares.items():
-        by_member.setdefault(member, {})[ranks[device]] = share
-    return Shares(by_member)

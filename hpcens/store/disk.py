@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 
 _SPEED_BYTES = 32 << 20
+_SYNCS = 3
 _PIECE = bytes(4 << 20)
 
 
@@ -57,6 +58,19 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def sync_seconds(folder: Path) -> float | None:
+    """Seconds that a sync of next to nothing takes on the disk of a folder; None where the disk refuses."""
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        seconds = []
+        for _ in range(_SYNCS):
+            file.write(b"\0")
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            seconds.append(time.perf_counter() - began)
+        return sorted(seconds)[_SYNCS // 2]
+    return None
 
 
 def writing_speed(folder: Path, size: int) -> float:

@@ -40,15 +40,28 @@ def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -
 def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
     """Rows/s at which the first rows of a dataset are read, whole chunks of them."""
     source = Source(paths, spec, limit)
-    wanted = max(1, _READING_BYTES // source.row_bytes)
-    rows: int = min(source.rows, -(-wanted // source.tall) * source.tall)
-    step = max(1, _PIECE_BYTES // source.row_bytes)
     began = time.perf_counter()
-    for start in range(0, rows, step):
-        source.rows_between(start, min(start + step, rows))
-    speed = rows / max(1e-6, time.perf_counter() - began)
+    speed = _read(source, 0.0) / max(1e-6, time.perf_counter() - began)
     source.close()
     return speed
+
+
+def read_part(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, place: float) -> int:
+    """Read as many rows as `reading_speed` does from this part of the dataset on, 0 … 1; how many they were."""
+    source = Source(paths, spec, limit)
+    rows = _read(source, place)
+    source.close()
+    return rows
+
+
+def _read(source: Source, place: float) -> int:
+    wanted = max(1, _READING_BYTES // source.row_bytes)
+    first = int(place * source.rows) // source.tall * source.tall
+    last: int = min(source.rows, first + -(-wanted // source.tall) * source.tall)
+    step = max(1, _PIECE_BYTES // source.row_bytes)
+    for start in range(first, last, step):
+        source.rows_between(start, min(start + step, last))
+    return last - first
 
 
 def _ask(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:

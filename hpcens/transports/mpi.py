@@ -22,6 +22,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
+from hpcens.profiles import Link
 from hpcens.timeline import HAND_OVER, INPUT, Timeline, clock
 from hpcens.transports import Hands
 from hpcens.transports.answers import Answers
@@ -159,11 +160,17 @@ class MpiWorld:
         self._wait(complete)
         return arrived[0]
 
-    def link(self, to: int) -> float:
-        """At rank 0, bytes/s that it sends to a rank, the best of some trials; elsewhere infinite. All ranks ask."""
+    def link(self, to: int) -> Link | None:
+        """At rank 0, what it passes to another rank, the best of some trials; elsewhere None. All ranks ask."""
         if self.rank not in (0, to) or not to:
-            return inf
-        best, body = inf, np.empty(_TRIAL_BYTES, np.uint8)
+            return None
+        small, large = self._trial(to, 1), self._trial(to, _TRIAL_BYTES)
+        # There and back: the answer is as small as the small one.
+        return Link(_TRIAL_BYTES / max(1e-9, large - small), small / 2) if self.rank == 0 else None
+
+    def _trial(self, to: int, size: int) -> float:
+        """Seconds until so many bytes have been answered, the least of some trials; of the two ranks that take part."""
+        best, body = inf, np.empty(size, np.uint8)
         for _ in range(_TRIALS):
             began = time.perf_counter()
             if self.rank:
@@ -176,7 +183,7 @@ class MpiWorld:
                 self._wait(lambda: self._comm.Iprobe(to, _OBJECT) or None)
                 self._comm.recv(None, to, _OBJECT)
             best = min(best, time.perf_counter() - began)
-        return _TRIAL_BYTES / best if self.rank == 0 else inf
+        return best
 
     def settle(self) -> None:
         """Wait until all that was sent is through."""
