@@ -1,15 +1,19 @@
-"""Experience: how fast instances were in the earlier starts of a run, for a resume whose shares follow that.
+"""Experience: how fast instances were while they ran.
 
-Batch sizes, runtimes and kinds of device stay as they are fixed: which device computes a row changes none of its bytes.
+In the earlier starts of a run, for a resume whose shares follow that: batch sizes, runtimes and kinds of device stay
+as they are fixed, and which device computes a row changes none of its bytes. And in earlier runs, on each kind of
+device, for plans: members that share a device, and devices that share a host, are slower than each measured alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from hpcens.matrix import Plan
 from hpcens.planners.problem import Problem
+from hpcens.profiles import Profile
 from hpcens.rundir import RunDirectory, read_json
 
 Speeds = Mapping[tuple[str, str], float]
@@ -38,6 +42,28 @@ def experience(run: RunDirectory) -> Speeds:
     return {key: rows[key] / seconds[key] for key in rows}
 
 
+def interference(plan: Plan, report: Mapping[str, Any], profiled: Speeds) -> dict[str, float]:
+    """Kind of device → the part of the profiled rows/s that a run reached, every instance weighing as much as it took.
+
+    profiled  (kind, member) → rows/s of its profile
+    """
+    kinds = {device.name: device.kind for device in plan.devices}
+    wanted: dict[str, float] = {}
+    took: dict[str, float] = {}
+    for of in report["instances"]:
+        key = kinds[of["device"]], of["member"]
+        if of.get("rows", 0) >= _BATCHES * of["batch"] and key in profiled:
+            wanted[key[0]] = wanted.get(key[0], 0.0) + of["rows"] / profiled[key]
+            took[key[0]] = took.get(key[0], 0.0) + of["rows"] / of["measured_speed"]
+    return {kind: wanted[kind] / took[kind] for kind in wanted}
+
+
+def scaled(profile: Profile, factor: float) -> Profile:
+    """The profile at so many times its rows/s."""
+    batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in profile.batches.items()}
+    return replace(profile, batches=batches)
+
+
 def corrected(problem: Problem, speeds: Speeds) -> Problem:
     """The problem with measured speeds. Where a kind has some, its other members are off by as much as these are on
     average: what slows one down, as another process on the host, slows down all."""
@@ -52,8 +78,7 @@ def corrected(problem: Problem, speeds: Speeds) -> Problem:
             profiles[kind, member, runtime] = profile
             continue
         factor = speeds[kind, member] / profile.best if (kind, member) in speeds else sum(of) / len(of)
-        batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in profile.batches.items()}
-        profiles[kind, member, runtime] = replace(profile, batches=batches)
+        profiles[kind, member, runtime] = scaled(profile, factor)
     return replace(problem, profiles=profiles)
 
 

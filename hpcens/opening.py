@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import inf
+from statistics import median
 from typing import Any
 
 from hpcens.classes import check_shapes
@@ -12,7 +13,7 @@ from hpcens.config import spec_to_json
 from hpcens.description import description, members_of
 from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch
-from hpcens.experience import corrected, experience, reached, tells
+from hpcens.experience import corrected, experience, interference, reached, scaled, tells
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
 from hpcens.measuring import Measuring
@@ -21,7 +22,7 @@ from hpcens.planners import plan
 from hpcens.planners.problem import Passage, Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import ProfileBook
-from hpcens.rundir import RunDirectory, read_json
+from hpcens.rundir import Epoch, RunDirectory, read_json
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
 from hpcens.store.columns import Columns
@@ -79,7 +80,7 @@ class Opening:
         names = tuple(member.name for member in self.members)
         families = {device.kind: device.family for device in devices}
         profiles = {
-            (kind, member.name, runtime): profile
+            (kind, member.name, runtime): scaled(profile, self._reached(kind))
             for kind, family in families.items()
             for member in self.members
             for runtime, profile in self.measuring.profiles(member, kind, family).items()
@@ -100,6 +101,25 @@ class Opening:
             readers=passage.readers,
             reducers=passage.reducers,
         )
+
+    def _reached(self, kind: str) -> float:
+        """The part of profiled rows/s to plan with, on a kind of device: what runs reach there in the middle."""
+        return median(self.measuring.book.reached(kind) or [1.0])
+
+    def learn(self, epoch: Epoch) -> None:
+        """Note in the book what part of the profiled rows/s this start reached, if it reported any."""
+        report, plan = read_json(epoch.report), Plan.load(epoch.plan)
+        families = {device.kind: device.family for device in plan.devices}
+        runs = plan.numerics.members
+        profiled = {
+            (kind, member.name): profile.batches[runs[member.name].batch].rows_per_second
+            for kind, family in families.items()
+            for member in self.members
+            for runtime, profile in self.measuring.profiles(member, kind, family).items()
+            if runtime == runs[member.name].runtime and runs[member.name].batch in profile.batches
+        }
+        for kind, part in interference(plan, report or {"instances": ()}, profiled).items():
+            self.measuring.book.put_reached(kind, part)
 
     def _stored_shapes(self) -> dict[str, tuple[int, ...]]:
         if not self.preflight.stored:

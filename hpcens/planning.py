@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from hpcens import controller
@@ -223,3 +224,7 @@ def profiled() -> Iterator[str]:
     for where, link in ProfileBook.default().links():
         to = f"{'another node' if where.apart else 'the same node'}, {where.kind}"
         yield f"link to {to}: {link.bytes_per_second / 1e9:.3g} GB/s, {1e6 * link.message_seconds:.0f} µs a message"
+    for kind in ProfileBook.default().kinds():
+        parts = ProfileBook.default().reached(kind)
+        runs = f"the last {len(parts)} runs reached {min(parts):.2f}–{max(parts):.2f}"
+        yield f"{kind}: plans count on {median(parts):.2f} of these rows/s, since {runs}, members beside each other"

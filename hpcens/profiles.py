@@ -7,11 +7,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hpcens.specs import MemberSpec
+
+# Runs whose speeds are kept, of each kind of device.
+_KEPT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,8 @@ class Link:
 
 
 class ProfileBook:
-    """A folder of profiles, one file a key; several runs may read and write it at once. Links are in one inside it."""
+    """A folder of profiles, one file a key; several runs may read and write it at once. What runs measured of links and
+    of kinds of device is in folders inside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -195,6 +200,28 @@ class ProfileBook:
     def _links(self) -> Path:
         return self.folder / "links"
 
+    def reached(self, kind: str) -> list[float]:
+        """What the latest runs reached on devices of the kind, in parts of the profiled rows/s; the last one last."""
+        try:
+            raw = json.loads(self._kind(kind).read_text())
+            return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def kinds(self) -> list[str]:
+        """Kinds of device of which runs have told what they reached."""
+        found = []
+        for path in sorted((self.folder / "kinds").glob("*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found.append(str(json.loads(path.read_text())["kind"]))
+        return found
+
+    def put_reached(self, kind: str, part: float) -> None:
+        _write(self._kind(kind), {"kind": kind, "reached": [*self.reached(kind), part][-_KEPT:]})
+
+    def _kind(self, kind: str) -> Path:
+        return self.folder / "kinds" / f"{hashlib.sha256(kind.encode()).hexdigest()[:32]}.json"
+
     def all(self) -> Iterator[tuple[ProfileKey, Profile]]:
         """Everything in the book, by kind of device and member."""
         keys = []
@@ -208,9 +235,9 @@ class ProfileBook:
                 yield key, profile
 
     def clear(self) -> int:
-        """Forget everything, links and what was prepared too; how many profiles there were."""
-        shutil.rmtree(self.prepared, ignore_errors=True)
-        shutil.rmtree(self._links, ignore_errors=True)
+        """Forget everything, what was prepared too; how many profiles there were."""
+        for folder in (self.prepared, self._links, self.folder / "kinds"):
+            shutil.rmtree(folder, ignore_errors=True)
         paths = list(self.folder.glob("*.json"))
         for path in paths:
             path.unlink(missing_ok=True)

@@ -149,7 +149,7 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
     for instance in (of for of in report["instances"] if "measured_speed" in of):
         yield (
             f"  {instance['device']}  {instance['member']}  batch {instance['batch']}  {instance['rows']:,} rows"
-            f"  {instance['measured_speed']:,.0f} rows/s while it ran, {instance['speed']:,.0f} profiled"
+            f"  {instance['measured_speed']:,.0f} rows/s while it ran, {instance['speed']:,.0f} planned"
         )
     yield f"  {100 * report['syncing_share']:.1f} % of the time the reducer waited for the disk"
     if report["idle"]:

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 
 from hpcens import controller, requeue
 from hpcens.config import job_from_json, job_to_json
-from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
+from hpcens.errors import COMPLETE, INCOMPLETE, UsageError, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
@@ -87,7 +88,11 @@ class Rank:
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
         self._play(assignment.cast.role(rank))
-        return Scoring(world, self._run, self._epoch, assignment, events).score()
+        verdict = Scoring(world, self._run, self._epoch, assignment, events).score()
+        if events is not None:
+            with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
+                Opening(job, preflight, ProfileBook.default()).learn(self._epoch)
+        return verdict
 
     def _play(self, role: str) -> None:
         if role != self.role:

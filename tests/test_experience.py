@@ -1,6 +1,7 @@
 """A resume's shares follow the speeds that earlier starts measured; its numbers do not change."""
 
 import json
+import shutil
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_planners import planned, problem
 
-from hpcens.experience import corrected, experience, reached, tells
+from hpcens.experience import corrected, experience, interference, reached, tells
+from hpcens.matrix import Plan
 from hpcens.planners.model import Choice
+from hpcens.profiles import ProfileBook
 from hpcens.rundir import RunDirectory
 
 
@@ -66,3 +69,45 @@ def test_experience_is_of_all_starts_by_what_they_scored_without_those_that_scor
     assert set(found) == {(kinds[i.device], i.member) for i in made.instances}
     assert list(found.values()) == pytest.approx([40000 / (10000 / 50 + 30000 / 100)] * len(found))
     assert tells(made, found) and experience(RunDirectory(tmp_path / "none.run")) == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.floats(0.3, 1.2), min_size=2, max_size=2), st.floats(0.5, 2))
+def test_interference_is_what_a_run_reached_of_its_profiles_whatever_was_planned(seed, factors, planned_with):
+    made = planned(problem(seed, devices=4, members=3, kinds=2))
+    kinds = {device.name: device.kind for device in made.devices}
+    profiled = {(kinds[i.device], i.member): i.speed / planned_with for i in made.instances}
+    instances = [
+        asdict(i) | {"rows": 10**4, "measured_speed": profiled[key] * factors[int(key[0][-1])]}
+        for i in made.instances
+        if (key := (kinds[i.device], i.member))
+    ]
+    instances.append(instances[0] | {"rows": 3, "measured_speed": 1e-9})  # too few to tell
+    instances.append({**asdict(made.instances[0])})  # had nothing to do
+    found = interference(made, {"instances": instances}, profiled)
+    assert found == pytest.approx({kind: factors[int(kind[-1])] for kind in {key[0] for key in profiled}})
+
+
+def test_plans_count_on_what_the_latest_runs_reached(project, tmp_path):
+    """A run notes it; the next plan is made of profiles times the median; what was cleared is forgotten."""
+    project.data(1400).yaml(members={"linear": "Linear"})
+    project.environment["HPCENS_CACHE"] = str(tmp_path / "cache")
+    project.hpcens("run", "dataset.h5")
+    book = ProfileBook(tmp_path / "cache" / "profiles")
+    [kind] = book.kinds()
+    [part] = book.reached(kind)
+    [epoch] = RunDirectory(project.run).epochs()
+    instances = json.loads(epoch.report.read_text())["instances"]
+    took = sum(of["rows"] / of["measured_speed"] for of in instances)
+    assert part == pytest.approx(1400 / instances[0]["speed"] / took, rel=1e-6)
+    for other in (0.5, 0.25, 0.5):
+        book.put_reached(kind, other)
+    shutil.rmtree(project.run)
+    project.output.unlink()
+    anew = Plan.from_json(project.hpcens("plan", "dataset.h5", "--json"))
+    assert [of.speed for of in anew.instances] == pytest.approx([of["speed"] / 2 for of in instances])
+    assert f"{kind}: plans count on 0.50" in project.hpcens("profile", "--list")
+    for number in range(20):
+        book.put_reached(kind, number)
+    assert book.reached(kind) == list(range(11, 20))
+    assert book.clear() and not book.kinds() and not book.reached(kind)
