@@ -100,7 +100,7 @@ def test_plans_count_on_what_the_latest_runs_reached(project, tmp_path):
     instances = json.loads(epoch.report.read_text())["instances"]
     took = sum(of["rows"] / of["measured_speed"] for of in instances)
     assert part == pytest.approx(1400 / instances[0]["speed"] / took, rel=1e-6)
-    for other in (0.5, 0.25, 0.5):
+    for other in (0.5, 0.25, 0.5, 0.5):
         book.put_reached(kind, other)
     shutil.rmtree(project.run)
     project.output.unlink()
