@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hpcens.closing import Usage, account, judge
 from hpcens.combining import Combiner
-from hpcens.errors import COMPLETE, HpcensError
+from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.loading import host, open_engine
@@ -88,9 +89,19 @@ class Scoring:
         if self._events is not None:
             report = account(self._plan, self._players, self._tallies, self._seconds, usages)
             write_atomically(self._epoch.report, json.dumps(report | {"masked": masked}, indent=1))
+            self._learn()
         summary = {"rows": self._segmentation.rows, "masked": masked, "finished": time.time()}
         self._close(summary if verdict.code == COMPLETE else None)
         return verdict
+
+    def _learn(self) -> None:
+        """What this start tells about plans, for the next."""
+        from hpcens.opening import Opening  # of rank 0 alone
+        from hpcens.profiles import ProfileBook
+
+        of = self._assignment
+        with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
+            Opening(of.job, of.preflight, ProfileBook.default()).learn(self._epoch)
 
     def _rounds(self) -> str:
         """Score what is missing of the phase, until it reads back whole or is drained; why it was, if it was."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from hpcens.buffers import Buffers
 from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
 from hpcens.profiles import Link
 from hpcens.timeline import HAND_OVER, INPUT, Timeline, clock
@@ -62,8 +63,7 @@ class MpiWorld:
     def __init__(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
         self.timeline = Timeline()
         self._comm = MPI.COMM_WORLD
-        self.rank = self._comm.Get_rank()
-        self.size = self._comm.Get_size()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.library = " ".join(MPI.Get_library_version().splitlines()[0].strip("\0 ").split())
         self._beat = beat
         self._beaten = 0.0
@@ -72,6 +72,7 @@ class MpiWorld:
         self._held: deque[tuple[MPI.Request, object]] = deque()
         self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
+        self._buffers = Buffers()
         self._answers = Answers()
         self._alarms: list[float] = []
         self._tasks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -237,7 +238,7 @@ class MpiWorld:
         head = bytearray(size)
         self._comm.Recv([head, MPI.BYTE], source, _HEAD)
         message, kinds = pickle.loads(head)
-        bodies = [np.empty(shape, np.dtype(dtype)) for dtype, shape in kinds]
+        bodies = [self._buffers.empty(shape, dtype) for dtype, shape in kinds]
         requests = [self._comm.Irecv([body.reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY) for body in bodies]
         self._arriving[source].append(_Arrival(message, bodies, requests))
 
