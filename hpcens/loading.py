@@ -53,7 +53,8 @@ def host(
                 digests=preflight.digests[member.name],
             )
             key = profile_key(preflight, member, device.kind, instance.runtime)
-            recipe = Recipe(build, instance.runtime, engine.hardware, device.cores, rows, prepared / key.digest)
+            whole = member.source != "exported"
+            recipe = Recipe(build, instance.runtime, engine.hardware, device.cores, rows, prepared / key.digest, whole)
             again = recipe.make if recipe.fixed else None
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
     engine.hardware.release()  # what preparing them has left behind

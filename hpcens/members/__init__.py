@@ -75,6 +75,7 @@ def input_places(spec: MemberSpec, names: Sequence[str]) -> tuple[int, ...]:
 def load(
     member: MemberSpec,
     spec: RunSpec,
+    network: Network | None = None,
     *,
     inputs: Sequence[str],
     space: Space,
@@ -83,6 +84,7 @@ def load(
 ) -> Forward:
     """A member of the ensemble, its weights loaded; on the CPU, to be placed by an engine.
 
+    network  as it was prepared by an earlier process; None: it is built, and its weights loaded
     inputs   names of the dataset's inputs, in their order
     space    the one the rule combines in
     cores    for runtimes other than torch
@@ -99,9 +101,12 @@ def load(
             raise MemberError(f"member {member.name}: {member.file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
     preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
-    network = _network(member, spec.search_path, cores)
+    prepared = network is not None
+    network = network or _network(member, spec.search_path, cores)
     mapped = rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
-    return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped)
+    return Forward(
+        member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared
+    )
 
 
 def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:

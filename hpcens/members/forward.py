@@ -30,12 +30,14 @@ class Forward(torch.nn.Module):
         inputs: tuple[int, ...],
         space: Space,
         rounds: tuple[tuple[int, ...], ...] | None,
+        prepared: bool = False,
     ) -> None:
         """As `members.load` makes it.
 
-        inputs  which of the dataset's inputs it is called with, in its order
-        space   the one the rule combines in
-        rounds  see `classes.rounds`; None where the classes are the ensemble's
+        inputs    which of the dataset's inputs it is called with, in its order
+        space     the one the rule combines in
+        rounds    see `classes.rounds`; None where the classes are the ensemble's
+        prepared  whether the network is one that `execute` has made, in an earlier process
         """
         super().__init__()
         self._rounds: torch.Tensor | None
@@ -43,10 +45,11 @@ class Forward(torch.nn.Module):
         self._name = spec.name
         self._precision: torch.dtype = getattr(torch, spec.precision)
         self._softmax = spec.output == "logits" and space == "probabilities"
-        network = _in_precision(spec, network)
-        self._network = network
-        self._choose: Callable[[object], torch.Tensor] = partial(_chosen, spec.name, spec.select)
-        self.passes = Passes(network, self._choose)
+        self._network = network if prepared else _in_precision(spec, network)
+        self._choose: Callable[[object], torch.Tensor] = (
+            _whole if prepared else partial(_chosen, spec.name, spec.select)
+        )
+        self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
         self._given = len(spec.classes or ())
         self._mends = any(step.call is not None for step in spec.preprocess)

@@ -5,26 +5,60 @@ torch 2.13 deprecates torch.jit, and says so at every call.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
+from pathlib import Path
 
 import torch
 from torch.jit import ScriptModule, TracerWarning  # type: ignore[attr-defined]
 
-# The first passes of a traced graph are watched by torch, and it may change after them: none of them counts.
-_WARM_UP = 3
 
-
-def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> torch.nn.Module:
-    """The module for inputs of these shapes. Raises whatever torch does where it cannot be traced."""
+def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Path) -> torch.nn.Module:
+    """The module for inputs of these shapes, kept as package. Raises whatever torch does where it cannot be traced."""
     with _no_deprecation():
-        script = module if isinstance(module, ScriptModule) else traced(module, inputs)
-        made = torch.jit.optimize_for_inference(torch.jit.freeze(script))
-        for _ in range(_WARM_UP):
-            made(*inputs)
-        return made
+        script = torch.jit.freeze(module if isinstance(module, ScriptModule) else traced(module, inputs))
+        path = _path(package)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = path.with_name(f"{os.getpid()}-{path.name}")
+        try:
+            torch.jit.save(script, made)  # type: ignore[no-untyped-call]
+        except Exception:  # not every graph can be written, and those run none the worse
+            made.unlink(missing_ok=True)
+            return _Fused(script)
+        made.replace(path)
+    kept = open_frozen(package)
+    assert kept is not None
+    return kept
+
+
+def open_frozen(package: Path) -> torch.nn.Module | None:
+    """The module that was kept as package; None where none was."""
+    path = _path(package)
+    if not path.exists():
+        return None
+    with _no_deprecation():
+        return _Fused(torch.jit.load(path, map_location="cpu"))  # type: ignore[no-untyped-call]
+
+
+def _path(package: Path) -> Path:
+    return package.with_name(f"{package.name}.ts")
+
+
+class _Fused(torch.nn.Module):
+    """A frozen graph as a module, its operators fused."""
+
+    def __init__(self, script: ScriptModule) -> None:
+        super().__init__()
+        self._script = torch.jit.optimize_for_inference(script)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        # Else torch would watch the first passes, change the graph after them, and gain nothing: it is fused already.
+        with torch.jit.optimized_execution(False):
+            values: torch.Tensor = self._script(*inputs)
+        return values
 
 
 def traced(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> ScriptModule:

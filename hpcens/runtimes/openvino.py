@@ -16,29 +16,42 @@ from hpcens.runtimes.frozen import traced
 
 
 def openvino(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, package: Path) -> torch.nn.Module:
-    """The module for inputs of these shapes, its converted graph from the package where there is one.
+    """The module for inputs of these shapes, its converted graph kept as package.
 
     Raises RuntimeUnsuited where it does not compute in float32, else whatever OpenVINO raises.
     """
     if any(x.is_floating_point() and x.dtype != torch.float32 for x in inputs):
         raise RuntimeUnsuited("openvino: it is run in float32 alone")
-    path = package.with_name(f"{package.name}-openvino-{version('openvino')}.xml")
-    core = Core()
+    model = convert_model(traced(module, inputs), example_input=tuple(inputs))
+    model.reshape({place: list(x.shape) for place, x in enumerate(inputs)})
+    path = _path(package)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = path.with_name(f"{os.getpid()}-{path.name}")
+    save_model(model, made, compress_to_fp16=False)
+    made.with_suffix(".bin").replace(path.with_suffix(".bin"))  # the graph is what says that both are there
+    made.replace(path)
+    kept = open_openvino(cores, package)
+    assert kept is not None
+    return kept
+
+
+def open_openvino(cores: int, package: Path) -> torch.nn.Module | None:
+    """The module that was kept as package; None where none was."""
+    path = _path(package)
     if not path.exists():
-        model = convert_model(traced(module, inputs), example_input=tuple(inputs))
-        model.reshape({place: list(x.shape) for place, x in enumerate(inputs)})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f"{os.getpid()}-{path.name}")
-        save_model(model, made, compress_to_fp16=False)
-        made.with_suffix(".bin").replace(path.with_suffix(".bin"))  # the graph is what says that both are there
-        made.replace(path)
+        return None
     settings = {
         "INFERENCE_NUM_THREADS": cores,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # every rank of the host would sit on the same core
         "INFERENCE_PRECISION_HINT": "f32",
     }
+    core = Core()
     return _Request(core.compile_model(core.read_model(path), "CPU", settings).create_infer_request())
+
+
+def _path(package: Path) -> Path:
+    return package.with_name(f"{package.name}-openvino-{version('openvino')}.xml")
 
 
 class _Request(torch.nn.Module):

@@ -34,6 +34,23 @@ def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, c
     return Network(_executed(runtime, network.module, inputs, cores, package), rows, rows)
 
 
+def kept(runtime: str, *, cores: int, package: Path) -> torch.nn.Module | None:
+    """What an earlier `prepare` has kept under this path, opened; None where nothing was."""
+    if runtime == "compiled":
+        from hpcens.runtimes.compiled import open_compiled
+
+        return open_compiled(package)
+    if runtime == "openvino":
+        from hpcens.runtimes.openvino import open_openvino
+
+        return open_openvino(cores, package)
+    if runtime in ("frozen", "frozen_channels_last"):
+        from hpcens.runtimes.frozen import open_frozen
+
+        return open_frozen(package)
+    return None
+
+
 def open_runtime(runtime: str) -> ModuleType | None:
     """The runtime's module with all that it imports; None for those without one."""
     if runtime in ("eager", "channels_last"):
@@ -45,6 +62,8 @@ def open_runtime(runtime: str) -> ModuleType | None:
 def _executed(
     runtime: str, module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, package: Path
 ) -> torch.nn.Module:
+    if (found := kept(runtime, cores=cores, package=package)) is not None:
+        return found
     if runtime == "cuda_graphs":
         from hpcens.runtimes.cuda_graphs import CudaGraph
 
@@ -61,4 +80,4 @@ def _executed(
 
     if runtime == "frozen_channels_last":
         module = ChannelsLast(module, inputs).eval()
-    return frozen(module, inputs)
+    return frozen(module, inputs, package)

@@ -15,25 +15,27 @@ from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.messages import Rows
 from hpcens.runtimes.hardware import Hardware
-from hpcens.runtimes.prepare import prepare
+from hpcens.runtimes.prepare import kept, prepare
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """All it takes.
 
-    load     gives the member as it was built, on the CPU
+    load     gives the member as it is built, on the CPU; or around a network that was prepared before
     cores    threads of a CPU device
     rows     rows of the dataset, for each input; repeated where a batch needs more
     package  path under which what took long to prepare is kept, without the batch size and a suffix
+    whole    whether the network takes batches of any size: only then is it known without building it what was kept
     """
 
-    load: Callable[[], Forward]
+    load: Callable[[Network | None], Forward]
     runtime: str
     hardware: Hardware
     cores: int
     rows: Rows
     package: Path
+    whole: bool = False
 
     @property
     def fixed(self) -> bool:
@@ -46,13 +48,15 @@ class Recipe:
         Raises MemberError where it cannot be loaded, RuntimeUnsuited where it cannot run in this runtime, and
         what `hardware.out_of_memory` knows.
         """
-        forward = self.load()
+        package = self.package.with_name(f"{self.package.name}-{batch}")
+        if self.whole and (forward := self._kept(batch, package)) is not None:
+            return forward
+        forward = self.load(None)
         if self.runtime == "eager":
             self.hardware.place(forward)
             return forward
         some = filled(accepted(forward, self.rows), batch)
         self.hardware.place(forward)
-        package = self.package.with_name(f"{self.package.name}-{batch}")
         try:
             with torch.inference_mode():
                 rows = [self.hardware.receive(self.hardware.stage(of)) for of in some]
@@ -63,6 +67,20 @@ class Recipe:
             if self.hardware.out_of_memory(error):
                 raise
             raise RuntimeUnsuited(f"{self.runtime}: {raised(error).splitlines()[0][:200]}") from error
+        return forward
+
+    def _kept(self, batch: int, package: Path) -> Forward | None:
+        """The member around what was kept of an earlier preparation: its own network is not even built."""
+        try:
+            module = kept(self.runtime, cores=self.cores, package=package)
+        except Exception as error:
+            if self.hardware.out_of_memory(error):
+                raise
+            return None  # damaged, or another machine's: it is prepared anew
+        if module is None:
+            return None
+        forward = self.load(Network(module, batch, batch))
+        self.hardware.place(forward)
         return forward
 
     def _prepared(self, package: Path, network: Network, inputs: Sequence[torch.Tensor]) -> Network:
