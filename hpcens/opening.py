@@ -8,6 +8,8 @@ from math import inf
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from hpcens.classes import check_shapes
 from hpcens.config import spec_to_json
 from hpcens.description import description, members_of
@@ -17,6 +19,7 @@ from hpcens.experience import corrected, experience, interference, reached, scal
 from hpcens.fingerprint import fingerprint, require_same
 from hpcens.matrix import Numerics, Plan, numerics_from_dict
 from hpcens.measuring import Measuring
+from hpcens.messages import Rows
 from hpcens.outputs import outputs_of
 from hpcens.planners import plan
 from hpcens.planners.problem import Passage, Problem
@@ -28,9 +31,11 @@ from hpcens.specs import Job, MemberSpec
 from hpcens.store.columns import Columns
 from hpcens.store.finished import Finished, fingerprint_of
 from hpcens.store.form import Form
+from hpcens.store.source import Source
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
+_PLACES = 4  # in a dataset, of the rows on which members are measured
 
 
 class Opening:
@@ -228,3 +233,14 @@ class Opening:
         if before is not None and before["members"].keys() == tree["members"].keys():
             require_same(before, tree, str(self.run.path))
         return tree
+
+
+def sampled(job: Job, rows: int) -> Rows:
+    """Rows from the dataset's head, its middle and its end, together as many as are wanted and there are."""
+    source = Source(job.datasets, job.spec.dataset, job.limit)
+    rows = min(rows, source.rows)
+    part = -(-rows // _PLACES)
+    places = [place * (source.rows - part) // max(1, _PLACES - 1) for place in range(_PLACES)]
+    pieces = [source.rows_between(start, start + part) for start in places]
+    source.close()
+    return tuple(np.concatenate(of)[:rows] for of in zip(*pieces, strict=True))

@@ -27,7 +27,7 @@ from hpcens.runtimes.stacking import stacker
 from hpcens.specs import CompressionSpec, Job, RunSpec, Space
 from hpcens.store.filters import check_filter
 from hpcens.store.finished import fingerprint_of
-from hpcens.store.inspection import inspect
+from hpcens.store.inspection import inspecting
 from hpcens.store.part import Input
 from hpcens.store.source import Facts
 
@@ -61,11 +61,12 @@ class Preflight:
 def check(job: Job) -> Preflight:
     """Look at everything a job names. Raises the error that the job would end with."""
     space = combining_space(job.spec.rule, job.spec.members)
-    facts = inspect(job.datasets, job.spec.dataset, job.limit)
+    with inspecting(job.datasets, job.spec.dataset, job.limit) as facts_of:
+        digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
+        rule = rule_digests(job.spec, space)
+        facts = facts_of()
     for member in job.spec.members:
         input_places(member, facts.names)
-    digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
-    rule = rule_digests(job.spec, space)
     check_output(job.output, *job.datasets)
     if job.spec.output.compression:
         check_filter(job.spec.output.compression)

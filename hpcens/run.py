@@ -3,6 +3,7 @@
     hello → cast → profile → plan → (open the result → score what is missing → read back)* → finish
 
 Every rank runs the same lines; what a line means depends on the role. Rank 0 decides and broadcasts.
+A start takes as long as its ranks import: what not every rank needs at once is imported where it is needed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import Counter
@@ -19,33 +21,29 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from hpcens import controller, requeue
-from hpcens.config import job_from_json, job_to_json
+from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
-from hpcens.opening import Opening
-from hpcens.phases import Assignment, phases_of, require_room_for
-from hpcens.preflight import Preflight
-from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
 from hpcens.runtimes.hardware import use_cores
-from hpcens.scoring import Scoring
-from hpcens.specs import Job
-from hpcens.store.source import Source
+from hpcens.specs import DevicesSpec, Job
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
-from hpcens.surveying import keep, passage, survey
 from hpcens.transports.leftovers import unname
 
+if TYPE_CHECKING:
+    from hpcens.phases import Assignment
+    from hpcens.preflight import Preflight
+    from hpcens.profiles import Measurement, Profile, ProfileKey
+
 _OTHERS_SPEAK_FIRST = 5.0
-_PLACES = 4  # in a dataset, of the rows on which members are measured
 
 
 class Rank:
@@ -80,16 +78,24 @@ class Rank:
         rank = world.rank
         self._sign()
         check_world(world.size, self._expected, self._launcher)
-        job, preflight = read_job(self._epoch)
         events = self._events = Events(self._epoch.events) if rank == 0 else None
-        players, hellos = self._cast(job)
+        told = _read_job(self._epoch) if rank == 0 else None
+        players, hellos = self._cast(world.broadcast(told and told[0].spec.devices))
         self._play(players.role(rank))
+        if (device := players.devices.get(rank)) is not None and not only_profile:
+            _import_ahead(device)
+        job, preflight = world.broadcast(told)
         assignment = self._open(job, preflight, players, hellos, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
         self._play(assignment.cast.role(rank))
+        from hpcens.scoring import Scoring
+
         verdict = Scoring(world, self._run, self._epoch, assignment, events).score()
         if events is not None:
+            from hpcens.opening import Opening
+            from hpcens.profiles import ProfileBook
+
             with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
                 Opening(job, preflight, ProfileBook.default()).learn(self._epoch)
         return verdict
@@ -99,9 +105,9 @@ class Rank:
             self.role = role
             self._sign()
 
-    def _cast(self, job: Job) -> tuple[Cast, list[Hello]]:
+    def _cast(self, spec: DevicesSpec) -> tuple[Cast, list[Hello]]:
         """The roles; and at rank 0 what they were given by."""
-        devices = discover(job.spec.devices)
+        devices = discover(spec)
         hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
         players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
@@ -128,6 +134,10 @@ class Rank:
         opening = None
         asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
         if events is not None:
+            from hpcens.opening import Opening
+            from hpcens.phases import Assignment, phases_of, require_room_for
+            from hpcens.profiles import ProfileBook
+
             opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(players.devices)
             if todo:
@@ -138,6 +148,8 @@ class Rank:
         todo, rows, able = world.broadcast(asked)
         mine = todo.get(world.rank, [])
         measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
+        from hpcens.surveying import keep, passage, survey
+
         found = None if only_profile else survey(world, players, able, job)
         decided: Assignment | None = None
         if opening is not None and events is not None:
@@ -164,7 +176,9 @@ class Rank:
 
     def _sample(self, job: Job, rows: int) -> Rows:
         """So many real rows of the dataset, for each input."""
-        return self.world.work(lambda: _sampled(job, rows)) if rows else ()
+        from hpcens.opening import sampled
+
+        return self.world.work(lambda: sampled(job, rows)) if rows else ()
 
     def _measure(
         self, mine: Sequence[Measurement], rows: Rows, players: Cast, job: Job, preflight: Preflight
@@ -172,6 +186,7 @@ class Rank:
         device = players.devices[self.world.rank]
         use_cores(device.cores)
         from hpcens.profiler import measure
+        from hpcens.profiles import ProfileBook
 
         names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
         return [
@@ -211,25 +226,19 @@ class Rank:
         return Drain(self._stop)
 
 
-def _sampled(job: Job, rows: int) -> Rows:
-    """Rows from the dataset's head, its middle and its end, together as many as are wanted and there are."""
-    source = Source(job.datasets, job.spec.dataset, job.limit)
-    rows = min(rows, source.rows)
-    part = -(-rows // _PLACES)
-    places = [place * (source.rows - part) // max(1, _PLACES - 1) for place in range(_PLACES)]
-    pieces = [source.rows_between(start, start + part) for start in places]
-    source.close()
-    return tuple(np.concatenate(of)[:rows] for of in zip(*pieces, strict=True))
+def _import_ahead(device: Device) -> None:
+    """Import torch for the device while rank 0 plans. Not in a daemon: an end of the process amid it would crash."""
+    use_cores(device.cores)
+    threading.Thread(target=import_module, args=("hpcens.runtimes.engine",), name="import").start()
 
 
-def read_job(epoch: Epoch) -> tuple[Job, Preflight]:
+def _read_job(epoch: Epoch) -> tuple[Job, Preflight]:
     """What this start is to do, as its launcher left it."""
+    from hpcens.config import job_from_json
+    from hpcens.preflight import Preflight
+
     raw = json.loads(epoch.job.read_text())
     return job_from_json(raw["job"]), Preflight.from_json(raw["preflight"])
-
-
-def write_job(epoch: Epoch, job: Job, preflight: Preflight) -> None:
-    write_atomically(epoch.job, json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()}))
 
 
 def main(
@@ -272,6 +281,8 @@ def main(
 
 def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slurm: SlurmJob | None) -> None:
     """Judge; where Slurm had warned of the job's end, put it back into the queue."""
+    from hpcens import controller, requeue
+
     again = False
     reason = ""
     if slurm is not None and rank.heard and verdict.code == INCOMPLETE:

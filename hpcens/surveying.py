@@ -9,8 +9,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from hpcens.devices import Device
-from hpcens.opening import Opening
-from hpcens.planners.problem import Passage
 from hpcens.profiles import Link, LinkKey, ProfileBook
 from hpcens.roles.casting import Cast
 from hpcens.specs import Job
@@ -18,6 +16,8 @@ from hpcens.store.disk import sync_seconds, writing_speed
 from hpcens.store.inspection import read_part, reading_speed
 
 if TYPE_CHECKING:
+    from hpcens.opening import Opening
+    from hpcens.planners.problem import Passage
     from hpcens.transports.mpi import MpiWorld
 
 
@@ -54,6 +54,8 @@ def _read(job: Job, place: int, places: int) -> tuple[int, float]:
 
 def passage(opening: Opening, devices: Sequence[Device], found: Survey, seats: tuple[int, int]) -> Passage:
     """At rank 0, with what it can measure by itself. seats: readers and reducers that there may be."""
+    from hpcens.planners.problem import Passage  # which ranks that do not plan have no use for
+
     job, (readers, reducers) = opening.job, seats
     alone = reading_speed(job.datasets, job.spec.dataset, job.limit)
     return Passage(

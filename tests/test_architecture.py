@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "hpcens"
 
 FLOORS = [
     {"errors", "parent"},
-    {"specs", "segments", "devices", "imports", "classes"},
+    {"specs", "segments", "devices", "imports", "classes", "buffers"},
     {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
     | {"submission", "fingerprint", "description"},
     {"planners", "roles", "members", "runtimes", "store", "masking"},

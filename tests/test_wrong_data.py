@@ -15,10 +15,15 @@ from hpcens.errors import DataError, UsageError
 from hpcens.preflight import dataset_files
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
-from hpcens.store.inspection import inspect
+from hpcens.store.inspection import inspecting
 from hpcens.store.source import Source
 
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
+
+
+def inspect(*dataset):
+    with inspecting(*dataset) as facts:
+        return facts()
 
 
 @pytest.fixture

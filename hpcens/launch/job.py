@@ -6,41 +6,47 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE
 from hpcens.launch.follow import Follower
-from hpcens.launch.local import start
-from hpcens.preflight import Preflight
+from hpcens.launch.local import begin, order, ranks_of
 from hpcens.rundir import Epoch, RunDirectory, Verdict
 from hpcens.specs import Job
+
+if TYPE_CHECKING:
+    from hpcens.preflight import Preflight
 
 _FOREVER_MINUTES = 365 * 24 * 60
 
 
 def submit(job: Job, preflight: Preflight) -> Any:
-    """Start the job in the background with submitit's local executor; returns submitit's job."""
+    """Start the job in the background with submitit's local executor; returns submitit's job.
+
+    Raises UsageError where this host has no device.
+    """
     import submitit
 
-    run = RunDirectory.of(job.output)
+    run, expected = RunDirectory.of(job.output), ranks_of(job)
     run.path.mkdir(exist_ok=True)
     executor = submitit.LocalExecutor(run.path / "submitit")
     executor.update_parameters(timeout_min=_FOREVER_MINUTES)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C here is not the job's
     try:
-        return executor.submit(task, job_to_json(job), preflight.to_json(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return executor.submit(
+            task, str(run.path), expected, order(job, preflight), os.environ.get("CUDA_VISIBLE_DEVICES")
+        )
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def task(job: str, preflight: str, gpus: str | None) -> int:
-    """What submitit's task runs. Its exit code is of no use, so a failure to start is told here too."""
+def task(run: str, expected: int, order: str, gpus: str | None) -> int:
+    """What submitit's task runs: a start of so many ranks. The process imports next to nothing: ranks wait for it."""
     if gpus is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs
     else:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    return start(job_from_json(job), Preflight.from_json(preflight)).code
+    return begin(RunDirectory(Path(run)), expected, order).code
 
 
 def follow(job: Job, submitted: Any, follower: Follower, newest: int) -> Verdict:

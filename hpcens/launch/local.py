@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -11,15 +12,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcens.errors import FAILURE, UsageError
-from hpcens.matrix import Plan
-from hpcens.preflight import Preflight
-from hpcens.run import write_job
-from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures
+from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures, write_atomically
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job
 from hpcens.submission import SlurmJob
+
+if TYPE_CHECKING:
+    from hpcens.preflight import Preflight
 
 _GRACE = 5.0
 _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")
@@ -28,14 +30,36 @@ _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")
 def start(
     job: Job, preflight: Preflight, *, only_profile: bool = False, tick: Callable[[Epoch], None] | None = None
 ) -> Verdict:
-    """Claim an epoch, run its ranks, and return how it ended. TERM and INT drain; a second one kills.
+    """Claim an epoch, run its ranks, and return how it ended; see `begin`.
 
-    tick  called several times a second while the ranks run
     Raises UsageError: no mpiexec, no devices, another live start of the same run.
     """
-    expected = ranks_of(job)
+    run = RunDirectory.of(job.output)
+    return begin(run, ranks_of(job), order(job, preflight), only_profile=only_profile, tick=tick)
+
+
+def order(job: Job, preflight: Preflight) -> str:
+    """What a start is to do, as its rank 0 reads it."""
+    from hpcens.config import job_to_json
+
+    return json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()})
+
+
+def begin(
+    run: RunDirectory,
+    expected: int,
+    order: str,
+    *,
+    only_profile: bool = False,
+    tick: Callable[[Epoch], None] | None = None,
+) -> Verdict:
+    """Claim an epoch, run so many ranks, and return how it ended. TERM and INT drain; a second one kills.
+
+    tick  called several times a second while the ranks run
+    Raises UsageError: no mpiexec, another live start of the same run.
+    """
     command = [*mpiexec(), "-n", str(expected)]
-    run, epoch = prepare(job, preflight)
+    epoch = prepare(run, order)
     rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
@@ -51,13 +75,12 @@ def start(
     return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
-def prepare(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> tuple[RunDirectory, Epoch]:
-    """Claim the next epoch of the job's run directory and leave there what is to be done."""
-    run = RunDirectory.of(job.output)
+def prepare(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
+    """Claim the next epoch of the run directory and leave there what is to be done."""
     run.path.mkdir(exist_ok=True)
     epoch = run.begin(slurm)
-    write_job(epoch, job, preflight)
-    return run, epoch
+    write_atomically(epoch.job, order)
+    return epoch
 
 
 def ranks_of(job: Job) -> int:
@@ -68,8 +91,12 @@ def ranks_of(job: Job) -> int:
     devices = discover(job.spec.devices)
     if not devices:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
-    plan = Plan.load(job.plan) if job.plan else None
-    return (plan.readers + plan.reducers if plan else 2) + len(devices)
+    if job.plan is None:
+        return 2 + len(devices)
+    from hpcens.matrix import Plan
+
+    plan = Plan.load(job.plan)
+    return plan.readers + plan.reducers + len(devices)
 
 
 def mpiexec() -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
 from hpcens.launch.witness import Tell, witnessed
-from hpcens.rundir import Verdict
+from hpcens.rundir import RunDirectory, Verdict
 from hpcens.specs import Job
 from hpcens.submission import SlurmJob
 from hpcens.transports.leftovers import sweep
@@ -35,7 +35,7 @@ def be_a_rank(read_job: Callable[[], Job], submission: str = "") -> int:
 
 def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJob | None) -> int:
     """Launcher and MPI do not speak to each other: one of the many worlds of 1 says so, to the verdict too."""
-    from hpcens.launch.local import prepare
+    from hpcens.launch.local import order, prepare
     from hpcens.preflight import check
     from hpcens.roles.casting import check_world
 
@@ -45,7 +45,7 @@ def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJo
         if os.environ.get("SLURM_PROCID", "0") != "0":
             return error.exit_code
         job = read_job()
-        _, epoch = prepare(job, check(job), slurm)
+        epoch = prepare(RunDirectory.of(job.output), order(job, check(job)), slurm)
         epoch.judge(Verdict(error.exit_code, error.what, error.remedy))
         print(f"hpcens: {error}", file=sys.stderr)
         return error.exit_code
@@ -57,7 +57,7 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
 
     tell("")  # there is a world
     from hpcens.contract import ContractBook, hold
-    from hpcens.launch.local import prepare
+    from hpcens.launch.local import order, prepare
     from hpcens.preflight import check, same_as_before
     from hpcens.run import main
 
@@ -77,7 +77,8 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
             else:
                 for warning in hold(job, preflight, ContractBook.default()):
                     print(f"hpcens: warning: {warning}", file=sys.stderr)
-                run, epoch = prepare(job, preflight, slurm)
+                run = RunDirectory.of(job.output)
+                epoch = prepare(run, order(job, preflight), slurm)
                 told = str(run.path), epoch.number
         except Exception as error:  # whatever it is: the others wait to hear of it
             if not isinstance(error, HpcensError):

@@ -104,9 +104,7 @@ def load(
     prepared = network is not None
     network = network or _network(member, spec.search_path, cores)
     mapped = rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
-    return Forward(
-        member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared
-    )
+    return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared)
 
 
 def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:

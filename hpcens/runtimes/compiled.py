@@ -61,7 +61,7 @@ def _light(path: Path) -> torch.nn.Module | None:
     network returned; ours take and give tensors. None where this torch's loader is another, or the package is.
     """
     try:
-        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)  # type: ignore[attr-defined]
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
         *_, gives = (json.loads(spec)[1] for spec in loader.get_call_spec())
         if gives["type"] is None and not gives["children_spec"]:
             return _Package(lambda *inputs: loader.boxed_run([*inputs])[0])

@@ -13,7 +13,7 @@ from inspect import signature
 from pathlib import Path
 
 import torch
-from torch.jit import ScriptModule, TracerWarning  # type: ignore[attr-defined]
+from torch.jit import ScriptModule, TracerWarning, optimized_execution  # type: ignore[attr-defined]
 
 
 def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Path) -> torch.nn.Module:
@@ -24,7 +24,7 @@ def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Pat
         path.parent.mkdir(parents=True, exist_ok=True)
         made = path.with_name(f"{os.getpid()}-{path.name}")
         try:
-            torch.jit.save(script, made)  # type: ignore[no-untyped-call]
+            torch.jit.save(script, made)
         except Exception:  # not every graph can be written, and those run none the worse
             made.unlink(missing_ok=True)
             return _Fused(script)
@@ -56,7 +56,7 @@ class _Fused(torch.nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         # Else torch would watch the first passes, change the graph after them, and gain nothing: it is fused already.
-        with torch.jit.optimized_execution(False):
+        with optimized_execution(False):
             values: torch.Tensor = self._script(*inputs)
         return values
 

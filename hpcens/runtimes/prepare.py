@@ -35,7 +35,14 @@ def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, c
 
 
 def kept(runtime: str, *, cores: int, package: Path) -> torch.nn.Module | None:
-    """What an earlier `prepare` has kept under this path, opened; None where nothing was."""
+    """What an earlier `prepare` has kept under this path, opened; None where that cannot be, and it is made anew."""
+    try:
+        return _opened(runtime, cores, package)
+    except Exception:  # whatever the runtime raises where the file is damaged, or another machine's
+        return None
+
+
+def _opened(runtime: str, cores: int, package: Path) -> torch.nn.Module | None:
     if runtime == "compiled":
         from hpcens.runtimes.compiled import open_compiled
 

@@ -71,12 +71,7 @@ class Recipe:
 
     def _kept(self, batch: int, package: Path) -> Forward | None:
         """The member around what was kept of an earlier preparation: its own network is not even built."""
-        try:
-            module = kept(self.runtime, cores=self.cores, package=package)
-        except Exception as error:
-            if self.hardware.out_of_memory(error):
-                raise
-            return None  # damaged, or another machine's: it is prepared anew
+        module = kept(self.runtime, cores=self.cores, package=package)
         if module is None:
             return None
         forward = self.load(Network(module, batch, batch))

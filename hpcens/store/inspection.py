@@ -5,6 +5,7 @@ this process ──paths, spec, limit──► python -m hpcens.store.inspection
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import resource
@@ -12,7 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +28,20 @@ _PIECE_BYTES = 4 << 20
 _CPU_SECONDS = 120
 
 
-def inspect(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Facts:
-    """Facts of a dataset. Raises DataError: all that `Source` raises, and where looking at it crashes or never ends."""
-    facts: Facts = _ask("facts", paths, spec, limit)
-    return facts
+@contextmanager
+def inspecting(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Iterator[Callable[[], Facts]]:
+    """While the other process looks at the dataset, this one may do something else, and then call for the facts.
+
+    The call raises DataError: all that `Source` raises, and where looking at it crashes or never ends.
+    """
+    with _asked("facts", paths, spec, limit) as answer:
+        yield answer
 
 
 def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
     """Rows/s at which the dataset is read. Raises DataError as `inspect`."""
-    speed: float = _ask("speed", paths, spec, limit)
+    with _asked("speed", paths, spec, limit) as answer:
+        speed: float = answer()
     return speed
 
 
@@ -64,16 +72,30 @@ def _read(source: Source, place: float) -> int:
     return last - first
 
 
-def _ask(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:
-    done = subprocess.run(
+@contextmanager
+def _asked(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Iterator[Callable[[], Any]]:
+    process = subprocess.Popen(
         [sys.executable, "-m", "hpcens.store.inspection"],
-        input=pickle.dumps((question, tuple(paths), spec, limit)),
-        capture_output=True,
-        check=False,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    if done.returncode or not done.stdout:
-        raise _died(paths, done.returncode, done.stderr.decode(errors="replace"))
-    answer = pickle.loads(done.stdout)
+    with process:
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # what it died of is told by how it ended
+                process.stdin.write(pickle.dumps((question, tuple(paths), spec, limit)))
+                process.stdin.flush()
+            yield partial(_answered, process, paths)
+        finally:
+            process.kill()
+
+
+def _answered(process: subprocess.Popen[bytes], paths: Sequence[Path]) -> Any:
+    said, noise = process.communicate()
+    if process.returncode or not said:
+        raise _died(paths, process.returncode, noise.decode(errors="replace"))
+    answer = pickle.loads(said)
     if isinstance(answer, HpcensError):
         raise answer
     return answer
@@ -107,7 +129,7 @@ def _main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     out = os.dup(1)
     os.dup2(2, 1)
-    answer = pickle.dumps(_answer(*pickle.loads(sys.stdin.buffer.read())))
+    answer = pickle.dumps(_answer(*pickle.load(sys.stdin.buffer)))
     with os.fdopen(out, "wb") as file:
         file.write(answer)
     os._exit(0)  # a thread that hangs in the library would keep it from ending

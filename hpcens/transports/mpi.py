@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
+from hpcens.buffers import Buffers
 from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
 from hpcens.profiles import Link
 from hpcens.timeline import HAND_OVER, INPUT, Timeline, clock
@@ -72,6 +73,7 @@ class MpiWorld:
         self._held: deque[tuple[MPI.Request, object]] = deque()
         self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
+        self._buffers = Buffers()
         self._answers = Answers()
         self._alarms: list[float] = []
         self._tasks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -237,7 +239,7 @@ class MpiWorld:
         head = bytearray(size)
         self._comm.Recv([head, MPI.BYTE], source, _HEAD)
         message, kinds = pickle.loads(head)
-        bodies = [np.empty(shape, np.dtype(dtype)) for dtype, shape in kinds]
+        bodies = [self._buffers.empty(shape, dtype) for dtype, shape in kinds]
         requests = [self._comm.Irecv([body.reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY) for body in bodies]
         self._arriving[source].append(_Arrival(message, bodies, requests))
 

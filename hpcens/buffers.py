@@ -1,0 +1,55 @@
+"""Buffers: memory for arrays that outlive a pass, apart from the heap in which activations come and go.
+
+Where both share a heap, an array that arrives amid a pass lies where the next pass needs one large piece, so the heap
+grows: device ranks held up to twice the memory they needed. Here each array has pages of its own, used again after it.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_SMALLEST = 64 << 10  # below it pages cost more than they save
+_KEPT = 16
+
+
+class Buffers:
+    """Makes arrays; takes back the memory of those that nobody holds any more. Used by several threads."""
+
+    def __init__(self) -> None:
+        self._free: deque[mmap] = deque(maxlen=_KEPT)  # those that are not used again fall out at the other end
+
+    def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array of whatever the memory held."""
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        if size < _SMALLEST:
+            return np.empty(shape, kind)
+        pages = self._take(size)
+        whole = np.frombuffer(pages, np.uint8)
+        weakref.finalize(whole, self._free.append, pages).atexit = False
+        return whole[:size].view(kind).reshape(shape)
+
+    def copy(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        made = self.empty(array.shape, array.dtype)
+        made[...] = array
+        return made
+
+    def _take(self, size: int) -> mmap:
+        """Free pages that fit without much waste, else new ones."""
+        for _ in range(len(self._free)):
+            try:
+                pages = self._free.popleft()
+            except IndexError:
+                break
+            if size <= len(pages) <= 2 * size:
+                return pages
+            self._free.append(pages)
+        return mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS)
