@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcens.matrix import Hosting, Plan
@@ -25,6 +25,14 @@ _DONE = {
     "Progress": "told of it",
     "wait for input": "waited for input",
     "wait to hand over": "waited to hand over",
+}
+# Events of a start → what has been done by then.
+_PARTS = {
+    "world": "to launch the ranks",
+    "profiling": "to see what is not measured yet",
+    "profiled": "to profile members and prepare their runtimes",
+    "planned": "to plan",
+    "progress": "to import torch and load members",
 }
 
 
@@ -160,6 +168,30 @@ def report_lines(report: dict[str, Any]) -> Iterator[str]:
         shares = ", ".join(f"{_DONE.get(name, name)} {100 * of / report['seconds']:.0f} %" for name, of in spent)
         used = f"{rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}"
         yield f"  {rank['role']}: " + "; ".join(filter(None, (used, shares)))
+
+
+def start_lines(began: float, events: Iterable[Mapping[str, Any]], report: Mapping[str, Any]) -> Iterator[str]:
+    """What a start took until its first batch, by part; nothing where it came to none.
+
+    began  seconds since 1970, as the times of its events are
+    """
+    moments: dict[str, float] = {}
+    for event in events:
+        moments.setdefault(event["event"], event["time"])
+        if event["event"] == "progress":
+            break
+    else:
+        return
+    parts, last = [], began
+    for name, part in _PARTS.items():
+        if name in moments:
+            parts.append(f"{moments[name] - last:.1f} s {part}")
+            last = moments[name]
+    if {"profiling", "profiled"} <= moments.keys() and report["predicted_rows_per_second"]:
+        seconds = report["rows"] / report["predicted_rows_per_second"]
+        share = (moments["profiled"] - moments["profiling"]) / seconds if seconds else 0.0
+        parts.append(f"profiling is {100 * share:.1f} % of the {seconds:,.0f} s predicted")
+    yield f"ready {last - began:.1f} s after it began: {'; '.join(parts)}"
 
 
 def verification_lines(found: Verification) -> Iterator[str]:

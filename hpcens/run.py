@@ -154,6 +154,8 @@ class Rank:
         decided: Assignment | None = None
         if opening is not None and events is not None:
             opening.measuring.note(pair for pairs in measured for pair in pairs)
+            if todo:
+                events.add("profiled")
             if found is not None:
                 keep(found, players, opening.measuring.book)
                 devices = tuple(players.devices[rank] for rank in sorted(players.devices))

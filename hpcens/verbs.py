@@ -91,14 +91,17 @@ def init(options: Namespace) -> int:
 
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
+    from hpcens.events import read_events
     from hpcens.matrix import Plan
-    from hpcens.report import plan_lines, report_lines
+    from hpcens.report import plan_lines, report_lines, start_lines
     from hpcens.rundir import RunDirectory, read_json
 
     run = RunDirectory.of(job.output)
     epoch = run.newest
     if epoch is not None and (report := read_json(epoch.report)):
         show(plan_lines(Plan.load(epoch.plan)))
+        events = (event for _, event in read_events(epoch.events))
+        show(start_lines(read_json(epoch.claim)["began"], events, report))
         show(report_lines(report))
     if verdict.code == COMPLETE:
         print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")

@@ -63,8 +63,7 @@ class MpiWorld:
     def __init__(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
         self.timeline = Timeline()
         self._comm = MPI.COMM_WORLD
-        self.rank = self._comm.Get_rank()
-        self.size = self._comm.Get_size()
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.library = " ".join(MPI.Get_library_version().splitlines()[0].strip("\0 ").split())
         self._beat = beat
         self._beaten = 0.0
