@@ -13,7 +13,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections import Counter
@@ -21,11 +20,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart, leaves_unseen
@@ -33,8 +30,8 @@ from hpcens.messages import Drain, Message, Rows
 from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
-from hpcens.runtimes.hardware import use_cores
-from hpcens.specs import DevicesSpec, Job
+from hpcens.runtimes.hardware import import_ahead, use_cores
+from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
 from hpcens.transports.leftovers import unname
 
@@ -79,12 +76,11 @@ class Rank:
         self._sign()
         check_world(world.size, self._expected, self._launcher)
         events = self._events = Events(self._epoch.events) if rank == 0 else None
-        told = _read_job(self._epoch) if rank == 0 else None
-        players, hellos = self._cast(world.broadcast(told and told[0].spec.devices))
+        players, hellos = self._cast(world.broadcast(_read_devices(self._epoch) if rank == 0 else None))
         self._play(players.role(rank))
         if (device := players.devices.get(rank)) is not None and not only_profile:
-            _import_ahead(device)
-        job, preflight = world.broadcast(told)
+            import_ahead(device)
+        job, preflight = world.broadcast(_read_job(self._epoch) if rank == 0 else None)
         assignment = self._open(job, preflight, players, hellos, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
@@ -228,10 +224,10 @@ class Rank:
         return Drain(self._stop)
 
 
-def _import_ahead(device: Device) -> None:
-    """Import torch for the device while rank 0 plans. Not in a daemon: an end of the process amid it would crash."""
-    use_cores(device.cores)
-    threading.Thread(target=import_module, args=("hpcens.runtimes.engine",), name="import").start()
+def _read_devices(epoch: Epoch) -> DevicesSpec:
+    """Those the job wants: all that ranks need to be cast by, and read at once."""
+    of = json.loads(json.loads(epoch.job.read_text())["job"])["spec"]["devices"]
+    return DevicesSpec(cpu=of["cpu"] and CpuSpec(**of["cpu"]), cuda=of["cuda"] and CudaSpec(**of["cuda"]))
 
 
 def _read_job(epoch: Epoch) -> tuple[Job, Preflight]:
