@@ -27,6 +27,7 @@ from hpcens.errors import COMPLETE, INCOMPLETE, UsageError, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
+from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
@@ -38,7 +39,6 @@ from hpcens.transports.leftovers import unname
 if TYPE_CHECKING:
     from hpcens.phases import Assignment
     from hpcens.preflight import Preflight
-    from hpcens.profiles import Measurement, Profile, ProfileKey
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -90,7 +90,6 @@ class Rank:
         verdict = Scoring(world, self._run, self._epoch, assignment, events).score()
         if events is not None:
             from hpcens.opening import Opening
-            from hpcens.profiles import ProfileBook
 
             with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
                 Opening(job, preflight, ProfileBook.default()).learn(self._epoch)
@@ -132,7 +131,6 @@ class Rank:
         if events is not None:
             from hpcens.opening import Opening
             from hpcens.phases import Assignment, phases_of, require_room_for
-            from hpcens.profiles import ProfileBook
 
             opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(players.devices)
@@ -184,7 +182,6 @@ class Rank:
         device = players.devices[self.world.rank]
         use_cores(device.cores)
         from hpcens.profiler import measure
-        from hpcens.profiles import ProfileBook
 
         names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
         return [
