@@ -13,34 +13,31 @@ import json
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.events import Events
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
+from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runtimes.discover import discover, identities, node
-from hpcens.runtimes.hardware import use_cores
-from hpcens.specs import DevicesSpec, Job
+from hpcens.runtimes.hardware import import_ahead, use_cores
+from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.submission import DEFAULT_REQUEUES, SlurmJob
 from hpcens.transports.leftovers import unname
 
 if TYPE_CHECKING:
     from hpcens.phases import Assignment
     from hpcens.preflight import Preflight
-    from hpcens.profiles import Measurement, Profile, ProfileKey
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -78,12 +75,11 @@ class Rank:
         self._sign()
         check_world(world.size, self._expected, self._launcher)
         events = self._events = Events(self._epoch.events) if rank == 0 else None
-        told = _read_job(self._epoch) if rank == 0 else None
-        players, hellos = self._cast(world.broadcast(told and told[0].spec.devices))
+        players, hellos = self._cast(world.broadcast(_read_devices(self._epoch) if rank == 0 else None))
         self._play(players.role(rank))
         if (device := players.devices.get(rank)) is not None and not only_profile:
-            _import_ahead(device)
-        job, preflight = world.broadcast(told)
+            import_ahead(device)
+        job, preflight = world.broadcast(_read_job(self._epoch) if rank == 0 else None)
         assignment = self._open(job, preflight, players, hellos, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
@@ -128,7 +124,6 @@ class Rank:
         if events is not None:
             from hpcens.opening import Opening
             from hpcens.phases import Assignment, phases_of, require_room_for
-            from hpcens.profiles import ProfileBook
 
             opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(players.devices)
@@ -180,7 +175,6 @@ class Rank:
         device = players.devices[self.world.rank]
         use_cores(device.cores)
         from hpcens.profiler import measure
-        from hpcens.profiles import ProfileBook
 
         names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
         return [
@@ -220,10 +214,10 @@ class Rank:
         return Drain(self._stop)
 
 
-def _import_ahead(device: Device) -> None:
-    """Import torch for the device while rank 0 plans. Not in a daemon: an end of the process amid it would crash."""
-    use_cores(device.cores)
-    threading.Thread(target=import_module, args=("hpcens.runtimes.engine",), name="import").start()
+def _read_devices(epoch: Epoch) -> DevicesSpec:
+    """Those the job wants: all that ranks need to be cast by, and read at once."""
+    of = json.loads(json.loads(epoch.job.read_text())["job"])["spec"]["devices"]
+    return DevicesSpec(cpu=of["cpu"] and CpuSpec(**of["cpu"]), cuda=of["cuda"] and CudaSpec(**of["cuda"]))
 
 
 def _read_job(epoch: Epoch) -> tuple[Job, Preflight]:

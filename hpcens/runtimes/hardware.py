@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hpcens.devices import Device
@@ -62,3 +64,12 @@ def use_cores(cores: int) -> None:
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(cores)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for huge pages: fewer to fill and to look up
+
+
+def import_ahead(device: Device) -> None:
+    """Import torch for the device, while its rank waits for others.
+
+    Not in a daemon: a process that ended amid it would crash.
+    """
+    use_cores(device.cores)
+    threading.Thread(target=import_module, args=("hpcens.runtimes.engine",), name="import").start()
