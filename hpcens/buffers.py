@@ -18,6 +18,8 @@ import numpy.typing as npt
 
 _SMALLEST = 64 << 10  # below it pages cost more than they save
 _KEPT = 16
+# Bytes, of a vector of the widest kind: kernels choose their way, and so the last bits, by where data begin.
+ALIGNMENT = 64
 
 
 class Buffers:
@@ -27,11 +29,13 @@ class Buffers:
         self._free: deque[mmap] = deque(maxlen=_KEPT)  # those that are not used again fall out at the other end
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An array of whatever the memory held."""
+        """An array of whatever the memory held, aligned."""
         kind = np.dtype(dtype)
         size = math.prod(shape) * kind.itemsize
         if size < _SMALLEST:
-            return np.empty(shape, kind)
+            some = np.empty(size + ALIGNMENT, np.uint8)
+            start = -some.ctypes.data % ALIGNMENT
+            return some[start : start + size].view(kind).reshape(shape)
         pages = self._take(size)
         whole = np.frombuffer(pages, np.uint8)
         weakref.finalize(whole, self._free.append, pages).atexit = False
@@ -41,6 +45,10 @@ class Buffers:
         made = self.empty(array.shape, array.dtype)
         made[...] = array
         return made
+
+    def aligned(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The array, or a copy where its data do not begin as they would in one that is made here."""
+        return array if array.ctypes.data % ALIGNMENT == 0 else self.copy(array)
 
     def _take(self, size: int) -> mmap:
         """Free pages that fit without much waste, else new ones."""

@@ -367,8 +367,9 @@ def test_which_can_be_tried_where():
     assert runtimes_for(onnx, "cpu") == runtimes_for(onnx, "cuda") == ("eager",)
 
 
-def test_a_run_in_another_runtime(project):
+def test_a_run_in_another_runtime(project, tmp_path):
     """The result says which, and how far from eager it was; a resume keeps it, whatever the YAML says by then."""
+    project.environment["HPCENS_CACHE"] = str(tmp_path / "cache")  # a runtime known here is none for other tests' auto
     project.data(rows=100).hpcens("run", "dataset.h5")
     wanted = project.predictions()
     project.yaml("output: frozen.h5", batch_sizes="[16], runtime: frozen")

@@ -38,7 +38,7 @@ class CpuHardware:
             self._libc.mallopt(_ARENA_MAX, 1)
 
     def stage(self, rows: Array) -> torch.Tensor:
-        return torch.from_numpy(rows)
+        return torch.from_numpy(self._buffers.aligned(rows))
 
     def receive(self, staged: torch.Tensor) -> torch.Tensor:
         torch.set_num_threads(self._cores)  # per thread in OpenMP: set in the thread that computes
