@@ -91,7 +91,7 @@ def free(options: argparse.Namespace) -> None:
     dataset = data(options.folder, rows, options.row_bytes)
     for devices in options.devices or [2]:
         member = f"factory: 'pipeline_networks:Free', arguments: {{numbers: {options.row_bytes // 4}}}"
-        found = run(options, dataset, member, devices, rows, batch=max(16, (1 << 20) // options.row_bytes))
+        found = run(options, dataset, member, devices, rows, max(16, (1 << 20) // options.row_bytes), "auto")
         speed = rows * options.row_bytes / found.seconds / 1e6
         print(f"{options.row_bytes:,} bytes a row, {devices} devices: {speed:,.0f} MB/s; {found.told()}", flush=True)
 
@@ -104,7 +104,7 @@ def sleep(options: argparse.Namespace) -> None:
     one = 0.0
     for count in devices:
         member = "factory: 'pipeline_networks:Sleep', arguments: {numbers: 256, seconds: 0.001}"
-        found = run(options, dataset, member, count, rows * count, batch=32)
+        found = run(options, dataset, member, count, rows * count, 32, "eager")  # a trace does not sleep
         one = one or found.steady / count
         part = found.steady / count / one
         print(f"{count} devices: {part:.3f} of {count} times the first; {found.told()}", flush=True)
@@ -115,7 +115,7 @@ def room(options: argparse.Namespace) -> None:
     dataset = data(options.folder, 10 * rows, 100 << 10)
     member = f"factory: 'pipeline_networks:Free', arguments: {{numbers: {100 << 8}}}"
     for count in (rows, 10 * rows):
-        print(f"{count:,} rows: {run(options, dataset, member, 2, count, batch=64).told()}", flush=True)
+        print(f"{count:,} rows: {run(options, dataset, member, 2, count, 64, 'auto').told()}", flush=True)
 
 
 def data(folder: Path, rows: int, row_bytes: int) -> Path:
@@ -129,13 +129,16 @@ def data(folder: Path, rows: int, row_bytes: int) -> Path:
     return path
 
 
-def run(options: argparse.Namespace, dataset: Path, member: str, devices: int, rows: int, batch: int) -> Found:
+def run(
+    options: argparse.Namespace, dataset: Path, member: str, devices: int, rows: int, batch: int, runtime: str
+) -> Found:
     """Score the first rows once to have profiles, then again to measure."""
     folder: Path = options.folder
     weights(folder, member)
     (folder / "pipeline.yaml").write_text(
         f"members:\n  - {{name: only, {member}, weights: pipeline.safetensors, output: values}}\n"
-        f"rule: mean\ndevices: {{cpu: {{count: {devices}, memory: 2GiB}}}}\nplan: {{batch_sizes: [{batch}]}}\n"
+        f"rule: mean\ndevices: {{cpu: {{count: {devices}, memory: 2GiB}}}}\n"
+        f"plan: {{batch_sizes: [{batch}], runtime: {runtime}}}\n"
         "output: {path: pipeline.h5, datasets: [prediction]}\n"
     )
     command = [sys.executable, "-m", "hpcens", "submit", "--local", dataset.name, "-c", "pipeline.yaml"]
