@@ -197,6 +197,10 @@ class Plan:
         cells = {(i.device, i.member): i.batch for i in self.instances}
         return AllocationMatrix(tuple(d.name for d in self.devices), self.members, cells)
 
+    def bounds(self, readers: int) -> tuple[int, int]:
+        """Window and read-ahead of each of so many readers: together what one would have, but two at least."""
+        return max(2, -(-self.window // readers)), max(2, -(-self.read_ahead // readers))
+
     def on(self, device: str) -> Iterator[Instance]:
         """The instances of one device, phase by phase, in member order."""
         return (i for hosting in self.hostings if device in hosting.devices for i in self._on(device, hosting))

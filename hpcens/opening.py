@@ -25,7 +25,7 @@ from hpcens.planners import plan
 from hpcens.planners.problem import Passage, Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import ProfileBook
-from hpcens.rundir import Epoch, RunDirectory, read_json
+from hpcens.rundir import RunDirectory, read_json
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
 from hpcens.store.columns import Columns
@@ -84,8 +84,9 @@ class Opening:
         """Raises UsageError where members disagree on the shape of their output."""
         names = tuple(member.name for member in self.members)
         families = {device.kind: device.family for device in devices}
+        parts = {kind: median(self.measuring.book.reached(kind) or [1.0]) for kind in families}
         profiles = {
-            (kind, member.name, runtime): scaled(profile, self._reached(kind))
+            (kind, member.name, runtime): scaled(profile, parts[kind])
             for kind, family in families.items()
             for member in self.members
             for runtime, profile in self.measuring.profiles(member, kind, family).items()
@@ -107,13 +108,8 @@ class Opening:
             reducers=passage.reducers,
         )
 
-    def _reached(self, kind: str) -> float:
-        """The part of profiled rows/s to plan with, on a kind of device: what runs reach there in the middle."""
-        return median(self.measuring.book.reached(kind) or [1.0])
-
-    def learn(self, epoch: Epoch) -> None:
-        """Note in the book what part of the profiled rows/s this start reached, if it reported any."""
-        report, plan = read_json(epoch.report), Plan.load(epoch.plan)
+    def learn(self, plan: Plan, report: Mapping[str, Any]) -> None:
+        """Note in the book what part of the profiled rows/s a start reached, by its report."""
         families = {device.kind: device.family for device in plan.devices}
         runs = plan.numerics.members
         profiled = {
@@ -123,7 +119,7 @@ class Opening:
             for runtime, profile in self.measuring.profiles(member, kind, family).items()
             if runtime == runs[member.name].runtime and runs[member.name].batch in profile.batches
         }
-        for kind, part in interference(plan, report or {"instances": ()}, profiled).items():
+        for kind, part in interference(plan, report, profiled).items():
             self.measuring.book.put_reached(kind, part)
 
     def _stored_shapes(self) -> dict[str, tuple[int, ...]]:

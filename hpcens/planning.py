@@ -213,18 +213,19 @@ def simulated(path: Path, rows: int | None, *, as_json: bool) -> Iterator[str]:
 
 
 def profiled() -> Iterator[str]:
-    """All profiles that are kept, a line each."""
-    for key, profile in ProfileBook.default().all():
+    """All that is kept: profiles, links and what runs reached, a line each."""
+    book = ProfileBook.default()
+    for key, profile in book.all():
         batches = ", ".join(
             f"{b} → {p.rows_per_second:,.4g}/s ± {50 * p.spread:.0f} %" for b, p in sorted(profile.batches.items())
         )
         of = f"{key.kind}  member {key.member[:12]}  {key.runtime}  torch {key.torch}  {amount(profile.weights)}"
         apart = f", within {profile.difference:.1g} of eager" if key.runtime != "eager" and batches else ""
         yield f"{of}: {batches or profile.refused or 'differs from eager'}{apart}"
-    for where, link in ProfileBook.default().links():
+    for where, link in book.links():
         to = f"{'another node' if where.apart else 'the same node'}, {where.kind}"
         yield f"link to {to}: {link.bytes_per_second / 1e9:.3g} GB/s, {1e6 * link.message_seconds:.0f} µs a message"
-    for kind in ProfileBook.default().kinds():
-        parts = ProfileBook.default().reached(kind)
+    for kind in book.kinds():
+        parts = book.reached(kind)
         runs = f"the last {len(parts)} runs reached {min(parts):.2f}–{max(parts):.2f}"
         yield f"{kind}: plans count on {median(parts):.2f} of these rows/s, since {runs}, members beside each other"

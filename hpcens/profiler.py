@@ -129,7 +129,8 @@ class _Bench:
                     engine.run(f"{runtime} {batch}", staged[runtime, batch])
                     speeds.append(batch / (time.perf_counter() - began))
         except Exception as error:
-            if not isinstance(error, DeviceOutOfMemory) and not engine.hardware.out_of_memory(error):
+            expected = isinstance(error, DeviceOutOfMemory | RuntimeUnsuited)
+            if not expected and not engine.hardware.out_of_memory(error):
                 raise
             return profiles
         finally:
@@ -140,9 +141,13 @@ class _Bench:
         """Host a contender and run it once; its staged rows."""
         runtime, batch = contender
         engine.host(f"{runtime} {batch}", self._recipe(runtime, engine.hardware).make(batch), batch=batch)
-        staged = tuple(engine.hardware.receive(engine.hardware.stage(array[:batch])) for array in self.rows)
+        staged = self._staged(engine.hardware, batch)
         engine.run(f"{runtime} {batch}", staged)
         return staged
+
+    def _staged(self, hardware: Hardware, batch: int) -> Any:
+        """A batch of rows on the device, for each input."""
+        return tuple(hardware.receive(hardware.stage(array[:batch])) for array in self.rows)
 
     def _measured(
         self, runtime: str, sizes: Sequence[int], seconds: float, eager: BatchProfile | None = None
@@ -200,7 +205,7 @@ class _Bench:
         None where the batch does not fit.
         """
         try:
-            staged = tuple(hardware.receive(hardware.stage(array[:batch])) for array in self.rows)
+            staged = self._staged(hardware, batch)
             hardware.release()
             resting = hardware.resident()
             hardware.start_peak()
@@ -224,8 +229,7 @@ class _Bench:
             hardware = open_hardware(self.device)
             engine = Engine(hardware)
             engine.host("eager", self._recipe("eager", hardware).make(batch), batch=batch)
-            staged = [hardware.receive(hardware.stage(array[:batch])) for array in self.rows]
-            self.references[batch], _ = engine.run("eager", staged)
+            self.references[batch], _ = engine.run("eager", self._staged(hardware, batch))
         return self.references[batch]
 
 

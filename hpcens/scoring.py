@@ -89,19 +89,19 @@ class Scoring:
         if self._events is not None:
             report = account(self._plan, self._players, self._tallies, self._seconds, usages)
             write_atomically(self._epoch.report, json.dumps(report | {"masked": masked}, indent=1))
-            self._learn()
+            self._learn(report)
         summary = {"rows": self._segmentation.rows, "masked": masked, "finished": time.time()}
         self._close(summary if verdict.code == COMPLETE else None)
         return verdict
 
-    def _learn(self) -> None:
+    def _learn(self, report: dict[str, Any]) -> None:
         """What this start tells about plans, for the next."""
         from hpcens.opening import Opening  # of rank 0 alone
         from hpcens.profiles import ProfileBook
 
         of = self._assignment
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
-            Opening(of.job, of.preflight, ProfileBook.default()).learn(self._epoch)
+            Opening(of.job, of.preflight, ProfileBook.default()).learn(self._plan, report)
 
     def _rounds(self) -> str:
         """Score what is missing of the phase, until it reads back whole or is drained; why it was, if it was."""
@@ -219,7 +219,7 @@ class Scoring:
     def _role(self, missing: list[int]) -> Reader | Reducer | Worker | None:
         world, players, plan, members = self._world, self._players, self._plan, self._phase.members
         readers, reducers = players.readers, players.reducers
-        window = max(2, -(-plan.window // len(readers)))
+        window, read_ahead = plan.bounds(len(readers))
         if (source := self._source) is not None:
             segmentation = self._segmentation
             ranks = {device.name: rank for rank, device in players.devices.items()}
@@ -235,7 +235,7 @@ class Scoring:
                 first=None if first else readers[0],
                 others=readers[1:] if first else (),
                 window=window,
-                read_ahead=max(2, -(-plan.read_ahead // len(readers))),
+                read_ahead=read_ahead,
             )
         if self._writer is not None:
             world.equip(reducer_hands(self._writer.write, self._writer.result.flush))

@@ -112,7 +112,7 @@ class _Simulation:
 
     def _roles(self) -> dict[int, Role]:
         plan, ranks = self._plan, self._ranks
-        window = max(2, -(-plan.window // plan.readers))
+        window, read_ahead = plan.bounds(plan.readers)
         readers = {
             rank: Reader(
                 segments=range(rank, len(self._segmentation), plan.readers),
@@ -123,7 +123,7 @@ class _Simulation:
                 first=0 if rank else None,
                 others=() if rank else self._readers[1:],
                 window=window,
-                read_ahead=max(2, -(-plan.read_ahead // plan.readers)),
+                read_ahead=read_ahead,
             )
             for rank in self._readers
         }

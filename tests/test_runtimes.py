@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from hpcens.devices import cpu_devices
-from hpcens.errors import RuntimeUnsuited
+from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
@@ -341,6 +341,19 @@ class TestProfiler:
         [key] = keys("frozen").values()
         book.put(key, found)
         assert book.covers(key, (4, 8), rows=10**12, tolerance=1e-4)
+
+    @pytest.mark.parametrize("error", [RuntimeUnsuited("not again"), DeviceOutOfMemory("no room", "less"), None])
+    def test_contenders_that_cannot_be_held_stay_as_they_were_measured(self, member, tmp_path, monkeypatch, error):
+        def fails(bench, engine, contender):
+            raise error or ValueError("a fault")
+
+        monkeypatch.setattr("hpcens.profiler.contenders", lambda of, _: [("eager", b) for b in of["eager"].batches])
+        monkeypatch.setattr("hpcens.profiler._Bench._contending", fails)
+        if error is None:
+            with pytest.raises(ValueError, match="a fault"):
+                profiles(member, tmp_path, "eager")
+        else:
+            assert profiles(member, tmp_path, "eager")["eager"].batches
 
     def test_one_that_would_keep_its_rank_from_answering_is_refused(self, member, tmp_path, monkeypatch):
         monkeypatch.setattr("hpcens.profiler._LONGEST_MUTE", 1e-9)
