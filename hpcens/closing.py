@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE
-from hpcens.matrix import Plan
 from hpcens.messages import Tally
 from hpcens.phases import Phase
+from hpcens.plan import Plan
 from hpcens.roles.casting import Cast
 from hpcens.rundir import Verdict
 from hpcens.segments import Segmentation

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hpcens.errors import UsageError
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.planners import PLANNERS
 from hpcens.planners.greedy import evaluations
 from hpcens.planners.problem import Problem

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from hpcens.matrix import Hosting, Plan
+from hpcens.plan import Hosting, Plan
 from hpcens.report import amount, devices_phrase, load_of, summary_lines
 
 _STYLE = """

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.planners.problem import Problem
 from hpcens.profiles import Profile
 from hpcens.rundir import RunDirectory, read_json

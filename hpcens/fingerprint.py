@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch
-from hpcens.matrix import Numerics
+from hpcens.plan import Numerics
 from hpcens.specs import RunSpec, Space
 
 Tree = Mapping[str, Any]

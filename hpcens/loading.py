@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hpcens.devices import Device
-from hpcens.matrix import Instance
 from hpcens.measuring import profile_key
 from hpcens.messages import Rows
+from hpcens.plan import Instance
 from hpcens.preflight import Preflight
 from hpcens.profiles import ProfileBook
 from hpcens.runtimes.hardware import use_cores

@@ -8,8 +8,8 @@ from math import inf
 
 from hpcens.devices import Device, Family
 from hpcens.errors import UsageError
-from hpcens.matrix import Numerics
 from hpcens.members import digest_of
+from hpcens.plan import Numerics
 from hpcens.preflight import Preflight, torch_version
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.runtimes.catalogue import runtimes_for

@@ -17,10 +17,10 @@ from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch
 from hpcens.experience import corrected, experience, interference, reached, scaled, tells
 from hpcens.fingerprint import fingerprint, require_same
-from hpcens.matrix import Numerics, Plan, numerics_from_dict
 from hpcens.measuring import Measuring
 from hpcens.messages import Rows
 from hpcens.outputs import outputs_of
+from hpcens.plan import Numerics, Plan, numerics_from_dict
 from hpcens.planners import plan
 from hpcens.planners.problem import Passage, Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcens.matrix import Plan
 from hpcens.messages import Rows
 from hpcens.outputs import VALID, Output
+from hpcens.plan import Plan
 from hpcens.preflight import Preflight, require_room, room
 from hpcens.roles.casting import Cast
 from hpcens.rundir import RunDirectory

@@ -21,8 +21,8 @@ from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.inventory import inventory
 from hpcens.launch.follow import Follower
 from hpcens.launch.local import start
-from hpcens.matrix import Plan
 from hpcens.opening import Opening
+from hpcens.plan import Plan
 from hpcens.planners.problem import Passage
 from hpcens.preflight import check
 from hpcens.profiles import ProfileBook

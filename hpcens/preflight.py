@@ -17,10 +17,9 @@ from typing import Any
 from hpcens.config import RESULT_SUFFIX
 from hpcens.errors import DataError, Incomplete, RuleError, UsageError
 from hpcens.fingerprint import fingerprint, require_same
-from hpcens.imports import code_digest
-from hpcens.matrix import Plan, numerics_from_dict
 from hpcens.members import input_places, member_digests
 from hpcens.outputs import Output
+from hpcens.plan import Plan, numerics_from_dict
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.stacking import stacker
@@ -30,6 +29,7 @@ from hpcens.store.finished import fingerprint_of
 from hpcens.store.inspection import inspecting
 from hpcens.store.part import Input
 from hpcens.store.source import Facts
+from hpcens.usercode import code_digest
 
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
 

@@ -15,7 +15,7 @@ from typing import Any
 from hpcens.combining import Combiner
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.errors import HpcensError, RuleError, as_verdict
-from hpcens.parent import die_with
+from hpcens.processes import die_with
 from hpcens.runtimes.hardware import use_cores
 from hpcens.specs import RunSpec, Space
 

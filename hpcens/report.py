@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcens.matrix import Hosting, Plan
+from hpcens.plan import Hosting, Plan
 from hpcens.resources import Allocation, knee, spell
 from hpcens.store.verify import Verification
 

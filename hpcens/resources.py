@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

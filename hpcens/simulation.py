@@ -14,7 +14,6 @@ from functools import lru_cache
 import numpy as np
 
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
-from hpcens.matrix import Plan
 from hpcens.messages import (
     LOCAL,
     Array,
@@ -28,6 +27,7 @@ from hpcens.messages import (
     Rows,
     Write,
 )
+from hpcens.plan import Plan
 from hpcens.roles.dispatch import shares_by_rank
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer

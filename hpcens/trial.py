@@ -21,7 +21,7 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.devices import Device
 from hpcens.errors import HpcensError, MemberError, as_verdict
 from hpcens.messages import Array, Rows
-from hpcens.parent import die_with
+from hpcens.processes import die_with
 from hpcens.runtimes.hardware import Hardware, open_hardware, use_cores
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
 from hpcens.store.source import Source

@@ -92,7 +92,7 @@ def init(options: Namespace) -> int:
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
     from hpcens.events import read_events
-    from hpcens.matrix import Plan
+    from hpcens.plan import Plan
     from hpcens.report import plan_lines, report_lines, start_lines
     from hpcens.rundir import RunDirectory, read_json
 

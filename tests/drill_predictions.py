@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.simulation import simulate
 
 NETS = """

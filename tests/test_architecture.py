@@ -8,9 +8,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "hpcens"
 
 FLOORS = [
-    {"errors", "parent"},
-    {"specs", "segments", "devices", "imports", "classes", "buffers"},
-    {"matrix", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
+    {"errors", "processes"},
+    {"specs", "segments", "devices", "usercode", "classes", "arrays"},
+    {"plan", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
     | {"submission", "fingerprint", "description"},
     {"planners", "roles", "members", "runtimes", "store", "masking"},
     {"transports", "hands", "rematch", "profiler", "preflight", "combining", "trial", "controller", "experience"},
@@ -42,7 +42,7 @@ BESIDE = [
         "requeue",
         "run",
     ),
-    ("matrix", "fingerprint"),
+    ("fingerprint"),
     ("submission", "rundir"),
     ("postmortem", "status"),
     ("report", "drawing"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_planners import planned, problem
 
 from hpcens.experience import corrected, experience, interference, reached, tells
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.planners.model import Choice
 from hpcens.profiles import ProfileBook
 from hpcens.rundir import RunDirectory

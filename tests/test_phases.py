@@ -17,10 +17,10 @@ from test_store import begin, directory, flip
 from hpcens.combining import Combiner
 from hpcens.errors import HpcensError, Incomplete
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
-from hpcens.matrix import MemberNumerics, Numerics, Plan
 from hpcens.messages import Bad, Predicted
 from hpcens.outputs import Output, outputs_of
 from hpcens.phases import Assignment, phases_of, require_room_for
+from hpcens.plan import MemberNumerics, Numerics, Plan
 from hpcens.preflight import Preflight
 from hpcens.roles.casting import Cast
 from hpcens.roles.dispatch import Shares

@@ -17,7 +17,7 @@ from scipy.optimize import linprog
 
 from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.planners import PLANNERS, plan
 from hpcens.planners.bound import pools, upper_bound
 from hpcens.planners.cells import solve_cells

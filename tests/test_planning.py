@@ -18,7 +18,7 @@ from hpcens.devices import Device
 from hpcens.drawing import draw
 from hpcens.errors import UsageError
 from hpcens.inventory import inventory
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.planning import Desk, Wish, within
 from hpcens.profiler import precise
 from hpcens.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey

@@ -19,8 +19,8 @@ from hpcens.description import description
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.export import export
 from hpcens.fingerprint import fingerprint, outputs_branch, rule_branch
-from hpcens.matrix import MemberNumerics, Numerics
 from hpcens.outputs import outputs_of
+from hpcens.plan import MemberNumerics, Numerics
 from hpcens.preflight import rule_digests
 from hpcens.recombination import Recombination, require_same_members, under_rule
 from hpcens.rundir import RunDirectory, write_atomically

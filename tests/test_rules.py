@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hpcens.errors import RuleError, UsageError
-from hpcens.imports import code_digest
 from hpcens.rules import combining_space, make_rule
 from hpcens.rules.stack import label, top
 from hpcens.specs import MemberSpec, RuleSpec
+from hpcens.usercode import code_digest
 
 EPS = np.finfo(np.float32).eps
 SHAPES = [(), (1,), (4,), (5, 3), (2, 3, 4)]

@@ -12,7 +12,7 @@ from conftest import ENSEMBLE
 
 from hpcens.config import load
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.roles.dispatch import shares_by_rank
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer

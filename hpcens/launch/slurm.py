@@ -15,7 +15,7 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.follow import Follower
 from hpcens.launch.world import be_a_rank
-from hpcens.matrix import Plan
+from hpcens.plan import Plan
 from hpcens.requeue import continues, outcome
 from hpcens.rundir import RunDirectory, Verdict
 from hpcens.specs import DevicesSpec, Job, SlurmSpec

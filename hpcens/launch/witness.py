@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import FAILURE
-from hpcens.parent import die_with
+from hpcens.processes import die_with
 from hpcens.rundir import AGAIN, Epoch, Verdict
 from hpcens.runtimes.discover import node
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import MemberError
-from hpcens.imports import code_digest, import_callable
+from hpcens.usercode import code_digest, import_callable
 
 
 def digest_code(who: str, path: str, search_path: Path) -> str:

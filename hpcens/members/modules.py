@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.imports import add_to_path
 from hpcens.members.code import imported, raised
 from hpcens.members.network import Network
 from hpcens.members.weights import load_weights, refused, unpickle
 from hpcens.specs import MemberSpec
+from hpcens.usercode import add_to_path
 
 
 def load_module(spec: MemberSpec, search_path: Path) -> Network:

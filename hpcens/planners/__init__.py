@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from hpcens.errors import UsageError
-from hpcens.matrix import Hosting, MemberNumerics, Numerics, Plan
+from hpcens.plan import Hosting, MemberNumerics, Numerics, Plan
 from hpcens.planners.bound import Bound, memory_limit, upper_bound
 from hpcens.planners.greedy import place_greedy
 from hpcens.planners.grouping import Phase, load_seconds, place_in_phases

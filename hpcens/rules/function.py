@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from hpcens.errors import RuleError
-from hpcens.imports import code_digest, import_callable
 from hpcens.rules.stack import Floats, Rule
+from hpcens.usercode import code_digest, import_callable
 
 
 def load_function(path: str, search_path: Path, names: tuple[str, ...], code: str | None = None) -> Rule:

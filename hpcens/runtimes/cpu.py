@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hpcens.buffers import Buffers
+from hpcens.arrays import Buffers
 from hpcens.messages import Array
 
 # of malloc.h, for mallopt

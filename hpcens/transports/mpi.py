@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from hpcens.buffers import Buffers
+from hpcens.arrays import Buffers
 from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
 from hpcens.profiles import Link
 from hpcens.timeline import HAND_OVER, INPUT, Timeline, clock
