@@ -8,7 +8,7 @@ import numpy as np
 
 from hpcens.errors import HpcensError
 from hpcens.masking import mask, neutral, valid
-from hpcens.outputs import Array, Output, encoded
+from hpcens.result.outputs import Array, Output, encoded
 from hpcens.rules import make_rule, weights_of
 from hpcens.rules.stack import Floats, label, top
 from hpcens.rules.uncertainty import disagreement, entropies, variance

@@ -25,10 +25,10 @@ from hpcens.classes import check_shapes
 from hpcens.devices import Device
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.members import digest_of
-from hpcens.outputs import outputs_of
 from hpcens.preflight import Preflight, require_room, room, torch_version
 from hpcens.profiles import ProfileBook
 from hpcens.rehearsal import rehearse
+from hpcens.result.outputs import outputs_of
 from hpcens.rundir import RunDirectory
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, MemberSpec

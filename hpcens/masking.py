@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcens.errors import DataError
 from hpcens.messages import Bad
-from hpcens.outputs import Array, Output
+from hpcens.result.outputs import Array, Output
 from hpcens.specs import BadRows
 
 _TOLD = 5

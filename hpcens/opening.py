@@ -12,26 +12,26 @@ import numpy as np
 
 from hpcens.classes import check_shapes
 from hpcens.config import spec_to_json
-from hpcens.description import description, members_of
+from hpcens.dataset.columns import Columns
+from hpcens.dataset.source import Source
 from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch
 from hpcens.experience import corrected, experience, interference, reached, scaled, tells
-from hpcens.fingerprint import fingerprint, require_same
 from hpcens.measuring import Measuring
 from hpcens.messages import Rows
-from hpcens.outputs import outputs_of
 from hpcens.plan import Numerics, Plan, numerics_from_dict
 from hpcens.planners import plan
 from hpcens.planners.problem import Passage, Problem
 from hpcens.preflight import Preflight, numerics_of, torch_version
 from hpcens.profiles import ProfileBook
+from hpcens.result.description import description, members_of
+from hpcens.result.fingerprint import fingerprint, require_same
+from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.form import Form
+from hpcens.result.outputs import outputs_of
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
-from hpcens.store.columns import Columns
-from hpcens.store.finished import Finished, fingerprint_of
-from hpcens.store.form import Form
-from hpcens.store.source import Source
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcens.messages import Rows
-from hpcens.outputs import VALID, Output
 from hpcens.plan import Plan
 from hpcens.preflight import Preflight, require_room, room
+from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.form import Form
+from hpcens.result.outputs import VALID, Output
 from hpcens.roles.casting import Cast
 from hpcens.rundir import RunDirectory
 from hpcens.specs import Job
-from hpcens.store.finished import Finished, fingerprint_of
-from hpcens.store.form import Form
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from hpcens import controller
 from hpcens.comparison import compare
 from hpcens.contract import ContractBook, hold
+from hpcens.dataset.inspection import inspect_speed
 from hpcens.devices import Device, Family
 from hpcens.drawing import draw
 from hpcens.errors import COMPLETE, HpcensError, UsageError
@@ -28,11 +29,10 @@ from hpcens.preflight import check
 from hpcens.profiles import ProfileBook
 from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
+from hpcens.result.disk import writing_speed
 from hpcens.rundir import RunDirectory, write_atomically
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
-from hpcens.store.disk import writing_speed
-from hpcens.store.inspection import inspect_speed
 from hpcens.surveying import known_link
 
 # As many nodes like this host there are, where no cluster is described.

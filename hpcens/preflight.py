@@ -15,20 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.config import RESULT_SUFFIX
+from hpcens.dataset.file import Input
+from hpcens.dataset.filters import check_filter
+from hpcens.dataset.inspection import inspecting
+from hpcens.dataset.source import Facts
 from hpcens.errors import DataError, Incomplete, RuleError, UsageError
-from hpcens.fingerprint import fingerprint, require_same
 from hpcens.members import input_places, member_digests
-from hpcens.outputs import Output
 from hpcens.plan import Plan, numerics_from_dict
+from hpcens.result.fingerprint import fingerprint, require_same
+from hpcens.result.finished import fingerprint_of
+from hpcens.result.outputs import Output
 from hpcens.rules import combining_space
 from hpcens.rundir import RunDirectory, read_json
 from hpcens.runtimes.stacking import stacker
 from hpcens.specs import CompressionSpec, Job, RunSpec, Space
-from hpcens.store.filters import check_filter
-from hpcens.store.finished import fingerprint_of
-from hpcens.store.inspection import inspecting
-from hpcens.store.part import Input
-from hpcens.store.source import Facts
 from hpcens.usercode import code_digest
 
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"

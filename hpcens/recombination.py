@@ -17,21 +17,21 @@ from typing import Any
 
 from hpcens.combining import Combiner
 from hpcens.config import spec_from_json, spec_to_json
-from hpcens.description import description
+from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
 from hpcens.events import Events
-from hpcens.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.masking import told
 from hpcens.members import member_digests
-from hpcens.outputs import Output, outputs_of
 from hpcens.preflight import check_output, rule_digests
+from hpcens.result.description import description
+from hpcens.result.fingerprint import differences, outputs_branch, require_same, rule_branch
+from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.form import Form
+from hpcens.result.outputs import Output, outputs_of
+from hpcens.result.result import Result
 from hpcens.rules import combining_space
 from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomically
 from hpcens.specs import RuleSpec, RunSpec
-from hpcens.store.filters import check_filter
-from hpcens.store.finished import Finished, fingerprint_of
-from hpcens.store.form import Form
-from hpcens.store.result import Result
 
 _GROUP = 16
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcens.plan import Hosting, Plan
 from hpcens.resources import Allocation, knee, spell
-from hpcens.store.verify import Verification
+from hpcens.result.verify import Verification
 
 if TYPE_CHECKING:
     from hpcens.comparison import Compared

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcens.closing import Usage, account, judge
 from hpcens.combining import Combiner
+from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
@@ -25,7 +26,6 @@ from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
-from hpcens.store.source import Source
 from hpcens.timeline import trace
 from hpcens.transports import drive
 from hpcens.writing import Writer

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from hpcens.dataset.inspection import read_part, reading_speed
 from hpcens.devices import Device
 from hpcens.profiles import Link, LinkKey, ProfileBook
+from hpcens.result.disk import sync_seconds, writing_speed
 from hpcens.roles.casting import Cast
 from hpcens.specs import Job
-from hpcens.store.disk import sync_seconds, writing_speed
-from hpcens.store.inspection import read_part, reading_speed
 
 if TYPE_CHECKING:
     from hpcens.opening import Opening

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcens.config import job_from_json, job_to_json
+from hpcens.dataset.source import Source
 from hpcens.devices import Device
 from hpcens.errors import HpcensError, MemberError, as_verdict
 from hpcens.messages import Array, Rows
 from hpcens.processes import die_with
 from hpcens.runtimes.hardware import Hardware, open_hardware, use_cores
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
-from hpcens.store.source import Source
 
 if TYPE_CHECKING:
     from hpcens.runtimes.engine import Engine

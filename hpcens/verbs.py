@@ -22,7 +22,7 @@ def verify(options: Namespace) -> int:
     from dataclasses import asdict
 
     from hpcens.report import verification_lines
-    from hpcens.store.verify import verify
+    from hpcens.result.verify import verify
 
     found = verify(options.result)
     if options.json:
@@ -41,7 +41,7 @@ def combine(options: Namespace) -> int:
     from hpcens.config import load
     from hpcens.preflight import absolute
     from hpcens.recombination import Recombination, require_same_members, under_rule
-    from hpcens.store.finished import Finished
+    from hpcens.result.finished import Finished
 
     source = Finished(absolute(options.result))
     if options.config:
@@ -60,8 +60,8 @@ def combine(options: Namespace) -> int:
 
 
 def export(options: Namespace) -> int:
-    from hpcens.export import export
-    from hpcens.store.finished import Finished
+    from hpcens.result.export import export
+    from hpcens.result.finished import Finished
 
     rows = export(Finished(options.result), options.output, options.datasets)
     print(f"{rows:,} rows → {short(options.output)}")

@@ -11,11 +11,11 @@ from hpcens.errors import DataError, HpcensError
 from hpcens.masking import masked_rows, valid
 from hpcens.messages import Array, Bad, Write
 from hpcens.phases import Assignment, Phase, stored_phases
+from hpcens.result.disk import Disk
+from hpcens.result.finished import Finished
+from hpcens.result.journal import Record
+from hpcens.result.result import Result, reopen, standing
 from hpcens.rundir import AGAIN, Epoch, RunDirectory
-from hpcens.store.disk import Disk
-from hpcens.store.finished import Finished
-from hpcens.store.journal import Record
-from hpcens.store.result import Result, reopen, standing
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from hpcens.dataset.source import Source
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
-from hpcens.store.source import Source
 
 try:
     import hdf5plugin

@@ -17,7 +17,7 @@ import torch
 from conftest import ENSEMBLE, MEMBERS, Project
 from safetensors.torch import save_file
 
-from hpcens.store.journal import Kind, read_journal
+from hpcens.result.journal import Kind, read_journal
 
 SLOW = """
 import time

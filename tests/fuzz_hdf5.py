@@ -25,9 +25,9 @@ import hdf5plugin
 import numpy as np
 
 from hpcens.cli import main
+from hpcens.dataset.inspection import inspect_speed
 from hpcens.launch import local
 from hpcens.rundir import Verdict
-from hpcens.store.inspection import inspect_speed
 
 SECONDS = 100  # no file may take longer
 ALLOWED = {0, 65}

@@ -6,7 +6,7 @@ The page cache of a real disk survives a kill.
 import os
 import random
 
-from hpcens.store.disk import Disk
+from hpcens.result.disk import Disk
 
 
 class Crash(Exception):

@@ -8,18 +8,18 @@ import h5py
 import numpy as np
 import pytest
 
+from hpcens.dataset.columns import Columns
+from hpcens.dataset.source import Source
 from hpcens.errors import DataError
-from hpcens.fingerprint import differences
-from hpcens.outputs import Output
+from hpcens.result.disk import Disk
+from hpcens.result.fingerprint import differences
+from hpcens.result.finished import Finished
+from hpcens.result.form import Form
+from hpcens.result.outputs import Output
+from hpcens.result.packed import pack
+from hpcens.result.working import WorkingFile, create
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec, DatasetSpec, InputSpec, SelectSpec
-from hpcens.store.columns import Columns
-from hpcens.store.disk import Disk
-from hpcens.store.finished import Finished
-from hpcens.store.form import Form
-from hpcens.store.packed import pack
-from hpcens.store.source import Source
-from hpcens.store.working import WorkingFile, create
 
 COUNT = 30
 
@@ -80,7 +80,7 @@ CHOSEN = {
 @pytest.mark.parametrize("select", CHOSEN)
 @pytest.mark.parametrize("limit", [None, 4])
 def test_every_kind_for_any_selection(files, tmp_path, select, limit, monkeypatch):
-    monkeypatch.setattr("hpcens.store.columns._BLOCK_BYTES", 500)
+    monkeypatch.setattr("hpcens.dataset.columns._BLOCK_BYTES", 500)
     spec = DatasetSpec(input="images", select=select, columns=tuple(columns_of(0)))
     rows = CHOSEN[select][:limit]
     create(tmp_path / "out.h5", form(len(rows), Columns(tuple(files), spec, limit)))

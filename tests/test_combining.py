@@ -12,9 +12,9 @@ from test_rules import CLASSES, members, outputs
 from hpcens import contract
 from hpcens.combining import Combiner
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
-from hpcens.outputs import encoded, outputs_of
 from hpcens.preflight import Preflight, rule_digests
 from hpcens.rehearsal import rehearse
+from hpcens.result.outputs import encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
 
 EVERYTHING = (

@@ -11,11 +11,11 @@ import pytest
 from hpcens import contract
 from hpcens.config import load
 from hpcens.contract import ContractBook, hold
+from hpcens.dataset.source import Source
 from hpcens.errors import HpcensError, MemberError, UsageError
 from hpcens.preflight import check
 from hpcens.runtimes.cpu import CpuHardware
 from hpcens.specs import Job
-from hpcens.store.source import Source
 from hpcens.trial import ROWS, Trial, try_member
 
 CODE = """

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hpcens.errors import DataError
 from hpcens.masking import mask, masked_rows, neutral, valid
 from hpcens.messages import Bad
-from hpcens.outputs import Output
-from hpcens.store.journal import Content, Header, Kind, Record
+from hpcens.result.journal import Content, Header, Kind, Record
+from hpcens.result.outputs import Output
 
 PICKY = """
 from nets_plain import *

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from hpcens.launch.local import mpiexec
 from hpcens.profiles import Link, ProfileBook
+from hpcens.result.disk import writing_speed
 from hpcens.rundir import RunDirectory, signatures
-from hpcens.store.disk import writing_speed
 
 NET = """
 import torch

@@ -15,13 +15,19 @@ from test_run import HELD, journalled, signatures, wait_for
 from test_store import begin, directory, flip
 
 from hpcens.combining import Combiner
+from hpcens.dataset.source import Facts
 from hpcens.errors import HpcensError, Incomplete
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
-from hpcens.outputs import Output, outputs_of
 from hpcens.phases import Assignment, phases_of, require_room_for
 from hpcens.plan import MemberNumerics, Numerics, Plan
 from hpcens.preflight import Preflight
+from hpcens.result.disk import Disk
+from hpcens.result.form import Form
+from hpcens.result.journal import Kind, read_journal
+from hpcens.result.outputs import Output, outputs_of
+from hpcens.result.result import Result
+from hpcens.result.verify import verify
 from hpcens.roles.casting import Cast
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
@@ -29,12 +35,6 @@ from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
-from hpcens.store.disk import Disk
-from hpcens.store.form import Form
-from hpcens.store.journal import Kind, read_journal
-from hpcens.store.result import Result
-from hpcens.store.source import Facts
-from hpcens.store.verify import verify
 from hpcens.transports.virtual import VirtualWorld
 from hpcens.writing import Writer
 

@@ -15,21 +15,21 @@ from test_rules import members, outputs
 
 from hpcens.combining import Combiner
 from hpcens.config import spec_to_json
-from hpcens.description import description
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
-from hpcens.export import export
-from hpcens.fingerprint import fingerprint, outputs_branch, rule_branch
-from hpcens.outputs import outputs_of
 from hpcens.plan import MemberNumerics, Numerics
 from hpcens.preflight import rule_digests
 from hpcens.recombination import Recombination, require_same_members, under_rule
+from hpcens.result.description import description
+from hpcens.result.export import export
+from hpcens.result.fingerprint import fingerprint, outputs_branch, rule_branch
+from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.form import Form
+from hpcens.result.outputs import outputs_of
+from hpcens.result.result import Result
+from hpcens.result.verify import verify
 from hpcens.rundir import RunDirectory, write_atomically
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
-from hpcens.store.finished import Finished, fingerprint_of
-from hpcens.store.form import Form
-from hpcens.store.result import Result
-from hpcens.store.verify import verify
 
 ROWS, SEGMENT, SHAPE = 50, 16, (4,)
 STACK = outputs(5, 3, ROWS, SHAPE, "probabilities")
@@ -411,7 +411,7 @@ def test_a_hundred_thousand_classes_have_room(tmp_path):
         classes=names,
         documents={},
     )
-    from hpcens.store.working import create
+    from hpcens.result.working import create
 
     create(tmp_path / "many.h5", form)
     with h5py.File(tmp_path / "many.h5") as file:

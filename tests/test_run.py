@@ -11,8 +11,10 @@ import pytest
 from conftest import ENSEMBLE
 
 from hpcens.config import load
+from hpcens.dataset.source import Source
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.plan import Plan
+from hpcens.result.journal import Kind, read_journal
 from hpcens.roles.dispatch import shares_by_rank
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -21,8 +23,6 @@ from hpcens.rules import make_rule
 from hpcens.rundir import born
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
-from hpcens.store.journal import Kind, read_journal
-from hpcens.store.source import Source
 from hpcens.transports.virtual import VirtualWorld
 
 pytestmark = pytest.mark.mpi

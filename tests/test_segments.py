@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.errors import FingerprintMismatch
-from hpcens.fingerprint import differences, require_same
+from hpcens.result.fingerprint import differences, require_same
 from hpcens.roles.dispatch import Shares
 from hpcens.segments import Segmentation, batch_bounds, choose_segment_rows
 

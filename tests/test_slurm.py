@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from conftest import ENSEMBLE, MEMBERS, Project
 
-from hpcens.store.journal import Kind, read_journal
+from hpcens.result.journal import Kind, read_journal
 from hpcens.transports.leftovers import fnv, named_after
 
 pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.timeout(500)]

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import hpcens.store.table as table
+import hpcens.dataset.table as table
+from hpcens.dataset.decompression import Pipeline, fletcher32, pipeline_of
+from hpcens.dataset.inspection import reading_speed
+from hpcens.dataset.source import Source
 from hpcens.errors import DataError
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
-from hpcens.store.inspection import reading_speed
-from hpcens.store.pipeline import Pipeline, fletcher32, pipeline_of
-from hpcens.store.source import Source
 
 CODECS = {
     "chunked": {},
@@ -304,7 +304,7 @@ class TestChunksOnce:
             same(read_all(source, 40)[0], data)
 
     def test_the_speed_counts_whole_chunks(self, tmp_path, counted, monkeypatch):
-        monkeypatch.setattr("hpcens.store.inspection._READING_BYTES", 100)
+        monkeypatch.setattr("hpcens.dataset.inspection._READING_BYTES", 100)
         path = write(tmp_path / "d.h5", values((200, 3)), chunks=(50, 3), compression="gzip")
         asked, between = [], Source.rows_between
         monkeypatch.setattr(Source, "rows_between", lambda *of: asked.append(of[1:]) or between(*of))
@@ -375,7 +375,7 @@ def test_any_selection_of_any_files_is_what_numpy_gives(tmp_path_factory, data):
         return
     block = data.draw(st.sampled_from([3, 7, 1 << 20]))
     with (
-        mock.patch("hpcens.store.selection._BLOCK", block),
+        mock.patch("hpcens.dataset.selection._BLOCK", block),
         opened(*paths, limit=limit, input="images", select=select) as source,
     ):
         same(read_all(source, data.draw(st.integers(1, 60)))[0], wanted[:limit])

@@ -16,7 +16,15 @@ from lossy import Crash, LossyDisk, RefusingDisk
 from hpcens.errors import DataError, HpcensError, Incomplete, as_verdict
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
-from hpcens.outputs import Output
+from hpcens.result.disk import Disk
+from hpcens.result.finished import Finished
+from hpcens.result.form import Form
+from hpcens.result.journal import RECORD_BYTES, Header, Journal, Kind, Record, read_journal
+from hpcens.result.outputs import Output
+from hpcens.result.packed import chunk_rows
+from hpcens.result.result import Result, standing
+from hpcens.result.verify import verify
+from hpcens.result.working import WorkingFile
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -24,14 +32,6 @@ from hpcens.roles.worker import Worker
 from hpcens.rundir import Epoch, RunDirectory
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionName, CompressionSpec
-from hpcens.store.disk import Disk
-from hpcens.store.finished import Finished
-from hpcens.store.form import Form
-from hpcens.store.journal import RECORD_BYTES, Header, Journal, Kind, Record, read_journal
-from hpcens.store.packed import chunk_rows
-from hpcens.store.result import Result, standing
-from hpcens.store.verify import verify
-from hpcens.store.working import WorkingFile
 from hpcens.transports.virtual import VirtualWorld
 
 ROWS, SEGMENT = 22, 4

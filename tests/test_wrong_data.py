@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from fuzz_hdf5 import fuzzing
 
+from hpcens.dataset.inspection import inspecting
+from hpcens.dataset.source import Source
 from hpcens.errors import DataError, UsageError
 from hpcens.preflight import dataset_files
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
-from hpcens.store.inspection import inspecting
-from hpcens.store.source import Source
 
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
 
@@ -180,7 +180,7 @@ def test_a_missing_filter_is_named_with_its_package(tmp_path, filter_id, name, r
     (tmp_path / "d.h5").write_bytes(raw.replace((32015).to_bytes(2, "little"), filter_id.to_bytes(2, "little")))
     (tmp_path / "hdf5plugin.py").write_text("raise ImportError")
     code = (
-        "import sys; from hpcens.store.source import Source; from hpcens.specs import DatasetSpec\n"
+        "import sys; from hpcens.dataset.source import Source; from hpcens.specs import DatasetSpec\n"
         "try: Source([__import__('pathlib').Path(sys.argv[1])], DatasetSpec())\n"
         "except Exception as error: print(error)"
     )
@@ -263,7 +263,7 @@ def test_a_file_that_changed_between_the_first_look_and_the_run(tmp_path):
 
 LIBRARY_FAILS = """
 import os, signal, sys
-if sys.orig_argv[1:3] == ["-m", "hpcens.store.inspection"]:
+if sys.orig_argv[1:3] == ["-m", "hpcens.dataset.inspection"]:
     import resource
     import h5py
     set_limit = resource.setrlimit

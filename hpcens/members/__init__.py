@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from hpcens.classes import rounds
 from hpcens.errors import MemberError, UsageError
-from hpcens.fingerprint import digest_file
 from hpcens.members.code import digest_code
+from hpcens.result.fingerprint import digest_file
 from hpcens.specs import MemberSpec, RunSpec, Space
 
 if TYPE_CHECKING:

@@ -7,14 +7,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcens.dataset.filters import filter_options
 from hpcens.errors import HpcensError
-from hpcens.outputs import Output
-from hpcens.store.disk import Disk
-from hpcens.store.filters import filter_options
-from hpcens.store.finished import Finished
-from hpcens.store.form import Form, describe, label_outputs
-from hpcens.store.stripes import make_striped
-from hpcens.store.working import WorkingFile
+from hpcens.result.disk import Disk
+from hpcens.result.finished import Finished
+from hpcens.result.form import Form, describe, label_outputs
+from hpcens.result.lustre import make_striped
+from hpcens.result.outputs import Output
+from hpcens.result.working import WorkingFile
 
 _CHUNK_BYTES = 1 << 20
 _REMEDY = "run the same command again; if it stays so, leave output.compression out"

@@ -14,10 +14,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.filters import load_plugins
+from hpcens.dataset.plugins import decoder
 from hpcens.errors import DataError
 from hpcens.messages import Array
-from hpcens.store.filters import load_plugins
-from hpcens.store.plugins import decoder
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _BLOCK = 1 << 16

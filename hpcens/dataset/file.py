@@ -12,10 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcens.errors import DataError
-from hpcens.messages import Array
-from hpcens.specs import DatasetSpec, InputSpec
-from hpcens.store.hdf5 import (
+from hpcens.dataset.hdf5 import (
     bytes_behind_a_row,
     find_dataset,
     kind_of,
@@ -25,8 +22,11 @@ from hpcens.store.hdf5 import (
     read_rows,
     sources,
 )
-from hpcens.store.selection import Listed, Marked, Selection, Span, Where
-from hpcens.store.table import Chunked, Plain, Target, open_table
+from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
+from hpcens.dataset.table import Chunked, Plain, Target, open_table
+from hpcens.errors import DataError
+from hpcens.messages import Array
+from hpcens.specs import DatasetSpec, InputSpec
 
 _BLOCK = 1 << 20
 

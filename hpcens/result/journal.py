@@ -19,7 +19,7 @@ from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from hpcens.store.disk import Disk
+from hpcens.result.disk import Disk
 
 _MAGIC = b"hpcens journal 1\n"
 _HEADER_BYTES = 1024

@@ -10,12 +10,12 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.hdf5 import kind_of, read_rows
+from hpcens.dataset.selection import ascending, pieces
+from hpcens.dataset.source import Source
 from hpcens.errors import DataError
 from hpcens.messages import Array
 from hpcens.specs import DatasetSpec
-from hpcens.store.hdf5 import kind_of, read_rows
-from hpcens.store.selection import ascending, pieces
-from hpcens.store.source import Source
 
 _BLOCK_BYTES = 8 << 20
 _STRING_BYTES = 64

@@ -23,8 +23,8 @@ import numpy as np
 
 from hpcens.errors import DataError, UsageError
 from hpcens.messages import Array
-from hpcens.outputs import Output
-from hpcens.store.finished import Finished
+from hpcens.result.finished import Finished
+from hpcens.result.outputs import Output
 
 
 class Writer(Protocol):

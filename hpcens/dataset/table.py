@@ -17,10 +17,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.decompression import pipeline_of
+from hpcens.dataset.hdf5 import unreadable
+from hpcens.dataset.selection import Where, ascending, pieces
 from hpcens.messages import Array
-from hpcens.store.hdf5 import unreadable
-from hpcens.store.pipeline import pipeline_of
-from hpcens.store.selection import Where, ascending, pieces
 
 Target = tuple[str | None, Array]
 """A field of the table's compound type (None: its type has none) and where its rows are to go."""

@@ -11,9 +11,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.decompression import require_filters
 from hpcens.errors import DataError
 from hpcens.messages import Array
-from hpcens.store.pipeline import require_filters
 
 _VIRTUAL_CACHE = 64 << 20
 _LISTED = 8

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.fingerprint import digest_file
+from hpcens.result.fingerprint import digest_file
+from hpcens.result.finished import Finished
+from hpcens.result.result import standing
 from hpcens.rundir import RunDirectory, read_json
-from hpcens.store.finished import Finished
-from hpcens.store.result import standing
 
 
 @dataclass(slots=True)

@@ -17,13 +17,13 @@ import numpy as np
 
 from hpcens.errors import DataError
 from hpcens.messages import Array
-from hpcens.outputs import Output
+from hpcens.result.checksum import Checksum
+from hpcens.result.disk import Disk
+from hpcens.result.form import SUMMARY_BYTES, Form, describe, label_outputs
+from hpcens.result.lustre import make_striped
+from hpcens.result.outputs import Output
+from hpcens.result.seal import seal
 from hpcens.segments import Segmentation
-from hpcens.store.checksum import Checksum
-from hpcens.store.disk import Disk
-from hpcens.store.form import SUMMARY_BYTES, Form, describe, label_outputs
-from hpcens.store.seal import seal
-from hpcens.store.stripes import make_striped
 
 
 def create(path: Path, form: Form) -> None:

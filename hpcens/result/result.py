@@ -22,13 +22,13 @@ import numpy as np
 
 from hpcens.errors import HpcensError
 from hpcens.messages import Array, Bad, Cause
+from hpcens.result.disk import Disk
+from hpcens.result.finished import fingerprint_of
+from hpcens.result.form import Form
+from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
+from hpcens.result.packed import pack
+from hpcens.result.working import WorkingFile, create
 from hpcens.rundir import Epoch, RunDirectory, read_json
-from hpcens.store.disk import Disk
-from hpcens.store.finished import fingerprint_of
-from hpcens.store.form import Form
-from hpcens.store.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
-from hpcens.store.packed import pack
-from hpcens.store.working import WorkingFile, create
 
 MASKED: Mapping[Cause, Kind] = {
     "input": Kind.MASKED_INPUT,

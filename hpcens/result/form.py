@@ -20,7 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcens.outputs import Output
+from hpcens.result.outputs import Output
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec
 

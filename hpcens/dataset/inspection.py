@@ -1,6 +1,6 @@
 """Inspection: a dataset is first looked at by a process of its own: libhdf5 may crash on a damaged file, or never end.
 
-this process ──paths, spec, limit──► python -m hpcens.store.inspection ──Facts or rows/s or an error──► this process
+this process ──paths, spec, limit──► python -m hpcens.dataset.inspection ──Facts or rows/s or an error──► this process
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hpcens.dataset.source import Facts, Source
 from hpcens.errors import DataError, HpcensError
 from hpcens.specs import DatasetSpec
-from hpcens.store.source import Facts, Source
 
 _READING_BYTES = 32 << 20
 _PIECE_BYTES = 4 << 20
@@ -75,7 +75,7 @@ def _read(source: Source, place: float) -> int:
 @contextmanager
 def _asked(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Iterator[Callable[[], Any]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "hpcens.store.inspection"],
+        [sys.executable, "-m", "hpcens.dataset.inspection"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -13,8 +13,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.filters import load_plugins
 from hpcens.messages import Array
-from hpcens.store.filters import load_plugins
 
 REVERSE = 0x100  # H5Z_FLAG_REVERSE
 # filters whose function needs nothing of the HDF5 library to decompress: bzip2, blosc, lz4, bitshuffle, zstd, blosc2

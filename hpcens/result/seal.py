@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.store.checksum import Checksum
+from hpcens.result.checksum import Checksum
 
 _BLOCK_BYTES = 8 << 20
 _SEAL = "checksum"

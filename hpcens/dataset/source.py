@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from hpcens.dataset.file import Input, Part, stamp, told
+from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
 from hpcens.messages import Rows
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
-from hpcens.store.part import Input, Part, stamp, told
-from hpcens.store.selection import Selection, Span, Where
 
 _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20

@@ -10,13 +10,13 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.filters import load_plugins
 from hpcens.errors import DataError, UsageError
 from hpcens.messages import Array
-from hpcens.outputs import Output
+from hpcens.result.checksum import Checksum
+from hpcens.result.outputs import Output
+from hpcens.result.seal import broken_seals, columns
 from hpcens.segments import Segmentation
-from hpcens.store.checksum import Checksum
-from hpcens.store.filters import load_plugins
-from hpcens.store.seal import broken_seals, columns
 
 _CACHE_BYTES = 8 << 20
 

@@ -1,0 +1,1 @@
+"""Read the dataset: files, tables and selections of rows, decompressed once."""
