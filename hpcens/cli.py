@@ -174,7 +174,7 @@ def _submit(options: argparse.Namespace) -> int:
     from hpcens.launch.follow import Follower
     from hpcens.launch.job import follow, submit
     from hpcens.preflight import check
-    from hpcens.rundir import RunDirectory
+    from hpcens.runs.directory import RunDirectory
 
     job = _job(options)
     preflight = check(job)
@@ -200,7 +200,7 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
     from hpcens.launch.follow import Follower
     from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
     from hpcens.planning import Desk, within
-    from hpcens.rundir import RunDirectory
+    from hpcens.runs.directory import RunDirectory
 
     settings = slurm_settings(job.spec.slurm, options.slurm)
     run = RunDirectory.of(job.output)

@@ -12,7 +12,7 @@ from hpcens.messages import Tally
 from hpcens.phases import Phase
 from hpcens.plan import Plan
 from hpcens.roles.casting import Cast
-from hpcens.rundir import Verdict
+from hpcens.runs.directory import Verdict
 from hpcens.segments import Segmentation
 from hpcens.timeline import WAITS
 

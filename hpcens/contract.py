@@ -29,7 +29,7 @@ from hpcens.preflight import Preflight, require_room, room, torch_version
 from hpcens.profiles import ProfileBook
 from hpcens.rehearsal import rehearse
 from hpcens.result.outputs import outputs_of
-from hpcens.rundir import RunDirectory
+from hpcens.runs.directory import RunDirectory
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, MemberSpec
 from hpcens.trial import Trial, write_request

@@ -14,7 +14,7 @@ from typing import Any
 from hpcens.plan import Plan
 from hpcens.planners.problem import Problem
 from hpcens.profiles import Profile
-from hpcens.rundir import RunDirectory, read_json
+from hpcens.runs.directory import RunDirectory, read_json
 
 Speeds = Mapping[tuple[str, str], float]
 """(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Collection
 
 from hpcens.errors import Silent, Superseded
-from hpcens.rundir import AGAIN, Epoch, read_beat
+from hpcens.runs.directory import AGAIN, Epoch, read_beat
 
 _LOOK_BEATS = 5
 _SILENT_LOOKS = 12

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from hpcens.controller import NodeGroup
 from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.resources import Nodes
+from hpcens.scheduler.jobs import NodeGroup
 from hpcens.specs import DevicesSpec
 
 # Of the memory in a GPU's name, in GB of 10^9 bytes, what a process may have.

@@ -29,7 +29,7 @@ from hpcens.result.fingerprint import fingerprint, require_same
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
-from hpcens.rundir import RunDirectory, read_json
+from hpcens.runs.directory import RunDirectory, read_json
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
 

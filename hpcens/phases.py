@@ -18,7 +18,7 @@ from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import VALID, Output
 from hpcens.roles.casting import Cast
-from hpcens.rundir import RunDirectory
+from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job
 
 

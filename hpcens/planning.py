@@ -30,7 +30,7 @@ from hpcens.profiles import ProfileBook
 from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
 from hpcens.result.disk import writing_speed
-from hpcens.rundir import RunDirectory, write_atomically
+from hpcens.runs.directory import RunDirectory, write_atomically
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
 from hpcens.surveying import known_link

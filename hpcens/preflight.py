@@ -26,7 +26,7 @@ from hpcens.result.fingerprint import fingerprint, require_same
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
 from hpcens.rules import combining_space
-from hpcens.rundir import RunDirectory, read_json
+from hpcens.runs.directory import RunDirectory, read_json
 from hpcens.runtimes.stacking import stacker
 from hpcens.specs import CompressionSpec, Job, RunSpec, Space
 from hpcens.usercode import code_digest

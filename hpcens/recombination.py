@@ -19,7 +19,6 @@ from hpcens.combining import Combiner
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
-from hpcens.events import Events
 from hpcens.masking import told
 from hpcens.members import member_digests
 from hpcens.preflight import check_output, rule_digests
@@ -30,7 +29,8 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.rules import combining_space
-from hpcens.rundir import Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.runs.events import Events
 from hpcens.specs import RuleSpec, RunSpec
 
 _GROUP = 16

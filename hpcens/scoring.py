@@ -16,7 +16,6 @@ from hpcens.closing import Usage, account, judge
 from hpcens.combining import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
-from hpcens.events import Events
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.loading import host, open_engine
 from hpcens.messages import Progress, Tally
@@ -25,7 +24,8 @@ from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.rundir import Epoch, RunDirectory, Verdict, write_atomically
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict, write_atomically
+from hpcens.runs.events import Events
 from hpcens.timeline import trace
 from hpcens.transports import drive
 from hpcens.writing import Writer

@@ -14,7 +14,7 @@ from hpcens.errors import COMPLETE, FAILURE, UsageError
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from hpcens.rundir import Verdict
+    from hpcens.runs.directory import Verdict
     from hpcens.specs import Job
 
 
@@ -91,10 +91,10 @@ def init(options: Namespace) -> int:
 
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
-    from hpcens.events import read_events
     from hpcens.plan import Plan
     from hpcens.report import plan_lines, report_lines, start_lines
-    from hpcens.rundir import RunDirectory, read_json
+    from hpcens.runs.directory import RunDirectory, read_json
+    from hpcens.runs.events import read_events
 
     run = RunDirectory.of(job.output)
     epoch = run.newest

@@ -15,8 +15,8 @@ from hpcens.verbs import short, show
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from hpcens.rundir import RunDirectory
-    from hpcens.status import Status
+    from hpcens.runs.directory import RunDirectory
+    from hpcens.runs.status import Status
 
 _WATCH_SECONDS = 2.0
 
@@ -24,7 +24,7 @@ _WATCH_SECONDS = 2.0
 def status(options: Namespace) -> int:
     from dataclasses import asdict
 
-    from hpcens.status import status
+    from hpcens.runs.status import status
 
     while True:
         found = status(options.run)
@@ -45,8 +45,8 @@ def verdict_code(output: Path) -> int:
 
     Within a Slurm job only a start of that job counts.
     """
-    from hpcens.rundir import RunDirectory, read_json
-    from hpcens.submission import SlurmJob
+    from hpcens.runs.directory import RunDirectory, read_json
+    from hpcens.runs.submission import SlurmJob
 
     run = RunDirectory.of(output)
     epoch, here = run.newest, SlurmJob.here()
@@ -82,7 +82,7 @@ def _clock(seconds: float) -> str:
 
 def logs(options: Namespace) -> int:
     from hpcens.launch.slurm import logs
-    from hpcens.status import run_of
+    from hpcens.runs.status import run_of
 
     run = run_of(options.run)
     submission, epoch = run.submission, run.newest
@@ -101,8 +101,8 @@ def logs(options: Namespace) -> int:
 def cancel(options: Namespace) -> int:
     from hpcens import controller
     from hpcens.launch.slurm import cancel as end
-    from hpcens.rundir import alive
-    from hpcens.status import run_of
+    from hpcens.runs.directory import alive
+    from hpcens.runs.status import run_of
 
     run = run_of(options.run)
     epoch, submission = run.newest, run.submission
@@ -133,7 +133,7 @@ def _kill(run: RunDirectory) -> None:
     """Kill what works on the run on this host."""
     from hpcens.errors import INCOMPLETE
     from hpcens.launch.local import end_ranks
-    from hpcens.rundir import AGAIN, Verdict
+    from hpcens.runs.directory import AGAIN, Verdict
 
     if epoch := run.newest:
         epoch.judge(Verdict(INCOMPLETE, "cancelled at once", AGAIN))
@@ -141,7 +141,7 @@ def _kill(run: RunDirectory) -> None:
 
 
 def runs(options: Namespace) -> int:
-    from hpcens.status import status
+    from hpcens.runs.status import status
 
     found = [status(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
     if options.json:

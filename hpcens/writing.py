@@ -15,7 +15,7 @@ from hpcens.result.disk import Disk
 from hpcens.result.finished import Finished
 from hpcens.result.journal import Record
 from hpcens.result.result import Result, reopen, standing
-from hpcens.rundir import AGAIN, Epoch, RunDirectory
+from hpcens.runs.directory import AGAIN, Epoch, RunDirectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from conftest import ENSEMBLE, MEMBERS, Project
 from safetensors.torch import save_file
 
 from hpcens.result.journal import Kind, read_journal
-from hpcens.rundir import born
+from hpcens.runs.directory import born
 
 CLUSTER = Path(__file__).parent.parent / "slurm" / "cluster"
 SITE = "slurm: {{time: {time}, drain_seconds: {drain}}}\n"

@@ -27,7 +27,7 @@ import numpy as np
 from hpcens.cli import main
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.launch import local
-from hpcens.rundir import Verdict
+from hpcens.runs.directory import Verdict
 
 SECONDS = 100  # no file may take longer
 ALLOWED = {0, 65}

@@ -13,7 +13,7 @@ from hpcens.experience import corrected, experience, interference, reached, tell
 from hpcens.plan import Plan
 from hpcens.planners.model import Choice
 from hpcens.profiles import ProfileBook
-from hpcens.rundir import RunDirectory
+from hpcens.runs.directory import RunDirectory
 
 
 def with_one_choice(of, made):

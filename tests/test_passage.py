@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from hpcens.launch.local import mpiexec
 from hpcens.profiles import Link, ProfileBook
 from hpcens.result.disk import writing_speed
-from hpcens.rundir import RunDirectory, signatures
+from hpcens.runs.directory import RunDirectory, signatures
 
 NET = """
 import torch

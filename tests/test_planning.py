@@ -13,7 +13,6 @@ from test_planners import given_problem, on, planned, problem
 
 from hpcens.cli import main
 from hpcens.config import load
-from hpcens.controller import NodeGroup, parse_nodes
 from hpcens.devices import Device
 from hpcens.drawing import draw
 from hpcens.errors import UsageError
@@ -24,6 +23,7 @@ from hpcens.profiler import precise
 from hpcens.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
 from hpcens.report import plan_lines, simulation_lines
 from hpcens.resources import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
+from hpcens.scheduler.jobs import NodeGroup, parse_nodes
 from hpcens.simulation import Costs, simulate
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
 from hpcens.surveying import known_link

@@ -27,7 +27,7 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
 from hpcens.result.result import Result
 from hpcens.result.verify import verify
-from hpcens.rundir import RunDirectory, write_atomically
+from hpcens.runs.directory import RunDirectory, write_atomically
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
 

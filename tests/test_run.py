@@ -20,7 +20,7 @@ from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
-from hpcens.rundir import born
+from hpcens.runs.directory import born
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
 from hpcens.transports.virtual import VirtualWorld

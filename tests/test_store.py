@@ -29,7 +29,7 @@ from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.rundir import Epoch, RunDirectory
+from hpcens.runs.directory import Epoch, RunDirectory
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionName, CompressionSpec
 from hpcens.transports.virtual import VirtualWorld

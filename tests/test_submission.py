@@ -14,19 +14,19 @@ from hypothesis import strategies as st
 from test_planners import planned, problem
 
 from hpcens.config.site import slurm_settings
-from hpcens.controller import Answer, parse_job, requeue
 from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
-from hpcens.events import Events, recent
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.launch.slurm import sbatch_text
-from hpcens.postmortem import explain
-from hpcens.requeue import continues, decide, outcome, why
 from hpcens.roles.casting import Hello, cast
-from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict
+from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
+from hpcens.runs.events import Events, recent
+from hpcens.runs.postmortem import explain
+from hpcens.runs.requeue import continues, decide, outcome, why
+from hpcens.runs.status import status
+from hpcens.runs.submission import SlurmJob, Submission
+from hpcens.scheduler.jobs import Answer, parse_job, requeue
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
-from hpcens.status import status
-from hpcens.submission import SlurmJob, Submission
 
 GOLDEN = """#!/bin/bash
 

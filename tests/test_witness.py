@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hpcens.errors import COMPLETE
-from hpcens.rundir import Epoch, Verdict, born
+from hpcens.runs.directory import Epoch, Verdict, born
 
 SCRIPT = """
 import faulthandler, json, os, signal, sys, time

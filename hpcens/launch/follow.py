@@ -6,8 +6,8 @@ import sys
 import time
 from typing import IO, Any
 
-from hpcens.events import read_events
-from hpcens.rundir import Epoch
+from hpcens.runs.directory import Epoch
+from hpcens.runs.events import read_events
 
 _LINE_SECONDS = 10.0
 

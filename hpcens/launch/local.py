@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.errors import FAILURE, UsageError
-from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures, write_atomically
+from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures, write_atomically
+from hpcens.runs.submission import SlurmJob
 from hpcens.runtimes.discover import discover
 from hpcens.specs import Job
-from hpcens.submission import SlurmJob
 
 if TYPE_CHECKING:
     from hpcens.preflight import Preflight

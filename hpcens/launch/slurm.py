@@ -16,10 +16,10 @@ from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.follow import Follower
 from hpcens.launch.world import be_a_rank
 from hpcens.plan import Plan
-from hpcens.requeue import continues, outcome
-from hpcens.rundir import RunDirectory, Verdict
+from hpcens.runs.directory import RunDirectory, Verdict
+from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.submission import DEFAULT_REQUEUES, Submission
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
-from hpcens.submission import DEFAULT_REQUEUES, Submission
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"

@@ -26,7 +26,7 @@ from typing import Any
 
 from hpcens.errors import FAILURE
 from hpcens.processes import die_with
-from hpcens.rundir import AGAIN, Epoch, Verdict
+from hpcens.runs.directory import AGAIN, Epoch, Verdict
 from hpcens.runtimes.discover import node
 
 Tell = Callable[[str], None]

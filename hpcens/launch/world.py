@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
 from hpcens.launch.witness import Tell, witnessed
-from hpcens.rundir import RunDirectory, Verdict
+from hpcens.runs.directory import RunDirectory, Verdict
+from hpcens.runs.submission import SlurmJob
 from hpcens.specs import Job
-from hpcens.submission import SlurmJob
 from hpcens.transports.leftovers import sweep
 
 # variables by which launchers tell a process how many it is one of

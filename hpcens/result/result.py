@@ -28,7 +28,7 @@ from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
-from hpcens.rundir import Epoch, RunDirectory, read_json
+from hpcens.runs.directory import Epoch, RunDirectory, read_json
 
 MASKED: Mapping[Cause, Kind] = {
     "input": Kind.MASKED_INPUT,

@@ -13,7 +13,7 @@ from hpcens.errors import DataError
 from hpcens.result.fingerprint import digest_file
 from hpcens.result.finished import Finished
 from hpcens.result.result import standing
-from hpcens.rundir import RunDirectory, read_json
+from hpcens.runs.directory import RunDirectory, read_json
 
 
 @dataclass(slots=True)

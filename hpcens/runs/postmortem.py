@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hpcens.controller import Answer
 from hpcens.errors import FAILURE, INCOMPLETE, USAGE
-from hpcens.rundir import AGAIN, Epoch, Verdict, signatures
+from hpcens.runs.directory import AGAIN, Epoch, Verdict, signatures
+from hpcens.scheduler.jobs import Answer
 
 _ENDS = {
     "TIMEOUT": ("the time limit was reached before the run could drain", f"{AGAIN}; give it more: --slurm time=…"),

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import INCOMPLETE, UsageError
-from hpcens.submission import SlurmJob, Submission
+from hpcens.runs.submission import SlurmJob, Submission
 
 _ROOM = 4096
 AGAIN = "run the same command again: what is journalled is kept"

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from hpcens.rundir import RunDirectory, read_json, write_atomically
+from hpcens.runs.directory import RunDirectory, read_json, write_atomically
 
 ASK_SECONDS = 40.0
 """A run's controller is asked at most this often, whoever asks."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hpcens.controller import Answer, ask_sparingly
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.events import recent
-from hpcens.postmortem import explain
-from hpcens.requeue import continues, outcome
-from hpcens.rundir import Epoch, RunDirectory, Verdict, alive, read_json
-from hpcens.submission import Submission
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict, alive, read_json
+from hpcens.runs.events import recent
+from hpcens.runs.postmortem import explain
+from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.submission import Submission
+from hpcens.scheduler.jobs import Answer, ask_sparingly
 
 _PHASES = {
     "": "its ranks find each other",

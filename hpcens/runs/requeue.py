@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 from hpcens import controller
-from hpcens.controller import Answer
 from hpcens.errors import INCOMPLETE
-from hpcens.rundir import AGAIN, Epoch, RunDirectory, Verdict, read_json, write_atomically
-from hpcens.submission import SlurmJob
+from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.runs.submission import SlurmJob
+from hpcens.scheduler.jobs import Answer
 
 WARNED = signal.SIGUSR2
 PREEMPTED = "preempted"

@@ -1,0 +1,1 @@
+"""Everything of one run on disk: its directory, starts, events, submission and status."""

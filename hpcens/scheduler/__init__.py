@@ -1,0 +1,1 @@
+"""Ask Slurm, through its own commands, each with a time limit."""
