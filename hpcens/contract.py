@@ -23,6 +23,7 @@ from typing import Any
 from hpcens import __version__
 from hpcens.classes import check_shapes
 from hpcens.devices import Device
+from hpcens.engine.discovery import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.members import digest_of
 from hpcens.preflight import Preflight, require_room, room, torch_version
@@ -30,7 +31,6 @@ from hpcens.profiles import ProfileBook
 from hpcens.rehearsal import rehearse
 from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory
-from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, MemberSpec
 from hpcens.trial import Trial, write_request
 

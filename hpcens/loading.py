@@ -7,23 +7,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hpcens.devices import Device
+from hpcens.engine.hardware import use_cores
 from hpcens.measuring import profile_key
 from hpcens.messages import Rows
 from hpcens.plan import Instance
 from hpcens.preflight import Preflight
 from hpcens.profiles import ProfileBook
-from hpcens.runtimes.hardware import use_cores
 from hpcens.specs import RunSpec
 
 if TYPE_CHECKING:
-    from hpcens.runtimes.engine import Engine
+    from hpcens.engine.engine import Engine
 
 
 def open_engine(device: Device, shape: tuple[int, ...], spec: RunSpec) -> Engine:
     """An engine that hosts nothing yet. shape: of a member's output for one row."""
     use_cores(device.cores)
-    from hpcens.runtimes.engine import Engine
-    from hpcens.runtimes.hardware import open_hardware
+    from hpcens.engine.engine import Engine
+    from hpcens.engine.hardware import open_hardware
 
     return Engine(open_hardware(device), shape if spec.bad_rows == "mask" else None)
 

@@ -18,6 +18,7 @@ from hpcens.contract import ContractBook, hold
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.devices import Device, Family
 from hpcens.drawing import draw
+from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.inventory import inventory
 from hpcens.launch.follow import Follower
@@ -31,7 +32,6 @@ from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines
 from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
 from hpcens.result.disk import writing_speed
 from hpcens.runs.directory import RunDirectory, write_atomically
-from hpcens.runtimes.discover import discover
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
 from hpcens.surveying import known_link
 

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from hpcens.combining.stacking import stacker
 from hpcens.config import RESULT_SUFFIX
 from hpcens.dataset.file import Input
 from hpcens.dataset.filters import check_filter
@@ -27,7 +28,6 @@ from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
 from hpcens.rules import combining_space
 from hpcens.runs.directory import RunDirectory, read_json
-from hpcens.runtimes.stacking import stacker
 from hpcens.specs import CompressionSpec, Job, RunSpec, Space
 from hpcens.usercode import code_digest
 

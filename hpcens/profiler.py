@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from hpcens.devices import Device
+from hpcens.engine.engine import Engine
+from hpcens.engine.hardware import Hardware, open_hardware
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
 from hpcens.messages import Array, Rows
 from hpcens.profiles import BatchProfile, Measurement, Profile, ProfileKey
 from hpcens.rematch import Contender, contenders, decided, settled
 from hpcens.runtimes.catalogue import RUNTIMES
-from hpcens.runtimes.engine import Engine
-from hpcens.runtimes.hardware import Hardware, open_hardware
 from hpcens.runtimes.prepare import open_runtime
 from hpcens.runtimes.recipe import Recipe, accepted, filled
 from hpcens.specs import RunSpec, Space

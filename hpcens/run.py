@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcens.engine.discovery import discover, identities, node
+from hpcens.engine.hardware import import_ahead, use_cores
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
@@ -30,8 +32,6 @@ from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.runs.directory import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runs.events import Events
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
-from hpcens.runtimes.discover import discover, identities, node
-from hpcens.runtimes.hardware import import_ahead, use_cores
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.leftovers import unname
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hpcens.closing import Usage, account, judge
-from hpcens.combining import Combiner
+from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
@@ -31,7 +31,7 @@ from hpcens.transports import drive
 from hpcens.writing import Writer
 
 if TYPE_CHECKING:
-    from hpcens.runtimes.engine import Engine
+    from hpcens.engine.engine import Engine
     from hpcens.transports.mpi import MpiWorld
 
 _ROUNDS = 3

@@ -20,14 +20,14 @@ import numpy as np
 from hpcens.config import job_from_json, job_to_json
 from hpcens.dataset.source import Source
 from hpcens.devices import Device
+from hpcens.engine.hardware import Hardware, open_hardware, use_cores
 from hpcens.errors import HpcensError, MemberError, as_verdict
 from hpcens.messages import Array, Rows
 from hpcens.processes import die_with
-from hpcens.runtimes.hardware import Hardware, open_hardware, use_cores
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
 
 if TYPE_CHECKING:
-    from hpcens.runtimes.engine import Engine
+    from hpcens.engine.engine import Engine
 
 ROWS = 2
 _SUM_OF_PROBABILITIES = 1e-3
@@ -64,8 +64,8 @@ def try_member(
 
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
+    from hpcens.engine.engine import Engine
     from hpcens.members import load
-    from hpcens.runtimes.engine import Engine
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcens.combining import Combiner
+from hpcens.combining.combiner import Combiner
+from hpcens.combining.masking import masked_rows, valid
 from hpcens.errors import DataError, HpcensError
-from hpcens.masking import masked_rows, valid
 from hpcens.messages import Array, Bad, Write
 from hpcens.phases import Assignment, Phase, stored_phases
 from hpcens.result.disk import Disk

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.arrays import Buffers
-from hpcens.runtimes.cpu import CpuHardware
+from hpcens.engine.cpu import CpuHardware
 
 SIZES = st.sampled_from([0, 1, 1000, 64 << 10, 100_000, 130_000, 1 << 20])
 

@@ -10,7 +10,7 @@ from scipy.special import softmax as scipy_softmax
 from test_rules import CLASSES, members, outputs
 
 from hpcens import contract
-from hpcens.combining import Combiner
+from hpcens.combining.combiner import Combiner
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.preflight import Preflight, rule_digests
 from hpcens.rehearsal import rehearse

@@ -12,9 +12,9 @@ from hpcens import contract
 from hpcens.config import load
 from hpcens.contract import ContractBook, hold
 from hpcens.dataset.source import Source
+from hpcens.engine.cpu import CpuHardware
 from hpcens.errors import HpcensError, MemberError, UsageError
 from hpcens.preflight import check
-from hpcens.runtimes.cpu import CpuHardware
 from hpcens.specs import Job
 from hpcens.trial import ROWS, Trial, try_member
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hpcens.engine.discovery import discover, group_limits, host_memory, identities, parse_gpus, parse_slices
 from hpcens.errors import UsageError
 from hpcens.runtimes import discover as module
-from hpcens.runtimes.discover import discover, group_limits, host_memory, identities, parse_gpus, parse_slices
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
 
 TOLD = """0, GPU-aa11, NVIDIA A100-SXM4-40GB, 40960
@@ -112,7 +112,7 @@ class TestDiscover:
 
     def test_imports_no_torch(self):
         code = (
-            "import sys; from hpcens.runtimes.discover import discover; from hpcens.specs import DevicesSpec;"
+            "import sys; from hpcens.engine.discovery import discover; from hpcens.specs import DevicesSpec;"
             "discover(DevicesSpec()); sys.exit('torch' in sys.modules)"
         )
         assert (

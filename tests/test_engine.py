@@ -18,6 +18,10 @@ from torch import nn
 import hpcens.profiler
 from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
+from hpcens.engine.cpu import CpuHardware
+from hpcens.engine.cuda import CudaHardware
+from hpcens.engine.engine import Engine
+from hpcens.engine.hardware import open_hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.members import input_places
 from hpcens.members.forward import Forward
@@ -26,10 +30,6 @@ from hpcens.members.preprocess import Preprocessing
 from hpcens.messages import Bad, Finish, Predict
 from hpcens.profiler import measure
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
-from hpcens.runtimes.cpu import CpuHardware
-from hpcens.runtimes.cuda import CudaHardware
-from hpcens.runtimes.engine import Engine
-from hpcens.runtimes.hardware import open_hardware
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 
 HERE = torch.device("cpu")
@@ -448,7 +448,7 @@ def test_cuda_libraries_and_pinned_memory_say_it_their_own_way(words):
 def test_an_index_is_that_of_nvidia_smi(monkeypatch):
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     asked = []
-    monkeypatch.setattr("hpcens.runtimes.cuda.CudaHardware", asked.append)
+    monkeypatch.setattr("hpcens.engine.cuda.CudaHardware", asked.append)
     open_hardware(Device("n/cuda1", "cuda", "cuda A100", 1, 1, 1))
     assert asked == [torch.device("cuda", 1)] and os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
 

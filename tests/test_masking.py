@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcens.combining.masking import mask, masked_rows, neutral, valid
 from hpcens.errors import DataError
-from hpcens.masking import mask, masked_rows, neutral, valid
 from hpcens.messages import Bad
 from hpcens.result.journal import Content, Header, Kind, Record
 from hpcens.result.outputs import Output

@@ -14,7 +14,7 @@ from lossy import Crash, LossyDisk
 from test_run import HELD, journalled, signatures, wait_for
 from test_store import begin, directory, flip
 
-from hpcens.combining import Combiner
+from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Facts
 from hpcens.errors import HpcensError, Incomplete
 from hpcens.hands import reader_hands, reducer_hands, worker_hands

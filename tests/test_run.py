@@ -106,9 +106,9 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     """The same plan, the same hands, no MPI: byte for byte."""
     import torch
 
+    from hpcens.engine.cpu import CpuHardware
+    from hpcens.engine.engine import Engine
     from hpcens.members import load as load_member
-    from hpcens.runtimes.cpu import CpuHardware
-    from hpcens.runtimes.engine import Engine
 
     torch.set_num_threads(1)
     spec = load(undisturbed.folder / "hpcens.yaml")

@@ -17,6 +17,8 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 
 from hpcens.devices import cpu_devices
+from hpcens.engine.cpu import CpuHardware
+from hpcens.engine.engine import Engine
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
@@ -24,9 +26,7 @@ from hpcens.members.preprocess import Preprocessing
 from hpcens.profiler import difference, measure
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
 from hpcens.runtimes.catalogue import RUNTIMES, runtimes_for
-from hpcens.runtimes.cpu import CpuHardware
 from hpcens.runtimes.cuda_graphs import CudaGraph
-from hpcens.runtimes.engine import Engine
 from hpcens.runtimes.frozen import traced
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures, write_atomically
 from hpcens.runs.submission import SlurmJob
-from hpcens.runtimes.discover import discover
 from hpcens.specs import Job
 
 if TYPE_CHECKING:

@@ -24,10 +24,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hpcens.engine.discovery import node
 from hpcens.errors import FAILURE
 from hpcens.processes import die_with
 from hpcens.runs.directory import AGAIN, Epoch, Verdict
-from hpcens.runtimes.discover import node
 
 Tell = Callable[[str], None]
 

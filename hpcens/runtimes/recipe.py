@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
+from hpcens.engine.hardware import Hardware
 from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members.code import raised
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.messages import Rows
-from hpcens.runtimes.hardware import Hardware
 from hpcens.runtimes.prepare import kept, prepare
 
 

@@ -12,7 +12,7 @@ def _gpus(host):
 
 
 def _open_hardware(device):
-    from hpcens.runtimes.cpu import CpuHardware
+    from hpcens.engine.cpu import CpuHardware
 
     return CpuHardware(device.cores)
 

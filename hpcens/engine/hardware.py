@@ -51,10 +51,10 @@ def open_hardware(device: Device) -> Hardware:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # device indices are nvidia-smi's
         import torch
 
-        from hpcens.runtimes.cuda import CudaHardware
+        from hpcens.engine.cuda import CudaHardware
 
         return CudaHardware(torch.device("cuda", device.index))
-    from hpcens.runtimes.cpu import CpuHardware
+    from hpcens.engine.cpu import CpuHardware
 
     return CpuHardware(device.cores)
 
@@ -72,4 +72,4 @@ def import_ahead(device: Device) -> None:
     Not in a daemon: a process that ended amid it would crash.
     """
     use_cores(device.cores)
-    threading.Thread(target=import_module, args=("hpcens.runtimes.engine",), name="import").start()
+    threading.Thread(target=import_module, args=("hpcens.engine.engine",), name="import").start()

@@ -30,8 +30,8 @@ def load_stacker(rule: RuleSpec, space: Space, search_path: Path, digests: Mappi
     segment alone. Logits become probabilities where those are combined.
     Raises MemberError where it cannot be loaded; the rule raises RuleError where it gives another shape or NaN.
     """
-    from hpcens.runtimes.cpu import CpuHardware
-    from hpcens.runtimes.engine import Engine
+    from hpcens.engine.cpu import CpuHardware
+    from hpcens.engine.engine import Engine
 
     spec = stacker(rule, space)
     hardware = CpuHardware(1)

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from hpcens.engine.hardware import Hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.members.code import raised
 from hpcens.members.forward import Forward
 from hpcens.messages import Array, Bad, Message, Predict, Predicted, Rows
-from hpcens.runtimes.hardware import Hardware
 from hpcens.segments import batch_bounds
 
 

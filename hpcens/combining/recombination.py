@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.combining import Combiner
+from hpcens.combining.combiner import Combiner
+from hpcens.combining.masking import told
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
-from hpcens.masking import told
 from hpcens.members import member_digests
 from hpcens.preflight import check_output, rule_digests
 from hpcens.result.description import description

@@ -1,0 +1,1 @@
+"""From members' outputs to what is stored."""

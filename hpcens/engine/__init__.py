@@ -1,0 +1,1 @@
+"""The devices that execute members: found, opened, fed."""
