@@ -18,7 +18,7 @@ from hpcens.verbs import combine, conclude, export, init, short, show, simulate,
 from hpcens.watching import cancel, logs, runs, status, verdict_code
 
 if TYPE_CHECKING:
-    from hpcens.preflight import Preflight
+    from hpcens.checks.preflight import Preflight
     from hpcens.specs import Job
 
 
@@ -156,8 +156,8 @@ def _duration(text: str) -> float:
 
 
 def _job(options: argparse.Namespace) -> Job:
+    from hpcens.checks.preflight import absolute, dataset_files
     from hpcens.config import default_output, find, load
-    from hpcens.preflight import absolute, dataset_files
     from hpcens.specs import Job
 
     spec = load(find(options.config))
@@ -171,9 +171,9 @@ def _job(options: argparse.Namespace) -> Job:
 
 def _submit(options: argparse.Namespace) -> int:
     from hpcens import controller
+    from hpcens.checks.preflight import check
     from hpcens.launch.follow import Follower
     from hpcens.launch.job import follow, submit
-    from hpcens.preflight import check
     from hpcens.runs.directory import RunDirectory
 
     job = _job(options)
@@ -230,9 +230,9 @@ def _run(options: argparse.Namespace) -> int:
         from hpcens.launch.world import be_a_rank
 
         return be_a_rank(lambda: _job(options))
+    from hpcens.checks.preflight import check
     from hpcens.launch.follow import Follower
     from hpcens.launch.local import start
-    from hpcens.preflight import check
 
     job = _job(options)
     preflight = check(job)
@@ -248,7 +248,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _stands(job: Job, preflight: Preflight) -> bool:
-    from hpcens.preflight import same_as_before
+    from hpcens.checks.preflight import same_as_before
 
     if not same_as_before(job, preflight):
         return False
@@ -258,7 +258,7 @@ def _stands(job: Job, preflight: Preflight) -> bool:
 
 def _hold(job: Job, preflight: Preflight) -> None:
     """Refuse members that break their contract; what merely looks wrong is said."""
-    from hpcens.contract import ContractBook, hold
+    from hpcens.checks.members import ContractBook, hold
 
     for warning in hold(job, preflight, ContractBook.default()):
         print(f"hpcens: warning: {warning}", file=sys.stderr)

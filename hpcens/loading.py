@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hpcens.checks.preflight import Preflight
 from hpcens.devices import Device
 from hpcens.engine.hardware import use_cores
-from hpcens.measuring import profile_key
 from hpcens.messages import Rows
 from hpcens.plan import Instance
-from hpcens.preflight import Preflight
 from hpcens.profiles import ProfileBook
+from hpcens.profiling.needs import profile_key
 from hpcens.specs import RunSpec
 
 if TYPE_CHECKING:

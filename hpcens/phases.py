@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hpcens.checks.preflight import Preflight, require_room, room
 from hpcens.messages import Rows
 from hpcens.plan import Plan
-from hpcens.preflight import Preflight, require_room, room
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import VALID, Output

@@ -13,8 +13,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from hpcens import controller
+from hpcens.checks.members import ContractBook, hold
+from hpcens.checks.preflight import check
 from hpcens.comparison import compare
-from hpcens.contract import ContractBook, hold
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.devices import Device, Family
 from hpcens.drawing import draw
@@ -26,14 +27,13 @@ from hpcens.launch.local import start
 from hpcens.opening import Opening
 from hpcens.plan import Plan
 from hpcens.planners.problem import Passage
-from hpcens.preflight import check
 from hpcens.profiles import ProfileBook
+from hpcens.profiling.io_survey import known_link
 from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
 from hpcens.result.disk import writing_speed
 from hpcens.runs.directory import RunDirectory, write_atomically
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
-from hpcens.surveying import known_link
 
 # As many nodes like this host there are, where no cluster is described.
 _MANY = 1024

@@ -36,8 +36,8 @@ from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.leftovers import unname
 
 if TYPE_CHECKING:
+    from hpcens.checks.preflight import Preflight
     from hpcens.phases import Assignment
-    from hpcens.preflight import Preflight
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -135,7 +135,7 @@ class Rank:
         todo, rows, able = world.broadcast(asked)
         mine = todo.get(world.rank, [])
         measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
-        from hpcens.surveying import keep, passage, survey
+        from hpcens.profiling.io_survey import keep, passage, survey
 
         found = None if only_profile else survey(world, players, able, job)
         decided: Assignment | None = None
@@ -174,7 +174,7 @@ class Rank:
     ) -> list[tuple[ProfileKey, Profile]]:
         device = players.devices[self.world.rank]
         use_cores(device.cores)
-        from hpcens.profiler import measure
+        from hpcens.profiling.bench import measure
 
         names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
         return [
@@ -222,8 +222,8 @@ def _read_devices(epoch: Epoch) -> DevicesSpec:
 
 def _read_job(epoch: Epoch) -> tuple[Job, Preflight]:
     """What this start is to do, as its launcher left it."""
+    from hpcens.checks.preflight import Preflight
     from hpcens.config import job_from_json
-    from hpcens.preflight import Preflight
 
     raw = json.loads(epoch.job.read_text())
     return job_from_json(raw["job"]), Preflight.from_json(raw["preflight"])

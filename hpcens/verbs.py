@@ -38,9 +38,9 @@ def verify(options: Namespace) -> int:
 
 
 def combine(options: Namespace) -> int:
+    from hpcens.checks.preflight import absolute
     from hpcens.combining.recombination import Recombination, require_same_members, under_rule
     from hpcens.config import load
-    from hpcens.preflight import absolute
     from hpcens.result.finished import Finished
 
     source = Finished(absolute(options.result))

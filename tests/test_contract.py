@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from hpcens import contract
+from hpcens.checks.member_process import ROWS, Trial, try_member
+from hpcens.checks.members import ContractBook, hold
+from hpcens.checks.preflight import check
 from hpcens.config import load
-from hpcens.contract import ContractBook, hold
 from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.errors import HpcensError, MemberError, UsageError
-from hpcens.preflight import check
 from hpcens.specs import Job
-from hpcens.trial import ROWS, Trial, try_member
 
 CODE = """
 import os, sys, threading, time

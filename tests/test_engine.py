@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import hpcens.profiler
+import hpcens.profiling.bench
 from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
 from hpcens.engine.cpu import CpuHardware
@@ -28,8 +28,8 @@ from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
 from hpcens.messages import Bad, Finish, Predict
-from hpcens.profiler import measure
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
+from hpcens.profiling.bench import measure
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 
 HERE = torch.device("cpu")
@@ -592,16 +592,16 @@ def profile(member, batch_sizes=(4, 8), seconds=0.2):
 
 def profile_within(monkeypatch, member, device, fits, batch_sizes):
     """A profile on a device on which a pass of more than `fits` rows runs out."""
-    load = hpcens.profiler.load
+    load = hpcens.profiling.bench.load
 
     def limited(*of, **options):
         made = load(*of, **options)
         made.passes.module = Limited(made.passes.module, fits, device.exhaust)
         return made
 
-    monkeypatch.setattr(hpcens.profiler, "open_hardware", lambda _: device.hardware)
-    monkeypatch.setattr(hpcens.profiler, "load", limited)
-    monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", 0.0)
+    monkeypatch.setattr(hpcens.profiling.bench, "open_hardware", lambda _: device.hardware)
+    monkeypatch.setattr(hpcens.profiling.bench, "load", limited)
+    monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", 0.0)
     return profile(member, batch_sizes)
 
 
@@ -620,7 +620,7 @@ def covers(book, key, sizes):
 class TestProfile:
     @pytest.mark.parametrize(("name", "factory"), [("linear", "Linear"), ("conv", "Conv"), ("recurrent", "Recurrent")])
     def test_of_real_networks(self, weights, name, factory, monkeypatch):
-        monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", 0.0)
+        monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", 0.0)
         spec = MemberSpec(name=name, factory=f"nets:{factory}", weights=weights / f"{name}.safetensors")
         got = profile(spec, (4, 1, 16))
         assert got.output_shape == (4,) and got.tried == (1, 4, 16) and list(got.batches) == [1, 4, 16]
@@ -674,7 +674,7 @@ class TestProfileBook:
             "memory": profile_within(monkeypatch, member, Cpu(), 4, sizes),
         }
         monkeypatch.undo()
-        monkeypatch.setattr(hpcens.profiler, "_WORTH_GOING_ON", float("inf"))
+        monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", float("inf"))
         stops["speed"] = profile(member, sizes)
         for why, got in stops.items():
             key = replace(KEY, member=why)

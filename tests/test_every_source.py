@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 from test_members import as_onnx, exported, scripted
 
+from hpcens.checks.preflight import check, same_as_before
 from hpcens.config import load
 from hpcens.errors import FingerprintMismatch
-from hpcens.preflight import check, same_as_before
 from hpcens.specs import Job
 
 YAML = """

@@ -14,6 +14,7 @@ from lossy import Crash, LossyDisk
 from test_run import HELD, journalled, signatures, wait_for
 from test_store import begin, directory, flip
 
+from hpcens.checks.preflight import Preflight
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Facts
 from hpcens.errors import HpcensError, Incomplete
@@ -21,7 +22,6 @@ from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
 from hpcens.phases import Assignment, phases_of, require_room_for
 from hpcens.plan import MemberNumerics, Numerics, Plan
-from hpcens.preflight import Preflight
 from hpcens.result.disk import Disk
 from hpcens.result.form import Form
 from hpcens.result.journal import Kind, read_journal

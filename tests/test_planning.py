@@ -19,14 +19,14 @@ from hpcens.errors import UsageError
 from hpcens.inventory import inventory
 from hpcens.plan import Plan
 from hpcens.planning import Desk, Wish, within
-from hpcens.profiler import precise
 from hpcens.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
+from hpcens.profiling.bench import precise
+from hpcens.profiling.io_survey import known_link
 from hpcens.report import plan_lines, simulation_lines
 from hpcens.resources import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
 from hpcens.scheduler.jobs import NodeGroup, parse_nodes
 from hpcens.simulation import Costs, simulate
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
-from hpcens.surveying import known_link
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 

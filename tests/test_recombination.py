@@ -13,12 +13,12 @@ from conftest import ENSEMBLE
 from test_combining import EVERYTHING
 from test_rules import members, outputs
 
+from hpcens.checks.preflight import rule_digests
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.recombination import Recombination, require_same_members, under_rule
 from hpcens.config import spec_to_json
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.plan import MemberNumerics, Numerics
-from hpcens.preflight import rule_digests
 from hpcens.result.description import description
 from hpcens.result.export import export
 from hpcens.result.fingerprint import fingerprint, outputs_branch, rule_branch

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.profiles import BatchProfile, Profile
-from hpcens.rematch import contenders, decided, settled
+from hpcens.profiling.turns import contenders, decided, settled
 
 SPEEDS = st.floats(1, 1000)
 

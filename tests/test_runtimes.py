@@ -23,8 +23,8 @@ from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
-from hpcens.profiler import difference, measure
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
+from hpcens.profiling.bench import difference, measure
 from hpcens.runtimes.catalogue import RUNTIMES, runtimes_for
 from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.frozen import traced
@@ -347,8 +347,10 @@ class TestProfiler:
         def fails(bench, engine, contender):
             raise error or ValueError("a fault")
 
-        monkeypatch.setattr("hpcens.profiler.contenders", lambda of, _: [("eager", b) for b in of["eager"].batches])
-        monkeypatch.setattr("hpcens.profiler._Bench._contending", fails)
+        monkeypatch.setattr(
+            "hpcens.profiling.bench.contenders", lambda of, _: [("eager", b) for b in of["eager"].batches]
+        )
+        monkeypatch.setattr("hpcens.profiling.bench._Bench._contending", fails)
         if error is None:
             with pytest.raises(ValueError, match="a fault"):
                 profiles(member, tmp_path, "eager")
@@ -356,7 +358,7 @@ class TestProfiler:
             assert profiles(member, tmp_path, "eager")["eager"].batches
 
     def test_one_that_would_keep_its_rank_from_answering_is_refused(self, member, tmp_path, monkeypatch):
-        monkeypatch.setattr("hpcens.profiler._LONGEST_MUTE", 1e-9)
+        monkeypatch.setattr("hpcens.profiling.bench._LONGEST_MUTE", 1e-9)
         found = profiles(member, tmp_path, "eager", "compiled", "channels_last", thorough=True)
         assert "no sign of life" in found["compiled"].refused and found["compiled"].worth_from is None
         assert not found["channels_last"].refused

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from fuzz_hdf5 import fuzzing
 
+from hpcens.checks.preflight import dataset_files
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError, UsageError
-from hpcens.preflight import dataset_files
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
 

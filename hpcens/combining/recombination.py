@@ -15,13 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hpcens.checks.preflight import check_output, rule_digests
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.masking import told
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
 from hpcens.members import member_digests
-from hpcens.preflight import check_output, rule_digests
 from hpcens.result.description import description
 from hpcens.result.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.result.finished import Finished, fingerprint_of

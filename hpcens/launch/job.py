@@ -15,7 +15,7 @@ from hpcens.runs.directory import Epoch, RunDirectory, Verdict
 from hpcens.specs import Job
 
 if TYPE_CHECKING:
-    from hpcens.preflight import Preflight
+    from hpcens.checks.preflight import Preflight
 
 _FOREVER_MINUTES = 365 * 24 * 60
 

@@ -21,7 +21,7 @@ from hpcens.runs.submission import SlurmJob
 from hpcens.specs import Job
 
 if TYPE_CHECKING:
-    from hpcens.preflight import Preflight
+    from hpcens.checks.preflight import Preflight
 
 _GRACE = 5.0
 _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")

@@ -35,8 +35,8 @@ def be_a_rank(read_job: Callable[[], Job], submission: str = "") -> int:
 
 def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJob | None) -> int:
     """Launcher and MPI do not speak to each other: one of the many worlds of 1 says so, to the verdict too."""
+    from hpcens.checks.preflight import check
     from hpcens.launch.local import order, prepare
-    from hpcens.preflight import check
     from hpcens.roles.casting import check_world
 
     try:
@@ -56,9 +56,9 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
     from mpi4py import MPI
 
     tell("")  # there is a world
-    from hpcens.contract import ContractBook, hold
+    from hpcens.checks.members import ContractBook, hold
+    from hpcens.checks.preflight import check, same_as_before
     from hpcens.launch.local import order, prepare
-    from hpcens.preflight import check, same_as_before
     from hpcens.run import main
 
     size, launcher = next((int(os.environ[name]), by) for name, by in _SIZES.items() if name in os.environ)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
+from hpcens.checks.preflight import Preflight, torch_version
 from hpcens.devices import Device, Family
 from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.plan import Numerics
-from hpcens.preflight import Preflight, torch_version
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.specs import Job, MemberSpec

@@ -21,18 +21,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hpcens import __version__
+from hpcens.checks.member_process import Trial, write_request
+from hpcens.checks.preflight import Preflight, require_room, room, torch_version
+from hpcens.checks.rule_process import rehearse
 from hpcens.classes import check_shapes
 from hpcens.devices import Device
 from hpcens.engine.discovery import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.members import digest_of
-from hpcens.preflight import Preflight, require_room, room, torch_version
 from hpcens.profiles import ProfileBook
-from hpcens.rehearsal import rehearse
 from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job, MemberSpec
-from hpcens.trial import Trial, write_request
 
 _SECONDS = 120.0
 _START_SECONDS = 300.0
@@ -152,7 +152,7 @@ def _process(
         names = [member.name for member in members]
         write_request(folder, job, names, inputs=preflight.facts.names, space=preflight.space, device=device)
         process = subprocess.Popen(
-            [sys.executable, "-m", "hpcens.trial", name, str(os.getpid())],
+            [sys.executable, "-m", "hpcens.checks.member_process", name, str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=log,  # a member's noise is nobody's answer
             stderr=log,

@@ -20,7 +20,7 @@ from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
 from hpcens.messages import Array, Rows
 from hpcens.profiles import BatchProfile, Measurement, Profile, ProfileKey
-from hpcens.rematch import Contender, contenders, decided, settled
+from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.prepare import open_runtime
 from hpcens.runtimes.recipe import Recipe, accepted, filled

@@ -1,6 +1,6 @@
 """The rehearsal: a rule of the user's own combines made-up outputs before anything is queued, in a process of its own.
 
-this process ──spec, space, digests, shape──► python -m hpcens.rehearsal ──nothing or an error──► this process
+this process ──spec, space, digests, shape──► python -m hpcens.checks.rule_process ──nothing or an error──► this process
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def rehearse(
     request = {"spec": spec_to_json(spec), "space": space, "digests": dict(digests), "shape": shape}
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "hpcens.rehearsal", str(os.getpid())],
+            [sys.executable, "-m", "hpcens.checks.rule_process", str(os.getpid())],
             input=json.dumps(request).encode(),
             capture_output=True,
             timeout=seconds,

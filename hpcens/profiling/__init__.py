@@ -1,0 +1,1 @@
+"""Measure members, links and disks, and keep the figures."""
