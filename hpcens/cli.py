@@ -172,8 +172,8 @@ def _job(options: argparse.Namespace) -> Job:
 def _submit(options: argparse.Namespace) -> int:
     from hpcens import controller
     from hpcens.checks.preflight import check
-    from hpcens.launch.follow import Follower
     from hpcens.launch.job import follow, submit
+    from hpcens.reports.progress import Follower
     from hpcens.runs.directory import RunDirectory
 
     job = _job(options)
@@ -197,9 +197,9 @@ def _submit(options: argparse.Namespace) -> int:
 
 def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight) -> int:
     from hpcens.config.site import slurm_settings
-    from hpcens.launch.follow import Follower
     from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
-    from hpcens.planning import Desk, within
+    from hpcens.planning.capacity import Desk, within
+    from hpcens.reports.progress import Follower
     from hpcens.runs.directory import RunDirectory
 
     settings = slurm_settings(job.spec.slurm, options.slurm)
@@ -231,8 +231,8 @@ def _run(options: argparse.Namespace) -> int:
 
         return be_a_rank(lambda: _job(options))
     from hpcens.checks.preflight import check
-    from hpcens.launch.follow import Follower
     from hpcens.launch.local import start
+    from hpcens.reports.progress import Follower
 
     job = _job(options)
     preflight = check(job)
@@ -265,7 +265,7 @@ def _hold(job: Job, preflight: Preflight) -> None:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from hpcens.planning import Desk, profiled
+    from hpcens.planning.capacity import Desk, profiled
     from hpcens.profiles import ProfileBook
 
     if options.list:
@@ -283,7 +283,7 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from hpcens.planning import Desk, Wish
+    from hpcens.planning.capacity import Desk, Wish
 
     desk = Desk(_job(options))
     desk.measure()

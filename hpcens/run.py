@@ -122,8 +122,8 @@ class Rank:
         opening = None
         asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
         if events is not None:
-            from hpcens.opening import Opening
             from hpcens.phases import Assignment, phases_of, require_room_for
+            from hpcens.planning.job_planner import Opening
 
             opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(players.devices)
@@ -165,7 +165,7 @@ class Rank:
 
     def _sample(self, job: Job, rows: int) -> Rows:
         """So many real rows of the dataset, for each input."""
-        from hpcens.opening import sampled
+        from hpcens.planning.job_planner import sampled
 
         return self.world.work(lambda: sampled(job, rows)) if rows else ()
 

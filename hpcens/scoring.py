@@ -96,7 +96,7 @@ class Scoring:
 
     def _learn(self, report: dict[str, Any]) -> None:
         """What this start tells about plans, for the next."""
-        from hpcens.opening import Opening  # of rank 0 alone
+        from hpcens.planning.job_planner import Opening  # of rank 0 alone
         from hpcens.profiles import ProfileBook
 
         of = self._assignment

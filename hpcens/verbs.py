@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def verify(options: Namespace) -> int:
     from dataclasses import asdict
 
-    from hpcens.report import verification_lines
+    from hpcens.reports.text import verification_lines
     from hpcens.result.verify import verify
 
     found = verify(options.result)
@@ -69,7 +69,7 @@ def export(options: Namespace) -> int:
 
 
 def simulate(options: Namespace) -> int:
-    from hpcens.planning import simulated
+    from hpcens.planning.capacity import simulated
 
     show(simulated(options.plan, options.rows, as_json=options.json))
     return COMPLETE
@@ -92,7 +92,7 @@ def init(options: Namespace) -> int:
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
     from hpcens.plan import Plan
-    from hpcens.report import plan_lines, report_lines, start_lines
+    from hpcens.reports.text import plan_lines, report_lines, start_lines
     from hpcens.runs.directory import RunDirectory, read_json
     from hpcens.runs.events import read_events
 

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from hpcens.plan import Plan
-from hpcens.simulation import simulate
+from hpcens.planning.simulation import simulate
 
 NETS = """
 import time

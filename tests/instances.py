@@ -3,8 +3,8 @@
 import math
 import random
 
+from hpcens.allocation.problem import Problem
 from hpcens.devices import Device
-from hpcens.planners.problem import Problem
 from hpcens.profiles import BatchProfile, Profile
 
 SIZES = (8, 16, 32, 64, 128)

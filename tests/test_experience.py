@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_planners import planned, problem
 
-from hpcens.experience import corrected, experience, interference, reached, tells
+from hpcens.allocation.model import Choice
 from hpcens.plan import Plan
-from hpcens.planners.model import Choice
+from hpcens.planning.experience import corrected, experience, interference, reached, tells
 from hpcens.profiles import ProfileBook
 from hpcens.runs.directory import RunDirectory
 

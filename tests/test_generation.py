@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from instances import drawn
 from test_planners import SIZES, all_placements, mixed, throughput_of
 
-from hpcens.planners.bound import pools, upper_bound
-from hpcens.planners.generation import generate
-from hpcens.planners.menu import Option, make_menu
-from hpcens.planners.model import Choice
-from hpcens.planners.pricing import Pricing
+from hpcens.allocation.bound import pools, upper_bound
+from hpcens.allocation.generation import generate
+from hpcens.allocation.menu import Option, make_menu
+from hpcens.allocation.model import Choice
+from hpcens.allocation.pricing import Pricing
 
 
 def best_by_enumeration(offer, room, worth, most):

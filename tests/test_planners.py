@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from instances import drawn
 from scipy.optimize import linprog
 
+from hpcens.allocation import PLANNERS, plan
+from hpcens.allocation.bound import pools, upper_bound
+from hpcens.allocation.cells import solve_cells
+from hpcens.allocation.composition import holds, sharing_of
+from hpcens.allocation.menu import make_menu
+from hpcens.allocation.packing import place_packed
+from hpcens.allocation.partition import partition
+from hpcens.allocation.problem import Problem
+from hpcens.allocation.program import Effort
+from hpcens.allocation.regions import replan
 from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.plan import Plan
-from hpcens.planners import PLANNERS, plan
-from hpcens.planners.bound import pools, upper_bound
-from hpcens.planners.cells import solve_cells
-from hpcens.planners.composition import holds, sharing_of
-from hpcens.planners.menu import make_menu
-from hpcens.planners.packing import place_packed
-from hpcens.planners.partition import partition
-from hpcens.planners.problem import Problem
-from hpcens.planners.program import Effort
-from hpcens.planners.regions import replan
 from hpcens.profiles import BatchProfile, Profile
 
 SIZES = (8, 16, 32, 64, 128)
@@ -427,7 +427,7 @@ def test_of_batches_larger_than_the_dataset_the_smallest_stays():
 
 
 def test_planners_are_imported_without_scipy():
-    code = "import hpcens.planners, sys; print(*(m for m in sys.modules if m in ('scipy', 'numpy')))"
+    code = "import hpcens.allocation, sys; print(*(m for m in sys.modules if m in ('scipy', 'numpy')))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == ""
 

@@ -14,18 +14,18 @@ from test_planners import given_problem, on, planned, problem
 from hpcens.cli import main
 from hpcens.config import load
 from hpcens.devices import Device
-from hpcens.drawing import draw
 from hpcens.errors import UsageError
-from hpcens.inventory import inventory
 from hpcens.plan import Plan
-from hpcens.planning import Desk, Wish, within
+from hpcens.planning.capacity import Desk, Wish, within
+from hpcens.planning.inventory import inventory
+from hpcens.planning.nodes import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
+from hpcens.planning.simulation import Costs, simulate
 from hpcens.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
 from hpcens.profiling.bench import precise
 from hpcens.profiling.io_survey import known_link
-from hpcens.report import plan_lines, simulation_lines
-from hpcens.resources import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
+from hpcens.reports.html import draw
+from hpcens.reports.text import plan_lines, simulation_lines
 from hpcens.scheduler.jobs import NodeGroup, parse_nodes
-from hpcens.simulation import Costs, simulate
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
@@ -309,7 +309,7 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     assert expected[0] == "expected, from kept profiles, on 2 nodes like this host:"
     assert any("node-2/cpu1" in line for line in expected)
     here = replace(desk._here[0], name="n/cpu0")
-    monkeypatch.setattr("hpcens.planning.Desk._described", lambda self: [Nodes("n", 3, (here,))])
+    monkeypatch.setattr("hpcens.planning.capacity.Desk._described", lambda self: [Nodes("n", 3, (here,))])
     asked = within(3600.0, SlurmSpec(partition="p"), desk, told=True)
     assert (asked.nodes, asked.gpus_per_node, asked.partition) == (1, None, "p")
     assert capsys.readouterr().out.startswith("1 n make it within 1 h 00 min: ")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcens.report import start_lines
+from hpcens.reports.text import start_lines
 
 REPORT = {"rows": 4000, "predicted_rows_per_second": 100.0}
 COLD = ["world", "profiling", "profiled", "planned", "progress", "progress"]

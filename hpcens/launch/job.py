@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import FAILURE
-from hpcens.launch.follow import Follower
 from hpcens.launch.local import begin, order, ranks_of
+from hpcens.reports.progress import Follower
 from hpcens.runs.directory import Epoch, RunDirectory, Verdict
 from hpcens.specs import Job
 

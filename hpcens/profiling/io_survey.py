@@ -16,8 +16,8 @@ from hpcens.roles.casting import Cast
 from hpcens.specs import Job
 
 if TYPE_CHECKING:
-    from hpcens.opening import Opening
-    from hpcens.planners.problem import Passage
+    from hpcens.allocation.problem import Passage
+    from hpcens.planning.job_planner import Opening
     from hpcens.transports.mpi import MpiWorld
 
 
@@ -54,7 +54,7 @@ def _read(job: Job, place: int, places: int) -> tuple[int, float]:
 
 def passage(opening: Opening, devices: Sequence[Device], found: Survey, seats: tuple[int, int]) -> Passage:
     """At rank 0, with what it can measure by itself. seats: readers and reducers that there may be."""
-    from hpcens.planners.problem import Passage  # which ranks that do not plan have no use for
+    from hpcens.allocation.problem import Passage  # which ranks that do not plan have no use for
 
     job, (readers, reducers) = opening.job, seats
     alone = reading_speed(job.datasets, job.spec.dataset, job.limit)

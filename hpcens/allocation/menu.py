@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from hpcens.planners.bound import Pool
-from hpcens.planners.model import Choice, choices, measured
-from hpcens.planners.problem import Problem
+from hpcens.allocation.bound import Pool
+from hpcens.allocation.model import Choice, choices, measured
+from hpcens.allocation.problem import Problem
 
 Pattern = tuple[str, ...]
 """Members that one device hosts, in member order."""

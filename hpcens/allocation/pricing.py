@@ -14,8 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcens.planners.menu import Option, Pattern
-from hpcens.planners.model import Choice
+from hpcens.allocation.menu import Option, Pattern
+from hpcens.allocation.model import Choice
 
 # Choices of members followed at once; the search of a level goes no wider.
 _WIDEST = 3000

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hpcens.plan import Hosting, Plan
-from hpcens.resources import Allocation, knee, spell
+from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.result.verify import Verification
 
 if TYPE_CHECKING:
-    from hpcens.comparison import Compared
-    from hpcens.simulation import Simulated
+    from hpcens.planning.comparison import Compared
+    from hpcens.planning.simulation import Simulated
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
 _SHADES = (254, 195, 153, 117, 75, 39, 33)

@@ -13,24 +13,24 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from hpcens import controller
+from hpcens.allocation.problem import Passage
 from hpcens.checks.members import ContractBook, hold
 from hpcens.checks.preflight import check
-from hpcens.comparison import compare
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.devices import Device, Family
-from hpcens.drawing import draw
 from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
-from hpcens.inventory import inventory
-from hpcens.launch.follow import Follower
 from hpcens.launch.local import start
-from hpcens.opening import Opening
 from hpcens.plan import Plan
-from hpcens.planners.problem import Passage
+from hpcens.planning.comparison import compare
+from hpcens.planning.inventory import inventory
+from hpcens.planning.job_planner import Opening
+from hpcens.planning.nodes import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
 from hpcens.profiles import ProfileBook
 from hpcens.profiling.io_survey import known_link
-from hpcens.report import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
-from hpcens.resources import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
+from hpcens.reports.html import draw
+from hpcens.reports.progress import Follower
+from hpcens.reports.text import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.result.disk import writing_speed
 from hpcens.runs.directory import RunDirectory, write_atomically
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
@@ -200,7 +200,7 @@ def _devices(of: NodesSpec) -> tuple[Device, ...]:
 
 def simulated(path: Path, rows: int | None, *, as_json: bool) -> Iterator[str]:
     """A stored plan run in virtual time, over as many rows as it was made for or as are given."""
-    from hpcens.simulation import simulate
+    from hpcens.planning.simulation import simulate
 
     plan = Plan.load(path)
     if rows is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from random import Random
 
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.model import Choice
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.model import Choice
 
 # Loading every member on every device is cheap within these seconds, or this part of the run.
 _LOAD_SECONDS = 10.0

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
-from hpcens.planners.model import Choice, Placement, choices, fits, member_speeds, rehost
-from hpcens.planners.problem import Problem
-from hpcens.planners.worst_fit import place_worst_fit
+from hpcens.allocation.model import Choice, Placement, choices, fits, member_speeds, rehost
+from hpcens.allocation.problem import Problem
+from hpcens.allocation.worst_fit import place_worst_fit
 
 MAX_ITER = 10
 MAX_NEIGHS = 100

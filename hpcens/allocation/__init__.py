@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
+from hpcens.allocation.bound import Bound, memory_limit, upper_bound
+from hpcens.allocation.greedy import place_greedy
+from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
+from hpcens.allocation.model import Placement, device_memory, divide, shares_of
+from hpcens.allocation.optimal import place_optimal
+from hpcens.allocation.problem import Problem
+from hpcens.allocation.streams import Streams, copies, stream
+from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.plan import Hosting, MemberNumerics, Numerics, Plan
-from hpcens.planners.bound import Bound, memory_limit, upper_bound
-from hpcens.planners.greedy import place_greedy
-from hpcens.planners.grouping import Phase, load_seconds, place_in_phases
-from hpcens.planners.model import Placement, device_memory, divide, shares_of
-from hpcens.planners.optimal import place_optimal
-from hpcens.planners.problem import Problem
-from hpcens.planners.streams import Streams, copies, stream
-from hpcens.planners.worst_fit import place_worst_fit
 from hpcens.segments import Segmentation, choose_segment_rows
 from hpcens.specs import PlannerName
 

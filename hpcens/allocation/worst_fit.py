@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpcens.allocation.model import Choice, Placement, choices, device_memory, rehost, speed
+from hpcens.allocation.problem import Problem
 from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.planners.model import Choice, Placement, choices, device_memory, rehost, speed
-from hpcens.planners.problem import Problem
 
 
 def place_worst_fit(problem: Problem) -> Placement:

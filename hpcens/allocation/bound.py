@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hpcens.allocation.model import Choice, choices, device_memory, speed
+from hpcens.allocation.problem import Problem
+from hpcens.allocation.sharing import Group, Sharing, share
 from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.planners.model import Choice, choices, device_memory, speed
-from hpcens.planners.problem import Problem
-from hpcens.planners.sharing import Group, Sharing, share
 
 # Free memory of equal devices differs by a little; devices closer than this are planned alike.
 _ALIKE = 0.99

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hpcens.planners.bound import Pool
-from hpcens.planners.menu import Menu
-from hpcens.planners.model import Choice
-from hpcens.planners.sharing import Group, Sharing, share
+from hpcens.allocation.bound import Pool
+from hpcens.allocation.menu import Menu
+from hpcens.allocation.model import Choice
+from hpcens.allocation.sharing import Group, Sharing, share
 
 # Relative gain below which one choice is no better than another.
 _GAIN = 1e-9

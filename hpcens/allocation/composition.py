@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.model import Choice, Placement
-from hpcens.planners.sharing import Group, Sharing, share
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.model import Choice, Placement
+from hpcens.allocation.sharing import Group, Sharing, share
 
 Counts = Mapping[tuple[int, Pattern], int]
 """(number of the pool, pattern) → devices of the pool that host the pattern, ≥ 1."""

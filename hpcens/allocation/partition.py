@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from math import ceil, inf
 from random import Random
 
-from hpcens.planners.composition import Composition
-from hpcens.planners.menu import Menu, Option, Pattern
-from hpcens.planners.model import Choice
+from hpcens.allocation.composition import Composition
+from hpcens.allocation.menu import Menu, Option, Pattern
+from hpcens.allocation.model import Choice
 
 # Exchanges tried: some tens of microseconds each.
 _TRIES = 12_000

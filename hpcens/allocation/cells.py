@@ -15,10 +15,10 @@ from itertools import pairwise
 from math import inf
 from typing import Any
 
-from hpcens.planners.composition import Composition
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.model import Choice
-from hpcens.planners.program import Answer, Columns, Effort, Rows, maximise_first, runs_of
+from hpcens.allocation.composition import Composition
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.model import Choice
+from hpcens.allocation.program import Answer, Columns, Effort, Rows, maximise_first, runs_of
 
 # Less than this part of the throughput is rounding, not an instance.
 _NOISE = 1e-7

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass, replace
 from random import Random
 
-from hpcens.planners.composition import Composition, Counts, holds, idle, sharing_of
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.patterns import all_patterns
-from hpcens.planners.program import Effort, solve
-from hpcens.planners.sharing import Sharing
+from hpcens.allocation.composition import Composition, Counts, holds, idle, sharing_of
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.patterns import all_patterns
+from hpcens.allocation.program import Effort, solve
+from hpcens.allocation.sharing import Sharing
 
 # Choices of members in a region's patterns at most; and in those of all regions that are tried, with what is left
 # as it is: half a second to a second for a thousand.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from hpcens.allocation.problem import Problem
 from hpcens.plan import Plan
-from hpcens.planners.problem import Problem
 from hpcens.profiles import Profile
 from hpcens.runs.directory import RunDirectory, read_json
 

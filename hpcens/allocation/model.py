@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
+from hpcens.allocation.problem import Problem
+from hpcens.allocation.sharing import Group, Sharing, share
 from hpcens.devices import Device
-from hpcens.planners.problem import Problem
-from hpcens.planners.sharing import Group, Sharing, share
 from hpcens.profiles import BatchProfile, Profile
 
 

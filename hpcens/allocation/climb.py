@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 
-from hpcens.planners.composition import Composition, holds, idle, sharing_of
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.sharing import Sharing
+from hpcens.allocation.composition import Composition, holds, idle, sharing_of
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.sharing import Sharing
 
 # Relative gain below which a change is not made.
 _GAIN = 1e-6

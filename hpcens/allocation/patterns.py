@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.program import left
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.program import left
 
 
 def all_patterns(menu: Menu, most: int) -> list[list[Pattern]] | None:

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-from hpcens.planners.composition import Composition
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.model import Choice
+from hpcens.allocation.composition import Composition
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.model import Choice
 
 # HiGHS takes a row for satisfied at a part in a million too much, and that much is added to what it proves.
 _TOLERANCE = 1e-6

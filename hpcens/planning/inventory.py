@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.resources import Nodes
+from hpcens.planning.nodes import Nodes
 from hpcens.scheduler.jobs import NodeGroup
 from hpcens.specs import DevicesSpec
 

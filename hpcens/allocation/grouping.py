@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from hpcens.allocation.bound import pools
+from hpcens.allocation.menu import make_menu
+from hpcens.allocation.model import Placement, best_throughput
+from hpcens.allocation.optimal import place_optimal
+from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
-from hpcens.planners.bound import pools
-from hpcens.planners.menu import make_menu
-from hpcens.planners.model import Placement, best_throughput
-from hpcens.planners.optimal import place_optimal
-from hpcens.planners.problem import Problem
 
 # Numbers of phases tried after the first that will do, while they take less time.
 _MORE = 3

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil, inf
 
-from hpcens.planners.problem import Problem
+from hpcens.allocation.problem import Problem
 
 # A part by which a rate may exceed what it is held against, for being computed along another way.
 _ROUNDING = 1 + 1e-9

@@ -16,24 +16,24 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from hpcens.allocation.bound import Bound, Pool, memory_limit, pools, upper_bound
+from hpcens.allocation.cells import cells, solve_cells
+from hpcens.allocation.choice import ceilings, choose, rates
+from hpcens.allocation.climb import climb
+from hpcens.allocation.composition import Composition, holds, of_devices, place_counts, sharing_of
+from hpcens.allocation.generation import generate
+from hpcens.allocation.greedy import place_greedy
+from hpcens.allocation.layout import lay
+from hpcens.allocation.menu import Menu, make_menu
+from hpcens.allocation.model import Choice, Placement
+from hpcens.allocation.packing import place_packed
+from hpcens.allocation.partition import partition
+from hpcens.allocation.patterns import all_patterns
+from hpcens.allocation.problem import Problem
+from hpcens.allocation.program import Answer, Effort, solve
+from hpcens.allocation.regions import replan
+from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
-from hpcens.planners.bound import Bound, Pool, memory_limit, pools, upper_bound
-from hpcens.planners.cells import cells, solve_cells
-from hpcens.planners.choice import ceilings, choose, rates
-from hpcens.planners.climb import climb
-from hpcens.planners.composition import Composition, holds, of_devices, place_counts, sharing_of
-from hpcens.planners.generation import generate
-from hpcens.planners.greedy import place_greedy
-from hpcens.planners.layout import lay
-from hpcens.planners.menu import Menu, make_menu
-from hpcens.planners.model import Choice, Placement
-from hpcens.planners.packing import place_packed
-from hpcens.planners.partition import partition
-from hpcens.planners.patterns import all_patterns
-from hpcens.planners.problem import Problem
-from hpcens.planners.program import Answer, Effort, solve
-from hpcens.planners.regions import replan
-from hpcens.planners.worst_fit import place_worst_fit
 
 # This near to the bound, nothing else is tried.
 _NEAR = 1 - 1e-6

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from hpcens.allocation import PLANNERS
+from hpcens.allocation.greedy import evaluations
+from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
 from hpcens.plan import Plan
-from hpcens.planners import PLANNERS
-from hpcens.planners.greedy import evaluations
-from hpcens.planners.problem import Problem
 from hpcens.specs import PlannerName
 
 

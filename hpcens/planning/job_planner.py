@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from hpcens.allocation import plan
+from hpcens.allocation.problem import Passage, Problem
 from hpcens.checks.preflight import Preflight, numerics_of, torch_version
 from hpcens.classes import check_shapes
 from hpcens.config import spec_to_json
@@ -17,11 +19,9 @@ from hpcens.dataset.columns import Columns
 from hpcens.dataset.source import Source
 from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch
-from hpcens.experience import corrected, experience, interference, reached, scaled, tells
 from hpcens.messages import Rows
 from hpcens.plan import Numerics, Plan, numerics_from_dict
-from hpcens.planners import plan
-from hpcens.planners.problem import Passage, Problem
+from hpcens.planning.experience import corrected, experience, interference, reached, scaled, tells
 from hpcens.profiles import ProfileBook
 from hpcens.profiling.needs import Measuring
 from hpcens.result.description import description, members_of

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcens.planners.menu import Menu, Pattern
-from hpcens.planners.pricing import Column, Priced, Pricing
+from hpcens.allocation.menu import Menu, Pattern
+from hpcens.allocation.pricing import Column, Priced, Pricing
 
 _ROUNDS = 80
 # Half the width of the box, in parts of a price: at first, at least, and how it narrows where a round proves more or
