@@ -20,7 +20,6 @@ from hpcens.dataset.source import Facts
 from hpcens.errors import HpcensError, Incomplete
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
-from hpcens.phases import Assignment, phases_of, require_room_for
 from hpcens.plan import MemberNumerics, Numerics, Plan
 from hpcens.result.disk import Disk
 from hpcens.result.form import Form
@@ -33,10 +32,11 @@ from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
+from hpcens.scoring.phases import Assignment, phases_of, require_room_for
+from hpcens.scoring.writer import Writer
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
 from hpcens.transports.virtual import VirtualWorld
-from hpcens.writing import Writer
 
 EXTRA = "output: {datasets: [prediction, label, members, variance]}\nbad_rows: mask"
 PHASES = (("conv",), ("linear", "recurrent"))

@@ -16,7 +16,6 @@ from test_planners import planned, problem
 from hpcens.config.site import slurm_settings
 from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
-from hpcens.heart import Heart, leaves_unseen
 from hpcens.launch.slurm import sbatch_text
 from hpcens.roles.casting import Hello, cast
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
@@ -26,6 +25,7 @@ from hpcens.runs.requeue import continues, decide, outcome, why
 from hpcens.runs.status import status
 from hpcens.runs.submission import SlurmJob, Submission
 from hpcens.scheduler.jobs import Answer, parse_job, requeue
+from hpcens.scoring.heartbeat import Heart, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 
 GOLDEN = """#!/bin/bash

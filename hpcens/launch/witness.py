@@ -162,7 +162,7 @@ def main(arguments: list[str]) -> int:
     folder, number, expected, launcher, *flags = arguments
 
     def rank(tell: Tell) -> int:
-        from hpcens.run import main as live
+        from hpcens.scoring.rank import main as live
 
         only_profile = "--only-profile" in flags
         return live(Path(folder), int(number), int(expected), launcher, tell, only_profile=only_profile)

@@ -59,7 +59,7 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
     from hpcens.checks.members import ContractBook, hold
     from hpcens.checks.preflight import check, same_as_before
     from hpcens.launch.local import order, prepare
-    from hpcens.run import main
+    from hpcens.scoring.rank import main
 
     size, launcher = next((int(os.environ[name]), by) for name, by in _SIZES.items() if name in os.environ)
     if os.environ.get("SLURM_STEP_NUM_TASKS") == str(size):

@@ -25,19 +25,19 @@ from typing import TYPE_CHECKING
 from hpcens.engine.discovery import discover, identities, node
 from hpcens.engine.hardware import import_ahead, use_cores
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
-from hpcens.heart import Heart, leaves_unseen
 from hpcens.messages import Drain, Message, Rows
 from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.casting import Cast, Hello, cast, check_world, recruit, room
 from hpcens.runs.directory import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runs.events import Events
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
+from hpcens.scoring.heartbeat import Heart, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.leftovers import unname
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
-    from hpcens.phases import Assignment
+    from hpcens.scoring.phases import Assignment
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -84,7 +84,7 @@ class Rank:
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
         self._play(assignment.cast.role(rank))
-        from hpcens.scoring import Scoring
+        from hpcens.scoring.rounds import Scoring
 
         return Scoring(world, self._run, self._epoch, assignment, events).score()
 
@@ -122,8 +122,8 @@ class Rank:
         opening = None
         asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
         if events is not None:
-            from hpcens.phases import Assignment, phases_of, require_room_for
             from hpcens.planning.job_planner import Opening
+            from hpcens.scoring.phases import Assignment, phases_of, require_room_for
 
             opening = Opening(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(players.devices)

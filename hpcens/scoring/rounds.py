@@ -12,23 +12,23 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hpcens.closing import Usage, account, judge
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.hands import reader_hands, reducer_hands, worker_hands
-from hpcens.loading import host, open_engine
 from hpcens.messages import Progress, Tally
-from hpcens.phases import Assignment
 from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.runs.directory import Epoch, RunDirectory, Verdict, write_atomically
 from hpcens.runs.events import Events
+from hpcens.scoring.instances import host, open_engine
+from hpcens.scoring.outcome import Usage, account, judge
+from hpcens.scoring.phases import Assignment
+from hpcens.scoring.writer import Writer
 from hpcens.timeline import trace
 from hpcens.transports import drive
-from hpcens.writing import Writer
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

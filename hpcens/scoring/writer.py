@@ -10,12 +10,12 @@ from hpcens.combining.combiner import Combiner
 from hpcens.combining.masking import masked_rows, valid
 from hpcens.errors import DataError, HpcensError
 from hpcens.messages import Array, Bad, Write
-from hpcens.phases import Assignment, Phase, stored_phases
 from hpcens.result.disk import Disk
 from hpcens.result.finished import Finished
 from hpcens.result.journal import Record
 from hpcens.result.result import Result, reopen, standing
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory
+from hpcens.scoring.phases import Assignment, Phase, stored_phases
 
 
 @dataclass(frozen=True, slots=True)

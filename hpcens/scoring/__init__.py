@@ -1,0 +1,1 @@
+"""One start of a run, as one rank lives it."""
