@@ -13,7 +13,7 @@ from typing import Any
 from hpcens import controller
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
-from hpcens.launch.world import be_a_rank
+from hpcens.launch.as_rank import be_a_rank
 from hpcens.plan import Plan
 from hpcens.reports.progress import Follower
 from hpcens.runs.directory import RunDirectory, Verdict

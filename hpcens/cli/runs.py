@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcens.cli.results import short, show
 from hpcens.errors import COMPLETE, HpcensError, UsageError
-from hpcens.verbs import short, show
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens import __version__
+from hpcens.cli.results import combine, conclude, export, init, short, show, simulate, verify
+from hpcens.cli.runs import cancel, logs, runs, status, verdict_code
 from hpcens.errors import COMPLETE, FAILURE, HpcensError, UsageError, as_verdict
-from hpcens.verbs import combine, conclude, export, init, short, show, simulate, verify
-from hpcens.watching import cancel, logs, runs, status, verdict_code
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
@@ -172,7 +172,7 @@ def _job(options: argparse.Namespace) -> Job:
 def _submit(options: argparse.Namespace) -> int:
     from hpcens import controller
     from hpcens.checks.preflight import check
-    from hpcens.launch.job import follow, submit
+    from hpcens.launch.submitit_local import follow, submit
     from hpcens.reports.progress import Follower
     from hpcens.runs.directory import RunDirectory
 
@@ -222,12 +222,12 @@ def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight
 
 
 def _run(options: argparse.Namespace) -> int:
-    from hpcens.launch.world import inside_world
+    from hpcens.launch.as_rank import inside_world
 
     if options.code:
         return verdict_code(_job(options).output)
     if inside_world():
-        from hpcens.launch.world import be_a_rank
+        from hpcens.launch.as_rank import be_a_rank
 
         return be_a_rank(lambda: _job(options))
     from hpcens.checks.preflight import check
