@@ -2,7 +2,7 @@
 
 import threading
 
-from hpcens.transports.answers import Answers
+from hpcens.transports.mailbox import Answers
 
 
 def test_a_wait_ends_though_its_time_is_over_before_it_begins():

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcens.devices import cpu_devices
 from hpcens.errors import UsageError
-from hpcens.roles.casting import Hello, cast, check_world, recruit, room
+from hpcens.roles.rank_roles import Hello, cast, check_world, recruit, room
 
 
 def hellos(*ranks_and_devices):

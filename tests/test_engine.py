@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hpcens.profiling.bench
-from hpcens.classes import rounds
 from hpcens.devices import Device, cpu_devices
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.cuda import CudaHardware
@@ -31,6 +30,7 @@ from hpcens.messages import Bad, Finish, Predict
 from hpcens.profiles import Measurement, ProfileBook, ProfileKey
 from hpcens.profiling.bench import measure
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
+from hpcens.specs.classes import rounds
 
 HERE = torch.device("cpu")
 

@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from hpcens.launch.local import mpiexec
-from hpcens.transports.leftovers import named_after, sweep
+from hpcens.transports.mpich import named_after, sweep
 
 PROGRAM = """
 import sys
 from pathlib import Path
 from mpi4py import MPI
-from hpcens.transports.leftovers import unname
+from hpcens.transports.mpich import unname
 
 def names():
     lines = Path("/proc/self/maps").read_text().splitlines()
@@ -38,7 +38,7 @@ def test_a_world_without_names_lives_on():
 
 
 def test_what_is_younger_than_the_step_is_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("hpcens.transports.leftovers._MEMORY", tmp_path)
+    monkeypatch.setattr("hpcens.transports.mpich._MEMORY", tmp_path)
     (tmp_path / "mpich_shm_1ebf4db9_0").touch()  # as MPICH 5.0 names that of step 0 of job 46
     assert [path.name for path in named_after("46", "0")] == ["mpich_shm_1ebf4db9_0"]
     sweep({"SLURM_JOB_ID": "46", "SLURM_STEP_ID": "0"}, os.getpid())

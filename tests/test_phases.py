@@ -18,7 +18,6 @@ from hpcens.checks.preflight import Preflight
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Facts
 from hpcens.errors import HpcensError, Incomplete
-from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
 from hpcens.plan import MemberNumerics, Numerics, Plan
 from hpcens.result.disk import Disk
@@ -27,8 +26,8 @@ from hpcens.result.journal import Kind, read_journal
 from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.result.verify import verify
-from hpcens.roles.casting import Cast
 from hpcens.roles.dispatch import Shares
+from hpcens.roles.rank_roles import Cast
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
@@ -36,6 +35,7 @@ from hpcens.scoring.phases import Assignment, phases_of, require_room_for
 from hpcens.scoring.writer import Writer
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
 
 EXTRA = "output: {datasets: [prediction, label, members, variance]}\nbad_rows: mask"

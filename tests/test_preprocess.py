@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
-from hpcens.classes import faults, rounds, several
 from hpcens.errors import MemberError
 from hpcens.members.preprocess import Preprocessing
 from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
+from hpcens.specs.classes import faults, rounds, several
 
 
 def prepared(steps, *rows, names=("images",), spec_inputs=None):

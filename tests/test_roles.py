@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import (
     LOCAL,
     Batch,
@@ -36,6 +35,7 @@ from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import LateMessage, Stuck, VirtualWorld
 
 ROWS = (np.zeros((2, 3), np.float32),)

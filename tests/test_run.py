@@ -12,7 +12,6 @@ from conftest import ENSEMBLE
 
 from hpcens.config import load
 from hpcens.dataset.source import Source
-from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.plan import Plan
 from hpcens.result.journal import Kind, read_journal
 from hpcens.roles.dispatch import shares_by_rank
@@ -23,6 +22,7 @@ from hpcens.rules import make_rule
 from hpcens.runs.directory import born
 from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
 
 pytestmark = pytest.mark.mpi

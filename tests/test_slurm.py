@@ -13,7 +13,7 @@ import pytest
 from conftest import ENSEMBLE, MEMBERS, Project
 
 from hpcens.result.journal import Kind, read_journal
-from hpcens.transports.leftovers import fnv, named_after
+from hpcens.transports.mpich import fnv, named_after
 
 pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.timeout(500)]
 

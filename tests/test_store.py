@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from lossy import Crash, LossyDisk, RefusingDisk
 
 from hpcens.errors import DataError, HpcensError, Incomplete, as_verdict
-from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Bad, Predicted
 from hpcens.result.disk import Disk
 from hpcens.result.finished import Finished
@@ -32,6 +31,7 @@ from hpcens.roles.worker import Worker
 from hpcens.runs.directory import Epoch, RunDirectory
 from hpcens.segments import Segmentation
 from hpcens.specs import CompressionName, CompressionSpec
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
 
 ROWS, SEGMENT = 22, 4

@@ -17,7 +17,7 @@ from hpcens.config.site import slurm_settings
 from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
-from hpcens.roles.casting import Hello, cast
+from hpcens.roles.rank_roles import Hello, cast
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
 from hpcens.runs.events import Events, recent
 from hpcens.runs.postmortem import explain

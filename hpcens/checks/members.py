@@ -24,7 +24,6 @@ from hpcens import __version__
 from hpcens.checks.member_process import Trial, write_request
 from hpcens.checks.preflight import Preflight, require_room, room, torch_version
 from hpcens.checks.rule_process import rehearse
-from hpcens.classes import check_shapes
 from hpcens.devices import Device
 from hpcens.engine.discovery import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
@@ -33,6 +32,7 @@ from hpcens.profiles import ProfileBook
 from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job, MemberSpec
+from hpcens.specs.classes import check_shapes
 
 _SECONDS = 120.0
 _START_SECONDS = 300.0

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hpcens.config.checks import check_ensemble, check_values, explain
+from hpcens.config.document import Page, Place, compose, read, shown
 from hpcens.config.keys import KEYS, pattern
-from hpcens.config.members import expand_member
-from hpcens.config.page import Page, Place, compose, read, shown
+from hpcens.config.member_checks import expand_member
 from hpcens.errors import UsageError
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from hpcens.config.combination import Parts, check_output, check_rule
+from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keys import KEYS, example, pattern
-from hpcens.config.members import check_members
-from hpcens.config.page import Page, Place, dotted, shown
+from hpcens.config.member_checks import check_members
+from hpcens.config.rule_checks import Parts, check_output, check_rule
 
 _TYPES = {"string_type": "text", "int_type": "a whole number", "float_type": "a number", "tuple_type": "a list"}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from keyword import iskeyword
 from typing import Any, NamedTuple, get_args
 
-from hpcens.config.page import Place
+from hpcens.config.document import Place
 from hpcens.specs import (
     BadRows,
     CastName,

@@ -13,7 +13,7 @@ from typing import Any
 
 from hpcens.config import expand_slurm
 from hpcens.config.checks import check_values, did_you_mean, explain
-from hpcens.config.page import Page, compose, read
+from hpcens.config.document import Page, compose, read
 from hpcens.errors import UsageError
 from hpcens.specs import SlurmSpec
 

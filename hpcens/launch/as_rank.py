@@ -13,7 +13,7 @@ from hpcens.launch.witness import Tell, witnessed
 from hpcens.runs.directory import RunDirectory, Verdict
 from hpcens.runs.submission import SlurmJob
 from hpcens.specs import Job
-from hpcens.transports.leftovers import sweep
+from hpcens.transports.mpich import sweep
 
 # variables by which launchers tell a process how many it is one of
 _SIZES = {"PMI_SIZE": "mpiexec", "OMPI_COMM_WORLD_SIZE": "mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
@@ -37,7 +37,7 @@ def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJo
     """Launcher and MPI do not speak to each other: one of the many worlds of 1 says so, to the verdict too."""
     from hpcens.checks.preflight import check
     from hpcens.launch.local import order, prepare
-    from hpcens.roles.casting import check_world
+    from hpcens.roles.rank_roles import check_world
 
     try:
         check_world(1, size, launcher)

@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.classes import rounds
 from hpcens.errors import MemberError, UsageError
 from hpcens.members.code import digest_code
 from hpcens.result.fingerprint import digest_file
 from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.specs.classes import rounds
 
 if TYPE_CHECKING:
     from hpcens.members.forward import Forward

@@ -13,7 +13,6 @@ import numpy as np
 from hpcens.allocation import plan
 from hpcens.allocation.problem import Passage, Problem
 from hpcens.checks.preflight import Preflight, numerics_of, torch_version
-from hpcens.classes import check_shapes
 from hpcens.config import spec_to_json
 from hpcens.dataset.columns import Columns
 from hpcens.dataset.source import Source
@@ -32,6 +31,7 @@ from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory, read_json
 from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
+from hpcens.specs.classes import check_shapes
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3

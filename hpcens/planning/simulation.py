@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import (
     LOCAL,
     Array,
@@ -34,6 +33,7 @@ from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.segments import Segmentation
 from hpcens.transports import Hands, Role
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
 
 

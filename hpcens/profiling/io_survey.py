@@ -12,7 +12,7 @@ from hpcens.dataset.inspection import read_part, reading_speed
 from hpcens.devices import Device
 from hpcens.profiles import Link, LinkKey, ProfileBook
 from hpcens.result.disk import sync_seconds, writing_speed
-from hpcens.roles.casting import Cast
+from hpcens.roles.rank_roles import Cast
 from hpcens.specs import Job
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from hpcens.messages import (
     Written,
 )
 from hpcens.roles.dispatch import Shares, turn
-from hpcens.roles.foresight import Foresight
+from hpcens.roles.endgame import Foresight
 
 
 @dataclass(slots=True)

@@ -10,11 +10,11 @@ from typing import Any
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.messages import Tally
 from hpcens.plan import Plan
-from hpcens.roles.casting import Cast
+from hpcens.roles.rank_roles import Cast
 from hpcens.runs.directory import Verdict
 from hpcens.scoring.phases import Phase
 from hpcens.segments import Segmentation
-from hpcens.timeline import WAITS
+from hpcens.transports.timeline import WAITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from hpcens.plan import Plan
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import VALID, Output
-from hpcens.roles.casting import Cast
+from hpcens.roles.rank_roles import Cast
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job
 

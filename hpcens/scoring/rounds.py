@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
-from hpcens.hands import reader_hands, reducer_hands, worker_hands
 from hpcens.messages import Progress, Tally
 from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
@@ -27,8 +26,9 @@ from hpcens.scoring.instances import host, open_engine
 from hpcens.scoring.outcome import Usage, account, judge
 from hpcens.scoring.phases import Assignment
 from hpcens.scoring.writer import Writer
-from hpcens.timeline import trace
 from hpcens.transports import drive
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.transports.timeline import trace
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

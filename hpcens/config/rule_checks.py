@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from hpcens.config.document import Page
 from hpcens.config.keys import example
-from hpcens.config.page import Page
 from hpcens.specs import COMBINABLE, OF_CLASSES, RULE_SPACES, MemberSpec, RuleSpec
 
 _OWN = {"trim": "trimmed", "factory": "stack", "arguments": "stack", "weights": "stack", "output": "stack"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from hpcens.classes import faults, several
-from hpcens.config.combination import Parts
+from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import example
-from hpcens.config.page import Page, Place, shown
+from hpcens.config.rule_checks import Parts
 from hpcens.specs import SOURCES, STEPS
+from hpcens.specs.classes import faults, several
 
 _SAFER = "give factory and weights, or a file of torch.export.save under exported"
 
