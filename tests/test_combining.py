@@ -9,7 +9,7 @@ from scipy.special import entr, logsumexp
 from scipy.special import softmax as scipy_softmax
 from test_rules import CLASSES, members, outputs
 
-from hpcens import contract
+from hpcens.checks import members as contract
 from hpcens.checks.preflight import Preflight, rule_digests
 from hpcens.checks.rule_process import rehearse
 from hpcens.combining.combiner import Combiner

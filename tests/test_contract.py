@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcens import contract
+from hpcens.checks import members as contract
 from hpcens.checks.member_process import ROWS, Trial, try_member
 from hpcens.checks.members import ContractBook, hold
 from hpcens.checks.preflight import check

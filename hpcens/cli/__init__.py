@@ -170,7 +170,7 @@ def _job(options: argparse.Namespace) -> Job:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from hpcens import controller
+    from hpcens.scheduler import jobs
     from hpcens.checks.preflight import check
     from hpcens.launch.submitit_local import follow, submit
     from hpcens.reports.progress import Follower
@@ -182,7 +182,7 @@ def _submit(options: argparse.Namespace) -> int:
         return COMPLETE
     run = RunDirectory.of(job.output)
     newest = run.newest
-    if options.dry_run or (not options.local and controller.answers()):
+    if options.dry_run or (not options.local and jobs.answers()):
         return _submit_to_slurm(options, job, preflight)
     if options.deadline:
         raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")

@@ -99,7 +99,7 @@ def logs(options: Namespace) -> int:
 
 
 def cancel(options: Namespace) -> int:
-    from hpcens import controller
+    from hpcens.scheduler import jobs as slurm
     from hpcens.launch.slurm import cancel as end
     from hpcens.runs.directory import alive
     from hpcens.runs.status import run_of
@@ -108,7 +108,7 @@ def cancel(options: Namespace) -> int:
     epoch, submission = run.newest, run.submission
     working = epoch is not None and bool(alive(epoch))
     jobs = submission.jobs if submission else ()
-    living = [job for job in jobs if (answer := controller.ask(job)) is not None and answer.lives]
+    living = [job for job in jobs if (answer := slurm.ask(job)) is not None and answer.lives]
     if not working and not living:
         raise UsageError(f"nothing works on {run.path}", f"hpcens status {run.path}")
     if options.now and submission and living:
@@ -119,7 +119,7 @@ def cancel(options: Namespace) -> int:
         run.cancel.write_text("cancelled")
         waiting = [job for job in jobs[1:] if job in living]
         if waiting:
-            controller.end(waiting)
+            slurm.end(waiting)
         if options.now:
             _kill(run)
         print(f"{'killed' if options.now else 'draining'}; next: hpcens status {short(run.path)}")

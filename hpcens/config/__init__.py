@@ -213,4 +213,4 @@ def template() -> str:
     """A commented run.yaml with every key, for `hpcens init`."""
     from importlib import resources
 
-    return resources.files("hpcens").joinpath("template.yaml").read_text("utf-8")
+    return resources.files("hpcens.config").joinpath("template.yaml").read_text("utf-8")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpcens import controller
+from hpcens.scheduler import jobs
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank
@@ -137,7 +137,7 @@ def refuse_if_queued(run: RunDirectory) -> None:
     """Raises UsageError where a job of the last submission still waits or runs."""
     submission = run.submission
     for job in submission.jobs if submission else ():
-        answer = controller.ask(job)
+        answer = jobs.ask(job)
         if answer is not None and answer.lives and submission and submission.id in answer.name:
             raise UsageError(
                 f"job {job} is working on {run.path} already ({answer.state})", f"hpcens status {run.path}"
@@ -147,7 +147,7 @@ def refuse_if_queued(run: RunDirectory) -> None:
 def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
     """Show progress until the submission's last start has a verdict, or its jobs are gone."""
     run = RunDirectory.of(job.output)
-    asked = time.monotonic() - controller.ASK_SECONDS
+    asked = time.monotonic() - jobs.ASK_SECONDS
     told = ""
     try:
         while True:
@@ -157,10 +157,10 @@ def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
                 verdict = outcome(epoch)
                 if verdict is not None and not continues(epoch):
                     return verdict
-            if time.monotonic() - asked > controller.ASK_SECONDS:
+            if time.monotonic() - asked > jobs.ASK_SECONDS:
                 asked = time.monotonic()
-                answers = [controller.ask(job) for job in submission.jobs]
-                controller.note(run, submission.jobs[0], answers[0])
+                answers = [jobs.ask(job) for job in submission.jobs]
+                jobs.note(run, submission.jobs[0], answers[0])
                 if answers[0] is not None and answers[0].state == "PENDING" and answers[0].why != told:
                     told = answers[0].why
                     follower.say(f"job {submission.jobs[0]} waits: {told}")
@@ -186,5 +186,5 @@ def logs(submission: Submission) -> Sequence[Path]:
 
 def cancel(submission: Submission) -> None:
     """End all jobs of the submission. Raises HpcensError where Slurm does not."""
-    if refused := controller.end(submission.jobs):
+    if refused := jobs.end(submission.jobs):
         raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(submission.jobs)}")

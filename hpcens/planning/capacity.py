@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from hpcens import controller
+from hpcens.scheduler import jobs
 from hpcens.allocation.problem import Passage
 from hpcens.checks.members import ContractBook, hold
 from hpcens.checks.preflight import check
@@ -143,7 +143,7 @@ class Desk:
         return [Nodes(name, of.nodes, _devices(of)) for name, of in self._job.spec.cluster.items()]
 
     def _known(self, partition: str | None) -> list[Nodes]:
-        groups = [of for of in controller.node_groups() if partition in (None, of.partition)]
+        groups = [of for of in jobs.node_groups() if partition in (None, of.partition)]
         profiled = dict.fromkeys(key.kind for key, _ in ProfileBook.default().all())
         return inventory(groups, self._job.spec.devices, self._here, profiled)
 

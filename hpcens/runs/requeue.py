@@ -14,7 +14,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from hpcens import controller
+from hpcens.scheduler import jobs
 from hpcens.errors import INCOMPLETE
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, read_json, write_atomically
 from hpcens.runs.submission import SlurmJob
@@ -79,7 +79,7 @@ def carry_out(epoch: Epoch, job: SlurmJob, reason: str) -> str:
     }
     kept |= {"reason": reason, "time": time.time(), "refused": ""}
     write_atomically(epoch.requeue, json.dumps(kept))
-    refused = controller.requeue(job.id)
+    refused = jobs.requeue(job.id)
     if refused:
         write_atomically(epoch.requeue, json.dumps(kept | {"refused": refused}))
     return refused

@@ -269,12 +269,13 @@ def main(
 
 def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slurm: SlurmJob | None) -> None:
     """Judge; where Slurm had warned of the job's end, put it back into the queue."""
-    from hpcens import controller, requeue
+    from hpcens.runs import requeue
+    from hpcens.scheduler import jobs
 
     again = False
     reason = ""
     if slurm is not None and rank.heard and verdict.code == INCOMPLETE:
-        answer = controller.ask(slurm.id)
+        answer = jobs.ask(slurm.id)
         if reason := requeue.why(rank.heard, answer):
             verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
         submission = run.submission
