@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hpcens.dataset.source import Source
-from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
+from hpcens.vocabulary.segments import Segmentation
 
 try:
     import hdf5plugin

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from hpcens.plan import Plan
 from hpcens.planning.simulation import simulate
+from hpcens.vocabulary.plan import Plan
 
 NETS = """
 import time

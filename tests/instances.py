@@ -4,8 +4,8 @@ import math
 import random
 
 from hpcens.allocation.problem import Problem
-from hpcens.devices import Device
-from hpcens.profiles import BatchProfile, Profile
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.profiles import BatchProfile, Profile
 
 SIZES = (8, 16, 32, 64, 128)
 GIB = 1 << 30

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcens.devices import cpu_devices
 from hpcens.errors import UsageError
 from hpcens.roles.rank_roles import Hello, cast, check_world, recruit, room
+from hpcens.vocabulary.devices import cpu_devices
 
 
 def hellos(*ranks_and_devices):

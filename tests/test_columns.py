@@ -18,8 +18,8 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import Output
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
-from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec, DatasetSpec, InputSpec, SelectSpec
+from hpcens.vocabulary.segments import Segmentation
 
 COUNT = 30
 

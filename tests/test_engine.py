@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 import hpcens.profiling.bench
-from hpcens.devices import Device, cpu_devices
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.cuda import CudaHardware
 from hpcens.engine.engine import Engine
@@ -26,11 +25,12 @@ from hpcens.members import input_places
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
-from hpcens.messages import Bad, Finish, Predict
-from hpcens.profiles import Measurement, ProfileBook, ProfileKey
 from hpcens.profiling.bench import measure
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 from hpcens.specs.classes import rounds
+from hpcens.vocabulary.devices import Device, cpu_devices
+from hpcens.vocabulary.messages import Bad, Finish, Predict
+from hpcens.vocabulary.profiles import Measurement, ProfileBook, ProfileKey
 
 HERE = torch.device("cpu")
 

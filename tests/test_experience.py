@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from test_planners import planned, problem
 
 from hpcens.allocation.model import Choice
-from hpcens.plan import Plan
 from hpcens.planning.experience import corrected, experience, interference, reached, tells
-from hpcens.profiles import ProfileBook
 from hpcens.runs.directory import RunDirectory
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.profiles import ProfileBook
 
 
 def with_one_choice(of, made):

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from hpcens.combining.masking import mask, masked_rows, neutral, valid
 from hpcens.errors import DataError
-from hpcens.messages import Bad
 from hpcens.result.journal import Content, Header, Kind, Record
 from hpcens.result.outputs import Output
+from hpcens.vocabulary.messages import Bad
 
 PICKY = """
 from nets_plain import *

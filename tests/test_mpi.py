@@ -49,7 +49,7 @@ def test_what_is_younger_than_the_step_is_its_own(tmp_path, monkeypatch):
 
 HEART = """
 import time
-from hpcens.messages import Drain
+from hpcens.vocabulary.messages import Drain
 from hpcens.transports.mpi import MpiWorld
 
 began, beats, told = time.monotonic(), [], []

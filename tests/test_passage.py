@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from hpcens.launch.local import mpiexec
-from hpcens.profiles import Link, ProfileBook
 from hpcens.result.disk import writing_speed
 from hpcens.runs.directory import RunDirectory, signatures
+from hpcens.vocabulary.profiles import Link, ProfileBook
 
 NET = """
 import torch

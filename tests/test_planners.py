@@ -25,10 +25,10 @@ from hpcens.allocation.partition import partition
 from hpcens.allocation.problem import Problem
 from hpcens.allocation.program import Effort
 from hpcens.allocation.regions import replan
-from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.plan import Plan
-from hpcens.profiles import BatchProfile, Profile
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.profiles import BatchProfile, Profile
 
 SIZES = (8, 16, 32, 64, 128)
 GIB = 1 << 30

@@ -13,20 +13,20 @@ from test_planners import given_problem, on, planned, problem
 
 from hpcens.cli import main
 from hpcens.config import load
-from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.plan import Plan
 from hpcens.planning.capacity import Desk, Wish, within
 from hpcens.planning.inventory import inventory
 from hpcens.planning.nodes import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
 from hpcens.planning.simulation import Costs, simulate
-from hpcens.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
 from hpcens.profiling.bench import precise
 from hpcens.profiling.io_survey import known_link
 from hpcens.reports.html import draw
 from hpcens.reports.text import plan_lines, simulation_lines
 from hpcens.scheduler.jobs import NodeGroup, parse_nodes
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 

@@ -18,7 +18,6 @@ from hpcens.combining.combiner import Combiner
 from hpcens.combining.recombination import Recombination, require_same_members, under_rule
 from hpcens.config import spec_to_json
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
-from hpcens.plan import MemberNumerics, Numerics
 from hpcens.result.description import description
 from hpcens.result.export import export
 from hpcens.result.fingerprint import fingerprint, outputs_branch, rule_branch
@@ -28,8 +27,9 @@ from hpcens.result.outputs import outputs_of
 from hpcens.result.result import Result
 from hpcens.result.verify import verify
 from hpcens.runs.directory import RunDirectory, write_atomically
-from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
+from hpcens.vocabulary.plan import MemberNumerics, Numerics
+from hpcens.vocabulary.segments import Segmentation
 
 ROWS, SEGMENT, SHAPE = 50, 16, (4,)
 STACK = outputs(5, 3, ROWS, SHAPE, "probabilities")

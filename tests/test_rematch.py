@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcens.profiles import BatchProfile, Profile
 from hpcens.profiling.turns import contenders, decided, settled
+from hpcens.vocabulary.profiles import BatchProfile, Profile
 
 SPEEDS = st.floats(1, 1000)
 

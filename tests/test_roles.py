@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcens.messages import (
+from hpcens.roles.dispatch import Shares
+from hpcens.roles.reader import Reader
+from hpcens.roles.reducer import Reducer
+from hpcens.roles.worker import Worker
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.transports.virtual import LateMessage, Stuck, VirtualWorld
+from hpcens.vocabulary.messages import (
     LOCAL,
     Batch,
     Bye,
@@ -31,12 +37,6 @@ from hpcens.messages import (
     Written,
     Wrote,
 )
-from hpcens.roles.dispatch import Shares
-from hpcens.roles.reader import Reader
-from hpcens.roles.reducer import Reducer
-from hpcens.roles.worker import Worker
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
-from hpcens.transports.virtual import LateMessage, Stuck, VirtualWorld
 
 ROWS = (np.zeros((2, 3), np.float32),)
 VALUES = np.zeros((2, 4), np.float32)

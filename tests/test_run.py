@@ -12,7 +12,6 @@ from conftest import ENSEMBLE
 
 from hpcens.config import load
 from hpcens.dataset.source import Source
-from hpcens.plan import Plan
 from hpcens.result.journal import Kind, read_journal
 from hpcens.roles.dispatch import shares_by_rank
 from hpcens.roles.reader import Reader
@@ -20,10 +19,11 @@ from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
 from hpcens.runs.directory import born
-from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.segments import Segmentation
 
 pytestmark = pytest.mark.mpi
 

@@ -23,8 +23,8 @@ from hpcens.dataset.decompression import Pipeline, fletcher32, pipeline_of
 from hpcens.dataset.inspection import reading_speed
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
-from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
+from hpcens.vocabulary.segments import Segmentation
 
 CODECS = {
     "chunked": {},

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from lossy import Crash, LossyDisk, RefusingDisk
 
 from hpcens.errors import DataError, HpcensError, Incomplete, as_verdict
-from hpcens.messages import Bad, Predicted
 from hpcens.result.disk import Disk
 from hpcens.result.finished import Finished
 from hpcens.result.form import Form
@@ -29,10 +28,11 @@ from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.runs.directory import Epoch, RunDirectory
-from hpcens.segments import Segmentation
 from hpcens.specs import CompressionName, CompressionSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
+from hpcens.vocabulary.messages import Bad, Predicted
+from hpcens.vocabulary.segments import Segmentation
 
 ROWS, SEGMENT = 22, 4
 MEMBERS = ("a", "b")

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from test_planners import planned, problem
 
 from hpcens.config.site import slurm_settings
-from hpcens.devices import Device
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
 from hpcens.roles.rank_roles import Hello, cast
@@ -27,6 +26,7 @@ from hpcens.runs.submission import SlurmJob, Submission
 from hpcens.scheduler.jobs import Answer, parse_job, requeue
 from hpcens.scoring.heartbeat import Heart, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
+from hpcens.vocabulary.devices import Device
 
 GOLDEN = """#!/bin/bash
 

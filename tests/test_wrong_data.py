@@ -15,8 +15,8 @@ from hpcens.checks.preflight import dataset_files
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError, UsageError
-from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
+from hpcens.vocabulary.segments import Segmentation
 
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
 

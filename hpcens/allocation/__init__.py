@@ -16,9 +16,9 @@ from hpcens.allocation.problem import Problem
 from hpcens.allocation.streams import Streams, copies, stream
 from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
-from hpcens.plan import Hosting, MemberNumerics, Numerics, Plan
-from hpcens.segments import Segmentation, choose_segment_rows
 from hpcens.specs import PlannerName
+from hpcens.vocabulary.plan import Hosting, MemberNumerics, Numerics, Plan
+from hpcens.vocabulary.segments import Segmentation, choose_segment_rows
 
 __all__ = ["PLANNERS", "Problem", "plan"]
 

@@ -12,8 +12,8 @@ from math import inf
 
 from hpcens.allocation.problem import Problem
 from hpcens.allocation.sharing import Group, Sharing, share
-from hpcens.devices import Device
-from hpcens.profiles import BatchProfile, Profile
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.profiles import BatchProfile, Profile
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -19,12 +19,12 @@ import numpy as np
 
 from hpcens.config import job_from_json, job_to_json
 from hpcens.dataset.source import Source
-from hpcens.devices import Device
 from hpcens.engine.hardware import Hardware, open_hardware, use_cores
 from hpcens.errors import HpcensError, MemberError, as_verdict
-from hpcens.messages import Array, Rows
 from hpcens.processes import die_with
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.messages import Array, Rows
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

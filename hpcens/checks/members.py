@@ -24,15 +24,15 @@ from hpcens import __version__
 from hpcens.checks.member_process import Trial, write_request
 from hpcens.checks.preflight import Preflight, require_room, room, torch_version
 from hpcens.checks.rule_process import rehearse
-from hpcens.devices import Device
 from hpcens.engine.discovery import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.members import digest_of
-from hpcens.profiles import ProfileBook
 from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.profiles import ProfileBook
 
 _SECONDS = 120.0
 _START_SECONDS = 300.0

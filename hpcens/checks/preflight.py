@@ -22,7 +22,6 @@ from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
 from hpcens.errors import DataError, Incomplete, RuleError, UsageError
 from hpcens.members import input_places, member_digests
-from hpcens.plan import Plan, numerics_from_dict
 from hpcens.result.fingerprint import fingerprint, require_same
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
@@ -30,6 +29,7 @@ from hpcens.rules import combining_space
 from hpcens.runs.directory import RunDirectory, read_json
 from hpcens.specs import CompressionSpec, Job, RunSpec, Space
 from hpcens.usercode import code_digest
+from hpcens.vocabulary.plan import Plan, numerics_from_dict
 
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
 

@@ -170,11 +170,11 @@ def _job(options: argparse.Namespace) -> Job:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from hpcens.scheduler import jobs
     from hpcens.checks.preflight import check
     from hpcens.launch.submitit_local import follow, submit
     from hpcens.reports.progress import Follower
     from hpcens.runs.directory import RunDirectory
+    from hpcens.scheduler import jobs
 
     job = _job(options)
     preflight = check(job)
@@ -266,7 +266,7 @@ def _hold(job: Job, preflight: Preflight) -> None:
 
 def _profile(options: argparse.Namespace) -> int:
     from hpcens.planning.capacity import Desk, profiled
-    from hpcens.profiles import ProfileBook
+    from hpcens.vocabulary.profiles import ProfileBook
 
     if options.list:
         show(profiled())

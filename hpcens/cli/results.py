@@ -91,10 +91,10 @@ def init(options: Namespace) -> int:
 
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
-    from hpcens.plan import Plan
     from hpcens.reports.text import plan_lines, report_lines, start_lines
     from hpcens.runs.directory import RunDirectory, read_json
     from hpcens.runs.events import read_events
+    from hpcens.vocabulary.plan import Plan
 
     run = RunDirectory.of(job.output)
     epoch = run.newest

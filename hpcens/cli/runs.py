@@ -99,10 +99,10 @@ def logs(options: Namespace) -> int:
 
 
 def cancel(options: Namespace) -> int:
-    from hpcens.scheduler import jobs as slurm
     from hpcens.launch.slurm import cancel as end
     from hpcens.runs.directory import alive
     from hpcens.runs.status import run_of
+    from hpcens.scheduler import jobs as slurm
 
     run = run_of(options.run)
     epoch, submission = run.newest, run.submission

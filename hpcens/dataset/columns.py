@@ -14,8 +14,8 @@ from hpcens.dataset.hdf5 import kind_of, read_rows
 from hpcens.dataset.selection import ascending, pieces
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
-from hpcens.messages import Array
 from hpcens.specs import DatasetSpec
+from hpcens.vocabulary.messages import Array
 
 _BLOCK_BYTES = 8 << 20
 _STRING_BYTES = 64

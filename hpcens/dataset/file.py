@@ -25,8 +25,8 @@ from hpcens.dataset.hdf5 import (
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
 from hpcens.dataset.table import Chunked, Plain, Target, open_table
 from hpcens.errors import DataError
-from hpcens.messages import Array
 from hpcens.specs import DatasetSpec, InputSpec
+from hpcens.vocabulary.messages import Array
 
 _BLOCK = 1 << 20
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcens.dataset.decompression import require_filters
 from hpcens.errors import DataError
-from hpcens.messages import Array
+from hpcens.vocabulary.messages import Array
 
 _VIRTUAL_CACHE = 64 << 20
 _LISTED = 8

@@ -16,9 +16,9 @@ import numpy as np
 from hpcens.dataset.file import Input, Part, stamp, told
 from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
-from hpcens.messages import Rows
-from hpcens.segments import Segmentation
 from hpcens.specs import DatasetSpec
+from hpcens.vocabulary.messages import Rows
+from hpcens.vocabulary.segments import Segmentation
 
 _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20

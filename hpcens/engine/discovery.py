@@ -11,9 +11,9 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpcens.devices import Device, cpu_devices
 from hpcens.errors import UsageError
 from hpcens.specs import CudaSpec, DevicesSpec
+from hpcens.vocabulary.devices import Device, cpu_devices
 
 _QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
 _LIST = ["nvidia-smi", "-L"]

@@ -7,8 +7,8 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hpcens.devices import Device
-from hpcens.messages import Array
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.messages import Array
 
 if TYPE_CHECKING:
     import torch

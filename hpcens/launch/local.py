@@ -93,7 +93,7 @@ def ranks_of(job: Job) -> int:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
     if job.plan is None:
         return 2 + len(devices)
-    from hpcens.plan import Plan
+    from hpcens.vocabulary.plan import Plan
 
     plan = Plan.load(job.plan)
     return plan.readers + plan.reducers + len(devices)

@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.scheduler import jobs
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank
-from hpcens.plan import Plan
 from hpcens.reports.progress import Follower
 from hpcens.runs.directory import RunDirectory, Verdict
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.submission import DEFAULT_REQUEUES, Submission
+from hpcens.scheduler import jobs
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
+from hpcens.vocabulary.plan import Plan
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"

@@ -12,28 +12,28 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from hpcens.scheduler import jobs
 from hpcens.allocation.problem import Passage
 from hpcens.checks.members import ContractBook, hold
 from hpcens.checks.preflight import check
 from hpcens.dataset.inspection import inspect_speed
-from hpcens.devices import Device, Family
 from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.launch.local import start
-from hpcens.plan import Plan
 from hpcens.planning.comparison import compare
 from hpcens.planning.inventory import inventory
 from hpcens.planning.job_planner import Opening
 from hpcens.planning.nodes import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
-from hpcens.profiles import ProfileBook
 from hpcens.profiling.io_survey import known_link
 from hpcens.reports.html import draw
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.result.disk import writing_speed
 from hpcens.runs.directory import RunDirectory, write_atomically
+from hpcens.scheduler import jobs
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
+from hpcens.vocabulary.devices import Device, Family
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.profiles import ProfileBook
 
 # As many nodes like this host there are, where no cluster is described.
 _MANY = 1024

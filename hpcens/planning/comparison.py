@@ -10,8 +10,8 @@ from hpcens.allocation import PLANNERS
 from hpcens.allocation.greedy import evaluations
 from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
-from hpcens.plan import Plan
 from hpcens.specs import PlannerName
+from hpcens.vocabulary.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from hpcens.allocation.problem import Problem
-from hpcens.plan import Plan
-from hpcens.profiles import Profile
 from hpcens.runs.directory import RunDirectory, read_json
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.profiles import Profile
 
 Speeds = Mapping[tuple[str, str], float]
 """(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from hpcens.devices import Device
 from hpcens.errors import UsageError
 from hpcens.planning.nodes import Nodes
 from hpcens.scheduler.jobs import NodeGroup
 from hpcens.specs import DevicesSpec
+from hpcens.vocabulary.devices import Device
 
 # Of the memory in a GPU's name, in GB of 10^9 bytes, what a process may have.
 _NAMED_PART = 0.95

@@ -16,12 +16,8 @@ from hpcens.checks.preflight import Preflight, numerics_of, torch_version
 from hpcens.config import spec_to_json
 from hpcens.dataset.columns import Columns
 from hpcens.dataset.source import Source
-from hpcens.devices import Device
 from hpcens.errors import FingerprintMismatch
-from hpcens.messages import Rows
-from hpcens.plan import Numerics, Plan, numerics_from_dict
 from hpcens.planning.experience import corrected, experience, interference, reached, scaled, tells
-from hpcens.profiles import ProfileBook
 from hpcens.profiling.needs import Measuring
 from hpcens.result.description import description, members_of
 from hpcens.result.fingerprint import fingerprint, require_same
@@ -29,9 +25,13 @@ from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory, read_json
-from hpcens.segments import Segmentation
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.messages import Rows
+from hpcens.vocabulary.plan import Numerics, Plan, numerics_from_dict
+from hpcens.vocabulary.profiles import ProfileBook
+from hpcens.vocabulary.segments import Segmentation
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from hpcens.devices import Device
 from hpcens.errors import UsageError
-from hpcens.plan import Plan
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,14 @@ from functools import lru_cache
 
 import numpy as np
 
-from hpcens.messages import (
+from hpcens.roles.dispatch import shares_by_rank
+from hpcens.roles.reader import Reader
+from hpcens.roles.reducer import Reducer
+from hpcens.roles.worker import Worker
+from hpcens.transports import Hands, Role
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.transports.virtual import VirtualWorld
+from hpcens.vocabulary.messages import (
     LOCAL,
     Array,
     Batch,
@@ -26,15 +33,8 @@ from hpcens.messages import (
     Rows,
     Write,
 )
-from hpcens.plan import Plan
-from hpcens.roles.dispatch import shares_by_rank
-from hpcens.roles.reader import Reader
-from hpcens.roles.reducer import Reducer
-from hpcens.roles.worker import Worker
-from hpcens.segments import Segmentation
-from hpcens.transports import Hands, Role
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
-from hpcens.transports.virtual import VirtualWorld
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.segments import Segmentation
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.devices import Device
 from hpcens.engine.engine import Engine
 from hpcens.engine.hardware import Hardware, open_hardware
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
-from hpcens.messages import Array, Rows
-from hpcens.profiles import BatchProfile, Measurement, Profile, ProfileKey
 from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.prepare import open_runtime
 from hpcens.runtimes.recipe import Recipe, accepted, filled
 from hpcens.specs import RunSpec, Space
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.messages import Array, Rows
+from hpcens.vocabulary.profiles import BatchProfile, Measurement, Profile, ProfileKey
 
 # Passes at least; no more once their median is known to a part in a hundred.
 _REPETITIONS = 3

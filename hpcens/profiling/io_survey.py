@@ -9,11 +9,11 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from hpcens.dataset.inspection import read_part, reading_speed
-from hpcens.devices import Device
-from hpcens.profiles import Link, LinkKey, ProfileBook
 from hpcens.result.disk import sync_seconds, writing_speed
 from hpcens.roles.rank_roles import Cast
 from hpcens.specs import Job
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.profiles import Link, LinkKey, ProfileBook
 
 if TYPE_CHECKING:
     from hpcens.allocation.problem import Passage

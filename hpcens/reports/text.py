@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcens.plan import Hosting, Plan
 from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.result.verify import Verification
+from hpcens.vocabulary.plan import Hosting, Plan
 
 if TYPE_CHECKING:
     from hpcens.planning.comparison import Compared

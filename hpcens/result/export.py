@@ -22,9 +22,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from hpcens.errors import DataError, UsageError
-from hpcens.messages import Array
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
+from hpcens.vocabulary.messages import Array
 
 
 class Writer(Protocol):

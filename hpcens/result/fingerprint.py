@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch
-from hpcens.plan import Numerics
 from hpcens.specs import RunSpec, Space
+from hpcens.vocabulary.plan import Numerics
 
 Tree = Mapping[str, Any]
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from hpcens.dataset.filters import load_plugins
 from hpcens.errors import DataError, UsageError
-from hpcens.messages import Array
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
 from hpcens.result.seal import broken_seals, columns
-from hpcens.segments import Segmentation
+from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary.segments import Segmentation
 
 _CACHE_BYTES = 8 << 20
 

@@ -21,8 +21,8 @@ import h5py
 import numpy as np
 
 from hpcens.result.outputs import Output
-from hpcens.segments import Segmentation
 from hpcens.specs import CompressionSpec
+from hpcens.vocabulary.segments import Segmentation
 
 SUMMARY_BYTES = 1 << 16
 

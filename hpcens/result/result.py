@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import HpcensError
-from hpcens.messages import Array, Bad, Cause
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
@@ -29,6 +28,7 @@ from hpcens.result.journal import Content, Header, Journal, Kind, Record, journa
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
 from hpcens.runs.directory import Epoch, RunDirectory, read_json
+from hpcens.vocabulary.messages import Array, Bad, Cause
 
 MASKED: Mapping[Cause, Kind] = {
     "input": Kind.MASKED_INPUT,

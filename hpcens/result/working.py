@@ -16,14 +16,14 @@ import h5py
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.messages import Array
 from hpcens.result.checksum import Checksum
 from hpcens.result.disk import Disk
 from hpcens.result.form import SUMMARY_BYTES, Form, describe, label_outputs
 from hpcens.result.lustre import make_striped
 from hpcens.result.outputs import Output
 from hpcens.result.seal import seal
-from hpcens.segments import Segmentation
+from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary.segments import Segmentation
 
 
 def create(path: Path, form: Form) -> None:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from hpcens.devices import Device
 from hpcens.errors import UsageError
+from hpcens.vocabulary.devices import Device
 
 
 @dataclass(frozen=True, slots=True)

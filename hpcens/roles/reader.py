@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from hpcens.messages import (
+from hpcens.roles.dispatch import Shares, turn
+from hpcens.roles.endgame import Foresight
+from hpcens.vocabulary.messages import (
     LOCAL,
     Batch,
     Bye,
@@ -24,8 +26,6 @@ from hpcens.messages import (
     Tally,
     Written,
 )
-from hpcens.roles.dispatch import Shares, turn
-from hpcens.roles.endgame import Foresight
 
 
 @dataclass(slots=True)

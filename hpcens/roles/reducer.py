@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Sequence
 
-from hpcens.messages import (
+from hpcens.roles.dispatch import turn
+from hpcens.vocabulary.messages import (
     LOCAL,
     Bye,
     Drain,
@@ -21,7 +22,6 @@ from hpcens.messages import (
     Written,
     Wrote,
 )
-from hpcens.roles.dispatch import turn
 
 
 class Reducer:

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcens.messages import (
+from hpcens.roles.dispatch import turn
+from hpcens.vocabulary.messages import (
     LOCAL,
     Batch,
     Bye,
@@ -21,7 +22,6 @@ from hpcens.messages import (
     Send,
     Tally,
 )
-from hpcens.roles.dispatch import turn
 
 
 @dataclass(slots=True)

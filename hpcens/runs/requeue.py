@@ -14,10 +14,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from hpcens.scheduler import jobs
 from hpcens.errors import INCOMPLETE
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, read_json, write_atomically
 from hpcens.runs.submission import SlurmJob
+from hpcens.scheduler import jobs
 from hpcens.scheduler.jobs import Answer
 
 WARNED = signal.SIGUSR2

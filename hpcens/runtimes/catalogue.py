@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from hpcens.devices import Family
 from hpcens.specs import MemberSpec
+from hpcens.vocabulary.devices import Family
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members.code import raised
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
-from hpcens.messages import Rows
 from hpcens.runtimes.prepare import kept, prepare
+from hpcens.vocabulary.messages import Rows
 
 
 @dataclass(frozen=True, slots=True)

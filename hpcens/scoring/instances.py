@@ -7,13 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hpcens.checks.preflight import Preflight
-from hpcens.devices import Device
 from hpcens.engine.hardware import use_cores
-from hpcens.messages import Rows
-from hpcens.plan import Instance
-from hpcens.profiles import ProfileBook
 from hpcens.profiling.needs import profile_key
 from hpcens.specs import RunSpec
+from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.messages import Rows
+from hpcens.vocabulary.plan import Instance
+from hpcens.vocabulary.profiles import ProfileBook
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

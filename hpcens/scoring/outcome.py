@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE
-from hpcens.messages import Tally
-from hpcens.plan import Plan
 from hpcens.roles.rank_roles import Cast
 from hpcens.runs.directory import Verdict
 from hpcens.scoring.phases import Phase
-from hpcens.segments import Segmentation
 from hpcens.transports.timeline import WAITS
+from hpcens.vocabulary.messages import Tally
+from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary.segments import Segmentation
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight, require_room, room
-from hpcens.messages import Rows
-from hpcens.plan import Plan
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import VALID, Output
 from hpcens.roles.rank_roles import Cast
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job
+from hpcens.vocabulary.messages import Rows
+from hpcens.vocabulary.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,6 @@ from typing import TYPE_CHECKING
 from hpcens.engine.discovery import discover, identities, node
 from hpcens.engine.hardware import import_ahead, use_cores
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
-from hpcens.messages import Drain, Message, Rows
-from hpcens.profiles import Measurement, Profile, ProfileBook, ProfileKey
 from hpcens.roles.rank_roles import Cast, Hello, cast, check_world, recruit, room
 from hpcens.runs.directory import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
 from hpcens.runs.events import Events
@@ -34,6 +32,8 @@ from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
 from hpcens.scoring.heartbeat import Heart, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.mpich import unname
+from hpcens.vocabulary.messages import Drain, Message, Rows
+from hpcens.vocabulary.profiles import Measurement, Profile, ProfileBook, ProfileKey
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight

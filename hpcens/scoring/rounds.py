@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
-from hpcens.messages import Progress, Tally
 from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -29,6 +28,7 @@ from hpcens.scoring.writer import Writer
 from hpcens.transports import drive
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.timeline import trace
+from hpcens.vocabulary.messages import Progress, Tally
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine
@@ -97,7 +97,7 @@ class Scoring:
     def _learn(self, report: dict[str, Any]) -> None:
         """What this start tells about plans, for the next."""
         from hpcens.planning.job_planner import Opening  # of rank 0 alone
-        from hpcens.profiles import ProfileBook
+        from hpcens.vocabulary.profiles import ProfileBook
 
         of = self._assignment
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not

@@ -22,11 +22,11 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcens.arrays import Buffers
-from hpcens.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
-from hpcens.profiles import Link
 from hpcens.transports import Hands
 from hpcens.transports.mailbox import Answers
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
+from hpcens.vocabulary.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
+from hpcens.vocabulary.profiles import Link
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3

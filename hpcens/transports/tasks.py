@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
-from hpcens.messages import (
+from hpcens.transports import Hands
+from hpcens.vocabulary.messages import (
     Flush,
     Flushed,
     Message,
@@ -18,7 +19,6 @@ from hpcens.messages import (
     Write,
     Wrote,
 )
-from hpcens.transports import Hands
 
 
 def reader_hands(read: Callable[[int], Rows], watch: Callable[[Progress], None]) -> Hands:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.devices import Device
 from hpcens.errors import UsageError
+from hpcens.vocabulary.devices import Device
 
 
 @dataclass(frozen=True, slots=True)
