@@ -1,10 +1,12 @@
-"""The parent: a process that is not to outlive the one that started it."""
+"""Processes: which node this is, whether a process still lives, and how one dies with its parent."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import socket
+from pathlib import Path
 
 _SET_DEATH_SIGNAL = 1
 
@@ -14,3 +16,25 @@ def die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def node() -> str:
+    """Name the node this process is on; virtual nodes of one host are told apart by Slurm's name for them."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def boot_id() -> str:
+    """Tell hosts apart, and a host from itself before a reboot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return socket.gethostname()
+
+
+def born(pid: int) -> int:
+    """Return a process's start time in clock ticks since boot, 0 where it does not live: tells reused ids apart."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if state in "ZX" else int(rest[18])

@@ -30,8 +30,8 @@ import torch
 from conftest import ENSEMBLE, MEMBERS, Project
 from safetensors.torch import save_file
 
+from hpcens.processes import born
 from hpcens.result.journal import Kind, read_journal
-from hpcens.runs.directory import born
 
 CLUSTER = Path(__file__).parent.parent / "slurm" / "cluster"
 SITE = "slurm: {{time: {time}, drain_seconds: {drain}}}\n"

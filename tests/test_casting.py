@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.errors import UsageError
-from hpcens.roles.rank_roles import Hello, cast, check_world, recruit, room
+from hpcens.roles.rank_roles import Hello, assign_roles, check_world, recruit, room
 from hpcens.vocabulary.devices import cpu_devices
 
 
@@ -19,7 +19,7 @@ def hellos(*ranks_and_devices):
 
 
 def test_one_node():
-    made = cast(hellos((4, 2)))
+    made = assign_roles(hellos((4, 2)))
     assert (made.readers, made.reducers) == ((0,), (1,))
     assert {rank: device.name for rank, device in made.devices.items()} == {2: "n0/cpu0", 3: "n0/cpu1"}
     assert [made.role(rank) for rank in range(5)] == ["reader", "reducer", "device n0/cpu0", "device n0/cpu1", "parked"]
@@ -31,7 +31,7 @@ def test_any_order_of_ranks_gives_every_device_one_rank_of_its_node(surplus_and_
     first, *rest = hellos(*nodes)
     random.shuffle(rest)
     shuffled = [first, *(Hello(i + 1, h.node, h.devices, h.library) for i, h in enumerate(rest))]
-    made = cast(shuffled)
+    made = assign_roles(shuffled)
     assert sorted(d.name for d in made.devices.values()) == sorted({d.name for h in shuffled for d in h.devices})
     assert all(d.name.startswith(shuffled[rank].node + "/") for rank, d in made.devices.items())
     assert len({*made.readers, *made.reducers, *made.devices}) == 2 + len(made.devices)
@@ -39,11 +39,11 @@ def test_any_order_of_ranks_gives_every_device_one_rank_of_its_node(surplus_and_
 
 def test_too_few_ranks_are_counted_and_located():
     with pytest.raises(UsageError, match=r"the plan needs 5 ranks .* 4 were started: n0 has 4 ranks and 3 devices"):
-        cast(hellos((4, 3)))
+        assign_roles(hellos((4, 3)))
     with pytest.raises(UsageError, match="n1 has 1 ranks and 2 devices"):
-        cast(hellos((4, 2), (1, 2)))
+        assign_roles(hellos((4, 2), (1, 2)))
     with pytest.raises(UsageError, match="1 were started"):
-        cast(hellos((1, 1)))
+        assign_roles(hellos((1, 1)))
 
 
 def test_worlds_that_are_not_what_was_started():
@@ -58,7 +58,7 @@ def test_worlds_that_are_not_what_was_started():
 def test_further_readers_go_to_other_nodes_and_reducers_stay_on_one(surplus, readers, reducers):
     said = hellos(*((spare + 2 * (not node) + 1, 1) for node, spare in enumerate(surplus)))
     node = {hello.rank: hello.node for hello in said}
-    made = recruit(cast(said), said, readers=readers, reducers=reducers)
+    made = recruit(assign_roles(said), said, readers=readers, reducers=reducers)
     assert made.readers[0] == 0 and made.reducers[0] == 1
     assert len({*made.readers, *made.reducers, *made.devices}) == len(made.readers) + len(made.reducers) + len(surplus)
     assert {node[rank] for rank in made.reducers} == {"n0"} and len(made.reducers) == min(reducers, 1 + surplus[0])
@@ -76,9 +76,9 @@ def test_there_is_room_for_a_reader_a_node_and_for_reducers_beside_the_first_bot
     ranks = [((spare + 2 * (not node) + 1), 1) for node, spare in enumerate(surplus)]
     said = hellos(*([(1, 0), (ranks[0][0] - 1, 1), *ranks[1:]] if apart else ranks))
     node = {hello.rank: hello.node for hello in said}
-    players = cast(said)
-    readers, reducers = room(players, said)
-    made = recruit(players, said, readers=readers, reducers=reducers)
+    rank_roles = assign_roles(said)
+    readers, reducers = room(rank_roles, said)
+    made = recruit(rank_roles, said, readers=readers, reducers=reducers)
     assert (len(made.readers), len(made.reducers)) == (readers, reducers)
     assert len({node[rank] for rank in made.readers}) == readers, "each on a node of its own"
     spare = {node[rank] for rank in node if made.role(rank) == "parked"}

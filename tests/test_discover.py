@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hpcens.engine import discovery as module
 from hpcens.engine.discovery import discover, group_limits, host_memory, identities, parse_gpus, parse_slices
 from hpcens.errors import UsageError
-from hpcens.runtimes import discover as module
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
 
 TOLD = """0, GPU-aa11, NVIDIA A100-SXM4-40GB, 40960

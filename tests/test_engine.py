@@ -26,11 +26,12 @@ from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
 from hpcens.profiling.bench import measure
+from hpcens.profiling.book import ProfileBook
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 from hpcens.specs.classes import rounds
 from hpcens.vocabulary.devices import Device, cpu_devices
 from hpcens.vocabulary.messages import Bad, Finish, Predict
-from hpcens.vocabulary.profiles import Measurement, ProfileBook, ProfileKey
+from hpcens.vocabulary.profiles import Measurement, ProfileKey
 
 HERE = torch.device("cpu")
 

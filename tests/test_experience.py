@@ -11,9 +11,9 @@ from test_planners import planned, problem
 
 from hpcens.allocation.model import Choice
 from hpcens.planning.experience import corrected, experience, interference, reached, tells
+from hpcens.profiling.book import ProfileBook
 from hpcens.runs.directory import RunDirectory
 from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.profiles import ProfileBook
 
 
 def with_one_choice(of, made):

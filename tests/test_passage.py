@@ -11,9 +11,11 @@ import pytest
 from safetensors.numpy import save_file
 
 from hpcens.launch.local import mpiexec
+from hpcens.profiling.book import ProfileBook
 from hpcens.result.disk import writing_speed
-from hpcens.runs.directory import RunDirectory, signatures
-from hpcens.vocabulary.profiles import Link, ProfileBook
+from hpcens.runs.directory import RunDirectory
+from hpcens.runs.liveness import signatures
+from hpcens.vocabulary.profiles import Link
 
 NET = """
 import torch

@@ -25,7 +25,7 @@ from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.result.verify import verify
 from hpcens.roles.dispatch import Shares
-from hpcens.roles.rank_roles import Cast
+from hpcens.roles.rank_roles import RankRoles
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
@@ -252,7 +252,7 @@ def start(folder, disk, groups, *, most=9, writers=1):
     combiner = Combiner(SPEC, "probabilities", outputs, {})
     phases = phases_of(run, planned, whole, (2,))[:most]
     job = Job(datasets=(), output=folder / "out.h5", spec=SPEC)
-    assignment = Assignment(job, PREFLIGHT, Cast((0,), (1,), {}), planned, (2,), phases, ())
+    assignment = Assignment(job, PREFLIGHT, RankRoles((0,), (1,), {}), planned, (2,), phases, ())
     opened, epoch = [], begin(run)
     try:
         for phase in phases:

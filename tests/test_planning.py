@@ -14,19 +14,20 @@ from test_planners import given_problem, on, planned, problem
 from hpcens.cli import main
 from hpcens.config import load
 from hpcens.errors import UsageError
-from hpcens.planning.capacity import Desk, Wish, within
+from hpcens.planning.capacity import Capacity, PlanRequest, within
 from hpcens.planning.inventory import inventory
 from hpcens.planning.nodes import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
 from hpcens.planning.simulation import Costs, simulate
 from hpcens.profiling.bench import precise
+from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.io_survey import known_link
 from hpcens.reports.html import draw
 from hpcens.reports.text import plan_lines, simulation_lines
-from hpcens.scheduler.jobs import NodeGroup, parse_nodes
+from hpcens.scheduler.nodes import NodeGroup, parse_nodes
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
 from hpcens.vocabulary.devices import Device
 from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Profile, ProfileBook, ProfileKey
+from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Profile, ProfileKey
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 
@@ -300,16 +301,16 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
         return (out.out + out.err).splitlines()
 
     spec = load(project.folder / "hpcens.yaml")
-    desk = Desk(Job(datasets=(project.dataset,), output=project.output, spec=spec))
+    desk = Capacity(Job(datasets=(project.dataset,), output=project.output, spec=spec))
     assert desk.measure() == 0
-    compared = list(desk.answer(Wish(compare=True)))
+    compared = list(desk.answer(PlanRequest(compare=True)))
     assert [line.split()[0] for line in compared[1:4]] == ["optimal", "greedy", "worst-fit"]
-    assert next(desk.answer(Wish(deadline=3600.0))) == "1 node make it within 1 h 00 min:"
+    assert next(desk.answer(PlanRequest(deadline=3600.0))) == "1 node make it within 1 h 00 min:"
     expected = list(desk.expected(2))
     assert expected[0] == "expected, from kept profiles, on 2 nodes like this host:"
     assert any("node-2/cpu1" in line for line in expected)
     here = replace(desk._here[0], name="n/cpu0")
-    monkeypatch.setattr("hpcens.planning.capacity.Desk._described", lambda self: [Nodes("n", 3, (here,))])
+    monkeypatch.setattr("hpcens.planning.capacity.Capacity._described", lambda self: [Nodes("n", 3, (here,))])
     asked = within(3600.0, SlurmSpec(partition="p"), desk, told=True)
     assert (asked.nodes, asked.gpus_per_node, asked.partition) == (1, None, "p")
     assert capsys.readouterr().out.startswith("1 n make it within 1 h 00 min: ")
@@ -324,7 +325,7 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     assert "no dataset is given" in told("profile", code=2)[0]
     project.yaml("cluster: {gpu: {nodes: 2, kind: none such, devices: 2, memory: 8GiB}}")
     strange = replace(spec, cluster=load(project.folder / "hpcens.yaml").cluster)
-    (unknown,) = Desk(Job(datasets=(project.dataset,), output=project.output, spec=strange)).expected(2)
+    (unknown,) = Capacity(Job(datasets=(project.dataset,), output=project.output, spec=strange)).expected(2)
     assert unknown.startswith("no plan yet: on 2 nodes: there is no profile of member linear on none such;")
     refused = told("plan", "dataset.h5", "--nodes", "2", code=2)
     assert "there is no profile of member linear on none such" in refused[0]

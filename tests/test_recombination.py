@@ -13,11 +13,12 @@ from conftest import ENSEMBLE
 from test_combining import EVERYTHING
 from test_rules import members, outputs
 
-from hpcens.checks.preflight import rule_digests
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.recombination import Recombination, require_same_members, under_rule
+from hpcens.combining.rule_code import rule_digests
 from hpcens.config import spec_to_json
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
+from hpcens.files import write_atomically
 from hpcens.result.description import description
 from hpcens.result.export import export
 from hpcens.result.fingerprint import fingerprint, outputs_branch, rule_branch
@@ -26,7 +27,7 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
 from hpcens.result.result import Result
 from hpcens.result.verify import verify
-from hpcens.runs.directory import RunDirectory, write_atomically
+from hpcens.runs.directory import RunDirectory
 from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
 from hpcens.vocabulary.plan import MemberNumerics, Numerics
 from hpcens.vocabulary.segments import Segmentation

@@ -12,13 +12,13 @@ from conftest import ENSEMBLE
 
 from hpcens.config import load
 from hpcens.dataset.source import Source
+from hpcens.processes import born
 from hpcens.result.journal import Kind, read_journal
 from hpcens.roles.dispatch import shares_by_rank
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
-from hpcens.runs.directory import born
 from hpcens.specs import DatasetSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld

@@ -23,13 +23,14 @@ from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
 from hpcens.profiling.bench import difference, measure
+from hpcens.profiling.book import ProfileBook
 from hpcens.runtimes.catalogue import RUNTIMES, runtimes_for
 from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.frozen import traced
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.vocabulary.devices import cpu_devices
-from hpcens.vocabulary.profiles import Measurement, ProfileBook, ProfileKey
+from hpcens.vocabulary.profiles import Measurement, ProfileKey
 
 BATCH = 8
 CPU = [name for name, of in RUNTIMES.items() if "cpu" in of.families]

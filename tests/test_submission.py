@@ -16,7 +16,7 @@ from test_planners import planned, problem
 from hpcens.config.site import slurm_settings
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
-from hpcens.roles.rank_roles import Hello, cast
+from hpcens.roles.rank_roles import Hello, assign_roles
 from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
 from hpcens.runs.events import Events, recent
 from hpcens.runs.postmortem import explain
@@ -24,7 +24,7 @@ from hpcens.runs.requeue import continues, decide, outcome, why
 from hpcens.runs.status import status
 from hpcens.runs.submission import SlurmJob, Submission
 from hpcens.scheduler.jobs import Answer, parse_job, requeue
-from hpcens.scoring.heartbeat import Heart, leaves_unseen
+from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.vocabulary.devices import Device
 
@@ -222,8 +222,8 @@ def gpu(rank, node, index=0):
 def test_one_gpu_a_task_those_of_reader_and_reducer_idle():
     hellos = [Hello(r, "n0", (gpu(r, "n0"),), "mpi", (f"GPU-{r}",)) for r in range(4)]
     few = [Hello(r, f"n{r // 2}", (gpu(r, f"n{r // 2}"),), "mpi", (f"GPU-{r}",)) for r in range(4)]
-    assert (cast(few).idle, len(cast(few).devices)) == (("n0/cuda0", "n0/cuda1"), 2)
-    made = cast(hellos)
+    assert (assign_roles(few).idle, len(assign_roles(few).devices)) == (("n0/cuda0", "n0/cuda1"), 2)
+    made = assign_roles(hellos)
     assert made.idle == ("n0/cuda0", "n0/cuda1")
     assert {rank: (d.name, d.index) for rank, d in made.devices.items()} == {2: ("n0/cuda2", 0), 3: ("n0/cuda3", 0)}
 
@@ -235,7 +235,7 @@ def test_uneven_nodes_all_gpus_visible():
         hellos += [
             Hello(len(hellos) + i, node, devices, "mpi", tuple(f"{node}-{i}" for i in range(gpus))) for i in range(4)
         ]
-    made = cast(hellos)
+    made = assign_roles(hellos)
     assert sorted(d.name for d in made.devices.values()) == ["n0/cuda0", "n0/cuda1", "n1/cuda0", "n2/cuda0", "n2/cuda1"]
     assert made.idle == ()
     assert made.speakers == {"n0": 0, "n1": 4, "n2": 8}
@@ -253,7 +253,7 @@ def epoch(tmp_path):
 
 
 def test_a_node_whose_counter_stands_is_named(epoch):
-    mine, other = (Heart(epoch, node, lambda line: None, silent=3) for node in ("n1", "n2"))
+    mine, other = (Heartbeat(epoch, node, lambda line: None, silent=3) for node in ("n1", "n2"))
     mine.watch(["n1", "n2"])
     for _ in range(30):
         other.beat()
@@ -264,7 +264,7 @@ def test_a_node_whose_counter_stands_is_named(epoch):
 
 
 def test_a_survivor_leaves_once_a_newer_start_is_there(epoch):
-    heart = Heart(epoch, "n1", lambda line: None)
+    heart = Heartbeat(epoch, "n1", lambda line: None)
     epoch.successor.mkdir()
     with pytest.raises(Superseded, match="epoch 2 took this run over"):
         beat(heart, 5)

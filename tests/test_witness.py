@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from hpcens.errors import COMPLETE
-from hpcens.runs.directory import Epoch, Verdict, born
+from hpcens.processes import born
+from hpcens.runs.directory import Epoch, Verdict
 
 SCRIPT = """
 import faulthandler, json, os, signal, sys, time

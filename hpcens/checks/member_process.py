@@ -2,7 +2,9 @@
 
 A factory may print, exit, hang or crash: here that ends one trial, and `contract` names the member.
 
-    python -m hpcens.checks.member_process FOLDER PARENT    reads FOLDER/request.json, writes FOLDER/answers, a line of JSON each
+    python -m hpcens.checks.member_process FOLDER PARENT
+
+reads FOLDER/request.json and writes FOLDER/answers, a line of JSON each.
 """
 
 from __future__ import annotations

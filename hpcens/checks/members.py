@@ -22,17 +22,19 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.member_process import Trial, write_request
-from hpcens.checks.preflight import Preflight, require_room, room, torch_version
+from hpcens.checks.preflight import Preflight
 from hpcens.checks.rule_process import rehearse
 from hpcens.engine.discovery import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
+from hpcens.files import cache_folder, write_atomically
 from hpcens.members import digest_of
+from hpcens.result.destination import require_room, room
+from hpcens.result.fingerprint import torch_version
 from hpcens.result.outputs import outputs_of
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
 from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.profiles import ProfileBook
 
 _SECONDS = 120.0
 _START_SECONDS = 300.0
@@ -50,7 +52,7 @@ class ContractBook:
     @staticmethod
     def default() -> ContractBook:
         """Beside the profiles."""
-        return ContractBook(ProfileBook.default().folder.with_name("trials"))
+        return ContractBook(cache_folder() / "trials")
 
     def get(self, key: str) -> Trial | None:
         """The stored trial; None where there is none or the file is damaged."""
@@ -63,9 +65,7 @@ class ContractBook:
     def put(self, key: str, trial: Trial) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.json"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(asdict(trial)))
-        temporary.replace(path)
+        write_atomically(path, json.dumps(asdict(trial)), durable=False)
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:

@@ -5,33 +5,29 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from glob import glob, has_magic
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from hpcens.combining.stacking import stacker
+from hpcens.combining.rule_code import rule_digests
 from hpcens.config import RESULT_SUFFIX
 from hpcens.dataset.file import Input
 from hpcens.dataset.filters import check_filter
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
-from hpcens.errors import DataError, Incomplete, RuleError, UsageError
+from hpcens.errors import DataError, UsageError
+from hpcens.files import read_json
 from hpcens.members import input_places, member_digests
-from hpcens.result.fingerprint import fingerprint, require_same
+from hpcens.result.destination import check_output
+from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, torch_version
 from hpcens.result.finished import fingerprint_of
-from hpcens.result.outputs import Output
 from hpcens.rules import combining_space
-from hpcens.runs.directory import RunDirectory, read_json
-from hpcens.specs import CompressionSpec, Job, RunSpec, Space
-from hpcens.usercode import code_digest
+from hpcens.runs.directory import RunDirectory
+from hpcens.specs import Job, Space
 from hpcens.vocabulary.plan import Plan, numerics_from_dict
-
-_ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,57 +90,6 @@ def _stored(job: Job, preflight: Preflight) -> tuple[str, ...]:
     return tuple(name for name in names if name in before["members"]) if held and same else ()
 
 
-def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
-    """What makes a rule of the user's own: digests of its code and weights; empty for the rules of the house.
-
-    Raises RuleError or MemberError where they cannot be found.
-    """
-    rule = spec.rule
-    if rule.name == "stack":
-        member = stacker(rule, space)
-        return {**member_digests(member, spec.search_path), "output": member.output, "torch": torch_version()}
-    if ":" not in rule.name:
-        return {}
-    code = code_digest(rule.name, spec.search_path)
-    if code is None:
-        raise RuleError(
-            f"rule {rule.name}: there is no module {rule.name.partition(':')[0]!r}",
-            f"rules are imported from {spec.search_path} and from the Python path",
-        )
-    return {"code": code}
-
-
-def check_output(output: Path, *sources: Path) -> None:
-    """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
-    if output.exists() and any(output.samefile(source) for source in sources):
-        raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
-    if not output.parent.is_dir():
-        raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
-    if not os.access(output.parent, os.W_OK):
-        raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
-    if output.exists() and fingerprint_of(output) is None:
-        raise UsageError(f"{output} exists and is not a result of hpcens", _ELSEWHERE)
-
-
-def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
-    """Bytes that the disk has to have for a file of these outputs; 0 where it has taken them already."""
-    if any(path.suffix == ".h5" for path in run.unfinished()):
-        return 0
-    copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
-    return copies * rows * sum(output.row_bytes for output in outputs)
-
-
-def require_room(job: Job, wanted: int) -> None:
-    """Raises Incomplete where the disk has no room for so many bytes."""
-    free = shutil.disk_usage(job.output.parent).free
-    if wanted > free:
-        raise Incomplete(
-            f"{job.output} will take {wanted / 1e9:,.1f} GB while it is written, and {job.output.parent} has"
-            f" {free / 1e9:,.1f} GB free",
-            "make room, choose another output.path, or fewer output.datasets",
-        )
-
-
 def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
     """The fingerprint the job has now, under numerics that were fixed before."""
     return fingerprint(
@@ -155,11 +100,6 @@ def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]
         space=preflight.space,
         numerics=numerics_from_dict(numerics | {"torch": torch_version()}),
     )
-
-
-def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The numerics that a fingerprint holds."""
-    return {**tree["numerics"], "members": {n: m["numerics"] for n, m in tree["members"].items()}}
 
 
 def same_as_before(job: Job, preflight: Preflight) -> bool:
@@ -176,14 +116,6 @@ def same_as_before(job: Job, preflight: Preflight) -> bool:
         if tree is not None:
             require_same(tree, current_fingerprint(job, preflight, numerics_of(tree)), str(where))
     return finished is not None
-
-
-def torch_version() -> str:
-    """Version of the installed torch, without importing it. Raises UsageError where there is none."""
-    try:
-        return version("torch")
-    except ModuleNotFoundError:
-        raise UsageError("torch is not installed", "pip install torch, or load your site's module") from None
 
 
 def absolute(path: Path) -> Path:

@@ -198,17 +198,17 @@ def _submit(options: argparse.Namespace) -> int:
 def _submit_to_slurm(options: argparse.Namespace, job: Job, preflight: Preflight) -> int:
     from hpcens.config.site import slurm_settings
     from hpcens.launch.slurm import follow, refuse_if_queued, sbatch_text, submit
-    from hpcens.planning.capacity import Desk, within
+    from hpcens.planning.capacity import Capacity, within
     from hpcens.reports.progress import Follower
     from hpcens.runs.directory import RunDirectory
 
     settings = slurm_settings(job.spec.slurm, options.slurm)
     run = RunDirectory.of(job.output)
     if options.deadline:
-        settings = within(options.deadline, settings, Desk(job), told=not options.parsable)
+        settings = within(options.deadline, settings, Capacity(job), told=not options.parsable)
     if options.dry_run:
         print(sbatch_text(job, settings))
-        show(Desk(job).expected(settings.nodes or 1))
+        show(Capacity(job).expected(settings.nodes or 1))
         return COMPLETE
     refuse_if_queued(run)
     run.refuse_if_alive()
@@ -265,8 +265,8 @@ def _hold(job: Job, preflight: Preflight) -> None:
 
 
 def _profile(options: argparse.Namespace) -> int:
-    from hpcens.planning.capacity import Desk, profiled
-    from hpcens.vocabulary.profiles import ProfileBook
+    from hpcens.planning.capacity import Capacity, profiled
+    from hpcens.profiling.book import ProfileBook
 
     if options.list:
         show(profiled())
@@ -276,17 +276,17 @@ def _profile(options: argparse.Namespace) -> int:
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    if Desk(replace(_job(options), thorough=options.thorough)).measure() == 0:
+    if Capacity(replace(_job(options), thorough=options.thorough)).measure() == 0:
         print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from hpcens.planning.capacity import Desk, Wish
+    from hpcens.planning.capacity import Capacity, PlanRequest
 
-    desk = Desk(_job(options))
+    desk = Capacity(_job(options))
     desk.measure()
-    wish = Wish(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
+    wish = PlanRequest(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
     show(desk.answer(wish, shaded=sys.stdout.isatty()))
     return COMPLETE

@@ -91,8 +91,9 @@ def init(options: Namespace) -> int:
 
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
+    from hpcens.files import read_json
     from hpcens.reports.text import plan_lines, report_lines, start_lines
-    from hpcens.runs.directory import RunDirectory, read_json
+    from hpcens.runs.directory import RunDirectory
     from hpcens.runs.events import read_events
     from hpcens.vocabulary.plan import Plan
 

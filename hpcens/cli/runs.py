@@ -45,7 +45,8 @@ def verdict_code(output: Path) -> int:
 
     Within a Slurm job only a start of that job counts.
     """
-    from hpcens.runs.directory import RunDirectory, read_json
+    from hpcens.files import read_json
+    from hpcens.runs.directory import RunDirectory
     from hpcens.runs.submission import SlurmJob
 
     run = RunDirectory.of(output)
@@ -100,7 +101,7 @@ def logs(options: Namespace) -> int:
 
 def cancel(options: Namespace) -> int:
     from hpcens.launch.slurm import cancel as end
-    from hpcens.runs.directory import alive
+    from hpcens.runs.liveness import alive
     from hpcens.runs.status import run_of
     from hpcens.scheduler import jobs as slurm
 

@@ -15,21 +15,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.checks.preflight import check_output, rule_digests
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.masking import told
+from hpcens.combining.rule_code import rule_digests
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
+from hpcens.files import read_json, write_atomically
 from hpcens.members import member_digests
 from hpcens.result.description import description
+from hpcens.result.destination import check_output
 from hpcens.result.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.rules import combining_space
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict
 from hpcens.runs.events import Events
 from hpcens.specs import RuleSpec, RunSpec
 

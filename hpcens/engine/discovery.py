@@ -6,12 +6,12 @@ import contextlib
 import csv
 import os
 import re
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcens.errors import UsageError
+from hpcens.processes import node
 from hpcens.specs import CudaSpec, DevicesSpec
 from hpcens.vocabulary.devices import Device, cpu_devices
 
@@ -156,8 +156,3 @@ def group_limits(groups: str, root: Path) -> Iterator[int]:
             if folder == top or top in folder.parents:
                 with contextlib.suppress(OSError, ValueError):  # no such file here; "max"
                     yield int((folder / name).read_text())
-
-
-def node() -> str:
-    """The node this process is on; virtual nodes of one host are told apart by Slurm's name for them."""
-    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
-from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, boot_id, born, signatures, write_atomically
+from hpcens.files import write_atomically
+from hpcens.processes import boot_id, born
+from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
+from hpcens.runs.liveness import signatures
 from hpcens.runs.submission import SlurmJob
 from hpcens.specs import Job
 

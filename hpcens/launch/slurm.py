@@ -16,6 +16,7 @@ from hpcens.launch.as_rank import be_a_rank
 from hpcens.reports.progress import Follower
 from hpcens.runs.directory import RunDirectory, Verdict
 from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.scheduler_answer import ASK_SECONDS, note
 from hpcens.runs.submission import DEFAULT_REQUEUES, Submission
 from hpcens.scheduler import jobs
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
@@ -147,7 +148,7 @@ def refuse_if_queued(run: RunDirectory) -> None:
 def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
     """Show progress until the submission's last start has a verdict, or its jobs are gone."""
     run = RunDirectory.of(job.output)
-    asked = time.monotonic() - jobs.ASK_SECONDS
+    asked = time.monotonic() - ASK_SECONDS
     told = ""
     try:
         while True:
@@ -157,10 +158,10 @@ def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
                 verdict = outcome(epoch)
                 if verdict is not None and not continues(epoch):
                     return verdict
-            if time.monotonic() - asked > jobs.ASK_SECONDS:
+            if time.monotonic() - asked > ASK_SECONDS:
                 asked = time.monotonic()
                 answers = [jobs.ask(job) for job in submission.jobs]
-                jobs.note(run, submission.jobs[0], answers[0])
+                note(run, submission.jobs[0], answers[0])
                 if answers[0] is not None and answers[0].state == "PENDING" and answers[0].why != told:
                     told = answers[0].why
                     follower.say(f"job {submission.jobs[0]} waits: {told}")

@@ -24,9 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcens.engine.discovery import node
 from hpcens.errors import FAILURE
-from hpcens.processes import die_with
+from hpcens.processes import die_with, node
 from hpcens.runs.directory import AGAIN, Epoch, Verdict
 
 Tell = Callable[[str], None]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
+from hpcens.files import digest_file
 from hpcens.members.code import digest_code
-from hpcens.result.fingerprint import digest_file
 from hpcens.specs import MemberSpec, RunSpec, Space
 from hpcens.specs.classes import rounds
 

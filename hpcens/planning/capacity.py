@@ -18,29 +18,30 @@ from hpcens.checks.preflight import check
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.files import write_atomically
 from hpcens.launch.local import start
 from hpcens.planning.comparison import compare
 from hpcens.planning.inventory import inventory
-from hpcens.planning.job_planner import Opening
+from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.nodes import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
+from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.io_survey import known_link
 from hpcens.reports.html import draw
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.result.disk import writing_speed
-from hpcens.runs.directory import RunDirectory, write_atomically
-from hpcens.scheduler import jobs
+from hpcens.runs.directory import RunDirectory
+from hpcens.scheduler.nodes import node_groups
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
 from hpcens.vocabulary.devices import Device, Family
 from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.profiles import ProfileBook
 
 # As many nodes like this host there are, where no cluster is described.
 _MANY = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PlanRequest:
     """What a plan is asked for: on so many nodes, in so many seconds, or by all planners; and the files to write."""
 
     nodes: tuple[int, int] | None = None
@@ -51,13 +52,13 @@ class Wish:
     as_json: bool = False
 
 
-class Desk:
+class Capacity:
     """One job's plans, from kept profiles."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._preflight = check(job)
-        self._opening = Opening(job, self._preflight, ProfileBook.default())
+        self._opening = JobPlanner(job, self._preflight, ProfileBook.default())
         self._writing: float | None = None
 
     @cached_property
@@ -80,7 +81,7 @@ class Desk:
                 raise HpcensError(verdict.reason, verdict.remedy)
         return sum(map(len, todo.values()))
 
-    def answer(self, wish: Wish, *, shaded: bool = False) -> Iterator[str]:
+    def answer(self, wish: PlanRequest, *, shaded: bool = False) -> Iterator[str]:
         """The answer as lines of text; writes the files that are wanted."""
         if wish.compare:
             problem = self._opening.problem(self._here, self._passage(self._here))
@@ -143,7 +144,7 @@ class Desk:
         return [Nodes(name, of.nodes, _devices(of)) for name, of in self._job.spec.cluster.items()]
 
     def _known(self, partition: str | None) -> list[Nodes]:
-        groups = [of for of in jobs.node_groups() if partition in (None, of.partition)]
+        groups = [of for of in node_groups() if partition in (None, of.partition)]
         profiled = dict.fromkeys(key.kind for key, _ in ProfileBook.default().all())
         return inventory(groups, self._job.spec.devices, self._here, profiled)
 
@@ -173,11 +174,11 @@ class Desk:
 
     def _by(self, planner: PlannerName) -> Plan:
         spec = replace(self._job.spec, plan=replace(self._job.spec.plan, planner=planner))
-        opening = Opening(replace(self._job, spec=spec, plan=None), self._preflight, ProfileBook.default())
+        opening = JobPlanner(replace(self._job, spec=spec, plan=None), self._preflight, ProfileBook.default())
         return opening.plan(self._here, self._passage(self._here))
 
 
-def within(deadline: float, settings: SlurmSpec, desk: Desk, *, told: bool) -> SlurmSpec:
+def within(deadline: float, settings: SlurmSpec, desk: Capacity, *, told: bool) -> SlurmSpec:
     """The settings that ask for the fewest nodes on which the run takes `deadline` seconds; told: say so."""
     nodes, allocation = desk.chosen(deadline, settings.partition)
     gpus = sum(device.family == "cuda" for device in nodes.devices)

@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from hpcens.allocation.problem import Problem
-from hpcens.runs.directory import RunDirectory, read_json
+from hpcens.files import read_json
+from hpcens.runs.directory import RunDirectory
 from hpcens.vocabulary.plan import Plan
 from hpcens.vocabulary.profiles import Profile
 

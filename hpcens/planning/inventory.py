@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from hpcens.errors import UsageError
 from hpcens.planning.nodes import Nodes
-from hpcens.scheduler.jobs import NodeGroup
+from hpcens.scheduler.nodes import NodeGroup
 from hpcens.specs import DevicesSpec
 from hpcens.vocabulary.devices import Device
 

@@ -12,25 +12,26 @@ import numpy as np
 
 from hpcens.allocation import plan
 from hpcens.allocation.problem import Passage, Problem
-from hpcens.checks.preflight import Preflight, numerics_of, torch_version
+from hpcens.checks.preflight import Preflight
 from hpcens.config import spec_to_json
 from hpcens.dataset.columns import Columns
 from hpcens.dataset.source import Source
 from hpcens.errors import FingerprintMismatch
+from hpcens.files import read_json
 from hpcens.planning.experience import corrected, experience, interference, reached, scaled, tells
+from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.needs import Measuring
 from hpcens.result.description import description, members_of
-from hpcens.result.fingerprint import fingerprint, require_same
+from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, torch_version
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
-from hpcens.runs.directory import RunDirectory, read_json
+from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
 from hpcens.vocabulary.devices import Device
 from hpcens.vocabulary.messages import Rows
 from hpcens.vocabulary.plan import Numerics, Plan, numerics_from_dict
-from hpcens.vocabulary.profiles import ProfileBook
 from hpcens.vocabulary.segments import Segmentation
 
 _SEGMENT_BYTES = 8 << 20
@@ -38,7 +39,7 @@ _SEGMENTS_HELD = 3
 _PLACES = 4  # in a dataset, of the rows on which members are measured
 
 
-class Opening:
+class JobPlanner:
     """Everything known about a job before it is planned."""
 
     def __init__(self, job: Job, preflight: Preflight, book: ProfileBook) -> None:

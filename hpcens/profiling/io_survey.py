@@ -9,15 +9,16 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from hpcens.dataset.inspection import read_part, reading_speed
+from hpcens.profiling.book import ProfileBook
 from hpcens.result.disk import sync_seconds, writing_speed
-from hpcens.roles.rank_roles import Cast
+from hpcens.roles.rank_roles import RankRoles
 from hpcens.specs import Job
 from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.profiles import Link, LinkKey, ProfileBook
+from hpcens.vocabulary.profiles import Link, LinkKey
 
 if TYPE_CHECKING:
     from hpcens.allocation.problem import Passage
-    from hpcens.planning.job_planner import Opening
+    from hpcens.planning.job_planner import JobPlanner
     from hpcens.transports.mpi import MpiWorld
 
 
@@ -30,9 +31,9 @@ class Survey:
     together: float
 
 
-def survey(world: MpiWorld, players: Cast, readers: Sequence[int], job: Job) -> Survey:
+def survey(world: MpiWorld, rank_roles: RankRoles, readers: Sequence[int], job: Job) -> Survey:
     """All ranks ask. readers: ranks that may be readers."""
-    link = world.link(players.farthest)
+    link = world.link(rank_roles.farthest)
     if len(readers) < 2:
         return Survey(link, inf)
     world.gather(None)
@@ -52,7 +53,7 @@ def _read(job: Job, place: int, places: int) -> tuple[int, float]:
     return rows, max(1e-6, time.perf_counter() - began)
 
 
-def passage(opening: Opening, devices: Sequence[Device], found: Survey, seats: tuple[int, int]) -> Passage:
+def passage(opening: JobPlanner, devices: Sequence[Device], found: Survey, seats: tuple[int, int]) -> Passage:
     """At rank 0, with what it can measure by itself. seats: readers and reducers that there may be."""
     from hpcens.allocation.problem import Passage  # which ranks that do not plan have no use for
 
@@ -70,10 +71,10 @@ def passage(opening: Opening, devices: Sequence[Device], found: Survey, seats: t
     )
 
 
-def keep(found: Survey, players: Cast, book: ProfileBook) -> None:
+def keep(found: Survey, rank_roles: RankRoles, book: ProfileBook) -> None:
     """Note the link in the book, for plans that are made without a world."""
     if found.link is not None:
-        book.put_link(LinkKey(players.devices[players.farthest].kind, apart=players.apart), found.link)
+        book.put_link(LinkKey(rank_roles.devices[rank_roles.farthest].kind, apart=rank_roles.apart), found.link)
 
 
 def known_link(devices: Sequence[Device], book: ProfileBook) -> Link | None:

@@ -6,14 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
-from hpcens.checks.preflight import Preflight, torch_version
+from hpcens.checks.preflight import Preflight
 from hpcens.errors import UsageError
 from hpcens.members import digest_of
+from hpcens.profiling.book import ProfileBook
+from hpcens.result.fingerprint import torch_version
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary.devices import Device, Family
 from hpcens.vocabulary.plan import Numerics
-from hpcens.vocabulary.profiles import Measurement, Profile, ProfileBook, ProfileKey
+from hpcens.vocabulary.profiles import Measurement, Profile, ProfileKey
 
 PROFILE_SECONDS = 10.0
 # A runtime has to be faster than eager by more than what measuring may be wrong by.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
+from importlib.metadata import version
 from typing import Any
 
-from hpcens.errors import FingerprintMismatch
+from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary.plan import Numerics
 
@@ -63,13 +62,17 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def digest_file(path: Path) -> str:
-    """SHA-256 of a file's bytes. Raises OSError where it cannot be read."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
+def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The numerics that a fingerprint holds."""
+    return {**tree["numerics"], "members": {n: m["numerics"] for n, m in tree["members"].items()}}
+
+
+def torch_version() -> str:
+    """Version of the installed torch, without importing it. Raises UsageError where there is none."""
+    try:
+        return version("torch")
+    except ModuleNotFoundError:
+        raise UsageError("torch is not installed", "pip install torch, or load your site's module") from None
 
 
 def differences(old: Tree, new: Tree, path: str = "") -> Iterator[str]:

@@ -21,13 +21,14 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import HpcensError
+from hpcens.files import read_json
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
-from hpcens.runs.directory import Epoch, RunDirectory, read_json
+from hpcens.runs.directory import Epoch, RunDirectory
 from hpcens.vocabulary.messages import Array, Bad, Cause
 
 MASKED: Mapping[Cause, Kind] = {

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.result.fingerprint import digest_file
+from hpcens.files import digest_file, read_json
 from hpcens.result.finished import Finished
 from hpcens.result.result import standing
-from hpcens.runs.directory import RunDirectory, read_json
+from hpcens.runs.directory import RunDirectory
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Cast:
+class RankRoles:
     """Roles by rank; ranks that have none park.
 
     readers   the first decides for all; reducers: the first opens and finishes the result
@@ -63,7 +63,7 @@ class Cast:
         return f"device {self.devices[rank].name}" if rank in self.devices else "parked"
 
 
-def cast(hellos: Sequence[Hello]) -> Cast:
+def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
     """Rank 0 reads, the next rank of its node reduces, and each device gets a rank of its node that sees it.
 
     Where every rank sees one GPU of its own, those of the reader and of the reducer idle.
@@ -103,36 +103,36 @@ def cast(hellos: Sequence[Hello]) -> Cast:
         )
     if not devices:
         raise UsageError("no rank found a device", "check devices in the YAML, and nvidia-smi on the nodes")
-    return Cast((reader,), (reducer,), devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
+    return RankRoles((reader,), (reducer,), devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
 
 
-def room(players: Cast, hellos: Sequence[Hello]) -> tuple[int, int]:
+def room(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:
     """How many readers, one a node at most, and how many reducers there are ranks for at once."""
     node = {hello.rank: hello.node for hello in hellos}
-    parked = Counter(node[hello.rank] for hello in hellos if players.role(hello.rank) == "parked")
-    further = set(parked) - {node[players.readers[0]]}
-    at = node[players.reducers[0]]
+    parked = Counter(node[hello.rank] for hello in hellos if rank_roles.role(hello.rank) == "parked")
+    further = set(parked) - {node[rank_roles.readers[0]]}
+    at = node[rank_roles.reducers[0]]
     return 1 + len(further), 1 + parked[at] - (at in further)
 
 
-def recruit(players: Cast, hellos: Sequence[Hello], *, readers: int, reducers: int) -> Cast:
+def recruit(rank_roles: RankRoles, hellos: Sequence[Hello], *, readers: int, reducers: int) -> RankRoles:
     """The cast with so many readers and reducers, as far as there are parked ranks for them.
 
     A reader goes where none is yet, while there is such a node. All reducers sit on one node: the result is one file,
     and the pages of two nodes' writes to it might meet.
     """
     node = {hello.rank: hello.node for hello in hellos}
-    parked = [hello.rank for hello in hellos if players.role(hello.rank) == "parked"]
-    beside = [rank for rank in parked if node[rank] == node[players.reducers[0]]]
-    writing = (*players.reducers, *beside[: reducers - len(players.reducers)])
-    reading = list(players.readers)
+    parked = [hello.rank for hello in hellos if rank_roles.role(hello.rank) == "parked"]
+    beside = [rank for rank in parked if node[rank] == node[rank_roles.reducers[0]]]
+    writing = (*rank_roles.reducers, *beside[: reducers - len(rank_roles.reducers)])
+    reading = list(rank_roles.readers)
     free = [rank for rank in parked if rank not in writing]
     while free and len(reading) < readers:
         crowd = Counter(node[rank] for rank in reading)
         chosen = min(free, key=lambda rank: crowd[node[rank]])
         free.remove(chosen)
         reading.append(chosen)
-    return replace(players, readers=tuple(reading), reducers=writing)
+    return replace(rank_roles, readers=tuple(reading), reducers=writing)
 
 
 def _named(hellos: Sequence[Hello]) -> dict[str, str]:

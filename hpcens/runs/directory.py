@@ -22,14 +22,14 @@ import hashlib
 import json
 import os
 import secrets
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from hpcens.errors import INCOMPLETE, UsageError
+from hpcens.files import read_json, write_atomically
+from hpcens.runs.liveness import alive, this_process
 from hpcens.runs.submission import SlurmJob, Submission
 
 _ROOM = 4096
@@ -50,24 +50,6 @@ class Verdict:
     def resumable(self) -> bool:
         """Whether running it again is all that is needed."""
         return self.code == INCOMPLETE or self.remedy == AGAIN
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace the file by a whole new one, durably."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """The file's content; None where it is missing or not (yet) whole."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 class Epoch:
@@ -220,79 +202,13 @@ class RunDirectory:
             ) from None
         epoch = Epoch(folder)
         epoch.ranks.mkdir()
-        claim = {"epoch": number, "id": secrets.token_hex(8), "began": time.time(), "job": job and asdict(job)} | _me()
+        claim = {
+            "epoch": number,
+            "id": secrets.token_hex(8),
+            "began": time.time(),
+            "job": job and asdict(job),
+        } | this_process()
         write_atomically(epoch.claim, json.dumps(claim, indent=1))
         epoch.set_room_aside()
         self.cancel.unlink(missing_ok=True)
         return epoch
-
-
-def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "boot": boot_id(), "pid": os.getpid(), "born": born(os.getpid())}
-
-
-def boot_id() -> str:
-    """Tells hosts apart, and a host from itself before a reboot."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return socket.gethostname()
-
-
-def born(pid: int) -> int:
-    """Start time of a process in clock ticks since boot, 0 where it does not live: tells reused ids apart."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if state in "ZX" else int(rest[18])
-
-
-def sign(epoch: Epoch, rank: int, role: str) -> None:
-    """Leave word of which process this rank is, for whoever has to name it later."""
-    write_atomically(epoch.ranks / f"{rank:04d}.json", json.dumps({"rank": rank, "role": role} | _me()))
-
-
-def signatures(epoch: Epoch) -> list[dict[str, Any]]:
-    """What the ranks left, in rank order."""
-    return [raw for path in sorted(epoch.ranks.glob("[0-9]*.json")) if (raw := read_json(path))]
-
-
-def alive(epoch: Epoch) -> str:
-    """Who of an epoch that left no verdict still lives, in words; empty where nobody does.
-
-    Processes of this host are looked up; those of other hosts by whether a heartbeat still moves.
-    """
-    if epoch.verdict is not None:
-        return ""
-    claim = read_json(epoch.claim)
-    processes = ([claim | {"role": "launcher"}] if claim else []) + signatures(epoch)
-    here = boot_id()
-    for process in processes:
-        if process["boot"] == here and born(process["pid"]) == process["born"]:
-            return f"process {process['pid']} ({process['role']}) on {process['host']}"
-    elsewhere = [process for process in processes if process["boot"] != here]
-    before = beats(epoch)
-    if elsewhere and before:
-        deadline = time.monotonic() + 3 * BEAT_SECONDS
-        while time.monotonic() < deadline:
-            time.sleep(BEAT_SECONDS / 10)
-            if beats(epoch) != before:
-                return f"ranks on {', '.join(sorted({process['host'] for process in elsewhere}))}"
-    return ""
-
-
-BEAT_SECONDS = 1.0
-
-
-def beats(epoch: Epoch) -> dict[str, bytes]:
-    """Each node's counter."""
-    return {path.stem: read_beat(path) for path in epoch.ranks.glob("*.beat")}
-
-
-def read_beat(path: Path) -> bytes:
-    """A node's counter; nothing where it has not beaten yet."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""

@@ -15,7 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from hpcens.errors import INCOMPLETE
-from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict, read_json, write_atomically
+from hpcens.files import read_json, write_atomically
+from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
 from hpcens.runs.submission import SlurmJob
 from hpcens.scheduler import jobs
 from hpcens.scheduler.jobs import Answer

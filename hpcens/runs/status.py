@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict, alive, read_json
+from hpcens.files import read_json
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict
 from hpcens.runs.events import recent
+from hpcens.runs.liveness import alive
 from hpcens.runs.postmortem import explain
 from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.scheduler_answer import ask_sparingly
 from hpcens.runs.submission import Submission
-from hpcens.scheduler.jobs import Answer, ask_sparingly
+from hpcens.scheduler.jobs import Answer
 
 _PHASES = {
     "": "its ranks find each other",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from hpcens.errors import RuntimeUnsuited
+from hpcens.files import replacing
 
 
 def compiled(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Path) -> torch.nn.Module:
@@ -24,13 +24,10 @@ def compiled(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: P
     if not hasattr(torch._inductor, "aoti_load_package"):
         raise RuntimeUnsuited(f"compiled: torch {torch.__version__} has no packages of compiled modules; 2.6 has")
     path = _path(package)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f"{package.name}.{os.getpid()}.pt2")
-    with torch.no_grad(), warnings.catch_warnings():
+    with replacing(path) as made, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what export takes exception to, it refuses
         program = torch.export.export(module, tuple(inputs))
         torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs={"freezing": True})
-    made.replace(path)
     kept = open_compiled(package)
     assert kept is not None
     return kept

@@ -5,7 +5,6 @@ torch 2.13 deprecates torch.jit, and says so at every call.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,20 +14,19 @@ from pathlib import Path
 import torch
 from torch.jit import ScriptModule, TracerWarning, optimized_execution  # type: ignore[attr-defined]
 
+from hpcens.files import replacing
+
 
 def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Path) -> torch.nn.Module:
     """The module for inputs of these shapes, kept as package. Raises whatever torch does where it cannot be traced."""
     with _no_deprecation():
         script = torch.jit.freeze(module if isinstance(module, ScriptModule) else traced(module, inputs))
         path = _path(package)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made = path.with_name(f"{os.getpid()}-{path.name}")
         try:
-            torch.jit.save(script, made)
+            with replacing(path) as made:
+                torch.jit.save(script, made)
         except Exception:  # not every graph can be written, and those run none the worse
-            made.unlink(missing_ok=True)
             return _Fused(script)
-        made.replace(path)
     kept = open_frozen(package)
     assert kept is not None
     return kept

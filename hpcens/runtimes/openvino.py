@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from openvino import Core, convert_model, save_model
 
 from hpcens.errors import RuntimeUnsuited
+from hpcens.files import replacing
 from hpcens.runtimes.frozen import traced
 
 
@@ -25,11 +25,9 @@ def openvino(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int
     model = convert_model(traced(module, inputs), example_input=tuple(inputs))
     model.reshape({place: list(x.shape) for place, x in enumerate(inputs)})
     path = _path(package)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f"{os.getpid()}-{path.name}")
-    save_model(model, made, compress_to_fp16=False)
-    made.with_suffix(".bin").replace(path.with_suffix(".bin"))  # the graph is what says that both are there
-    made.replace(path)
+    with replacing(path) as made, replacing(path.with_suffix(".bin")) as weights:  # the graph says that both are there
+        save_model(model, made, compress_to_fp16=False)
+        made.with_suffix(".bin").replace(weights)
     kept = open_openvino(cores, package)
     assert kept is not None
     return kept

@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Collection
 
 from hpcens.errors import Silent, Superseded
-from hpcens.runs.directory import AGAIN, Epoch, read_beat
+from hpcens.runs.directory import AGAIN, Epoch
+from hpcens.runs.liveness import read_beat
 
 _LOOK_BEATS = 5
 _SILENT_LOOKS = 12
 
 
-class Heart:
+class Heartbeat:
     """Beats once a second, whenever the rank waits.
 
     tell    says a sign of life to the rank's witness

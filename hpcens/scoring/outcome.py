@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE
-from hpcens.roles.rank_roles import Cast
+from hpcens.roles.rank_roles import RankRoles
 from hpcens.runs.directory import Verdict
 from hpcens.scoring.phases import Phase
 from hpcens.transports.timeline import WAITS
@@ -75,14 +75,14 @@ def judge(
 
 
 def account(
-    plan: Plan, cast: Cast, tallies: Mapping[int, Tally], seconds: float, usages: Sequence[Usage]
+    plan: Plan, rank_roles: RankRoles, tallies: Mapping[int, Tally], seconds: float, usages: Sequence[Usage]
 ) -> dict[str, Any]:
     """Predicted beside measured, for every instance and every rank.
 
     tallies  what each device's rank did
     seconds  from the first batch to the last row's being durable
     """
-    ranks = {device.name: rank for rank, device in cast.devices.items()}
+    ranks = {device.name: rank for rank, device in rank_roles.devices.items()}
     instances = []
     for instance in plan.instances:
         tally = tallies.get(ranks[instance.device], Tally()).members.get(instance.member)
@@ -97,7 +97,7 @@ def account(
         "instances": instances,
         "bottleneck": bottleneck(usages, seconds),
         "syncing_share": sum(of.syncing for of in usages) / seconds if seconds else 0.0,
-        "idle": list(cast.idle),
+        "idle": list(rank_roles.idle),
         "ranks": [asdict(usage) for usage in usages],
     }
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcens.checks.preflight import Preflight, require_room, room
+from hpcens.checks.preflight import Preflight
+from hpcens.result.destination import require_room, room
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import VALID, Output
-from hpcens.roles.rank_roles import Cast
+from hpcens.roles.rank_roles import RankRoles
 from hpcens.runs.directory import RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary.messages import Rows
@@ -57,7 +58,7 @@ class Assignment:
 
     job: Job
     preflight: Preflight
-    cast: Cast
+    rank_roles: RankRoles
     plan: Plan
     shape: tuple[int, ...]
     phases: tuple[Phase, ...]

@@ -1,6 +1,6 @@
-"""A rank's life: say hello, be cast, measure, plan, then play a role until nothing is missing.
+"""A rank's life: say hello, be given a role, measure, plan, then play a role until nothing is missing.
 
-    hello → cast → profile → plan → (open the result → score what is missing → read back)* → finish
+    hello → roles → profile → plan → (open the result → score what is missing → read back)* → finish
 
 Every rank runs the same lines; what a line means depends on the role. Rank 0 decides and broadcasts.
 A start takes as long as its ranks import: what not every rank needs at once is imported where it is needed.
@@ -22,18 +22,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.engine.discovery import discover, identities, node
+from hpcens.engine.discovery import discover, identities
 from hpcens.engine.hardware import import_ahead, use_cores
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
-from hpcens.roles.rank_roles import Cast, Hello, cast, check_world, recruit, room
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict, read_json, sign, write_atomically
+from hpcens.files import read_json, write_atomically
+from hpcens.processes import node
+from hpcens.profiling.book import ProfileBook
+from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world, recruit, room
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict
 from hpcens.runs.events import Events
+from hpcens.runs.liveness import sign
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
-from hpcens.scoring.heartbeat import Heart, leaves_unseen
+from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.mpich import unname
 from hpcens.vocabulary.messages import Drain, Message, Rows
-from hpcens.vocabulary.profiles import Measurement, Profile, ProfileBook, ProfileKey
+from hpcens.vocabulary.profiles import Measurement, Profile, ProfileKey
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
@@ -62,7 +66,7 @@ class Rank:
         self._stop = ""
         self._draining = False
         self._looked = 0.0
-        self._heart = Heart(epoch, node(), tell)
+        self._heart = Heartbeat(epoch, node(), tell)
         self.heard: list[int] = []
         self.world = MpiWorld(self._heart.beat, self._notice)
         self.role = "reader" if self.world.rank == 0 else "starting"
@@ -75,15 +79,15 @@ class Rank:
         self._sign()
         check_world(world.size, self._expected, self._launcher)
         events = self._events = Events(self._epoch.events) if rank == 0 else None
-        players, hellos = self._cast(world.broadcast(_read_devices(self._epoch) if rank == 0 else None))
-        self._play(players.role(rank))
-        if (device := players.devices.get(rank)) is not None and not only_profile:
+        rank_roles, hellos = self._cast(world.broadcast(_read_devices(self._epoch) if rank == 0 else None))
+        self._play(rank_roles.role(rank))
+        if (device := rank_roles.devices.get(rank)) is not None and not only_profile:
             import_ahead(device)
         job, preflight = world.broadcast(_read_job(self._epoch) if rank == 0 else None)
-        assignment = self._open(job, preflight, players, hellos, events, only_profile)
+        assignment = self._open(job, preflight, rank_roles, hellos, events, only_profile)
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
-        self._play(assignment.cast.role(rank))
+        self._play(assignment.rank_roles.role(rank))
         from hpcens.scoring.rounds import Scoring
 
         return Scoring(world, self._run, self._epoch, assignment, events).score()
@@ -93,27 +97,27 @@ class Rank:
             self.role = role
             self._sign()
 
-    def _cast(self, spec: DevicesSpec) -> tuple[Cast, list[Hello]]:
+    def _cast(self, spec: DevicesSpec) -> tuple[RankRoles, list[Hello]]:
         """The roles; and at rank 0 what they were given by."""
         devices = discover(spec)
         hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
-        players: Cast = self.world.broadcast(cast(hellos) if hellos else None)
+        rank_roles: RankRoles = self.world.broadcast(assign_roles(hellos) if hellos else None)
         unname()
-        self._heart.speak_for_node(self.world.rank in players.speakers.values())
-        leads = [node for node, rank in players.speakers.items() if rank == 0]
-        self._heart.watch(players.speakers if self._events is not None else leads)
+        self._heart.speak_for_node(self.world.rank in rank_roles.speakers.values())
+        leads = [node for node, rank in rank_roles.speakers.items() if rank == 0]
+        self._heart.watch(rank_roles.speakers if self._events is not None else leads)
         if self._events is not None:
             ranks = Counter(hello.node for hello in hellos)
             wheel = self.world.wheel and len(ranks) > 1
-            self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=players.idle)
-        return players, hellos
+            self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=rank_roles.idle)
+        return rank_roles, hellos
 
     def _open(
         self,
         job: Job,
         preflight: Preflight,
-        players: Cast,
+        rank_roles: RankRoles,
         hellos: Sequence[Hello],
         events: Events | None,
         only_profile: bool,
@@ -122,31 +126,33 @@ class Rank:
         opening = None
         asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
         if events is not None:
-            from hpcens.planning.job_planner import Opening
+            from hpcens.planning.job_planner import JobPlanner
             from hpcens.scoring.phases import Assignment, phases_of, require_room_for
 
-            opening = Opening(job, preflight, ProfileBook.default())
-            todo = opening.measuring.unmeasured(players.devices)
+            opening = JobPlanner(job, preflight, ProfileBook.default())
+            todo = opening.measuring.unmeasured(rank_roles.devices)
             if todo:
                 events.add("profiling", members=sum(map(len, todo.values())))
             largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=0)
-            able = recruit(players, hellos, readers=room(players, hellos)[0], reducers=1).readers
+            able = recruit(rank_roles, hellos, readers=room(rank_roles, hellos)[0], reducers=1).readers
             asked = todo, self._sample(job, largest), able
         todo, rows, able = world.broadcast(asked)
         mine = todo.get(world.rank, [])
-        measured = world.gather(world.work(lambda: self._measure(mine, rows, players, job, preflight)) if mine else [])
+        measured = world.gather(
+            world.work(lambda: self._measure(mine, rows, rank_roles, job, preflight)) if mine else []
+        )
         from hpcens.profiling.io_survey import keep, passage, survey
 
-        found = None if only_profile else survey(world, players, able, job)
+        found = None if only_profile else survey(world, rank_roles, able, job)
         decided: Assignment | None = None
         if opening is not None and events is not None:
             opening.measuring.note(pair for pairs in measured for pair in pairs)
             if todo:
                 events.add("profiled")
             if found is not None:
-                keep(found, players, opening.measuring.book)
-                devices = tuple(players.devices[rank] for rank in sorted(players.devices))
-                seats = room(players, hellos)
+                keep(found, rank_roles, opening.measuring.book)
+                devices = tuple(rank_roles.devices[rank] for rank in sorted(rank_roles.devices))
+                seats = room(rank_roles, hellos)
                 plan = opening.plan(devices, world.work(lambda: passage(opening, devices, found, seats)))
                 tree = opening.fix(plan)
                 if read_json(self._run.fingerprint) != tree:
@@ -158,7 +164,7 @@ class Rank:
                 require_room_for(job, self._run, phases)
                 prepared = (of.batch for of in plan.numerics.members.values() if of.runtime != "eager")
                 rows = self._sample(job, max(prepared, default=0))
-                crew = recruit(players, hellos, readers=plan.readers, reducers=plan.reducers)
+                crew = recruit(rank_roles, hellos, readers=plan.readers, reducers=plan.reducers)
                 decided = Assignment(job, preflight, crew, plan, shape, phases, rows)
         answer: Assignment | None = world.broadcast(decided)
         return answer
@@ -170,9 +176,9 @@ class Rank:
         return self.world.work(lambda: sampled(job, rows)) if rows else ()
 
     def _measure(
-        self, mine: Sequence[Measurement], rows: Rows, players: Cast, job: Job, preflight: Preflight
+        self, mine: Sequence[Measurement], rows: Rows, rank_roles: RankRoles, job: Job, preflight: Preflight
     ) -> list[tuple[ProfileKey, Profile]]:
-        device = players.devices[self.world.rank]
+        device = rank_roles.devices[self.world.rank]
         use_cores(device.cores)
         from hpcens.profiling.bench import measure
 
@@ -215,7 +221,7 @@ class Rank:
 
 
 def _read_devices(epoch: Epoch) -> DevicesSpec:
-    """Those the job wants: all that ranks need to be cast by, and read at once."""
+    """Those the job wants: all that ranks need to be given roles by, and read at once."""
     of = json.loads(json.loads(epoch.job.read_text())["job"])["spec"]["devices"]
     return DevicesSpec(cpu=of["cpu"] and CpuSpec(**of["cpu"]), cuda=of["cuda"] and CudaSpec(**of["cuda"]))
 

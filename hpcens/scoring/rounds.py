@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.files import write_atomically
 from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict, write_atomically
+from hpcens.runs.directory import Epoch, RunDirectory, Verdict
 from hpcens.runs.events import Events
 from hpcens.scoring.instances import host, open_engine
 from hpcens.scoring.outcome import Usage, account, judge
@@ -47,7 +48,7 @@ class Scoring:
         self._run = run
         self._epoch = epoch
         self._job = assignment.job
-        self._players = assignment.cast
+        self._players = assignment.rank_roles
         self._plan = assignment.plan
         self._assignment = assignment
         self._events = events
@@ -96,12 +97,12 @@ class Scoring:
 
     def _learn(self, report: dict[str, Any]) -> None:
         """What this start tells about plans, for the next."""
-        from hpcens.planning.job_planner import Opening  # of rank 0 alone
-        from hpcens.vocabulary.profiles import ProfileBook
+        from hpcens.planning.job_planner import JobPlanner  # of rank 0 alone
+        from hpcens.profiling.book import ProfileBook
 
         of = self._assignment
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
-            Opening(of.job, of.preflight, ProfileBook.default()).learn(self._plan, report)
+            JobPlanner(of.job, of.preflight, ProfileBook.default()).learn(self._plan, report)
 
     def _rounds(self) -> str:
         """Score what is missing of the phase, until it reads back whole or is drained; why it was, if it was."""
@@ -217,12 +218,12 @@ class Scoring:
         return reason
 
     def _role(self, missing: list[int]) -> Reader | Reducer | Worker | None:
-        world, players, plan, members = self._world, self._players, self._plan, self._phase.members
-        readers, reducers = players.readers, players.reducers
+        world, rank_roles, plan, members = self._world, self._players, self._plan, self._phase.members
+        readers, reducers = rank_roles.readers, rank_roles.reducers
         window, read_ahead = plan.bounds(len(readers))
         if (source := self._source) is not None:
             segmentation = self._segmentation
-            ranks = {device.name: rank for rank, device in players.devices.items()}
+            ranks = {device.name: rank for rank, device in rank_roles.devices.items()}
             hostings = [of for of in plan.hostings if not of.speeds.keys().isdisjoint(members)]
             world.equip(reader_hands(lambda segment: source.read(segmentation, segment), self._report_progress))
             first = world.rank == readers[0]
@@ -230,7 +231,7 @@ class Scoring:
                 segments=[segment for segment in missing if turn(segment, readers) == world.rank],
                 members=members,
                 shares=shares_by_rank(hostings, ranks),
-                devices=players.devices,
+                devices=rank_roles.devices,
                 reducers=reducers,
                 first=None if first else readers[0],
                 others=readers[1:] if first else (),
@@ -241,7 +242,7 @@ class Scoring:
             world.equip(reducer_hands(self._writer.write, self._writer.result.flush))
             return Reducer(
                 members=members,
-                devices=players.devices,
+                devices=rank_roles.devices,
                 readers=readers,
                 reducers=len(reducers),
                 window=window,

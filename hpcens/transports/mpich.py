@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hpcens.runs.directory import born
+from hpcens.processes import born
 
 _MEMORY = Path("/dev/shm")
 

@@ -3,12 +3,12 @@
 import os
 import subprocess
 
-from hpcens.runtimes import discover, hardware
+from hpcens.engine import discovery, hardware
 
 
 def _gpus(host):
-    told = subprocess.run(discover._QUERY, capture_output=True, text=True, check=True).stdout
-    return discover.parse_gpus(told, os.environ.get("CUDA_VISIBLE_DEVICES"), host)
+    told = subprocess.run(discovery._QUERY, capture_output=True, text=True, check=True).stdout
+    return discovery.parse_gpus(told, os.environ.get("CUDA_VISIBLE_DEVICES"), host)
 
 
 def _open_hardware(device):
@@ -17,5 +17,5 @@ def _open_hardware(device):
     return CpuHardware(device.cores)
 
 
-discover._gpus = _gpus
+discovery._gpus = _gpus
 hardware.open_hardware = _open_hardware

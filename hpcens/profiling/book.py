@@ -1,0 +1,144 @@
+"""The book: profiles and what runs measured of links and kinds of device, kept as files for later plans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, astuple, replace
+from pathlib import Path
+from typing import Any
+
+from hpcens.files import cache_folder, write_atomically
+from hpcens.vocabulary.profiles import Link, LinkKey, Profile, ProfileKey, profile_from_dict
+
+# Runs whose speeds are kept, of each kind of device.
+_KEPT = 9
+
+
+class ProfileBook:
+    """A folder of profiles, one file a key; several runs may read and write it at once. What runs measured of links and
+    of kinds of device is in folders inside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def default() -> ProfileBook:
+        """Open the book in the user's cache folder."""
+        return ProfileBook(cache_folder() / "profiles")
+
+    @property
+    def prepared(self) -> Path:
+        """Folder in which runtimes keep what took long to prepare."""
+        return self.folder.parent / "prepared"
+
+    def get(self, key: ProfileKey) -> Profile | None:
+        """The stored profile; None where there is none or the file is damaged."""
+        try:
+            raw = json.loads((self.folder / f"{key.digest}.json").read_text())
+            if raw.pop("key") != asdict(key):
+                return None
+            return profile_from_dict(raw)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def put(self, key: ProfileKey, profile: Profile) -> None:
+        """Keep a profile. Batch sizes that only an earlier one tried are kept with it."""
+        before = self.get(key)
+        if before is not None:
+            kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
+            tried = tuple(sorted({*before.tried, *profile.tried}))
+            apart = max(before.difference, profile.difference) if kept else profile.difference
+            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried, difference=apart)
+        _write(self.folder / f"{key.digest}.json", {"key": asdict(key)} | asdict(profile))
+
+    def link(self, key: LinkKey) -> Link | None:
+        """As a run measured it last; None where none did or the file is damaged."""
+        try:
+            raw = json.loads((self._links / f"{key.digest}.json").read_text())
+            return Link(**raw["link"]) if raw["key"] == asdict(key) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put_link(self, key: LinkKey, link: Link) -> None:
+        _write(self._links / f"{key.digest}.json", {"key": asdict(key), "link": asdict(link)})
+
+    def links(self) -> Iterator[tuple[LinkKey, Link]]:
+        """All that are in the book."""
+        for path in sorted(self._links.glob("*.json")):
+            try:
+                key = LinkKey(**json.loads(path.read_text())["key"])
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+            if link := self.link(key):
+                yield key, link
+
+    @property
+    def _links(self) -> Path:
+        return self.folder / "links"
+
+    def reached(self, kind: str) -> list[float]:
+        """What the latest runs reached on devices of the kind, in parts of the profiled rows/s; the last one last."""
+        try:
+            raw = json.loads(self._kind(kind).read_text())
+            return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+
+    def kinds(self) -> list[str]:
+        """Kinds of device of which runs have told what they reached."""
+        found = []
+        for path in sorted((self.folder / "kinds").glob("*.json")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found.append(str(json.loads(path.read_text())["kind"]))
+        return found
+
+    def put_reached(self, kind: str, part: float) -> None:
+        _write(self._kind(kind), {"kind": kind, "reached": [*self.reached(kind), part][-_KEPT:]})
+
+    def _kind(self, kind: str) -> Path:
+        return self.folder / "kinds" / f"{hashlib.sha256(kind.encode()).hexdigest()[:32]}.json"
+
+    def all(self) -> Iterator[tuple[ProfileKey, Profile]]:
+        """Everything in the book, by kind of device and member."""
+        keys = []
+        for path in self.folder.glob("*.json"):
+            try:
+                keys.append(ProfileKey(**json.loads(path.read_text())["key"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue
+        for key in sorted(keys, key=astuple):
+            if profile := self.get(key):
+                yield key, profile
+
+    def clear(self) -> int:
+        """Forget everything, what was prepared too; how many profiles there were."""
+        for folder in (self.prepared, self._links, self.folder / "kinds"):
+            shutil.rmtree(folder, ignore_errors=True)
+        paths = list(self.folder.glob("*.json"))
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return len(paths)
+
+    def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
+        """Whether nothing is left to measure for these batch sizes.
+
+        All were tried, and one of them was measured; or the runtime differs by more than the tolerance, is refused,
+        or not worth to be tried for so many rows.
+        """
+        profile = self.get(key)
+        if profile is None:
+            return False
+        if profile.refused:
+            return profile.worth_from is None or rows < profile.worth_from
+        sizes = set(batch_sizes)
+        measured = not sizes.isdisjoint(profile.batches) or profile.difference > tolerance
+        return sizes <= set(profile.tried) and measured
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1), durable=False)

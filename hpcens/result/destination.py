@@ -1,0 +1,47 @@
+"""The destination: whether a result can be written where it is wanted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from hpcens.errors import Incomplete, UsageError
+from hpcens.result.finished import fingerprint_of
+from hpcens.result.outputs import Output
+from hpcens.runs.directory import RunDirectory
+from hpcens.specs import CompressionSpec, Job
+
+_ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
+
+
+def check_output(output: Path, *sources: Path) -> None:
+    """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
+    if output.exists() and any(output.samefile(source) for source in sources):
+        raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
+    if not output.parent.is_dir():
+        raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
+    if not os.access(output.parent, os.W_OK):
+        raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
+    if output.exists() and fingerprint_of(output) is None:
+        raise UsageError(f"{output} exists and is not a result of hpcens", _ELSEWHERE)
+
+
+def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
+    """Bytes that the disk has to have for a file of these outputs; 0 where it has taken them already."""
+    if any(path.suffix == ".h5" for path in run.unfinished()):
+        return 0
+    copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
+    return copies * rows * sum(output.row_bytes for output in outputs)
+
+
+def require_room(job: Job, wanted: int) -> None:
+    """Raises Incomplete where the disk has no room for so many bytes."""
+    free = shutil.disk_usage(job.output.parent).free
+    if wanted > free:
+        raise Incomplete(
+            f"{job.output} will take {wanted / 1e9:,.1f} GB while it is written, and {job.output.parent} has"
+            f" {free / 1e9:,.1f} GB free",
+            "make room, choose another output.path, or fewer output.datasets",
+        )

@@ -1,0 +1,44 @@
+"""Nodes: what Slurm has to offer, as sinfo lists it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from hpcens.scheduler.commands import said
+
+# States of nodes, as sinfo shortens them, of which a job can wait to get some.
+_USABLE = ("idle", "mix", "alloc", "comp", "plnd", "resv")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """Nodes of one partition that nothing tells apart.
+
+    gpus    (type as gres.conf names it, maybe empty; how many a node has)
+    memory  bytes of a node
+    """
+
+    partition: str
+    nodes: int
+    cpus: int
+    memory: int
+    gpus: tuple[tuple[str, int], ...] = ()
+
+
+def node_groups() -> tuple[NodeGroup, ...]:
+    """The nodes of the cluster that can be used; () where no Slurm answers."""
+    return parse_nodes(said(["sinfo", "-h", "-o", "%R|%D|%t|%c|%m|%G"]) or "")
+
+
+def parse_nodes(text: str) -> tuple[NodeGroup, ...]:
+    """Lines of sinfo, partition|nodes|state|CPUs|MiB|gres each, as groups; without nodes that are down or drained."""
+    found: dict[NodeGroup, int] = {}
+    for line in text.splitlines():
+        partition, nodes, state, cpus, memory, gres = (part.strip() for part in line.split("|", 5))
+        if re.sub(r"[^a-z]", "", state) not in _USABLE:
+            continue
+        gpus = tuple((kind or "", int(count)) for kind, count in re.findall(r"\bgpu:(?:([^:,(]+):)?(\d+)", gres))
+        group = NodeGroup(partition, 0, int(cpus.rstrip("+")), int(memory.rstrip("+")) << 20, gpus)
+        found[group] = found.get(group, 0) + int(nodes)
+    return tuple(replace(group, nodes=nodes) for group, nodes in found.items())
