@@ -1,0 +1,239 @@
+"""Runs on a real Slurm: one MPI world over its nodes, drained, requeued, cancelled, and told about in words."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from support.project import ENSEMBLE, MEMBERS, Project
+
+from hpcens.result.journal import Kind, read_journal
+from hpcens.transports.mpich import fnv, named_after
+
+pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.timeout(500)]
+
+SITE = "slurm: {time: 5}\n"
+HELD = """
+import time
+from pathlib import Path
+from nets_fast import *
+
+class HeldLinear(Linear):
+    calls = 0
+
+    def forward(self, x):
+        HeldLinear.calls += 1
+        while HeldLinear.calls > 3 and Path(__file__).with_name("hold").exists():
+            time.sleep(0.005)
+        return super().forward(x)
+"""
+
+
+class SlurmProject(Project):
+    """A project on the cluster. A busy machine starts a job's ranks late: a command may take long to say so."""
+
+    patience = 400
+
+    def on(self, cluster):
+        self.environment = self.environment | cluster
+        (self.folder / "hpcens.site.yaml").write_text(SITE)
+        return self
+
+    def ask(self, *command):
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+
+    def wait_for(self, condition, seconds=200):
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            if time.monotonic() > deadline:
+                raise AssertionError(self.hpcens("status", str(self.run)) + self.hpcens("logs", str(self.run)))
+            time.sleep(0.05)
+        return found
+
+    def verdict(self, number):
+        path = self.run / "epochs" / f"{number:04d}" / "verdict.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def status(self):
+        return json.loads(self.hpcens("status", str(self.run), "--json"))
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory, weights, cache):
+    """The same rows scored on this host, in 50 segments; its plan.json is there for others to use."""
+    project = Project(tmp_path_factory.mktemp("local"), weights, cache).data(800).yaml()
+    project.hpcens("plan", "dataset.h5", "-o", "plan.json")
+    plan = json.loads((project.folder / "plan.json").read_text())
+    plan["numerics"]["segment_rows"] = 16
+    plan |= {"window": 8, "read_ahead": 6}
+    (project.folder / "plan.json").write_text(json.dumps(plan))
+    project.hpcens("run", "dataset.h5", "--plan", "plan.json")
+    return project
+
+
+@pytest.fixture
+def project(tmp_path, weights, cache, cluster, local):
+    made = SlurmProject(tmp_path, weights, cache).data(800).yaml().on(cluster)
+    (tmp_path / "plan.json").write_text((local.folder / "plan.json").read_text())
+    yield made
+    made.end()
+    subprocess.run(["scancel", "--user", str(os.getuid())], env=made.environment, check=False)
+
+
+@pytest.fixture
+def held(project):
+    """A member that stops after some segments while the file `hold` exists."""
+    project.yaml(members=MEMBERS | {"linear": "HeldLinear"})
+    (project.folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
+    (project.folder / "nets.py").write_text(HELD)
+    project.hpcens("profile", "dataset.h5")
+    (project.folder / "hold").touch()
+    return project
+
+
+def leave_memory_behind(job):
+    """What a killed start leaves: MPI_Init of the job's next start hangs or crashes on it."""
+    for node in (0, 1):
+        Path(f"/dev/shm/mpich_shm_{fnv(f'{job}.0'):x}_{node}").write_bytes(b"\xff" * 4233472)
+
+
+def some_are_durable(project):
+    content = read_journal(project.run / "epochs" / "0001" / "journal")
+    return content is not None and len(content.written()) >= 2
+
+
+def test_a_world_over_nodes_gives_the_bytes_of_one_host(project, local):
+    said = project.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--slurm", "nodes=3", "--wait")
+    assert "is submitted; next: hpcens status" in said
+    assert "complete: 800 rows" in said
+    assert project.predictions().tobytes() == local.predictions().tobytes()
+    plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
+    assert {device["name"] for device in plan["devices"]} == {f"n{i}/cpu{j}" for i in (1, 2, 3) for j in (0, 1)}
+    assert project.status()["state"] == "complete"
+    assert "sound" in project.hpcens("verify", "dataset.predictions.h5")
+    assert "complete already" in project.hpcens("submit", "dataset.h5", "--plan", "plan.json")
+
+
+def test_warned_of_the_limit_it_drains_requeues_itself_and_goes_on(held, local):
+    job = held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--parsable").strip()
+    held.wait_for(lambda: some_are_durable(held))
+    assert held.status()["state"] == "running"
+    assert held.ask("scancel", "--signal=USR2", job).returncode == 0
+    held.wait_for(lambda: '"draining"' in (held.run / "epochs" / "0001" / "events.jsonl").read_text())
+    (held.folder / "hold").unlink()
+    first = held.wait_for(lambda: held.verdict(1))
+    assert first["code"] == 75
+    assert "time limit" in first["reason"]
+    assert "continues by itself (requeue 1 of 10)" in first["remedy"]
+    leave_memory_behind(job)
+    last = held.wait_for(lambda: held.verdict(2))
+    assert last["code"] == 0, last
+    assert held.predictions().tobytes() == local.predictions().tobytes()
+    kept = len(read_journal(held.run / "epochs" / "0001" / "journal").written())
+    records = read_journal(held.run / "epochs" / "0002" / "journal").records
+    assert next(record.segment for record in records if record.kind == Kind.INHERITED) == kept > 0
+    found = held.status()
+    assert (found["state"], len(found["requeues"])) == ("complete", 1)
+    assert list(named_after(job, "0")) == []
+
+
+def test_cancel_drains_and_does_not_requeue(held):
+    job = held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--parsable").strip()
+    held.wait_for(lambda: some_are_durable(held))
+    assert "draining" in held.hpcens("cancel", str(held.run))
+    held.wait_for(lambda: '"draining"' in (held.run / "epochs" / "0001" / "events.jsonl").read_text())
+    (held.folder / "hold").unlink()
+    verdict = held.wait_for(lambda: held.verdict(1))
+    assert verdict["code"] == 75
+    assert verdict["reason"].startswith("cancelled")
+    assert held.status()["state"] == "resumable"
+    held.wait_for(
+        lambda: "Restarts=0" in (said := held.ask("scontrol", "show", "job", job).stdout) and "FAILED" in said
+    )
+    for path in held.run.glob("working-*.h5"):
+        with h5py.File(path) as file:
+            assert file["prediction"].shape[0] == 800
+
+
+def test_a_killed_rank_is_named_and_the_same_command_goes_on(held, local):
+    held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--slurm", "nodes=2")
+    held.wait_for(lambda: some_are_durable(held))
+    ranks = [json.loads(path.read_text()) for path in (held.run / "epochs" / "0001" / "ranks").glob("*.json")]
+    victim = next(rank for rank in ranks if rank["role"].startswith("device n2"))
+    os.kill(victim["pid"], 9)
+    verdict = held.wait_for(lambda: held.verdict(1))
+    assert f"rank {victim['rank']} ({victim['role']})" in verdict["reason"]
+    assert "on n2" in verdict["reason"]
+    assert held.status()["state"] == "failed"
+    (held.folder / "hold").unlink()
+    held.wait_for(lambda: not held.ask("squeue", "-h").stdout.strip())
+    held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--wait")
+    assert held.predictions().tobytes() == local.predictions().tobytes()
+
+
+def test_ranks_that_find_themselves_alone_say_so_with_the_remedy(project):
+    project.hpcens("submit", "dataset.h5", "--slurm", "mpi=none")
+    verdict = project.wait_for(lambda: project.verdict(1))
+    assert verdict["code"] == 2
+    assert "srun started 4 ranks, but each finds itself alone" in verdict["reason"]
+    assert "srun --mpi=pmi2" in verdict["remedy"]
+
+
+def test_a_queued_job_is_told_and_cancelled_without_a_controller_that_answers_too(project, tmp_path):
+    project.hpcens("submit", "dataset.h5", "--slurm", "begin=now+1hour")
+    found = project.status()
+    assert (found["state"], found["epoch"]) == ("queued", 0)
+    again = project.hpcens("submit", "dataset.h5", code=2)
+    assert "is working on" in again
+    deaf = tmp_path / "deaf.conf"
+    deaf.write_text("ClusterName=none\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=1\n")
+    (project.run / "controller.json").unlink()
+    answering, project.environment = project.environment, project.environment | {"SLURM_CONF": str(deaf)}
+    assert project.status()["state"] == "unknown"
+    project.environment = answering
+    assert "out of the queue" in project.hpcens("cancel", str(project.run))
+    (project.run / "controller.json").unlink()
+    found = project.status()
+    assert found["state"] == "resumable"
+    assert "cancelled" in found["reason"]
+
+
+def sbatch(project):
+    """Runs slurm/hpcens.sbatch to its end."""
+    script = Path(__file__).parents[2] / "slurm" / "hpcens.sbatch"
+    asks = ["--gpus-per-node=0", "--ntasks-per-node=4", "--time=5", "--parsable", "-o", "job.out"]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    made = subprocess.run(
+        ["sbatch", *asks, script, "dataset.h5", "--plan", "plan.json"],
+        cwd=project.folder,
+        env=project.environment | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    job = made.stdout.strip()
+    said = project.wait_for(lambda: ended(project.ask("scontrol", "show", "job", job).stdout))
+    return said, (project.folder / "job.out").read_text()
+
+
+def ended(said):
+    return said if any(f"JobState={state}" in said for state in ("COMPLETED", "FAILED", "TIMEOUT")) else ""
+
+
+def test_a_script_of_ones_own(project, local):
+    """The verdict's code is the job's, and the output lies where the YAML says."""
+    project.yaml("output: {path: scores.h5}")
+    job, said = sbatch(project)
+    assert "ExitCode=0:0" in job, said
+    with h5py.File(project.folder / "scores.h5") as file:
+        assert file["prediction"][:].tobytes() == local.predictions().tobytes()
+    project.yaml("output: {path: others.h5}")
+    with h5py.File(project.dataset, "r+") as file:
+        file["images"][3] = np.nan
+    job, said = sbatch(project)
+    assert "ExitCode=65:0" in job, said

@@ -1,0 +1,171 @@
+"""Discover: the devices of a host, from what nvidia-smi, the environment and the kernel say."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcens.engine import discovery as module
+from hpcens.engine.discovery import discover, group_limits, host_memory, identities, parse_gpus, parse_slices
+from hpcens.errors import UsageError
+from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
+
+TOLD = """0, GPU-aa11, NVIDIA A100-SXM4-40GB, 40960
+1, GPU-aa22, NVIDIA A100-SXM4-40GB, 40960
+2, GPU-cc33, Tesla T4, 15360
+"""
+A100, T4 = "cuda NVIDIA A100-SXM4-40GB", "cuda Tesla T4"
+
+
+class TestGpus:
+    @pytest.mark.parametrize(
+        ("visible", "kinds"),
+        [
+            (None, [A100, A100, T4]),
+            ("0,1,2", [A100, A100, T4]),
+            ("2,0", [T4, A100]),
+            (" 2 , 1 ", [T4, A100]),
+            ("GPU-cc", [T4]),
+            ("GPU-cc33,GPU-aa22", [T4, A100]),
+            ("GPU-cc,0", [T4, A100]),
+            ("", []),
+            ("NoDevFiles", []),
+            ("-1", []),
+            ("2,-1,0", [T4]),
+            ("2,7,0", [T4]),
+            ("GPU-aa", []),
+        ],
+    )
+    def test_those_visible_in_their_order(self, visible, kinds):
+        found = parse_gpus(TOLD, visible, "n1")
+        assert [device.kind for device in found] == kinds
+        assert [(device.name, device.index) for device in found] == [(f"n1/cuda{i}", i) for i in range(len(kinds))]
+        assert [device.memory >> 20 for device in found] == [40960 if kind == A100 else 15360 for kind in kinds]
+        assert all(device.family == "cuda" for device in found)
+
+    @pytest.mark.parametrize("told", ["", "No devices were found\n", "NVIDIA-SMI has failed because it couldn't\n"])
+    def test_none(self, told):
+        assert parse_gpus(told, None, "n1") == ()
+
+    def test_ten_and_more(self):
+        told = "".join(f"{i}, GPU-{i:04x}, H100, 81559\n" for i in range(12))
+        assert [device.index for device in parse_gpus(told, "10,1,11", "n1")] == [0, 1, 2]
+        assert len(parse_gpus(told, None, "n1")) == 12
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """A host with the GPUs of the table."""
+    monkeypatch.setattr(module, "_gpus", lambda host: parse_gpus(TOLD, None, host))
+
+
+@pytest.fixture
+def _no_gpus(monkeypatch):
+    monkeypatch.setattr(module, "_gpus", lambda host: ())
+
+
+class TestDiscover:
+    def test_cpu_devices_as_asked(self):
+        found = discover(DevicesSpec(cpu=CpuSpec(count=3, cores=2, memory=1 << 30)))
+        assert [(device.cores, device.memory, device.family) for device in found] == [(2, 1 << 30, "cpu")] * 3
+        assert [device.name.split("/")[1] for device in found] == ["cpu0", "cpu1", "cpu2"]
+        assert len({device.kind for device in found}) == 1 and "×2" in found[0].kind
+
+    def test_cpu_devices_share_the_memory_there_is(self, monkeypatch):
+        monkeypatch.setattr(module, "host_memory", lambda: 100 << 30)
+        assert [d.memory for d in discover(DevicesSpec(cpu=CpuSpec(count=4)))] == [(100 << 30) * 9 // 40] * 4
+
+    @pytest.mark.usefixtures("_no_gpus")
+    def test_with_nothing_asked_and_no_gpu_one_a_core(self):
+        found = discover(DevicesSpec())
+        assert len(found) == len(os.sched_getaffinity(0)) and {d.cores for d in found} == {1}
+        assert sum(d.memory for d in found) <= host_memory() * 9 // 10
+
+    @pytest.mark.usefixtures("gpus")
+    def test_with_nothing_asked_all_gpus(self):
+        assert [device.kind for device in discover(DevicesSpec())] == [A100, A100, T4]
+
+    @pytest.mark.usefixtures("gpus")
+    def test_gpus_as_asked(self):
+        found = discover(DevicesSpec(cuda=CudaSpec(count=2, memory=50 << 30)))
+        assert [(device.kind, device.memory) for device in found] == [(A100, 40 << 30)] * 2
+        found = discover(DevicesSpec(cuda=CudaSpec(memory=20 << 30), cpu=CpuSpec(count=1)))
+        assert [d.memory >> 30 for d in found[:3]] == [20, 20, 15]
+        assert [d.family for d in found] == ["cuda"] * 3 + ["cpu"]
+
+    @pytest.mark.usefixtures("gpus")
+    def test_only_cpus_where_only_they_are_asked_for(self):
+        assert [d.family for d in discover(DevicesSpec(cpu=CpuSpec(count=2)))] == ["cpu"] * 2
+
+    @pytest.mark.usefixtures("gpus")
+    def test_more_gpus_than_are_visible(self):
+        with pytest.raises(UsageError, match="4 GPUs are asked for, 3 are visible"):
+            discover(DevicesSpec(cuda=CudaSpec(count=4)))
+
+    @pytest.mark.usefixtures("_no_gpus")
+    @pytest.mark.parametrize(("count", "said"), [(2, "2 GPUs are asked for"), (None, "some GPUs are asked for")])
+    def test_gpus_where_there_are_none(self, count, said):
+        with pytest.raises(UsageError, match=f"{said}, 0 are visible"):
+            discover(DevicesSpec(cuda=CudaSpec(count=count)))
+
+    def test_imports_no_torch(self):
+        code = (
+            "import sys; from hpcens.engine.discovery import discover; from hpcens.specs import DevicesSpec;"
+            "discover(DevicesSpec()); sys.exit('torch' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[3]).returncode == 0
+
+
+LISTED = """\
+GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f)
+  MIG 3g.20gb     Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)
+  MIG 1g.5gb      Device  1: (UUID: MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-b33ae21d-7a3a-4bd0-a8e4-ca7c34d63d10)
+  MIG 1g.10gb+me  Device  0: (UUID: MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55)
+"""
+
+
+class TestSlices:
+    def test_a_slice_is_a_device_of_a_kind_and_a_memory_of_its_own(self, monkeypatch):
+        (found,) = parse_slices(LISTED, "MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d", "h")
+        assert (found.kind, found.memory) == ("cuda NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_750_000_000)
+        (found,) = parse_slices(LISTED, "MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55,MIG-a28ad590", "h")
+        assert (found.name, found.kind) == ("h/cuda0", "cuda NVIDIA H100 80GB HBM3 MIG 1g.10gb+me")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55")
+        assert identities([found]) == ("MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55",)
+
+    @pytest.mark.parametrize("visible", ["MIG-00000000", "", None])
+    def test_of_no_slice_there_is_none(self, visible):
+        assert parse_slices(LISTED, visible, "h") == ()
+
+
+class TestMemoryLimits:
+    def test_of_the_group_and_those_around_it(self, tmp_path):
+        job = tmp_path / "system.slice" / "slurmstepd.scope" / "job_7"
+        step = job / "step_0" / "user"
+        step.mkdir(parents=True)
+        (tmp_path.parent / "memory.max").write_text("1")
+        (step / "memory.max").write_text("max\n")
+        (job / "memory.max").write_text(f"{8 << 30}\n")
+        (tmp_path / "system.slice" / "memory.max").write_text(f"{64 << 30}\n")
+        groups = f"1:name=systemd:/\n0::/{step.relative_to(tmp_path)}\n"
+        assert sorted(group_limits(groups, tmp_path)) == [8 << 30, 64 << 30]
+
+    def test_of_the_older_kind(self, tmp_path):
+        job = tmp_path / "memory" / "slurm" / "job_7"
+        job.mkdir(parents=True)
+        (job / "memory.limit_in_bytes").write_text(f"{4 << 30}\n")
+        (tmp_path / "memory.max").write_text("1")
+        groups = "11:cpuset:/slurm/job_7\n4:memory:/slurm/job_7\n0::/none\n"
+        assert set(group_limits(groups, tmp_path)) == {4 << 30, 1}
+        assert set(group_limits("4:cpu,memory:/slurm/job_7", tmp_path)) == {4 << 30}
+
+    def test_of_a_container(self, tmp_path):
+        (tmp_path / "memory.max").write_text(f"{2 << 30}\n")
+        assert list(group_limits("0::/\n", tmp_path)) == [2 << 30]
+        assert list(group_limits("0::/../elsewhere:1\n", tmp_path / "none")) == []
+
+    def test_never_more_than_the_host_has(self):
+        assert 0 < host_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
