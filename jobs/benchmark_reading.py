@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hpcens.dataset.source import Source
 from hpcens.specs import DatasetSpec
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Segmentation
 
 try:
     import hdf5plugin

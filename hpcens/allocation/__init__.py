@@ -17,8 +17,7 @@ from hpcens.allocation.streams import Streams, copies, stream
 from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
-from hpcens.vocabulary.plan import Hosting, MemberNumerics, Numerics, Plan
-from hpcens.vocabulary.segments import Segmentation, choose_segment_rows
+from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation, choose_segment_rows
 
 __all__ = ["PLANNERS", "Problem", "plan"]
 

@@ -8,7 +8,7 @@ from hpcens.allocation.model import Choice, choices, device_memory, speed
 from hpcens.allocation.problem import Problem
 from hpcens.allocation.sharing import Group, Sharing, share
 from hpcens.errors import UsageError
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 # Free memory of equal devices differs by a little; devices closer than this are planned alike.
 _ALIKE = 0.99

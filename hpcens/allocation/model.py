@@ -12,8 +12,7 @@ from math import inf
 
 from hpcens.allocation.problem import Problem
 from hpcens.allocation.sharing import Group, Sharing, share
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.profiles import BatchProfile, Profile
+from hpcens.vocabulary import BatchProfile, Device, Profile
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpcens.allocation.model import Choice, Placement, choices, device_memory, fits, measured, rehost
 from hpcens.allocation.problem import Problem
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 # Part of the time. Only whether there is an answer depends on it, not which.
 _PART = 0.5

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.profiles import Profile
+from hpcens.vocabulary import Device, Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

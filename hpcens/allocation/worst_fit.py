@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hpcens.allocation.model import Choice, Placement, choices, device_memory, rehost, speed
 from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 
 def place_worst_fit(problem: Problem) -> Placement:

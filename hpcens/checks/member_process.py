@@ -25,8 +25,7 @@ from hpcens.engine.hardware import Hardware, open_hardware, use_cores
 from hpcens.errors import HpcensError, MemberError, as_verdict
 from hpcens.processes import die_with
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.messages import Array, Rows
+from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

@@ -31,10 +31,10 @@ from hpcens.members import digest_of
 from hpcens.result.destination import require_room, room
 from hpcens.result.fingerprint import torch_version
 from hpcens.result.outputs import outputs_of
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 _SECONDS = 120.0
 _START_SECONDS = 300.0

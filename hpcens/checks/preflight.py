@@ -25,9 +25,9 @@ from hpcens.result.destination import check_output
 from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, torch_version
 from hpcens.result.finished import fingerprint_of
 from hpcens.rules import combining_space
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.specs import Job, Space
-from hpcens.vocabulary.plan import Plan, numerics_from_dict
+from hpcens.vocabulary import Plan, numerics_from_dict
 
 
 @dataclass(frozen=True, slots=True)

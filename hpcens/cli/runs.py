@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.cli.results import short, show
-from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.cli.terminal import short, show
+from hpcens.errors import COMPLETE, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from hpcens.runs.directory import RunDirectory
+    from hpcens.runs import RunDirectory
     from hpcens.runs.status import Status
 
 _WATCH_SECONDS = 2.0
@@ -38,24 +38,6 @@ def status(options: Namespace) -> int:
         if not options.watch or found.state not in ("queued", "running", "requeued", "unknown"):
             return COMPLETE
         time.sleep(_WATCH_SECONDS)
-
-
-def verdict_code(output: Path) -> int:
-    """The exit code that the newest start of an output's run ended with. Raises HpcensError where it has not ended.
-
-    Within a Slurm job only a start of that job counts.
-    """
-    from hpcens.files import read_json
-    from hpcens.runs.directory import RunDirectory
-    from hpcens.runs.submission import SlurmJob
-
-    run = RunDirectory.of(output)
-    epoch, here = run.newest, SlurmJob.here()
-    if epoch is None or (here and not here.same((read_json(epoch.claim) or {}).get("job"))):
-        raise HpcensError(f"nothing was started here for {short(output)}", "look at what srun has written")
-    if epoch.verdict is None:
-        raise HpcensError(f"epoch {epoch.number} of {short(run.path)} left no verdict", f"hpcens status {run.path}")
-    return epoch.verdict.code
 
 
 def status_lines(found: Status) -> Iterator[str]:
@@ -101,7 +83,7 @@ def logs(options: Namespace) -> int:
 
 def cancel(options: Namespace) -> int:
     from hpcens.launch.slurm import cancel as end
-    from hpcens.runs.liveness import alive
+    from hpcens.runs import alive
     from hpcens.runs.status import run_of
     from hpcens.scheduler import jobs as slurm
 
@@ -134,7 +116,7 @@ def _kill(run: RunDirectory) -> None:
     """Kill what works on the run on this host."""
     from hpcens.errors import INCOMPLETE
     from hpcens.launch.local import end_ranks
-    from hpcens.runs.directory import AGAIN, Verdict
+    from hpcens.runs import AGAIN, Verdict
 
     if epoch := run.newest:
         epoch.judge(Verdict(INCOMPLETE, "cancelled at once", AGAIN))

@@ -12,7 +12,7 @@ import numpy as np
 from hpcens.errors import DataError
 from hpcens.result.outputs import Array, Output
 from hpcens.specs import BadRows
-from hpcens.vocabulary.messages import Bad
+from hpcens.vocabulary import Bad
 
 _TOLD = 5
 _WHAT = {

@@ -31,8 +31,7 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.rules import combining_space
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict
-from hpcens.runs.events import Events
+from hpcens.runs import Epoch, Events, RunDirectory, Verdict
 from hpcens.specs import RuleSpec, RunSpec
 
 _GROUP = 16

@@ -15,7 +15,7 @@ from hpcens.dataset.selection import ascending, pieces
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 _BLOCK_BYTES = 8 << 20
 _STRING_BYTES = 64

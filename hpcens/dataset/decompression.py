@@ -17,7 +17,7 @@ import numpy as np
 from hpcens.dataset.filters import load_plugins
 from hpcens.dataset.plugins import decoder
 from hpcens.errors import DataError
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _BLOCK = 1 << 16

@@ -26,7 +26,7 @@ from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
 from hpcens.dataset.table import Chunked, Plain, Target, open_table
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 _BLOCK = 1 << 20
 

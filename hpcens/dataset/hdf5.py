@@ -13,7 +13,7 @@ import numpy as np
 
 from hpcens.dataset.decompression import require_filters
 from hpcens.errors import DataError
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 _VIRTUAL_CACHE = 64 << 20
 _LISTED = 8

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from hpcens.dataset.filters import load_plugins
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 REVERSE = 0x100  # H5Z_FLAG_REVERSE
 # filters whose function needs nothing of the HDF5 library to decompress: bzip2, blosc, lz4, bitshuffle, zstd, blosc2

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 Where = slice | Array
 """Rows of a file: a range, or their numbers in the order wanted."""

@@ -17,8 +17,7 @@ from hpcens.dataset.file import Input, Part, stamp, told
 from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec
-from hpcens.vocabulary.messages import Rows
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Rows, Segmentation
 
 _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20

@@ -20,7 +20,7 @@ import numpy as np
 from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.hdf5 import unreadable
 from hpcens.dataset.selection import Where, ascending, pieces
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 Target = tuple[str | None, Array]
 """A field of the table's compound type (None: its type has none) and where its rows are to go."""

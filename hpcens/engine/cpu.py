@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hpcens.arrays import Buffers
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 # of malloc.h, for mallopt
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8

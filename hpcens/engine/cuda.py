@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 _OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from hpcens.errors import UsageError
 from hpcens.processes import node
 from hpcens.specs import CudaSpec, DevicesSpec
-from hpcens.vocabulary.devices import Device, cpu_devices
+from hpcens.vocabulary import Device, cpu_devices
 
 _QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
 _LIST = ["nvidia-smi", "-L"]

@@ -18,8 +18,7 @@ from hpcens.engine.hardware import Hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.members.code import raised
 from hpcens.members.forward import Forward
-from hpcens.vocabulary.messages import Array, Bad, Message, Predict, Predicted, Rows
-from hpcens.vocabulary.segments import batch_bounds
+from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,7 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array, Device
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
 from hpcens.launch.witness import Tell, witnessed
-from hpcens.runs.directory import RunDirectory, Verdict
-from hpcens.runs.submission import SlurmJob
+from hpcens.runs import RunDirectory, SlurmJob, Verdict
 from hpcens.specs import Job
 from hpcens.transports.mpich import sweep
 

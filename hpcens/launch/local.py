@@ -18,9 +18,7 @@ from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.files import write_atomically
 from hpcens.processes import boot_id, born
-from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
-from hpcens.runs.liveness import signatures
-from hpcens.runs.submission import SlurmJob
+from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, signatures
 from hpcens.specs import Job
 
 if TYPE_CHECKING:
@@ -96,7 +94,7 @@ def ranks_of(job: Job) -> int:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
     if job.plan is None:
         return 2 + len(devices)
-    from hpcens.vocabulary.plan import Plan
+    from hpcens.vocabulary import Plan
 
     plan = Plan.load(job.plan)
     return plan.readers + plan.reducers + len(devices)

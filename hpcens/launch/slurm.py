@@ -14,13 +14,12 @@ from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.reports.progress import Follower
-from hpcens.runs.directory import RunDirectory, Verdict
+from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.scheduler_answer import ASK_SECONDS, note
-from hpcens.runs.submission import DEFAULT_REQUEUES, Submission
 from hpcens.scheduler import jobs
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
-from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary import Plan
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"

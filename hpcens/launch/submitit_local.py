@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hpcens.errors import FAILURE
 from hpcens.launch.local import begin, order, ranks_of
 from hpcens.reports.progress import Follower
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict
+from hpcens.runs import Epoch, RunDirectory, Verdict
 from hpcens.specs import Job
 
 if TYPE_CHECKING:

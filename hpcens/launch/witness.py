@@ -26,7 +26,7 @@ from typing import Any
 
 from hpcens.errors import FAILURE
 from hpcens.processes import die_with, node
-from hpcens.runs.directory import AGAIN, Epoch, Verdict
+from hpcens.runs import AGAIN, Epoch, Verdict
 
 Tell = Callable[[str], None]
 

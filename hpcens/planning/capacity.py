@@ -30,11 +30,10 @@ from hpcens.reports.html import draw
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
 from hpcens.result.disk import writing_speed
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.scheduler.nodes import node_groups
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
-from hpcens.vocabulary.devices import Device, Family
-from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary import Device, Family, Plan
 
 # As many nodes like this host there are, where no cluster is described.
 _MANY = 1024

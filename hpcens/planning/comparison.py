@@ -11,7 +11,7 @@ from hpcens.allocation.greedy import evaluations
 from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
-from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary import Plan
 
 
 @dataclass(frozen=True, slots=True)

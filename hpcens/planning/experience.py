@@ -13,9 +13,8 @@ from typing import Any
 
 from hpcens.allocation.problem import Problem
 from hpcens.files import read_json
-from hpcens.runs.directory import RunDirectory
-from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.profiles import Profile
+from hpcens.runs import RunDirectory
+from hpcens.vocabulary import Plan, Profile
 
 Speeds = Mapping[tuple[str, str], float]
 """(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""

@@ -10,7 +10,7 @@ from hpcens.errors import UsageError
 from hpcens.planning.nodes import Nodes
 from hpcens.scheduler.nodes import NodeGroup
 from hpcens.specs import DevicesSpec
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 # Of the memory in a GPU's name, in GB of 10^9 bytes, what a process may have.
 _NAMED_PART = 0.95

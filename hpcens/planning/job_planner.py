@@ -26,13 +26,10 @@ from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, to
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.messages import Rows
-from hpcens.vocabulary.plan import Numerics, Plan, numerics_from_dict
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Device, Numerics, Plan, Rows, Segmentation, numerics_from_dict
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hpcens.errors import UsageError
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary import Device, Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,21 +20,21 @@ from hpcens.roles.worker import Worker
 from hpcens.transports import Hands, Role
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
-from hpcens.vocabulary.messages import (
+from hpcens.vocabulary import (
     LOCAL,
     Array,
     Batch,
     Flush,
     Message,
+    Plan,
     Predict,
     Predicted,
     Prediction,
     Read,
     Rows,
+    Segmentation,
     Write,
 )
-from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.segments import Segmentation
 
 
 @dataclass(frozen=True, slots=True)

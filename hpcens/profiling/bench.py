@@ -22,9 +22,7 @@ from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.prepare import open_runtime
 from hpcens.runtimes.recipe import Recipe, accepted, filled
 from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.messages import Array, Rows
-from hpcens.vocabulary.profiles import BatchProfile, Measurement, Profile, ProfileKey
+from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
 # Passes at least; no more once their median is known to a part in a hundred.
 _REPETITIONS = 3

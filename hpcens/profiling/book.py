@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.files import cache_folder, write_atomically
-from hpcens.vocabulary.profiles import Link, LinkKey, Profile, ProfileKey, profile_from_dict
+from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
 # Runs whose speeds are kept, of each kind of device.
 _KEPT = 9

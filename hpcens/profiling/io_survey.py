@@ -13,8 +13,7 @@ from hpcens.profiling.book import ProfileBook
 from hpcens.result.disk import sync_seconds, writing_speed
 from hpcens.roles.rank_roles import RankRoles
 from hpcens.specs import Job
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.profiles import Link, LinkKey
+from hpcens.vocabulary import Device, Link, LinkKey
 
 if TYPE_CHECKING:
     from hpcens.allocation.problem import Passage

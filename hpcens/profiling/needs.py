@@ -13,9 +13,7 @@ from hpcens.profiling.book import ProfileBook
 from hpcens.result.fingerprint import torch_version
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.specs import Job, MemberSpec
-from hpcens.vocabulary.devices import Device, Family
-from hpcens.vocabulary.plan import Numerics
-from hpcens.vocabulary.profiles import Measurement, Profile, ProfileKey
+from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
 
 PROFILE_SECONDS = 10.0
 # A runtime has to be faster than eager by more than what measuring may be wrong by.

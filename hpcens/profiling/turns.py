@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hpcens.vocabulary.profiles import Profile
+from hpcens.vocabulary import Profile
 
 # Speeds within this part of the best may owe their order to drift.
 CLOSE = 0.85

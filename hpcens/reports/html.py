@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 
 from hpcens.reports.text import amount, devices_phrase, load_of, summary_lines
-from hpcens.vocabulary.plan import Hosting, Plan
+from hpcens.vocabulary import Hosting, Plan
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }

@@ -6,8 +6,7 @@ import sys
 import time
 from typing import IO, Any
 
-from hpcens.runs.directory import Epoch
-from hpcens.runs.events import read_events
+from hpcens.runs import Epoch, read_events
 
 _LINE_SECONDS = 10.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.result.verify import Verification
-from hpcens.vocabulary.plan import Hosting, Plan
+from hpcens.vocabulary import Hosting, Plan
 
 if TYPE_CHECKING:
     from hpcens.planning.comparison import Compared

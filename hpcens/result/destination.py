@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcens.errors import Incomplete, UsageError
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.specs import CompressionSpec, Job
 
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"

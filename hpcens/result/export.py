@@ -24,7 +24,7 @@ import numpy as np
 from hpcens.errors import DataError, UsageError
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
-from hpcens.vocabulary.messages import Array
+from hpcens.vocabulary import Array
 
 
 class Writer(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary.plan import Numerics
+from hpcens.vocabulary import Numerics
 
 Tree = Mapping[str, Any]
 

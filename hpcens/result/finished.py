@@ -15,8 +15,7 @@ from hpcens.errors import DataError, UsageError
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
 from hpcens.result.seal import broken_seals, columns
-from hpcens.vocabulary.messages import Array
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Array, Segmentation
 
 _CACHE_BYTES = 8 << 20
 

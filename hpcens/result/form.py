@@ -22,7 +22,7 @@ import numpy as np
 
 from hpcens.result.outputs import Output
 from hpcens.specs import CompressionSpec
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Segmentation
 
 SUMMARY_BYTES = 1 << 16
 

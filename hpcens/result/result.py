@@ -28,8 +28,8 @@ from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
-from hpcens.runs.directory import Epoch, RunDirectory
-from hpcens.vocabulary.messages import Array, Bad, Cause
+from hpcens.runs import Epoch, RunDirectory
+from hpcens.vocabulary import Array, Bad, Cause
 
 MASKED: Mapping[Cause, Kind] = {
     "input": Kind.MASKED_INPUT,

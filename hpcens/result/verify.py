@@ -13,7 +13,7 @@ from hpcens.errors import DataError
 from hpcens.files import digest_file, read_json
 from hpcens.result.finished import Finished
 from hpcens.result.result import standing
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 
 
 @dataclass(slots=True)

@@ -22,8 +22,7 @@ from hpcens.result.form import SUMMARY_BYTES, Form, describe, label_outputs
 from hpcens.result.lustre import make_striped
 from hpcens.result.outputs import Output
 from hpcens.result.seal import seal
-from hpcens.vocabulary.messages import Array
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Array, Segmentation
 
 
 def create(path: Path, form: Form) -> None:

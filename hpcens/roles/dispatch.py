@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 
-from hpcens.vocabulary.plan import Hosting
+from hpcens.vocabulary import Hosting
 
 # Rows/s of a device that is given no share, where that is all that is known of it.
 _SLOWEST = 1e-12

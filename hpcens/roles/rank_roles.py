@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hpcens.errors import UsageError
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 
 from hpcens.roles.dispatch import Shares, turn
 from hpcens.roles.endgame import Foresight
-from hpcens.vocabulary.messages import (
+from hpcens.vocabulary import (
     LOCAL,
     Batch,
     Bye,

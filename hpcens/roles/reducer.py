@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from hpcens.roles.dispatch import turn
-from hpcens.vocabulary.messages import (
+from hpcens.vocabulary import (
     LOCAL,
     Bye,
     Drain,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hpcens.roles.dispatch import turn
-from hpcens.vocabulary.messages import (
+from hpcens.vocabulary import (
     LOCAL,
     Batch,
     Bye,

@@ -7,13 +7,11 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hpcens.files import read_json, write_atomically
 from hpcens.processes import boot_id, born
-
-if TYPE_CHECKING:
-    from hpcens.runs.directory import Epoch
+from hpcens.runs.epoch import Epoch
 
 BEAT_SECONDS = 1.0
 

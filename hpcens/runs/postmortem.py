@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hpcens.errors import FAILURE, INCOMPLETE, USAGE
-from hpcens.runs.directory import AGAIN, Epoch, Verdict
+from hpcens.runs.epoch import AGAIN, Epoch, Verdict
 from hpcens.runs.liveness import signatures
 from hpcens.scheduler.jobs import Answer
 

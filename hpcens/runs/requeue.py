@@ -16,7 +16,8 @@ from typing import Any
 
 from hpcens.errors import INCOMPLETE
 from hpcens.files import read_json, write_atomically
-from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
+from hpcens.runs.directory import RunDirectory
+from hpcens.runs.epoch import AGAIN, Epoch, Verdict
 from hpcens.runs.submission import SlurmJob
 from hpcens.scheduler import jobs
 from hpcens.scheduler.jobs import Answer

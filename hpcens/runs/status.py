@@ -11,7 +11,8 @@ from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
 from hpcens.files import read_json
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict
+from hpcens.runs.directory import RunDirectory
+from hpcens.runs.epoch import Epoch, Verdict
 from hpcens.runs.events import recent
 from hpcens.runs.liveness import alive
 from hpcens.runs.postmortem import explain

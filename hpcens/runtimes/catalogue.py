@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from hpcens.specs import MemberSpec
-from hpcens.vocabulary.devices import Family
+from hpcens.vocabulary import Family
 
 
 @dataclass(frozen=True, slots=True)

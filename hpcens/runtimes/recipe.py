@@ -15,7 +15,7 @@ from hpcens.members.code import raised
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.runtimes.prepare import kept, prepare
-from hpcens.vocabulary.messages import Rows
+from hpcens.vocabulary import Rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,7 @@ import os
 from collections.abc import Callable, Collection
 
 from hpcens.errors import Silent, Superseded
-from hpcens.runs.directory import AGAIN, Epoch
-from hpcens.runs.liveness import read_beat
+from hpcens.runs import AGAIN, Epoch, read_beat
 
 _LOOK_BEATS = 5
 _SILENT_LOOKS = 12

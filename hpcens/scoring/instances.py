@@ -11,9 +11,7 @@ from hpcens.engine.hardware import use_cores
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.needs import profile_key
 from hpcens.specs import RunSpec
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.messages import Rows
-from hpcens.vocabulary.plan import Instance
+from hpcens.vocabulary import Device, Instance, Rows
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

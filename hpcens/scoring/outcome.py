@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE
+from hpcens.planning.phases import Phase
 from hpcens.roles.rank_roles import RankRoles
-from hpcens.runs.directory import Verdict
-from hpcens.scoring.phases import Phase
+from hpcens.runs import Verdict
 from hpcens.transports.timeline import WAITS
-from hpcens.vocabulary.messages import Tally
-from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Plan, Segmentation, Tally
 
 
 @dataclass(frozen=True, slots=True)

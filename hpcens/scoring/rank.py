@@ -29,19 +29,15 @@ from hpcens.files import read_json, write_atomically
 from hpcens.processes import node
 from hpcens.profiling.book import ProfileBook
 from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world, recruit, room
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict
-from hpcens.runs.events import Events
-from hpcens.runs.liveness import sign
-from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
+from hpcens.runs import DEFAULT_REQUEUES, Epoch, Events, RunDirectory, SlurmJob, Verdict, sign
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.mpich import unname
-from hpcens.vocabulary.messages import Drain, Message, Rows
-from hpcens.vocabulary.profiles import Measurement, Profile, ProfileKey
+from hpcens.vocabulary import Drain, Measurement, Message, Profile, ProfileKey, Rows
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
-    from hpcens.scoring.phases import Assignment
+    from hpcens.planning.phases import Assignment
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -127,7 +123,7 @@ class Rank:
         asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
         if events is not None:
             from hpcens.planning.job_planner import JobPlanner
-            from hpcens.scoring.phases import Assignment, phases_of, require_room_for
+            from hpcens.planning.phases import Assignment, phases_of, require_room_for
 
             opening = JobPlanner(job, preflight, ProfileBook.default())
             todo = opening.measuring.unmeasured(rank_roles.devices)

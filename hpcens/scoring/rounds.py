@@ -16,20 +16,19 @@ from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Source
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.files import write_atomically
+from hpcens.planning.phases import Assignment
 from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.runs.directory import Epoch, RunDirectory, Verdict
-from hpcens.runs.events import Events
+from hpcens.runs import Epoch, Events, RunDirectory, Verdict
 from hpcens.scoring.instances import host, open_engine
 from hpcens.scoring.outcome import Usage, account, judge
-from hpcens.scoring.phases import Assignment
 from hpcens.scoring.writer import Writer
 from hpcens.transports import drive
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.timeline import trace
-from hpcens.vocabulary.messages import Progress, Tally
+from hpcens.vocabulary import Progress, Tally
 
 if TYPE_CHECKING:
     from hpcens.engine.engine import Engine

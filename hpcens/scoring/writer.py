@@ -9,13 +9,13 @@ from typing import Any
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.masking import masked_rows, valid
 from hpcens.errors import DataError, HpcensError
+from hpcens.planning.phases import Assignment, Phase, stored_phases
 from hpcens.result.disk import Disk
 from hpcens.result.finished import Finished
 from hpcens.result.journal import Record
 from hpcens.result.result import Result, reopen, standing
-from hpcens.runs.directory import AGAIN, Epoch, RunDirectory
-from hpcens.scoring.phases import Assignment, Phase, stored_phases
-from hpcens.vocabulary.messages import Array, Bad, Write
+from hpcens.runs import AGAIN, Epoch, RunDirectory
+from hpcens.vocabulary import Array, Bad, Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from hpcens.vocabulary.messages import Message, Send
+from hpcens.vocabulary import Message, Send
 
 
 def _nothing(task: Message) -> None:

@@ -25,8 +25,7 @@ from hpcens.arrays import Buffers
 from hpcens.transports import Hands
 from hpcens.transports.mailbox import Answers
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
-from hpcens.vocabulary.messages import LOCAL, Array, Message, Send, Wait, Waited, carrying, payload
-from hpcens.vocabulary.profiles import Link
+from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from hpcens.transports import Hands
-from hpcens.vocabulary.messages import (
+from hpcens.vocabulary import (
     Flush,
     Flushed,
     Message,

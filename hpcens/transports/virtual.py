@@ -14,7 +14,7 @@ from itertools import count
 from typing import Literal
 
 from hpcens.transports import Hands, Role
-from hpcens.vocabulary.messages import LOCAL, Message, Send, Wait, Waited
+from hpcens.vocabulary import LOCAL, Message, Send, Wait, Waited
 
 Latency = Callable[[int, int, Message], float]
 """(from rank, to rank or LOCAL, message) → seconds ≥ 0 until it arrives, or until the task is done."""

@@ -28,7 +28,7 @@ from support.project import ENSEMBLE
 from hpcens.cli import main
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.launch import local
-from hpcens.runs.directory import Verdict
+from hpcens.runs import Verdict
 
 SECONDS = 100  # no file may take longer
 ALLOWED = {0, 65}

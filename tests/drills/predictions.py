@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 
 from hpcens.planning.simulation import simulate
-from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary import Plan
 
 NETS = """
 import time

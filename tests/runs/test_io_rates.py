@@ -13,9 +13,8 @@ from safetensors.numpy import save_file
 from hpcens.launch.local import mpiexec
 from hpcens.profiling.book import ProfileBook
 from hpcens.result.disk import writing_speed
-from hpcens.runs.directory import RunDirectory
-from hpcens.runs.liveness import signatures
-from hpcens.vocabulary.profiles import Link
+from hpcens.runs import RunDirectory, signatures
+from hpcens.vocabulary import Link
 
 NET = """
 import torch

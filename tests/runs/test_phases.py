@@ -18,6 +18,7 @@ from hpcens.checks.preflight import Preflight
 from hpcens.combining.combiner import Combiner
 from hpcens.dataset.source import Facts
 from hpcens.errors import HpcensError, Incomplete
+from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.result.disk import Disk
 from hpcens.result.form import Form
 from hpcens.result.journal import Kind, read_journal
@@ -29,14 +30,11 @@ from hpcens.roles.rank_roles import RankRoles
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.scoring.phases import Assignment, phases_of, require_room_for
 from hpcens.scoring.writer import Writer
 from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
-from hpcens.vocabulary.messages import Bad, Predicted
-from hpcens.vocabulary.plan import MemberNumerics, Numerics, Plan
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Bad, MemberNumerics, Numerics, Plan, Predicted, Segmentation
 
 EXTRA = "output: {datasets: [prediction, label, members, variance]}\nbad_rows: mask"
 PHASES = (("conv",), ("linear", "recurrent"))

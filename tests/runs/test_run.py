@@ -22,8 +22,7 @@ from hpcens.rules import make_rule
 from hpcens.specs import DatasetSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
-from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Plan, Segmentation
 
 pytestmark = pytest.mark.mpi
 

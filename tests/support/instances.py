@@ -4,8 +4,7 @@ import math
 import random
 
 from hpcens.allocation.problem import Problem
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.profiles import BatchProfile, Profile
+from hpcens.vocabulary import BatchProfile, Device, Profile
 
 SIZES = (8, 16, 32, 64, 128)
 GIB = 1 << 30

@@ -3,57 +3,20 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
-PACKAGE = Path(__file__).parents[2] / "hpcens"
+from support.house import ROOT, House, room
 
-FLOORS = [
-    {"errors", "processes"},
-    {"specs", "segments", "devices", "usercode", "classes", "arrays"},
-    {"plan", "profiles", "messages", "rules", "outputs", "config", "events", "timeline", "rundir"}
-    | {"submission", "fingerprint", "description"},
-    {"planners", "roles", "members", "runtimes", "store", "masking"},
-    {"transports", "hands", "rematch", "profiler", "preflight", "combining", "trial", "controller", "experience"},
-    {
-        *("measuring", "opening", "surveying", "phases", "closing", "writing", "loading", "scoring", "heart"),
-        *("requeue", "run"),
-        *("rehearsal", "contract", "recombination", "export"),
-        *("simulation", "comparison", "resources", "inventory"),
-    },
-    {"launch", "postmortem", "status", "report", "drawing"},
-    {"planning"},
-    {"cli", "verbs", "watching"},
-]
-# on one floor, in the order in which they may import each other
-BESIDE = [
-    ("members", "runtimes"),
-    ("transports", "hands"),
-    ("rematch", "profiler"),
-    (
-        "measuring",
-        "opening",
-        "surveying",
-        "phases",
-        "closing",
-        "writing",
-        "loading",
-        "scoring",
-        "heart",
-        "requeue",
-        "run",
-    ),
-    ("fingerprint"),
-    ("submission", "rundir"),
-    ("postmortem", "status"),
-    ("report", "drawing"),
-    ("verbs", "watching", "cli"),
-    ("rehearsal", "contract"),
-    ("resources", "inventory"),
-]
+import hpcens
+
+PACKAGE = ROOT / "hpcens"
+# The one list: the package's own description, a room a line, from the top down.
+LISTED = [line for line in hpcens.__doc__.splitlines() if line.startswith("    ")]
+ROOMS = [line.split()[0] for line in LISTED]
+
 DOORS = {
-    "mpi4py": {"transports/mpi.py", "launch/world.py"},
+    "mpi4py": {"transports/mpi.py", "launch/as_rank.py"},
     "torch": {
-        "runtimes/hardware.py",
+        "engine/hardware.py",
         "members/modules.py",
         "members/weights.py",
         "members/graphs.py",
@@ -61,9 +24,9 @@ DOORS = {
         "members/network.py",
         "members/preprocess.py",
         "members/forward.py",
-        "runtimes/cpu.py",
-        "runtimes/cuda.py",
-        "runtimes/engine.py",
+        "engine/cpu.py",
+        "engine/cuda.py",
+        "engine/engine.py",
         "runtimes/recipe.py",
         "runtimes/prepare.py",
         "runtimes/channels_last.py",
@@ -77,27 +40,57 @@ DOORS = {
     "onnx": {"members/onnx.py"},
     "onnxruntime": {"members/onnx.py"},
     "h5py": {
-        "store/columns.py",
-        "store/finished.py",
-        "store/form.py",
-        "store/hdf5.py",
-        "store/packed.py",
-        "store/part.py",
-        "store/pipeline.py",
-        "store/plugins.py",
-        "store/seal.py",
-        "store/table.py",
-        "store/working.py",
+        "dataset/columns.py",
+        "result/finished.py",
+        "result/form.py",
+        "dataset/hdf5.py",
+        "result/packed.py",
+        "dataset/file.py",
+        "dataset/decompression.py",
+        "dataset/plugins.py",
+        "result/seal.py",
+        "dataset/table.py",
+        "result/working.py",
     },
-    "hdf5plugin": {"store/filters.py", "store/plugins.py"},
-    "submitit": {"launch/job.py", "launch/slurm.py"},
-    "argparse": {"cli.py", "verbs.py", "watching.py"},
-    "rich": {"launch/follow.py"},
+    "hdf5plugin": {"dataset/filters.py", "dataset/plugins.py"},
+    "submitit": {"launch/submitit_local.py", "launch/slurm.py"},
+    "argparse": {"cli/__init__.py", "cli/start.py", "cli/plans.py", "cli/results.py", "cli/runs.py"},
+    "rich": {"reports/progress.py"},
     "pydantic": {"config/__init__.py", "config/site.py"},
-    "yaml": {"config/page.py"},
-    "pyarrow": {"export.py"},
-    "xxhash": {"store/checksum.py"},
+    "yaml": {"config/document.py"},
+    "pyarrow": {"result/export.py"},
+    "xxhash": {"result/checksum.py"},
 }
+
+
+def sources():
+    return [
+        path for path in PACKAGE.rglob("*.py") if path.name not in ("__main__.py",) and path != PACKAGE / "__init__.py"
+    ]
+
+
+def test_every_room_is_listed_once():
+    assert sorted(ROOMS) == House().rooms
+
+
+def test_imports_only_go_down():
+    wrong = [f"{a} imports {b}" for a, b in House().crossing if ROOMS.index(room(a)) >= ROOMS.index(room(b))]
+    assert wrong == []
+
+
+def test_no_modules_of_a_room_import_each_other_in_a_circle():
+    inside = {(a, b) for a, b in House().arrows if room(a) == room(b) and a != b}
+    left = {name for arrow in inside for name in arrow}
+    while leaves := {name for name in left if not any(a == name and b in left for a, b in inside)}:
+        left -= leaves
+    assert left == set()
+
+
+def test_the_readme_shows_the_same_map():
+    """Each line of the list, in its order."""
+    readme = (ROOT / "README.md").read_text()
+    places = [readme.find(line) for line in LISTED]
+    assert -1 not in places and places == sorted(places)
 
 
 def imports(path):
@@ -107,34 +100,6 @@ def imports(path):
             yield from (alias.name for alias in found.names)
         elif isinstance(found, ast.ImportFrom) and found.module:
             yield found.module
-
-
-def floor(noun):
-    return next(i for i, nouns in enumerate(FLOORS) if noun in nouns)
-
-
-def noun_of(module):
-    return module.split(".")[1]
-
-
-def sources():
-    return [
-        path for path in PACKAGE.rglob("*.py") if path.name not in ("__main__.py",) and path != PACKAGE / "__init__.py"
-    ]
-
-
-def test_imports_only_go_down():
-    wrong = []
-    for path in sources():
-        relative = path.relative_to(PACKAGE).with_suffix("")
-        here = relative.parts[0]
-        for module in imports(path):
-            if module.startswith("hpcens."):
-                there = noun_of(module)
-                beside = any(here in row and there in row and row.index(there) < row.index(here) for row in BESIDE)
-                if there != here and not beside and floor(there) >= floor(here):
-                    wrong.append(f"{relative} imports {module}")
-    assert wrong == []
 
 
 def test_each_door_is_the_only_one():

@@ -26,9 +26,7 @@ from hpcens.allocation.problem import Problem
 from hpcens.allocation.program import Effort
 from hpcens.allocation.regions import replan
 from hpcens.errors import UsageError
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.profiles import BatchProfile, Profile
+from hpcens.vocabulary import BatchProfile, Device, Plan, Profile
 
 SIZES = (8, 16, 32, 64, 128)
 GIB = 1 << 30

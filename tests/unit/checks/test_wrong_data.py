@@ -16,7 +16,7 @@ from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError, UsageError
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Segmentation
 
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
 

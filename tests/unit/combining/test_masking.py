@@ -13,7 +13,7 @@ from hpcens.combining.masking import mask, masked_rows, neutral, valid
 from hpcens.errors import DataError
 from hpcens.result.journal import Content, Header, Kind, Record
 from hpcens.result.outputs import Output
-from hpcens.vocabulary.messages import Bad
+from hpcens.vocabulary import Bad
 
 PICKY = """
 from nets_plain import *

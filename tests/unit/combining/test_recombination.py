@@ -27,10 +27,9 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
 from hpcens.result.result import Result
 from hpcens.result.verify import verify
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
-from hpcens.vocabulary.plan import MemberNumerics, Numerics
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import MemberNumerics, Numerics, Segmentation
 
 ROWS, SEGMENT, SHAPE = 50, 16, (4,)
 STACK = outputs(5, 3, ROWS, SHAPE, "probabilities")

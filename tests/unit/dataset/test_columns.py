@@ -19,7 +19,7 @@ from hpcens.result.outputs import Output
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
 from hpcens.specs import CompressionSpec, DatasetSpec, InputSpec, SelectSpec
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Segmentation
 
 COUNT = 30
 

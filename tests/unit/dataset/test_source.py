@@ -24,7 +24,7 @@ from hpcens.dataset.inspection import reading_speed
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Segmentation
 
 CODECS = {
     "chunked": {},

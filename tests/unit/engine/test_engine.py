@@ -29,9 +29,7 @@ from hpcens.profiling.bench import measure
 from hpcens.profiling.book import ProfileBook
 from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
 from hpcens.specs.classes import rounds
-from hpcens.vocabulary.devices import Device, cpu_devices
-from hpcens.vocabulary.messages import Bad, Finish, Predict
-from hpcens.vocabulary.profiles import Measurement, ProfileKey
+from hpcens.vocabulary import Bad, Device, Finish, Measurement, Predict, ProfileKey, cpu_devices
 
 HERE = torch.device("cpu")
 

@@ -17,16 +17,14 @@ from hpcens.config.site import slurm_settings
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
 from hpcens.roles.rank_roles import Hello, assign_roles
-from hpcens.runs.directory import AGAIN, Epoch, RunDirectory, Verdict
-from hpcens.runs.events import Events, recent
+from hpcens.runs import AGAIN, Epoch, Events, RunDirectory, SlurmJob, Submission, Verdict, recent
 from hpcens.runs.postmortem import explain
 from hpcens.runs.requeue import continues, decide, outcome, why
 from hpcens.runs.status import status
-from hpcens.runs.submission import SlurmJob, Submission
 from hpcens.scheduler.jobs import Answer, parse_job, requeue
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary import Device
 
 GOLDEN = """#!/bin/bash
 

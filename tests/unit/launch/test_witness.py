@@ -10,7 +10,7 @@ import pytest
 
 from hpcens.errors import COMPLETE
 from hpcens.processes import born
-from hpcens.runs.directory import Epoch, Verdict
+from hpcens.runs import Epoch, Verdict
 
 SCRIPT = """
 import faulthandler, json, os, signal, sys, time

@@ -12,8 +12,8 @@ from unit.allocation.test_planners import planned, problem
 from hpcens.allocation.model import Choice
 from hpcens.planning.experience import corrected, experience, interference, reached, tells
 from hpcens.profiling.book import ProfileBook
-from hpcens.runs.directory import RunDirectory
-from hpcens.vocabulary.plan import Plan
+from hpcens.runs import RunDirectory
+from hpcens.vocabulary import Plan
 
 
 def with_one_choice(of, made):

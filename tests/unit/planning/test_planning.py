@@ -25,9 +25,7 @@ from hpcens.reports.html import draw
 from hpcens.reports.text import plan_lines, simulation_lines
 from hpcens.scheduler.nodes import NodeGroup, parse_nodes
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
-from hpcens.vocabulary.devices import Device
-from hpcens.vocabulary.plan import Plan
-from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Profile, ProfileKey
+from hpcens.vocabulary import BatchProfile, Device, Link, LinkKey, Plan, Profile, ProfileKey
 
 FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
 

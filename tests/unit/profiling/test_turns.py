@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.profiling.turns import contenders, decided, settled
-from hpcens.vocabulary.profiles import BatchProfile, Profile
+from hpcens.vocabulary import BatchProfile, Profile
 
 SPEEDS = st.floats(1, 1000)
 

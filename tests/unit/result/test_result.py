@@ -27,12 +27,11 @@ from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.runs.directory import Epoch, RunDirectory
+from hpcens.runs import Epoch, RunDirectory
 from hpcens.specs import CompressionName, CompressionSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
-from hpcens.vocabulary.messages import Bad, Predicted
-from hpcens.vocabulary.segments import Segmentation
+from hpcens.vocabulary import Bad, Predicted, Segmentation
 
 ROWS, SEGMENT = 22, 4
 MEMBERS = ("a", "b")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcens.errors import UsageError
 from hpcens.roles.rank_roles import Hello, assign_roles, check_world, recruit, room
-from hpcens.vocabulary.devices import cpu_devices
+from hpcens.vocabulary import cpu_devices
 
 
 def hellos(*ranks_and_devices):

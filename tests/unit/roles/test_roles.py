@@ -13,7 +13,7 @@ from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import LateMessage, Stuck, VirtualWorld
-from hpcens.vocabulary.messages import (
+from hpcens.vocabulary import (
     LOCAL,
     Batch,
     Bye,

@@ -29,8 +29,7 @@ from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.frozen import traced
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec
-from hpcens.vocabulary.devices import cpu_devices
-from hpcens.vocabulary.profiles import Measurement, ProfileKey
+from hpcens.vocabulary import Measurement, ProfileKey, cpu_devices
 
 BATCH = 8
 CPU = [name for name, of in RUNTIMES.items() if "cpu" in of.families]

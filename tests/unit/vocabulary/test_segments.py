@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hpcens.errors import FingerprintMismatch
 from hpcens.result.fingerprint import differences, require_same
 from hpcens.roles.dispatch import Shares
-from hpcens.vocabulary.segments import Segmentation, batch_bounds, choose_segment_rows
+from hpcens.vocabulary import Segmentation, batch_bounds, choose_segment_rows
 
 
 @given(st.integers(1, 1000), st.integers(1, 100), st.integers(1, 40))

@@ -17,10 +17,9 @@ from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import VALID, Output
 from hpcens.roles.rank_roles import RankRoles
-from hpcens.runs.directory import RunDirectory
+from hpcens.runs import RunDirectory
 from hpcens.specs import Job
-from hpcens.vocabulary.messages import Rows
-from hpcens.vocabulary.plan import Plan
+from hpcens.vocabulary import Plan, Rows
 
 
 @dataclass(frozen=True, slots=True)

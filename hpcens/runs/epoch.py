@@ -1,0 +1,85 @@
+"""Epoch: one start of a run, as the folder that it alone writes to; and the verdict it ends with."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hpcens.errors import INCOMPLETE
+from hpcens.files import read_json
+
+_ROOM = 4096
+AGAIN = "run the same command again: what is journalled is kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a start ended: an exit code of `errors`, who said so, and why."""
+
+    code: int
+    reason: str
+    remedy: str = ""
+    rank: int | None = None
+    role: str = ""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether running it again is all that is needed."""
+        return self.code == INCOMPLETE or self.remedy == AGAIN
+
+
+class Epoch:
+    """One start of a run: a number, a random id, and a folder that only this start writes to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.number = int(folder.name)
+
+    job = property(lambda self: self.folder / "job.json")
+    claim = property(lambda self: self.folder / "claim.json")
+    plan = property(lambda self: self.folder / "plan.json")
+    events = property(lambda self: self.folder / "events.jsonl")
+    report = property(lambda self: self.folder / "report.json")
+    log = property(lambda self: self.folder / "output.log")
+    ranks = property(lambda self: self.folder / "ranks")
+    requeue = property(lambda self: self.folder / "requeue.json")
+    _room = property(lambda self: self.folder / ".room-for-a-verdict")
+
+    def beat_of(self, node: str) -> Path:
+        """A node's heartbeat: a counter that moves while one of its ranks lives."""
+        return Path(self.ranks / f"{node}.beat")
+
+    @property
+    def successor(self) -> Path:
+        """The folder of the start after this one."""
+        return self.folder.with_name(f"{self.number + 1:04d}")
+
+    @property
+    def verdict(self) -> Verdict | None:
+        raw = read_json(self.folder / "verdict.json")
+        return Verdict(**raw) if raw else None
+
+    def judge(self, verdict: Verdict) -> Verdict:
+        """State how this start ended. The first one to speak is believed; returns what stands.
+
+        Where the disk is full there still is the room that `RunDirectory.begin` has set aside.
+        """
+        mine = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
+        text = json.dumps(asdict(verdict), indent=1)
+        with contextlib.suppress(OSError):  # FileExistsError: another was first
+            try:
+                mine.write_text(text)
+            except OSError:
+                self._room.replace(mine)
+                with mine.open("r+") as file:
+                    file.write(text.ljust(_ROOM))
+            os.link(mine, self.folder / "verdict.json")
+        mine.unlink(missing_ok=True)
+        return self.verdict or verdict
+
+    def set_room_aside(self) -> None:
+        self._room.write_text(" " * _ROOM)
