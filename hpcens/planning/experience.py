@@ -1,15 +1,13 @@
-"""Experience: how fast instances were while they ran.
+"""Follow how fast instances were while they ran, in the earlier starts of a run.
 
-In the earlier starts of a run, for a resume whose shares follow that: batch sizes, runtimes and kinds of device stay
-as they are fixed, and which device computes a row changes none of its bytes. And in earlier runs, on each kind of
-device, for plans: members that share a device, and devices that share a host, are slower than each measured alone.
+A resume's shares follow that: batch sizes, runtimes and kinds of device stay as they are fixed, and which device
+computes a row changes none of its bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from hpcens.allocation.problem import Problem
 from hpcens.files import read_json
@@ -20,7 +18,7 @@ Speeds = Mapping[tuple[str, str], float]
 """(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""
 
 # Rows in batches of its size that an instance must have scored for its speed to count.
-_BATCHES = 20
+BATCHES = 20
 # A measured speed further than this part from the one planned with is worth other shares.
 _TELLS = 0.05
 
@@ -35,27 +33,11 @@ def experience(run: RunDirectory) -> Speeds:
             continue
         kinds = {device.name: device.kind for device in Plan.load(epoch.plan).devices}
         for of in report["instances"]:
-            if of.get("rows", 0) >= _BATCHES * of["batch"] and of["device"] in kinds:
+            if of.get("rows", 0) >= BATCHES * of["batch"] and of["device"] in kinds:
                 key = kinds[of["device"]], of["member"]
                 rows[key] = rows.get(key, 0.0) + of["rows"]
                 seconds[key] = seconds.get(key, 0.0) + of["rows"] / of["measured_speed"]
     return {key: rows[key] / seconds[key] for key in rows}
-
-
-def interference(plan: Plan, report: Mapping[str, Any], profiled: Speeds) -> dict[str, float]:
-    """Kind of device → the part of the profiled rows/s that a run reached, every instance weighing as much as it took.
-
-    profiled  (kind, member) → rows/s of its profile
-    """
-    kinds = {device.name: device.kind for device in plan.devices}
-    wanted: dict[str, float] = {}
-    took: dict[str, float] = {}
-    for of in report["instances"]:
-        key = kinds[of["device"]], of["member"]
-        if of.get("rows", 0) >= _BATCHES * of["batch"] and key in profiled:
-            wanted[key[0]] = wanted.get(key[0], 0.0) + of["rows"] / profiled[key]
-            took[key[0]] = took.get(key[0], 0.0) + of["rows"] / of["measured_speed"]
-    return {kind: wanted[kind] / took[kind] for kind in wanted}
 
 
 def scaled(profile: Profile, factor: float) -> Profile:

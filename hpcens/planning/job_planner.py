@@ -8,17 +8,14 @@ from math import inf
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from hpcens.allocation import plan
 from hpcens.allocation.problem import Passage, Problem
 from hpcens.checks.preflight import Preflight
 from hpcens.config import spec_to_json
 from hpcens.dataset.columns import Columns
-from hpcens.dataset.source import Source
 from hpcens.errors import FingerprintMismatch
 from hpcens.files import read_json
-from hpcens.planning.experience import corrected, experience, interference, reached, scaled, tells
+from hpcens.planning.experience import corrected, experience, reached, scaled, tells
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.needs import Measuring
 from hpcens.result.description import description, members_of
@@ -29,11 +26,10 @@ from hpcens.result.outputs import outputs_of
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
-from hpcens.vocabulary import Device, Numerics, Plan, Rows, Segmentation, numerics_from_dict
+from hpcens.vocabulary import Device, Numerics, Plan, Segmentation, numerics_from_dict
 
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
-_PLACES = 4  # in a dataset, of the rows on which members are measured
 
 
 class JobPlanner:
@@ -105,20 +101,6 @@ class JobPlanner:
             readers=passage.readers,
             reducers=passage.reducers,
         )
-
-    def learn(self, plan: Plan, report: Mapping[str, Any]) -> None:
-        """Note in the book what part of the profiled rows/s a start reached, by its report."""
-        families = {device.kind: device.family for device in plan.devices}
-        runs = plan.numerics.members
-        profiled = {
-            (kind, member.name): profile.batches[runs[member.name].batch].rows_per_second
-            for kind, family in families.items()
-            for member in self.members
-            for runtime, profile in self.measuring.profiles(member, kind, family).items()
-            if runtime == runs[member.name].runtime and runs[member.name].batch in profile.batches
-        }
-        for kind, part in interference(plan, report, profiled).items():
-            self.measuring.book.put_reached(kind, part)
 
     def _stored_shapes(self) -> dict[str, tuple[int, ...]]:
         if not self.preflight.stored:
@@ -227,14 +209,3 @@ class JobPlanner:
         if before is not None and before["members"].keys() == tree["members"].keys():
             require_same(before, tree, str(self.run.path))
         return tree
-
-
-def sampled(job: Job, rows: int) -> Rows:
-    """Rows from the dataset's head, its middle and its end, together as many as are wanted and there are."""
-    source = Source(job.datasets, job.spec.dataset, job.limit)
-    rows = min(rows, source.rows)
-    part = -(-rows // _PLACES)
-    places = [place * (source.rows - part) // max(1, _PLACES - 1) for place in range(_PLACES)]
-    pieces = [source.rows_between(start, start + part) for start in places]
-    source.close()
-    return tuple(np.concatenate(of)[:rows] for of in zip(*pieces, strict=True))

@@ -16,28 +16,25 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.engine.discovery import discover, identities
-from hpcens.engine.hardware import import_ahead, use_cores
+from hpcens.engine.hardware import import_ahead
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
-from hpcens.files import read_json, write_atomically
 from hpcens.processes import node
-from hpcens.profiling.book import ProfileBook
-from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world, recruit, room
+from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, Events, RunDirectory, SlurmJob, Verdict, sign
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.mpich import unname
-from hpcens.vocabulary import Drain, Measurement, Message, Profile, ProfileKey, Rows
+from hpcens.vocabulary import Drain, Message
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
-    from hpcens.planning.phases import Assignment
 
 _OTHERS_SPEAK_FIRST = 5.0
 
@@ -80,7 +77,11 @@ class Rank:
         if (device := rank_roles.devices.get(rank)) is not None and not only_profile:
             import_ahead(device)
         job, preflight = world.broadcast(_read_job(self._epoch) if rank == 0 else None)
-        assignment = self._open(job, preflight, rank_roles, hellos, events, only_profile)
+        from hpcens.planning.opening import open_start
+
+        assignment = open_start(
+            world, self._run, self._epoch, job, preflight, rank_roles, hellos, events, only_profile=only_profile
+        )
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
         self._play(assignment.rank_roles.role(rank))
@@ -108,82 +109,6 @@ class Rank:
             wheel = self.world.wheel and len(ranks) > 1
             self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=rank_roles.idle)
         return rank_roles, hellos
-
-    def _open(
-        self,
-        job: Job,
-        preflight: Preflight,
-        rank_roles: RankRoles,
-        hellos: Sequence[Hello],
-        events: Events | None,
-        only_profile: bool,
-    ) -> Assignment | None:
-        world = self.world
-        opening = None
-        asked: tuple[dict[int, list[Measurement]], Rows, tuple[int, ...]] = ({}, (), ())
-        if events is not None:
-            from hpcens.planning.job_planner import JobPlanner
-            from hpcens.planning.phases import Assignment, phases_of, require_room_for
-
-            opening = JobPlanner(job, preflight, ProfileBook.default())
-            todo = opening.measuring.unmeasured(rank_roles.devices)
-            if todo:
-                events.add("profiling", members=sum(map(len, todo.values())))
-            largest = max((max(m.batch_sizes) for ms in todo.values() for m in ms), default=0)
-            able = recruit(rank_roles, hellos, readers=room(rank_roles, hellos)[0], reducers=1).readers
-            asked = todo, self._sample(job, largest), able
-        todo, rows, able = world.broadcast(asked)
-        mine = todo.get(world.rank, [])
-        measured = world.gather(
-            world.work(lambda: self._measure(mine, rows, rank_roles, job, preflight)) if mine else []
-        )
-        from hpcens.profiling.io_survey import keep, passage, survey
-
-        found = None if only_profile else survey(world, rank_roles, able, job)
-        decided: Assignment | None = None
-        if opening is not None and events is not None:
-            opening.measuring.note(pair for pairs in measured for pair in pairs)
-            if todo:
-                events.add("profiled")
-            if found is not None:
-                keep(found, rank_roles, opening.measuring.book)
-                devices = tuple(rank_roles.devices[rank] for rank in sorted(rank_roles.devices))
-                seats = room(rank_roles, hellos)
-                plan = opening.plan(devices, world.work(lambda: passage(opening, devices, found, seats)))
-                tree = opening.fix(plan)
-                if read_json(self._run.fingerprint) != tree:
-                    write_atomically(self._run.fingerprint, json.dumps(tree, indent=1))
-                write_atomically(self._epoch.plan, plan.to_json())
-                events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
-                shape = opening.shape(devices)
-                phases = phases_of(self._run, plan, opening.form(plan, tree, shape, world.library), shape)
-                require_room_for(job, self._run, phases)
-                prepared = (of.batch for of in plan.numerics.members.values() if of.runtime != "eager")
-                rows = self._sample(job, max(prepared, default=0))
-                crew = recruit(rank_roles, hellos, readers=plan.readers, reducers=plan.reducers)
-                decided = Assignment(job, preflight, crew, plan, shape, phases, rows)
-        answer: Assignment | None = world.broadcast(decided)
-        return answer
-
-    def _sample(self, job: Job, rows: int) -> Rows:
-        """So many real rows of the dataset, for each input."""
-        from hpcens.planning.job_planner import sampled
-
-        return self.world.work(lambda: sampled(job, rows)) if rows else ()
-
-    def _measure(
-        self, mine: Sequence[Measurement], rows: Rows, rank_roles: RankRoles, job: Job, preflight: Preflight
-    ) -> list[tuple[ProfileKey, Profile]]:
-        device = rank_roles.devices[self.world.rank]
-        use_cores(device.cores)
-        from hpcens.profiling.bench import measure
-
-        names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
-        return [
-            pair
-            for asked in mine
-            for pair in measure(asked, spec=job.spec, inputs=names, device=device, space=space, rows=rows, cache=cache)
-        ]
 
     def _sign(self) -> None:
         sign(self._epoch, self.world.rank, self.role)

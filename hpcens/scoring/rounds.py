@@ -96,12 +96,10 @@ class Scoring:
 
     def _learn(self, report: dict[str, Any]) -> None:
         """What this start tells about plans, for the next."""
-        from hpcens.planning.job_planner import JobPlanner  # of rank 0 alone
-        from hpcens.profiling.book import ProfileBook
+        from hpcens.planning.interference import learn  # of rank 0 alone
 
-        of = self._assignment
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
-            JobPlanner(of.job, of.preflight, ProfileBook.default()).learn(self._plan, report)
+            learn(self._job, self._assignment.preflight, self._plan, report)
 
     def _rounds(self) -> str:
         """Score what is missing of the phase, until it reads back whole or is drained; why it was, if it was."""

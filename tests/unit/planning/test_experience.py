@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from unit.allocation.test_planners import planned, problem
 
 from hpcens.allocation.model import Choice
-from hpcens.planning.experience import corrected, experience, interference, reached, tells
+from hpcens.planning.experience import corrected, experience, reached, tells
+from hpcens.planning.interference import interference
 from hpcens.profiling.book import ProfileBook
 from hpcens.runs import RunDirectory
 from hpcens.vocabulary import Plan

@@ -1,0 +1,52 @@
+"""Learn from a run what part of the profiled rows/s its devices reached.
+
+Plans count on that part: members that share a device, and devices that share a host, are slower than each measured
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hpcens.checks.preflight import Preflight
+from hpcens.planning.experience import BATCHES, Speeds
+from hpcens.planning.job_planner import JobPlanner
+from hpcens.profiling.book import ProfileBook
+from hpcens.specs import Job
+from hpcens.vocabulary import Plan
+
+
+def learn(job: Job, preflight: Preflight, plan: Plan, report: Mapping[str, Any]) -> None:
+    """Note in the book what part of the profiled rows/s a start reached, by its report.
+
+    Raises OSError where the book cannot be written, UsageError where a profile is gone.
+    """
+    measuring = JobPlanner(job, preflight, ProfileBook.default()).measuring
+    families = {device.kind: device.family for device in plan.devices}
+    numerics = plan.numerics.members
+    profiled = {
+        (kind, member.name): profile.batches[numerics[member.name].batch].rows_per_second
+        for kind, family in families.items()
+        for member in measuring.members
+        for runtime, profile in measuring.profiles(member, kind, family).items()
+        if runtime == numerics[member.name].runtime and numerics[member.name].batch in profile.batches
+    }
+    for kind, part in interference(plan, report, profiled).items():
+        measuring.book.put_reached(kind, part)
+
+
+def interference(plan: Plan, report: Mapping[str, Any], profiled: Speeds) -> dict[str, float]:
+    """Kind of device → the part of the profiled rows/s that a run reached, every instance weighing as much as it took.
+
+    profiled  (kind, member) → rows/s of its profile
+    """
+    kinds = {device.name: device.kind for device in plan.devices}
+    wanted: dict[str, float] = {}
+    took: dict[str, float] = {}
+    for of in report["instances"]:
+        key = kinds[of["device"]], of["member"]
+        if of.get("rows", 0) >= BATCHES * of["batch"] and key in profiled:
+            wanted[key[0]] = wanted.get(key[0], 0.0) + of["rows"] / profiled[key]
+            took[key[0]] = took.get(key[0], 0.0) + of["rows"] / of["measured_speed"]
+    return {kind: wanted[kind] / took[kind] for kind in wanted}

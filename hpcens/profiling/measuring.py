@@ -1,0 +1,32 @@
+"""Measure members on the device of one rank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hpcens.checks.preflight import Preflight
+from hpcens.engine.hardware import use_cores
+from hpcens.profiling.book import ProfileBook
+from hpcens.specs import Job
+from hpcens.vocabulary import Device, Measurement, Profile, ProfileKey, Rows
+
+
+def measure_on(
+    device: Device, measurements: Sequence[Measurement], rows: Rows, job: Job, preflight: Preflight
+) -> list[tuple[ProfileKey, Profile]]:
+    """Take the measurements, one after another.
+
+    rows  of the dataset, for each input, on which members are measured
+    Raises DeviceOutOfMemory where not even the smallest batch of a member fits.
+    """
+    use_cores(device.cores)
+    from hpcens.profiling.bench import measure  # imports torch, which reads the number of cores once
+
+    names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
+    return [
+        pair
+        for measurement in measurements
+        for pair in measure(
+            measurement, spec=job.spec, inputs=names, device=device, space=space, rows=rows, cache=cache
+        )
+    ]
