@@ -1,4 +1,4 @@
-"""Imports: code of the user's, named by an import path `package.module:attribute`, found and pinned by digest."""
+"""Code of the user's own, named by an import path `package.module:attribute`: found, pinned by a digest, imported."""
 
 from __future__ import annotations
 
@@ -12,58 +12,100 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
+from hpcens.errors import MemberError
+
 
 def code_digest(path: str, search_path: Path) -> str | None:
-    """SHA-256 of the module's source, found without importing it; None where there is no such module."""
+    """Return the SHA-256 of the module's source, found without importing it; None where there is no such module.
+
+    path         import path; what follows its colon is not looked at
+    search_path  folder in which modules are looked for before all others
+    """
     module = path.partition(":")[0]
     add_to_path(search_path)
     try:
-        found = _find(module)
+        module_spec = _find(module)
     except KeyError:  # a namespace package within another can be found only once that one is imported
-        found = _import_around(module)
-    if found is None:
+        module_spec = _import_around(module)
+    if module_spec is None:
         return None
-    origin = Path(found.origin) if found.origin else None
+    origin = Path(module_spec.origin) if module_spec.origin else None
     return hashlib.sha256(origin.read_bytes()).hexdigest() if origin and origin.is_file() else "built in"
 
 
 def import_callable(path: str, search_path: Path) -> Callable[..., Any]:
-    """What the path names; what its module prints goes to stderr.
+    """Import what the path names; what its module prints goes to stderr.
 
     Raises whatever its import raises, TypeError where it cannot be called.
     """
     add_to_path(search_path)
     module, _, attribute = path.partition(":")
     with contextlib.redirect_stdout(sys.stderr):
-        found: Any = importlib.import_module(module)
+        value: Any = importlib.import_module(module)
     for name in attribute.split("."):
-        found = getattr(found, name)
-    if not callable(found):
+        value = getattr(value, name)
+    if not callable(value):
         raise TypeError(f"{path} is not callable")
-    return found  # type: ignore[no-any-return]
+    return value  # type: ignore[no-any-return]
+
+
+def member_code_digest(owner: str, path: str, search_path: Path) -> str:
+    """Return `code_digest` of a member's function. Raises MemberError where there is no such module.
+
+    owner  member, and step where it has several, by which errors name the function
+    """
+    digest = code_digest(path, search_path)
+    if digest is None:
+        raise MemberError(
+            f"{owner}: there is no module {path.partition(':')[0]!r}",
+            f"code is imported from {search_path} and from the Python path",
+        )
+    return digest
+
+
+def import_member_code(owner: str, path: str, search_path: Path) -> Callable[..., Any]:
+    """Import a member's function. Raises MemberError where it cannot be imported or called.
+
+    owner  see `member_code_digest`
+    """
+    try:
+        return import_callable(path, search_path)
+    except (Exception, SystemExit) as error:
+        raise MemberError(
+            f"{owner}: cannot import {path}: {describe_exception(error)}",
+            f"code is imported from {search_path} and from the Python path",
+        ) from error
+
+
+def describe_exception(error: BaseException) -> str:
+    """Return what code of the user's own raised, as a phrase."""
+    if isinstance(error, SystemExit):
+        return f"SystemExit: exit({'' if error.code is None else error.code}) was called"
+    return f"{type(error).__name__}: {error}"
+
+
+def add_to_path(folder: Path) -> None:
+    """Let code be imported from a folder, before all others."""
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
 
 def _find(module: str) -> ModuleSpec | None:
-    """Where a module lies. Imports nothing: `importlib.util.find_spec` would import the packages around it."""
-    found: ModuleSpec | None = None
+    """Find where a module lies. Imports nothing: `importlib.util.find_spec` would import the packages around it."""
+    module_spec: ModuleSpec | None = None
     name = ""
     for part in module.split("."):
-        if name and (found is None or found.submodule_search_locations is None):
+        if name and (module_spec is None or module_spec.submodule_search_locations is None):
             return None
-        path = found.submodule_search_locations if found else None
+        locations = module_spec.submodule_search_locations if module_spec else None
         name = f"{name}.{part}".lstrip(".")
-        found = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, path))), None)
-    return found
+        module_spec = next((spec for finder in sys.meta_path if (spec := finder.find_spec(name, locations))), None)
+    return module_spec
 
 
 def _import_around(module: str) -> ModuleSpec | None:
+    """Find where a module lies, and import the packages around it for that."""
     try:
         return importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-
-
-def add_to_path(path: Path) -> None:
-    """Let code be imported from the folder, before all others."""
-    if str(path) not in sys.path:
-        sys.path.insert(0, str(path))

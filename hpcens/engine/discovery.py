@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hpcens.errors import UsageError
@@ -46,10 +47,7 @@ def _chosen(gpus: tuple[Device, ...], spec: CudaSpec, host: str) -> tuple[Device
             f"{host}: {wanted or 'some'} GPUs are asked for, {len(gpus)} are visible",
             "check devices.cuda in the YAML, CUDA_VISIBLE_DEVICES, and nvidia-smi",
         )
-    return tuple(
-        Device(d.name, d.family, d.kind, min(d.memory, spec.memory or d.memory), d.cores, d.index)
-        for d in gpus[:wanted]
-    )
+    return tuple(replace(gpu, memory=min(gpu.memory, spec.memory or gpu.memory)) for gpu in gpus[:wanted])
 
 
 def _gpus(host: str) -> tuple[Device, ...]:
@@ -81,7 +79,7 @@ def parse_slices(told: str, visible: str | None, host: str) -> tuple[Device, ...
             size = re.search(r"(\d+)gb", profile)
             if uuid == wanted and size:
                 memory = int(int(size[1]) * 1e9 * _SLICE_PART)
-                return (Device(f"{host}/cuda0", "cuda", f"cuda {gpu} MIG {profile}", memory, 1, 0),)
+                return (Device(f"{host}/cuda0", "cuda", f"cuda {gpu} MIG {profile}", memory, 1, 0, host),)
     return ()
 
 
@@ -105,7 +103,7 @@ def visible_uuids(told: str, visible: str | None) -> list[str]:
 def parse_gpus(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
     """nvidia-smi's table (index, uuid, name, MiB) as devices, in the order of CUDA_VISIBLE_DEVICES."""
     return tuple(
-        Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i)
+        Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i, host)
         for i, (_, _, name, mib) in enumerate(_rows(told, visible))
     )
 

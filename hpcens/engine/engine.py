@@ -16,8 +16,8 @@ import torch
 
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.members.code import raised
 from hpcens.members.forward import Forward
+from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
 
 
@@ -145,7 +145,7 @@ class Engine:
         shapes = ", ".join(str(tuple(x[start:stop].shape)) for x in inputs)
         where = f"member {name}{': ' * bool(loaded.forward.stage)}{loaded.forward.stage}"
         return MemberError(
-            f"{where} raised {raised(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
+            f"{where} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
             "check its inputs and its preprocess against the rows of this dataset",
         )
 

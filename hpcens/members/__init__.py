@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
-from hpcens.members.code import digest_code
 from hpcens.specs import MemberSpec, RunSpec, Space
 from hpcens.specs.classes import rounds
+from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
     from hpcens.members.forward import Forward
@@ -32,14 +32,14 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
 
         made |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
     if spec.factory is not None:
-        made["code"] = digest_code(who, spec.factory, search_path)
+        made["code"] = member_code_digest(who, spec.factory, search_path)
         made["factory"] = spec.factory
         made["arguments"] = json.dumps(spec.arguments, sort_keys=True)
     for i, step in enumerate(spec.preprocess):
         given = {key: value for key, value in asdict(step).items() if value is not None}
         made[f"preprocess[{i}]"] = json.dumps(given, sort_keys=True)
         if step.call is not None:
-            made[f"code of preprocess[{i}]"] = digest_code(who, step.call, search_path)
+            made[f"code of preprocess[{i}]"] = member_code_digest(who, step.call, search_path)
     used = {"inputs": spec.inputs, "select": spec.select, "classes": spec.classes and list(spec.classes.items())}
     return made | {key: json.dumps(value) for key, value in used.items() if value is not None}
 

@@ -9,10 +9,10 @@ from functools import partial
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.members.code import raised
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing
 from hpcens.specs import MemberSpec, Space
+from hpcens.usercode import describe_exception
 
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 """A network, and what it is called with for one whole batch → the network as a runtime executes it."""
@@ -157,7 +157,8 @@ def _in_precision(spec: MemberSpec, network: Network) -> Network:
         return replace(network, module=network.module.to(getattr(torch, spec.precision)))
     except Exception as error:
         raise MemberError(
-            f"member {spec.name} cannot be brought to {spec.precision}: {raised(error)}", "give it precision: float32"
+            f"member {spec.name} cannot be brought to {spec.precision}: {describe_exception(error)}",
+            "give it precision: float32",
         ) from error
 
 

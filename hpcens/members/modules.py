@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.members.code import imported, raised
 from hpcens.members.network import Network
 from hpcens.members.weights import load_weights, refused, unpickle
 from hpcens.specs import MemberSpec
-from hpcens.usercode import add_to_path
+from hpcens.usercode import add_to_path, describe_exception, import_member_code
 
 
 def load_module(spec: MemberSpec, search_path: Path) -> Network:
@@ -28,13 +27,13 @@ def load_module(spec: MemberSpec, search_path: Path) -> Network:
 
 
 def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module:
-    make = imported(f"member {spec.name}", factory, search_path)
+    make = import_member_code(f"member {spec.name}", factory, search_path)
     try:
         module = make(**spec.arguments)
     except (Exception, SystemExit) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in spec.arguments.items())
         raise MemberError(
-            f"member {spec.name}: {factory}({given}) raised {raised(error)}",
+            f"member {spec.name}: {factory}({given}) raised {describe_exception(error)}",
             "check members[].factory and members[].arguments in the YAML",
         ) from error
     if not isinstance(module, torch.nn.Module):

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.members.code import imported
 from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
+from hpcens.usercode import import_member_code
 
 Inputs = tuple[torch.Tensor, ...]
 
@@ -107,7 +107,7 @@ class _Misfit(Exception):
 
 def _function(step: StepSpec, who: str, search_path: Path) -> Callable[..., object]:
     if step.call is not None:
-        return imported(who, step.call, search_path)
+        return import_member_code(who, step.call, search_path)
     if step.normalize is not None:
         return _Normalize(step.normalize)
     return partial(_STEPS[step.kind], by=getattr(step, step.kind))

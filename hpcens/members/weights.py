@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import MemberError
-from hpcens.members.code import raised
 from hpcens.specs import MemberSpec
+from hpcens.usercode import describe_exception
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def unpickle(spec: MemberSpec) -> Any:
     except (Exception, SystemExit) as error:
         if trusted and kind_of(spec.file) == _TORCH:
             raise MemberError(
-                f"member {spec.name}: unpickling {spec.file} failed: {raised(error)}",
+                f"member {spec.name}: unpickling {spec.file} failed: {describe_exception(error)}",
                 "the classes of what was pickled must be importable from the folder of the YAML",
             ) from error
         raise misplaced(spec, error) from error

@@ -158,7 +158,7 @@ class Capacity:
 
     def _passage(self, devices: Sequence[Device]) -> Passage:
         """A reader a node at most, as there are ranks for; what a link passes is measured by runs alone, and kept."""
-        hosts = {device.name.rpartition("/")[0] for device in devices}
+        hosts = {device.host for device in devices}
         link = known_link(devices, self._opening.measuring.book)
         return Passage(
             reading=self._reading,

@@ -36,7 +36,7 @@ def inventory(
         if not devices and not wanted.cuda and like is not None:
             count = wanted.cpu.count if wanted.cpu else group.cpus
             memory = min(like.memory, int(_NODE_PART * group.memory) // count)
-            devices = tuple(replace(like, name=f"cpu{i}", memory=memory, index=i) for i in range(count))
+            devices = tuple(replace(like, name=f"cpu{i}", memory=memory, index=i, host="") for i in range(count))
         if devices:
             found.append(Nodes(_name(group, found), group.nodes, devices, group.partition))
     return found

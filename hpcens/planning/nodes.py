@@ -154,11 +154,7 @@ def _allocate(ordered: Sequence[Nodes], size: int, planned: Planned) -> Allocati
 
 def named(kind: Nodes, count: int) -> list[Device]:
     """The devices of so many of the nodes, each with a name of its own."""
-    return [
-        replace(device, name=f"{kind.name}-{node}/{device.name.rpartition('/')[2]}")
-        for node in range(1, count + 1)
-        for device in kind.devices
-    ]
+    return [device.on(f"{kind.name}-{node}") for node in range(1, count + 1) for device in kind.devices]
 
 
 def spell(seconds: float) -> str:

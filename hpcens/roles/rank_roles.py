@@ -46,13 +46,13 @@ class RankRoles:
     def farthest(self) -> int:
         """The rank of a device on another node than the first reader's, where there is one."""
         home = {node for node, rank in self.speakers.items() if rank == self.readers[0]}
-        return max(self.devices, key=lambda rank: (self.devices[rank].name.rpartition("/")[0] not in home, rank))
+        return max(self.devices, key=lambda rank: (self.devices[rank].host not in home, rank))
 
     @property
     def apart(self) -> bool:
         """Whether the farthest device is on another node than the first reader."""
         (home,) = {node for node, rank in self.speakers.items() if rank == self.readers[0]} or {""}
-        return self.devices[self.farthest].name.rpartition("/")[0] != home
+        return self.devices[self.farthest].host != home
 
     def role(self, rank: int) -> str:
         """The rank's role in words."""
@@ -89,7 +89,7 @@ def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
         for place, name in found.items():
             if place in owners:
                 owner = owners[place]
-                devices[owner.rank] = replace(owner.seen()[place], name=name)
+                devices[owner.rank] = replace(owner.seen()[place], name=name, host=node)
             elif len(free) < len(of) and not any(place in hello.seen() for hello in free) and (free or own):
                 idle.append(name)
             else:

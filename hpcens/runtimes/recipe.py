@@ -11,10 +11,10 @@ import torch
 
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import HpcensError, RuntimeUnsuited
-from hpcens.members.code import raised
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.runtimes.prepare import kept, prepare
+from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Rows
 
 
@@ -66,7 +66,7 @@ class Recipe:
         except Exception as error:
             if self.hardware.out_of_memory(error):
                 raise
-            raise RuntimeUnsuited(f"{self.runtime}: {raised(error).splitlines()[0][:200]}") from error
+            raise RuntimeUnsuited(f"{self.runtime}: {describe_exception(error).splitlines()[0][:200]}") from error
         return forward
 
     def _kept(self, batch: int, package: Path) -> Forward | None:

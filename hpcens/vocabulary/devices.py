@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 Family = Literal["cpu", "cuda"]
 
@@ -12,11 +13,12 @@ Family = Literal["cpu", "cuda"]
 class Device:
     """One device, owned by one rank.
 
-    name    unique in a world, `host/cpu0` or `host/cuda1`
+    name    unique among all ranks of a run: `host/cpu0` or `host/cuda1`
     kind    devices of one kind are interchangeable: same profile, same numerics
-    memory  bytes a rank on this device may use
+    memory  bytes that a rank on this device may use
     cores   CPU cores (= compute threads) of a CPU device; 1 for a GPU
     index   number among its host's devices of the same family
+    host    node that the device belongs to; empty where it stands for those of any node of its kind
     """
 
     name: str
@@ -25,17 +27,22 @@ class Device:
     memory: int
     cores: int = 1
     index: int = 0
+    host: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class HostDevices:
-    """What one host offers: found by any of its ranks, equal for all of them."""
-
-    host: str
-    devices: tuple[Device, ...]
+    def on(self, host: str) -> Device:
+        """Return the same device of another node, named after that node."""
+        return replace(self, name=f"{host}/{self.name.removeprefix(f'{self.host}/')}", host=host)
 
 
 def cpu_devices(host: str, model: str, *, count: int, cores: int, memory: int) -> tuple[Device, ...]:
-    """`count` CPU devices of `cores` cores and `memory` bytes each."""
+    """Return `count` CPU devices of a node, each of `cores` cores and `memory` bytes.
+
+    model  name of the node's processor
+    """
     kind = f"cpu×{cores} {model}"
-    return tuple(Device(f"{host}/cpu{i}", "cpu", kind, memory, cores, i) for i in range(count))
+    return tuple(Device(f"{host}/cpu{i}", "cpu", kind, memory, cores, i, host) for i in range(count))
+
+
+def device_from_dict(fields: Mapping[str, Any]) -> Device:
+    """Read a stored device. Older plans have its host as the prefix of its name alone."""
+    return Device(**{"host": fields["name"].rpartition("/")[0], **fields})

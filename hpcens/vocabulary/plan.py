@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
-from hpcens.vocabulary.devices import Device
+from hpcens.vocabulary.devices import Device, device_from_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class Plan:
         raw.pop("gap", None)
         numerics = raw.pop("numerics")
         return Plan(
-            devices=tuple(Device(**d) for d in raw.pop("devices")),
+            devices=tuple(device_from_dict(d) for d in raw.pop("devices")),
             hostings=tuple(Hosting(**h | {"devices": tuple(h["devices"])}) for h in raw.pop("hostings")),
             numerics=numerics_from_dict(numerics),
             phases=tuple(map(tuple, raw.pop("phases", ()))),

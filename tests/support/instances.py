@@ -38,7 +38,7 @@ def drawn(seed, *, tight, most_members=64, most_devices=512):
         memory = [int(least * (draw.uniform(1, 1.5) if k else 1) + context + held) for k in range(kinds)]
     found, profiles = [], {}
     for k in range(kinds):
-        found += [Device(f"h{k}/cuda{i}", "cuda", f"kind{k}", memory[k], 1, i) for i in range(counts[k])]
+        found += [Device(f"h{k}/cuda{i}", "cuda", f"kind{k}", memory[k], 1, i, f"h{k}") for i in range(counts[k])]
         for m in names:
             peak, half = draw.uniform(50, 1000), draw.uniform(4, 24)
             slows = draw.choice((math.inf, draw.uniform(64, 512)))

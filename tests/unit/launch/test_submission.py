@@ -214,7 +214,7 @@ def test_a_job_that_never_began_gives_its_last_words_and_misfits_their_remedy(tm
 
 
 def gpu(rank, node, index=0):
-    return Device(f"{node}/cuda{index}", "cuda", "cuda A100", 1 << 30, 1, index)
+    return Device(f"{node}/cuda{index}", "cuda", "cuda A100", 1 << 30, 1, index, node)
 
 
 def test_one_gpu_a_task_those_of_reader_and_reducer_idle():

@@ -98,7 +98,7 @@ def test_nodes_that_can_be_used_are_read_from_sinfo():
 
 def test_the_inventory_names_devices_as_profiles_do():
     groups = parse_nodes(SINFO)
-    a100 = Device("login/cuda0", "cuda", "cuda NVIDIA A100-SXM4-40GB", 42 << 30)
+    a100 = Device("login/cuda0", "cuda", "cuda NVIDIA A100-SXM4-40GB", 42 << 30, host="login")
     profiled = ["cpu×2 a", "cuda NVIDIA A100-SXM4-80GB MIG 1g.10gb", "cuda Tesla T4 16GB"]
     found = inventory(groups, DevicesSpec(), [a100], profiled)
     assert [(of.name, of.count, of.partition, len(of.devices)) for of in found] == [
@@ -112,7 +112,8 @@ def test_the_inventory_names_devices_as_profiles_do():
     ]
     with pytest.raises(UsageError, match="Slurm has GPUs t4, and nothing says how much memory they have"):
         inventory(groups, DevicesSpec(), [a100], [])
-    cpus = inventory(groups, DevicesSpec(cpu=CpuSpec(count=4)), [Device("h/cpu0", "cpu", "cpu×1 x", 1 << 40)], [])
+    cpu = Device("h/cpu0", "cpu", "cpu×1 x", 1 << 40, host="h")
+    cpus = inventory(groups, DevicesSpec(cpu=CpuSpec(count=4)), [cpu], [])
     assert [(of.name, len(of.devices)) for of in cpus] == [("gpu", 4), ("gpu-2", 4), ("cpu", 4)]
     assert cpus[2].devices[0].memory == int(0.9 * (1031000 << 20)) // 4
 
@@ -218,10 +219,10 @@ def test_a_book_keeps_links_until_it_forgets(tmp_path):
     book.put_link(near, Link(1e9, 2e-5))
     assert book.link(near) == Link(1e9, 2e-5) and book.link(far) is None
     assert list(book.links()) == [(near, Link(1e9, 2e-5))] and list(book.all()) == []
-    here = [Device("n/cuda0", "cuda", "k", 1), Device("n/cuda1", "cuda", "other", 1)]
+    here = [Device("n/cuda0", "cuda", "k", 1, host="n"), Device("n/cuda1", "cuda", "other", 1, host="n")]
     assert known_link(here[:1], book) == Link(1e9, 2e-5)
     assert known_link(here, book) is None, "one of the kinds was never measured"
-    assert known_link([here[0], replace(here[0], name="m/cuda0")], book) is None, "nor was another node"
+    assert known_link([here[0], here[0].on("m")], book) is None, "nor was another node"
     book.clear()
     assert book.link(near) is None
 
