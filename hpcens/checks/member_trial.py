@@ -1,29 +1,17 @@
-"""The trial: each member run on the dataset's first rows, in a process of its own, before anything is queued.
-
-A factory may print, exit, hang or crash: here that ends one trial, and `contract` names the member.
-
-    python -m hpcens.checks.member_process FOLDER PARENT
-
-reads FOLDER/request.json and writes FOLDER/answers, a line of JSON each.
-"""
+"""Member trial: members are loaded and run on the dataset's first rows, before anything is queued."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hpcens.config import job_from_json, job_to_json
+from hpcens.checks.trials import Trial
 from hpcens.dataset.source import Source
 from hpcens.engine.hardware import Hardware, open_hardware, use_cores
-from hpcens.errors import HpcensError, MemberError, as_verdict
-from hpcens.processes import die_with
+from hpcens.errors import USAGE, HpcensError, MemberError, UsageError, as_verdict
+from hpcens.members import load
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
 from hpcens.vocabulary import Array, Device, Rows
 
@@ -31,24 +19,42 @@ if TYPE_CHECKING:
     from hpcens.engine.engine import Engine
 
 ROWS = 2
-_SUM_OF_PROBABILITIES = 1e-3
+# of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
+_SUM_TOLERANCE = 1e-3
 _EPSILON = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """What a member gave: the shape of one row of its output, and what looks wrong but is no fault."""
+def trials(
+    job: Job, members: Sequence[str], *, inputs: Sequence[str], space: Space, device: Device
+) -> Iterator[tuple[str, Trial | HpcensError | None]]:
+    """Try members in turn: yield a member's name with None where its trial begins, then with what came of it.
 
-    shape: tuple[int, ...]
-    warnings: tuple[str, ...] = ()
+    members  names of those to try
+    inputs   names of the dataset's inputs, in their order
+    space    the one the rule combines in
+    """
+    use_cores(device.cores)
+    rows = Source(job.datasets, job.spec.dataset, job.limit).head(ROWS)
+    hardware = open_hardware(device)  # imports torch: what follows is the members' own time
+    for member in job.spec.members:
+        if member.name in members:
+            yield member.name, None
+            try:
+                outcome: Trial | HpcensError = try_member(
+                    member, job.spec, inputs=inputs, space=space, cores=device.cores, hardware=hardware, rows=rows
+                )
+            except (Exception, SystemExit) as error:
+                outcome = _fault(member, error)
+            yield member.name, outcome
 
 
-def write_request(
-    folder: Path, job: Job, members: Sequence[str], *, inputs: Sequence[str], space: Space, device: Device
-) -> None:
-    """inputs: names of the dataset's inputs, in their order; space: the one the rule combines in."""
-    request = {"job": job_to_json(job), "members": members, "inputs": inputs, "space": space, "device": asdict(device)}
-    (folder / "request.json").write_text(json.dumps(request))
+def _fault(member: MemberSpec, error: BaseException) -> HpcensError:
+    """The error as one of the member's, or of the configuration's."""
+    known = as_verdict(error)
+    if not isinstance(error, HpcensError):
+        return MemberError(f"member {member.name}: {known.what}", "it fails before it is run; try it alone")
+    kind = UsageError if known.exit_code == USAGE else MemberError
+    return kind(known.what, known.remedy)
 
 
 def try_member(
@@ -65,8 +71,7 @@ def try_member(
 
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
-    from hpcens.engine.engine import Engine
-    from hpcens.members import load
+    from hpcens.engine.engine import Engine  # imports torch
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
@@ -77,35 +82,40 @@ def try_member(
     return Trial(tuple(values.shape[1:]), tuple(warnings))
 
 
-def _check_space(member: MemberSpec, given: Array) -> Iterator[str]:
-    """given: in the member's own classes and space."""
-    tolerance = max(_SUM_OF_PROBABILITIES, _EPSILON[member.precision])
+def _check_space(member: MemberSpec, values: Array) -> Iterator[str]:
+    """Hold values against the space they are said to be in.
+
+    values  (rows, …) of the member's output, in its own classes and space
+    """
+    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.precision])
     if member.output == "probabilities":
-        if given.ndim < 2:
-            what = f"{given.shape}: probabilities of {len(given)} rows need an axis of classes"
+        if values.ndim < 2:
+            what = f"{values.shape}: probabilities of {len(values)} rows need an axis of classes"
             raise MemberError(f"member {member.name} returned {what}", "write output: values in the YAML")
-        real = given[np.isfinite(given).all(axis=-1)]
-        if real.size and not _are_probabilities(real, tolerance):
-            sums = real.sum(axis=-1)
+        finite = values[np.isfinite(values).all(axis=-1)]
+        if finite.size and not _are_probabilities(finite, tolerance):
+            sums = finite.sum(axis=-1)
             worst = sums.flat[np.abs(sums - 1).argmax()]
             raise MemberError(
                 f"member {member.name} says output: probabilities, but on the dataset's first rows it gives"
-                f" {real.min():.4g} to {real.max():.4g}, with sums like {worst:.4g}",
+                f" {finite.min():.4g} to {finite.max():.4g}, with sums like {worst:.4g}",
                 "write output: logits if they are logits; output: values if its classes do not exclude one another",
             )
-    elif member.output == "logits" and given.ndim > 1 and given.shape[-1] > 1 and _are_probabilities(given, tolerance):
+    elif (
+        member.output == "logits" and values.ndim > 1 and values.shape[-1] > 1 and _are_probabilities(values, tolerance)
+    ):
         yield (
             f"member {member.name} says output: logits, but for the dataset's first rows it gives nothing negative, and"
             " sums of 1: if these are probabilities, write output: probabilities, lest softmax be taken twice"
         )
 
 
-def _are_probabilities(given: Array, tolerance: float) -> bool:
-    return bool((given >= 0).all() and (np.abs(given.sum(axis=-1) - 1) <= tolerance).all())
+def _are_probabilities(values: Array, tolerance: float) -> bool:
+    return bool((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) <= tolerance).all())
 
 
 def _alone(engine: Engine, member: MemberSpec, staged: Sequence[Any], together: Array) -> Iterator[str]:
-    """Whether the member also takes a single row, which the last batch of a dataset may be."""
+    """Run the member on a single row, which the last batch of a dataset may be; a warning where it fails."""
     try:
         values, _ = engine.run(member.name, [x[:1] for x in staged])
         wrong = f"it gives {list(values.shape)}" if values.shape[1:] != together.shape[1:] else ""
@@ -113,47 +123,3 @@ def _alone(engine: Engine, member: MemberSpec, staged: Sequence[Any], together: 
         wrong = error.what
     if wrong:
         yield f"member {member.name} fails where a batch has one row, and the last one may: {wrong}"
-
-
-def main(folder: Path) -> None:
-    """Try all members that are asked for; never returns, so that no thread a member left behind holds it up."""
-    request = json.loads((folder / "request.json").read_text())
-    job, device = job_from_json(request["job"]), Device(**request["device"])
-    use_cores(device.cores)
-    with (folder / "answers").open("a", buffering=1) as answers:
-
-        def say(**answer: Any) -> None:
-            answers.write(json.dumps(answer) + "\n")
-
-        rows = Source(job.datasets, job.spec.dataset, job.limit).head(ROWS)
-        hardware = open_hardware(device)  # imports torch: what follows is the members' own time
-        for member in job.spec.members:
-            if member.name in request["members"]:
-                say(begun=member.name)
-                try:
-                    trial = try_member(
-                        member,
-                        job.spec,
-                        inputs=request["inputs"],
-                        space=request["space"],
-                        cores=device.cores,
-                        hardware=hardware,
-                        rows=rows,
-                    )
-                    say(member=member.name, trial=asdict(trial))
-                except (Exception, SystemExit) as error:
-                    known = _known(member, error)
-                    say(member=member.name, what=known.what, remedy=known.remedy, code=known.exit_code)
-    os._exit(0)
-
-
-def _known(member: MemberSpec, error: BaseException) -> HpcensError:
-    known = as_verdict(error)
-    if isinstance(error, HpcensError):
-        return known
-    return MemberError(f"member {member.name}: {known.what}", "it fails before it is run; try it alone")
-
-
-if __name__ == "__main__":
-    die_with(int(sys.argv[2]))
-    main(Path(sys.argv[1]))

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from glob import glob, has_magic
-from pathlib import Path
 from typing import Any
 
 from hpcens.combining.rule_code import rule_digests
-from hpcens.config import RESULT_SUFFIX
 from hpcens.dataset.file import Input
 from hpcens.dataset.filters import check_filter
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
-from hpcens.errors import DataError, UsageError
 from hpcens.files import read_json
 from hpcens.members import input_places, member_digests
 from hpcens.result.destination import check_output
@@ -102,10 +95,11 @@ def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]
     )
 
 
-def same_as_before(job: Job, preflight: Preflight) -> bool:
-    """Whether the result stands already, finished. Raises FingerprintMismatch where what stands is another's.
+def is_complete(job: Job, preflight: Preflight) -> bool:
+    """Return whether the job's result is complete already.
 
-    Compares with the finished file, else with the run directory; False where neither exists.
+    Compares the job with the finished file, else with the run directory; False where neither exists.
+    Raises FingerprintMismatch where what is there was made of something else.
     """
     run = RunDirectory.of(job.output)
     begun = read_json(run.fingerprint)
@@ -116,37 +110,3 @@ def same_as_before(job: Job, preflight: Preflight) -> bool:
         if tree is not None:
             require_same(tree, current_fingerprint(job, preflight, numerics_of(tree)), str(where))
     return finished is not None
-
-
-def absolute(path: Path) -> Path:
-    """The path from the root on, links kept."""
-    return Path(os.path.abspath(path))
-
-
-def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:
-    """The files that the command line names, in its order; those of a pattern as people count: part-2 before part-10.
-
-    A pattern leaves out *.predictions.h5, so that the second run of a command does not find the result of the first.
-    Raises DataError where a pattern matches nothing, UsageError where a file is named twice.
-    """
-    found: list[Path] = []
-    for argument in arguments:
-        if Path(argument).exists() or not has_magic(argument):
-            found.append(absolute(Path(argument)))
-            continue
-        matches = sorted((path for path in glob(argument) if not path.endswith(RESULT_SUFFIX)), key=_counted)
-        if not matches:
-            raise DataError(
-                f"no file matches {argument}", "check the pattern; relative ones start at the current folder"
-            )
-        found += [absolute(Path(match)) for match in matches]
-    twice = [str(path) for path, times in Counter(found).items() if times > 1]
-    if twice:
-        raise UsageError(f"named more than once: {', '.join(twice[:3])}", "name every file of the dataset once")
-    return tuple(found)
-
-
-def _counted(name: str) -> list[tuple[int, int, str]]:
-    """Sorts text as text and the numbers within it as numbers."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]

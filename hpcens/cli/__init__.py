@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     submit.add_argument("--parsable", action="store_true", help="print the job's id alone")
     submit.add_argument("--dry-run", action="store_true", help="print the plan and what sbatch would be given")
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help="if killed, go on, N times")
-    run = add("run", "start.run", "score a dataset here and now; inside an MPI world, be one of its ranks")
+    run = add("run", "rank.run", "score a dataset here and now; inside an MPI world, be one of its ranks")
     _job_options(run)
     run.add_argument("--code", action="store_true", help="run nothing: exit with the code of what srun has run here")
     profile = add("profile", "plans.profile", "measure the members on this host's devices, and keep the figures")

@@ -7,12 +7,13 @@ import sys
 from argparse import Namespace
 from dataclasses import replace
 
-from hpcens.cli.start import job_of
+from hpcens.cli.job import job_of
 from hpcens.cli.terminal import show
 from hpcens.errors import COMPLETE, UsageError
 
 
 def profile(options: Namespace) -> int:
+    from hpcens.checks.preflight import check
     from hpcens.planning.capacity import Capacity, profiled
     from hpcens.profiling.book import ProfileBook
 
@@ -24,16 +25,19 @@ def profile(options: Namespace) -> int:
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    if Capacity(replace(job_of(options), thorough=options.thorough)).measure() == 0:
+    job = replace(job_of(options), thorough=options.thorough)
+    if Capacity(job, check(job)).measure() == 0:
         print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE
 
 
 def plan(options: Namespace) -> int:
+    from hpcens.checks.preflight import check
     from hpcens.planning.capacity import Capacity, PlanRequest
 
-    desk = Capacity(job_of(options))
+    job = job_of(options)
+    desk = Capacity(job, check(job))
     desk.measure()
     wish = PlanRequest(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
     show(desk.answer(wish, shaded=sys.stdout.isatty()))

@@ -1,43 +1,37 @@
-"""Verbs that need no ranks: verify, combine, export, simulate, init; and how one that has run concludes."""
+"""Verbs on a result that need no ranks: verify, combine, export."""
 
 from __future__ import annotations
 
 import json
+from argparse import Namespace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hpcens.cli.job import absolute
 from hpcens.cli.terminal import short, show
+from hpcens.combining.recombination import Recombination, require_same_members, under_rule
+from hpcens.config import load
 from hpcens.errors import COMPLETE, FAILURE
-
-if TYPE_CHECKING:
-    from argparse import Namespace
+from hpcens.reports.text import verification_lines
+from hpcens.result import export as exporting
+from hpcens.result import verify as verifying
+from hpcens.result.finished import Finished
 
 
 def verify(options: Namespace) -> int:
-    from dataclasses import asdict
-
-    from hpcens.reports.text import verification_lines
-    from hpcens.result.verify import verify
-
-    found = verify(options.result)
+    """Check a result against its journal, its checksums and its members."""
+    verification = verifying.verify(options.result)
     if options.json:
-        print(json.dumps(asdict(found) | {"sound": found.sound}, indent=1))
+        print(json.dumps(asdict(verification) | {"sound": verification.sound}, indent=1))
     else:
-        show(verification_lines(found))
-        print(
-            "sound"
-            if found.sound
-            else f"not sound: {len(found.faults)} faults; next: score it again into another output"
-        )
-    return COMPLETE if found.sound else FAILURE
+        show(verification_lines(verification))
+        faults = f"not sound: {len(verification.faults)} faults; next: score it again into another output"
+        print("sound" if verification.sound else faults)
+    return COMPLETE if verification.sound else FAILURE
 
 
 def combine(options: Namespace) -> int:
-    from hpcens.checks.preflight import absolute
-    from hpcens.combining.recombination import Recombination, require_same_members, under_rule
-    from hpcens.config import load
-    from hpcens.result.finished import Finished
-
+    """Combine a result's stored members again into another result."""
     source = Finished(absolute(options.result))
     if options.config:
         spec = load(options.config)
@@ -55,9 +49,7 @@ def combine(options: Namespace) -> int:
 
 
 def export(options: Namespace) -> int:
-    from hpcens.result.export import export
-    from hpcens.result.finished import Finished
-
-    rows = export(Finished(options.result), options.output, options.datasets)
+    """Write a result's rows as Parquet, CSV or npy."""
+    rows = exporting.export(Finished(options.result), options.output, options.datasets)
     print(f"{rows:,} rows → {short(options.output)}")
     return COMPLETE

@@ -1,48 +1,85 @@
-"""Inspection: a dataset is first looked at by a process of its own: libhdf5 may crash on a damaged file, or never end.
-
-this process ──paths, spec, limit──► python -m hpcens.dataset.inspection ──Facts or rows/s or an error──► this process
-"""
+"""Inspection: a process of its own first looks at a dataset, since libhdf5 may crash on a damaged file or never end."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import pickle
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from hpcens.dataset.source import Facts, Source
 from hpcens.errors import DataError, HpcensError
+from hpcens.processes.isolation import Isolated, NoAnswer, isolated
 from hpcens.specs import DatasetSpec
+
+Seen = TypeVar("Seen")
+Look = Callable[[Sequence[Path], DatasetSpec, int | None], Seen]
 
 _READING_BYTES = 32 << 20
 _PIECE_BYTES = 4 << 20
 _CPU_SECONDS = 120
+_DAMAGED = "the file is damaged: copy it again, or write it anew"
 
 
-@contextmanager
+@contextlib.contextmanager
 def inspecting(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Iterator[Callable[[], Facts]]:
     """While the other process looks at the dataset, this one may do something else, and then call for the facts.
 
     The call raises DataError: all that `Source` raises, and where looking at it crashes or never ends.
     """
-    with _asked("facts", paths, spec, limit) as answer:
-        yield answer
+    with isolated(partial(_seen, _facts, tuple(paths), spec, limit)) as process:
+        yield lambda: _answer(process, paths)
 
 
 def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
-    """Rows/s at which the dataset is read. Raises DataError as `inspect`."""
-    with _asked("speed", paths, spec, limit) as answer:
-        speed: float = answer()
-    return speed
+    """Return the rows/s at which the dataset is read. Raises DataError as `inspecting` does."""
+    with isolated(partial(_seen, reading_speed, tuple(paths), spec, limit)) as process:
+        return _answer(process, paths)
+
+
+def _answer(process: Isolated[Seen | HpcensError], paths: Sequence[Path]) -> Seen:
+    try:
+        answer = process.answer()  # its time is limited by _CPU_SECONDS; waiting for a slow disk is not
+    except NoAnswer as silence:
+        raise _fault(paths, silence) from None
+    if isinstance(answer, HpcensError):
+        raise answer
+    return answer
+
+
+def _fault(paths: Sequence[Path], silence: NoAnswer) -> HpcensError:
+    which = f"dataset {paths[0]}" + (f" or one of the {len(paths) - 1} behind it" if len(paths) > 1 else "")
+    code = silence.exit_code or 0
+    if code == -signal.SIGXCPU:
+        return DataError(f"{which}: the HDF5 library did not come to an end in {_CPU_SECONDS} s", _DAMAGED)
+    if code < 0:
+        return DataError(f"{which}: the HDF5 library crashed on it ({signal.Signals(-code).name})", _DAMAGED)
+    last = (silence.last_words or ("no word",))[-1]
+    return HpcensError(f"{which} could not be looked at: {last}", "run it again; if that fails, report it")
+
+
+def _seen(
+    look: Look[Seen], paths: Sequence[Path], spec: DatasetSpec, limit: int | None
+) -> Iterator[Seen | HpcensError]:
+    """Yield what a look at the dataset gives, or the error it raises; in the other process."""
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answer: Seen | HpcensError
+    try:
+        answer = look(paths, spec, limit)
+    except HpcensError as error:
+        answer = error
+    except Exception as error:  # HDF5's errors come as half a dozen types
+        answer = DataError(f"dataset {paths[0]} cannot be read: {type(error).__name__}: {error}", _DAMAGED)
+    yield answer
+
+
+def _facts(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Facts:
+    return Source(paths, spec, limit).facts()
 
 
 def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
@@ -70,70 +107,3 @@ def _read(source: Source, place: float) -> int:
     for start in range(first, last, step):
         source.rows_between(start, min(start + step, last))
     return last - first
-
-
-@contextmanager
-def _asked(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Iterator[Callable[[], Any]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hpcens.dataset.inspection"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    with process:
-        try:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # what it died of is told by how it ended
-                process.stdin.write(pickle.dumps((question, tuple(paths), spec, limit)))
-                process.stdin.flush()
-            yield partial(_answered, process, paths)
-        finally:
-            process.kill()
-
-
-def _answered(process: subprocess.Popen[bytes], paths: Sequence[Path]) -> Any:
-    said, noise = process.communicate()
-    if process.returncode or not said:
-        raise _died(paths, process.returncode, noise.decode(errors="replace"))
-    answer = pickle.loads(said)
-    if isinstance(answer, HpcensError):
-        raise answer
-    return answer
-
-
-def _died(paths: Sequence[Path], code: int, said: str) -> HpcensError:
-    which = f"dataset {paths[0]}" + (f" or one of the {len(paths) - 1} behind it" if len(paths) > 1 else "")
-    if code == -signal.SIGXCPU:
-        return DataError(f"{which}: the HDF5 library did not come to an end in {_CPU_SECONDS} s", _DAMAGED)
-    if code < 0:
-        return DataError(f"{which}: the HDF5 library crashed on it ({signal.Signals(-code).name})", _DAMAGED)
-    last = (said.strip().splitlines() or ["no word"])[-1]
-    return HpcensError(f"{which} could not be looked at: {last}", "run it again; if that fails, report it")
-
-
-_DAMAGED = "the file is damaged: copy it again, or write it anew"
-
-
-def _answer(question: str, paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Any:
-    try:
-        return Source(paths, spec, limit).facts() if question == "facts" else reading_speed(paths, spec, limit)
-    except HpcensError as error:
-        return error
-    except Exception as error:  # HDF5's errors come as half a dozen types
-        return DataError(f"dataset {paths[0]} cannot be read: {type(error).__name__}: {error}", _DAMAGED)
-
-
-def _main() -> None:
-    """Be the other process. Its answer goes where nothing that a library prints can get in between."""
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    out = os.dup(1)
-    os.dup2(2, 1)
-    answer = pickle.dumps(_answer(*pickle.load(sys.stdin.buffer)))
-    with os.fdopen(out, "wb") as file:
-        file.write(answer)
-    os._exit(0)  # a thread that hangs in the library would keep it from ending
-
-
-if __name__ == "__main__":
-    _main()

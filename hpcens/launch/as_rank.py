@@ -1,4 +1,8 @@
-"""World: `hpcens run` under somebody else's launcher, where every process is a rank from the start."""
+"""As a rank: `hpcens run` under somebody else's launcher, where every process is a rank from the start.
+
+The process that the launcher started is the witness, which forks the rank. What imports h5py is imported in the
+rank alone: a build of h5py for MPI begins MPI at its import, and MPI does not survive a fork.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
+from hpcens.launch.local import claim
 from hpcens.launch.witness import Tell, witnessed
+from hpcens.roles.rank_roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
 from hpcens.specs import Job
 from hpcens.transports.mpich import sweep
@@ -32,11 +39,57 @@ def be_a_rank(read_job: Callable[[], Job], submission: str = "") -> int:
     return witnessed(lambda tell: _live(read_job, tell, SlurmJob.here(submission)))
 
 
+def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> int:
+    from mpi4py import MPI
+
+    tell("")  # there is a world
+    from hpcens.scoring.rank import main
+
+    size, launcher = _launched()
+    world = MPI.COMM_WORLD
+    if world.Get_size() == 1 and size > 1:
+        return _alone(read_job, size, launcher, slurm)
+    start = world.bcast(_prepared(read_job, slurm) if world.Get_rank() == 0 else None)
+    if start is None:
+        return COMPLETE
+    if isinstance(start, HpcensError):
+        if world.Get_rank() == 0:
+            print(f"hpcens: {start}", file=sys.stderr)
+        return start.exit_code
+    run, number = start
+    code = main(Path(run), number, size, launcher, tell, slurm=slurm)
+    if world.Get_rank() == 0:
+        print(f"verdict {code}; next: hpcens status {run}")
+    return code
+
+
+def _launched() -> tuple[int, str]:
+    """How many processes the launcher started, and its name."""
+    size, launcher = next((int(os.environ[name]), by) for name, by in _SIZES.items() if name in os.environ)
+    return size, "srun" if os.environ.get("SLURM_STEP_NUM_TASKS") == str(size) else launcher
+
+
+def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str, int] | HpcensError | None:
+    """Prepare the run, at rank 0: its directory and the epoch's number, None where it is complete, or the error."""
+    from hpcens.launch.start import check_once, start
+
+    try:
+        job = read_job()
+        preflight = check_once(job)
+        if preflight is None:
+            print(f"{job.output} is complete already; next: hpcens verify {job.output}")
+            return None
+        epoch = start(job, preflight, partial(claim, slurm=slurm))
+        return str(RunDirectory.of(job.output).path), epoch.number
+    except Exception as error:  # whatever it is: the others wait to hear of it
+        if not isinstance(error, HpcensError):
+            traceback.print_exc()
+        return as_verdict(error)
+
+
 def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJob | None) -> int:
     """Launcher and MPI do not speak to each other: one of the many worlds of 1 says so, to the verdict too."""
     from hpcens.checks.preflight import check
-    from hpcens.launch.local import order, prepare
-    from hpcens.roles.rank_roles import check_world
 
     try:
         check_world(1, size, launcher)
@@ -44,53 +97,8 @@ def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJo
         if os.environ.get("SLURM_PROCID", "0") != "0":
             return error.exit_code
         job = read_job()
-        epoch = prepare(RunDirectory.of(job.output), order(job, check(job)), slurm)
+        epoch = claim(job, check(job), slurm)
         epoch.judge(Verdict(error.exit_code, error.what, error.remedy))
         print(f"hpcens: {error}", file=sys.stderr)
         return error.exit_code
     return COMPLETE
-
-
-def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> int:
-    from mpi4py import MPI
-
-    tell("")  # there is a world
-    from hpcens.checks.members import ContractBook, hold
-    from hpcens.checks.preflight import check, same_as_before
-    from hpcens.launch.local import order, prepare
-    from hpcens.scoring.rank import main
-
-    size, launcher = next((int(os.environ[name]), by) for name, by in _SIZES.items() if name in os.environ)
-    if os.environ.get("SLURM_STEP_NUM_TASKS") == str(size):
-        launcher = "srun"
-    world = MPI.COMM_WORLD
-    if world.Get_size() == 1 and size > 1:
-        return _alone(read_job, size, launcher, slurm)
-    told: tuple[str, int] | HpcensError | None = None
-    if world.Get_rank() == 0:
-        try:
-            job = read_job()
-            preflight = check(job)
-            if same_as_before(job, preflight):
-                print(f"{job.output} is complete already; next: hpcens verify {job.output}")
-            else:
-                for warning in hold(job, preflight, ContractBook.default()):
-                    print(f"hpcens: warning: {warning}", file=sys.stderr)
-                run = RunDirectory.of(job.output)
-                epoch = prepare(run, order(job, preflight), slurm)
-                told = str(run.path), epoch.number
-        except Exception as error:  # whatever it is: the others wait to hear of it
-            if not isinstance(error, HpcensError):
-                traceback.print_exc()
-            told = as_verdict(error)
-    told = world.bcast(told)
-    if told is None:
-        return 0
-    if isinstance(told, HpcensError):
-        if world.Get_rank() == 0:
-            print(f"hpcens: {told}", file=sys.stderr)
-        return told.exit_code
-    code = main(Path(told[0]), told[1], size, launcher, tell, slurm=slurm)
-    if world.Get_rank() == 0:
-        print(f"verdict {code}; next: hpcens status {told[0]}")
-    return code

@@ -14,16 +14,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hpcens.config import job_to_json
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.files import write_atomically
+from hpcens.launch.follow import StopSignals
 from hpcens.processes import boot_id, born
 from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, signatures
 from hpcens.specs import Job
+from hpcens.vocabulary import Plan
 
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
 
+_LOOK_SECONDS = 0.1
 _GRACE = 5.0
 _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")
 
@@ -39,10 +43,17 @@ def start(
     return begin(run, ranks_of(job), order(job, preflight), only_profile=only_profile, tick=tick)
 
 
+def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoch:
+    """Claim the job's next epoch for ranks that were started already, and leave there what they are to do.
+
+    slurm  the job they run in, which may be requeued
+    Raises UsageError where another start of the same run is alive.
+    """
+    return _claim(RunDirectory.of(job.output), order(job, preflight), slurm)
+
+
 def order(job: Job, preflight: Preflight) -> str:
     """What a start is to do, as its rank 0 reads it."""
-    from hpcens.config import job_to_json
-
     return json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()})
 
 
@@ -60,7 +71,7 @@ def begin(
     Raises UsageError: no mpiexec, another live start of the same run.
     """
     command = [*mpiexec(), "-n", str(expected)]
-    epoch = prepare(run, order)
+    epoch = _claim(run, order)
     rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
@@ -76,8 +87,7 @@ def begin(
     return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
-def prepare(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
-    """Claim the next epoch of the run directory and leave there what is to be done."""
+def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
     run.path.mkdir(exist_ok=True)
     epoch = run.begin(slurm)
     write_atomically(epoch.job, order)
@@ -94,8 +104,6 @@ def ranks_of(job: Job) -> int:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
     if job.plan is None:
         return 2 + len(devices)
-    from hpcens.vocabulary import Plan
-
     plan = Plan.load(job.plan)
     return plan.readers + plan.reducers + len(devices)
 
@@ -112,32 +120,24 @@ def mpiexec() -> list[str]:
 def _see_through(
     process: subprocess.Popen[bytes], run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
 ) -> Verdict:
-    heard: list[int] = []
-    old = {
-        number: signal.signal(number, lambda n, frame: heard.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        while process.poll() is None:
-            _wait(process, 0.1)
+    with StopSignals(run) as stop:
+        try:
+            while process.poll() is None:
+                _wait(process, _LOOK_SECONDS)
+                tick(epoch)
+                if (second := stop.pass_on()) is not None:
+                    epoch.judge(Verdict(128 + second, f"killed by a second signal ({second.name})", AGAIN))
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+                if epoch.verdict is not None:
+                    _wait(process, _GRACE)
+                    break
             tick(epoch)
-            if heard and not run.cancel.exists():
-                run.cancel.write_text(f"stopped by {signal.Signals(heard[0]).name}")
-            if len(heard) > 1:
-                killed_by = signal.Signals(heard[1]).name
-                epoch.judge(Verdict(128 + heard[1], f"killed by a second signal ({killed_by})", AGAIN))
+        finally:
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            if epoch.verdict is not None:
-                _wait(process, _GRACE)
-                break
-        tick(epoch)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        end_ranks(epoch)
-        for number, handler in old.items():
-            signal.signal(number, handler)
+            end_ranks(epoch)
     return epoch.verdict or epoch.judge(_no_verdict(process.returncode, epoch))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank
+from hpcens.launch.follow import follow as follow_start
 from hpcens.reports.progress import Follower
 from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
 from hpcens.runs.requeue import continues, outcome
@@ -147,35 +149,43 @@ def refuse_if_queued(run: RunDirectory) -> None:
 def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
     """Show progress until the submission's last start has a verdict, or its jobs are gone."""
     run = RunDirectory.of(job.output)
-    asked = time.monotonic() - ASK_SECONDS
-    told = ""
-    try:
-        while True:
-            epoch = run.newest
-            if epoch is not None and epoch.number > submission.epoch:
-                follower.tick(epoch)
-                verdict = outcome(epoch)
-                if verdict is not None and not continues(epoch):
-                    return verdict
-            if time.monotonic() - asked > ASK_SECONDS:
-                asked = time.monotonic()
-                answers = [jobs.ask(job) for job in submission.jobs]
-                note(run, submission.jobs[0], answers[0])
-                if answers[0] is not None and answers[0].state == "PENDING" and answers[0].why != told:
-                    told = answers[0].why
-                    follower.say(f"job {submission.jobs[0]} waits: {told}")
-                if all(answer is not None and not answer.lives for answer in answers):
-                    return _gone(run, submission)
-            time.sleep(0.1)
-    finally:
-        follower.close()
+    with contextlib.closing(follower):
+        return follow_start(
+            run,
+            submission.epoch,
+            tick=follower.tick,
+            verdict=lambda epoch: None if continues(epoch) else outcome(epoch),
+            gone=_Queue(run, submission, follower.say).gone,
+        )
 
 
-def _gone(run: RunDirectory, submission: Submission) -> Verdict:
-    epoch = run.newest
-    if epoch is not None and epoch.number > submission.epoch and (verdict := epoch.verdict) is not None:
-        return verdict
-    return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {run.path}")
+class _Queue:
+    """A submission's jobs in Slurm's queue, asked for now and then.
+
+    say  told what the first of them waits for
+    """
+
+    def __init__(self, run: RunDirectory, submission: Submission, say: Callable[[str], None]) -> None:
+        self._run = run
+        self._jobs = submission.jobs
+        self._say = say
+        self._asked = time.monotonic() - ASK_SECONDS
+        self._reason = ""
+
+    def gone(self) -> Verdict | None:
+        """A verdict where Slurm knows that none of the jobs lives."""
+        if time.monotonic() - self._asked <= ASK_SECONDS:
+            return None
+        self._asked = time.monotonic()
+        answers = [jobs.ask(job) for job in self._jobs]
+        first = answers[0]
+        note(self._run, self._jobs[0], first)
+        if first is not None and first.state == "PENDING" and first.why != self._reason:
+            self._reason = first.why
+            self._say(f"job {self._jobs[0]} waits: {self._reason}")
+        if any(answer is None or answer.lives for answer in answers):
+            return None
+        return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {self._run.path}")
 
 
 def logs(submission: Submission) -> Sequence[Path]:

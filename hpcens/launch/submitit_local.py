@@ -1,7 +1,8 @@
-"""Job: a start handed to submitit. Here its local executor runs one task, which runs mpiexec."""
+"""A start in the background of this host: submitit's local executor runs one task, which runs mpiexec."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import FAILURE
+from hpcens.launch.follow import StopSignals
+from hpcens.launch.follow import follow as follow_start
 from hpcens.launch.local import begin, order, ranks_of
 from hpcens.reports.progress import Follower
 from hpcens.runs import Epoch, RunDirectory, Verdict
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
 
 _FOREVER_MINUTES = 365 * 24 * 60
+# for submitit to put its own files in order once the ranks have a verdict
+_SETTLE_SECONDS = 5.0
 
 
 def submit(job: Job, preflight: Preflight) -> Any:
@@ -41,7 +46,7 @@ def submit(job: Job, preflight: Preflight) -> Any:
 
 
 def task(run: str, expected: int, order: str, gpus: str | None) -> int:
-    """What submitit's task runs: a start of so many ranks. The process imports next to nothing: ranks wait for it."""
+    """Be submitit's task: a start of so many ranks. The process imports next to nothing: ranks wait for it."""
     if gpus is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs
     else:
@@ -52,44 +57,27 @@ def task(run: str, expected: int, order: str, gpus: str | None) -> int:
 def follow(job: Job, submitted: Any, follower: Follower, newest: int) -> Verdict:
     """Show progress until the epoch after `newest` has a verdict or the job is gone. INT and TERM drain it."""
     run = RunDirectory.of(job.output)
-    heard: list[int] = []
-    old = {
-        number: signal.signal(number, lambda n, frame: heard.append(n)) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        while True:
-            epoch = run.newest
-            began = epoch is not None and epoch.number > newest
-            gone = submitted.done()
-            if epoch is not None and began:
-                follower.tick(epoch)
-                if epoch.verdict is not None and (gone or _settled(submitted)):
-                    return epoch.verdict
-                if heard and not run.cancel.exists():
-                    run.cancel.write_text(f"stopped by {signal.Signals(heard[0]).name}")
-                if len(heard) > 1:
-                    submitted.cancel()
-            if gone:
-                return _gone(epoch if began else None, submitted)
+
+    def tick(epoch: Epoch) -> None:
+        follower.tick(epoch)
+        if epoch.verdict is None and stop.pass_on() is not None:
+            submitted.cancel()
+
+    with contextlib.closing(follower), StopSignals(run) as stop:
+        verdict = follow_start(
+            run,
+            newest,
+            tick=tick,
+            verdict=lambda epoch: epoch.verdict,
+            gone=lambda: _no_verdict(submitted) if submitted.done() else None,
+        )
+        settled = time.monotonic() + _SETTLE_SECONDS
+        while not submitted.done() and time.monotonic() < settled:
             time.sleep(0.1)
-    finally:
-        follower.close()
-        for number, handler in old.items():
-            signal.signal(number, handler)
+    return verdict
 
 
-def _settled(submitted: Any) -> bool:
-    """Give submitit a moment to put its own files in order."""
-    for _ in range(50):
-        if submitted.done():
-            return True
-        time.sleep(0.1)
-    return True
-
-
-def _gone(epoch: Epoch | None, submitted: Any) -> Verdict:
-    if epoch is not None and epoch.verdict is not None:
-        return epoch.verdict
+def _no_verdict(submitted: Any) -> Verdict:
     error = Path(submitted.paths.stderr)
-    said = error.read_text(errors="replace").strip().splitlines()[-2:] if error.exists() else []
-    return Verdict(FAILURE, f"the job ended without a verdict: {' | '.join(said)}", f"look into {error}")
+    last = error.read_text(errors="replace").strip().splitlines()[-2:] if error.exists() else []
+    return Verdict(FAILURE, f"the job ended without a verdict: {' | '.join(last)}", f"look into {error}")

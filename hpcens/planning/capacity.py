@@ -13,8 +13,9 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from hpcens.allocation.problem import Passage
-from hpcens.checks.members import ContractBook, hold
-from hpcens.checks.preflight import check
+from hpcens.checks.members import check_members
+from hpcens.checks.preflight import Preflight
+from hpcens.checks.trials import TrialBook
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
@@ -52,11 +53,11 @@ class PlanRequest:
 
 
 class Capacity:
-    """One job's plans, from kept profiles."""
+    """One job's plans, from kept profiles. preflight: what `checks.preflight.check` found of it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, preflight: Preflight) -> None:
         self._job = job
-        self._preflight = check(job)
+        self._preflight = preflight
         self._opening = JobPlanner(job, self._preflight, ProfileBook.default())
         self._writing: float | None = None
 
@@ -69,7 +70,7 @@ class Capacity:
 
         Raises what the measuring ended with, and MemberError where a member breaks its contract.
         """
-        for warning in hold(self._job, self._preflight, ContractBook.default()):
+        for warning in check_members(self._job, self._preflight, TrialBook.default()):
             print(f"hpcens: warning: {warning}", file=sys.stderr)
         todo = self._opening.measuring.unmeasured(dict(enumerate(self._here)))
         if todo:

@@ -8,14 +8,16 @@ import h5py
 import numpy as np
 import pytest
 
-from hpcens.checks import members as contract
-from hpcens.checks.member_process import ROWS, Trial, try_member
-from hpcens.checks.members import ContractBook, hold
+from hpcens.checks import members as judging
+from hpcens.checks.member_trial import ROWS, try_member
+from hpcens.checks.members import check_members
 from hpcens.checks.preflight import check
+from hpcens.checks.trials import Trial, TrialBook
 from hpcens.config import load
 from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.errors import HpcensError, MemberError, UsageError
+from hpcens.processes import isolation
 from hpcens.specs import Job
 
 CODE = """
@@ -86,7 +88,7 @@ class Held:
 
     def __init__(self, project):
         self.project = project
-        self.book = ContractBook(project.folder / "trials")
+        self.book = TrialBook(project.folder / "trials")
         (project.folder / "own.py").write_text(CODE)
 
     def yaml(self, *members, extra=""):
@@ -101,7 +103,7 @@ class Held:
         return self
 
     def hold(self, seconds=60.0):
-        return hold(self.job, check(self.job), self.book, seconds)
+        return check_members(self.job, check(self.job), self.book, seconds)
 
     def refused(self, kind=HpcensError, **options):
         with pytest.raises(kind) as caught:
@@ -150,7 +152,7 @@ def asked(monkeypatch):
             yield member.name, Trial(tried.shapes.get(member.name, (4,)))
 
     tried.names, tried.shapes = names, {}
-    monkeypatch.setattr(contract, "_tried", tried)
+    monkeypatch.setattr(judging, "try_members", tried)
     return tried
 
 
@@ -159,8 +161,8 @@ def test_members_that_keep_it_are_tried_once_without_a_trace_on_the_terminal(hel
     [warning] = held.hold()
     assert warning.startswith("member m3 says output: logits") and capfd.readouterr() == ("", "")
     preflight = check(held.job)
-    monkeypatch.setattr(contract.subprocess, "Popen", None)
-    assert hold(held.job, preflight, held.book) == (warning,)
+    monkeypatch.setattr(isolation.subprocess, "Popen", None)
+    assert check_members(held.job, preflight, held.book) == (warning,)
     assert not held.project.run.exists()
 
 
@@ -266,7 +268,7 @@ def test_inputs_must_be_those_of_the_dataset(held):
 
 def test_nothing_is_left_of_a_trial_that_is_broken_off(held, monkeypatch):
     processes = []
-    popen = contract.subprocess.Popen
+    popen = isolation.subprocess.Popen
 
     def watched(*of, **how):
         processes.append(popen(*of, **how))
@@ -275,14 +277,14 @@ def test_nothing_is_left_of_a_trial_that_is_broken_off(held, monkeypatch):
     class Interrupted(BaseException):
         pass
 
-    def interrupt(seconds):
+    def interrupt(*_):
         raise Interrupted
 
     preflight = check(held.yaml("hangs").job)
-    monkeypatch.setattr(contract.subprocess, "Popen", watched)
-    monkeypatch.setattr(contract.time, "sleep", interrupt)
+    monkeypatch.setattr(isolation.subprocess, "Popen", watched)
+    monkeypatch.setattr(isolation.Connection, "poll", interrupt)
     with pytest.raises(Interrupted):
-        hold(held.job, preflight, held.book)
+        check_members(held.job, preflight, held.book)
     assert processes[0].returncode == -9
 
 

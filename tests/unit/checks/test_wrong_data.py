@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from drills.fuzz_hdf5 import fuzzing
 
-from hpcens.checks.preflight import dataset_files
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Source
-from hpcens.errors import DataError, UsageError
+from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
 from hpcens.vocabulary import Segmentation
 
@@ -263,7 +262,7 @@ def test_a_file_that_changed_between_the_first_look_and_the_run(tmp_path):
 
 LIBRARY_FAILS = """
 import os, signal, sys
-if sys.orig_argv[1:3] == ["-m", "hpcens.dataset.inspection"]:
+if sys.orig_argv[1:3] == ["-m", "hpcens.processes.isolation"]:
     import resource
     import h5py
     set_limit = resource.setrlimit
@@ -288,36 +287,6 @@ def test_whatever_the_library_does_the_command_ends_with_a_message(path, tmp_pat
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     with pytest.raises(error, match=said):
         inspect([path], DatasetSpec(input="images"), None)
-
-
-class TestFiles:
-    @pytest.fixture(autouse=True)
-    def _files(self, tmp_path, monkeypatch):
-        for name in ("part-10.h5", "part-2.h5", "part-1.h5", "b.h5", "a.h5", "odd[1].h5", "b.predictions.h5"):
-            (tmp_path / name).touch()
-        monkeypatch.chdir(tmp_path)
-
-    @pytest.mark.parametrize(
-        ("given", "files"),
-        [
-            (["b.h5", "a.h5"], ["b.h5", "a.h5"]),
-            (["part-*.h5"], ["part-1.h5", "part-2.h5", "part-10.h5"]),
-            (["b.h5", "part-?.h5", "a.h5"], ["b.h5", "part-1.h5", "part-2.h5", "a.h5"]),
-            (["odd[1].h5"], ["odd[1].h5"]),
-            (["b*.h5", "b.predictions.h5"], ["b.h5", "b.predictions.h5"]),
-            (["missing.h5"], ["missing.h5"]),
-        ],
-    )
-    def test_come_in_the_order_given_and_patterns_as_people_count(self, tmp_path, given, files):
-        assert dataset_files(given) == tuple(tmp_path / name for name in files)
-
-    def test_a_pattern_that_matches_nothing(self):
-        with pytest.raises(DataError, match="no file matches part-x"):
-            dataset_files(["a.h5", "part-x*.h5"])
-
-    def test_a_file_named_twice(self):
-        with pytest.raises(UsageError, match=r"named more than once: .*part-2.h5"):
-            dataset_files(["part-*.h5", "part-2.h5"])
 
 
 def test_mutated_files_end_in_order():

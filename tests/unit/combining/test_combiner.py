@@ -9,9 +9,10 @@ from scipy.special import softmax as scipy_softmax
 from support.project import ENSEMBLE
 from unit.rules.test_rules import CLASSES, members, outputs
 
-from hpcens.checks import members as contract
+from hpcens.checks import members as judging
 from hpcens.checks.preflight import Preflight
-from hpcens.checks.rule_process import rehearse
+from hpcens.checks.rule_process import try_rule
+from hpcens.checks.trials import TrialBook
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.rule_code import rule_digests
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
@@ -184,24 +185,24 @@ def test_a_rule_that_works_passes_its_trial(shape, space):
 def test_a_rule_is_rehearsed_in_a_process_of_its_own(name, says):
     made = spec(f"rules:{name}", ("prediction",))
     with pytest.raises(RuleError, match=says):
-        rehearse(made, "values", rule_digests(made, "values"), (4,), 3.0 if name == "hanging" else 60.0)
+        try_rule(made, "values", rule_digests(made, "values"), (4,), 3.0 if name == "hanging" else 60.0)
 
 
 @pytest.mark.parametrize("name", ["mean", "leaving_a_thread"])
 def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd):
     made = spec(f"rules:{name}", ("prediction",))
-    rehearse(made, "values", rule_digests(made, "values"), (4,))
+    try_rule(made, "values", rule_digests(made, "values"), (4,))
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_rehearsal_that_was_passed_is_not_repeated_for_the_same_rule_and_shape(tmp_path, monkeypatch):
     rehearsed = []
-    monkeypatch.setattr(contract, "rehearse", lambda made, space, digests, shape: rehearsed.append((digests, shape)))
-    book = contract.ContractBook(tmp_path)
+    monkeypatch.setattr(judging, "try_rule", lambda made, space, digests, shape: rehearsed.append((digests, shape)))
+    book = TrialBook(tmp_path)
     made = spec("rules:mean", ("prediction",))
     job = Job(datasets=(), output=tmp_path, spec=made)
     for code, shape in [("1", (4,)), ("1", (4,)), ("2", (4,)), ("2", (5,)), ("2", (5,))]:
-        contract._rehearse(job, Preflight(None, {}, {"code": code}, "values"), shape, book)
+        judging.check_rule(job, Preflight(None, {}, {"code": code}, "values"), shape, book)
     assert rehearsed == [({"code": "1"}, (4,)), ({"code": "2"}, (4,)), ({"code": "2"}, (5,))]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.instances import drawn
 from unit.allocation.test_planners import given_problem, on, planned, problem
 
+from hpcens.checks.preflight import check
 from hpcens.cli import main
 from hpcens.config import load
 from hpcens.errors import UsageError
@@ -300,7 +301,8 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
         return (out.out + out.err).splitlines()
 
     spec = load(project.folder / "hpcens.yaml")
-    desk = Capacity(Job(datasets=(project.dataset,), output=project.output, spec=spec))
+    job = Job(datasets=(project.dataset,), output=project.output, spec=spec)
+    desk = Capacity(job, check(job))
     assert desk.measure() == 0
     compared = list(desk.answer(PlanRequest(compare=True)))
     assert [line.split()[0] for line in compared[1:4]] == ["optimal", "greedy", "worst-fit"]
@@ -324,7 +326,8 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     assert "no dataset is given" in told("profile", code=2)[0]
     project.yaml("cluster: {gpu: {nodes: 2, kind: none such, devices: 2, memory: 8GiB}}")
     strange = replace(spec, cluster=load(project.folder / "hpcens.yaml").cluster)
-    (unknown,) = Capacity(Job(datasets=(project.dataset,), output=project.output, spec=strange)).expected(2)
+    elsewhere = replace(job, spec=strange)
+    (unknown,) = Capacity(elsewhere, check(elsewhere)).expected(2)
     assert unknown.startswith("no plan yet: on 2 nodes: there is no profile of member linear on none such;")
     refused = told("plan", "dataset.h5", "--nodes", "2", code=2)
     assert "there is no profile of member linear on none such" in refused[0]

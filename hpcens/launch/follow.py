@@ -1,0 +1,68 @@
+"""Follow: see a start through from outside, by its files, and turn a Ctrl-C into an end in order."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+from hpcens.runs import Epoch, RunDirectory, Verdict
+
+_LOOK_SECONDS = 0.1
+
+
+def follow(
+    run: RunDirectory,
+    newest: int,
+    *,
+    tick: Callable[[Epoch], None],
+    verdict: Callable[[Epoch], Verdict | None],
+    gone: Callable[[], Verdict | None],
+) -> Verdict:
+    """Wait until the run's start has a verdict, or the job that was to make one is gone.
+
+    newest   number of the newest epoch before the job; later ones are its own
+    tick     called again and again with the job's newest start
+    verdict  a start's verdict, if it is the job's last word
+    gone     what is to be said where the job has ended; None while it has not
+    """
+    while True:
+        ended = gone()  # asked first: what the job left before its end still counts
+        epoch = run.newest
+        if epoch is not None and epoch.number > newest:
+            tick(epoch)
+            if (final := verdict(epoch)) is not None:
+                return final
+            if ended is not None:
+                return epoch.verdict or ended
+        if ended is not None:
+            return ended
+        time.sleep(_LOOK_SECONDS)
+
+
+class StopSignals:
+    """Within the block INT and TERM do not end this process: the first is for the run to drain, a second to end it."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self._heard: list[int] = []
+
+    def __enter__(self) -> StopSignals:
+        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._heard.append(number)
+
+    def pass_on(self) -> signal.Signals | None:
+        """Ask the run to drain where a signal was heard; return the second one, if there was one."""
+        if self._heard and not self._run.cancel.exists():
+            self._run.cancel.write_text(f"stopped by {signal.Signals(self._heard[0]).name}")
+        return signal.Signals(self._heard[1]) if len(self._heard) > 1 else None
