@@ -1,0 +1,140 @@
+"""The one way to start: every way in checks a job once, and hands on what was found."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from hpcens.checks import preflight
+from hpcens.cli import main
+from hpcens.config import load
+from hpcens.errors import COMPLETE, USAGE, UsageError
+from hpcens.files import digest_file
+from hpcens.launch import as_rank, local, slurm, start, submitit_local
+from hpcens.runs import RunDirectory, Submission, Verdict
+from hpcens.scheduler import jobs
+from hpcens.specs import Job
+
+
+@pytest.fixture
+def steps(project, monkeypatch):
+    """What a start does, in order; in place of ranks, of Slurm and of the members' trials."""
+    steps = []
+    project.files = Counter()
+
+    def step(module, name, answer):
+        def taken(*arguments, **_):
+            steps.append((name, *arguments[:2]))
+            return answer(*arguments) if callable(answer) else answer
+
+        monkeypatch.setattr(module, name, taken)
+
+    def queued(job, settings, resubmit):
+        return Submission(id="x", jobs=("7",), requeues=0, folder="", epoch=0, submitted=0.0)
+
+    def digested(path):
+        project.files[path.name] += 1
+        return digest_file(path)
+
+    monkeypatch.setattr("hpcens.members.digest_file", digested)
+    step(preflight, "inspecting", preflight.inspecting)
+    step(start, "check_members", ("it looks wrong",))
+    step(local, "start", Verdict(COMPLETE, "scored"))
+    step(submitit_local, "submit", None)
+    step(submitit_local, "follow", Verdict(COMPLETE, "scored"))
+    step(slurm, "submit", queued)
+    monkeypatch.setattr(jobs, "answers", lambda: False)
+    monkeypatch.setattr(jobs, "ask", lambda job: None)
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("HPCENS_CACHE", str(project.folder / "cache"))
+    return steps
+
+
+@pytest.fixture
+def srun(tmp_path, monkeypatch):
+    """What submitit looks for before it writes a script."""
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+
+def job(project):
+    return Job(datasets=(project.dataset,), output=project.output, spec=load(project.folder / "hpcens.yaml"))
+
+
+def as_a_rank(project):
+    """What rank 0 of somebody else's world does before the others are told."""
+    return as_rank._prepared(lambda: job(project), None)
+
+
+def assert_checked_once(project, steps):
+    assert [name for name, *_ in steps].count("inspecting") == 1 and steps[0][0] == "inspecting"
+    assert project.files == {"linear.safetensors": 1, "conv.safetensors": 1, "recurrent.safetensors": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "slurm_answers", "ways"),
+    [
+        (["run", "dataset.h5"], False, ["start"]),
+        (["submit", "dataset.h5"], False, ["submit", "follow"]),
+        (["submit", "dataset.h5", "--local"], True, ["submit", "follow"]),
+        (["submit", "dataset.h5"], True, ["submit"]),
+    ],
+)
+def test_a_job_is_checked_once_and_its_members_before_it_starts(
+    project, steps, monkeypatch, capsys, arguments, slurm_answers, ways
+):
+    monkeypatch.setattr(jobs, "answers", lambda: slurm_answers)
+    assert main(arguments) == COMPLETE
+    assert_checked_once(project, steps)
+    assert [name for name, *_ in steps[1:]] == ["check_members", *ways]
+    (_, checked, found), (_, *started) = steps[1:3]
+    assert started[0] is checked
+    assert ways == ["submit"] or started[1] is found
+    assert "hpcens: warning: it looks wrong" in capsys.readouterr().err
+
+
+def test_a_rank_of_a_given_world_is_prepared_the_same_way(project, steps):
+    assert as_a_rank(project) == (str(project.run), 1)
+    assert_checked_once(project, steps)
+    assert [name for name, *_ in steps[1:]] == ["check_members"]
+    order = json.loads(RunDirectory(project.run).newest.job.read_text())
+    assert preflight.Preflight.from_json(order["preflight"]) == steps[1][2]
+    again = as_a_rank(project)
+    assert isinstance(again, UsageError) and "is being worked on by" in again.what
+
+
+@pytest.mark.parametrize(("deadline", "code"), [([], COMPLETE), (["--deadline", "1h"], USAGE)])
+def test_a_dry_run_checks_once_and_tries_no_member(project, steps, srun, capsys, deadline, code):
+    assert main(["submit", "dataset.h5", "--dry-run", "--slurm", "nodes=2", *deadline]) == code
+    assert_checked_once(project, steps)
+    assert len(steps) == 1
+    out, error = capsys.readouterr()
+    if code == COMPLETE:
+        assert "#SBATCH --nodes=2" in out and "no plan yet: " in out
+    else:
+        assert "no nodes are known to choose from" in error
+
+
+@pytest.mark.parametrize("verb", ["run", "submit"])
+def test_nothing_is_started_for_a_result_that_is_complete(project, steps, monkeypatch, capsys, verb):
+    monkeypatch.setattr(start, "is_complete", lambda job, found: True)
+    assert main([verb, "dataset.h5"]) == COMPLETE
+    assert as_a_rank(project) is None
+    assert [name for name, *_ in steps] == ["inspecting", "inspecting"]
+    out = capsys.readouterr().out.splitlines()
+    assert [line.partition("next: ")[0] for line in out] == [
+        "dataset.predictions.h5 is complete already; ",
+        f"{project.output} is complete already; ",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["run"], ["submit"], ["submit", "--local"]])
+def test_what_a_member_breaks_starts_nothing(project, steps, monkeypatch, capsys, arguments):
+    def refused(*_):
+        raise UsageError("members differ", "correct them")
+
+    monkeypatch.setattr(start, "check_members", refused)
+    assert main([*arguments, "dataset.h5"]) == USAGE
+    assert [name for name, *_ in steps] == ["inspecting"]
+    assert "members differ" in capsys.readouterr().err and not project.run.exists()
