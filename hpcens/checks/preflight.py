@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 from hpcens.combining.rule_code import rule_digests
@@ -12,14 +13,12 @@ from hpcens.dataset.file import Input
 from hpcens.dataset.filters import check_filter
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
-from hpcens.files import read_json
 from hpcens.members import input_places, member_digests
 from hpcens.result.destination import check_output
-from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, torch_version
-from hpcens.result.finished import fingerprint_of
+from hpcens.result.earlier import is_finished, stored_members
+from hpcens.result.fingerprint import fingerprint, torch_version
 from hpcens.rules import combining_space
-from hpcens.runs import RunDirectory
-from hpcens.specs import Job, Space
+from hpcens.specs import Job, RunSpec, Space
 from hpcens.vocabulary import Plan, numerics_from_dict
 
 
@@ -61,52 +60,25 @@ def check(job: Job) -> Preflight:
         check_filter(job.spec.output.compression)
     if job.plan is not None:
         Plan.load(job.plan)
-    found = Preflight(facts, digests, rule, space)
-    return replace(found, stored=_stored(job, found))
+    preflight = Preflight(facts, digests, rule, space)
+    return replace(preflight, stored=stored_members(job, partial(_fingerprint, job.spec, preflight)))
 
 
-def _stored(job: Job, preflight: Preflight) -> tuple[str, ...]:
-    """The members of the finished result, where the job differs from it by further members, its rule and outputs alone.
+def is_complete(job: Job, preflight: Preflight) -> bool:
+    """Return whether the job's result is complete already.
 
-    None where their outputs are not stored in full.
+    Raises FingerprintMismatch where what is there was made of something else.
     """
-    before = fingerprint_of(job.output) if job.output.exists() else None
-    names = job.spec.member_names
-    if before is None or not set(before["members"]) < set(names):
-        return ()
-    held = before["outputs"]["dtype"] == "float32" and "members" in before["outputs"]["datasets"]
-    now = current_fingerprint(job, preflight, numerics_of(before))
-    same = all(before[branch] == now[branch] for branch in ("data", "numerics"))
-    same = same and all(now["members"][name] == before["members"][name] for name in before["members"])
-    same = same and before["rule"]["space"] == now["rule"]["space"]
-    same = same and before["outputs"]["bad_rows"] == now["outputs"]["bad_rows"]
-    return tuple(name for name in names if name in before["members"]) if held and same else ()
+    return is_finished(job, partial(_fingerprint, job.spec, preflight), preflight.stored)
 
 
-def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
-    """The fingerprint the job has now, under numerics that were fixed before."""
+def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint that the job has now, under numerics that were fixed before."""
     return fingerprint(
-        job.spec,
+        spec,
         data=preflight.facts.identity,
         members=preflight.digests,
         rule=preflight.rule,
         space=preflight.space,
         numerics=numerics_from_dict(numerics | {"torch": torch_version()}),
     )
-
-
-def is_complete(job: Job, preflight: Preflight) -> bool:
-    """Return whether the job's result is complete already.
-
-    Compares the job with the finished file, else with the run directory; False where neither exists.
-    Raises FingerprintMismatch where what is there was made of something else.
-    """
-    run = RunDirectory.of(job.output)
-    begun = read_json(run.fingerprint)
-    finished = fingerprint_of(job.output) if job.output.exists() else None
-    if preflight.stored:  # the finished result is not this job's, but what it builds on
-        begun, finished = None if begun == finished else begun, None
-    for tree, where in ((finished, job.output), (begun, run.path)):
-        if tree is not None:
-            require_same(tree, current_fingerprint(job, preflight, numerics_of(tree)), str(where))
-    return finished is not None

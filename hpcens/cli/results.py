@@ -7,10 +7,10 @@ from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcens.cli.job import absolute
 from hpcens.cli.terminal import short, show
 from hpcens.combining.recombination import Recombination, require_same_members, under_rule
 from hpcens.config import load
+from hpcens.config.job import absolute
 from hpcens.errors import COMPLETE, FAILURE
 from hpcens.reports.text import verification_lines
 from hpcens.result import export as exporting

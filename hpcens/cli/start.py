@@ -37,7 +37,8 @@ def submit(options: Namespace) -> int:
     if options.wait is False:
         print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
         return COMPLETE
-    return conclude(job, submitit_local.follow(job, submitted, Follower(), newest.number if newest else 0))
+    verdict = submitit_local.follow(job, submitted, Follower(), newest.number if newest else 0)
+    return conclude(job, verdict)
 
 
 def _submit_to_slurm(options: Namespace, job: Job, preflight: Preflight) -> int:
@@ -48,8 +49,9 @@ def _submit_to_slurm(options: Namespace, job: Job, preflight: Preflight) -> int:
         if options.deadline:
             settings = within(options.deadline, settings, capacity, told=not options.parsable)
         if options.dry_run:
+            expected = capacity.expected(settings.nodes or 1)
             print(slurm.sbatch_text(job, settings))
-            show(capacity.expected(settings.nodes or 1))
+            show(expected)
             return COMPLETE
     slurm.refuse_if_queued(run)
     run.refuse_if_alive()
@@ -58,7 +60,10 @@ def _submit_to_slurm(options: Namespace, job: Job, preflight: Preflight) -> int:
         print(submission.jobs[0], flush=True)
     else:
         print(f"job {submission.jobs[0]} is submitted; next: hpcens status {short(run.path)}", flush=True)
-    return conclude(job, slurm.follow(job, submission, Follower())) if options.wait else COMPLETE
+    if not options.wait:
+        return COMPLETE
+    verdict = slurm.follow(job, submission, Follower())
+    return conclude(job, verdict)
 
 
 def run_here(options: Namespace) -> int:

@@ -32,7 +32,7 @@ def inspecting(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> I
     The call raises DataError: all that `Source` raises, and where looking at it crashes or never ends.
     """
     with isolated(partial(_seen, _facts, tuple(paths), spec, limit)) as process:
-        yield lambda: _answer(process, paths)
+        yield partial(_answer, process, paths)
 
 
 def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcens.cli.job import dataset_files
+from hpcens.config.job import dataset_files
 from hpcens.errors import DataError, UsageError
 
 

@@ -1,0 +1,81 @@
+"""Job: the configuration, and what a command line adds to it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path
+
+from hpcens.config import RESULT_SUFFIX, default_output, find, load
+from hpcens.errors import DataError, UsageError
+from hpcens.specs import Job
+
+
+def job_from(
+    datasets: Sequence[str],
+    *,
+    config: Path | None = None,
+    limit: int | None = None,
+    plan: Path | None = None,
+    trace: Path | None = None,
+) -> Job:
+    """Return the job that files and options of a command line ask for; all its paths are absolute.
+
+    datasets  files and patterns, as `dataset_files` takes them
+    config    the configuration; None: the one that `find` finds
+    limit     score only so many rows
+    plan      a plan whose batch and segment sizes are kept
+    trace     where to write what every rank did when
+    Raises the first error in them.
+    """
+    spec = load(find(config))
+    files = dataset_files(datasets)
+    output = spec.output.path or default_output(files, limit)
+    if spec.output.path and limit:
+        output = output.with_name(f"{output.stem}.first-{limit}{output.suffix}")
+    return Job(
+        datasets=files,
+        output=absolute(output),
+        spec=spec,
+        limit=limit,
+        plan=plan and absolute(plan),
+        trace=trace and absolute(trace),
+    )
+
+
+def absolute(path: Path) -> Path:
+    """Return the path from the root on, links kept."""
+    return Path(os.path.abspath(path))
+
+
+def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files that the command line names, in its order; those of a pattern as people count them.
+
+    So part-2 comes before part-10. A pattern leaves out *.predictions.h5, so that the second run of a command does not
+    find the result of the first. Raises DataError where a pattern matches nothing, UsageError where a file is named
+    twice.
+    """
+    files: list[Path] = []
+    for argument in arguments:
+        if Path(argument).exists() or not has_magic(argument):
+            files.append(absolute(Path(argument)))
+            continue
+        matches = sorted((path for path in glob(argument) if not path.endswith(RESULT_SUFFIX)), key=_counted)
+        if not matches:
+            raise DataError(
+                f"no file matches {argument}", "check the pattern; relative ones start at the current folder"
+            )
+        files += [absolute(Path(match)) for match in matches]
+    twice = [str(path) for path, times in Counter(files).items() if times > 1]
+    if twice:
+        raise UsageError(f"named more than once: {', '.join(twice[:3])}", "name every file of the dataset once")
+    return tuple(files)
+
+
+def _counted(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts text as text and the numbers within it as numbers."""
+    parts = re.split(r"([0-9]+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
