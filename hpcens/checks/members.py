@@ -20,14 +20,18 @@ from hpcens.specs import Job, MemberSpec
 from hpcens.specs.classes import check_shapes
 
 
-def check_members(job: Job, preflight: Preflight, book: TrialBook, seconds: float = SECONDS) -> tuple[str, ...]:
+def check_members(
+    job: Job, preflight: Preflight, book: TrialBook | None = None, seconds: float = SECONDS
+) -> tuple[str, ...]:
     """Try the members that were never tried on such rows. Returns warnings: what looks wrong, but is no fault.
 
+    book     of trials that were passed; None: the user's
     seconds  for one member, besides the time its file takes to be read
     Raises MemberError naming every member that cannot be loaded or run, or gives what it does not say;
     UsageError where members disagree, or do not fit the classes, the rule or the outputs; RuleError where the
     rule is the user's own and fails; Incomplete where there is no room for the result.
     """
+    book = book or TrialBook.default()
     members = [member for member in job.spec.members if member.name not in preflight.stored]
     trials = _trials(job, preflight, members, book, seconds)
     shapes = {name: trial.shape for name, trial in trials.items()}

@@ -13,7 +13,7 @@ from hpcens.errors import COMPLETE, UsageError
 
 
 def profile(options: Namespace) -> int:
-    from hpcens.checks.preflight import check
+    from hpcens.launch.start import check_once
     from hpcens.planning.capacity import Capacity, profiled
     from hpcens.profiling.book import ProfileBook
 
@@ -25,19 +25,19 @@ def profile(options: Namespace) -> int:
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    job = replace(job_of(options), thorough=options.thorough)
-    if Capacity(job, check(job)).measure() == 0:
+    checked = check_once(replace(job_of(options), thorough=options.thorough))
+    if Capacity(checked.job, checked.preflight).measure() == 0:
         print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
     return COMPLETE
 
 
 def plan(options: Namespace) -> int:
-    from hpcens.checks.preflight import check
+    from hpcens.launch.start import check_once
     from hpcens.planning.capacity import Capacity, PlanRequest
 
-    job = job_of(options)
-    desk = Capacity(job, check(job))
+    checked = check_once(job_of(options))
+    desk = Capacity(checked.job, checked.preflight)
     desk.measure()
     wish = PlanRequest(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
     show(desk.answer(wish, shaded=sys.stdout.isatty()))

@@ -75,11 +75,11 @@ def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str,
 
     try:
         job = read_job()
-        preflight = check_once(job)
-        if preflight is None:
+        checked = check_once(job)
+        if checked.is_complete():
             print(f"{job.output} is complete already; next: hpcens verify {job.output}")
             return None
-        epoch = start(job, preflight, partial(claim, slurm=slurm))
+        epoch = start(checked, partial(claim, slurm=slurm))
         return str(RunDirectory.of(job.output).path), epoch.number
     except Exception as error:  # whatever it is: the others wait to hear of it
         if not isinstance(error, HpcensError):
@@ -89,15 +89,15 @@ def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str,
 
 def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJob | None) -> int:
     """Launcher and MPI do not speak to each other: one of the many worlds of 1 says so, to the verdict too."""
-    from hpcens.checks.preflight import check
+    from hpcens.launch.start import check_once
 
     try:
         check_world(1, size, launcher)
     except UsageError as error:
         if os.environ.get("SLURM_PROCID", "0") != "0":
             return error.exit_code
-        job = read_job()
-        epoch = claim(job, check(job), slurm)
+        checked = check_once(read_job())
+        epoch = claim(checked.job, checked.preflight, slurm)
         epoch.judge(Verdict(error.exit_code, error.what, error.remedy))
         print(f"hpcens: {error}", file=sys.stderr)
         return error.exit_code

@@ -6,10 +6,21 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
+from typing import Protocol
 
 from hpcens.runs import Epoch, RunDirectory, Verdict
 
 _LOOK_SECONDS = 0.1
+
+
+class Watcher(Protocol):
+    """Who is shown how a start goes on."""
+
+    def tick(self, epoch: Epoch) -> None:
+        """Show what is new of a start."""
+
+    def say(self, line: str) -> None:
+        """Show a line of text."""
 
 
 def follow(

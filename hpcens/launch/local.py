@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from hpcens.config import job_to_json
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
-from hpcens.files import write_atomically
 from hpcens.launch.follow import StopSignals
 from hpcens.processes import boot_id, born
 from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, signatures
@@ -90,7 +89,7 @@ def begin(
 def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
     run.path.mkdir(exist_ok=True)
     epoch = run.begin(slurm)
-    write_atomically(epoch.job, order)
+    epoch.keep_order(order)
     return epoch
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sys
 import time
@@ -14,8 +13,8 @@ from typing import Any
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank
+from hpcens.launch.follow import Watcher
 from hpcens.launch.follow import follow as follow_start
-from hpcens.reports.progress import Follower
 from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.scheduler_answer import ASK_SECONDS, note
@@ -25,6 +24,11 @@ from hpcens.vocabulary import Plan
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"
+
+
+def answers() -> bool:
+    """Return whether there is a Slurm here that can be asked."""
+    return jobs.answers()
 
 
 def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
@@ -146,17 +150,15 @@ def refuse_if_queued(run: RunDirectory) -> None:
             )
 
 
-def follow(job: Job, submission: Submission, follower: Follower) -> Verdict:
+def follow(run: RunDirectory, submission: Submission, watcher: Watcher) -> Verdict:
     """Show progress until the submission's last start has a verdict, or its jobs are gone."""
-    run = RunDirectory.of(job.output)
-    with contextlib.closing(follower):
-        return follow_start(
-            run,
-            submission.epoch,
-            tick=follower.tick,
-            verdict=lambda epoch: None if continues(epoch) else outcome(epoch),
-            gone=_Queue(run, submission, follower.say).gone,
-        )
+    return follow_start(
+        run,
+        submission.epoch,
+        tick=watcher.tick,
+        verdict=lambda epoch: None if continues(epoch) else outcome(epoch),
+        gone=_Queue(run, submission, watcher.say).gone,
+    )
 
 
 class _Queue:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import FAILURE
-from hpcens.launch.follow import StopSignals
+from hpcens.launch.follow import StopSignals, Watcher
 from hpcens.launch.follow import follow as follow_start
 from hpcens.launch.local import begin, order, ranks_of
-from hpcens.reports.progress import Follower
 from hpcens.runs import Epoch, RunDirectory, Verdict
 from hpcens.specs import Job
 
@@ -54,16 +52,15 @@ def task(run: str, expected: int, order: str, gpus: str | None) -> int:
     return begin(RunDirectory(Path(run)), expected, order).code
 
 
-def follow(job: Job, submitted: Any, follower: Follower, newest: int) -> Verdict:
+def follow(run: RunDirectory, submitted: Any, watcher: Watcher, newest: int) -> Verdict:
     """Show progress until the epoch after `newest` has a verdict or the job is gone. INT and TERM drain it."""
-    run = RunDirectory.of(job.output)
 
     def tick(epoch: Epoch) -> None:
-        follower.tick(epoch)
+        watcher.tick(epoch)
         if epoch.verdict is None and stop.pass_on() is not None:
             submitted.cancel()
 
-    with contextlib.closing(follower), StopSignals(run) as stop:
+    with StopSignals(run) as stop:
         verdict = follow_start(
             run,
             newest,

@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from hpcens.allocation.problem import Passage
 from hpcens.checks.members import check_members
 from hpcens.checks.preflight import Preflight
-from hpcens.checks.trials import TrialBook
 from hpcens.dataset.inspection import inspect_speed
 from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
@@ -70,7 +69,7 @@ class Capacity:
 
         Raises what the measuring ended with, and MemberError where a member breaks its contract.
         """
-        for warning in check_members(self._job, self._preflight, TrialBook.default()):
+        for warning in check_members(self._job, self._preflight):
             print(f"hpcens: warning: {warning}", file=sys.stderr)
         todo = self._opening.measuring.unmeasured(dict(enumerate(self._here)))
         if todo:

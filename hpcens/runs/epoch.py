@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpcens.errors import INCOMPLETE
-from hpcens.files import read_json
+from hpcens.files import read_json, write_atomically
 
 _ROOM = 4096
 AGAIN = "run the same command again: what is journalled is kept"
@@ -80,6 +80,10 @@ class Epoch:
             os.link(mine, self.folder / "verdict.json")
         mine.unlink(missing_ok=True)
         return self.verdict or verdict
+
+    def keep_order(self, order: str) -> None:
+        """Keep what this start is to do, as its rank 0 reads it."""
+        write_atomically(self.job, order)
 
     def set_room_aside(self) -> None:
         self._room.write_text(" " * _ROOM)

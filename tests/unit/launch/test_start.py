@@ -118,7 +118,7 @@ def test_a_dry_run_checks_once_and_tries_no_member(project, steps, srun, capsys,
 
 @pytest.mark.parametrize("verb", ["run", "submit"])
 def test_nothing_is_started_for_a_result_that_is_complete(project, steps, monkeypatch, capsys, verb):
-    monkeypatch.setattr(start, "is_complete", lambda job, found: True)
+    monkeypatch.setattr(start, "is_complete", lambda job, preflight: True)
     assert main([verb, "dataset.h5"]) == COMPLETE
     assert as_a_rank(project) is None
     assert [name for name, *_ in steps] == ["inspecting", "inspecting"]
