@@ -12,37 +12,47 @@ from hpcens.cli.terminal import conclude, short, show
 from hpcens.config.site import slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch import local, slurm, submitit_local
-from hpcens.launch.start import CheckedJob, check_once, start
+from hpcens.launch.follow import StartedJob
+from hpcens.launch.start import CheckedJob, Way, check_once, start
 from hpcens.planning.capacity import Capacity, within
 from hpcens.reports.progress import Follower
 from hpcens.runs import RunDirectory
 
 
 def submit(options: Namespace) -> int:
-    """Score a dataset as a job: of Slurm where it answers, else of this host."""
-    checked = check_once(job_of(options))
+    """Score a dataset as a job: of Slurm where it answers, else in the background of this host."""
+    job = job_of(options)
+    checked = check_once(job)
     if checked.is_complete():
-        return _complete(checked.job.output)
-    if options.dry_run or (not options.local and slurm.answers()):
-        return _submit_to_slurm(options, checked)
-    if options.deadline:
-        raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")
-    run = RunDirectory.of(checked.job.output)
+        return _complete(job.output)
+    way = _choose(options, checked)
+    if way is None:
+        return COMPLETE
+    run = RunDirectory.of(job.output)
     run.refuse_if_alive()
-    newest = run.newest
-    submitted = start(checked, submitit_local.submit)
-    if options.wait is False:
-        print(f"job {submitted.job_id} is started; next: hpcens status {short(run.path)}")
+    started = start(checked, way)
+    here = way is submitit_local.submit
+    wait = here if options.wait is None else options.wait
+    if options.parsable and not here:
+        print(started.id, flush=True)
+    elif not (here and wait):
+        begun = "started" if here else "submitted"
+        print(f"job {started.id} is {begun}; next: hpcens status {short(run.path)}", flush=True)
+    if not wait:
         return COMPLETE
     with closing(Follower()) as follower:
-        verdict = submitit_local.follow(run, submitted, follower, newest.number if newest else 0)
-    return conclude(checked.job, verdict)
+        verdict = started.follow(follower)
+    return conclude(job, verdict)
 
 
-def _submit_to_slurm(options: Namespace, checked: CheckedJob) -> int:
+def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
+    """Choose the way to start a job; None where it was only to be shown what Slurm would be asked for."""
     job = checked.job
+    if not options.dry_run and (options.local or not slurm.answers()):
+        if options.deadline:
+            raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")
+        return submitit_local.submit
     settings = slurm_settings(job.spec.slurm, options.slurm)
-    run = RunDirectory.of(job.output)
     if options.deadline or options.dry_run:
         capacity = Capacity(job, checked.preflight)
         if options.deadline:
@@ -51,29 +61,20 @@ def _submit_to_slurm(options: Namespace, checked: CheckedJob) -> int:
             expected = capacity.expected(settings.nodes or 1)
             print(slurm.sbatch_text(job, settings))
             show(expected)
-            return COMPLETE
-    slurm.refuse_if_queued(run)
-    run.refuse_if_alive()
-    submission = start(checked, lambda job, _: slurm.submit(job, settings, options.resubmit))
-    if options.parsable:
-        print(submission.jobs[0], flush=True)
-    else:
-        print(f"job {submission.jobs[0]} is submitted; next: hpcens status {short(run.path)}", flush=True)
-    if not options.wait:
-        return COMPLETE
-    with closing(Follower()) as follower:
-        verdict = slurm.follow(run, submission, follower)
-    return conclude(job, verdict)
+            return None
+    slurm.refuse_if_queued(RunDirectory.of(job.output))
+    return partial(slurm.submit, settings=settings, resubmit=options.resubmit)
 
 
 def run_here(options: Namespace) -> int:
     """Score a dataset on this host, and wait for its end."""
-    checked = check_once(job_of(options))
+    job = job_of(options)
+    checked = check_once(job)
     if checked.is_complete():
-        return _complete(checked.job.output)
+        return _complete(job.output)
     with closing(Follower()) as follower:
         verdict = start(checked, partial(local.start, tick=follower.tick))
-    return conclude(checked.job, verdict)
+    return conclude(job, verdict)
 
 
 def _complete(output: Path) -> int:

@@ -23,6 +23,17 @@ class Watcher(Protocol):
         """Show a line of text."""
 
 
+class StartedJob(Protocol):
+    """A job that goes on by itself, in the background of this host or in Slurm's queue."""
+
+    @property
+    def id(self) -> str:
+        """Its number, as submitit or Slurm gives it."""
+
+    def follow(self, watcher: Watcher) -> Verdict:
+        """Show how its start goes on until it has a verdict, or the job is gone."""
+
+
 def follow(
     run: RunDirectory,
     newest: int,

@@ -6,21 +6,23 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import FAILURE, HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank
-from hpcens.launch.follow import Watcher
-from hpcens.launch.follow import follow as follow_start
+from hpcens.launch.follow import Watcher, follow
 from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.scheduler_answer import ASK_SECONDS, note
 from hpcens.scheduler import jobs
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
 from hpcens.vocabulary import Plan
+
+if TYPE_CHECKING:
+    from hpcens.checks.preflight import Preflight
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"
@@ -80,9 +82,10 @@ def sbatch_text(job: Job, settings: SlurmSpec, submission: str = "ID") -> str:
     return text
 
 
-def submit(job: Job, settings: SlurmSpec, resubmit: int = 0) -> Submission:
+def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int = 0) -> QueuedJob:
     """Hand the job to Slurm; `resubmit` more wait behind it, each to take over if the one before was killed.
 
+    preflight  is not handed on: the job's rank 0 checks again, on its node and at its time
     Raises UsageError where Slurm refuses it.
     """
     run = RunDirectory.of(job.output)
@@ -105,7 +108,7 @@ def submit(job: Job, settings: SlurmSpec, resubmit: int = 0) -> Submission:
             asked = asked | {"additional_parameters": asked["additional_parameters"] | waits}
         submission = replace(submission, jobs=(*submission.jobs, _hand_in(job, asked, number)))
         run.keep(submission)
-    return submission
+    return QueuedJob(run, submission)
 
 
 def _hand_in(job: Job, asked: dict[str, Any], submission: str) -> str:
@@ -150,15 +153,27 @@ def refuse_if_queued(run: RunDirectory) -> None:
             )
 
 
-def follow(run: RunDirectory, submission: Submission, watcher: Watcher) -> Verdict:
-    """Show progress until the submission's last start has a verdict, or its jobs are gone."""
-    return follow_start(
-        run,
-        submission.epoch,
-        tick=watcher.tick,
-        verdict=lambda epoch: None if continues(epoch) else outcome(epoch),
-        gone=_Queue(run, submission, watcher.say).gone,
-    )
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A submission of which jobs wait or run."""
+
+    run: RunDirectory
+    submission: Submission
+
+    @property
+    def id(self) -> str:
+        """The number of the first of its jobs."""
+        return self.submission.jobs[0]
+
+    def follow(self, watcher: Watcher) -> Verdict:
+        """Show how its starts go on until the last of them has a verdict, or its jobs are gone."""
+        return follow(
+            self.run,
+            self.submission.epoch,
+            tick=watcher.tick,
+            verdict=lambda epoch: None if continues(epoch) else outcome(epoch),
+            gone=_Queue(self.run, self.submission, watcher.say).gone,
+        )
 
 
 class _Queue:

@@ -18,6 +18,7 @@ from hpcens.checks.preflight import Preflight, check, is_complete
 from hpcens.specs import Job
 
 Started = TypeVar("Started")
+Way = Callable[[Job, Preflight], Started]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def check_once(job: Job) -> CheckedJob:
     return CheckedJob(job, check(job))
 
 
-def start(checked: CheckedJob, way: Callable[[Job, Preflight], Started]) -> Started:
+def start(checked: CheckedJob, way: Way[Started]) -> Started:
     """Try the job's members, warn of what looks wrong, and start it this way; return what the way returns.
 
     Raises what `check_members` and the way raise.

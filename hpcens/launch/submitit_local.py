@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import FAILURE
-from hpcens.launch.follow import StopSignals, Watcher
-from hpcens.launch.follow import follow as follow_start
+from hpcens.launch.follow import StopSignals, Watcher, follow
 from hpcens.launch.local import begin, order, ranks_of
 from hpcens.runs import Epoch, RunDirectory, Verdict
 from hpcens.specs import Job
@@ -23,24 +23,26 @@ _FOREVER_MINUTES = 365 * 24 * 60
 _SETTLE_SECONDS = 5.0
 
 
-def submit(job: Job, preflight: Preflight) -> Any:
-    """Start the job in the background with submitit's local executor; returns submitit's job.
+def submit(job: Job, preflight: Preflight) -> BackgroundJob:
+    """Start the job in the background with submitit's local executor.
 
     Raises UsageError where this host has no device.
     """
     import submitit
 
     run, expected = RunDirectory.of(job.output), ranks_of(job)
+    newest = run.newest
     run.path.mkdir(exist_ok=True)
     executor = submitit.LocalExecutor(run.path / "submitit")
     executor.update_parameters(timeout_min=_FOREVER_MINUTES)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C here is not the job's
     try:
-        return executor.submit(
+        submitted = executor.submit(
             task, str(run.path), expected, order(job, preflight), os.environ.get("CUDA_VISIBLE_DEVICES")
         )
     finally:
         signal.signal(signal.SIGINT, before)
+    return BackgroundJob(run, submitted, newest.number if newest else 0)
 
 
 def task(run: str, expected: int, order: str, gpus: str | None) -> int:
@@ -52,29 +54,41 @@ def task(run: str, expected: int, order: str, gpus: str | None) -> int:
     return begin(RunDirectory(Path(run)), expected, order).code
 
 
-def follow(run: RunDirectory, submitted: Any, watcher: Watcher, newest: int) -> Verdict:
-    """Show progress until the epoch after `newest` has a verdict or the job is gone. INT and TERM drain it."""
+@dataclass(frozen=True, slots=True)
+class BackgroundJob:
+    """A job of submitit's local executor.
 
-    def tick(epoch: Epoch) -> None:
-        watcher.tick(epoch)
-        if epoch.verdict is None and stop.pass_on() is not None:
-            submitted.cancel()
+    submitted  submitit's job
+    newest     number of the newest epoch before it, 0 if there was none
+    """
 
-    with StopSignals(run) as stop:
-        verdict = follow_start(
-            run,
-            newest,
-            tick=tick,
-            verdict=lambda epoch: epoch.verdict,
-            gone=lambda: _no_verdict(submitted) if submitted.done() else None,
-        )
-        settled = time.monotonic() + _SETTLE_SECONDS
-        while not submitted.done() and time.monotonic() < settled:
-            time.sleep(0.1)
-    return verdict
+    run: RunDirectory
+    submitted: Any
+    newest: int
 
+    @property
+    def id(self) -> str:
+        """The number that submitit gave it."""
+        return str(self.submitted.job_id)
 
-def _no_verdict(submitted: Any) -> Verdict:
-    error = Path(submitted.paths.stderr)
-    last = error.read_text(errors="replace").strip().splitlines()[-2:] if error.exists() else []
-    return Verdict(FAILURE, f"the job ended without a verdict: {' | '.join(last)}", f"look into {error}")
+    def follow(self, watcher: Watcher) -> Verdict:
+        """Show how its start goes on until it has a verdict, or the job is gone. INT and TERM drain it."""
+
+        def tick(epoch: Epoch) -> None:
+            watcher.tick(epoch)
+            if epoch.verdict is None and stop.pass_on() is not None:
+                self.submitted.cancel()
+
+        with StopSignals(self.run) as stop:
+            verdict = follow(self.run, self.newest, tick=tick, verdict=lambda epoch: epoch.verdict, gone=self._gone)
+            settled = time.monotonic() + _SETTLE_SECONDS
+            while not self.submitted.done() and time.monotonic() < settled:
+                time.sleep(0.1)
+        return verdict
+
+    def _gone(self) -> Verdict | None:
+        if not self.submitted.done():
+            return None
+        error = Path(self.submitted.paths.stderr)
+        last = error.read_text(errors="replace").strip().splitlines()[-2:] if error.exists() else []
+        return Verdict(FAILURE, f"the job ended without a verdict: {' | '.join(last)}", f"look into {error}")

@@ -11,7 +11,7 @@ from hpcens.config import load
 from hpcens.errors import COMPLETE, USAGE, UsageError
 from hpcens.files import digest_file
 from hpcens.launch import as_rank, local, slurm, start, submitit_local
-from hpcens.runs import RunDirectory, Submission, Verdict
+from hpcens.runs import RunDirectory, Verdict
 from hpcens.scheduler import jobs
 from hpcens.specs import Job
 
@@ -29,8 +29,12 @@ def steps(project, monkeypatch):
 
         monkeypatch.setattr(module, name, taken)
 
-    def queued(job, settings, resubmit):
-        return Submission(id="x", jobs=("7",), requeues=0, folder="", epoch=0, submitted=0.0)
+    class Started:
+        id = "7"
+
+        def follow(self, watcher):
+            steps.append(("follow", self))
+            return Verdict(COMPLETE, "scored")
 
     def digested(path):
         project.files[path.name] += 1
@@ -40,9 +44,8 @@ def steps(project, monkeypatch):
     step(preflight, "inspecting", preflight.inspecting)
     step(start, "check_members", ("it looks wrong",))
     step(local, "start", Verdict(COMPLETE, "scored"))
-    step(submitit_local, "submit", None)
-    step(submitit_local, "follow", Verdict(COMPLETE, "scored"))
-    step(slurm, "submit", queued)
+    step(submitit_local, "submit", Started())
+    step(slurm, "submit", Started())
     monkeypatch.setattr(jobs, "answers", lambda: False)
     monkeypatch.setattr(jobs, "ask", lambda job: None)
     monkeypatch.chdir(project.folder)
@@ -79,6 +82,7 @@ def assert_checked_once(project, steps):
         (["submit", "dataset.h5"], False, ["submit", "follow"]),
         (["submit", "dataset.h5", "--local"], True, ["submit", "follow"]),
         (["submit", "dataset.h5"], True, ["submit"]),
+        (["submit", "dataset.h5", "--wait"], True, ["submit", "follow"]),
     ],
 )
 def test_a_job_is_checked_once_and_its_members_before_it_starts(
@@ -89,9 +93,13 @@ def test_a_job_is_checked_once_and_its_members_before_it_starts(
     assert_checked_once(project, steps)
     assert [name for name, *_ in steps[1:]] == ["check_members", *ways]
     (_, checked, found), (_, *started) = steps[1:3]
-    assert started[0] is checked
-    assert ways == ["submit"] or started[1] is found
-    assert "hpcens: warning: it looks wrong" in capsys.readouterr().err
+    assert started[0] is checked and started[1] is found
+    out, error = capsys.readouterr()
+    assert "hpcens: warning: it looks wrong" in error
+    assert ("complete: scored" in out) == (ways[-1] != "submit")
+    assert ("job 7 is submitted; next: hpcens status dataset.predictions.run" in out) == (
+        slurm_answers and "--local" not in arguments
+    )
 
 
 def test_a_rank_of_a_given_world_is_prepared_the_same_way(project, steps):
@@ -102,6 +110,23 @@ def test_a_rank_of_a_given_world_is_prepared_the_same_way(project, steps):
     assert preflight.Preflight.from_json(order["preflight"]) == steps[1][2]
     again = as_a_rank(project)
     assert isinstance(again, UsageError) and "is being worked on by" in again.what
+
+
+@pytest.mark.parametrize(
+    ("arguments", "slurm_answers", "printed"),
+    [
+        (["--no-wait"], False, "job 7 is started; next: hpcens status dataset.predictions.run"),
+        (["--parsable"], True, "7"),
+        (["--parsable", "--no-wait"], False, "job 7 is started; next: hpcens status dataset.predictions.run"),
+    ],
+)
+def test_a_job_that_is_not_followed_is_announced(
+    project, steps, monkeypatch, capsys, arguments, slurm_answers, printed
+):
+    monkeypatch.setattr(jobs, "answers", lambda: slurm_answers)
+    assert main(["submit", "dataset.h5", *arguments]) == COMPLETE
+    assert capsys.readouterr().out == f"{printed}\n"
+    assert [name for name, *_ in steps[1:]] == ["check_members", "submit"]
 
 
 @pytest.mark.parametrize(("deadline", "code"), [([], COMPLETE), (["--deadline", "1h"], USAGE)])
