@@ -3,17 +3,17 @@
 import json
 import os
 import signal
-import time
 
 import h5py
 import numpy as np
 import pytest
+from support.interruption import HELD, journalled, rank_of, signatures, some_are_durable, wait_for
 from support.project import ENSEMBLE
 
 from hpcens.config import load
 from hpcens.dataset.source import Source
 from hpcens.processes import born
-from hpcens.result.journal import Kind, read_journal
+from hpcens.result.journal import Kind
 from hpcens.roles.dispatch import shares_by_rank
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -25,21 +25,6 @@ from hpcens.transports.virtual import VirtualWorld
 from hpcens.vocabulary import Plan, Segmentation
 
 pytestmark = pytest.mark.mpi
-
-HELD = """
-import time
-from pathlib import Path
-from nets_fast import *
-
-class HeldLinear(Linear):
-    calls = 0
-
-    def forward(self, x):
-        HeldLinear.calls += 1
-        while HeldLinear.calls > 12 and Path(__file__).with_name("hold").exists():
-            time.sleep(0.005)
-        return super().forward(x)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -71,34 +56,6 @@ def held(tmp_path, weights, cache, undisturbed):
     (tmp_path / "hold").touch()
     yield project
     project.end()
-
-
-def wait_for(condition, process, seconds=60):
-    """Until the condition holds; fails if the process ends first or time runs out."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert process.poll() is None, f"ended with {process.returncode}: {process.communicate()}"
-        assert time.monotonic() < deadline, "did not come to pass"
-        time.sleep(0.01)
-    return found
-
-
-def journalled(project):
-    found = [read_journal(path) for path in sorted(project.run.glob("epochs/*/journal"))]
-    return [content for content in found if content]
-
-
-def some_are_durable(project):
-    contents = journalled(project)
-    return contents and len(contents[-1].written()) >= 2
-
-
-def signatures(project):
-    return [json.loads(p.read_text()) for p in sorted(project.run.glob("epochs/*/ranks/*.json"))]
-
-
-def rank_of(project, role):
-    return next((s for s in signatures(project) if s["role"].startswith(role)), None)
 
 
 def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):

@@ -6,8 +6,8 @@ from itertools import combinations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.instances import drawn
-from unit.allocation.test_planners import SIZES, all_placements, mixed, throughput_of
+from support.instances import SIZES, drawn, mixed
+from support.placements import all_placements, throughput_of
 
 from hpcens.allocation.bound import pools, upper_bound
 from hpcens.allocation.generation import generate

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.allocation.test_planners import planned, problem
+from support.instances import problem
+from support.placements import planned
 
 from hpcens.config.site import slurm_settings
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
