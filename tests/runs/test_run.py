@@ -9,19 +9,15 @@ import numpy as np
 import pytest
 from support.interruption import HELD, journalled, rank_of, signatures, some_are_durable, wait_for
 from support.project import ENSEMBLE
+from support.wiring import Wiring
 
 from hpcens.config import load
 from hpcens.dataset.source import Source
 from hpcens.processes import born
 from hpcens.result.journal import Kind
 from hpcens.roles.dispatch import shares_by_rank
-from hpcens.roles.reader import Reader
-from hpcens.roles.reducer import Reducer
-from hpcens.roles.worker import Worker
 from hpcens.rules import make_rule
 from hpcens.specs import DatasetSpec
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
-from hpcens.transports.virtual import VirtualWorld
 from hpcens.vocabulary import Plan, Segmentation
 
 pytestmark = pytest.mark.mpi
@@ -80,26 +76,22 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
     rule = make_rule(spec.rule, spec.members)
     got = np.empty((source.rows, 4), np.float32)
 
-    def write(task):
+    def write(rank, task):
         got[slice(*segmentation.bounds(task.segment))] = rule(task.stack)
 
-    reader = Reader(
+    Wiring(
         segments=range(len(segmentation)),
         members=plan.members,
         shares=shares_by_rank(plan.hostings, ranks),
         devices=ranks.values(),
-        reducers=[1],
+        read=lambda segment: source.read(segmentation, segment),
+        predict=engine.predict,
+        write=write,
         window=plan.window,
         read_ahead=plan.read_ahead,
-    )
-    reducer = Reducer(members=plan.members, devices=ranks.values(), readers=[0], window=plan.window, seconds=1.0)
-    workers = {rank: Worker(readers=[0], reducers=[1]) for rank in ranks.values()}
-    hands = {
-        0: reader_hands(lambda s: source.read(segmentation, s), lambda p: None),
-        1: reducer_hands(write, lambda segments: None),
-        **{rank: worker_hands(engine.predict, lambda task: None) for rank in ranks.values()},
-    }
-    VirtualWorld({0: reader, 1: reducer, **workers}, hands, lambda rank, to, message: 0.01 * rank).run()
+        seconds=1.0,
+        latency=lambda rank, to, message: 0.01 * rank,
+    ).run()
     assert got.tobytes() == undisturbed.predictions().tobytes()
 
 

@@ -10,15 +10,11 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import Output
 from hpcens.result.result import Result, standing
 from hpcens.roles.dispatch import Shares
-from hpcens.roles.reader import Reader
-from hpcens.roles.reducer import Reducer
-from hpcens.roles.worker import Worker
 from hpcens.runs import Epoch, RunDirectory
 from hpcens.specs import CompressionSpec
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
-from hpcens.transports.virtual import VirtualWorld
 from hpcens.vocabulary import Bad, Predicted, Segmentation
 from support.lossy import Crash, LossyDisk
+from support.wiring import Wiring
 
 ROWS, SEGMENT = 22, 4
 MEMBERS = ("a", "b")
@@ -69,32 +65,19 @@ def score(run, folder, disk, compression=None, told=None):
         disk.crash()
         return ()
     segmentation = Segmentation(ROWS, SEGMENT)
-    reader = Reader(
+    wiring = Wiring(
         segments=result.missing,
         members=MEMBERS,
         shares=Shares({"a": {2: 1.0, 3: 1.0}, "b": {3: 1.0}}),
         devices=[2, 3],
-        reducers=[1],
-        window=4,
-        read_ahead=3,
-    )
-    world = VirtualWorld(
-        {
-            0: reader,
-            1: Reducer(members=MEMBERS, devices=[2, 3], readers=[0], window=4, seconds=5.0),
-            2: Worker(readers=[0], reducers=[1]),
-            3: Worker(readers=[0], reducers=[1]),
-        },
-        {
-            0: reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda p: told.extend(p.segments)),
-            1: reducer_hands(lambda t: result.write(t.segment, values(t.stack), {}, {0: t.bad[0]}), result.flush),
-            2: worker_hands(predict, lambda t: None),
-            3: worker_hands(predict, lambda t: None),
-        },
-        lambda rank, to, message: 0.1 * rank,
+        read=lambda segment: (DATA[slice(*segmentation.bounds(segment))],),
+        predict=predict,
+        write=lambda rank, task: result.write(task.segment, values(task.stack), {}, {0: task.bad[0]}),
+        flush=lambda rank, segments: result.flush(segments),
+        watch=lambda progress: told.extend(progress.segments),
     )
     try:
-        world.run()
+        wiring.run()
         assert result.revoke_damaged() == []
         assert result.masked() == [(0, "output", 4, SEGMENT)]
         result.finish(folder / "out.h5", {"rows": ROWS})

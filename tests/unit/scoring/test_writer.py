@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.lossy import Crash, LossyDisk
 from support.results import begin, directory, flip
+from support.wiring import Wiring
 
 from hpcens.checks.preflight import Preflight
 from hpcens.combining.combiner import Combiner
@@ -21,13 +22,8 @@ from hpcens.result.result import Result
 from hpcens.result.verify import verify
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.rank_roles import RankRoles
-from hpcens.roles.reader import Reader
-from hpcens.roles.reducer import Reducer
-from hpcens.roles.worker import Worker
 from hpcens.scoring.writer import Writer
 from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
-from hpcens.transports.virtual import VirtualWorld
 from hpcens.vocabulary import Bad, MemberNumerics, Numerics, Plan, Predicted, Segmentation
 
 ROWS, SEGMENT = 22, 4
@@ -97,34 +93,19 @@ def start(folder, disk, groups, *, most=9, writers=1):
 def score(phase, writers):
     """One round: two readers, these writers, two devices."""
     segmentation = Segmentation(ROWS, SEGMENT)
-    missing = sorted(segment for writer in writers for segment in writer.result.missing)
-    reading, reducing = [0, 9], list(range(20, 20 + len(writers)))
-    roles = {
-        rank: Reader(
-            segments=[segment for segment in missing if segment % 2 == place],
-            members=phase.members,
-            shares=Shares({member: {2: 1.0, 3: 1.0} for member in phase.members}),
-            devices=[2, 3],
-            reducers=reducing,
-            first=0 if place else None,
-            others=[] if place else [9],
-            window=4,
-            read_ahead=3,
-        )
-        for place, rank in enumerate(reading)
-    }
-    hands = dict.fromkeys(
-        reading, reader_hands(lambda s: (DATA[slice(*segmentation.bounds(s))],), lambda progress: None)
-    )
-    for rank, writer in zip(reducing, writers, strict=True):
-        roles[rank] = Reducer(
-            members=phase.members, devices=[2, 3], readers=reading, reducers=len(writers), window=4, seconds=5.0
-        )
-        hands[rank] = reducer_hands(writer.write, writer.result.flush)
-    for rank in (2, 3):
-        roles[rank] = Worker(readers=reading, reducers=reducing)
-        hands[rank] = worker_hands(predict, lambda task: None)
-    VirtualWorld(roles, hands, lambda rank, to, message: 0.1 * rank).run()
+    reducers = dict(enumerate(writers, 20))
+    Wiring(
+        segments=sorted(segment for writer in writers for segment in writer.result.missing),
+        members=phase.members,
+        shares=Shares({member: {2: 1.0, 3: 1.0} for member in phase.members}),
+        devices=[2, 3],
+        read=lambda segment: (DATA[slice(*segmentation.bounds(segment))],),
+        predict=predict,
+        write=lambda rank, task: reducers[rank].write(task),
+        flush=lambda rank, segments: reducers[rank].result.flush(segments),
+        readers=[0, 9],
+        reducers=list(reducers),
+    ).run()
 
 
 ATTRIBUTES = {"fingerprint": '{"members": {}}', "members": "{}"}
