@@ -28,6 +28,7 @@ def test_a_run_in_another_runtime(project, tmp_path):
     assert {"linear", "conv", "recurrent", "Read", "Write", "Flush", "wait for input"} <= names
     report = json.loads(next((project.folder / "frozen.run").glob("epochs/*/report.json")).read_text())
     assert report["bottleneck"].partition(":")[0] in ("reader", "reducer", "device")
+    assert len(report["ranks"]) == 4
     for rank in report["ranks"]:
         assert 0 < sum(rank["spent"].values()) <= 1.05 * report["seconds"], "shares of the time add up to it"
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.instances import given_problem, on, problem
 from support.placements import check, planned
@@ -26,6 +26,7 @@ def test_reading_limits():
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.integers(1, 8))
+@example(seed=1, reading=1e4, sending=1.0, writing=1e4, most=2)  # one that passes fewer than the devices make
 def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending, writing, most):
     of = replace(problem(seed, devices=6), reading=reading, sending=sending, writing=writing)
     of = replace(of, readers=most, reducers=most)
@@ -48,6 +49,7 @@ def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.floats(1.0, 1e3), st.floats(1.0, 8.0), st.integers(2, 8))
+@example(seed=1, reading=1.0, times=2.0, most=8)  # one that passes fewer than the devices make
 def test_readers_that_share_a_disk_do_not_read_as_many_times_one(seed, reading, times, most):
     of = replace(problem(seed, devices=6), reading=reading, readers=most, together=min(times, most) * reading)
     made = planned(of)

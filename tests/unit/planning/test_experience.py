@@ -46,6 +46,7 @@ def test_new_shares_reach_at_least_what_the_earlier_ones_do(seed, devices, membe
         known = of.profiles[kind, instance.member, instance.runtime].best
         if instance.member != "m1" or any(key[0] == kind for key in speeds):
             assert instance.speed == pytest.approx(known * factors[int(kind[-1])])
+    assert {instance.member for instance in now.instances} == set(of.members)
     all_speeds = {(d.kind, i.member): i.speed for d in of.devices for i in now.instances if i.device == d.name}
     if all((next(d.kind for d in of.devices if d.name == i.device), i.member) in all_speeds for i in made.instances):
         assert now.throughput >= reached(made, all_speeds) * (1 - 1e-6)

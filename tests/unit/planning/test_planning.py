@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.instances import drawn, given_problem, on, problem
 from support.placements import planned
@@ -49,6 +49,8 @@ def test_an_allocation_takes_the_fastest_nodes_first():
 
 @settings(max_examples=20, deadline=None)
 @given(st.floats(100.0, 1e6))
+@example(100.0)  # no number of nodes is enough
+@example(1e4)
 def test_a_deadline_is_met_by_as_few_nodes_as_can(deadline):
     kinds = [nodes("n", 64, "k", 2)]
     plans = planner_for({("k", "a"): {8: 50.0}, ("k", "b"): {8: 80.0}}, load_seconds=3.0)

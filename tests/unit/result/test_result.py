@@ -38,6 +38,7 @@ def test_crash_at_every_call_and_resume(tmp_path):
     """Story: the machine dies at call k; what was reported durable is durable; the next start completes the result."""
     calls = calls_of_a_whole_run(tmp_path / "whole")
     assert calls > 40
+    reported = 0
     for k in range(calls):
         folder = tmp_path / str(k)
         folder.mkdir()
@@ -48,14 +49,18 @@ def test_crash_at_every_call_and_resume(tmp_path):
                 assert file["prediction"].shape == (ROWS, 2)
         if written:
             check_nothing_reported_is_lost(run, folder, written)
+            reported += 1
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
         assert verify(folder / "out.h5").faults == []
+    assert reported > calls // 4
 
 
 def test_a_file_system_that_refuses_at_any_call_ends_resumable(tmp_path):
     """Story: the quota is used up, or the file server gone, from call k on; once that is mended nothing is lost."""
     calls = calls_of_a_whole_run(tmp_path / "whole")
+    assert calls > 40
+    reported = 0
     for k in range(calls):
         folder = tmp_path / str(k)
         folder.mkdir()
@@ -66,9 +71,11 @@ def test_a_file_system_that_refuses_at_any_call_ends_resumable(tmp_path):
             score(run, folder, RefusingDisk(number, k), told=told)
         if told:
             check_nothing_reported_is_lost(run, folder, told)
+            reported += 1
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
         assert verify(folder / "out.h5").faults == []
+    assert reported > calls // 4
 
 
 def test_a_mount_without_locks_is_no_obstacle(tmp_path):

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.wiring import Wiring
 
@@ -278,6 +278,7 @@ def test_any_interleaving_scores_every_segment_once_with_the_same_bytes(seed, se
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32), st.floats(0, 20), many, many)
+@example(seed=0, moment=0.0, readers=2, reducers=2)  # before anything is written
 def test_a_drain_at_any_moment_ends_with_whole_segments(seed, moment, readers, reducers):
     """Story: any of the readers is told to stop; all of them hear of it."""
     world = World(seed, segments=15, drain_at=moment, readers=readers, reducers=reducers).run()

@@ -138,6 +138,7 @@ def test_crash_at_any_call_and_resume(tmp_path, whole, groups, writers):
     disk = LossyDisk()
     start(tmp_path / "whole", disk, groups, writers=writers)
     assert outcome(tmp_path / "whole") == whole
+    assert disk.calls > 40
     for k in range(0, disk.calls, 4):
         folder = tmp_path / str(k)
         folder.mkdir()
