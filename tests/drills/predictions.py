@@ -1,6 +1,7 @@
 """Predicted against measured, and simulated against real: ensembles × resources, run here one after another.
 
-python tests/drill_predictions.py FOLDER [ROUNDS [sleeping]]     # default 1; earlier calls on the folder count too
+PYTHONPATH=tests python tests/drills/predictions.py FOLDER [ROUNDS [sleeping]]
+    default 1; earlier calls on the folder count too
 
 sleeping: members that only take their time, so that neither cores nor caches are shared and what is compared is the
 reading, the messages, the waiting and the writing of real ranks with those of simulated ones.

@@ -1,6 +1,6 @@
 """Slurm drills, on a cluster of their own each, side by side; each prints a line, and the exit code is how many failed.
 
-python tests/drill_slurm.py DRILL…
+PYTHONPATH=tests python tests/drills/slurm.py DRILL…
     digits         the quickstart over 4 nodes of 2 devices
     walltime       a limit shorter than the work: at least 3 requeues, and nobody helps
     requeue, requeue-warned, cancel, cancel-warned     preempted, without and with the user signal

@@ -9,7 +9,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from drills.fuzz_hdf5 import fuzzing
+from support.fuzzing import fuzzing
 
 from hpcens.checks.preflight import dataset_files
 from hpcens.dataset.inspection import inspecting
@@ -321,7 +321,7 @@ class TestFiles:
 
 
 def test_mutated_files_end_in_order():
-    """A few of those that `tests/fuzz_hdf5.py` makes by the hundred."""
+    """A few of those that `tests/drills/fuzz_hdf5.py` makes by the hundred."""
     with fuzzing() as fuzz:
         fuzz.soundness(["gzip"])
         for number in range(5):
