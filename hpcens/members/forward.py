@@ -10,7 +10,7 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.network import Network, Passes
-from hpcens.members.preprocess import Preprocessing
+from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
 from hpcens.specs import MemberSpec, Space
 from hpcens.usercode import describe_exception
 
@@ -61,17 +61,19 @@ class Forward(torch.nn.Module):
         return () if self._mends else self.inputs
 
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
-        """Whether the preprocessing takes these rows."""
+        """Tell whether the preprocessing takes these rows, (rows, *row shape) of each input the member takes.
+
+        Raises PreprocessingFailed where a step of it calls exit().
+        """
         try:
             self._preprocessing(*rows)
-        except Exception:  # whatever the user's own function raises
+        except PreprocessingFailed as failure:
+            if isinstance(failure.error, SystemExit):
+                raise
+            return False
+        except Exception:  # they do not fit a step, or cannot be cast
             return False
         return True
-
-    @property
-    def stage(self) -> str:
-        """What is being done now, for whoever catches an error: a step of the preprocessing, or nothing of it."""
-        return self._preprocessing.stage
 
     def forward(self, *rows: torch.Tensor) -> torch.Tensor:
         """(batch, *row shape) of each input → (batch, *output shape) float32.

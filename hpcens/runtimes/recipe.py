@@ -9,10 +9,12 @@ from pathlib import Path
 
 import torch
 
+from hpcens.engine.engine import ran_out
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
+from hpcens.members.preprocess import cause_of
 from hpcens.runtimes.prepare import kept, prepare
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Rows
@@ -64,9 +66,11 @@ class Recipe:
         except HpcensError:
             raise
         except Exception as error:
-            if self.hardware.out_of_memory(error):
+            if ran_out(self.hardware, error):
                 raise
-            raise RuntimeUnsuited(f"{self.runtime}: {describe_exception(error).splitlines()[0][:200]}") from error
+            raise RuntimeUnsuited(
+                f"{self.runtime}: {describe_exception(cause_of(error)).splitlines()[0][:200]}"
+            ) from error
         return forward
 
     def _kept(self, batch: int, package: Path) -> Forward | None:
