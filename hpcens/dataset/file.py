@@ -57,7 +57,7 @@ class DatasetFile:
         self._file = open_file(path)
         self._stamp = stamp(path)
         self._spec = spec
-        self._input_specs = spec.given or {"": InputSpec(path=only_dataset(self._file, path))}
+        self._input_specs = spec.input_specs or {"": InputSpec(path=only_dataset(self._file, path))}
         self._datasets = self._find()
         if any(dataset.is_virtual for dataset in self._datasets.values()):
             self._file.close()

@@ -143,7 +143,7 @@ class Source:
                 )
 
     def _described(self, each: Input) -> str:
-        wanted = self._spec.given.get(each.name)
+        wanted = self._spec.input_specs.get(each.name)
         place = "" if wanted is None else f"{wanted.path}{f' field {wanted.field}' if wanted.field else ''} "
         return f"{place}{each.dtype}{list(each.shape)}"
 
