@@ -17,7 +17,10 @@ _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine
 
 
 def check_output(output: Path, *sources: Path) -> None:
-    """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
+    """Raise UsageError where the output cannot be written, is what is read, or is something of somebody else's.
+
+    sources  files that are read
+    """
     if output.exists() and any(output.samefile(source) for source in sources):
         raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
     if not output.parent.is_dir():
@@ -29,7 +32,10 @@ def check_output(output: Path, *sources: Path) -> None:
 
 
 def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
-    """Bytes that the disk has to have for a file of these outputs; 0 where it has taken them already."""
+    """Return the bytes that the disk must have free for a file of these outputs; 0 where it has taken them already.
+
+    rows  rows of the file
+    """
     if any(path.suffix == ".h5" for path in run.unfinished()):
         return 0
     copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
@@ -37,7 +43,7 @@ def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: C
 
 
 def require_room(job: Job, wanted: int) -> None:
-    """Raises Incomplete where the disk has no room for so many bytes."""
+    """Raise Incomplete where the disk has no room for `wanted` bytes."""
     free = shutil.disk_usage(job.output.parent).free
     if wanted > free:
         raise Incomplete(

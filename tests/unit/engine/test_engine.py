@@ -221,6 +221,29 @@ class TestContract:
                 Predict(0, ("a",), (x,)),
             )
 
+    def test_rows_on_which_a_preprocessing_raises_are_left_out_where_they_are_masked(self, family):
+        x = rows(9)
+        x[[0, 1, 3, 4, 7]] = 0  # refuse() raises on all others
+        engine = Engine(family().hardware, blank=(32,))
+        spec = {"preprocess": (StepSpec(call="nets:refuse"),)}
+        engine.host("a", forward(Calls(lambda x: x.flatten(1) + 1), **spec), batch=4)
+        answer = only(engine, Predict(0, ("a",), (x,)))
+        assert answer.bad == (Bad("raised", (2, 5, 6, 8)),)
+        assert np.isnan(answer.values[[2, 5, 6, 8]]).all() and (answer.values[[0, 1, 3, 4, 7]] == 1).all()
+
+    def test_where_rows_are_masked_a_network_that_raises_still_ends_the_run(self, family):
+        engine = Engine(family().hardware, blank=(32,))
+        engine.host("a", forward(Calls(refuse)), batch=4)
+        with pytest.raises(MemberError, match=r"^member a raised KeyError: 'lost' \(rows 0–3"):
+            only(engine, Predict(0, ("a",), (rows(8),)))
+
+    def test_where_rows_are_masked_a_preprocessing_that_exits_still_ends_the_run(self, family):
+        engine = Engine(family().hardware, blank=(32,))
+        engine.host("a", forward(net(), preprocess=(StepSpec(call="builtins:exit"),)), batch=4)
+        says = r"^member a: preprocess\[0\] \(call builtins:exit\) raised SystemExit: exit\(.*\) was called \(rows 0–3"
+        with pytest.raises(MemberError, match=f"(?s){says}"):
+            only(engine, Predict(0, ("a",), (rows(8),)))
+
     def test_running_out_in_a_preprocessing_halves_the_batch_too(self, family):
         device = family()
         made = forward(Calls(lambda x: x.flatten(1)), preprocess=(StepSpec(scale=2.0),))

@@ -10,7 +10,7 @@ from support.instances import problem
 from support.placements import planned
 
 from hpcens.allocation.model import Choice
-from hpcens.planning.experience import corrected, experience, interference, reached, tells
+from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.interference import interference
 from hpcens.runs import RunDirectory
 

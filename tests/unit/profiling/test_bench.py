@@ -110,14 +110,14 @@ class TestProfiler:
 
     def test_one_that_is_wrong_is_measured_no_further(self, member, tmp_path, monkeypatch):
         class Wrong(nn.Module):
-            def __init__(self, module, inputs, package):
+            def __init__(self, module, inputs, cores, file):
                 super().__init__()
                 self.module = module
 
             def forward(self, x):
                 return self.module(x) * 1.01
 
-        monkeypatch.setattr("hpcens.runtimes.frozen.frozen", Wrong)
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", Wrong)
         found = profiles(member, tmp_path, "eager", "frozen")["frozen"]
         assert found.difference > 1e-4 and not found.batches
         book = ProfileBook(tmp_path / "profiles")
@@ -128,10 +128,10 @@ class TestProfiler:
         assert profiles(member, tmp_path, "eager", "frozen", tolerance=0.1)["frozen"].batches
 
     def test_one_that_fails_says_why(self, member, tmp_path, monkeypatch):
-        def failing(module, inputs, package):
+        def failing(module, inputs, cores, file):
             raise RuntimeError("operator is not known\nand more")
 
-        monkeypatch.setattr("hpcens.runtimes.frozen.frozen", failing)
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", failing)
         found = profiles(member, tmp_path, "eager", "frozen")["frozen"]
         assert found.refused == "frozen: RuntimeError: operator is not known" and found.worth_from is None
         book = ProfileBook(tmp_path / "profiles")
