@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.lossy import Crash, LossyDisk, RefusingDisk
 
 from hpcens.errors import DataError, HpcensError, Incomplete, as_verdict
+from hpcens.processes import Process
 from hpcens.result.disk import Disk
 from hpcens.result.finished import Finished
 from hpcens.result.form import Form
@@ -27,7 +28,7 @@ from hpcens.roles.dispatch import Shares
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.runs import Epoch, RunDirectory
+from hpcens.runs import Claim, Epoch, RunDirectory
 from hpcens.specs import CompressionName, CompressionSpec
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
 from hpcens.transports.virtual import VirtualWorld
@@ -69,7 +70,7 @@ def begin(run):
     number = run.newest.number + 1 if run.newest else 1
     folder = run.path / "epochs" / f"{number:04d}"
     folder.mkdir(parents=True)
-    (folder / "claim.json").write_text(json.dumps({"id": str(number)}))
+    (folder / "claim.json").write_text(Claim(number, str(number), 0.0, None, Process.current()).to_json())
     return Epoch(folder)
 
 
