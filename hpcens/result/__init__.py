@@ -2,10 +2,10 @@
 
 The formats of its files follow; those of the run directory are in `hpcens.runs`.
 
-Result (`OUTPUT.h5`; while it grows `working-0001.h5`, and as an earlier phase's `phase-PHASE.h5`): plain HDF5, no
-version beside the attribute `hpcens`. Written by the reducers, or by `combine`; read by `verify`, `combine`, `export`,
-by a start that adds members, and by any tool. Datasets are contiguous and allocated when the file is created; in a
-compressed result those of rows are chunked.
+Result (`OUTPUT.h5`; while it grows `working-0001.h5`, and as an earlier phase's `phase-PHASE.h5`), format 1: plain
+HDF5. Written by the reducers, or by `combine`; read by `verify`, `combine`, `export`, by a start that adds members, and
+by any tool. Datasets are contiguous and allocated when the file is created; in a compressed result those of rows are
+chunked.
 
 | dataset | type | meaning |
 | --- | --- | --- |
@@ -33,13 +33,13 @@ compressed result those of rows are chunked.
 | `outputs` | [text] | datasets of rows, in the order in which they are checksummed |
 | `segment_rows` | int | rows of a segment; the last one may have fewer |
 
-Journal (`epochs/0001/journal`, of further reducers `journal-1`, …, of phases `phase-PHASE-journal`), version 1: binary,
+Journal (`epochs/0001/journal`, of further reducers `journal-1`, …, of phases `phase-PHASE-journal`), format 1: binary,
 little-endian. Written by the reducer; read by the next start, `verify`, and at the end for the summary. It takes effect
 with its first record INHERITED, and ends where a record's checksum is wrong.
 
 | bytes | type | meaning |
 | --- | --- | --- |
-| 0–16 | text | `hpcens journal 1` and a line feed: the version |
+| 0–16 | text | `hpcens journal 1` and a line feed: the format |
 | 17–1023 | JSON | [number of the start, its random id, working file, segments, writers], padded with blanks |
 | then, 40 a record: | | |
 | 0 | uint8 | kind, see below |
@@ -63,7 +63,7 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
 
-Fingerprint (`fingerprint.json`, and the attribute of results), no version: a field that is added or absent is a
+Fingerprint (`fingerprint.json`, and the attribute of results), format 1: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
 whether a result is there already, and by `verify`.
 

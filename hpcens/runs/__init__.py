@@ -2,16 +2,16 @@
 
 The formats of its files follow; `hpcens.runs.directory` shows where each lies, `hpcens.result` describes results,
 journals and fingerprints. All are JSON, written whole or not at all; only events are appended, a line of JSON each.
-Times are seconds since 1970, memory is in bytes. Where no version is written there has been one format only.
+Times are seconds since 1970, memory is in bytes. A file that does not say its format has format 1.
 `host`, `boot`, `pid` and `born` are those of `hpcens.processes.Process`.
 
-Events (`events.jsonl`), version 1. Written by the reader's rank and by `combine`; read by `status`, by whoever follows
-a start, and by its report. Lines that are not whole, and events or fields that only a later version knows, are left
-out. Lines without a version are of version 0, which differs in nothing else.
+Events (`events.jsonl`), format 2. Written by the reader's rank and by `combine`; read by `status`, by whoever follows
+a start, and by its report. Lines that are not whole, and events or fields that only a later format knows, are left
+out. Format 1 differs in nothing but that it does not say so.
 
 | event | field | type | meaning |
 | --- | --- | --- | --- |
-| (all) | `version` | int | 1 |
+| (all) | `format` | int | 2 |
 | | `time` | float | when it happened |
 | | `event` | text | world, profiling, profiled, planned, draining or progress |
 | world | `library` | text | name and version of the MPI library |
@@ -29,13 +29,13 @@ out. Lines without a version are of version 0, which differs in nothing else.
 | | `in_flight` | int | segments handed out and not yet durable; by default 0 |
 | | `phase`, `phases` | int | number of the phase, and how many there are; by default 1 |
 
-Report (`report.json`), version 1. Written by the reader's rank at the end of a start; read by later starts, whose
-shares follow the measured speeds, by `status`, and by the command that started it. In version 0, which has no
-`version`, instances that scored nothing lack `rows` and `measured_speed`.
+Report (`report.json`), format 2. Written by the reader's rank at the end of a start; read by later starts, whose
+shares follow the measured speeds, by `status`, and by the command that started it. In format 1 instances that scored
+nothing lack `rows` and `measured_speed`.
 
 | field | type | meaning |
 | --- | --- | --- |
-| `version` | int | 1 |
+| `format` | int | 2 |
 | `rows`, `seconds` | int, float | rows scored in this start; from the first batch until the last row was durable |
 | `rows_per_second` | float | measured |
 | `predicted_rows_per_second` | float | by the plan |
@@ -48,7 +48,7 @@ shares follow the measured speeds, by `status`, and by the command that started 
 | | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
 | `masked` | [object] | `member`; `cause`: input, output or raised; `rows`: how many; `first`: index of the first |
 
-Claim (`claim.json`), no version. Written by whoever begins a start, before anything else; read by later starts (is it
+Claim (`claim.json`), format 1. Written by whoever begins a start, before anything else; read by later starts (is it
 alive, is it of the same job), by the journal's header, by `status` and `run --code`.
 
 | field | type | meaning |
@@ -59,7 +59,7 @@ alive, is it of the same job), by the journal's header, by `status` and `run --c
 | `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`; null outside of one |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the process that began it |
 
-Signature (`ranks/0003.json`), no version. Written by each rank when its role changes; read by whoever asks whether the
+Signature (`ranks/0003.json`), format 1. Written by each rank when its role changes; read by whoever asks whether the
 start lives, ends its ranks, or explains its end. Beside it lies `ranks/NODE.beat`: 16 decimal digits, a counter that
 one rank of the node moves every second.
 
@@ -69,7 +69,7 @@ one rank of the node moves every second.
 | `role` | text | starting, reader, reducer, `device NAME` or parked |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the rank's process |
 
-Verdict (`verdict.json`), no version. Written by the first who states how the start ended, padded with blanks where the
+Verdict (`verdict.json`), format 1. Written by the first who states how the start ended, padded with blanks where the
 disk is full; read by everybody.
 
 | field | type | meaning |
@@ -80,7 +80,7 @@ disk is full; read by everybody.
 | `rank` | int or null | that it ended by; null where no rank is to name |
 | `role` | text | of that rank |
 
-Requeue (`requeue.json`), no version. Written by the reader's rank that puts its job back into the queue, before and
+Requeue (`requeue.json`), format 1. Written by the reader's rank that puts its job back into the queue, before and
 after it asks Slurm; read by `status`, by whoever follows the job, and by later starts, which count them.
 
 | field | type | meaning |
@@ -90,7 +90,7 @@ after it asks Slurm; read by `status`, by whoever follows the job, and by later 
 | `time` | float | when |
 | `refused` | text | why Slurm did not do it; empty where it did, or ended the rank before it could say |
 
-Submission (`submission.json`), no version. Written by `submit`, before the job is handed in and again once its ids are
+Submission (`submission.json`), format 1. Written by `submit`, before the job is handed in and again once its ids are
 known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank that may requeue it.
 
 | field | type | meaning |
@@ -102,7 +102,7 @@ known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank
 | `epoch` | int | number of the newest start before it, 0 where there was none |
 | `submitted` | float | when |
 
-Slurm's answer (`controller.json`), no version. Written by `status` and by whoever follows a job; read by `status`, so
+Slurm's answer (`controller.json`), format 1. Written by `status` and by whoever follows a job; read by `status`, so
 that Slurm is asked once in 40 s.
 
 | field | type | meaning |
@@ -111,7 +111,7 @@ that Slurm is asked once in 40 s.
 | `asked` | float | when |
 | `answer` | object or null | `state`, `why`, `nodes`, `exit_code`, `ends`, `preempted`, `name`; null: Slurm gave none |
 
-Order (`job.json`), no version. Written by whoever begins a start of ranks; read by rank 0 and, for the number of rows,
+Order (`job.json`), format 1. Written by whoever begins a start of ranks; read by rank 0 and, for the number of rows,
 by `status`.
 
 | field | type | meaning |
@@ -119,13 +119,13 @@ by `status`.
 | `job` | text | JSON of `hpcens.specs.Job`: datasets, output, limit and the whole configuration |
 | `preflight` | text | JSON of `hpcens.checks.preflight.Preflight`: what was found of the dataset, members and rule |
 
-Plan (`plan.json`), no version. Written by the reader's rank, and by `plan -o`; read by later starts, `submit --plan`,
+Plan (`plan.json`), format 1. Written by the reader's rank, and by `plan -o`; read by later starts, `submit --plan`,
 `simulate`, the report and `status`. Fields that have a default may be absent.
 
 | field | type | meaning |
 | --- | --- | --- |
 | `planner` | text | that made it |
-| `devices` | [object] | `name`, `family` (cpu, cuda), `kind`, `memory`, `cores`, `index` |
+| `devices` | [object] | `name`, `family` (cpu, cuda), `kind`, `memory`, `cores`, `index`, `host` |
 | `hostings` | [object] | `devices`: names; `memory`: in use on each; `speeds`, `shares`: member → rows/s; `phase` |
 | `numerics` | object | `segment_rows`; `members`: name → `batch`, `runtime`, `precision`; `kinds`; `torch` |
 | `rows` | int | to score |
@@ -141,7 +141,7 @@ Plan (`plan.json`), no version. Written by the reader's rank, and by `plan -o`; 
 | `phases` | [[text]] | members scored together, group after group; empty where all are |
 | `readers`, `reducers` | int | how many ranks read, and write |
 
-Profiles (`$HPCENS_CACHE/profiles/DIGEST.json`), no version. Written by whoever measures, read by whoever plans; a file
+Profiles (`$HPCENS_CACHE/profiles/DIGEST.json`), format 1. Written by whoever measures, read by whoever plans; a file
 that cannot be read is measured again. DIGEST is of the key.
 
 | field | type | meaning |

@@ -13,8 +13,8 @@ from pathlib import Path
 from time import time as now
 from typing import Any
 
-VERSION = 1
-"""Of the lines that are written. Lines without a version are those of version 0, which differ in nothing else."""
+FORMAT = 2
+"""Of the lines that are written. In format 1 they did not say so, and differ in nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Events:
 
     def add(self, event: Event) -> None:
         values = {entry.name: getattr(event, entry.name) for entry in fields(event)}
-        line = {"version": VERSION, "time": values.pop("time"), "event": _NAMES[type(event)]} | values
+        line = {"format": FORMAT, "time": values.pop("time"), "event": _NAMES[type(event)]} | values
         self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:

@@ -13,9 +13,9 @@ from hpcens.files import read_json
 if TYPE_CHECKING:  # hpcens.vocabulary imports numpy, which the witness of a rank does without
     from hpcens.vocabulary import Cause
 
-VERSION = 1
-"""Of the reports that are written. Reports without a version are those of version 0; there, instances that scored
-nothing have neither `rows` nor `measured_speed`."""
+FORMAT = 2
+"""Of the reports that are written. In format 1, which did not say so, instances that scored nothing have neither `rows`
+nor `measured_speed`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +104,13 @@ class Report:
     masked: tuple[MaskedRows, ...]
 
     def to_json(self) -> str:
-        return json.dumps({"version": VERSION} | asdict(self), indent=1)
+        return json.dumps({"format": FORMAT} | asdict(self), indent=1)
 
     @staticmethod
     def load(path: Path) -> Report | None:
-        """Return the report; None where there is none (yet), or only a later version can read it."""
+        """Return the report; None where there is none (yet), or it has a later format."""
         raw = read_json(path)
-        if raw is None or raw.pop("version", 0) > VERSION:
+        if raw is None or raw.pop("format", 1) > FORMAT:
             return None
         return Report(
             instances=tuple(InstanceReport(**instance) for instance in raw.pop("instances")),

@@ -62,7 +62,7 @@ def test_events_survive_and_what_is_torn_is_left_out(path, events, data):
     write(path, events)
     entries = list(read_events(path))
     assert [event for _, event in entries] == events == recent(path, tail=1 << 30)
-    assert [json.loads(line)["version"] for line in path.read_text().splitlines()] == [1] * len(events)
+    assert [json.loads(line)["format"] for line in path.read_text().splitlines()] == [2] * len(events)
     content = path.read_bytes()
     size = data.draw(st.integers(0, len(content)), "bytes written so far")
     path.write_bytes(content[:size])
@@ -82,9 +82,9 @@ def test_what_only_a_later_format_knows_is_left_out(path):
     progress = ProgressMade(1, 2, 3, time=5.0)
     write(path, [progress])
     later = [
-        {"version": 2, "time": 1.0, "event": "rebalanced", "moved": [1, 2]},
-        {"version": 2, "time": 1.0, "event": "planned", "speed": 3.0},
-        json.loads(path.read_text()) | {"version": 2, "bytes": 7},
+        {"format": 3, "time": 1.0, "event": "rebalanced", "moved": [1, 2]},
+        {"format": 3, "time": 1.0, "event": "planned", "speed": 3.0},
+        json.loads(path.read_text()) | {"format": 3, "bytes": 7},
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in later))
     assert [event for _, event in read_events(path)] == recent(path) == [progress]

@@ -34,7 +34,7 @@ from hpcens.runs.requeue import Requeue
 from hpcens.runs.scheduler_answer import note
 from hpcens.scheduler.jobs import Answer
 from hpcens.specs import RunSpec
-from hpcens.vocabulary import Numerics, Plan, Profile, ProfileKey
+from hpcens.vocabulary import Device, Numerics, Plan, Profile, ProfileKey
 
 
 def names(kind):
@@ -42,13 +42,13 @@ def names(kind):
 
 
 def section(room, title):
-    """The rows of the tables below a title, each a list of cells; and the version it names."""
+    """The rows of the tables below a title, each a list of cells; and the format it names."""
     start = re.search(rf"^{title} \(`", room.__doc__, re.M).start()
     end = re.compile(r"^\w[\w' ]* \(`", re.M).search(room.__doc__, start + 1)
     text = room.__doc__[start : end.start() if end else None]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    version = re.search(r"version (\d)", text.partition("\n\n")[0])
-    return [row for row in rows if not set("".join(row)) <= {"-"}], version and int(version[1])
+    number = re.search(r"format (\d)", text.partition("\n\n")[0])
+    return [row for row in rows if not set("".join(row)) <= {"-"}], int(number[1])
 
 
 def quoted(cells):
@@ -60,13 +60,13 @@ def first_column(title):
 
 
 def test_events():
-    rows, version = section(hpcens.runs, "Events")
-    assert version == events.VERSION
+    rows, number = section(hpcens.runs, "Events")
+    assert number == events.FORMAT
     listed, current = {}, None
     for event, field, *_ in rows[1:]:
         current = event or current
         listed.setdefault(current, set()).update(quoted([field]))
-    assert listed.pop("(all)") == {"version", "time", "event"}
+    assert listed.pop("(all)") == {"format", "time", "event"}
     assert {name: found | {"time"} for name, found in listed.items()} == {
         name: names(kind) for name, kind in events.KINDS.items()
     }
@@ -75,9 +75,9 @@ def test_events():
 
 
 def test_report():
-    rows, version = section(hpcens.runs, "Report")
-    assert version == report.VERSION
-    assert first_column("Report") == names(Report) | {"version"}
+    rows, number = section(hpcens.runs, "Report")
+    assert number == report.FORMAT
+    assert first_column("Report") == names(Report) | {"format"}
     parts, current = {}, None
     for field, _, meaning in rows:
         current = field or current
@@ -101,7 +101,12 @@ def test_report():
 )
 def test_fields(title, fields):
     assert first_column(title) == fields
-    assert section(hpcens.runs, title)[1] is None
+    assert section(hpcens.runs, title)[1] == 1
+
+
+def test_devices_of_plans():
+    meaning = next(row[2] for row in section(hpcens.runs, "Plan")[0] if row[0] == "`devices`")
+    assert quoted([meaning]) == names(Device)
 
 
 def test_fields_as_they_are_written(tmp_path):
@@ -133,7 +138,7 @@ def test_fields_as_they_are_written(tmp_path):
 
 def test_journal(tmp_path):
     """Every byte of a record lies where the table says."""
-    rows, version = section(hpcens.result, "Journal")
+    rows, number = section(hpcens.result, "Journal")
     bytes_of = {row[2].partition(",")[0].partition(":")[0]: row[0] for row in rows if len(row) == 3}
     assert {int(row[0]): row[1] for row in rows if row[0].isdigit() and row[1].isupper()} == {
         kind.value: kind.name for kind in Kind
@@ -152,7 +157,7 @@ def test_journal(tmp_path):
 
     magic = next(row for row in rows if "hpcens journal" in row[2])
     first, last = map(int, magic[0].split("–"))
-    assert data[first : last + 1] == b"hpcens journal %d\n" % version
+    assert data[first : last + 1] == b"hpcens journal %d\n" % number
     fixed = next(row for row in rows if row[1] == "JSON")
     first, last = map(int, fixed[0].split("–"))
     assert json.loads(data[first : last + 1]) == [3, "ab", "working-0003.h5", 9, 2]

@@ -1,4 +1,4 @@
-"""A run directory without format versions, as it was written before there were any, is read as one that has them."""
+"""A run directory whose files are of format 1, which did not say so, is read as one of today's."""
 
 import shutil
 from dataclasses import replace
@@ -59,7 +59,7 @@ REPORT = Report(
 
 @pytest.fixture
 def run(tmp_path):
-    shutil.copytree(Path(__file__).with_name("version-0"), tmp_path / "x.run")
+    shutil.copytree(Path(__file__).with_name("format-1"), tmp_path / "x.run")
     return RunDirectory(tmp_path / "x.run")
 
 
@@ -82,9 +82,9 @@ def test_report(run):
     assert Report.load(path) == REPORT
     path.write_text(REPORT.to_json())
     assert Report.load(path) == REPORT, "and as it is written now"
-    assert '"version": 1,' in path.read_text()
-    path.write_text(REPORT.to_json().replace('"version": 1', '"version": 2'))
-    assert Report.load(path) is None, "a later version is for later code"
+    assert '"format": 2,' in path.read_text()
+    path.write_text(REPORT.to_json().replace('"format": 2', '"format": 3'))
+    assert Report.load(path) is None, "a later format is for later code"
     path.write_text(REPORT.to_json()[:-9])
     assert Report.load(path) is None, "nor is what is not whole"
 
