@@ -98,12 +98,12 @@ def verdict_code(output: Path) -> int:
 
     Within a Slurm job only a start of that job counts.
     """
-    from hpcens.files import read_json
-    from hpcens.runs import RunDirectory, SlurmJob
+    from hpcens.runs import Claim, RunDirectory, SlurmJob
 
     run = RunDirectory.of(output)
     epoch, here = run.newest, SlurmJob.here()
-    if epoch is None or (here and not here.same((read_json(epoch.claim) or {}).get("job"))):
+    claim = Claim.load(epoch.claim) if epoch else None
+    if epoch is None or (here and not (claim and here.same(claim.job))):
         raise HpcensError(f"nothing was started here for {short(output)}", "look at what srun has written")
     if epoch.verdict is None:
         raise HpcensError(f"epoch {epoch.number} of {short(run.path)} left no verdict", f"hpcens status {run.path}")

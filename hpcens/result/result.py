@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import HpcensError
-from hpcens.files import read_json
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
-from hpcens.runs import Epoch, RunDirectory
+from hpcens.runs import Claim, Epoch, RunDirectory
 from hpcens.vocabulary import Array, Bad, Cause
 
 MASKED: Mapping[Cause, Kind] = {
@@ -117,9 +116,9 @@ class Result:
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             if old:
                 inherited = self._take_over(old, file)
-        claim = read_json(self._epoch.claim) or {}
+        claim = Claim.load(self._epoch.claim)
         segments = len(self._form.segmentation)
-        header = Header(self._epoch.number, claim.get("id", ""), path.name, segments, self._writers)
+        header = Header(self._epoch.number, claim.id if claim else "", path.name, segments, self._writers)
         journal = Journal(self._disk, self._run.journal(self._epoch), header)
         kept = {record.segment for record in inherited}
         notes = [record for record in old.notes() if record.segment in kept] if old else []

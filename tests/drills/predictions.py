@@ -25,6 +25,7 @@ import torch
 from safetensors.torch import save_file
 
 from hpcens.planning.simulation import simulate
+from hpcens.runs import Report
 from hpcens.vocabulary import Plan
 
 NETS = """
@@ -109,13 +110,13 @@ def run(folder, pair):
     hpcens(folder, "run", "dataset.h5", "-c", config.name, "--limit", str(rows))
     (epochs,) = folder.glob(f"{name}*.run/epochs")
     (epoch,) = epochs.iterdir()
-    report, plan = json.loads((epoch / "report.json").read_text()), Plan.load(epoch / "plan.json")
+    report, plan = Report.load(epoch / "report.json"), Plan.load(epoch / "plan.json")
     for left in folder.glob(f"{name}.first*"):
         subprocess.run(["rm", "-r", str(left)], check=True)
     return {
         "pair": list(pair),
         "predicted": plan.throughput,
-        "measured": report["rows_per_second"],
+        "measured": report.rows_per_second,
         "simulated": simulate(plan).rows_per_second,
         "replayed": simulate(at_their_speed(plan, report)).rows_per_second,
     }
@@ -123,7 +124,7 @@ def run(folder, pair):
 
 def at_their_speed(plan, report):
     """The plan with instances as fast as they were: what else a run takes is all that a simulation can be wrong in."""
-    was = {(of["device"], of["member"]): of.get("measured_speed", of["speed"]) for of in report["instances"]}
+    was = {(of.device, of.member): of.measured_speed or of.speed for of in report.instances}
     alone = ((of, device) for of in plan.hostings for device in of.devices)
     hostings = (replace(of, devices=(d,), speeds={m: was[d, m] for m in of.speeds}) for of, d in alone)
     return replace(plan, hostings=tuple(hostings))

@@ -469,7 +469,7 @@ def segments(folder):
         for i in range(100_001):
             file.write(json.dumps({"time": i / 100, "event": "progress", "rows": 16 * i, "of": 1_600_000}) + "\n")
     (epoch / "claim.json").write_text(
-        json.dumps({"epoch": 1, "began": 0.0, "job": None, "host": "h", "boot": "b", "pid": 1, "born": 1})
+        json.dumps({"epoch": 1, "id": "", "began": 0.0, "job": None, "host": "h", "boot": "b", "pid": 1, "born": 1})
     )
     (epoch / "verdict.json").write_text(
         json.dumps({"code": 75, "reason": "cancelled", "remedy": "", "rank": None, "role": ""})

@@ -56,7 +56,7 @@ def on_nodes(project, ranks, *arguments):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     epoch = RunDirectory(project.run).newest
-    roles = [of["role"].split()[0] for of in signatures(epoch)]
+    roles = [signature.role.split()[0] for signature in signatures(epoch)]
     return json.loads(epoch.plan.read_text()), {role: roles.count(role) for role in set(roles)}
 
 

@@ -6,11 +6,12 @@ import json
 import h5py
 import numpy as np
 
+from hpcens.processes import Process
 from hpcens.result.form import Form
 from hpcens.result.outputs import Output
 from hpcens.result.result import Result, standing
 from hpcens.roles.dispatch import Shares
-from hpcens.runs import Epoch, RunDirectory
+from hpcens.runs import Claim, Epoch, RunDirectory
 from hpcens.specs import CompressionSpec
 from hpcens.vocabulary import Bad, Predicted, Segmentation
 from support.lossy import Crash, LossyDisk
@@ -52,7 +53,7 @@ def begin(run):
     number = run.newest.number + 1 if run.newest else 1
     folder = run.path / "epochs" / f"{number:04d}"
     folder.mkdir(parents=True)
-    (folder / "claim.json").write_text(json.dumps({"id": str(number)}))
+    (folder / "claim.json").write_text(Claim(number, str(number), 0.0, None, Process.current()).to_json())
     return Epoch(folder)
 
 

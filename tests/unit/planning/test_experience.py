@@ -1,6 +1,5 @@
 """A resume's shares follow the speeds that earlier starts measured; its numbers do not change."""
 
-import json
 from dataclasses import asdict, replace
 
 import pytest
@@ -12,7 +11,7 @@ from support.placements import planned
 from hpcens.allocation.model import Choice
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.interference import interference
-from hpcens.runs import RunDirectory
+from hpcens.runs import InstanceReport, Report, RunDirectory
 
 
 def with_one_choice(of, made):
@@ -54,6 +53,22 @@ def test_new_shares_reach_at_least_what_the_earlier_ones_do(seed, devices, membe
     assert reached(made, {}) >= made.throughput * (1 - 1e-6) and not tells(made, {})
 
 
+def reporting(instances):
+    """A report of which only the instances matter."""
+    return Report(
+        rows=0,
+        seconds=0.0,
+        rows_per_second=0.0,
+        predicted_rows_per_second=0.0,
+        instances=tuple(instances),
+        bottleneck="",
+        syncing_share=0.0,
+        idle=(),
+        ranks=(),
+        masked=(),
+    )
+
+
 def test_experience_is_of_all_starts_by_what_they_scored_without_those_that_scored_little(tmp_path):
     run = RunDirectory(tmp_path / "x.run")
     made = planned(problem(3, devices=2, members=2))
@@ -61,8 +76,8 @@ def test_experience_is_of_all_starts_by_what_they_scored_without_those_that_scor
     for number, (rows, speed) in enumerate([(10**4, 50.0), (3 * 10**4, 100.0), (3, 1.0), (10**4, 7.0)], 1):
         folder = tmp_path / "x.run" / "epochs" / f"{number:04d}"
         folder.mkdir(parents=True)
-        instances = [asdict(i) | {"rows": rows, "measured_speed": speed} for i in made.instances]
-        (folder / "report.json").write_text(json.dumps({"instances": instances}))
+        instances = [InstanceReport(**asdict(i), rows=rows, measured_speed=speed) for i in made.instances]
+        (folder / "report.json").write_text(reporting(instances).to_json())
         if number < 4:
             (folder / "plan.json").write_text(made.to_json())
     found = experience(run)
@@ -78,11 +93,11 @@ def test_interference_is_what_a_run_reached_of_its_profiles_whatever_was_planned
     kinds = {device.name: device.kind for device in made.devices}
     profiled = {(kinds[i.device], i.member): i.speed / planned_with for i in made.instances}
     instances = [
-        asdict(i) | {"rows": 10**4, "measured_speed": profiled[key] * factors[int(key[0][-1])]}
+        InstanceReport(**asdict(i), rows=10**4, measured_speed=profiled[key] * factors[int(key[0][-1])])
         for i in made.instances
         if (key := (kinds[i.device], i.member))
     ]
-    instances.append(instances[0] | {"rows": 3, "measured_speed": 1e-9})  # too few to tell
-    instances.append({**asdict(made.instances[0])})  # had nothing to do
-    found = interference(made, {"instances": instances}, profiled)
+    instances.append(replace(instances[0], rows=3, measured_speed=1e-9))  # too few to tell
+    instances.append(InstanceReport(**asdict(made.instances[0])))  # had nothing to do
+    found = interference(made, reporting(instances), profiled)
     assert found == pytest.approx({kind: factors[int(kind[-1])] for kind in {key[0] for key in profiled}})
