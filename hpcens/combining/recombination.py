@@ -31,7 +31,7 @@ from hpcens.result.form import Form
 from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.rules import combining_space
-from hpcens.runs import Epoch, Events, RunDirectory, Verdict
+from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.specs import RuleSpec, RunSpec
 
 _GROUP = 16
@@ -127,7 +127,7 @@ class Recombination:
                 result.write(segment, combiner.combine(segment, [stored[name] for name in self._names], masked), {})
             result.flush(group)
             done += sum(map(segmentation.size, group))
-            events.add("progress", rows=done, of=segmentation.rows, in_flight=0)
+            events.add(ProgressMade(done, segmentation.rows))
 
     def _masked(self, segment: int) -> list[int]:
         """Places within the segment of rows that the source has masked."""

@@ -22,7 +22,7 @@ from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.io_survey import Survey, keep, passage, survey
 from hpcens.profiling.measuring import measure_on
 from hpcens.roles.rank_roles import Hello, RankRoles, recruit, room
-from hpcens.runs import Epoch, Events, RunDirectory
+from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Measurement, Profile, ProfileKey, Rows
 
@@ -100,7 +100,7 @@ class _Lead:
         """Share the missing profiles among the devices, and say which ranks survey reading."""
         measurements = self.planner.measuring.unmeasured(self.rank_roles.devices)
         if measurements:
-            self.events.add("profiling", members=sum(map(len, measurements.values())))
+            self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
         largest = max((max(m.batch_sizes) for ms in measurements.values() for m in ms), default=0)
         readers, _ = room(self.rank_roles, self.hellos)
         able = recruit(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
@@ -111,7 +111,7 @@ class _Lead:
         pairs = list(measured)
         self.planner.measuring.note(pairs)
         if pairs:
-            self.events.add("profiled")
+            self.events.add(ProfilingEnded())
 
     def decide(self, found: Survey) -> Assignment:
         """Plan, fix the fingerprint under the plan, form the phases, and leave all of it in the run directory."""
@@ -124,7 +124,7 @@ class _Lead:
         if read_json(self.run.fingerprint) != tree:
             write_atomically(self.run.fingerprint, json.dumps(tree, indent=1))
         write_atomically(self.epoch.plan, plan.to_json())
-        self.events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
+        self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
         shape = planner.shape(devices)
         library = self.hellos[0].library
         phases = phases_of(self.run, plan, planner.form(plan, tree, shape, library), shape)

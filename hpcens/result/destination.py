@@ -36,7 +36,10 @@ def check_output(output: Path, compression: CompressionSpec | None, *sources: Pa
 
 
 def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
-    """Bytes that the disk has to have for a file of these outputs; 0 where it has taken them already."""
+    """Return the bytes that the disk must have free for a file of these outputs; 0 where it has taken them already.
+
+    rows  rows of the file
+    """
     if any(path.suffix == ".h5" for path in run.unfinished()):
         return 0
     copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
@@ -44,7 +47,7 @@ def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: C
 
 
 def require_room(job: Job, wanted: int) -> None:
-    """Raises Incomplete where the disk has no room for so many bytes."""
+    """Raise Incomplete where the disk has no room for `wanted` bytes."""
     free = shutil.disk_usage(job.output.parent).free
     if wanted > free:
         raise Incomplete(
