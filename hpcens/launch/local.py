@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from hpcens.config import job_to_json
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.follow import StopSignals
-from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, signatures
+from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -142,16 +141,6 @@ def _see_through(
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
-
-
-def end_ranks(epoch: Epoch) -> None:
-    """Kill whatever rank of this host still lives, and wait until it is gone: nothing of a start outlives it."""
-    left = [signature.process for signature in signatures(epoch) if signature.process.lives]
-    for process in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-    while any(process.lives for process in left):
-        time.sleep(0.005)
 
 
 def _no_verdict(code: int, epoch: Epoch) -> Verdict:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
-from hpcens.errors import FAILURE, HpcensError, UsageError
+from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
 from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
@@ -203,15 +202,3 @@ class _Queue:
         if any(answer is None or answer.lives for answer in answers):
             return None
         return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {self._run.path}")
-
-
-def logs(submission: Submission) -> Sequence[Path]:
-    """Log files of the submission's jobs that hold anything, in the order of their tasks."""
-    found = [p for p in Path(submission.folder).glob("*_log.*") if p.stat().st_size]
-    return sorted(found, key=lambda p: [int(part) if part.isdecimal() else 0 for part in p.name.split("_")])
-
-
-def cancel(submission: Submission) -> None:
-    """End all jobs of the submission. Raises HpcensError where Slurm does not."""
-    if refused := jobs.end(submission.jobs):
-        raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(submission.jobs)}")
