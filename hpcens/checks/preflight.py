@@ -23,9 +23,13 @@ from hpcens.vocabulary import Plan, numerics_from_dict
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was found: facts of the dataset, digests of each member and of the rule, the space it combines in.
+    """What was found of a job before it starts.
 
-    stored  members whose outputs are taken from the finished result, to which the job adds others
+    facts    of the dataset
+    digests  of what makes each member: its files, its code, its use
+    rule     digests of a rule of the user's own; empty for the others
+    space    the one the rule combines in
+    stored   members whose outputs are taken from the finished result, to which the job adds others
     """
 
     facts: Facts
@@ -35,10 +39,12 @@ class Preflight:
     stored: tuple[str, ...] = ()
 
     def to_json(self) -> str:
+        """Return it as a line of JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Preflight:
+        """Return what `to_json` wrote."""
         raw = json.loads(text)
         facts = raw.pop("facts")
         facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])

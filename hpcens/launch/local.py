@@ -1,4 +1,4 @@
-"""Local: starts the ranks of one host with mpiexec and sees them through."""
+"""Local: start the ranks of one host with mpiexec and see them through."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoc
 
 
 def order(job: Job, preflight: Preflight) -> str:
-    """What a start is to do, as its rank 0 reads it."""
+    """Write out what a start is to do, as its rank 0 reads it."""
     return json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()})
 
 
@@ -92,9 +92,9 @@ def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoc
 
 
 def ranks_of(job: Job) -> int:
-    """Readers, reducers, and one rank a device of this host. Raises UsageError where there is no device.
+    """Count the ranks of a start: readers, reducers, and one for each device of this host.
 
-    Of readers and reducers there is one each, unless a given plan has more.
+    Of readers and reducers there is one each, unless a given plan has more. Raises UsageError where there is no device.
     """
     devices = discover(job.spec.devices)
     if not devices:
@@ -106,7 +106,7 @@ def ranks_of(job: Job) -> int:
 
 
 def mpiexec() -> list[str]:
-    """The mpiexec beside this Python, else the one on the path. Raises UsageError where there is none."""
+    """Find the mpiexec beside this Python, else the one on the path. Raises UsageError where there is none."""
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:
@@ -144,8 +144,8 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 
 def _no_verdict(code: int, epoch: Epoch) -> Verdict:
-    """The ranks are gone, and neither they nor their witnesses have said why."""
-    said = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
+    """Conclude from the log: the ranks are gone, and neither they nor their witnesses have said why."""
+    last = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
     return Verdict(
-        FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(said)}", f"look into {epoch.log}"
+        FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(last)}", f"look into {epoch.log}"
     )
