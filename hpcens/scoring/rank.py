@@ -40,7 +40,7 @@ from hpcens.runs import (
 )
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
-from hpcens.transports.mpich import unname
+from hpcens.transports import library_from_wheel, unlink_shared_memory
 from hpcens.vocabulary import Drain, Message
 
 if TYPE_CHECKING:
@@ -110,13 +110,13 @@ class Rank:
         hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
         hellos = self.world.gather(hello)
         rank_roles: RankRoles = self.world.broadcast(assign_roles(hellos) if hellos else None)
-        unname()
+        unlink_shared_memory()
         self._heart.speak_for_node(self.world.rank in rank_roles.speakers.values())
         leads = [node for node, rank in rank_roles.speakers.items() if rank == 0]
         self._heart.watch(rank_roles.speakers if self._events is not None else leads)
         if self._events is not None:
             ranks = Counter(hello.node for hello in hellos)
-            wheel = self.world.wheel and len(ranks) > 1
+            wheel = library_from_wheel() and len(ranks) > 1
             self._events.add(WorldFormed(self.world.library, ranks, wheel, rank_roles.idle))
         return rank_roles, hellos
 

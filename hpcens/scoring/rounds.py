@@ -26,7 +26,7 @@ from hpcens.scoring.instances import host, open_engine
 from hpcens.scoring.outcome import account, judge, rank_report
 from hpcens.scoring.writer import Writer
 from hpcens.transports import drive
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.transports.tasks import reader_tasks, reducer_tasks, worker_tasks
 from hpcens.transports.timeline import trace
 from hpcens.vocabulary import Progress, Tally
 
@@ -203,8 +203,8 @@ class Scoring:
         began = time.monotonic()
         if role is not None:
             drive(role, self._world)
-            self._world.settle()
-            self._world.rest()
+            self._world.finish_sends()
+            self._world.stop_tasks()
         drained = ""
         if isinstance(role, Reader):
             self._seconds += time.monotonic() - began
@@ -222,7 +222,7 @@ class Scoring:
             segmentation = self._segmentation
             ranks = {device.name: rank for rank, device in rank_roles.devices.items()}
             hostings = [of for of in plan.hostings if not of.speeds.keys().isdisjoint(members)]
-            world.equip(reader_hands(lambda segment: source.read(segmentation, segment), self._report_progress))
+            world.start_tasks(reader_tasks(lambda segment: source.read(segmentation, segment), self._report_progress))
             first = world.rank == readers[0]
             return Reader(
                 segments=[segment for segment in missing if turn(segment, readers) == world.rank],
@@ -236,7 +236,7 @@ class Scoring:
                 read_ahead=read_ahead,
             )
         if self._writer is not None:
-            world.equip(reducer_hands(self._writer.write, self._writer.result.flush))
+            world.start_tasks(reducer_tasks(self._writer.write, self._writer.result.flush))
             return Reducer(
                 members=members,
                 devices=rank_roles.devices,
@@ -246,7 +246,7 @@ class Scoring:
                 seconds=self._job.spec.fsync_seconds,
             )
         if self._engine is not None:
-            world.equip(worker_hands(self._engine.predict, self._engine.stage))
+            world.start_tasks(worker_tasks(self._engine.predict, self._engine.stage))
             return Worker(readers=readers, reducers=reducers)
         return None
 

@@ -1,4 +1,4 @@
-"""The timeline: what a rank's own thread did and for how long, and on demand when, for a viewer of traces."""
+"""What a rank's own thread did, for how long, and on demand when, for a viewer of traces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# In seconds of this clock; spans are told in seconds since 1970, so that those of several ranks fit together.
+# In seconds of this clock; spans are kept in seconds since 1970, so that those of several ranks fit together.
 clock = time.perf_counter
 
 INPUT, HAND_OVER = "wait for input", "wait to hand over"
@@ -17,7 +17,7 @@ WAITS = (INPUT, HAND_OVER)
 
 @dataclass(slots=True)
 class Timeline:
-    """Seconds by what was done; the spans themselves only where they are kept.
+    """Sum seconds by what was done; keep the spans themselves only where asked to.
 
     keep    whether to keep them: some hundred bytes each
     totals  name → seconds
@@ -30,14 +30,17 @@ class Timeline:
     _since_1970: float = field(default_factory=lambda: time.time() - clock())
 
     def add(self, name: str, began: float, ended: float, segment: int | None = None, *, kind: str = "") -> None:
-        """Something done from `began` to `ended`, by `clock`. kind: what its seconds are summed under."""
+        """Note something done from `began` to `ended`, by `clock`.
+
+        kind  what its seconds are summed under; by default its name
+        """
         self.totals[kind or name] = self.totals.get(kind or name, 0.0) + ended - began
         if self.keep:
             self.spans.append((name, self._since_1970 + began, ended - began, segment))
 
 
 def trace(ranks: Iterable[tuple[str, Sequence[tuple[str, float, float, int | None]]]]) -> str:
-    """The spans of all ranks, each with its role, as JSON that Perfetto and chrome://tracing open."""
+    """Render the spans of all ranks, each with its role, as JSON that Perfetto and chrome://tracing open."""
     events: list[dict[str, Any]] = []
     for rank, (role, spans) in enumerate(ranks):
         events.append({"name": "process_name", "ph": "M", "pid": rank, "args": {"name": f"rank {rank}: {role}"}})
