@@ -12,7 +12,7 @@ from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining import rule_digests
 from hpcens.config import RESULT_SUFFIX
 from hpcens.dataset.file import Input
 from hpcens.dataset.filters import check_filter

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from hpcens.combining.combiner import Combiner
+from hpcens.combining import Combiner
 from hpcens.config import spec_from_json, spec_to_json
 from hpcens.engine.hardware import use_cores
 from hpcens.errors import HpcensError, RuleError, as_verdict

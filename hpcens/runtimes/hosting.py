@@ -1,58 +1,47 @@
-"""Loading: a device's members of a phase, built, prepared for their runtimes and placed; the last phase's let go."""
+"""Host instances: members are built, prepared for their runtimes and placed on a device; what was there is let go."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from hpcens.checks.preflight import Preflight
-from hpcens.engine.hardware import use_cores
-from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.needs import profile_key
-from hpcens.specs import RunSpec
-from hpcens.vocabulary import Device, Instance, Rows
-
-if TYPE_CHECKING:
-    from hpcens.engine.engine import Engine
-
-
-def open_engine(device: Device, shape: tuple[int, ...], spec: RunSpec) -> Engine:
-    """An engine that hosts nothing yet. shape: of a member's output for one row."""
-    use_cores(device.cores)
-    from hpcens.engine.engine import Engine
-    from hpcens.engine.hardware import open_hardware
-
-    return Engine(open_hardware(device), shape if spec.bad_rows == "mask" else None)
+from hpcens.engine.engine import Engine
+from hpcens.members import load
+from hpcens.runtimes.recipe import Recipe
+from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.vocabulary import Instance, Rows
 
 
 def host(
-    engine: Engine, device: Device, instances: Iterable[Instance], *, spec: RunSpec, preflight: Preflight, rows: Rows
+    engine: Engine,
+    instances: Iterable[Instance],
+    *,
+    spec: RunSpec,
+    inputs: Sequence[str],
+    space: Space,
+    digests: Mapping[str, Mapping[str, str]],
+    cores: int,
+    rows: Rows,
+    package: Callable[[MemberSpec, str], Path],
 ) -> None:
     """Host these instances instead of what the engine hosts.
 
-    rows  of the dataset, for each input: a whole batch of each member that is prepared for its runtime
+    inputs   names of the dataset's inputs, in their order
+    space    in which the rule combines
+    digests  member → digests of what it was made of when the run was checked
+    cores    threads of a CPU device
+    rows     of the dataset, for each input: a whole batch of each member that is prepared for its runtime
+    package  where what takes long to prepare of a member in a runtime is kept
     """
-    from hpcens.members import load
-    from hpcens.runtimes.recipe import Recipe
-
     engine.clear()
-    prepared = ProfileBook.default().prepared
     hosted = {instance.member: instance for instance in instances}
     for member in spec.members:
         if (instance := hosted.get(member.name)) is not None:
-            build = partial(
-                load,
-                member,
-                spec,
-                inputs=preflight.facts.names,
-                space=preflight.space,
-                cores=device.cores,
-                digests=preflight.digests[member.name],
-            )
-            key = profile_key(preflight, member, device.kind, instance.runtime)
+            build = partial(load, member, spec, inputs=inputs, space=space, cores=cores, digests=digests[member.name])
             whole = member.source != "exported"
-            recipe = Recipe(build, instance.runtime, engine.hardware, device.cores, rows, prepared / key.digest, whole)
+            kept = package(member, instance.runtime)
+            recipe = Recipe(build, instance.runtime, engine.hardware, cores, rows, kept, whole)
             again = recipe.make if recipe.fixed else None
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
     engine.hardware.release()  # what preparing them has left behind

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcens.combining.combiner import Combiner
-from hpcens.combining.masking import masked_rows, valid
+from hpcens.combining import Combiner, masked_rows, valid
 from hpcens.errors import DataError, HpcensError
 from hpcens.planning.phases import Assignment, Phase, stored_phases
 from hpcens.result.disk import Disk
