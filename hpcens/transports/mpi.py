@@ -21,6 +21,7 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcens.arrays import Buffers
+from hpcens.processes import node
 from hpcens.transports.mailbox import Mailbox
 from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
@@ -64,6 +65,7 @@ class MpiWorld:
         self.timeline = Timeline()
         self._comm = MPI.COMM_WORLD
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self.node = node()
         self.library = " ".join(MPI.Get_library_version().splitlines()[0].strip("\0 ").split())
         self._beat = beat
         self._beaten = 0.0
@@ -164,10 +166,7 @@ class MpiWorld:
         return arrived[0]
 
     def link(self, to: int) -> Link | None:
-        """Measure the link from rank 0 to another rank, the best of some trials; every rank calls it.
-
-        Returns None at all ranks but 0, and where `to` is 0.
-        """
+        """Measure the link from rank 0 to rank `to`, the best of some trials; every rank calls it, rank 0 is told."""
         if self.rank not in (0, to) or not to:
             return None
         small, large = self._trial(to, 1), self._trial(to, _TRIAL_BYTES)
