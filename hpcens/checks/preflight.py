@@ -15,7 +15,6 @@ from typing import Any
 from hpcens.combining import rule_digests
 from hpcens.config import RESULT_SUFFIX
 from hpcens.dataset.file import Input
-from hpcens.dataset.filters import check_filter
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
 from hpcens.errors import DataError, UsageError
@@ -63,9 +62,7 @@ def check(job: Job) -> Preflight:
         facts = facts_of()
     for member in job.spec.members:
         input_places(member, facts.names)
-    check_output(job.output, *job.datasets)
-    if job.spec.output.compression:
-        check_filter(job.spec.output.compression)
+    check_output(job.output, *job.datasets, compression=job.spec.output.compression)
     if job.plan is not None:
         Plan.load(job.plan)
     found = Preflight(facts, digests, rule, space)

@@ -34,7 +34,7 @@ def verify(options: Namespace) -> int:
 
 def combine(options: Namespace) -> int:
     from hpcens.checks.preflight import absolute
-    from hpcens.combining.recombination import Recombination, require_same_members, under_rule
+    from hpcens.combining import Recombination, require_same_members, under_rule
     from hpcens.config import load
     from hpcens.result.finished import Finished
 
@@ -46,7 +46,7 @@ def combine(options: Namespace) -> int:
         spec = under_rule(source, options.rule, Path.cwd())
     output = absolute(options.output)
     recombination = Recombination(source, spec, output)
-    if recombination.stands():
+    if recombination.is_complete():
         print(f"{short(output)} is complete already; next: hpcens verify {short(output)}")
         return COMPLETE
     verdict = recombination.write()

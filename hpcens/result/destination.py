@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from hpcens.dataset.filters import check_filter
 from hpcens.errors import Incomplete, UsageError
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
@@ -16,10 +17,11 @@ from hpcens.specs import CompressionSpec, Job
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
 
 
-def check_output(output: Path, *sources: Path) -> None:
+def check_output(output: Path, *sources: Path, compression: CompressionSpec | None) -> None:
     """Raise UsageError where the output cannot be written, is what is read, or is something of somebody else's.
 
-    sources  files that are read
+    sources      files that are read
+    compression  of the output; its filter has to be installed
     """
     if output.exists() and any(output.samefile(source) for source in sources):
         raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
@@ -29,6 +31,8 @@ def check_output(output: Path, *sources: Path) -> None:
         raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
     if output.exists() and fingerprint_of(output) is None:
         raise UsageError(f"{output} exists and is not a result of hpcens", _ELSEWHERE)
+    if compression:
+        check_filter(compression)
 
 
 def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:

@@ -6,19 +6,17 @@ Posts take part in no collective: `rounds.Scoring`, which is the same on every r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 from hpcens.combining import Combiner
 from hpcens.dataset.source import Source
 from hpcens.engine.hardware import use_cores
 from hpcens.planning.phases import Assignment, Phase
-from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.needs import profile_key
+from hpcens.profiling.needs import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
 from hpcens.runs import Epoch, MaskedRows, RunDirectory
 from hpcens.scoring.writer import Writer
-from hpcens.specs import MemberSpec
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.vocabulary import Progress, Rows
 
@@ -191,7 +189,7 @@ class DevicePost:
             digests=assignment.preflight.digests,
             cores=device.cores,
             rows=assignment.rows,
-            package=self._package,
+            package=partial(package_path, assignment.preflight, device.kind),
         )
 
     def role(self, missing: Sequence[int]) -> tuple[Worker, Tasks]:
@@ -199,11 +197,6 @@ class DevicePost:
         rank_roles = self._assignment.rank_roles
         worker = Worker(readers=rank_roles.readers, reducers=rank_roles.reducers)
         return worker, worker_tasks(self._engine.predict, self._engine.stage)
-
-    def _package(self, member: MemberSpec, runtime: str) -> Path:
-        """Return where what was prepared of a member in a runtime is kept, on this kind of device."""
-        key = profile_key(self._assignment.preflight, member, self._device.kind, runtime)
-        return ProfileBook.default().prepared / key.digest
 
 
 class Parked:

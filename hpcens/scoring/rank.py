@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hpcens.engine.hardware import import_ahead
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
-from hpcens.planning.order import read_devices, read_order
+from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
 from hpcens.runs import Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
@@ -64,7 +64,7 @@ class Rank:
         events = Events(epoch.events) if lead else None
         if events is not None:
             self.stop.watch(self._run.cancel, events)
-        rank_roles, hellos = agree_on_roles(world, world.broadcast(read_devices(epoch) if lead else None))
+        rank_roles, hellos = agree_on_roles(world, epoch)
         self._watch_nodes(rank_roles)
         if events is not None:
             _add_world(events, world.library, rank_roles, hellos)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import write_atomically
@@ -12,7 +11,7 @@ from hpcens.planning.interference import learn
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, RankReport
 from hpcens.scoring.outcome import account
-from hpcens.transports import trace
+from hpcens.transports import Span, write_trace
 from hpcens.vocabulary import Progress, Tally
 
 
@@ -61,10 +60,10 @@ class Record:
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
             learn(assignment.job, assignment.preflight, assignment.plan, report)
 
-    def trace(self, ranks: Sequence[tuple[str, Any]]) -> None:
+    def trace(self, ranks: Sequence[tuple[str, Sequence[Span]]]) -> None:
         """Write the trace the job asks for.
 
         ranks  role and spans of each rank, in rank order
         """
         if self._assignment.job.trace is not None:
-            write_atomically(self._assignment.job.trace, trace(ranks))
+            write_trace(self._assignment.job.trace, ranks)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hpcens.engine.discovery import discover, identities
+from hpcens.planning.order import read_devices
 from hpcens.roles import Hello, RankRoles, assign_roles
-from hpcens.specs import DevicesSpec
+from hpcens.runs import Epoch
 from hpcens.transports import unlink_shared_memory
 
 if TYPE_CHECKING:
     from hpcens.transports.mpi import MpiWorld
 
 
-def agree_on_roles(world: MpiWorld, devices: DevicesSpec) -> tuple[RankRoles, list[Hello]]:
+def agree_on_roles(world: MpiWorld, epoch: Epoch) -> tuple[RankRoles, list[Hello]]:
     """Find this rank's devices, and agree on the role of every rank; all ranks call it.
 
-    devices  those the job wants
     Returns the roles, and at rank 0 the hellos by which they were assigned; elsewhere none.
     """
-    found = discover(devices)
-    hellos = world.gather(Hello(world.rank, world.node, found, world.library, identities(found)))
+    devices = discover(world.broadcast(read_devices(epoch) if world.rank == 0 else None))
+    hellos = world.gather(Hello(world.rank, world.node, devices, world.library, identities(devices)))
     rank_roles: RankRoles = world.broadcast(assign_roles(hellos) if hellos else None)
     unlink_shared_memory()  # all ranks have mapped it: they have exchanged messages
     return rank_roles, hellos

@@ -3,11 +3,12 @@
 from hpcens.transports.mpich import library_from_wheel, remove_leftovers, unlink_shared_memory
 from hpcens.transports.role import Role, Transport, drive
 from hpcens.transports.tasks import Tasks, reader_tasks, reducer_tasks, worker_tasks
-from hpcens.transports.timeline import WAITS, Timeline, trace
+from hpcens.transports.timeline import WAITS, Span, Timeline, write_trace
 
 __all__ = [
     "WAITS",
     "Role",
+    "Span",
     "Tasks",
     "Timeline",
     "Transport",
@@ -16,7 +17,7 @@ __all__ = [
     "reader_tasks",
     "reducer_tasks",
     "remove_leftovers",
-    "trace",
     "unlink_shared_memory",
     "worker_tasks",
+    "write_trace",
 ]

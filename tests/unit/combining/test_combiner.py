@@ -13,7 +13,7 @@ from hpcens.checks import members as contract
 from hpcens.checks.preflight import Preflight
 from hpcens.checks.rule_process import rehearse
 from hpcens.combining.combiner import Combiner
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining.digests import rule_digests
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
