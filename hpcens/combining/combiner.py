@@ -9,7 +9,7 @@ import numpy as np
 from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
 from hpcens.errors import HpcensError
-from hpcens.result.outputs import Output, encoded
+from hpcens.result import Output, encoded
 from hpcens.rules import make_rule, weights_of
 from hpcens.rules.stack import Floats, label, top
 from hpcens.rules.uncertainty import disagreement, entropies, variance

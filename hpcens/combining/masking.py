@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.result.outputs import Output
+from hpcens.result import Output
 from hpcens.specs import BadRows
 from hpcens.vocabulary import Array, Bad
 

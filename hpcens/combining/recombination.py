@@ -17,12 +17,9 @@ from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
+from hpcens.result import Finished, Form, Result, fingerprint_of, outputs_of
 from hpcens.result.description import description
 from hpcens.result.fingerprint import require_same
-from hpcens.result.finished import Finished, fingerprint_of
-from hpcens.result.form import Form
-from hpcens.result.outputs import outputs_of
-from hpcens.result.result import Result
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.specs import RunSpec
 

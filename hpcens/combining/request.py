@@ -12,9 +12,8 @@ from hpcens.combining.digests import rule_digests
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import member_digests
-from hpcens.result.destination import check_output
+from hpcens.result import Finished, check_output
 from hpcens.result.fingerprint import differences, outputs_branch, rule_branch
-from hpcens.result.finished import Finished
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
 
