@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining import rule_digests
 from hpcens.dataset.file import Input
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
+from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import UsageError
@@ -128,3 +129,8 @@ def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: st
     """What a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
     return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
+
+
+def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:
+    """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix."""
+    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).digest

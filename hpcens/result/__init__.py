@@ -80,3 +80,31 @@ whether a result is there already, and by `verify`.
 | `outputs` | `datasets`, `dtype`, `classes`, `bad_rows` | what the result holds |
 | `numerics` | `segment_rows`, `kinds`, `torch` | what fixes the bytes beside the members' own |
 """
+
+from hpcens.result.destination import check_output, require_room, room
+from hpcens.result.disk import Disk, sync_seconds, writing_speed
+from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.form import Form
+from hpcens.result.journal import Record
+from hpcens.result.outputs import VALID, Output, encoded, outputs_of
+from hpcens.result.result import Result, reopen, standing
+
+__all__ = [
+    "VALID",
+    "Disk",
+    "Finished",
+    "Form",
+    "Output",
+    "Record",
+    "Result",
+    "check_output",
+    "encoded",
+    "fingerprint_of",
+    "outputs_of",
+    "reopen",
+    "require_room",
+    "room",
+    "standing",
+    "sync_seconds",
+    "writing_speed",
+]

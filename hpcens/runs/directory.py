@@ -20,13 +20,15 @@ The formats of these files are described in `hpcens.runs`, those of results and 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hpcens.errors import UsageError
-from hpcens.files import write_atomically
+from hpcens.files import read_json, write_atomically
 from hpcens.processes import Process
 from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
@@ -64,6 +66,15 @@ class RunDirectory:
     @property
     def fingerprint(self) -> Path:
         return self.path / "fingerprint.json"
+
+    def stored_fingerprint(self) -> dict[str, Any] | None:
+        """Read what the run is made of; None where that is not fixed yet."""
+        tree: dict[str, Any] | None = read_json(self.fingerprint)
+        return tree
+
+    def store_fingerprint(self, tree: Mapping[str, Any]) -> None:
+        """Fix what the run is made of."""
+        write_atomically(self.fingerprint, json.dumps(tree, indent=1))
 
     @property
     def cancel(self) -> Path:

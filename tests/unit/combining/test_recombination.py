@@ -13,8 +13,9 @@ from support.outputs import EVERYTHING, members, outputs
 from support.project import ENSEMBLE
 
 from hpcens.combining.combiner import Combiner
-from hpcens.combining.recombination import Recombination, require_same_members, under_rule
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining.digests import rule_digests
+from hpcens.combining.recombination import Recombination
+from hpcens.combining.request import require_same_members, under_rule
 from hpcens.config import spec_to_json
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.files import write_atomically
@@ -115,7 +116,7 @@ def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule
     assert Finished(tmp_path / "again.h5").columns == source.columns == tuple(sorted(COLUMNS))
     origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
     assert origin["path"] == str(tmp_path / "mean.h5") and len(origin["fingerprint"]) == 64
-    assert Recombination(source, other, tmp_path / "again.h5").stands()
+    assert Recombination(source, other, tmp_path / "again.h5").is_complete()
 
 
 def test_some_of_the_members_in_another_order(tmp_path):
@@ -168,8 +169,8 @@ def test_what_was_interrupted_is_continued_by_the_same_command(tmp_path, monkeyp
 
     monkeypatch.setattr(source, "read", noting)
     with pytest.raises(FingerprintMismatch, match=r"rule.name: vote then, mean now"):
-        Recombination(source, spec("mean"), tmp_path / "vote.h5").stands()
-    assert not Recombination(source, spec("vote"), tmp_path / "vote.h5").stands()
+        Recombination(source, spec("mean"), tmp_path / "vote.h5").is_complete()
+    assert not Recombination(source, spec("vote"), tmp_path / "vote.h5").is_complete()
     Recombination(source, spec("vote"), tmp_path / "vote.h5").write()
     assert read == [2, 3]
     scored(tmp_path / "direct.h5", spec("vote"))
