@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from hpcens.allocation.bound import Bound, memory_limit, upper_bound
-from hpcens.allocation.greedy import place_greedy
+from hpcens.allocation.greedy import evaluations, place_greedy
 from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
 from hpcens.allocation.model import Placement, device_memory, divide, shares_of
 from hpcens.allocation.optimal import place_optimal
-from hpcens.allocation.problem import Problem
+from hpcens.allocation.problem import Passage, Problem
 from hpcens.allocation.streams import Streams, copies, stream
 from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation, choose_segment_rows
 
-__all__ = ["PLANNERS", "Problem", "plan"]
+__all__ = ["PLANNERS", "Passage", "Problem", "evaluations", "plan"]
 
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
     "optimal": place_optimal,

@@ -22,7 +22,7 @@ from hpcens.errors import DataError, UsageError
 from hpcens.files import read_json
 from hpcens.members import input_places, member_digests
 from hpcens.result.destination import check_output
-from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, torch_version
+from hpcens.result.fingerprint import make_fingerprint, numerics_of, require_same, torch_version
 from hpcens.result.finished import fingerprint_of
 from hpcens.rules import combining_space
 from hpcens.runs import RunDirectory
@@ -92,7 +92,7 @@ def _stored(job: Job, preflight: Preflight) -> tuple[str, ...]:
 
 def current_fingerprint(job: Job, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
     """The fingerprint the job has now, under numerics that were fixed before."""
-    return fingerprint(
+    return make_fingerprint(
         job.spec,
         data=preflight.facts.identity,
         members=preflight.digests,

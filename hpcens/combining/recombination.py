@@ -23,7 +23,7 @@ from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
 from hpcens.files import read_json, write_atomically
 from hpcens.members import member_digests
-from hpcens.result.description import description
+from hpcens.result.description import describe_result
 from hpcens.result.destination import check_output
 from hpcens.result.fingerprint import differences, outputs_branch, require_same, rule_branch
 from hpcens.result.finished import Finished, fingerprint_of
@@ -156,7 +156,7 @@ class Recombination:
             "path": str(source.path),
             "fingerprint": hashlib.sha256(json.dumps(source.fingerprint, sort_keys=True).encode()).hexdigest(),
         }
-        attributes = description(
+        attributes = describe_result(
             self._spec,
             self.tree,
             members=json.loads(source.attributes["members"]),

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
-from hpcens.specs import MemberSpec, RunSpec, Space
-from hpcens.specs.classes import rounds
+from hpcens.specs import MemberSpec, RunSpec, Space, class_rounds
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
@@ -107,7 +106,9 @@ def load(
     preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None
     network = network or _network(member, spec.search_path, cores)
-    mapped = rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
+    mapped = (
+        class_rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
+    )
     return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared)
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hpcens.engine.engine import ran_out
-from hpcens.engine.hardware import Hardware
+from hpcens.engine import Hardware, ran_out
 from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
