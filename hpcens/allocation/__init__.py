@@ -1,4 +1,7 @@
-"""Planners: from what was measured to the plan of a run. Each is a function from a Problem to a Placement."""
+"""Compute allocation matrices and their bounds: from what was measured to the plan of a run.
+
+Each planner is a function from a Problem to a Placement.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ def plan(
     output_bytes: int,
     torch: str,
 ) -> Plan:
-    """The whole plan of scoring `rows` rows, by the planner of that name.
+    """Plan the scoring of `rows` rows, by the planner of that name.
 
     batch_sizes   what the planner may choose from; those larger than the dataset are left out
     row_bytes     bytes of one row of input
@@ -113,7 +116,7 @@ _LATE = "a solver's time was up: a longer search, or a faster machine, may find 
 
 
 def _placed(problem: Problem, planner: PlannerName) -> tuple[Phase, ...]:
-    """All members at once, where any placement holds them; else in phases, by the optimal planner alone."""
+    """Place all members at once, where any placement holds them; else in phases, by the optimal planner alone."""
     try:
         return (Phase(problem, PLANNERS[planner](problem)),)
     except UsageError:
@@ -153,7 +156,7 @@ def _stage(phase: Phase, number: int) -> _Stage:
 
 
 def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage], row_bytes: int) -> str:
-    """What limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
+    """Say what limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
     slowest = min((stage.streams for stage in staged), key=lambda streams: streams.throughput)
     if slowest.limit == "writing":
         return f"writing: {slowest.throughput:,.4g} rows/s by {_several(slowest.reducers, 'reducer')}"

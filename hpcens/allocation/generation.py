@@ -46,8 +46,9 @@ def generate(
     enough: float,
     end: float,
 ) -> Proven:
-    """The bound. The menu is that of the largest devices of each pool.
+    """Lower the bound as far as generated patterns prove.
 
+    menu    that of the largest devices of each pool
     start   patterns of a composition that is known
     worth   of a row of each member where memory is no matter; adds up to 1
     most    rows/s that are known not to be exceeded
@@ -64,11 +65,11 @@ def generate(
         reached, tried = answer
         precision = min(_COARSEST, max(_FINEST, 0.1 * (least / reached - 1)))
         priced = []
-        for of in pricing:
+        for prices in pricing:
             if time.monotonic() > end:
                 return Proven(bound, late=True)
-            priced.append(of.best(tried, bound, precision))
-        proven = sum(len(pool.devices) * of.bound for pool, of in zip(menu.pools, priced, strict=True))
+            priced.append(prices.best(tried, bound, precision))
+        proven = sum(len(pool.devices) * prices.bound for pool, prices in zip(menu.pools, priced, strict=True))
         bound = min(bound, proven)
         if bound <= enough or proven <= reached * (1 + _NEAR):
             break
@@ -95,7 +96,7 @@ class _Program:
                     self._add(i, column)
 
     def add(self, priced: Sequence[Priced]) -> bool:
-        """Whether any of it is new."""
+        """Add the columns of a round; tell whether any of them is new."""
         added = [self._add(i, column) for i, of in enumerate(priced) for column in of.columns]
         return any(added)
 
@@ -113,8 +114,9 @@ class _Program:
     def solve(
         self, most: float, centre: Mapping[str, float], width: float, end: float
     ) -> tuple[float, dict[str, float]] | None:
-        """Rows/s of the best mixture of patterns, members' rows counted up to `most` on a device; and what a row of
-        each member is worth, which adds up to 1. None where the time is up.
+        """Return rows/s of the best mixture of patterns, and what a row of each member is worth; None where time is up.
+
+        Members' rows are counted up to `most` on a device. What rows are worth adds up to 1.
 
         No price leaves the box of the width around the centre: rows may be bought at its upper end, and sold at its
         lower one.

@@ -27,25 +27,25 @@ Item = tuple[str, int]
 
 
 def partition(menu: Menu, needs: Mapping[str, float], *, seed: int) -> Composition | None:
-    """A composition in which most members have one instance; None where none was found.
+    """Find a composition in which most members have one instance; None where there is none.
 
     needs  devices' worth of time that a member takes at best
     """
     random = Random(seed)
-    devices = [pool for pool, of in enumerate(menu.pools) for _ in of.devices]
+    devices = [pool for pool, each in enumerate(menu.pools) for _ in each.devices]
     parts = {m: min(len(devices), max(1, ceil(needs[m] - _WHOLE[seed % len(_WHOLE)]))) for m in menu.members}
-    here = _Search(menu, devices, parts)
-    if not here.fill(random):
+    search = _Search(menu, devices, parts)
+    if not search.fill(random):
         return None
-    here.level(random)
+    search.level(random)
     counts: dict[tuple[int, Pattern], int] = {}
     runs: dict[str, Choice] = {}
-    for device, items in enumerate(here.hosted):
+    for device, items in enumerate(search.hosted):
         if items:
             members = {member for member, _ in items}
             key = devices[device], tuple(m for m in menu.members if m in members)
             counts[key] = counts.get(key, 0) + 1
-            for member, choice in here.runs(device).items():
+            for member, choice in search.runs(device).items():
                 # What fits on the fullest of its devices fits on all.
                 runs[member] = min(runs.get(member, choice), choice)
     return Composition(counts, {m: runs[m] for m in menu.members})
@@ -67,7 +67,7 @@ class _Search:
         self.hosted: list[set[Item]] = [set() for _ in devices]
 
     def load(self, device: int, items: set[Item]) -> float:
-        """Seconds a row of all these takes on the device; inf where they do not fit."""
+        """Return the seconds a row of all these takes on the device; inf where they do not fit."""
         pool = self._devices[device]
         steps = self._steps[pool]
         left = self._menu.room[pool] - self._context[pool]
@@ -86,7 +86,7 @@ class _Search:
         return total
 
     def runs(self, device: int) -> dict[str, Choice]:
-        """How each member of the device runs."""
+        """Return how each member of the device runs."""
         pool = self._devices[device]
         steps = self._steps[pool]
         left = self._menu.room[pool] - self._context[pool] - sum(steps[m][0] for m, _ in self.hosted[device])
@@ -147,9 +147,9 @@ class _Search:
                 yield self.hosted[one] - {moved} | {back}, self.hosted[other] - {back} | {moved}
 
 
-def _steps(of: Mapping[Choice, Option]) -> tuple[int, list[tuple[int, float, Choice]]]:
+def _steps(options: Mapping[Choice, Option]) -> tuple[int, list[tuple[int, float, Choice]]]:
     steps: list[tuple[int, float, Choice]] = []
-    for workspace, seconds, choice in sorted((o.workspace, 1 / o.speed, choice) for choice, o in of.items()):
+    for workspace, seconds, choice in sorted((o.workspace, 1 / o.speed, choice) for choice, o in options.items()):
         if not steps or seconds < steps[-1][1]:
             steps.append((workspace, seconds, choice))
-    return max(o.weights for o in of.values()), steps
+    return max(o.weights for o in options.values()), steps
