@@ -88,7 +88,7 @@ def plan(
             segment_rows, runs, tuple(dict.fromkeys(d.kind for d in problem.devices if d.name in used)), torch
         ),
         rows=rows,
-        differences={m: _difference(problem, m, of.runtime) for m, of in runs.items()},
+        differences={m: _difference(problem, m, numerics.runtime) for m, numerics in runs.items()},
         row_bytes=row_bytes,
         output_bytes=output_bytes,
         reading=None if problem.reading == inf else problem.reading,
@@ -107,7 +107,11 @@ def plan(
 
 def _difference(problem: Problem, member: str, runtime: str) -> float:
     return max(
-        (of.difference for (_, name, how), of in problem.profiles.items() if (name, how) == (member, runtime)),
+        (
+            profile.difference
+            for (_, name, how), profile in problem.profiles.items()
+            if (name, how) == (member, runtime)
+        ),
         default=0.0,
     )
 
@@ -163,9 +167,9 @@ def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequ
     if slowest.limit:
         reading = slowest.limit == "reading"
         most = problem.read_by(slowest.readers) if reading else slowest.readers * problem.sending
-        of = f"{most * row_bytes / 1e9:.3g} GB/s"
+        possible = f"{most * row_bytes / 1e9:.3g} GB/s"
         passed = slowest.throughput if reading else most
-        return f"{slowest.limit}: {passed * row_bytes / 1e9:.3g} of {of}" + (
+        return f"{slowest.limit}: {passed * row_bytes / 1e9:.3g} of {possible}" + (
             f" by {slowest.readers} readers" if slowest.readers > 1 else ""
         )
     if len(phases) > 1:

@@ -89,24 +89,29 @@ class _Program:
         self._menu = menu
         self._columns: list[dict[Pattern, Column]] = [{} for _ in menu.pools]
         self._unused: list[dict[Pattern, int]] = [{} for _ in menu.pools]
-        known = list(start)
-        for i, of in enumerate(pricing):
-            for pattern in (*((m,) for m in of.members), *(pattern for pool, pattern in known if pool == i)):
-                if (column := of.column(pattern)) is not None:
+        given_patterns = list(start)
+        for i, prices in enumerate(pricing):
+            for pattern in (
+                *((m,) for m in prices.members),
+                *(pattern for pool, pattern in given_patterns if pool == i),
+            ):
+                if (column := prices.column(pattern)) is not None:
                     self._add(i, column)
 
     def add(self, priced: Sequence[Priced]) -> bool:
         """Add the columns of a round; tell whether any of them is new."""
-        added = [self._add(i, column) for i, of in enumerate(priced) for column in of.columns]
+        added = [self._add(i, column) for i, prices in enumerate(priced) for column in prices.columns]
         return any(added)
 
     def _add(self, pool: int, column: Column) -> bool:
         key = tuple(m for m in self._menu.members if m in column.speeds)
-        known = self._columns[pool].get(key)
-        if known is not None and all(known.speeds[m] >= speed for m, speed in column.speeds.items()):
+        earlier = self._columns[pool].get(key)
+        if earlier is not None and all(earlier.speeds[m] >= speed for m, speed in column.speeds.items()):
             return False
         # The same members at two levels are one pattern at the best of both: a little too good, and few.
-        best = dict(column.speeds) if known is None else {m: max(s, known.speeds[m]) for m, s in column.speeds.items()}
+        best = (
+            dict(column.speeds) if earlier is None else {m: max(s, earlier.speeds[m]) for m, s in column.speeds.items()}
+        )
         self._columns[pool][key] = Column(best)
         self._unused[pool][key] = 0
         return True
@@ -136,10 +141,10 @@ class _Program:
                 limits.append(0.0)
                 entries += [(i, count, 1.0), (busy, count, -1.0)]
                 for m, speed in column.speeds.items():
-                    made, unknowns = unknowns, unknowns + 1
-                    entries += [(busy, made, most / speed), (rows[m], made, -1.0)]
+                    instance, unknowns = unknowns, unknowns + 1
+                    entries += [(busy, instance, most / speed), (rows[m], instance, -1.0)]
                     if speed > most:
-                        entries += [(len(limits), made, 1.0), (len(limits), count, -1.0)]
+                        entries += [(len(limits), instance, 1.0), (len(limits), count, -1.0)]
                         limits.append(0.0)
         cost = [-1.0] + [0.0] * (unknowns - 1)
         for m, row in rows.items():
@@ -156,7 +161,7 @@ class _Program:
         self._forget([(i, pattern) for i, pattern, count in counts if answer.x[count] > 0])
         worth = {m: max(0.0, -float(answer.ineqlin.marginals[row])) for m, row in rows.items()}
         total = sum(worth.values())
-        return -float(answer.fun) * most, {m: of / total for m, of in worth.items()}
+        return -float(answer.fun) * most, {m: value / total for m, value in worth.items()}
 
     def _forget(self, used: Iterable[tuple[int, Pattern]]) -> None:
         """Leave out patterns of several members that no answer has used for long."""

@@ -58,23 +58,28 @@ class Menu:
         """Return the menu with members in this runtime alone, but for those that have no such choice."""
         offers = []
         for offer in self.offers:
-            of = {m: {c: o for c, o in of.items() if c.runtime == runtime} or of for m, of in offer.items()}
-            offers.append(of)
+            options = {
+                m: {c: o for c, o in options.items() if c.runtime == runtime} or options for m, options in offer.items()
+            }
+            offers.append(options)
         return Menu(self.members, self.pools, tuple(offers), self.room)
 
     @property
     def exact(self) -> bool:
         """Whether a member is as large however it runs, its workspace left out, and pools are of equal devices."""
         same = all(
-            len({(option.weights, option.context) for option in of.values()}) == 1
+            len({(option.weights, option.context) for option in options.values()}) == 1
             for offer in self.offers
-            for of in offer.values()
+            for options in offer.values()
         )
         return same and all(pool.most == pool.least for pool in self.pools)
 
     def only(self, runs: Mapping[str, Choice]) -> Menu:
         """Return the menu without any other way to run the members."""
-        offers = tuple({m: {runs[m]: of[runs[m]]} for m, of in offer.items() if runs[m] in of} for offer in self.offers)
+        offers = tuple(
+            {m: {runs[m]: options[runs[m]]} for m, options in offer.items() if runs[m] in options}
+            for offer in self.offers
+        )
         return Menu(self.members, self.pools, offers, self.room)
 
 
@@ -83,13 +88,13 @@ def make_menu(problem: Problem, pools: Sequence[Pool], *, largest: bool = False)
     room = tuple((pool.most if largest else pool.least) - problem.held for pool in pools)
     offers: list[dict[str, dict[Choice, Option]]] = [{} for _ in pools]
     for member in problem.members:
-        found = {}
+        rows = {}
         for choice in choices(problem, member):
             row = tuple(_option(problem, pool, member, choice, room[i]) for i, pool in enumerate(pools))
             if any(row):
-                found[choice] = row
-        for choice, row in found.items():
-            if not any(_beats(other, found[other], choice, row) for other in found if other != choice):
+                rows[choice] = row
+        for choice, row in rows.items():
+            if not any(_beats(other, rows[other], choice, row) for other in rows if other != choice):
                 for i, option in enumerate(row):
                     if option:
                         offers[i].setdefault(member, {})[choice] = option

@@ -143,9 +143,9 @@ def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
 
 def _prove(search: _Search, largest: Menu, worth: Mapping[str, float]) -> None:
     """Lower the bound by what is known of memory; the menu is that of the largest devices of each pool."""
-    known = search.best.counts if search.best else ()
+    counts = search.best.counts if search.best else ()
     end = time.monotonic() + search.left(_GENERATION_PART)
-    proven = generate(largest, known, worth=worth, most=search.bound, enough=search.reached / _CLOSE, end=end)
+    proven = generate(largest, counts, worth=worth, most=search.bound, enough=search.reached / _CLOSE, end=end)
     search.bound = max(search.reached, proven.bound)
     search.late = search.late or proven.late
 

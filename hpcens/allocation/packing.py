@@ -56,8 +56,8 @@ def place_packed(problem: Problem) -> Placement | None:
     if answer.x is None:
         return None
     placement = Placement({}, {})
-    for (d, m, choice), there in zip(cells, answer.x, strict=False):
-        if there > 0.5:
+    for (d, m, choice), value in zip(cells, answer.x, strict=False):
+        if value > 0.5:
             device, member = problem.devices[d], problem.members[m]
             members_there = (*placement.hosted.get(device.name, ()), member)
             placement = rehost(problem, placement.running(member, choice), device.name, members_there)

@@ -60,10 +60,10 @@ class _Search:
         self._items = [(m, i) for m in menu.members for i in range(parts[m])]
         self._devices = devices
         self._context = [
-            max((o.context for of in offer.values() for o in of.values()), default=0) for offer in menu.offers
+            max((o.context for options in offer.values() for o in options.values()), default=0) for offer in menu.offers
         ]
         # pool → member → weights, and its choices by rising workspace, each faster than those before
-        self._steps = [{m: _steps(of) for m, of in offer.items()} for offer in menu.offers]
+        self._steps = [{m: _steps(options) for m, options in offer.items()} for offer in menu.offers]
         self.hosted: list[set[Item]] = [set() for _ in devices]
 
     def load(self, device: int, items: set[Item]) -> float:
@@ -117,34 +117,34 @@ class _Search:
 
     def level(self, random: Random) -> None:
         """Move and exchange members between two devices while that levels the loads."""
-        loads = [self.load(d, of) for d, of in enumerate(self.hosted)]
+        loads = [self.load(d, items) for d, items in enumerate(self.hosted)]
         if len(loads) < 2:
             return
         for _ in range(_TRIES):
             most = max(loads)
-            one = loads.index(most) if random.random() < 0.5 else random.randrange(len(loads))
-            other = random.randrange(len(loads))
-            if one == other:
+            first_device = loads.index(most) if random.random() < 0.5 else random.randrange(len(loads))
+            second_device = random.randrange(len(loads))
+            if first_device == second_device:
                 continue
-            now = (loads[one] / most) ** _POWER + (loads[other] / most) ** _POWER
-            for first, second in self._exchange(random, one, other):
-                a = self.load(one, first)
+            now = (loads[first_device] / most) ** _POWER + (loads[second_device] / most) ** _POWER
+            for first, second in self._exchange(random, first_device, second_device):
+                a = self.load(first_device, first)
                 if a > most * 2 ** (1 / _POWER):
                     continue
-                b = self.load(other, second)
+                b = self.load(second_device, second)
                 if (a / most) ** _POWER + (b / most) ** _POWER < now * (1 - 1e-9):
-                    self.hosted[one], self.hosted[other] = first, second
-                    loads[one], loads[other] = a, b
+                    self.hosted[first_device], self.hosted[second_device] = first, second
+                    loads[first_device], loads[second_device] = a, b
                     break
 
-    def _exchange(self, random: Random, one: int, other: int) -> Iterator[tuple[set[Item], set[Item]]]:
-        here, there = sorted(self.hosted[one]), sorted(self.hosted[other])
-        if here:
-            moved = random.choice(here)
-            yield self.hosted[one] - {moved}, self.hosted[other] | {moved}
-            if there:
-                back = random.choice(there)
-                yield self.hosted[one] - {moved} | {back}, self.hosted[other] - {back} | {moved}
+    def _exchange(self, random: Random, first_device: int, second_device: int) -> Iterator[tuple[set[Item], set[Item]]]:
+        first_items, second_items = sorted(self.hosted[first_device]), sorted(self.hosted[second_device])
+        if first_items:
+            moved = random.choice(first_items)
+            yield self.hosted[first_device] - {moved}, self.hosted[second_device] | {moved}
+            if second_items:
+                back = random.choice(second_items)
+                yield self.hosted[first_device] - {moved} | {back}, self.hosted[second_device] - {back} | {moved}
 
 
 def _steps(options: Mapping[Choice, Option]) -> tuple[int, list[tuple[int, float, Choice]]]:

@@ -34,7 +34,7 @@ def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
     weights = {m: max(o.weights for o in offer[m].values()) for m in members}
     least = {m: min(o.workspace for o in offer[m].values()) for m in members}
     spaces = {m: sorted({o.workspace for o in offer[m].values()}) for m in members}
-    if len(members) == len(menu.members) and sum(len(of.devices) for of in menu.pools) == 1:
+    if len(members) == len(menu.members) and sum(len(each.devices) for each in menu.pools) == 1:
         yield tuple(members)  # a lone device hosts everyone
         return
     if left(menu, pool, tuple(members)) >= max(spaces[m][-1] for m in members):

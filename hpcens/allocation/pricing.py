@@ -49,12 +49,12 @@ class Pricing:
         import numpy as np
 
         self.members = tuple(offer)
-        options = [option for of in offer.values() for option in of.values()]
+        options = [option for by_choice in offer.values() for option in by_choice.values()]
         levels = sorted({option.workspace for option in options})
         self._speeds = np.zeros((len(levels), len(offer)))
         self._weights = np.full((len(levels), len(offer)), np.inf)
-        for m, of in enumerate(offer.values()):
-            for option in of.values():
+        for m, by_choice in enumerate(offer.values()):
+            for option in by_choice.values():
                 first = levels.index(option.workspace)
                 self._speeds[first:, m] = np.maximum(self._speeds[first:, m], option.speed)
                 self._weights[first:, m] = np.minimum(self._weights[first:, m], option.weights)

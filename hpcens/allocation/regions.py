@@ -87,18 +87,20 @@ def _opened(menu: Menu, current: Composition, free: list[Key]) -> _Region | None
     members = {m for _, pattern in free for m in pattern}
     pools = {pool for pool, _ in free} | {pool for pool, _ in idle(menu, current)}
     offers = [
-        {m: of for m, of in offer.items() if m in members} if i in pools else {} for i, offer in enumerate(menu.offers)
+        {m: options for m, options in offer.items() if m in members} if i in pools else {}
+        for i, offer in enumerate(menu.offers)
     ]
     patterns = all_patterns(replace(menu, offers=tuple(offers)), _SIZE)
     if patterns is None:
         return None
-    size = sum(len(offers[i][m]) for i, of in enumerate(patterns) for pattern in of for m in pattern)
+    size = sum(len(offers[i][m]) for i, listed in enumerate(patterns) for pattern in listed for m in pattern)
     for pool, pattern in current.counts:
         if pattern not in patterns[pool]:
             patterns[pool].append(pattern)
     fixed = menu.only(current.runs)
     rest = [
-        {**fixed.offers[i]} | {m: of for m, of in offer.items() if m in members} for i, offer in enumerate(menu.offers)
+        {**fixed.offers[i]} | {m: options for m, options in offer.items() if m in members}
+        for i, offer in enumerate(menu.offers)
     ]
     kept = {key: count for key, count in current.counts.items() if key not in free}
     return _Region(replace(menu, offers=tuple(rest)), patterns, kept, size)

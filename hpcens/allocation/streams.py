@@ -31,7 +31,7 @@ def copies(shares: Iterable[tuple[int, Mapping[str, float]]], throughput: float)
 
     shares  (number of devices, member → rows/s of each)
     """
-    return sum(devices * max(of.values(), default=0.0) for devices, of in shares) / throughput
+    return sum(devices * max(rates.values(), default=0.0) for devices, rates in shares) / throughput
 
 
 def stream(problem: Problem, wanted: float, sent: float) -> Streams:

@@ -57,7 +57,7 @@ def _added(problem: Problem, placement: Placement, devices: Sequence[Device], me
     ]
     if not room:
         return None
-    _, device, choice = max(room, key=lambda found: found[0])
+    _, device, choice = max(room, key=lambda entry: entry[0])
     members = (*placement.hosted.get(device.name, ()), member)
     return rehost(problem, placement.running(member, choice), device.name, members)
 
