@@ -65,6 +65,7 @@ def sharing_of(menu: Menu, composition: Composition) -> Sharing:
 
 
 def groups_of(menu: Menu, composition: Composition) -> Sequence[Group]:
+    """Return the devices that host the same, as groups of the linear program."""
     return [
         Group(count, {m: menu.offers[pool][m][composition.runs[m]].speed for m in pattern})
         for (pool, pattern), count in composition.counts.items()

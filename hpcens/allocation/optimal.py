@@ -71,6 +71,7 @@ class _Search:
     late: bool = False
 
     def offer(self, composition: Composition | None) -> None:
+        """Keep a composition that fits if it is the fastest so far."""
         if composition is None or not holds(self.menu, composition):
             return
         throughput = sharing_of(self.menu, composition).throughput
@@ -89,9 +90,11 @@ class _Search:
         return max(_LEAST_SECONDS, min(part * self.seconds, self.end - time.monotonic()))
 
     def effort(self, nodes: int) -> Effort:
+        """Return what an integer program of so many nodes may take of the time that is left."""
         return Effort(nodes, self.left(_PROGRAM_PART))
 
     def within(self, part: float) -> bool:
+        """Tell whether the best reaches this part of the bound, or of what readers and reducers pass."""
         return self.reached >= part * min(self.bound, self.passing)
 
 

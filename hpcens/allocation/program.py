@@ -56,6 +56,7 @@ class Rows:
         self._most: list[float] = []
 
     def add(self, entries: Sequence[tuple[int, float]], least: float, most: float) -> None:
+        """Add the constraint least ≤ Σ value · unknown ≤ most. entries: (number of the unknown, value)."""
         rows, columns, values = self._entries
         for column, value in entries:
             rows.append(len(self._least))
@@ -65,6 +66,7 @@ class Rows:
         self._most.append(most)
 
     def constraint(self, columns: int) -> Any:
+        """Return all rows as scipy takes them, over `columns` unknowns."""
         from scipy.optimize import LinearConstraint
         from scipy.sparse import csr_array
 
@@ -81,6 +83,7 @@ class Columns:
         self.whole: list[int] = []
 
     def add(self, most: float, *, whole: bool = False) -> int:
+        """Add an unknown, and return its number."""
         self.most.append(most)
         self.whole.append(int(whole))
         return len(self.most) - 1
