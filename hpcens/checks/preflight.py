@@ -15,7 +15,7 @@ from hpcens.dataset.source import Facts
 from hpcens.members import input_places, member_digests
 from hpcens.result.destination import check_output
 from hpcens.result.earlier import is_finished, stored_members
-from hpcens.result.fingerprint import fingerprint, torch_version
+from hpcens.result.fingerprint import make_fingerprint, torch_version
 from hpcens.rules import combining_space
 from hpcens.specs import Job, RunSpec, Space
 from hpcens.vocabulary import Plan, numerics_from_dict
@@ -78,7 +78,7 @@ def is_complete(job: Job, preflight: Preflight) -> bool:
 
 def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
     """Return the fingerprint that the job has now, under numerics that were fixed before."""
-    return fingerprint(
+    return make_fingerprint(
         spec,
         data=preflight.facts.identity,
         members=preflight.digests,

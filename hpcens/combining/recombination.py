@@ -17,8 +17,7 @@ from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
-from hpcens.result import Finished, Form, Result, outputs_of
-from hpcens.result.description import description
+from hpcens.result import Finished, Form, Result, describe_result, outputs_of
 from hpcens.result.earlier import is_finished
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.specs import RunSpec
@@ -110,7 +109,7 @@ class Recombination:
             "path": str(source.path),
             "fingerprint": hashlib.sha256(json.dumps(source.fingerprint, sort_keys=True).encode()).hexdigest(),
         }
-        attributes = description(
+        attributes = describe_result(
             spec,
             request.fingerprint,
             members=json.loads(source.attributes["members"]),

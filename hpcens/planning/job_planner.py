@@ -18,8 +18,8 @@ from hpcens.files import read_json
 from hpcens.planning.experience import corrected, experience, reached, scaled, tells
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.needs import Measuring
-from hpcens.result.description import description, members_of
-from hpcens.result.fingerprint import fingerprint, numerics_of, require_same, torch_version
+from hpcens.result.description import describe_result, members_of
+from hpcens.result.fingerprint import make_fingerprint, numerics_of, require_same, torch_version
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
@@ -184,7 +184,7 @@ class JobPlanner:
         return Form(
             outputs=outputs_of(spec, shape, preflight.space),
             segmentation=Segmentation(preflight.facts.rows, plan.numerics.segment_rows),
-            attributes=description(spec, tree, members=members, datasets=self.job.datasets, library=library),
+            attributes=describe_result(spec, tree, members=members, datasets=self.job.datasets, library=library),
             classes=spec.classes or (),
             documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
             compression=spec.output.compression,
@@ -198,7 +198,7 @@ class JobPlanner:
         if self.preflight.stored:
             members = dict(numerics_from_dict(numerics_of(before)).members) | dict(numerics.members)
             numerics = replace(numerics, members=members)
-        tree = fingerprint(
+        tree = make_fingerprint(
             self.job.spec,
             data=self.preflight.facts.identity,
             members=self.preflight.digests,

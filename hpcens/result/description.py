@@ -23,7 +23,7 @@ def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[
     return {member.name: {"path": str(member.file), **digests[member.name]} for member in spec.members}
 
 
-def description(
+def describe_result(
     spec: RunSpec, tree: Tree, *, members: Mapping[str, Any], datasets: Sequence[Path], library: str, **more: str
 ) -> dict[str, Any]:
     """Return the attributes of a result: numbers, text, and JSON where there is a structure.

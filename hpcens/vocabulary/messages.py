@@ -36,12 +36,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+    Array = npt.NDArray[Any]
+else:
+    Array = Any  # planning, and finding devices, need no numpy
 Rows = tuple[Array, ...]
 """Rows of the dataset: one array for each of its inputs, in their order, all of one length."""
 
@@ -219,7 +221,9 @@ class Send:
 
 
 def payload(message: Message) -> tuple[Array, ...]:
-    """The arrays a message carries across ranks."""
+    """Return the arrays a message carries across ranks, each contiguous."""
+    import numpy as np
+
     if isinstance(message, Batch):
         return tuple(np.ascontiguousarray(array) for array in message.rows)
     if isinstance(message, Prediction):
@@ -228,7 +232,7 @@ def payload(message: Message) -> tuple[Array, ...]:
 
 
 def carrying(message: Message, arrays: Sequence[Array]) -> Message:
-    """The message with these arrays for its payload."""
+    """Return the message with these arrays for its payload."""
     if isinstance(message, Batch):
         return replace(message, rows=tuple(arrays))
     if isinstance(message, Prediction):

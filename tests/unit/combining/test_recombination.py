@@ -19,9 +19,9 @@ from hpcens.combining.request import require_same_members, under_rule
 from hpcens.config import spec_to_json
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.files import write_atomically
-from hpcens.result.description import description
+from hpcens.result.description import describe_result
 from hpcens.result.export import export
-from hpcens.result.fingerprint import fingerprint, outputs_branch, rule_branch
+from hpcens.result.fingerprint import make_fingerprint, outputs_branch, rule_branch
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
@@ -51,12 +51,12 @@ def scored(path, made, space="probabilities"):
     digests = {member.name: {"weights": "0", "code": "1"} for member in made.members}
     numerics = Numerics(SEGMENT, {m.name: MemberNumerics(8, "eager") for m in made.members}, ("cpu",), "2.0")
     rule = rule_digests(made, space)
-    tree = fingerprint(made, data={"rows": ROWS}, members=digests, rule=rule, space=space, numerics=numerics)
+    tree = make_fingerprint(made, data={"rows": ROWS}, members=digests, rule=rule, space=space, numerics=numerics)
     described = {name: {"path": "/gone", **of} for name, of in digests.items()}
     form = Form(
         outputs=outputs_of(made, SHAPE, space),
         segmentation=Segmentation(ROWS, SEGMENT),
-        attributes=description(made, tree, members=described, datasets=[Path("data.h5")], library="MPI"),
+        attributes=describe_result(made, tree, members=described, datasets=[Path("data.h5")], library="MPI"),
         classes=CLASSES,
         documents={"plan": "{}", "config": spec_to_json(made)},
         compression=made.output.compression,
