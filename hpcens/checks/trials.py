@@ -60,7 +60,7 @@ def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
     """Digest all that a member's trial depends on."""
     parts = (
         *(digest_of(dict(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
-        *(member.output, member.precision, preflight.space, torch_version(), __version__),
+        *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
         json.dumps(spec.classes),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

@@ -47,6 +47,8 @@ def load(path: Path) -> RunSpec:
     output = spec.output
     if "datasets" not in tree.get("output", {}) and all(member.output == "values" for member in spec.members):
         output = replace(output, datasets=("prediction",))  # members that do not classify have no label
+    if "dtype" not in tree.get("output", {}) and any(member.precision == "float64" for member in spec.members):
+        output = replace(output, dtype="float64")
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
     rule = spec.rule

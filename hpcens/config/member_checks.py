@@ -61,8 +61,16 @@ def check_members(parts: Parts) -> None:
                     missing=classes is None and ("classes",) not in page.refused,
                     space=parts.space,
                 )
-            if "onnx" in usable_keys and usable_keys.get("precision", "float32") != "float32":
-                page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+            _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
+
+
+def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
+    precision = usable.get("precision", "float32")
+    if "onnx" in usable and precision in ("bfloat16", "float16"):
+        page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+    if precision == "float64" and runtime == "openvino":
+        what = "float64 cannot be computed by plan.runtime: openvino; write runtime: auto, or remove precision"
+        page.problem((*place, "precision"), what)
 
 
 def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ from hpcens.specs import MemberSpec, RunSpec, Space, class_rounds
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
+    from hpcens.members.casting import Cast as Cast
+    from hpcens.members.casting import unwritten as unwritten
     from hpcens.members.forward import Forward as Forward
     from hpcens.members.network import Network as Network
     from hpcens.members.preprocess import PreprocessingFailed as PreprocessingFailed
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: they import torch
     _NAMES = {
+        "casting": ("Cast", "unwritten"),
         "forward": ("Forward",),
         "network": ("Network",),
         "preprocess": ("PreprocessingFailed", "cause_of"),

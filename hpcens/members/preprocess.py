@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.members.casting import Cast
 from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
 from hpcens.usercode import import_member_code
 
@@ -40,8 +41,8 @@ def cause_of(error: BaseException) -> BaseException:
 class Preprocessing(torch.nn.Module):
     """All steps of a member, in order.
 
-    Every input is copied first, into float32 or the dtype its first step casts to: rows are shared with other
-    members, and a module may change its input.
+    Every input is copied first, into the dtype its first step casts to, else float32, or float64 under that precision:
+    rows are shared with other members, and a module may change its input.
     """
 
     def __init__(self, spec: MemberSpec, names: Sequence[str], search_path: Path) -> None:
@@ -51,7 +52,7 @@ class Preprocessing(torch.nn.Module):
         """
         super().__init__()
         self._member = spec.name
-        self._dtypes = [getattr(torch, _first_cast(spec, name, i == 0)) for i, name in enumerate(names)]
+        self.casts = tuple(_first_cast(spec, name, i == 0) for i, name in enumerate(names))
         self._steps: list[_Step] = []
         for i, step in enumerate(spec.preprocess):
             label = f"preprocess[{i}] ({step.kind}{f' {step.call}' if step.call else ''})"
@@ -66,7 +67,7 @@ class Preprocessing(torch.nn.Module):
         Raises MemberError where a step does not fit the rows, or changes how many there are; PreprocessingFailed
         where a function raises.
         """
-        inputs = tuple(x.to(dtype, copy=True) for x, dtype in zip(rows, self._dtypes, strict=True))
+        inputs = tuple(x.to(cast.dtype, copy=True) for x, cast in zip(rows, self.casts, strict=True))
         for step in self._steps:
             try:
                 inputs = self._applied(step, inputs)
@@ -118,14 +119,17 @@ class _Step:
     function: Callable[..., object]
 
 
-def _first_cast(spec: MemberSpec, name: str, first: bool) -> str:
-    """Return the dtype in which an input is taken: what the first step on it casts to, else float32."""
+def _first_cast(spec: MemberSpec, name: str, first: bool) -> Cast:
+    """Return what an input is taken in: what the first step on it casts to, else float32, or float64 under that."""
     on_it = (
         step
         for step in spec.preprocess
         if step.input == name or (step.input is None and (first or step.call is not None))
     )
-    return getattr(next(on_it, None), "cast", None) or "float32"
+    step = next(on_it, None)
+    written = getattr(step, "cast", None)
+    dtype = getattr(torch, written or spec.output_dtype)
+    return Cast(dtype, written is not None, getattr(torch, spec.computes_in) if step is None else dtype)
 
 
 class _Misfit(Exception):

@@ -68,7 +68,7 @@ class JobPlanner:
 
     def _precise(self, numerics: Numerics) -> Numerics:
         """Precision is not the planner's to choose, but each member's own."""
-        precisions = {member.name: member.precision for member in self.job.spec.members}
+        precisions = {member.name: member.computes_in for member in self.job.spec.members}
         members = {
             name: replace(of, precision=precisions.get(name, of.precision)) for name, of in numerics.members.items()
         }

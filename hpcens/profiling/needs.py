@@ -128,7 +128,7 @@ class Measuring:
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
     """What a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
-    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.computes_in)
 
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:

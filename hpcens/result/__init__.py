@@ -62,6 +62,7 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 6 | MASKED_INPUT | `member` was fed NaN or infinity in `batch` rows; `checksum` is the index of the first |
 | 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
+| 9 | MASKED_CAST | the same, for rows that hold numbers which the dtype they are cast to cannot |
 
 Fingerprint (`fingerprint.json`, and the attribute of results), format 1: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -37,7 +37,7 @@ def make_fingerprint(
             member.name: {
                 **members[member.name],
                 "output": member.output,
-                "numerics": fixed["members"].get(member.name, {}) | {"precision": member.precision},
+                "numerics": fixed["members"].get(member.name, {}) | {"precision": member.computes_in},
             }
             for member in spec.members
         },
@@ -71,6 +71,13 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
 def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numerics that a fingerprint holds."""
     return {**tree["numerics"], "members": {n: m["numerics"] for n, m in tree["members"].items()}}
+
+
+def rounded_members(tree: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return those of the members whose outputs a result holds in a narrower dtype than they gave."""
+    dtype = tree["outputs"]["dtype"]
+    wide = {n for n in names if tree["members"][n]["numerics"]["precision"] == "float64"}
+    return [n for n in names if dtype != "float64" and (n in wide or dtype != "float32")]
 
 
 def torch_version() -> str:

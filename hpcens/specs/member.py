@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
+OutputDtype = Literal["float32", "float64"]
+"""Dtypes in which members' outputs are sent and combined."""
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
 Trust = Literal["pickle"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
@@ -78,8 +80,10 @@ class MemberSpec:
     pickled      whole module of torch.save; only with trust
     trust        pickle: what else would be refused may be unpickled, and can run any code
     inputs       inputs of the dataset the module takes, in its order (None: all)
-    preprocess   steps on the device, in order; inputs are float32 unless their first step is a cast
-    precision    of the module and its inputs; outputs are float32 from there on
+    preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
+                 first step is a cast
+    precision    of the module and its inputs; outputs are float64 from there on under float64, else float32 (None: not
+                 written, which is float32, and refuses a module whose own numbers are float64)
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
@@ -98,7 +102,7 @@ class MemberSpec:
     trust: Trust | None = None
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
-    precision: Precision = "float32"
+    precision: Precision | None = None
     select: str | None = None
     output: Space = "logits"
     classes: dict[str, str] | None = None
@@ -108,6 +112,16 @@ class MemberSpec:
     def source(self) -> SourceName:
         """Which of the sources is given."""
         return next(source for source in SOURCES if getattr(self, source) is not None)
+
+    @property
+    def computes_in(self) -> Precision:
+        """The precision in which the module computes."""
+        return self.precision or "float32"
+
+    @property
+    def output_dtype(self) -> OutputDtype:
+        """The dtype in which its outputs are kept until they are stored."""
+        return "float64" if self.precision == "float64" else "float32"
 
     @property
     def file(self) -> Path:
