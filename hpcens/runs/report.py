@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.files import read_json
+from hpcens.files import read_json, write_atomically
 
 if TYPE_CHECKING:  # hpcens.vocabulary imports numpy, which the witness of a rank does without
     from hpcens.vocabulary import Cause
@@ -105,6 +105,10 @@ class Report:
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT} | asdict(self), indent=1)
+
+    def save(self, path: Path) -> None:
+        """Write the report, whole or not at all."""
+        write_atomically(path, self.to_json())
 
     @staticmethod
     def load(path: Path) -> Report | None:
