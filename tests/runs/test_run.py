@@ -92,6 +92,7 @@ def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
         seconds=1.0,
         latency=lambda rank, to, message: 0.01 * rank,
     ).run()
+    source.close()  # who opens the file next may lock it
     assert got.tobytes() == undisturbed.predictions().tobytes()
 
 
