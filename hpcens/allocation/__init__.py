@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 from hpcens.allocation.bound import Bound, memory_limit, upper_bound
 from hpcens.allocation.greedy import place_greedy
@@ -34,15 +33,11 @@ def plan(
     planner: PlannerName,
     batch_sizes: Iterable[int],
     rows: int,
-    row_bytes: int,
-    output_bytes: int,
     torch: str,
 ) -> Plan:
     """The whole plan of scoring `rows` rows, by the planner of that name.
 
     batch_sizes   what the planner may choose from; those larger than the dataset are left out
-    row_bytes     bytes of one row of input
-    output_bytes  bytes of one row of a member's output, the largest among the members
     torch         version of torch, which is part of the numerics
 
     Where no placement holds the members, the optimal planner plans phases. The throughput never exceeds
@@ -70,7 +65,7 @@ def plan(
     segment_rows = choose_segment_rows(
         rows=rows,
         # A segment is also sent as a member's output, and that may be the larger of the two.
-        row_bytes=max(row_bytes, output_bytes),
+        row_bytes=max(problem.row_bytes, problem.output_bytes),
         rows_per_second=throughput,
         devices=devices,
         batches=tuple(numerics.batch for numerics in runs.values()),
@@ -86,13 +81,13 @@ def plan(
         ),
         rows=rows,
         differences={m: _difference(problem, m, of.runtime) for m, of in runs.items()},
-        row_bytes=row_bytes,
-        output_bytes=output_bytes,
-        reading=None if problem.reading == inf else problem.reading,
+        row_bytes=problem.row_bytes,
+        output_bytes=problem.output_bytes,
+        rates=problem.rates,
         loading=sum(load_seconds(phase.problem, phase.placement) for phase in phases),
         throughput=throughput,
         bound=bound.rows_per_second,
-        limit=_limit(problem, bound, phases, staged, row_bytes),
+        limit=_limit(problem, bound, phases, staged),
         window=max(2, min(segments, max(8, 6 * devices))),
         read_ahead=max(2, min(segments, max(4, 3 * devices))),
         phases=tuple(phase.problem.members for phase in phases) if len(phases) > 1 else (),
@@ -152,17 +147,17 @@ def _stage(phase: Phase, number: int) -> _Stage:
     return _Stage(hostings, streams)
 
 
-def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage], row_bytes: int) -> str:
+def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage]) -> str:
     """What limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
     slowest = min((stage.streams for stage in staged), key=lambda streams: streams.throughput)
     if slowest.limit == "writing":
         return f"writing: {slowest.throughput:,.4g} rows/s by {_several(slowest.reducers, 'reducer')}"
     if slowest.limit:
         reading = slowest.limit == "reading"
-        most = problem.read_by(slowest.readers) if reading else slowest.readers * problem.sending
-        of = f"{most * row_bytes / 1e9:.3g} GB/s"
+        most = problem.rates.read_by(slowest.readers) if reading else slowest.readers * problem.sending
+        of = f"{most * problem.row_bytes / 1e9:.3g} GB/s"
         passed = slowest.throughput if reading else most
-        return f"{slowest.limit}: {passed * row_bytes / 1e9:.3g} of {of}" + (
+        return f"{slowest.limit}: {passed * problem.row_bytes / 1e9:.3g} of {of}" + (
             f" by {slowest.readers} readers" if slowest.readers > 1 else ""
         )
     if len(phases) > 1:

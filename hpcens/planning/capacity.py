@@ -7,33 +7,30 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from math import inf
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from hpcens.allocation.problem import Passage
 from hpcens.checks.members import check_members
 from hpcens.checks.preflight import Preflight
-from hpcens.dataset.inspection import inspect_speed
 from hpcens.engine.discovery import discover
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.files import write_atomically
 from hpcens.launch.local import start
 from hpcens.planning.comparison import compare
 from hpcens.planning.inventory import inventory
+from hpcens.planning.io_rates import known_link, local_rates, with_link
 from hpcens.planning.job_planner import JobPlanner
+from hpcens.planning.job_problem import state_problem
 from hpcens.planning.nodes import Allocation, Nodes, allocations, smallest, smallest_of_a_kind, spell
 from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.io_survey import known_link
 from hpcens.reports.html import draw
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import allocation_lines, amount, comparison_lines, plan_lines, simulation_lines
-from hpcens.result.disk import writing_speed
 from hpcens.runs import RunDirectory
 from hpcens.scheduler.nodes import node_groups
 from hpcens.specs import Job, NodesSpec, PlannerName, SlurmSpec
-from hpcens.vocabulary import Device, Family, Plan
+from hpcens.vocabulary import Device, Family, IoRates, Plan
 
 # As many nodes like this host there are, where no cluster is described.
 _MANY = 1024
@@ -58,7 +55,7 @@ class Capacity:
         self._job = job
         self._preflight = preflight
         self._opening = JobPlanner(job, self._preflight, ProfileBook.default())
-        self._writing: float | None = None
+        self._local: IoRates | None = None
 
     @cached_property
     def _here(self) -> tuple[Device, ...]:
@@ -71,7 +68,7 @@ class Capacity:
         """
         for warning in check_members(self._job, self._preflight):
             print(f"hpcens: warning: {warning}", file=sys.stderr)
-        todo = self._opening.measuring.unmeasured(dict(enumerate(self._here)))
+        todo = self._opening.needs.unmeasured(dict(enumerate(self._here)))
         if todo:
             with TemporaryDirectory(prefix="hpcens-profile-") as folder:
                 elsewhere = replace(self._job, output=Path(folder) / "profile.h5")
@@ -83,7 +80,7 @@ class Capacity:
     def answer(self, wish: PlanRequest, *, shaded: bool = False) -> Iterator[str]:
         """The answer as lines of text; writes the files that are wanted."""
         if wish.compare:
-            problem = self._opening.problem(self._here, self._passage(self._here))
+            problem = state_problem(self._opening.needs, self._here, self._rates(self._here))
             yield from comparison_lines(compare(problem, self._by))
             return
         nodes = self._nodes()
@@ -147,34 +144,19 @@ class Capacity:
         profiled = dict.fromkeys(key.kind for key, _ in ProfileBook.default().all())
         return inventory(groups, self._job.spec.devices, self._here, profiled)
 
-    @cached_property
-    def _reading(self) -> float:
-        return inspect_speed(self._job.datasets, self._job.spec.dataset, self._job.limit)
-
-    def _disk(self, devices: Sequence[Device]) -> float:
-        if self._writing is None:
-            self._writing = writing_speed(self._job.output.parent, self._opening.result_bytes(devices))
-        return self._writing
-
-    def _passage(self, devices: Sequence[Device]) -> Passage:
-        """A reader a node at most, as there are ranks for; what a link passes is measured by runs alone, and kept."""
-        hosts = {device.host for device in devices}
-        link = known_link(devices, self._opening.measuring.book)
-        return Passage(
-            reading=self._reading,
-            link=link.bytes_per_second if link else inf,
-            message=link.message_seconds if link else None,
-            disk=self._disk(devices),
-            readers=len(hosts),
-        )
+    def _rates(self, devices: Sequence[Device]) -> IoRates:
+        """What a link passes is measured by runs alone, and kept."""
+        if self._local is None:
+            self._local = local_rates(self._job, self._opening.result_bytes(devices))
+        return with_link(self._local, known_link(devices, self._opening.needs.book))
 
     def _planned(self, devices: Sequence[Device]) -> Plan:
-        return self._opening.plan(devices, self._passage(devices))
+        return self._opening.plan(devices, self._rates(devices), readers=len({device.host for device in devices}))
 
     def _by(self, planner: PlannerName) -> Plan:
         spec = replace(self._job.spec, plan=replace(self._job.spec.plan, planner=planner))
         opening = JobPlanner(replace(self._job, spec=spec, plan=None), self._preflight, ProfileBook.default())
-        return opening.plan(self._here, self._passage(self._here))
+        return opening.plan(self._here, self._rates(self._here))
 
 
 def within(deadline: float, settings: SlurmSpec, desk: Capacity, *, told: bool) -> SlurmSpec:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from hpcens.allocation.problem import Problem
 from hpcens.files import read_json
 from hpcens.runs import RunDirectory
-from hpcens.vocabulary import Plan, Profile
+from hpcens.vocabulary import Plan
 
 Speeds = Mapping[tuple[str, str], float]
 """(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""
@@ -40,12 +40,6 @@ def experience(run: RunDirectory) -> Speeds:
     return {key: rows[key] / seconds[key] for key in rows}
 
 
-def scaled(profile: Profile, factor: float) -> Profile:
-    """The profile at so many times its rows/s."""
-    batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in profile.batches.items()}
-    return replace(profile, batches=batches)
-
-
 def corrected(problem: Problem, speeds: Speeds) -> Problem:
     """The problem with measured speeds. Where a kind has some, its other members are off by as much as these are on
     average: what slows one down, as another process on the host, slows down all."""
@@ -60,7 +54,7 @@ def corrected(problem: Problem, speeds: Speeds) -> Problem:
             profiles[kind, member, runtime] = profile
             continue
         factor = speeds[kind, member] / profile.best if (kind, member) in speeds else sum(of) / len(of)
-        profiles[kind, member, runtime] = scaled(profile, factor)
+        profiles[kind, member, runtime] = profile.scaled(factor)
     return replace(problem, profiles=profiles)
 
 

@@ -22,18 +22,18 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Mapping[str, Any])
 
     Raises OSError where the book cannot be written, UsageError where a profile is gone.
     """
-    measuring = JobPlanner(job, preflight, ProfileBook.default()).measuring
+    needs = JobPlanner(job, preflight, ProfileBook.default()).needs
     families = {device.kind: device.family for device in plan.devices}
     numerics = plan.numerics.members
     profiled = {
         (kind, member.name): profile.batches[numerics[member.name].batch].rows_per_second
         for kind, family in families.items()
-        for member in measuring.members
-        for runtime, profile in measuring.profiles(member, kind, family).items()
+        for member in needs.members
+        for runtime, profile in needs.profiles(member, kind, family).items()
         if runtime == numerics[member.name].runtime and numerics[member.name].batch in profile.batches
     }
     for kind, part in interference(plan, report, profiled).items():
-        measuring.book.put_reached(kind, part)
+        needs.book.put_reached(kind, part)
 
 
 def interference(plan: Plan, report: Mapping[str, Any], profiled: Speeds) -> dict[str, float]:

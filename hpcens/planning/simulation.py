@@ -1,7 +1,7 @@
 """Simulation: the roles and messages of a run in virtual time, with predictions that take as long as profiled.
 
 Rows are stand-ins without a width; everything else is what a run does. What reading, a link and a disk cost is what
-the plan was made with, and where that was not measured what `Costs` says; the devices' speeds are their profiles'.
+the plan was made with, or a guess where that was not measured; the devices' speeds are their profiles'.
 Phases are run one after another, each to its last segment's being durable.
 """
 
@@ -25,6 +25,7 @@ from hpcens.vocabulary import (
     Array,
     Batch,
     Flush,
+    IoRates,
     Message,
     Plan,
     Predict,
@@ -36,17 +37,21 @@ from hpcens.vocabulary import (
     Write,
 )
 
+# Seconds between two syncs of a reducer.
+_BETWEEN_SYNCS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """Seconds of a message beside its bytes, bytes/s of a rank's link and of the disk, seconds of a sync, and seconds
-    between two of them."""
+class _Costs:
+    """Seconds of a message beside its bytes, bytes/s of a rank's link and of the disk, and seconds of a sync.
+
+    The defaults are a guess where nothing was measured.
+    """
 
     message: float = 5e-5
     link: float = 2e9
     disk: float = 1e9
     sync: float = 0.01
-    between_syncs: float = 2.0
 
 
 @dataclass(slots=True)
@@ -69,24 +74,23 @@ class Simulated:
         return self.rows / self.seconds
 
 
-def costs_of(plan: Plan) -> Costs:
-    """What was measured for the plan; a guess where nothing was."""
-    measured = {"message": plan.message, "link": plan.link, "disk": plan.disk, "sync": plan.sync}
-    return Costs(**{name: value for name, value in measured.items() if value is not None})
+def _costs_of(rates: IoRates) -> _Costs:
+    measured = {"message": rates.message_seconds, "link": rates.link, "disk": rates.disk, "sync": rates.sync_seconds}
+    return _Costs(**{name: value for name, value in measured.items() if value is not None})
 
 
-def simulate(plan: Plan, costs: Costs | None = None) -> Simulated:
+def simulate(plan: Plan) -> Simulated:
     """Run the plan to its end in virtual time, phase after phase; what loading members takes is left out."""
     found = Simulated(plan.rows, devices=dict.fromkeys((d for of in plan.hostings for d in of.devices), 0.0))
     for phase in range(len(plan.groups)):
-        _Simulation(plan, phase, costs or costs_of(plan), found).run()
+        _Simulation(plan, phase, _costs_of(plan.rates), found).run()
     return found
 
 
 class _Simulation:
     """The ranks of a run, and when each link and each thread is free again."""
 
-    def __init__(self, plan: Plan, phase: int, costs: Costs, found: Simulated) -> None:
+    def __init__(self, plan: Plan, phase: int, costs: _Costs, found: Simulated) -> None:
         self._plan = plan
         self._members = plan.groups[phase]
         self._hostings = [hosting for hosting in plan.hostings if hosting.phase == phase]
@@ -134,7 +138,7 @@ class _Simulation:
                 readers=self._readers,
                 reducers=plan.reducers,
                 window=window,
-                seconds=self._costs.between_syncs,
+                seconds=_BETWEEN_SYNCS,
             )
             for rank in self._reducers
         }
@@ -182,9 +186,8 @@ class _Simulation:
             seconds = sum(len(task.rows[0]) / speeds[member] for member in task.members)
             self._busy[rank] += seconds
         elif isinstance(task, Read):
-            if self._plan.reading is not None:
-                together = self._plan.together or self._plan.readers * self._plan.reading
-                seconds = self._segmentation.size(task.segment) * self._plan.readers / together
+            readers = self._plan.readers
+            seconds = self._segmentation.size(task.segment) * readers / self._plan.rates.read_by(readers)
             self._found.reading += seconds
         elif isinstance(task, Write):
             seconds = len(task.stack[0]) * self._plan.output_bytes / self._costs.disk

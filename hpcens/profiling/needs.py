@@ -1,4 +1,4 @@
-"""Measuring: what has to be known of a job's members before it is planned, and what is known already."""
+"""Needs: what has to be measured of a job's members before it is planned, and what is known already."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WORTH_CHANGING = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class Needs:
     """The members of a job and the book in which their profiles are kept.
 
     members  those to be scored

@@ -69,9 +69,9 @@ def summary_lines(plan: Plan) -> Iterator[str]:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
     if plan.readers + plan.reducers > 2:
         yield f"{plan.readers} readers, {plan.reducers} reducers"
-    if plan.link is None:
+    if plan.rates.link is None:
         yield "what a reader can send is not measured: a run on such devices measures it"
-    if plan.readers > 1 and plan.together is None:
+    if plan.readers > 1 and plan.rates.reading_together is None:
         yield f"what {plan.readers} readers read at once is not measured: counted as that many times one"
     if plan.remark:
         yield plan.remark

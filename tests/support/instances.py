@@ -45,7 +45,8 @@ def drawn(seed, *, tight, most_members=64, most_devices=512):
             rate = {b: peak * b / (b + half) / (1 + (b / slows) ** 2) for b in SIZES}
             batches = {b: BatchProfile(b, rate[b], b * row[m], 0.01) for b in SIZES}
             profiles[f"kind{k}", m, "eager"] = Profile(weights[m], context, 5.0, (10,), batches, SIZES)
-    return Problem(devices=tuple(found), members=names, profiles=profiles, held=held)
+    row = {"row_bytes": 10_000, "output_bytes": 40}
+    return Problem(devices=tuple(found), members=names, profiles=profiles, **row, held=held)
 
 
 def _log_uniform(draw, low, high):

@@ -26,9 +26,10 @@ from hpcens.allocation.problem import Problem
 from hpcens.allocation.program import Effort
 from hpcens.allocation.regions import replan
 from hpcens.errors import UsageError
-from hpcens.vocabulary import BatchProfile, Device, Plan, Profile
+from hpcens.vocabulary import BatchProfile, Device, IoRates, Plan, Profile
 
 SIZES = (8, 16, 32, 64, 128)
+ROW = {"row_bytes": 10_000, "output_bytes": 40}
 GIB = 1 << 30
 
 
@@ -44,11 +45,11 @@ def problem(seed, *, devices=4, members=3, kinds=1, memory=64 * GIB, sizes=SIZES
             batches = {b: BatchProfile(b, peak * b / (b + half), b * (8 << 20), 0.01) for b in sizes}
             profiles[f"kind{k}", f"m{m}", "eager"] = Profile(weights, GIB // 2, load_seconds, (10,), batches, sizes)
     names = tuple(f"m{i}" for i in range(members))
-    return Problem(devices=found, members=names, profiles=profiles, seconds=0.8)
+    return Problem(devices=found, members=names, profiles=profiles, **ROW, seconds=0.8)
 
 
 def planned(of, planner="optimal", sizes=SIZES, rows=10**6):
-    return plan(of, planner=planner, batch_sizes=sizes, rows=rows, row_bytes=10_000, output_bytes=40, torch="2.0")
+    return plan(of, planner=planner, batch_sizes=sizes, rows=rows, torch="2.0")
 
 
 def used_memory(of, device, here):
@@ -139,7 +140,7 @@ def mixed(seed, memories=(20, 40, 80)):
             sizes = [b for b in (4, 16) if draw.random() < 0.9]
             batches = {b: BatchProfile(b, draw.uniform(1, 100), int(b * draw.uniform(0.1, 1.5)), 0.0) for b in sizes}
             profiles[kind, member, runtime] = Profile(draw.randint(1, 20), draw.randint(1, 6), 0.1, (2,), batches)
-    return Problem(devices=found, members=members, profiles=profiles, held=draw.randint(0, 4), seconds=0.8)
+    return Problem(devices=found, members=members, profiles=profiles, **ROW, held=draw.randint(0, 4), seconds=0.8)
 
 
 def throughput_of(of, hosted, runs):
@@ -320,7 +321,7 @@ def given_problem(rows, *, devices, weights=1, workspace=0, context=0, load_seco
         for (kind, member), of in rows.items()
     }
     members = tuple(dict.fromkeys(member for _, member in rows))
-    return Problem(devices=devices, members=members, profiles=profiles, **more)
+    return Problem(devices=devices, members=members, profiles=profiles, **ROW, **more)
 
 
 def on(*kinds, memory=1000, family="cuda"):
@@ -371,7 +372,7 @@ def test_devices_of_one_kind_may_differ_in_memory():
         for member, weights in {"large": 700, "small": 200}.items()
     }
     devices = tuple(replace(device, memory=m) for device, m in zip(on(*"kkkk"), (300, 950, 310, 305), strict=True))
-    made = planned(Problem(devices=devices, members=("large", "small"), profiles=profiles), sizes=(8,))
+    made = planned(Problem(devices=devices, members=("large", "small"), profiles=profiles, **ROW), sizes=(8,))
     assert made.throughput == pytest.approx(10) and made.gap == pytest.approx(0)
 
 
@@ -398,7 +399,7 @@ def test_the_window_follows_the_devices_but_not_beyond_the_segments():
 
 
 def test_reading_limits():
-    of = replace(problem(1), reading=7.0)
+    of = replace(problem(1), rates=IoRates(reading=7.0))
     made = planned(of)
     check(of, made)
     assert made.bound == made.throughput == 7.0 and "reading" in made.limit
@@ -505,8 +506,8 @@ def test_only_a_member_that_fits_nowhere_is_refused(seed):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.integers(1, 8))
 def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending, writing, most):
-    of = replace(problem(seed, devices=6), reading=reading, sending=sending, writing=writing)
-    of = replace(of, readers=most, reducers=most)
+    rates = IoRates(reading=reading, link=sending * ROW["row_bytes"], disk=writing * ROW["output_bytes"])
+    of = replace(problem(seed, devices=6), rates=rates, readers=most, reducers=most)
     made = planned(of)
     check(of, made)
     sent = sum(len(h.devices) * max(h.shares.values()) for h in made.hostings) / made.throughput
@@ -516,7 +517,7 @@ def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending
 
     assert 1 <= made.readers <= most and 1 <= made.reducers <= most
     assert made.throughput <= passed(made.readers, made.reducers)
-    possible = planned(replace(of, reading=inf, sending=inf, writing=inf)).throughput
+    possible = planned(replace(of, rates=IoRates())).throughput
     assert made.throughput == pytest.approx(min(possible, passed(made.readers, made.reducers)), rel=1e-5)
     for fewer in ((made.readers - 1, made.reducers), (made.readers, made.reducers - 1)):
         assert 0 in fewer or passed(*fewer) < min(possible, passed(most, most)) * (1 + 1e-5)
@@ -527,25 +528,31 @@ def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.floats(1.0, 1e3), st.floats(1.0, 8.0), st.integers(2, 8))
 def test_readers_that_share_a_disk_do_not_read_as_many_times_one(seed, reading, times, most):
-    of = replace(problem(seed, devices=6), reading=reading, readers=most, together=min(times, most) * reading)
+    together = min(times, most) * reading
+    rates = IoRates(reading=reading, reading_together=together, readers_together=most)
+    of = replace(problem(seed, devices=6), rates=rates, readers=most)
     made = planned(of)
     check(of, made)
-    assert made.throughput <= of.read_by(made.readers) * (1 + 1e-9) <= of.together * (1 + 2e-9)
-    possible = planned(replace(of, reading=inf, together=inf)).throughput
-    assert made.throughput == pytest.approx(min(possible, of.together), rel=1e-6)
+    assert made.throughput <= rates.read_by(made.readers) * (1 + 1e-9) <= together * (1 + 2e-9)
+    possible = planned(replace(of, rates=IoRates())).throughput
+    assert made.throughput == pytest.approx(min(possible, together), rel=1e-6)
     if made.throughput < possible * (1 - 1e-6):
-        gigabytes = f"{of.together * 10_000 / 1e9:.3g}"
+        gigabytes = f"{together * 10_000 / 1e9:.3g}"
         assert made.limit.startswith(f"reading: {gigabytes} of {gigabytes} GB/s by")
-    assert made.readers == 1 or of.read_by(made.readers - 1) < made.throughput * (1 + 1e-6)
+    assert made.readers == 1 or rates.read_by(made.readers - 1) < made.throughput * (1 + 1e-6)
 
 
 def test_where_sending_is_dear_each_row_goes_to_one_device():
     """Loading takes too long to replicate for nothing; with a slow link it pays."""
     rows = {("k", m): {8: 100.0} for m in "abcd"}
     of = given_problem(rows, devices=on(*"kkkk"), load_seconds=60.0)
-    wrapped, whole = planned(of, sizes=(8,)), planned(replace(of, sending=120.0), sizes=(8,))
+
+    def sending(rows, **more):
+        return replace(of, rates=IoRates(link=rows * ROW["row_bytes"]), **more)
+
+    wrapped, whole = planned(of, sizes=(8,)), planned(sending(120.0), sizes=(8,))
     assert len(wrapped.instances) == 4 and len(whole.instances) == 16
     assert whole.throughput == wrapped.throughput == 100.0 and whole.readers == 1
-    assert planned(replace(of, sending=80.0, readers=3), sizes=(8,)).readers == 2
-    slow = planned(replace(of, sending=80.0), sizes=(8,))
+    assert planned(sending(80.0, readers=3), sizes=(8,)).readers == 2
+    slow = planned(sending(80.0), sizes=(8,))
     assert slow.throughput == 80.0 and slow.limit == "sending: 0.0008 of 0.0008 GB/s"

@@ -17,18 +17,23 @@ from hpcens.config import load
 from hpcens.errors import UsageError
 from hpcens.planning.capacity import Capacity, PlanRequest, within
 from hpcens.planning.inventory import inventory
+from hpcens.planning.io_rates import known_link
 from hpcens.planning.nodes import Nodes, allocations, knee, named, smallest, smallest_of_a_kind, spell
-from hpcens.planning.simulation import Costs, simulate
+from hpcens.planning.simulation import simulate
 from hpcens.profiling.bench import precise
 from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.io_survey import known_link
 from hpcens.reports.html import draw
 from hpcens.reports.text import plan_lines, simulation_lines
 from hpcens.scheduler.nodes import NodeGroup, parse_nodes
 from hpcens.specs import CpuSpec, DevicesSpec, Job, SlurmSpec
-from hpcens.vocabulary import BatchProfile, Device, Link, LinkKey, Plan, Profile, ProfileKey
+from hpcens.vocabulary import BatchProfile, Device, IoRates, Link, LinkKey, Plan, Profile, ProfileKey
 
-FREE = Costs(message=0.0, link=1e18, disk=1e18, sync=0.0, between_syncs=1.0)
+FREE = IoRates(message_seconds=0.0, link=1e18, disk=1e18, sync_seconds=0.0)
+
+
+def simulated(plan, **rates):
+    """A simulation in which nothing but predicting takes time, and what has these rates."""
+    return simulate(replace(plan, rates=replace(FREE, **rates)))
 
 
 def nodes(name, count, kind, devices, memory=1000):
@@ -130,7 +135,7 @@ def test_one_kind_of_node_is_chosen_for_a_deadline():
 
 
 def test_the_knee_is_where_reading_begins_to_limit():
-    plans = planner_for({("k", "a"): {8: 100.0}}, reading=400.0)
+    plans = planner_for({("k", "a"): {8: 100.0}}, rates=IoRates(reading=400.0))
     found = allocations([nodes("n", 16, "k", 1)], range(1, 17), plans)
     assert knee(found).nodes == 4 and found[-1].plan.limit == "reading: 0.004 of 0.004 GB/s"
 
@@ -148,7 +153,7 @@ def test_a_simulation_without_costs_comes_near_the_plan_and_never_beyond(seed, d
     of = problem(seed, devices=devices, members=members, kinds=kinds)
     plan = planned(of, rows=10**5)
     plan = replace(plan, rows=400 * plan.numerics.segment_rows)
-    found = simulate(plan, FREE)
+    found = simulated(plan)
     # a device may have two segments when the others are done, and one more than its share of them
     segment = max(sum(plan.numerics.segment_rows / speed for speed in of.speeds.values()) for of in plan.hostings)
     seconds = plan.rows / plan.throughput
@@ -161,7 +166,7 @@ def test_the_last_segments_go_to_whoever_finishes_them_first(segments):
     """A device ten times as slow takes as long for one segment as the other for ten, and may have two at once."""
     plan = planner_for({("quick", "a"): {8: 100.0}, ("slow", "a"): {8: 10.0}})(on("quick", "slow"))
     rows = plan.numerics.segment_rows
-    found = simulate(replace(plan, rows=segments * rows), FREE)
+    found = simulated(replace(plan, rows=segments * rows))
     assert found.seconds <= segments * rows / plan.throughput + 3 * rows / 100.0
     assert found.seconds <= segments * rows / 100.0 * (1 + 1e-9), "no later than without the slow one"
 
@@ -169,10 +174,10 @@ def test_the_last_segments_go_to_whoever_finishes_them_first(segments):
 def test_a_simulation_shows_who_is_too_slow():
     plan = planned(problem(2, devices=4, members=2), rows=10**5)
     plan = replace(plan, rows=200 * plan.numerics.segment_rows)
-    starved = simulate(replace(plan, reading=plan.throughput / 4), FREE)
+    starved = simulated(plan, reading=plan.throughput / 4)
     assert starved.reading == pytest.approx(starved.seconds, rel=0.05)
     assert max(starved.devices.values()) < 0.5 * starved.seconds
-    narrow = simulate(plan, replace(FREE, link=plan.throughput * plan.row_bytes / 4))
+    narrow = simulated(plan, link=plan.throughput * plan.row_bytes / 4)
     assert narrow.sending == pytest.approx(narrow.seconds, rel=0.05)
     assert narrow.rows_per_second < 0.3 * plan.throughput
 
@@ -181,9 +186,9 @@ def test_a_simulation_has_as_many_readers_and_reducers_as_the_plan():
     """Two pass what one passes in twice the time, and devices that none can feed are as fast as those."""
     plan = planned(problem(2, devices=4, members=2), rows=10**5)
     plan = replace(plan, rows=200 * plan.numerics.segment_rows, window=64, read_ahead=32)
-    for name, costs in (("reading", FREE), ("writing", replace(FREE, disk=plan.throughput * plan.output_bytes / 4))):
-        slow = replace(plan, reading=plan.throughput / 4) if name == "reading" else plan
-        one, two = simulate(slow, costs), simulate(replace(slow, readers=2, reducers=2), costs)
+    disk = plan.throughput * plan.output_bytes / 4
+    for name, slow in (("reading", {"reading": plan.throughput / 4}), ("writing", {"disk": disk})):
+        one, two = simulated(plan, **slow), simulated(replace(plan, readers=2, reducers=2), **slow)
         assert getattr(one, name) == pytest.approx(getattr(two, name)), "the work is the same"
         assert two.rows_per_second == pytest.approx(2 * one.rows_per_second, rel=0.1)
 
@@ -191,13 +196,15 @@ def test_a_simulation_has_as_many_readers_and_reducers_as_the_plan():
 def test_a_simulation_takes_what_was_measured_for_the_plan():
     plan = planned(problem(2, devices=4, members=2), rows=10**5)
     plan = replace(plan, rows=200 * plan.numerics.segment_rows)
-    narrow = simulate(replace(plan, link=plan.throughput * plan.row_bytes / 4, message=0.0, disk=1e18, sync=0.0))
+    narrow = simulate(replace(plan, rates=replace(FREE, link=plan.throughput * plan.row_bytes / 4)))
     assert narrow.sending == pytest.approx(narrow.seconds, rel=0.05)
-    patient = replace(plan, link=1e18, disk=1e18, sync=0.0)
-    late, soon = (simulate(replace(patient, message=seconds)).seconds for seconds in (1.0, 0.0))
+    late, soon = (simulated(plan, message_seconds=seconds).seconds for seconds in (1.0, 0.0))
     assert late > soon + 3.0, "a segment is sent, answered and told of, and its device says goodbye"
-    two = replace(plan, readers=2, reading=plan.throughput / 2)
-    both = simulate(replace(two, together=plan.throughput / 2), FREE), simulate(two, FREE)
+    two, reading = replace(plan, readers=2), plan.throughput / 2
+    both = (
+        simulated(two, reading=reading, reading_together=reading, readers_together=2),
+        simulated(two, reading=reading),
+    )
     assert both[0].seconds == pytest.approx(2 * both[1].seconds, rel=0.1), (
         "two that share a disk read no faster than one"
     )
@@ -207,7 +214,7 @@ def test_phases_are_simulated_one_after_another():
     rows = {("k", m): {8: s} for m, s in (("a", 10.0), ("b", 20.0), ("c", 40.0))}
     plan = planner_for(rows, rows_to_score=10**4, weights=900)(on("k"))
     assert len(plan.phases) == 3
-    found = simulate(plan, FREE)
+    found = simulated(plan)
     assert found.seconds == pytest.approx(plan.rows / plan.throughput, rel=1e-6)
     assert found.devices == {"h/cuda0": pytest.approx(found.seconds)}
     assert "h/cuda0: busy 100–100 %" in "\n".join(simulation_lines(plan, found))
