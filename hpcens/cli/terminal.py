@@ -29,7 +29,8 @@ def short(path: Path) -> str:
 def conclude(job: Job, verdict: Verdict) -> int:
     """The report, and as the last line the verdict and the next command."""
     from hpcens.files import read_json
-    from hpcens.reports.text import plan_lines, report_lines, start_lines
+    from hpcens.reports.plans import plan_lines
+    from hpcens.reports.text import report_lines, start_lines
     from hpcens.runs import RunDirectory, read_events
     from hpcens.vocabulary import Plan
 

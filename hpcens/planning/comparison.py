@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpcens.allocation import PLANNERS
+from hpcens.allocation import PLANNERS, Problem
 from hpcens.allocation.greedy import evaluations
-from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Plan

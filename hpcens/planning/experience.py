@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hpcens.allocation.problem import Problem
+from hpcens.allocation import Problem
 from hpcens.files import read_json
 from hpcens.runs import RunDirectory
 from hpcens.vocabulary import Plan

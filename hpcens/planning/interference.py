@@ -12,7 +12,7 @@ from typing import Any
 from hpcens.checks.preflight import Preflight
 from hpcens.planning.experience import BATCHES, Speeds
 from hpcens.planning.job_planner import JobPlanner
-from hpcens.profiling.book import ProfileBook
+from hpcens.profiling import ProfileBook
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 

@@ -1,4 +1,4 @@
-"""The inventory: kinds of node to plan for, from what Slurm says of its nodes."""
+"""Take the inventory of a cluster: the kinds of node to plan for, as the YAML or Slurm describes them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,33 @@ from dataclasses import replace
 
 from hpcens.errors import UsageError
 from hpcens.planning.nodes import Nodes
-from hpcens.scheduler.nodes import NodeGroup
-from hpcens.specs import DevicesSpec
-from hpcens.vocabulary import Device
+from hpcens.scheduler.nodes import NodeGroup, node_groups
+from hpcens.specs import DevicesSpec, NodesSpec, RunSpec
+from hpcens.vocabulary import Device, Family
 
 # Of the memory in a GPU's name, in GB of 10^9 bytes, what a process may have.
 _NAMED_PART = 0.95
 # Of a node's memory, what its CPU devices may have.
 _NODE_PART = 0.9
+
+
+def described_nodes(spec: RunSpec) -> list[Nodes]:
+    """Return the nodes under cluster: in the YAML."""
+    return [Nodes(name, nodes.nodes, _devices(nodes)) for name, nodes in spec.cluster.items()]
+
+
+def slurm_nodes(
+    partition: str | None, wanted: DevicesSpec, here: Sequence[Device], profiled: Iterable[str]
+) -> list[Nodes]:
+    """Return Slurm's nodes, of a partition where one is given; none where there is no Slurm. See `inventory`."""
+    groups = [group for group in node_groups() if partition in (None, group.partition)]
+    return inventory(groups, wanted, here, profiled)
+
+
+def _devices(nodes: NodesSpec) -> tuple[Device, ...]:
+    """Return the devices of one node of the kind."""
+    family: Family = "cpu" if nodes.kind.startswith("cpu") else "cuda"
+    return tuple(Device(f"{family}{i}", family, nodes.kind, nodes.memory, index=i) for i in range(nodes.devices))
 
 
 def inventory(

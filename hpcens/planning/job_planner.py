@@ -10,8 +10,7 @@ from hpcens.checks.preflight import Preflight
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.job_problem import state_problem
 from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
-from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.needs import Needs
+from hpcens.profiling import Needs, ProfileBook
 from hpcens.result.fingerprint import torch_version
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from hpcens.allocation import Problem
-from hpcens.profiling.needs import Needs
+from hpcens.profiling import Needs
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import outputs_of
 from hpcens.specs import Job

@@ -1,4 +1,4 @@
-"""Resources: which nodes to ask for, from plans on more and more of them."""
+"""Choose how many nodes to ask for, from plans on more and more of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hpcens.errors import UsageError
+from hpcens.specs import SlurmSpec
 from hpcens.vocabulary import Device, Plan
 
 
@@ -155,6 +156,17 @@ def _allocate(ordered: Sequence[Nodes], size: int, planned: Planned) -> Allocati
 def named(kind: Nodes, count: int) -> list[Device]:
     """The devices of so many of the nodes, each with a name of its own."""
     return [device.on(f"{kind.name}-{node}") for node in range(1, count + 1) for device in kind.devices]
+
+
+def asking_for(settings: SlurmSpec, nodes: Nodes, count: int) -> SlurmSpec:
+    """Return settings that ask Slurm for so many of the nodes, with all their GPUs where nothing else is set."""
+    gpus = sum(device.family == "cuda" for device in nodes.devices)
+    return replace(
+        settings,
+        nodes=count,
+        gpus_per_node=settings.gpus_per_node or gpus or None,
+        partition=settings.partition or nodes.partition or None,
+    )
 
 
 def spell(seconds: float) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import FingerprintMismatch
-from hpcens.files import read_json
 from hpcens.result.fingerprint import fingerprint, numerics_of, require_same
 from hpcens.result.finished import fingerprint_of
 from hpcens.runs import RunDirectory
@@ -82,5 +81,4 @@ def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dic
 
 def _fixed_fingerprint(job: Job, preflight: Preflight) -> Any:
     """Return the run's own fingerprint, else that of the result it adds to; None where there is neither."""
-    own = read_json(RunDirectory.of(job.output).fingerprint)
-    return own or (fingerprint_of(job.output) if preflight.stored else None)
+    return RunDirectory.of(job.output).fixed_fingerprint or (fingerprint_of(job.output) if preflight.stored else None)

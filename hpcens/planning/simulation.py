@@ -7,8 +7,9 @@ Phases are run one after another, each to its last segment's being durable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -54,24 +55,29 @@ class _Costs:
     sync: float = 0.01
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Simulated:
-    """What came of it. Busy seconds: of devices computing, readers reading and sending, reducers writing.
+    """What came of a simulation. Busy seconds: of devices computing, readers reading and sending, reducers writing.
 
-    deliveries  messages that reached a rank or came from its own thread
+    rows        that were scored
+    deliveries  messages that reached a rank, and those from its own thread
+    devices     name → busy seconds
     """
 
     rows: int
-    seconds: float = 0.0
-    deliveries: int = 0
-    devices: dict[str, float] = field(default_factory=dict)
-    reading: float = 0.0
-    sending: float = 0.0
-    writing: float = 0.0
+    seconds: float
+    deliveries: int
+    devices: Mapping[str, float]
+    reading: float
+    sending: float
+    writing: float
 
     @property
     def rows_per_second(self) -> float:
         return self.rows / self.seconds
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"rows_per_second": self.rows_per_second}, indent=1)
 
 
 def _costs_of(rates: IoRates) -> _Costs:
@@ -81,16 +87,28 @@ def _costs_of(rates: IoRates) -> _Costs:
 
 def simulate(plan: Plan) -> Simulated:
     """Run the plan to its end in virtual time, phase after phase; what loading members takes is left out."""
-    found = Simulated(plan.rows, devices=dict.fromkeys((d for of in plan.hostings for d in of.devices), 0.0))
-    for phase in range(len(plan.groups)):
-        _Simulation(plan, phase, _costs_of(plan.rates), found).run()
-    return found
+    phases = [_Simulation(plan, phase, _costs_of(plan.rates)) for phase in range(len(plan.groups))]
+    for phase in phases:
+        phase.run()
+    busy = dict.fromkeys((device for hosting in plan.hostings for device in hosting.devices), 0.0)
+    for phase in phases:
+        for device, seconds in phase.devices.items():
+            busy[device] += seconds
+    return Simulated(
+        rows=plan.rows,
+        seconds=sum(phase.seconds for phase in phases),
+        deliveries=sum(phase.deliveries for phase in phases),
+        devices=busy,
+        reading=sum(phase.reading for phase in phases),
+        sending=sum(phase.sending for phase in phases),
+        writing=sum(phase.writing for phase in phases),
+    )
 
 
 class _Simulation:
-    """The ranks of a run, and when each link and each thread is free again."""
+    """The ranks of a phase, and when each link and each thread is free again."""
 
-    def __init__(self, plan: Plan, phase: int, costs: _Costs, found: Simulated) -> None:
+    def __init__(self, plan: Plan, phase: int, costs: _Costs) -> None:
         self._plan = plan
         self._members = plan.groups[phase]
         self._hostings = [hosting for hosting in plan.hostings if hosting.phase == phase]
@@ -103,16 +121,25 @@ class _Simulation:
         self._speeds = {self._ranks[d]: hosting.speeds for hosting in self._hostings for d in hosting.devices}
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
-        self._found = found
+        self.reading = self.sending = self.writing = 0.0
         self._world = VirtualWorld(self._roles(), self._hands(), self._seconds)
 
     def run(self) -> None:
-        """Add what comes of it to what is found."""
+        """Run the roles until each is done."""
         self._world.run()
-        self._found.seconds += self._world.ended
-        self._found.deliveries += self._world.deliveries
-        for name, rank in self._ranks.items():
-            self._found.devices[name] += self._busy[rank]
+
+    @property
+    def seconds(self) -> float:
+        return self._world.ended
+
+    @property
+    def deliveries(self) -> int:
+        return self._world.deliveries
+
+    @property
+    def devices(self) -> dict[str, float]:
+        """Busy seconds by name."""
+        return {name: self._busy[rank] for name, rank in self._ranks.items()}
 
     def _roles(self) -> dict[int, Role]:
         plan, ranks = self._plan, self._ranks
@@ -176,7 +203,7 @@ class _Simulation:
         free = max(now, self._links.get(rank, 0.0)) + lasts
         self._links[rank] = free
         if rank in self._readers:
-            self._found.sending += lasts
+            self.sending += lasts
         return free - now + self._costs.message
 
     def _task_seconds(self, rank: int, task: Message) -> float:
@@ -188,13 +215,13 @@ class _Simulation:
         elif isinstance(task, Read):
             readers = self._plan.readers
             seconds = self._segmentation.size(task.segment) * readers / self._plan.rates.read_by(readers)
-            self._found.reading += seconds
+            self.reading += seconds
         elif isinstance(task, Write):
             seconds = len(task.stack[0]) * self._plan.output_bytes / self._costs.disk
-            self._found.writing += seconds
+            self.writing += seconds
         elif isinstance(task, Flush):
             seconds = self._costs.sync
-            self._found.writing += seconds
+            self.writing += seconds
         return seconds
 
 

@@ -21,9 +21,10 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import read_json, write_atomically
@@ -59,6 +60,16 @@ class RunDirectory:
     @property
     def fingerprint(self) -> Path:
         return self.path / "fingerprint.json"
+
+    @property
+    def fixed_fingerprint(self) -> Any:
+        """The tree of digests that an earlier start has fixed; None where none has."""
+        return read_json(self.fingerprint)
+
+    def fix_fingerprint(self, tree: Mapping[str, Any]) -> None:
+        """Write the tree of digests, unless it is the one that is fixed already."""
+        if self.fixed_fingerprint != tree:
+            write_atomically(self.fingerprint, json.dumps(tree, indent=1))
 
     @property
     def cancel(self) -> Path:

@@ -8,9 +8,13 @@ import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcens.errors import INCOMPLETE
 from hpcens.files import read_json, write_atomically
+
+if TYPE_CHECKING:
+    from hpcens.vocabulary import Plan  # imports numpy, which the witness of a rank does without
 
 _ROOM = 4096
 AGAIN = "run the same command again: what is journalled is kept"
@@ -52,6 +56,10 @@ class Epoch:
     def beat_of(self, node: str) -> Path:
         """A node's heartbeat: a counter that moves while one of its ranks lives."""
         return Path(self.ranks / f"{node}.beat")
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Write the plan that this start follows."""
+        write_atomically(self.plan, plan.to_json())
 
     @property
     def successor(self) -> Path:

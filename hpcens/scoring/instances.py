@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpcens.checks.preflight import Preflight
 from hpcens.engine.hardware import use_cores
-from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.needs import profile_key
+from hpcens.profiling import ProfileBook, profile_key
 from hpcens.specs import RunSpec
 from hpcens.vocabulary import Device, Instance, Rows
 
