@@ -26,7 +26,7 @@ Every folder is a noun; imports only go to lines further down.
     specs        what a user asks for
     usercode     code of the user's own: found, imported, digested
     arrays       memory that outlives a pass
-    processes    which node this is, which process lives
+    processes    which process lives; questions put to one of their own
     files        written whole or not at all
     errors       exit codes, and messages that say what to do
 """

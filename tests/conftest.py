@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from support.project import ENSEMBLE, MEMBERS, Project
 
+from hpcens.specs import MemberSpec
+
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
@@ -51,3 +53,17 @@ def project(tmp_path, weights, cache):
     made = Project(tmp_path, weights, cache).data().yaml()
     yield made
     made.end()
+
+
+@pytest.fixture
+def one_thread():
+    """Torch computes in one thread, as a device of one core does."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def member(weights):
+    """One of the ensemble."""
+    return MemberSpec(name="conv", factory="nets:Conv", weights=weights / "conv.safetensors")

@@ -10,7 +10,6 @@ from typing import Any
 
 from hpcens.combining.rule_code import rule_digests
 from hpcens.dataset.file import Input
-from hpcens.dataset.filters import check_filter
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
 from hpcens.members import input_places, member_digests
@@ -55,9 +54,7 @@ def check(job: Job) -> Preflight:
         facts = facts_of()
     for member in job.spec.members:
         input_places(member, facts.names)
-    check_output(job.output, *job.datasets)
-    if job.spec.output.compression:
-        check_filter(job.spec.output.compression)
+    check_output(job.output, job.spec.output.compression, *job.datasets)
     if job.plan is not None:
         Plan.load(job.plan)
     preflight = Preflight(facts, digests, rule, space)
@@ -69,7 +66,8 @@ def is_complete(job: Job, preflight: Preflight) -> bool:
 
     Raises FingerprintMismatch where what is there was made of something else.
     """
-    return is_finished(job, partial(_fingerprint, job.spec, preflight), preflight.stored)
+    current = partial(_fingerprint, job.spec, preflight)
+    return is_finished(job.output, current, extended=bool(preflight.stored))
 
 
 def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:

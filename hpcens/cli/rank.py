@@ -11,9 +11,8 @@ from pathlib import Path
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import short
 from hpcens.errors import HpcensError
-from hpcens.files import read_json
 from hpcens.launch.as_rank import be_a_rank, inside_world
-from hpcens.runs import RunDirectory, SlurmJob
+from hpcens.runs import Claim, RunDirectory, SlurmJob
 
 
 def run(options: Namespace) -> int:
@@ -34,7 +33,8 @@ def verdict_code(output: Path) -> int:
     """
     run = RunDirectory.of(output)
     epoch, slurm = run.newest, SlurmJob.here()
-    if epoch is None or (slurm and not slurm.same((read_json(epoch.claim) or {}).get("job"))):
+    claim = Claim.load(epoch.claim) if epoch else None
+    if epoch is None or (slurm and not (claim and slurm.same(claim.job))):
         raise HpcensError(f"nothing was started here for {short(output)}", "look at what srun has written")
     if epoch.verdict is None:
         raise HpcensError(f"epoch {epoch.number} of {short(run.path)} left no verdict", f"hpcens status {run.path}")

@@ -22,39 +22,42 @@ _WATCH_SECONDS = 2.0
 
 
 def status(options: Namespace) -> int:
+    """Print how a run stands; with --watch again and again, until it has ended."""
     from dataclasses import asdict
 
     from hpcens.runs.status import status
 
     while True:
-        found = status(options.run)
-        lines = (
-            [json.dumps(asdict(found), indent=None if options.watch else 1)] if options.json else status_lines(found)
-        )
-        if options.watch and sys.stdout.isatty() and not options.json:
-            print("\x1b[H\x1b[J", end="")
-        show(lines)
+        current = status(options.run)
+        if options.json:
+            show([json.dumps(asdict(current), indent=None if options.watch else 1)])
+        else:
+            if options.watch and sys.stdout.isatty():
+                print("\x1b[H\x1b[J", end="")
+            show(status_lines(current))
         sys.stdout.flush()
-        if not options.watch or found.state not in ("queued", "running", "requeued", "unknown"):
+        if not options.watch or current.state not in ("queued", "running", "requeued", "unknown"):
             return COMPLETE
         time.sleep(_WATCH_SECONDS)
 
 
-def status_lines(found: Status) -> Iterator[str]:
-    share = f" ({100 * found.rows / found.of:.0f} %)" if found.of else ""
-    job = f", job {found.job}" if found.job else ""
-    speed = f"{found.rows_per_second:,.0f} rows/s"
-    now = f" ({found.rows_per_second_now:,.0f} now)" if found.rows_per_second_now else ""
-    phase = f" in phase {found.phase} of {found.phases}" if found.phases > 1 else ""
-    yield f"{found.state}: {found.rows:,} of {found.of:,} rows{share}{phase}, {speed}{now}, epoch {found.epoch}{job}"
-    if found.seconds_left is not None:
-        limit = found.limit_seconds_left
-        yield f"{_clock(found.seconds_left)} left" + (f" of work; time limit in {_clock(limit)}" if limit else "")
-    if found.limited_by and found.state == "running":
-        yield f"limited by {found.limited_by}"
-    for i, reason in enumerate(found.requeues, 1):
-        yield f"requeue {i}: {reason}"
-    yield found.reason + (f"; next: {found.remedy}" if found.remedy else "")
+def status_lines(status: Status) -> Iterator[str]:
+    """Show how a run stands: rows, time left, requeues, the reason and what to do next."""
+    share = f" ({100 * status.rows / status.of:.0f} %)" if status.of else ""
+    job = f", job {status.job}" if status.job else ""
+    speed = f"{status.rows_per_second:,.0f} rows/s"
+    now = f" ({status.rows_per_second_now:,.0f} now)" if status.rows_per_second_now else ""
+    phase = f" in phase {status.phase} of {status.phases}" if status.phases > 1 else ""
+    rows = f"{status.rows:,} of {status.of:,} rows{share}{phase}"
+    yield f"{status.state}: {rows}, {speed}{now}, epoch {status.epoch}{job}"
+    if status.seconds_left is not None:
+        limit = status.limit_seconds_left
+        yield f"{_clock(status.seconds_left)} left" + (f" of work; time limit in {_clock(limit)}" if limit else "")
+    if status.limited_by and status.state == "running":
+        yield f"limited by {status.limited_by}"
+    for number, reason in enumerate(status.requeues, 1):
+        yield f"requeue {number}: {reason}"
+    yield status.reason + (f"; next: {status.remedy}" if status.remedy else "")
 
 
 def _clock(seconds: float) -> str:
@@ -64,6 +67,7 @@ def _clock(seconds: float) -> str:
 
 
 def logs(options: Namespace) -> int:
+    """Print the logs of a run's last submission and of its newest start."""
     from hpcens.launch.slurm import logs
     from hpcens.runs.status import run_of
 
@@ -82,6 +86,7 @@ def logs(options: Namespace) -> int:
 
 
 def cancel(options: Namespace) -> int:
+    """Have a run drain, or end it at once; take queued jobs out of the queue."""
     from hpcens.launch.slurm import cancel as end
     from hpcens.runs import alive
     from hpcens.runs.status import run_of
@@ -124,14 +129,15 @@ def _kill(run: RunDirectory) -> None:
 
 
 def runs(options: Namespace) -> int:
+    """List the runs of a folder, a line each."""
     from hpcens.runs.status import status
 
-    found = [status(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
+    statuses = [status(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
     if options.json:
         from dataclasses import asdict
 
-        print(json.dumps([asdict(one) for one in found], indent=1))
+        print(json.dumps([asdict(run) for run in statuses], indent=1))
     else:
-        for one in found:
-            print(f"{one.state:9}  {one.rows:>12,} of {one.of:<12,}  {one.job or '-':8}  {short(Path(one.run))}")
+        for run in statuses:
+            print(f"{run.state:9}  {run.rows:>12,} of {run.of:<12,}  {run.job or '-':8}  {short(Path(run.run))}")
     return COMPLETE

@@ -1,4 +1,4 @@
-"""Terminal: what every verb prints in the same words: paths, lines, how a start concluded."""
+"""Print what every verb prints in the same words: paths, lines, how a start concluded."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ if TYPE_CHECKING:
 
 
 def show(lines: Iterable[str]) -> None:
+    """Print lines."""
     for line in lines:
         print(line)
 
 
 def short(path: Path) -> str:
-    """The path as one would type it from here."""
+    """Return the path as one would type it in the current folder."""
     relative = os.path.relpath(path)
     return relative if len(relative) < len(str(path)) else str(path)
 
 
 def conclude(job: Job, verdict: Verdict) -> int:
-    """The report, and as the last line the verdict and the next command."""
-    from hpcens.files import read_json
+    """Print the report, and as the last line the verdict and the next command; return the exit code."""
     from hpcens.reports.plans import plan_lines
     from hpcens.reports.text import report_lines, start_lines
-    from hpcens.runs import RunDirectory, read_events
+    from hpcens.runs import Claim, Report, RunDirectory, read_events
     from hpcens.vocabulary import Plan
 
     run = RunDirectory.of(job.output)
     epoch = run.newest
-    if epoch is not None and (report := read_json(epoch.report)):
+    if epoch is not None and (report := Report.load(epoch.report)) and (claim := Claim.load(epoch.claim)):
         show(plan_lines(Plan.load(epoch.plan)))
-        events = (event for _, event in read_events(epoch.events))
-        show(start_lines(read_json(epoch.claim)["began"], events, report))
+        show(start_lines(claim.began, (event for _, event in read_events(epoch.events)), report))
         show(report_lines(report))
     if verdict.code == COMPLETE:
         print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")

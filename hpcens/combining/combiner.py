@@ -9,11 +9,12 @@ import numpy as np
 from hpcens.combining.masking import mask, neutral, valid
 from hpcens.combining.stacking import load_stacker
 from hpcens.errors import HpcensError
-from hpcens.result.outputs import Array, Output, encoded
+from hpcens.result.outputs import Output, encoded
 from hpcens.rules import make_rule, weights_of
 from hpcens.rules.stack import Floats, label, top
 from hpcens.rules.uncertainty import disagreement, entropies, variance
 from hpcens.specs import RunSpec, Space
+from hpcens.vocabulary import Array
 
 
 class Combiner:

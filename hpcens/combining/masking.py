@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.result.outputs import Array, Output
+from hpcens.result.outputs import Output
 from hpcens.specs import BadRows
-from hpcens.vocabulary import Bad
+from hpcens.vocabulary import Array, Bad
 
 _TOLD = 5
 _WHAT = {

@@ -19,19 +19,19 @@ from hpcens.combining.combiner import Combiner
 from hpcens.combining.masking import told
 from hpcens.combining.rule_code import rule_digests
 from hpcens.config import spec_from_json, spec_to_json
-from hpcens.dataset.filters import check_filter
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, FingerprintMismatch, MemberError, UsageError, as_verdict
-from hpcens.files import read_json, write_atomically
+from hpcens.files import write_atomically
 from hpcens.members import member_digests
 from hpcens.result.description import description
 from hpcens.result.destination import check_output
-from hpcens.result.fingerprint import differences, outputs_branch, require_same, rule_branch
-from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.earlier import is_finished
+from hpcens.result.fingerprint import differences, outputs_branch, rule_branch
+from hpcens.result.finished import Finished
 from hpcens.result.form import Form
 from hpcens.result.outputs import Output, outputs_of
 from hpcens.result.result import Result
 from hpcens.rules import combining_space
-from hpcens.runs import Epoch, Events, RunDirectory, Verdict
+from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.specs import RuleSpec, RunSpec
 
 _GROUP = 16
@@ -63,9 +63,7 @@ class Recombination:
         self._spec = spec
         self._output = output
         self._names = {f"members/{member}": None for member in spec.member_names}
-        check_output(output, source.path)
-        if spec.output.compression:
-            check_filter(spec.output.compression)
+        check_output(output, spec.output.compression, source.path)
         _require_stored(source, spec)
         self._space = combining_space(spec.rule, spec.members)
         stored = source.fingerprint["rule"]["space"]
@@ -84,13 +82,8 @@ class Recombination:
         }
 
     def stands(self) -> bool:
-        """Whether the output is there already. Raises FingerprintMismatch where it is made of something else."""
-        run = RunDirectory.of(self._output)
-        finished = fingerprint_of(self._output) if self._output.exists() else None
-        for tree, where in ((finished, self._output), (read_json(run.fingerprint), run.path)):
-            if tree is not None:
-                require_same(tree, json.loads(json.dumps(self.tree)), str(where))
-        return finished is not None
+        """Return whether the output is there already. Raises FingerprintMismatch where it is made of something else."""
+        return is_finished(self._output, lambda numerics: json.loads(json.dumps(self.tree)))
 
     def write(self) -> Verdict:
         """Combine every segment that is missing."""
@@ -134,7 +127,7 @@ class Recombination:
                 result.write(segment, combiner.combine(segment, [stored[name] for name in self._names], masked), {})
             result.flush(group)
             done += sum(map(segmentation.size, group))
-            events.add("progress", rows=done, of=segmentation.rows, in_flight=0)
+            events.add(ProgressMade(done, segmentation.rows))
 
     def _masked(self, segment: int) -> list[int]:
         """Places within the segment of rows that the source has masked."""

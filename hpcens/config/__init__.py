@@ -1,4 +1,4 @@
-"""Reads a run.yaml into a RunSpec: once, at the edge, reporting every error with its line, its place and a remedy.
+"""Read a run.yaml into a RunSpec: once, at the edge, reporting every error with its line, its place and a remedy.
 
 text ─page─► plain data ─expand─► shorthands written out ─pydantic─► RunSpec ─checks─► what types cannot say
 pydantic and yaml load only when a file does.
@@ -28,7 +28,7 @@ _UNITS = {"": 1, "B": 1} | {p + i + "B": (1024 if i else 1000) ** n for n, p in 
 
 
 def load(path: Path) -> RunSpec:
-    """The RunSpec of a YAML file; its relative paths are taken from the file's own folder.
+    """Read the RunSpec of a YAML file; its relative paths are taken from the file's own folder.
 
     Raises UsageError naming all that is wrong at once, a line each: `run.yaml:12: members[2].wieghts: unknown key; …`.
     """
@@ -59,21 +59,21 @@ def load(path: Path) -> RunSpec:
     return replace(
         spec,
         rule=rule,
-        members=tuple(_from(folder, member) for member in spec.members),
+        members=tuple(_absolute(folder, member) for member in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
         search_path=folder,
     )
 
 
-def _from(folder: Path, member: MemberSpec) -> MemberSpec:
-    """The member with its files' paths made absolute."""
+def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
+    """Return the member with its files' paths made absolute."""
     files = {key: getattr(member, key) for key in FILES}
     return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
 
 
 def expand(page: Page, tree: dict[str, Any]) -> None:
-    """Writes the shorthands out, in place; a section left empty is as good as absent."""
+    """Write the shorthands of a document out, in place; a section left empty is as good as absent."""
     if "search_path" in tree:  # a field of RunSpec, but not the user's to set
         explain(page, "unexpected_keyword_argument", ("search_path",), tree.pop("search_path"))
     for key in [key for key, value in tree.items() if value is None and key in KEYS]:
@@ -125,7 +125,7 @@ def _expand_device(page: Page, devices: dict[str, Any], kind: str) -> None:
 
 
 def expand_slurm(page: Page, slurm: dict[str, Any]) -> None:
-    """Writes the shorthands of a `slurm:` section out, in place."""
+    """Write the shorthands of a `slurm:` section out, in place."""
     for key in [key for key, value in slurm.items() if value is None]:
         del slurm[key]
     _expand_memory(page, slurm, ("slurm",))
@@ -145,9 +145,10 @@ def _expand_memory(page: Page, parent: dict[str, Any], place: Place) -> None:
 
 
 def _bytes(memory: str | float) -> int | None:
-    found = _SIZE.fullmatch(str(memory).strip())
-    unit = _UNITS.get(found[2][:1].upper() + found[2][1:]) if found else None
-    size = float(found[1]) * unit if found and unit else 0.0
+    """Return an amount of memory in bytes; None where it is none."""
+    amount = _SIZE.fullmatch(str(memory).strip())
+    unit = _UNITS.get(amount[2][:1].upper() + amount[2][1:]) if amount else None
+    size = float(amount[1]) * unit if amount and unit else 0.0
     whole = size.is_integer() or unit != 1  # 1.5 bytes are a forgotten unit
     return round(size) if whole and 1 <= size < 2**63 else None
 
@@ -156,22 +157,22 @@ Stored = TypeVar("Stored", RunSpec, Job)
 
 
 def spec_to_json(spec: RunSpec) -> str:
-    """One line of JSON, from which spec_from_json makes an equal RunSpec."""
+    """Write a RunSpec as one line of JSON, from which spec_from_json makes an equal one."""
     return json.dumps(asdict(spec), default=os.fspath)
 
 
 def spec_from_json(text: str) -> RunSpec:
-    """Raises UsageError where the text is no RunSpec."""
+    """Read a stored RunSpec. Raises UsageError where the text is none."""
     return _from_json(RunSpec, text)
 
 
 def job_to_json(job: Job) -> str:
-    """One line of JSON, from which job_from_json makes an equal Job."""
+    """Write a Job as one line of JSON, from which job_from_json makes an equal one."""
     return json.dumps(asdict(job), default=os.fspath)
 
 
 def job_from_json(text: str) -> Job:
-    """Raises UsageError where the text is no Job."""
+    """Read a stored Job. Raises UsageError where the text is none."""
     return _from_json(Job, text)
 
 
@@ -186,14 +187,14 @@ def _from_json(kind: type[Stored], text: str) -> Stored:
 
 
 def find(option: Path | None) -> Path:
-    """The configuration to use: --config, else ./hpcens.yaml, else $HPCENS_CONFIG.
+    """Return the configuration to use: --config, else ./hpcens.yaml, else $HPCENS_CONFIG.
 
     Raises UsageError where none of the three is given.
     """
     if option is not None:
         return option
-    if (here := Path("hpcens.yaml")).exists():
-        return here
+    if (local := Path("hpcens.yaml")).exists():
+        return local
     if named := os.environ.get("HPCENS_CONFIG"):
         return Path(named)
     raise UsageError(
@@ -203,14 +204,17 @@ def find(option: Path | None) -> Path:
 
 
 def default_output(datasets: Sequence[Path], limit: int | None) -> Path:
-    """Where the result goes unless the configuration says: the working folder, named after the first dataset."""
+    """Return where the result goes unless the configuration says: the working folder, named after the first dataset.
+
+    limit  number of rows that are scored; None: all
+    """
     more = "" if len(datasets) == 1 else f".and-{len(datasets) - 1}-more"
     first = "" if limit is None else f".first-{limit}"
     return Path.cwd() / f"{datasets[0].stem}{more}{first}{RESULT_SUFFIX}"
 
 
 def template() -> str:
-    """A commented run.yaml with every key, for `hpcens init`."""
+    """Return a commented run.yaml with every key, for `hpcens init`."""
     from importlib import resources
 
     return resources.files("hpcens.config").joinpath("template.yaml").read_text("utf-8")

@@ -15,12 +15,17 @@ _TYPES = {"string_type": "text", "int_type": "a whole number", "float_type": "a 
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Ask for the known word that is nearest to one that is unknown; empty where none is near."""
     close = get_close_matches(word[:60].lower(), known, 1) if isinstance(word, str) else []
     return f'did you mean "{close[0]}"?' if close else ""
 
 
-def explain(page: Page, kind: str, place: Place, given: object) -> None:
-    """Puts one finding of pydantic on the page, in plain words."""
+def explain(page: Page, kind: str, place: Place, value: object) -> None:
+    """Put one finding of pydantic on the page, in plain words.
+
+    kind   pydantic's name for what is wrong
+    value  what stands at the place
+    """
     if kind == "unexpected_keyword_argument":
         parent, name = pattern(place[:-1]), str(place[-1])
         keys = [
@@ -34,37 +39,38 @@ def explain(page: Page, kind: str, place: Place, given: object) -> None:
     elif kind == "missing":
         page.refuse(place, f"is missing; {example(place)}")
     elif kind == "literal_error":
-        refuse_choice(page, place, given)
+        refuse_choice(page, place, value)
     else:
-        quotes = "put it in quotes, " if kind == "string_type" and isinstance(given, bool | int | float) else ""
+        quotes = "put it in quotes, " if kind == "string_type" and isinstance(value, bool | int | float) else ""
         expected = _TYPES.get(kind, "a mapping (key: value)")
-        page.refuse(place, f"expected {expected}, not {shown(given)}; {quotes}{example(place)}")
+        page.refuse(place, f"expected {expected}, not {shown(value)}; {quotes}{example(place)}")
 
 
-def refuse_choice(page: Page, place: Place, given: object) -> None:
+def refuse_choice(page: Page, place: Place, value: object) -> None:
+    """Refuse a value that is none of the words it may be."""
     key = KEYS[pattern(place)]
     others = f", {key.otherwise}" if key.otherwise else ""
-    remedy = did_you_mean(given, key.choices) or example(place)
-    page.refuse(place, f"{shown(given)} is not one of {', '.join(key.choices)}{others}; {remedy}")
+    remedy = did_you_mean(value, key.choices) or example(place)
+    page.refuse(place, f"{shown(value)} is not one of {', '.join(key.choices)}{others}; {remedy}")
 
 
 def check_values(page: Page, value: Any, place: Place = ()) -> None:
-    """Limits that a type cannot say, of each value by itself."""
+    """Check limits that a type cannot say, of each value by itself."""
     key = KEYS.get(pattern(place))
     if value is None or place in page.refused:
         return
     if key and key.choices and not key.holds(value):
         refuse_choice(page, place, value)
     elif key and not key.holds(value):
-        given = "" if isinstance(value, list) else f"{shown(value)} "
-        page.refuse(place, f"{given}{key.otherwise}; {example(place)}")
+        subject = "" if isinstance(value, list) else f"{shown(value)} "
+        page.refuse(place, f"{subject}{key.otherwise}; {example(place)}")
     elif isinstance(value, dict | list):
         for part, inner in value.items() if isinstance(value, dict) else enumerate(value):
             check_values(page, inner, (*place, part))
 
 
 def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
-    """What must fit together, as far as the parts are known: a refused part takes no part."""
+    """Check what must fit together, as far as the parts can be used: one that is refused is left out."""
     parts = Parts(page, tree)
     check_rule(parts)
     check_output(parts)
@@ -75,7 +81,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     lists = (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets"), *of_members)
     for listed in lists:
         usable = {(*listed, i): value for i, value in enumerate(parts.at(*listed) or ())}
-        _check_unique(page, {here: value for here, value in usable.items() if here not in page.refused})
+        _check_unique(page, {place: value for place, value in usable.items() if place not in page.refused})
 
 
 def _check_dataset(page: Page, dataset: Any) -> None:

@@ -31,7 +31,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
-    """The value on one line, in at most 60 characters."""
+    """Show a value on one line, in at most 60 characters."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "a mapping"
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=not str(value).isprintable())
@@ -39,6 +39,7 @@ def shown(value: object) -> str:
 
 
 def dotted(place: Place) -> str:
+    """Write a place as people do: members[2].weights."""
     keys = (part if isinstance(part, int) or re.fullmatch(r"[\w-]{1,60}", part) else shown(part) for part in place)
     return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).removeprefix(".")
 
@@ -55,29 +56,33 @@ class Page:
         self.size = 0
 
     def problem(self, place: Place, what: str, line: int = 0) -> None:
-        """Notes what is wrong there; without a line, at the line of the place."""
+        """Note what is wrong with a place; without a line, at the line of the place."""
         self.problems.append((place, what, line))
 
     def refuse(self, place: Place, what: str) -> Any:
-        """A value that cannot be used: None stands for it, and later checks pass over it."""
+        """Note a value that cannot be used, and return None to stand for it; later checks pass over it."""
         self.refused.add(place)
         self.problem(place, what)
 
     def error(self) -> UsageError:
-        """The problems in the order of their lines, one a line."""
-        found = {(line or self._seat(place)[0], self._seat(place)[1], what) for place, what, line in self.problems}
-        lines = [f"{self.file}:{line}: {where + ': ' if where else ''}{what}" for line, where, what in sorted(found)]
+        """Return all problems as one error, in the order of their lines, one a line."""
+        noted = {(line or self._seat(place)[0], self._seat(place)[1], what) for place, what, line in self.problems}
+        lines = [f"{self.file}:{line}: {where + ': ' if where else ''}{what}" for line, where, what in sorted(noted)]
         if len(lines) > _MOST_LINES:
             lines[_MOST_LINES:] = [f"… and {len(lines) - _MOST_LINES} more"]
         return UsageError("\n".join(lines))
 
     def _seat(self, place: Place) -> tuple[int, str]:
-        """Line and dotted path as written: for what a shorthand stands for, those of the shorthand."""
+        """Return line and dotted path as written: for what a shorthand stands for, those of the shorthand."""
         written = next(place[:n] for n in range(len(place), -1, -1) if place[:n] in self.lines)
         return self.lines[written], dotted(written if written in self.leaves else place)
 
     def value(self, node: Node, line: int, place: Place = (), above: tuple[Node, ...] = ()) -> Any:
-        """The node as plain data. Raises UsageError where its aliases expand to too much."""
+        """Return a node as plain data. Raises UsageError where its aliases expand to too much.
+
+        line   where it begins
+        above  the nodes that contain it
+        """
         self.lines[place] = line
         self.size += 1 + (len(node.value) if node.id == "scalar" else 0)
         if self.size > _LARGEST:
@@ -96,10 +101,11 @@ class Page:
         return self._scalar(node, place)
 
     def _mapping(self, node: Node, place: Place, above: tuple[Node, ...]) -> dict[str, Any]:
-        """Own keys over those merged by <<, where an earlier source wins."""
+        """Return the node's own keys over those merged by <<, where an earlier source wins."""
         merged: dict[str, Any] = {}
         merges = [value for key, value in node.value if key.tag == _TAG + "merge"]
-        for source in reversed([one for some in merges for one in (some.value if some.id == "sequence" else [some])]):
+        sources = [source for merge in merges for source in (merge.value if merge.id == "sequence" else [merge])]
+        for source in reversed(sources):
             if source.id == "mapping":
                 merged |= self.value(source, self.lines[place], place, above) or {}
             else:
@@ -114,8 +120,8 @@ class Page:
                 detail = f": {shown(key.value)}" if key.id == "scalar" else ""
                 self.problem(place, f"has a key that is not text{detail}; put it in quotes, or rename it", line)
             elif key.value in own:
-                here = (*place, key.value)
-                self.problem(here, f"is given again, first in line {self.lines[here]}; keep one", line)
+                again = (*place, key.value)
+                self.problem(again, f"is given again, first in line {self.lines[again]}; keep one", line)
             else:
                 own[key.value] = self.value(value, line, (*place, key.value), above)
         return merged | own
@@ -145,6 +151,7 @@ class Page:
 
 
 def read(path: Path) -> str:
+    """Read the text of a configuration. Raises UsageError: no file, not readable, too large, not UTF-8."""
     remedy = "name a run.yaml with --config, or write one: hpcens init"
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, a device would never end
@@ -163,7 +170,10 @@ def read(path: Path) -> str:
 
 
 def compose(page: Page, text: str) -> dict[str, Any]:
-    """The document as plain data; what is wrong with single values is left on the page."""
+    """Read a document as plain data; what is wrong with single values is left on the page.
+
+    Raises UsageError where it is not YAML, or no mapping.
+    """
     import yaml
     from yaml.reader import ReaderError
 

@@ -46,11 +46,9 @@ def _output(name: str) -> bool:
 
 
 def _permutation(layout: str) -> bool:
-    """NHWC->NCHW: the same letters, each once, and the first axis stays where it is: it is that of the rows."""
-    given, _, wanted = layout.partition("->")
-    return (
-        given.isalpha() and len(set(given)) == len(given) and sorted(given) == sorted(wanted) and given[0] == wanted[0]
-    )
+    """Tell whether it is one like NHWC->NCHW: the same letters, each once, and the first axis, that of rows, stays."""
+    old, _, new = layout.partition("->")
+    return old.isalpha() and len(set(old)) == len(old) and sorted(old) == sorted(new) and old[0] == new[0]
 
 
 class Key(NamedTuple):
@@ -201,13 +199,14 @@ _NAMED = ("dataset.inputs", "cluster")
 
 
 def pattern(place: Place) -> str:
-    """The key of `KEYS` for a place: `[]` for any number, `{}` for any name."""
-    found = ""
+    """Return the key of `KEYS` for a place: `[]` for any number, `{}` for any name."""
+    key = ""
     for part in place:
-        found += "[]" if isinstance(part, int) else "{}" if found in _NAMED else f".{part}" if found else part
-    return found
+        key += "[]" if isinstance(part, int) else "{}" if key in _NAMED else f".{part}" if key else part
+    return key
 
 
 def example(place: Place) -> str:
+    """Show how a place may be written."""
     key = f"{place[-1]}: " if isinstance(place[-1], str) else ""
     return f"for example {key}{KEYS[pattern(place)].example}"

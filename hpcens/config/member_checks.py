@@ -14,7 +14,7 @@ _SAFER = "give factory and weights, or a file of torch.export.save under exporte
 
 
 def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
-    """Writes the shorthands of a member out, in place."""
+    """Write the shorthands of a member out, in place."""
     if isinstance(member.get("inputs"), str):
         member["inputs"] = [member["inputs"]]
     if type(member.get("select")) is int:
@@ -23,100 +23,105 @@ def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
         member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
 
 
-def _expand_classes(page: Page, place: Place, given: Any) -> Any:
-    """A list of the ensemble's names, in the member's order, is a mapping of each to itself."""
-    if given is None or place in page.refused:
+def _expand_classes(page: Page, place: Place, classes: Any) -> Any:
+    """Return a member's classes as a mapping; a list of names, in its order, maps each of them to itself."""
+    if classes is None or place in page.refused:
         return None
-    if not isinstance(given, list | dict):
-        return page.refuse(place, f"expected a list or a mapping, not {shown(given)}; {example(place)}")
-    names = given if isinstance(given, list) else list(given.values())
+    if not isinstance(classes, list | dict):
+        return page.refuse(place, f"expected a list or a mapping, not {shown(classes)}; {example(place)}")
+    names = classes if isinstance(classes, list) else list(classes.values())
     strange = [name for name in names if not isinstance(name, str)]
     if strange:
         return page.refuse(place, f"expected text, not {shown(strange[0])}; put it in quotes, {example(place)}")
     twice = [name for i, name in enumerate(names) if name in names[:i]]
-    if isinstance(given, list) and twice:
+    if isinstance(classes, list) and twice:
         return page.refuse(place, f"{shown(twice[0])} is named twice; to add classes up, map them: {{hound: dog}}")
-    return given if isinstance(given, dict) else {name: name for name in given}
+    return classes if isinstance(classes, dict) else {name: name for name in classes}
 
 
 def check_members(parts: Parts) -> None:
+    """Check each member by itself, and against the dataset's inputs and the ensemble's classes."""
     page, members, classes = parts.page, parts.at("members"), parts.at("classes")
     inputs = _inputs(parts)
     usable = classes if isinstance(classes, list) and all(isinstance(name, str) for name in classes) else None
     for i, member in enumerate(members if isinstance(members, list) else ()):
         place: Place = ("members", i)
         if isinstance(member, dict) and place not in page.refused:
-            known = {key: of for key, of in member.items() if of is not None and (*place, key) not in page.refused}
-            _check_source(page, place, known, member)
-            _check_inputs(page, place, known, inputs)
-            _check_steps(page, place, known, inputs)
-            if isinstance(known.get("classes"), dict):
+            usable_keys = {
+                key: value for key, value in member.items() if value is not None and (*place, key) not in page.refused
+            }
+            _check_source(page, place, usable_keys, member)
+            _check_inputs(page, place, usable_keys, inputs)
+            _check_steps(page, place, usable_keys, inputs)
+            if isinstance(usable_keys.get("classes"), dict):
                 _check_classes(
                     page,
                     (*place, "classes"),
-                    known["classes"],
+                    usable_keys["classes"],
                     usable,
                     missing=classes is None and ("classes",) not in page.refused,
                     space=parts.space,
                 )
-            if "onnx" in known and known.get("precision", "float32") != "float32":
+            if "onnx" in usable_keys and usable_keys.get("precision", "float32") != "float32":
                 page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
 
 
-def _check_source(page: Page, place: Place, known: dict[str, Any], member: dict[str, Any]) -> None:
-    given = [source for source in SOURCES if member.get(source) is not None]
-    if not given and (*place, "factory") not in page.refused:
+def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict[str, Any]) -> None:
+    sources = [source for source in SOURCES if member.get(source) is not None]
+    if not sources and (*place, "factory") not in page.refused:
         others = f"or one of {', '.join(SOURCES[1:])}"
         page.problem((*place, "factory"), f"is missing; {example((*place, 'factory'))}, {others}")
-    for source in given[1:]:
-        page.problem((*place, source), f"is a second source beside {given[0]}; keep one of them")
-    if given[:1] == ["factory"] and member.get("weights") is None and (*place, "weights") not in page.refused:
+    for source in sources[1:]:
+        page.problem((*place, source), f"is a second source beside {sources[0]}; keep one of them")
+    if sources[:1] == ["factory"] and member.get("weights") is None and (*place, "weights") not in page.refused:
         page.problem((*place, "weights"), f"is missing; {example((*place, 'weights'))}")
     for key in ("weights", "arguments"):
-        if given and given[0] != "factory" and key in known:
-            page.problem((*place, key), f"is for a factory, and {given[0]} brings its own; remove one of them")
-    if given[:1] == ["pickled"] and member.get("trust") is None:
+        if sources and sources[0] != "factory" and key in usable:
+            page.problem((*place, key), f"is for a factory, and {sources[0]} brings its own; remove one of them")
+    if sources[:1] == ["pickled"] and member.get("trust") is None:
         what = f"is missing: a pickled module can run any code; if you trust it, write trust: pickle, else {_SAFER}"
         page.problem((*place, "trust"), what)
-    if given and given[0] not in ("factory", "pickled") and "trust" in known:
-        page.problem((*place, "trust"), f"is for pickled or weights, and {given[0]} is never unpickled; remove it")
+    if sources and sources[0] not in ("factory", "pickled") and "trust" in usable:
+        page.problem((*place, "trust"), f"is for pickled or weights, and {sources[0]} is never unpickled; remove it")
 
 
 def _inputs(parts: Parts) -> list[str] | None:
-    """Names of the dataset's inputs, where the YAML tells."""
-    several, one = parts.at("dataset", "inputs"), parts.at("dataset", "input")
-    if isinstance(several, dict):
-        return list(several)
-    return [one.rstrip("/").rpartition("/")[2]] if isinstance(one, str) else None
+    """Name the dataset's inputs, where the YAML does."""
+    inputs, path = parts.at("dataset", "inputs"), parts.at("dataset", "input")
+    if isinstance(inputs, dict):
+        return list(inputs)
+    return [path.rstrip("/").rpartition("/")[2]] if isinstance(path, str) else None
 
 
-def _check_inputs(page: Page, place: Place, known: dict[str, Any], inputs: list[str] | None) -> None:
-    given = known.get("inputs")
-    for i, name in enumerate(given if isinstance(given, list) else ()):
+def _check_inputs(page: Page, place: Place, usable: dict[str, Any], inputs: list[str] | None) -> None:
+    names = usable.get("inputs")
+    for i, name in enumerate(names if isinstance(names, list) else ()):
         if inputs is not None and isinstance(name, str) and name and name not in inputs:
             what = f"{shown(name)} is no input of the dataset ({', '.join(inputs[:5])}); add it there, or correct it"
             page.problem((*place, "inputs", i), what)
 
 
-def _check_steps(page: Page, place: Place, known: dict[str, Any], all_inputs: list[str] | None) -> None:
-    steps, inputs = known.get("preprocess"), known.get("inputs", all_inputs)
+def _check_steps(page: Page, place: Place, usable: dict[str, Any], all_inputs: list[str] | None) -> None:
+    steps, inputs = usable.get("preprocess"), usable.get("inputs", all_inputs)
     for i, step in enumerate(steps if isinstance(steps, list) else ()):
-        here: Place = (*place, "preprocess", i)
-        if not isinstance(step, dict) or here in page.refused:
+        step_place: Place = (*place, "preprocess", i)
+        if not isinstance(step, dict) or step_place in page.refused:
             continue
-        kinds = [kind for kind in STEPS if step.get(kind) is not None or (*here, kind) in page.refused]
+        kinds = [kind for kind in STEPS if step.get(kind) is not None or (*step_place, kind) in page.refused]
         if not kinds and step.keys() <= {"input", *STEPS}:
-            page.problem(here, f"names no step; {example(here)}, or one of {', '.join(STEPS)}")
+            page.problem(step_place, f"names no step; {example(step_place)}, or one of {', '.join(STEPS)}")
         if len(kinds) > 1:
-            page.problem(here, f"names {len(kinds)} steps: {', '.join(kinds)}; write each as an item of its own")
+            page.problem(step_place, f"names {len(kinds)} steps: {', '.join(kinds)}; write each as an item of its own")
         name = step.get("input")
         if isinstance(inputs, list) and isinstance(name, str) and name not in inputs:
-            page.problem((*here, "input"), f"{shown(name)} is no input of this member; add it to inputs, or remove it")
+            page.problem(
+                (*step_place, "input"), f"{shown(name)} is no input of this member; add it to inputs, or remove it"
+            )
         by = step.get("normalize")
         if isinstance(by, dict) and isinstance(by.get("mean"), list) and isinstance(by.get("std"), list):
             mean, std = len(by["mean"]), len(by["std"])
             if mean != std:
-                page.problem((*here, "normalize"), f"has {mean} means and {std} stds; give one of each a channel")
+                page.problem((*step_place, "normalize"), f"has {mean} means and {std} stds; give one of each a channel")
 
 
 def _check_classes(

@@ -1,4 +1,4 @@
-"""Combination: whether rule, members and outputs fit each other, as far as the YAML tells."""
+"""The rule and the outputs: whether rule, members and outputs fit each other, as far as the YAML tells."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ class Parts:
         self._tree = tree
 
     def at(self, *place: str | int, default: Any = None) -> Any:
-        """The value there; the default where it, or what it lies in, is absent or refused."""
-        found: Any = self._tree
+        """Return the value of a place; the default where it, or what it lies in, is absent or refused."""
+        value: Any = self._tree
         for depth, key in enumerate(place, 1):
             if place[:depth] in self.page.refused:
                 return default
-            if isinstance(found, list) and isinstance(key, int):
-                found = found[key]
-            elif isinstance(found, dict):
-                found = found.get(str(key))
+            if isinstance(value, list) and isinstance(key, int):
+                value = value[key]
+            elif isinstance(value, dict):
+                value = value.get(str(key))
             else:
                 return default
-        return default if found is None else found
+        return default if value is None else value
 
     def of_members(self, key: str, default: Any = None) -> dict[int, Any]:
-        """Member → value; members that have none, or are no mapping, are left out."""
+        """Return a key's value of each member, by number; members that have none, or are no mapping, are left out."""
         members = self.at("members") or ()
-        found = {
+        values = {
             i: self.at("members", i, key, default=None if ("members", i, key) in self.page.refused else default)
             for i, member in enumerate(members)
             if isinstance(member, dict) and ("members", i) not in self.page.refused
         }
-        return {i: value for i, value in found.items() if value is not None}
+        return {i: value for i, value in values.items() if value is not None}
 
     @property
     def outputs(self) -> dict[int, str]:
@@ -51,8 +51,8 @@ class Parts:
 
     @property
     def rule(self) -> str | None:
-        known = ("rule",) not in self.page.refused and ("rule", "name") not in self.page.refused
-        name: str | None = self.at("rule", "name", default=RuleSpec().name if known else None)
+        usable = ("rule",) not in self.page.refused and ("rule", "name") not in self.page.refused
+        name: str | None = self.at("rule", "name", default=RuleSpec().name if usable else None)
         return name
 
     @property
@@ -63,6 +63,7 @@ class Parts:
 
 
 def check_rule(parts: Parts) -> None:
+    """Check the rule against the members' outputs and weights, and its own keys."""
     page, rule, space = parts.page, parts.rule, parts.space
     for i, output in parts.outputs.items():
         place = ("members", i, "output")
@@ -75,9 +76,11 @@ def check_rule(parts: Parts) -> None:
     if rule and stated and space not in RULE_SPACES.get(rule, (space,)):
         fitting = " or ".join(RULE_SPACES[rule])
         page.problem(("rule", "space"), f"rule {rule} combines {fitting}, not {space}; remove it, or write rule: mean")
-    made = parts.at("rule", "output")
-    if rule == "stack" and made and made not in COMBINABLE[space]:
-        page.problem(("rule", "output"), f"{made} are not {space}, which the rule combines; write output: {space}")
+    output_space = parts.at("rule", "output")
+    if rule == "stack" and output_space and output_space not in COMBINABLE[space]:
+        page.problem(
+            ("rule", "output"), f"{output_space} are not {space}, which the rule combines; write output: {space}"
+        )
     if rule:
         _check_own_keys(parts, rule)
         _check_weights(parts, rule)
@@ -87,10 +90,10 @@ def _check_own_keys(parts: Parts, rule: str) -> None:
     page = parts.page
     for key, owner in _OWN.items():
         place = ("rule", key)
-        given = parts.at(*place)
-        if rule == owner and given is None and key in _NEEDED and place not in page.refused:
+        value = parts.at(*place)
+        if rule == owner and value is None and key in _NEEDED and place not in page.refused:
             page.problem(place, f"is missing: rule {rule} needs it; {example(place)}")
-        elif rule != owner and given is not None:
+        elif rule != owner and value is not None:
             page.problem(place, f"is for rule {owner}, but the rule is {rule}; remove it, or write name: {owner}")
     trim, members = parts.at("rule", "trim"), len(parts.at("members") or ())
     if rule == "trimmed" and trim and members and not RuleSpec(trim=trim).cut(members):
@@ -114,6 +117,7 @@ def _check_weights(parts: Parts, rule: str) -> None:
 
 
 def check_output(parts: Parts) -> None:
+    """Check what the result is to hold against the members' outputs."""
     page = parts.page
     names = [
         (("output", "datasets", i), name)
@@ -139,5 +143,5 @@ def check_output(parts: Parts) -> None:
 def _check_compression(parts: Parts) -> None:
     name, level = parts.at("output", "compression", "name"), parts.at("output", "compression", "level")
     if name and level is not None and level not in _LEVELS[name]:
-        known = f"has levels {_LEVELS[name][0]} to {_LEVELS[name][-1]}" if _LEVELS[name] else "has no levels"
-        parts.page.problem(("output", "compression", "level"), f"{name} {known}; correct it, or remove it")
+        levels = f"has levels {_LEVELS[name][0]} to {_LEVELS[name][-1]}" if _LEVELS[name] else "has no levels"
+        parts.page.problem(("output", "compression", "level"), f"{name} {levels}; correct it, or remove it")

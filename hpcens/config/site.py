@@ -27,15 +27,15 @@ _FIELDS = tuple(field.name for field in fields(SlurmSpec))
 
 
 def profiles() -> tuple[Path, ...]:
-    """Where site profiles may lie: of the system, of the user, of the project (the working folder)."""
+    """Return where site profiles may lie: of the system, of the user, of the project (the working folder)."""
     return Path("/etc/hpcens/site.yaml"), Path.home() / ".config/hpcens/site.yaml", Path("hpcens.site.yaml")
 
 
 def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable[Path] | None = None) -> SlurmSpec:
-    """What is asked of Slurm in the end.
+    """Return what is asked of Slurm in the end.
 
-    spec     the section of the run.yaml
-    options  key=value of the command line; a key that is none of SlurmSpec is an argument of sbatch
+    spec     the `slurm:` section of the run.yaml
+    options  options key=value of the command line; a key that is none of SlurmSpec is an argument of sbatch
     files    site profiles, the weakest first; default: `profiles()`
     Raises UsageError naming all that is wrong with one of them.
     """
@@ -47,8 +47,8 @@ def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable
 
 
 def _over(below: SlurmSpec, above: SlurmSpec) -> SlurmSpec:
-    said = {name: value for name in _FIELDS if (value := getattr(above, name)) is not None}
-    return replace(below, **said | {"arguments": {**below.arguments, **above.arguments}})
+    stated = {name: value for name in _FIELDS if (value := getattr(above, name)) is not None}
+    return replace(below, **stated | {"arguments": {**below.arguments, **above.arguments}})
 
 
 def _profile(file: Path) -> SlurmSpec:

@@ -31,26 +31,26 @@ class Columns:
     limit: int | None = None
 
     def copy(self, file: h5py.File) -> None:
-        """Write each as `columns/<name>`, one value for each scored row, in their order."""
+        """Write each column as `columns/<name>`, one value for each scored row, in their order."""
         if not self.spec.columns:
             return
         source = Source(self.paths, self.spec, self.limit)
         for name in self.spec.columns:
-            kinds = [(column.dtype, column.shape[1:]) for column in (part.column(name) for part in source.parts())]
+            kinds = [(column.dtype, column.shape[1:]) for column in (part.column(name) for part in source.files())]
             dtype, shape = _common(name, kinds)
-            made = file.create_dataset(f"columns/{name.strip('/')}", (source.rows, *shape), dtype)
+            copy = file.create_dataset(f"columns/{name.strip('/')}", (source.rows, *shape), dtype)
             for start, values in _blocks(
                 source, name, max(_STRING_BYTES, dtype.itemsize) * max(1, int(np.prod(shape)))
             ):
-                made[start : start + len(values)] = values
+                copy[start : start + len(values)] = values
         source.close()
 
 
 def _blocks(source: Source, name: str, row_bytes: int) -> Iterator[tuple[int, Array]]:
     step = max(1, _BLOCK_BYTES // row_bytes)
     for start in range(0, source.rows, step):
-        for part, where, place in source.places(start, min(start + step, source.rows)):
-            column = part.column(name)
+        for file, where, place in source.places(start, min(start + step, source.rows)):
+            column = file.column(name)
             yield start + place.start, _values(column, where)
 
 
@@ -66,7 +66,7 @@ def _values(column: h5py.Dataset, where: slice | Array) -> Array:
 
 
 def _common(name: str, kinds: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> tuple[Any, tuple[int, ...]]:
-    """One dtype and shape for the values of all files: of strings of different lengths the longest."""
+    """Return one dtype and shape for the values of all files: of strings of different lengths the longest."""
     dtypes, shapes = zip(*kinds, strict=True)
     strings = [h5py.check_string_dtype(dtype) for dtype in dtypes]
     if all(strings):
@@ -74,6 +74,6 @@ def _common(name: str, kinds: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -
         lengths = [kind.length for kind in strings]
         dtypes = (h5py.string_dtype(encoding, None if None in lengths else max(lengths)),)
     if len({*dtypes}) > 1 or len({*shapes}) > 1:
-        told = ", ".join(sorted({f"{kind_of(dtype)}{list(shape)}" for dtype, shape in kinds}))
-        raise DataError(f"column {name} is not alike in all files: {told}", "store it alike in all files")
+        each = ", ".join(sorted({f"{kind_of(dtype)}{list(shape)}" for dtype, shape in kinds}))
+        raise DataError(f"column {name} is not alike in all files: {each}", "store it alike in all files")
     return dtypes[0], shapes[0]

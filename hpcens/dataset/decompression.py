@@ -1,4 +1,4 @@
-"""The pipeline: what filters did to chunks when they were written, and how to undo it outside the HDF5 library.
+"""Decompression: what filters did to chunks when they were written, and how to undo it outside the HDF5 library.
 
 The library reads under one lock. Undone here, chunks are decompressed by several threads at once. A
 pipeline with a filter that is not known here (lzf, szip, …) is left to the library.
@@ -31,14 +31,19 @@ _BUILT_IN = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """The filters of a dataset, in the order in which they are undone. size: bytes of a chunk when all are."""
+    """The filters of a dataset, in the order in which they are undone.
+
+    size  bytes of a chunk when all are
+    """
 
     stages: tuple[Callable[[Array], Array], ...]
     size: int
 
     def undo(self, raw: bytes, mask: int) -> Array:
-        """The bytes of a chunk as they were before. mask: bit i is set where filter i was left out of this chunk.
+        """Return the bytes of a chunk as they were before.
 
+        raw   as they are stored
+        mask  bit i is set where filter i was left out of this chunk
         Raises ValueError where the bytes are damaged.
         """
         data: Array = np.frombuffer(raw, np.uint8)
@@ -52,15 +57,18 @@ class Pipeline:
 
 
 def require_filters(dataset: h5py.Dataset, where: str) -> None:
-    """Raises DataError naming the first filter that nothing here can undo, and the package that could."""
+    """Raise DataError naming the first filter that nothing installed can undo, and the package that could.
+
+    where  file and dataset, for the message
+    """
     properties = dataset.id.get_create_plist()
     for i in range(properties.get_nfilters()):
         filter_id, _, _, name = properties.get_filter(i)
         if h5py.h5z.filter_avail(filter_id) or (load_plugins() and h5py.h5z.filter_avail(filter_id)):
             continue
-        known = _PACKAGED.get(filter_id) or _BUILT_IN.get(filter_id) or name.decode(errors="replace") or "unknown"
+        filter_name = _PACKAGED.get(filter_id) or _BUILT_IN.get(filter_id) or name.decode(errors="replace") or "unknown"
         raise DataError(
-            f"{where} is compressed with {known} (HDF5 filter {filter_id}), which is not installed here",
+            f"{where} is compressed with {filter_name} (HDF5 filter {filter_id}), which is not installed here",
             "pip install 'hpcens[filters]' (the package hdf5plugin)"
             if filter_id in _PACKAGED
             else "install the HDF5 plugin of this filter and name its folder in HDF5_PLUGIN_PATH",
@@ -68,7 +76,10 @@ def require_filters(dataset: h5py.Dataset, where: str) -> None:
 
 
 def pipeline_of(dataset: h5py.Dataset, size: int) -> Pipeline | None:
-    """How to undo a dataset's filters; None where that is to be left to the HDF5 library."""
+    """Return how to undo a dataset's filters; None where that is to be left to the HDF5 library.
+
+    size  bytes of a chunk
+    """
     properties = dataset.id.get_create_plist()
     stages: list[Callable[[Array], Array]] = []
     count = properties.get_nfilters()
@@ -93,7 +104,7 @@ def _stage(filter_id: int, values: tuple[int, ...], room: int) -> Callable[[Arra
 
 
 def _zlib() -> Any:
-    """isal's zlib where it is installed: the same bytes in about half the time."""
+    """Import isal's zlib where it is installed: the same bytes in about half the time."""
     try:
         return importlib.import_module("isal.isal_zlib")
     except ImportError:
@@ -117,7 +128,7 @@ def _inflate(room: int) -> Callable[[Array], Array]:
 
 
 def _unshuffle(width: int) -> Callable[[Array], Array]:
-    """Bytes were sorted by their place in an element; those after the last whole element stay."""
+    """Undo the sorting of bytes by their place in an element; those after the last whole element stay."""
 
     def unshuffle(data: Array) -> Array:
         count = len(data) // width
@@ -137,15 +148,15 @@ def _check(data: Array) -> Array:
     if len(data) < 4:
         raise ValueError("it is too short to hold its checksum")
     body, stored = data[:-4], int.from_bytes(data[-4:].tobytes(), "little")
-    found = fletcher32(body)
-    swapped = (found & 0xFF00FF) << 8 | (found >> 8) & 0xFF00FF
-    if stored not in (found, swapped):
+    computed = fletcher32(body)
+    swapped = (computed & 0xFF00FF) << 8 | (computed >> 8) & 0xFF00FF
+    if stored not in (computed, swapped):
         raise ValueError("its checksum (fletcher32) is wrong")
     return body
 
 
 def fletcher32(data: Array) -> int:
-    """The checksum as HDF5 computes it: sums of big-endian 16-bit words modulo 65535, never 0 but for zeros."""
+    """Compute the checksum as HDF5 does: sums of big-endian 16-bit words modulo 65535, never 0 but for zeros."""
     words = data[: len(data) // 2 * 2].view(">u2")
     first = second = 0
     for start in range(0, len(words), _BLOCK):

@@ -1,4 +1,4 @@
-"""Part: one file of the dataset, opened read only; it is neither locked nor touched."""
+"""One file of the dataset, opened read only; it is neither locked nor touched."""
 
 from __future__ import annotations
 
@@ -44,48 +44,51 @@ class Input:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-class Part:
+class DatasetFile:
     """One open file: `rows` in all, its `inputs`, what is selected of it.
 
-    Raises DataError: cannot be opened; has no such dataset or field; not numeric; missing filter; inputs,
+    Its methods raise DataError: not to be opened; no such dataset or field; not numeric; missing filter; inputs,
     mask or columns of other lengths; indices out of range.
     """
 
     def __init__(self, path: Path, spec: DatasetSpec) -> None:
+        """Open the file and find its inputs."""
         self.path = path
         self._file = open_file(path)
         self._stamp = stamp(path)
         self._spec = spec
-        self._given = spec.given or {"": InputSpec(path=only_dataset(self._file, path))}
+        self._input_specs = spec.input_specs or {"": InputSpec(path=only_dataset(self._file, path))}
         self._datasets = self._find()
         if any(dataset.is_virtual for dataset in self._datasets.values()):
             self._file.close()
             self._file = open_file(path, virtual=True)
             self._datasets = self._find()
-        self.inputs = tuple(self._input(name, of) for name, of in self._given.items())
+        self.inputs = tuple(self._input(name, wanted) for name, wanted in self._input_specs.items())
         lengths = {dataset.name: dataset.shape[0] for dataset in self._datasets.values()}
         self.rows = next(iter(lengths.values()))
         if len(set(lengths.values())) > 1:
-            told = ", ".join(f"{name} {rows}" for name, rows in lengths.items())
-            raise DataError(f"{path}: the inputs differ in rows: {told}", "every input has one row a sample")
+            each = ", ".join(f"{name} {rows}" for name, rows in lengths.items())
+            raise DataError(f"{path}: the inputs differ in rows: {each}", "every input has one row a sample")
         self._tables: dict[str, Plain | Chunked] = {}
 
     def _find(self) -> dict[str, h5py.Dataset]:
-        return {name: find_dataset(self._file, of.path, "dataset.inputs") for name, of in self._given.items()}
+        inputs = self._input_specs.items()
+        return {name: find_dataset(self._file, wanted.path, "dataset.inputs") for name, wanted in inputs}
 
-    def _input(self, name: str, of: InputSpec) -> Input:
+    def _input(self, name: str, wanted: InputSpec) -> Input:
         dataset = self._datasets[name]
         where = f"{self.path}: {dataset.name}"
         dtype = dataset.dtype
-        if of.field is not None:
+        if (field := wanted.field) is not None:
             fields = dtype.fields or {}
-            if of.field not in fields:
-                raise DataError(f"{where} has no field {of.field!r}", f"it has: {listed(list(fields)) or 'no fields'}")
-            where, dtype = f"{where}, field {of.field},", fields[of.field][0]
+            if field not in fields:
+                raise DataError(f"{where} has no field {field!r}", f"it has: {listed(list(fields)) or 'no fields'}")
+            where, dtype = f"{where}, field {field},", fields[field][0]
         elif dtype.fields:
             raise DataError(
                 f"{where} is a compound of fields: {listed(list(dtype.fields))}",
-                f"name one: dataset.inputs: {{{name or 'x'}: {{path: {of.path}, field: {next(iter(dtype.fields))}}}}}",
+                f"name one: dataset.inputs: {{{name or 'x'}: {{path: {wanted.path},"
+                f" field: {next(iter(dtype.fields))}}}}}",
             )
         kind = dtype.base
         if kind.kind not in "iufb" or kind.itemsize > 8:
@@ -99,10 +102,13 @@ class Part:
         shape = (*dataset.shape[1:], *dtype.shape)
         if math.prod(shape) == 0:
             raise DataError(f"{where} has empty rows (shape {dataset.shape})", "nothing to score")
-        return Input(name or of.path, shape, kind.newbyteorder("=").str)
+        return Input(name or wanted.path, shape, kind.newbyteorder("=").str)
 
     def select(self, first: int) -> Selection:
-        """What of this file is selected; its first row is the `first` of the whole dataset, which a range counts."""
+        """Return what is selected of this file.
+
+        first  number of its first row in the whole dataset, in which a range counts
+        """
         select = self._spec.select
         if select is None or select.path is None:
             start, stop = (select.start or 0, select.stop) if select else (0, None)
@@ -126,7 +132,7 @@ class Part:
         return Listed(read, len(chosen))
 
     def check_selection(self, selection: Selection) -> str:
-        """A digest of the rows selected. Raises DataError where one of a list is out of range."""
+        """Digest which rows are selected. Raises DataError where one of a list is out of range."""
         digest = hashlib.sha256()
         if isinstance(selection, Span):
             return f"{selection.start}–{selection.stop}"
@@ -153,22 +159,27 @@ class Part:
         return digest.hexdigest()[:32]
 
     def open_tables(self, pool: Executor, threads: int, end: int) -> None:
-        """To be done before `read`; end: no row from here on will be asked for."""
+        """Prepare for `read`, before which this has to be called once.
+
+        pool, threads  decompress chunks, so many at once
+        end            no row from here on will be asked for
+        """
         for dataset in self._datasets.values():
             if dataset.name not in self._tables:
                 self._tables[dataset.name] = open_table(dataset, pool, threads, end)
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
-        """Fill one array an input with these rows."""
+        """Read rows into arrays: (rows, *row shape) of each input, in their order."""
         if (now := stamp(self.path)) != self._stamp:  # of a file cut short the HDF5 library would read zeros
             raise DataError(
-                f"{self.path} changed while it was read: {told(self._stamp)} then, {told(now)} now", _SETTLE
+                f"{self.path} changed while it was read: {describe_stamp(self._stamp)} then, {describe_stamp(now)} now",
+                _SETTLE,
             )
         targets: dict[str, list[Target]] = {}
-        for (name, of), out in zip(self._given.items(), outs, strict=True):
-            targets.setdefault(self._datasets[name].name, []).append((of.field, out))
-        for name, of_table in targets.items():
-            self._tables[name].read(where, of_table)
+        for (name, wanted), out in zip(self._input_specs.items(), outs, strict=True):
+            targets.setdefault(self._datasets[name].name, []).append((wanted.field, out))
+        for name, fields in targets.items():
+            self._tables[name].read(where, fields)
 
     @property
     def tall(self) -> int:
@@ -176,32 +187,37 @@ class Part:
         return max((dataset.chunks or (1,))[0] for dataset in self._datasets.values())
 
     def column(self, path: str) -> h5py.Dataset:
-        """A pass-through column, one value (of any shape) a row."""
-        found = find_dataset(self._file, path, "dataset.columns")
-        where = f"{self.path}: {found.name}"
-        if found.shape[0] != self.rows:
-            raise DataError(f"{where} has {found.shape[0]} values for {self.rows} rows", "a column has one value a row")
-        if found.dtype.hasobject and h5py.check_string_dtype(found.dtype) is None:
+        """Return a pass-through column, one value (of any shape) a row."""
+        column = find_dataset(self._file, path, "dataset.columns")
+        where = f"{self.path}: {column.name}"
+        if column.shape[0] != self.rows:
             raise DataError(
-                f"{where} holds {kind_of(found.dtype)}", "columns are numbers, strings, or compounds of them"
+                f"{where} has {column.shape[0]} values for {self.rows} rows", "a column has one value a row"
             )
-        return found
+        if column.dtype.hasobject and h5py.check_string_dtype(column.dtype) is None:
+            raise DataError(
+                f"{where} holds {kind_of(column.dtype)}", "columns are numbers, strings, or compounds of them"
+            )
+        return column
 
     def identity(self, samples: int) -> dict[str, str | int]:
-        """Size and time of the file (and of those it takes rows from), and a digest of rows spread over it."""
+        """Return size and time of the file (and of those it takes rows from), and a digest of rows spread over it.
+
+        samples  number of rows, beside the first, that are digested
+        """
         digest = hashlib.sha256()
         for name, dataset in self._datasets.items():
             for row in sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)}):
-                digest.update(_bytes(read_rows(dataset, row, row + 1), self._given[name].field))
+                digest.update(_bytes(read_rows(dataset, row, row + 1), self._input_specs[name].field))
         size, modified = self._stamp
-        known: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
+        facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
         others = sorted({other for dataset in self._datasets.values() for other in sources(self.path, dataset)})
         for i, other in enumerate(others, 1):
-            known |= {f"source {i}": f"{other.name}, {told(stamp(other))}"}
-        return known | {"sampled rows": digest.hexdigest()[:32]}
+            facts |= {f"source {i}": f"{other.name}, {describe_stamp(stamp(other))}"}
+        return facts | {"sampled rows": digest.hexdigest()[:32]}
 
     def sample_bytes(self) -> int:
-        """Bytes that are decompressed to see one row of every input."""
+        """Return the bytes that are decompressed to see one row of every input."""
         return sum(bytes_behind_a_row(dataset) for dataset in self._datasets.values())
 
     def close(self) -> None:
@@ -212,12 +228,13 @@ _SETTLE = "score it once nobody writes to it any more"
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size and time of a file: what changes when its rows do."""
+    """Return size in bytes and time in nanoseconds of a file: what changes when its rows do."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
-def told(stamp: tuple[int, int]) -> str:
+def describe_stamp(stamp: tuple[int, int]) -> str:
+    """Return a stamp in words."""
     return f"{stamp[0]} bytes, modified {stamp[1]}"
 
 

@@ -21,7 +21,7 @@ def load_plugins() -> bool:
 
 
 def check_filter(compression: CompressionSpec) -> None:
-    """Raises UsageError where the filter's package is missing."""
+    """Raise UsageError where the filter's package is missing."""
     if compression.name not in ("gzip", "lzf") and not find_spec(_PLUGINS):
         raise UsageError(
             f"output.compression {compression.name} needs the package {_PLUGINS}, which is not installed",
@@ -30,15 +30,15 @@ def check_filter(compression: CompressionSpec) -> None:
 
 
 def filter_options(compression: CompressionSpec) -> dict[str, Any]:
-    """Keyword arguments of h5py's create_dataset. Bytes are shuffled, which floats compress better for."""
+    """Return keyword arguments of h5py's create_dataset. Bytes are shuffled: floats compress better so."""
     check_filter(compression)
     name, level = compression.name, compression.level
     if name in ("gzip", "lzf"):
         return {"compression": name, "compression_opts": level, "shuffle": True}
     import hdf5plugin
 
-    stated = {} if level is None else {"clevel": level}
+    settings = {} if level is None else {"clevel": level}
     if name == "zstd":
-        return {**hdf5plugin.Zstd(**stated), "shuffle": True}
+        return {**hdf5plugin.Zstd(**settings), "shuffle": True}
     codec: Any = name.removeprefix("blosc-")
-    return dict(hdf5plugin.Blosc(cname=codec, shuffle=hdf5plugin.Blosc.SHUFFLE, **stated))
+    return dict(hdf5plugin.Blosc(cname=codec, shuffle=hdf5plugin.Blosc.SHUFFLE, **settings))

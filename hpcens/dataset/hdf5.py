@@ -1,4 +1,4 @@
-"""HDF5 files as people bring them: opened read only, datasets found by name, and what is wrong told clearly."""
+"""HDF5 files as people bring them: opened read only, datasets found by name, errors that say what is wrong."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _LISTED = 8
 
 
 def open_file(path: Path, *, virtual: bool = False) -> h5py.File:
-    """The file, read only. Raises DataError: missing, no permission, not HDF5, truncated, being written.
+    """Open a file read only. Raises DataError: missing, no permission, not HDF5, truncated, being written.
 
-    virtual  it holds virtual datasets that will be read: they alone depend on the library's own cache of chunks
+    virtual  whether it holds virtual datasets that will be read: they alone depend on the library's own cache of chunks
     """
     if not path.exists():
         raise DataError(f"dataset {path}: no such file", "check the path; relative paths start at the current folder")
@@ -51,7 +51,7 @@ def _not_opened(path: Path, error: Exception) -> DataError:
 
 
 def only_dataset(file: h5py.File, path: Path) -> str:
-    """The name of the file's only dataset."""
+    """Return the name of the file's only dataset. Raises DataError where there are several, or none."""
     names = _names(file)
     if len(names) != 1:
         raise DataError(
@@ -71,16 +71,20 @@ def _names(file: h5py.File) -> list[str]:
 
 
 def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
-    """The dataset of that name, if it has rows whose filters are there. place: the key in the YAML that named it."""
+    """Find a dataset by its name. Raises DataError where there is none, or it has no rows, or its filters are missing.
+
+    key    name of the dataset
+    place  key in the YAML that names it
+    """
     where = f"{file.filename}: {key}"
     try:
-        found = file.get(key)
+        dataset = file.get(key)
     except Exception as error:  # a link that leads nowhere, a header that is damaged
         raise DataError(f"{where} cannot be opened: {error}", f"check {place} in the YAML, or the file") from None
-    if isinstance(found, h5py.Group):
-        inside = [f"{key}/{name}" for name in found]
+    if isinstance(dataset, h5py.Group):
+        inside = [f"{key}/{name}" for name in dataset]
         raise DataError(f"{where} is a group, not a dataset", f"it holds: {listed(inside) or 'nothing'}")
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(dataset, h5py.Dataset):
         link = file.get(key, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             raise DataError(f"{where} is a link to {link.path} in {link.filename}, which is not there", "copy it too")
@@ -90,14 +94,14 @@ def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
         if "fingerprint" in file.attrs:
             hint = "it is a result of hpcens: quote patterns ('*.h5'), which then leave results out; "
         raise DataError(f"{file.filename} has no dataset {key!r}", f"{hint}it has: {listed(names) or 'none'}")
-    if found.shape is None or found.ndim == 0 or found.shape[0] == 0:
-        raise DataError(f"{where} has no rows (shape {found.shape})", "nothing to score")
-    require_filters(found, where)
-    return found
+    if dataset.shape is None or dataset.ndim == 0 or dataset.shape[0] == 0:
+        raise DataError(f"{where} has no rows (shape {dataset.shape})", "nothing to score")
+    require_filters(dataset, where)
+    return dataset
 
 
 def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> Array:
-    """Rows through the library. Raises DataError naming them where they cannot be read."""
+    """Read rows through the library. Raises DataError naming them where they cannot be read."""
     try:
         rows: Array = dataset[start:stop]
     except Exception as error:  # HDF5's errors come as half a dozen types
@@ -106,6 +110,7 @@ def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> Array:
 
 
 def unreadable(dataset: h5py.Dataset, start: int, stop: int, error: object) -> DataError:
+    """Return the error for rows that cannot be read."""
     return DataError(
         f"{dataset.file.filename}: {dataset.name}: rows {start}–{stop - 1} cannot be read: {error}",
         "the file is damaged there: copy it again, or leave these rows out (dataset.select in the YAML)",
@@ -113,14 +118,14 @@ def unreadable(dataset: h5py.Dataset, start: int, stop: int, error: object) -> D
 
 
 def bytes_behind_a_row(dataset: h5py.Dataset) -> int:
-    """Bytes that are decompressed to see one row."""
+    """Return the bytes that are decompressed to see one row."""
     rest = zip(dataset.shape[1:], (dataset.chunks or dataset.shape)[1:], strict=True)
     across: int = math.prod(-(-size // step) * step for size, step in rest)
     return int((dataset.chunks or (1,))[0]) * across * int(dataset.dtype.itemsize)
 
 
 def sources(path: Path, dataset: h5py.Dataset) -> list[Path]:
-    """Other files that hold rows of a dataset: behind an external link, a virtual dataset, external storage."""
+    """Name other files that hold rows of a dataset: behind an external link, a virtual dataset, external storage."""
     home = Path(dataset.file.filename)
     names = [] if home.samefile(path) else [home]
     if dataset.is_virtual:
@@ -130,8 +135,10 @@ def sources(path: Path, dataset: h5py.Dataset) -> list[Path]:
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:
+    """Return a dtype in words."""
     return "variable-length or reference data" if dtype.hasobject else str(dtype)
 
 
 def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
     return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

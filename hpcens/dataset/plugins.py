@@ -66,9 +66,10 @@ class _Memory:
 
 
 def decoder(filter_id: int, values: Sequence[int]) -> Callable[[Array], Array] | None:
-    """bytes → bytes, undoing a filter with its client data `values`; None where that is left to the library.
+    """Return a function that undoes a filter on the bytes of a chunk; None where that is left to the library.
 
-    What it returns raises ValueError where the bytes are damaged.
+    values  the filter's client data
+    The function raises ValueError where the bytes are damaged.
     """
     if filter_id == _LZF:
         lzf = getattr(ctypes.CDLL(h5py.h5z.__file__), "lzf_filter", None)
@@ -76,8 +77,8 @@ def decoder(filter_id: int, values: Sequence[int]) -> Callable[[Array], Array] |
     if filter_id not in _OURS or not load_plugins():
         return None
     os.environ.setdefault("BLOSC_NOLOCK", "1")  # else blosc works on one chunk at a time
-    found = _function(filter_id)
-    return None if found is None else _bound(found, values)
+    function = _function(filter_id)
+    return None if function is None else _bound(function, values)
 
 
 def _function(filter_id: int) -> Any:
@@ -87,9 +88,9 @@ def _function(filter_id: int) -> Any:
         if os.path.isfile(path):
             library = ctypes.CDLL(path)  # hdf5plugin loaded it before, so that it is ready
             library.H5PLget_plugin_info.restype = ctypes.c_void_p
-            known = _Class.from_address(library.H5PLget_plugin_info())
-            if known.id == filter_id:
-                return _Filter(known.filter)
+            description = _Class.from_address(library.H5PLget_plugin_info())
+            if description.id == filter_id:
+                return _Filter(description.filter)
     return None
 
 

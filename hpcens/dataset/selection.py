@@ -1,4 +1,4 @@
-"""Selection: which rows of a file are scored. Rows by their place among the selected → rows of the file."""
+"""Selection: which rows of a file are scored, found by their place among those that are selected."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Where = slice | Array
 _BLOCK = 1 << 20
 
 Read = Callable[[int, int], Array]
-"""(start, stop) → these elements of a one-dimensional HDF5 dataset."""
+"""Takes (start, stop), returns these elements of a one-dimensional HDF5 dataset."""
 
 
 class Selection(Protocol):
-    """rows: how many are selected."""
+    """Some rows of a file, `rows` in number."""
 
     @property
     def rows(self) -> int: ...
     def where(self, start: int, stop: int) -> Where:
-        """Rows of the file that are selected as the start-th up to the stop-th."""
+        """Return the rows of the file that are selected as the start-th up to the stop-th."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Marked:
         self._length = length
         counts = [int(np.count_nonzero(read(a, min(a + _BLOCK, length)))) for a in range(0, length, _BLOCK)]
         self._before = np.cumsum([0, *counts], dtype=np.int64)
-        self._known: tuple[int, Array] = (-1, np.empty(0, np.int64))
+        self._last_block: tuple[int, Array] = (-1, np.empty(0, np.int64))
 
     @property
     def rows(self) -> int:
@@ -60,17 +60,17 @@ class Marked:
     def where(self, start: int, stop: int) -> Where:
         first = int(np.searchsorted(self._before, start, "right")) - 1
         last = int(np.searchsorted(self._before, stop, "left"))
-        found = np.concatenate([self._block(i) for i in range(first, last)])
+        marked = np.concatenate([self._block(i) for i in range(first, last)])
         skipped = int(self._before[first])
-        rows = found[start - skipped : stop - skipped]
+        rows = marked[start - skipped : stop - skipped]
         return slice(int(rows[0]), int(rows[-1]) + 1) if rows[-1] - rows[0] + 1 == len(rows) else rows
 
     def _block(self, block: int) -> Array:
-        if self._known[0] != block:
+        if self._last_block[0] != block:
             start = block * _BLOCK
             marks = self._read(start, min(start + _BLOCK, self._length))
-            self._known = block, np.flatnonzero(marks) + start
-        return self._known[1]
+            self._last_block = block, np.flatnonzero(marks) + start
+        return self._last_block[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def pieces(rows: Array, gap: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 def ascending(where: Array) -> tuple[Array, Any]:
-    """The rows in ascending order, and where each stood."""
+    """Return the rows in ascending order, and where each stood."""
     if len(where) < 2 or bool((np.diff(where) >= 0).all()):
         return where, np.arange(len(where))
     order = np.argsort(where)

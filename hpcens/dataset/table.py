@@ -34,7 +34,11 @@ _PIECE_BYTES = 8 << 20
 
 
 def open_table(dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> Plain | Chunked:
-    """end: rows from here on will not be asked for, so that nothing is read ahead of it."""
+    """Open a dataset for reading by rows.
+
+    pool, threads  decompress chunks, so many at once
+    end            rows from here on will not be asked for, so that nothing is read ahead of it
+    """
     filtered = dataset.chunks is not None and dataset.id.get_create_plist().get_nfilters()
     return Chunked(dataset, pool, threads, end) if filtered else Plain(dataset)
 
@@ -115,7 +119,7 @@ class Chunked:
                 self._kept[key] = placed
 
     def _place(self, key: int, kept: Future[Any] | None, where: _Rows, targets: Sequence[Target]) -> Array | None:
-        """Copy a chunk's rows to their place; the chunk, if it may be asked for again."""
+        """Copy a chunk's rows to their place; return the chunk if it may be asked for again."""
         chunk: Array = kept.result() if kept is not None else self._decompressed(key)
         band, tile = divmod(key, len(self._tiles))
         inside, place = self._rows(band * self._tall, where)
@@ -128,7 +132,7 @@ class Chunked:
         return None if isinstance(where, slice) and (band + 1) * self._tall <= where.stop else chunk
 
     def _rows(self, first: int, where: _Rows) -> tuple[Any, Any]:
-        """Rows of the band that begins at `first`: within it, and in the target."""
+        """Return which rows of the band that begins at `first` are wanted: within it, and in the target."""
         if isinstance(where, slice):
             start, stop = max(first, where.start), min(first + self._tall, where.stop)
             return slice(start - first, stop - first), slice(start - where.start, stop - where.start)
@@ -154,8 +158,8 @@ class Chunked:
         try:
             if self._pipeline is None:
                 region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
-                there: Array = self._dataset[region]
-                return there
+                chunk: Array = self._dataset[region]
+                return chunk
             if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
                 return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
             mask, raw = self._dataset.id.read_direct_chunk(offset)
@@ -167,7 +171,7 @@ class Chunked:
 
 
 def _stored_as_read(dataset: h5py.Dataset) -> bool:
-    """Whether the bytes of a chunk are those of a numpy array: no conversion, no references into the file."""
+    """Tell whether the bytes of a chunk are those of a numpy array: no conversion, no references into the file."""
     dtype = dataset.dtype
     if dtype.hasobject or dtype.subdtype is not None:
         return False

@@ -18,16 +18,17 @@ _NEVER = (1 << 31) - 1
 
 
 class CpuHardware:
-    """A group of cores; `cores` threads compute."""
+    """A group of CPU cores."""
 
     def __init__(self, cores: int) -> None:
+        """Compute with `cores` threads."""
         self._cores = cores
         self._libc = ctypes.CDLL(None)
         self._buffers = Buffers()
         self._keep_memory()
 
     def _keep_memory(self) -> None:
-        """Freed memory stays with the process until `release`, in one arena that all threads share.
+        """Keep freed memory with the process until `release`, in one arena that all threads share.
 
         Activations come and go with every batch. glibc would give the large ones back to the kernel each time, and
         have their pages filled with zeros anew: that took up to half the time of a network of small operators.
@@ -72,5 +73,6 @@ class CpuHardware:
 
 
 def _status(field: str) -> int:
-    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
+    """Read a figure of this process's status, in bytes; 0 where the kernel does not give it."""
+    line = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(line[1]) << 10 if line else 0

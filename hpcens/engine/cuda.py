@@ -24,6 +24,8 @@ _OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CU
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Staged:
+    """Rows on their way to the device, and the event that says they are there."""
+
     rows: torch.Tensor
     copied: Any
 
@@ -33,16 +35,17 @@ def _pinned(size: int) -> torch.Tensor:
 
 
 class CudaHardware:
-    """One GPU.
-
-    device  where tensors live
-    api     torch's CUDA interface
-    pin     makes a pinned buffer of so many bytes
-    """
+    """One GPU."""
 
     def __init__(
         self, device: torch.device, api: Any = torch.cuda, pin: Callable[[int], torch.Tensor] = _pinned
     ) -> None:
+        """Use one GPU for this process.
+
+        device  where tensors live
+        api     torch's CUDA interface
+        pin     makes a pinned buffer of so many bytes
+        """
         self._device = device
         self._api = api
         self._pin = pin
@@ -60,7 +63,7 @@ class CudaHardware:
             pinned.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
             try:
                 with self._api.stream(self._copies):
-                    there = pinned.to(self._device, non_blocking=True)
+                    on_device = pinned.to(self._device, non_blocking=True)
             except Exception:
                 self._free.append(buffer)
                 raise
@@ -68,7 +71,7 @@ class CudaHardware:
             copied.record(self._copies)
             self._busy.append((copied, buffer))
         dtype = torch.from_numpy(rows[:0]).dtype
-        return _Staged(there.view(dtype).reshape(rows.shape), copied)
+        return _Staged(on_device.view(dtype).reshape(rows.shape), copied)
 
     def receive(self, staged: _Staged) -> torch.Tensor:
         self._api.set_device(self._device)
@@ -83,7 +86,7 @@ class CudaHardware:
         return values.cpu().numpy()
 
     def out_of_memory(self, error: BaseException) -> bool:
-        # libraries and pinned memory are not the allocator's: their errors are told by their text
+        # libraries and pinned memory are not the allocator's: their errors are recognised by their text
         return isinstance(error, self._api.OutOfMemoryError) or (
             isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
         )
@@ -101,7 +104,7 @@ class CudaHardware:
         return int(self._api.max_memory_allocated())
 
     def _pinned(self, size: int) -> torch.Tensor:
-        """A buffer whose copy is through, else a new one."""
+        """Return a buffer of `size` bytes or more: one whose copy is through, else a new one."""
         through = [copied.query() for copied, _ in self._busy]
         self._free += [buffer for (_, buffer), free in zip(self._busy, through, strict=True) if free]
         self._busy = [busy for busy, free in zip(self._busy, through, strict=True) if not free]

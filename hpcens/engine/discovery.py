@@ -1,4 +1,4 @@
-"""Discover: the devices of this host, without importing torch."""
+"""Discovery: the devices of this host, found without importing torch."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ _SLICE_PART = 0.95
 
 
 def discover(spec: DevicesSpec) -> tuple[Device, ...]:
-    """The devices of this host that the spec asks for: GPUs first; with no spec all GPUs, else one per core.
+    """Find the devices of this host that the spec asks for, GPUs first.
 
+    Where it asks for none, all GPUs are taken; where there is none, a CPU device for each core.
     Raises UsageError where more GPUs are asked for than are visible.
     """
     host = node()
@@ -33,11 +34,11 @@ def discover(spec: DevicesSpec) -> tuple[Device, ...]:
     if spec.cuda:
         gpus = _chosen(gpus, spec.cuda, host)
     if spec.cpu:
-        count, per, memory = spec.cpu.count, spec.cpu.cores, spec.cpu.memory
+        count, cores_each, memory = spec.cpu.count, spec.cpu.cores, spec.cpu.memory
     else:
-        count, per, memory = (0 if spec.cuda or gpus else len(cores)), 1, None
+        count, cores_each, memory = (0 if spec.cuda or gpus else len(cores)), 1, None
     share = host_memory() * 9 // 10 // max(1, count)
-    return gpus + cpu_devices(host, cpu_model(), count=count, cores=per, memory=memory or share)
+    return gpus + cpu_devices(host, cpu_model(), count=count, cores=cores_each, memory=memory or share)
 
 
 def _chosen(gpus: tuple[Device, ...], spec: CudaSpec, host: str) -> tuple[Device, ...]:
@@ -56,26 +57,31 @@ def _gpus(host: str) -> tuple[Device, ...]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     query, parse = (_LIST, parse_slices) if _names_slice(visible) else (_QUERY, parse_gpus)
     try:
-        told = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    return parse(told, visible, host)
+    return parse(output, visible, host)
 
 
 def _names_slice(visible: str | None) -> bool:
     return visible is not None and visible.startswith("MIG-")
 
 
-def parse_slices(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
-    """The MIG slice that CUDA_VISIBLE_DEVICES names, from nvidia-smi's list of GPUs and slices, as a device of a kind
-    of its own. CUDA shows a process the first slice of several alone."""
+def parse_slices(listing: str, visible: str | None, host: str) -> tuple[Device, ...]:
+    """Read the MIG slice that CUDA_VISIBLE_DEVICES names, as a device of a kind of its own.
+
+    CUDA shows a process the first slice of several alone.
+
+    listing  what nvidia-smi -L prints: GPUs and their slices
+    visible  CUDA_VISIBLE_DEVICES
+    """
     wanted = (visible or "").split(",")[0].strip()
     gpu = ""
-    for line in told.splitlines():
-        if found := re.match(r"GPU \d+: (.+) \(UUID: ", line):
-            gpu = found[1]
-        elif found := re.match(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line):
-            profile, uuid = found[1], found[2]
+    for line in listing.splitlines():
+        if match := re.match(r"GPU \d+: (.+) \(UUID: ", line):
+            gpu = match[1]
+        elif match := re.match(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line):
+            profile, uuid = match[1], match[2]
             size = re.search(r"(\d+)gb", profile)
             if uuid == wanted and size:
                 memory = int(int(size[1]) * 1e9 * _SLICE_PART)
@@ -84,56 +90,59 @@ def parse_slices(told: str, visible: str | None, host: str) -> tuple[Device, ...
 
 
 def identities(devices: Sequence[Device]) -> tuple[str, ...]:
-    """Of each device what tells it from all others of its node: the UUID of a GPU, the name of a CPU device."""
+    """Return of each device what tells it from all others of its node: a GPU's UUID, a CPU device's name."""
     uuids: list[str] = []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if _names_slice(visible):
         uuids = (visible or "").split(",")
     elif any(device.family == "cuda" for device in devices):
-        told = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
-        uuids = visible_uuids(told, visible)
+        table = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
+        uuids = visible_uuids(table, visible)
     return tuple(uuids[device.index] if device.family == "cuda" else device.name for device in devices)
 
 
-def visible_uuids(told: str, visible: str | None) -> list[str]:
-    """UUIDs in the order in which CUDA numbers the GPUs for this process."""
-    return [uuid for _, uuid, _, _ in _rows(told, visible)]
+def visible_uuids(table: str, visible: str | None) -> list[str]:
+    """Return the UUIDs of nvidia-smi's table in the order in which CUDA numbers the GPUs for this process."""
+    return [uuid for _, uuid, _, _ in _rows(table, visible)]
 
 
-def parse_gpus(told: str, visible: str | None, host: str) -> tuple[Device, ...]:
-    """nvidia-smi's table (index, uuid, name, MiB) as devices, in the order of CUDA_VISIBLE_DEVICES."""
+def parse_gpus(table: str, visible: str | None, host: str) -> tuple[Device, ...]:
+    """Read nvidia-smi's table (index, UUID, name, MiB) as devices, in the order of CUDA_VISIBLE_DEVICES."""
     return tuple(
         Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i, host)
-        for i, (_, _, name, mib) in enumerate(_rows(told, visible))
+        for i, (_, _, name, mib) in enumerate(_rows(table, visible))
     )
 
 
-def _rows(told: str, visible: str | None) -> list[list[str]]:
-    rows = [[field.strip() for field in row] for row in csv.reader(told.splitlines()) if len(row) == 4]
+def _rows(table: str, visible: str | None) -> list[list[str]]:
+    rows = [[field.strip() for field in row] for row in csv.reader(table.splitlines()) if len(row) == 4]
     names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
     return rows if names is None else list(_visible(rows, names))
 
 
 def _visible(rows: list[list[str]], names: list[str]) -> Iterator[list[str]]:
-    """The GPUs named, by index or start of UUID; as CUDA does it, the first name that fits none or several ends it."""
+    """Yield the GPUs named by index or start of UUID.
+
+    As with CUDA, the first name that fits none or several ends the list.
+    """
     for name in names:
-        fits = [row for row in rows if row[0] == name or row[1].startswith(name)]
-        if len(fits) != 1:
+        matching = [row for row in rows if row[0] == name or row[1].startswith(name)]
+        if len(matching) != 1:
             return
-        yield fits[0]
+        yield matching[0]
 
 
 def cpu_model() -> str:
-    """The processor's name as the kernel gives it."""
+    """Return the processor's name as the kernel gives it."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        line = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return re.sub(r"\s+", " ", found[1]).strip() if found else os.uname().machine
+        line = None
+    return re.sub(r"\s+", " ", line[1]).strip() if line else os.uname().machine
 
 
 def host_memory() -> int:
-    """Bytes this process may use: the host's, or its control group's where that is less."""
+    """Return the bytes this process may use: the host's, or its control group's where that is less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         groups = Path("/proc/self/cgroup").read_text()
@@ -143,7 +152,11 @@ def host_memory() -> int:
 
 
 def group_limits(groups: str, root: Path) -> Iterator[int]:
-    """Memory limits of the control groups of /proc/self/cgroup and of those they lie in; both versions of them."""
+    """Yield the memory limits, in bytes, of some control groups and of those they lie in; of both their versions.
+
+    groups  what /proc/self/cgroup says
+    root    folder in which control groups are mounted
+    """
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):

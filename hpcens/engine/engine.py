@@ -17,6 +17,7 @@ import torch
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.members.forward import Forward
+from hpcens.members.preprocess import PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
 
@@ -34,17 +35,18 @@ class Loaded:
 
 
 class Engine:
-    """Runs members on one device; used by one thread, but for `stage`.
-
-    blank  shape of a member's output for one row, where rows on which a preprocessing raises are to be left out
-           and told as bad; None: they end the run
-    """
+    """Run members on one device; used by one thread, but for `stage`."""
 
     def __init__(self, hardware: Hardware, blank: tuple[int, ...] | None = None) -> None:
+        """Start without members.
+
+        blank  shape of a member's output for one row, where rows on which a preprocessing raises are left out and
+               reported as bad; None where such a row ends the run
+        """
         self.hardware = hardware
         self._blank = blank
         self._raised: list[int] = []
-        self._fed: dict[int, list[int]] = {}
+        self._not_finite: dict[int, list[int]] = {}
         self._members: dict[str, Loaded] = {}
         self._ceilings: dict[str, int] = {}
         self._staged: dict[int, tuple[Any, ...]] = {}
@@ -55,7 +57,7 @@ class Engine:
         return self._ceilings
 
     def host(self, name: str, forward: Forward, *, batch: int, again: Callable[[int], Forward] | None = None) -> None:
-        """Place a member on the device. again: see `Loaded`."""
+        """Place a member on the device, to be run in batches of `batch` rows. again: see `Loaded`."""
         self.hardware.place(forward)
         self._members[name] = Loaded(forward, batch, again)
 
@@ -79,54 +81,57 @@ class Engine:
         return tuple(self.hardware.stage(array) for array in rows)
 
     def predict(self, task: Predict) -> Iterator[Predicted]:
-        """One answer per member, (rows of the segment, *output shape) float32, with the rows that are bad.
+        """Yield one answer per member, (rows of the segment, *output shape) float32, with the rows that are bad.
 
         Raises MemberError where a member raises or gives a wrong number of rows, DeviceOutOfMemory where not even one
         row fits.
         """
-        rows = self._staged.pop(task.segment, None)
-        if rows is None:
-            rows = self._stage_now(task)
-        on_device = tuple(self.hardware.receive(array) for array in rows)
-        self._fed = {}
+        staged = self._staged.pop(task.segment, None)
+        if staged is None:
+            staged = self._stage_now(task)
+        rows = tuple(self.hardware.receive(array) for array in staged)
+        self._not_finite = {}
         for name in task.members:
-            began = time.perf_counter()
-            values, batch = self.run(name, on_device)
-            bad = self._bad(name, values, on_device)
-            yield Predicted(task.segment, name, values, batch, time.perf_counter() - began, bad)
+            start = time.perf_counter()
+            values, batch = self.run(name, rows)
+            bad = self._bad(name, values, rows)
+            yield Predicted(task.segment, name, values, batch, time.perf_counter() - start, bad)
 
     def _stage_now(self, task: Predict) -> tuple[Any, ...]:
         """Stage what is due; where it does not fit, what was staged ahead gives way."""
-        failed = ""
+        reason = ""
         for _ in range(2):
             try:
                 return self._bring(task.rows)
             except Exception as error:
                 if not self.hardware.out_of_memory(error):
                     raise
-                failed = str(error)
+                reason = str(error)
             self._staged.clear()
             self.hardware.release()
         raise DeviceOutOfMemory(
-            f"segment {task.segment}: its {len(task.rows[0])} rows do not fit the memory of the device ({failed})",
+            f"segment {task.segment}: its {len(task.rows[0])} rows do not fit the memory of the device ({reason})",
             "give it a device with more memory, or fewer members to share it with",
         )
 
     def run(self, name: str, rows: Sequence[torch.Tensor]) -> tuple[Array, int]:
-        """A member's output for rows on the device (a tensor for each input), and the batch size that fitted."""
+        """Return a member's output for rows on the device, and the batch size that fitted.
+
+        rows  (rows, *row shape) of each input of the dataset
+        """
         loaded = self._members[name]
         batch = min(loaded.batch, self._ceilings.get(name, loaded.batch))
         while True:
             try:
                 return self._forward(name, loaded, rows, batch), batch
             except Exception as error:
-                if not self.hardware.out_of_memory(error):
+                if not ran_out(self.hardware, error):
                     raise
-                failed = str(error)
+                reason = str(error)
             # outside the handler: the traceback's frames hold the tensors that are in the way
             if batch == 1:
                 raise DeviceOutOfMemory(
-                    f"member {name}: one row does not fit the memory of its device ({failed})",
+                    f"member {name}: one row does not fit the memory of its device ({reason})",
                     "give it a device with more memory, or fewer members to share it with",
                 )
             self.hardware.release()
@@ -138,30 +143,54 @@ class Engine:
                 loaded = Loaded(again(batch), planned, again)
                 self._members[name] = loaded
 
-    def _failed(
-        self, name: str, loaded: Loaded, inputs: Sequence[torch.Tensor], start: int, stop: int, error: BaseException
-    ) -> MemberError:
-        """The error of a batch, as the member's."""
-        shapes = ", ".join(str(tuple(x[start:stop].shape)) for x in inputs)
-        where = f"member {name}{': ' * bool(loaded.forward.stage)}{loaded.forward.stage}"
-        return MemberError(
-            f"{where} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
-            "check its inputs and its preprocess against the rows of this dataset",
-        )
+    def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
+        """Return what a member itself gives for one batch: before any softmax, in its own classes."""
+        forward = self._members[name].forward
+        with torch.inference_mode():
+            return self.hardware.fetch(forward.given(*(rows[place] for place in forward.inputs)))
+
+    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
+        """Run a member on all rows in batches of this size."""
+        parts = []
+        self._raised = []
+        inputs = [rows[place] for place in loaded.forward.inputs]
+        with torch.inference_mode():
+            for start, stop in batch_bounds(len(rows[0]), batch):
+                piece = [x[start:stop] for x in inputs]
+                try:
+                    parts.append(loaded.forward(*piece))
+                except MemberError:
+                    raise
+                except PreprocessingFailed as failure:
+                    if ran_out(self.hardware, failure):
+                        raise
+                    if self._blank is None or isinstance(failure.error, SystemExit):
+                        raise _failed(f"{name}: {failure.step}", piece, start, failure.error) from failure.error
+                    parts.append(self._without_bad(loaded.forward, piece, start, self._blank))
+                except (Exception, SystemExit) as error:
+                    if self.hardware.out_of_memory(error):
+                        raise  # as it is: an error that causes itself would keep the tensors of its frames alive
+                    raise _failed(name, piece, start, error) from error
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            return self.hardware.fetch(whole)
 
     def _without_bad(
         self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...]
     ) -> torch.Tensor:
-        """A batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
+        """Run a batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
 
         The batch keeps its size, so that the bytes of its other rows are those they would have had.
+
+        inputs  (batch, *row shape) of each input the member takes
+        start   place of the batch's first row in its segment
         """
-        good = [row for row in range(len(inputs[0])) if forward.accepts([x[row : row + 1] for x in inputs])]
-        bad = sorted(set(range(len(inputs[0]))) - set(good))
+        count = len(inputs[0])
+        good = [row for row in range(count) if forward.accepts([x[row : row + 1] for x in inputs])]
+        bad = sorted(set(range(count)) - set(good))
         self._raised += [start + row for row in bad]
         if not good:
-            return torch.full((len(inputs[0]), *blank), torch.nan, device=inputs[0].device)
-        order = list(range(len(inputs[0])))
+            return torch.full((count, *blank), torch.nan, device=inputs[0].device)
+        order = list(range(count))
         for row in bad:
             order[row] = good[0]
         values: torch.Tensor = forward(*(x[order] for x in inputs))
@@ -169,54 +198,47 @@ class Engine:
         return values
 
     def _bad(self, name: str, values: Array, rows: Sequence[torch.Tensor]) -> tuple[Bad, ...]:
-        """Rows that the member did not score, each under its first cause."""
+        """Return the rows that the member did not score, each under its first cause."""
         forward = self._members[name].forward
         raised_on = set(self._raised)
         for place in forward.judged:
-            if place not in self._fed:
-                self._fed[place] = _not_finite(rows[place])
-        fed = {row for place in forward.judged for row in self._fed[place]} - raised_on
-        gave: set[int] = set()
+            if place not in self._not_finite:
+                self._not_finite[place] = _not_finite(rows[place])
+        of_input = {row for place in forward.judged for row in self._not_finite[place]} - raised_on
+        of_output: set[int] = set()
         if not np.isfinite(values).all():
             finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-            gave = set(np.flatnonzero(~finite).tolist()) - raised_on - fed
-        found = (
+            of_output = set(np.flatnonzero(~finite).tolist()) - raised_on - of_input
+        causes = (
             Bad("raised", tuple(sorted(raised_on))),
-            Bad("input", tuple(sorted(fed))),
-            Bad("output", tuple(sorted(gave))),
+            Bad("input", tuple(sorted(of_input))),
+            Bad("output", tuple(sorted(of_output))),
         )
-        return tuple(bad for bad in found if bad.rows)
+        return tuple(bad for bad in causes if bad.rows)
 
-    def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
-        """What a member itself gives for one batch: before any softmax, in its own classes."""
-        forward = self._members[name].forward
-        with torch.inference_mode():
-            return self.hardware.fetch(forward.given(*(rows[place] for place in forward.inputs)))
 
-    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
-        parts = []
-        self._raised = []
-        inputs = [rows[place] for place in loaded.forward.inputs]
-        with torch.inference_mode():
-            for start, stop in batch_bounds(len(rows[0]), batch):
-                try:
-                    parts.append(loaded.forward(*(x[start:stop] for x in inputs)))
-                except MemberError:
-                    raise
-                except Exception as error:
-                    if self.hardware.out_of_memory(error):
-                        raise  # as it is: an error that causes itself would keep the tensors of its frames alive
-                    if self._blank is None or not loaded.forward.stage:
-                        raise self._failed(name, loaded, inputs, start, stop, error) from error
-                    parts.append(self._without_bad(loaded.forward, [x[start:stop] for x in inputs], start, self._blank))
-                except SystemExit as error:
-                    raise self._failed(name, loaded, inputs, start, stop, error) from error
-            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
-            return self.hardware.fetch(whole)
+def ran_out(hardware: Hardware, error: BaseException) -> bool:
+    """Tell whether an error says that the device's memory is used up, by a step of the preprocessing or otherwise."""
+    return hardware.out_of_memory(cause_of(error))
+
+
+def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseException) -> MemberError:
+    """Return the error of a batch as the member's.
+
+    place   the member's name, with the step that raised
+    inputs  (batch, *row shape) of each input the member takes
+    start   place of the batch's first row in its segment
+    """
+    shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
+    stop = start + len(inputs[0])
+    return MemberError(
+        f"member {place} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
+        "check its inputs and its preprocess against the rows of this dataset",
+    )
 
 
 def _not_finite(rows: torch.Tensor) -> list[int]:
-    """Rows that hold NaN or infinity. A sum shows that there are none; only else is every number looked at."""
+    """Return the rows that hold NaN or infinity. Only where a sum shows that there are some is every number read."""
     if not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32))):
         return []
     return torch.nonzero(~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).reshape(-1).tolist()

@@ -20,32 +20,32 @@ class Hardware(Protocol):
         """Begin to bring rows to the device, without waiting. May raise what `out_of_memory` recognises."""
 
     def receive(self, staged: Any) -> torch.Tensor:
-        """The staged rows on the device, ready for what is computed next."""
+        """Return the staged rows on the device, ready for what is computed next."""
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
-        """The module on the device."""
+        """Return the module on the device."""
 
     def fetch(self, values: torch.Tensor) -> Array:
-        """Values in host memory, complete on return."""
+        """Return values in host memory, complete on return."""
 
     def out_of_memory(self, error: BaseException) -> bool:
-        """Whether the error says that the device's memory is used up."""
+        """Tell whether the error says that the device's memory is used up."""
 
     def release(self) -> None:
         """Give back what is cached."""
 
     def resident(self) -> int:
-        """Bytes in use now."""
+        """Return the bytes in use now."""
 
     def start_peak(self) -> None:
         """Forget the highest use so far."""
 
     def peak(self) -> int:
-        """Highest bytes in use since `start_peak`."""
+        """Return the highest bytes in use since `start_peak`."""
 
 
 def open_hardware(device: Device) -> Hardware:
-    """The hardware of a device; imports torch."""
+    """Open the hardware of a device; imports torch."""
     if device.family == "cuda":
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # device indices are nvidia-smi's
         import torch
@@ -59,16 +59,16 @@ def open_hardware(device: Device) -> Hardware:
 
 
 def use_cores(cores: int) -> None:
-    """Compute with so many threads. To be called before torch is imported: its libraries read this once."""
+    """Compute with `cores` threads. To be called before torch is imported: its libraries read this once."""
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[variable] = str(cores)
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for huge pages: fewer to fill and to look up
 
 
 def import_ahead(device: Device) -> None:
-    """Import torch for the device, while its rank waits for others.
+    """Begin to import torch for the device, while its rank waits for others.
 
-    Not in a daemon: a process that ended amid it would crash.
+    Not in a daemon thread: a process that ended amid it would crash.
     """
     use_cores(device.cores)
     threading.Thread(target=import_module, args=("hpcens.engine.engine",), name="import").start()

@@ -18,7 +18,6 @@ from hpcens.config import job_to_json
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.follow import StopSignals
-from hpcens.processes import boot_id, born
 from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, signatures
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
@@ -147,13 +146,11 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
 
 def end_ranks(epoch: Epoch) -> None:
     """Kill whatever rank of this host still lives, and wait until it is gone: nothing of a start outlives it."""
-    here = boot_id()
-    left = [(s["pid"], s["born"]) for s in signatures(epoch) if s["boot"] == here]
-    for pid, since in left:
-        if born(pid) == since:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-    while any(born(pid) == since for pid, since in left):
+    left = [signature.process for signature in signatures(epoch) if signature.process.lives]
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    while any(process.lives for process in left):
         time.sleep(0.005)
 
 

@@ -21,31 +21,31 @@ if TYPE_CHECKING:
 
 
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
-    """What makes the member: digests of its files and of the modules its functions lie in, and how it is used.
+    """Digest what makes the member: its files, the modules its functions lie in, and how it is used.
 
     Imports no torch, and runs no code of the member's. Raises MemberError where something cannot be found.
     """
-    who = f"member {spec.name}"
-    made = {"source": spec.source, "weights": _digest(spec, spec.file)}
+    owner = f"member {spec.name}"
+    digests = {"source": spec.source, "weights": _digest(spec, spec.file)}
     if spec.onnx is not None:
         from hpcens.members.onnx import data_files
 
-        made |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
+        digests |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
     if spec.factory is not None:
-        made["code"] = member_code_digest(who, spec.factory, search_path)
-        made["factory"] = spec.factory
-        made["arguments"] = json.dumps(spec.arguments, sort_keys=True)
+        digests["code"] = member_code_digest(owner, spec.factory, search_path)
+        digests["factory"] = spec.factory
+        digests["arguments"] = json.dumps(spec.arguments, sort_keys=True)
     for i, step in enumerate(spec.preprocess):
-        given = {key: value for key, value in asdict(step).items() if value is not None}
-        made[f"preprocess[{i}]"] = json.dumps(given, sort_keys=True)
+        settings = {key: value for key, value in asdict(step).items() if value is not None}
+        digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
-            made[f"code of preprocess[{i}]"] = member_code_digest(who, step.call, search_path)
+            digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
     used = {"inputs": spec.inputs, "select": spec.select, "classes": spec.classes and list(spec.classes.items())}
-    return made | {key: json.dumps(value) for key, value in used.items() if value is not None}
+    return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 
 def digest_of(digests: dict[str, str]) -> str:
-    """One digest of all that makes the member."""
+    """Return one digest of all that makes the member: of what `member_digests` gave."""
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
@@ -60,13 +60,17 @@ def _digest(spec: MemberSpec, file: Path) -> str:
 
 
 def input_places(spec: MemberSpec, names: Sequence[str]) -> tuple[int, ...]:
-    """Which of the dataset's inputs the member takes, in its order. Raises UsageError where there is no such input."""
+    """Return the numbers of the dataset's inputs that the member takes, in its order.
+
+    names  the dataset's inputs
+    Raises UsageError where there is no such input.
+    """
     taken = names if spec.inputs is None else spec.inputs
-    strange = [name for name in taken if name not in names]
-    strange += [step.input for step in spec.preprocess if step.input is not None and step.input not in taken]
-    if strange:
+    unknown = [name for name in taken if name not in names]
+    unknown += [step.input for step in spec.preprocess if step.input is not None and step.input not in taken]
+    if unknown:
         raise UsageError(
-            f"member {spec.name} takes the input {strange[0]}, which the dataset has not",
+            f"member {spec.name} takes the input {unknown[0]}, which the dataset has not",
             f"correct members[].inputs or the input of its steps; there are {', '.join(names)}",
         )
     return tuple(names.index(name) for name in taken)
@@ -82,13 +86,13 @@ def load(
     cores: int = 1,
     digests: Mapping[str, str] | None = None,
 ) -> Forward:
-    """A member of the ensemble, its weights loaded; on the CPU, to be placed by an engine.
+    """Load a member of the ensemble on the CPU, to be placed on a device by an engine.
 
     network  as it was prepared by an earlier process; None: it is built, and its weights loaded
     inputs   names of the dataset's inputs, in their order
     space    the one the rule combines in
     cores    for runtimes other than torch
-    digests  what `member_digests` gave when the run was planned: other weights are refused.
+    digests  what `member_digests` gave when the run was planned: other weights are refused
     Raises MemberError: not importable, does not build, another kind of file, weights do not match.
     """
     from hpcens.members.forward import Forward

@@ -10,16 +10,16 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.network import Network, Passes
-from hpcens.members.preprocess import Preprocessing
+from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
 from hpcens.specs import MemberSpec, Space
 from hpcens.usercode import describe_exception
 
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
-"""A network, and what it is called with for one whole batch → the network as a runtime executes it."""
+"""Takes a network, and what it is called with for one whole batch; returns the network as a runtime executes it."""
 
 
 class Forward(torch.nn.Module):
-    """preprocessing → precision → network → the output that is meant → softmax where due → the ensemble's classes."""
+    """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
 
     def __init__(
         self,
@@ -32,11 +32,11 @@ class Forward(torch.nn.Module):
         rounds: tuple[tuple[int, ...], ...] | None,
         prepared: bool = False,
     ) -> None:
-        """As `members.load` makes it.
+        """Put the parts of a member together.
 
-        inputs    which of the dataset's inputs it is called with, in its order
+        inputs    numbers of the dataset's inputs that it is called with, in its order
         space     the one the rule combines in
-        rounds    see `classes.rounds`; None where the classes are the ensemble's
+        rounds    see `specs.rounds`; None where the classes are the ensemble's
         prepared  whether the network is one that `execute` has made, in an earlier process
         """
         super().__init__()
@@ -51,7 +51,7 @@ class Forward(torch.nn.Module):
         )
         self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
-        self._given = len(spec.classes or ())
+        self._classes = len(spec.classes or ())
         self._mends = any(step.call is not None for step in spec.preprocess)
         self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
 
@@ -61,22 +61,26 @@ class Forward(torch.nn.Module):
         return () if self._mends else self.inputs
 
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
-        """Whether the preprocessing takes these rows."""
+        """Tell whether the preprocessing takes these rows, (rows, *row shape) of each input the member takes.
+
+        Raises PreprocessingFailed where a step of it calls exit().
+        """
         try:
             self._preprocessing(*rows)
-        except Exception:  # whatever the user's own function raises
+        except PreprocessingFailed as failure:
+            if isinstance(failure.error, SystemExit):
+                raise
+            return False
+        except Exception:  # they do not fit a step, or cannot be cast
             return False
         return True
 
-    @property
-    def stage(self) -> str:
-        """What is being done now, for whoever catches an error: a step of the preprocessing, or nothing of it."""
-        return self._preprocessing.stage
-
     def forward(self, *rows: torch.Tensor) -> torch.Tensor:
-        """(batch, *row shape) of each input → (batch, *output shape) float32.
+        """Return the member's output, (batch, *output shape) float32, in the space and classes of the ensemble.
 
-        Raises MemberError where what the member gives is not what its spec says.
+        rows  (batch, *row shape) of each input, as it is stored
+        Raises MemberError where what the member gives is not what its spec says, PreprocessingFailed where a step of
+        its preprocessing raises.
         """
         values = self.given(*rows)
         if self._softmax:
@@ -84,7 +88,7 @@ class Forward(torch.nn.Module):
         return values if self._rounds is None else self._mapped(values, self._rounds)
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
-        """What the member itself gives, float32: before any softmax, in its own classes."""
+        """Return what the member itself gives, float32: before any softmax, in its own classes."""
         count = len(rows[0])
         values: torch.Tensor = self.passes(*self._inputs(rows))
         if values.shape[:1] != (count,):
@@ -98,17 +102,18 @@ class Forward(torch.nn.Module):
             )
         return values.to(torch.float32)
 
-    def execute(
-        self, prepare: Callable[[Network, Sequence[torch.Tensor]], Network], rows: Sequence[torch.Tensor]
-    ) -> None:
-        """From now on run what `prepare` makes of the network, the choice of its output included, and these rows."""
+    def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
+        """Run from now on what `prepare` makes of the network, the choice of its output included.
+
+        rows  (batch, *row shape) of each input: real rows, for which it is prepared
+        """
         network = replace(self._network, module=_Chosen(self._network.module, self._choose).eval())
         prepared = prepare(network, self._inputs(rows))
         self._network, self._choose = prepared, _whole
         self.passes = Passes(prepared, self._choose)
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """What the network is called with."""
+        """Return what the network is called with."""
         return [x.to(self._precision) if x.is_floating_point() else x for x in self._preprocessing(*rows)]
 
     def _checked(self, logits: torch.Tensor) -> torch.Tensor:
@@ -121,18 +126,21 @@ class Forward(torch.nn.Module):
         return logits
 
     def _mapped(self, values: torch.Tensor, rounds: torch.Tensor) -> torch.Tensor:
-        """The last axis in the ensemble's classes; always added in one order, which index_add on a GPU would not."""
-        if values.dim() < 2 or values.shape[-1] != self._given:
+        """Bring the last axis to the ensemble's classes.
+
+        Always added in one order, which index_add on a GPU would not.
+        """
+        if values.dim() < 2 or values.shape[-1] != self._classes:
             raise MemberError(
-                f"member {self._name} returned {tuple(values.shape)}, and its classes name {self._given}",
+                f"member {self._name} returned {tuple(values.shape)}, and its classes name {self._classes}",
                 "correct members[].classes in the YAML: one for each place of the last axis, in its order",
             )
         padded = torch.nn.functional.pad(values, (0, 1))
         first, *others = rounds.unbind()
-        made = padded[..., first]
+        total = padded[..., first]
         for places in others:
-            made = made + padded[..., places]
-        return made
+            total = total + padded[..., places]
+        return total
 
 
 class _Chosen(torch.nn.Module):
@@ -147,9 +155,9 @@ class _Chosen(torch.nn.Module):
         return self._choose(self.module(*inputs))
 
 
-def _whole(given: object) -> torch.Tensor:
-    assert isinstance(given, torch.Tensor)
-    return given
+def _whole(returned: object) -> torch.Tensor:
+    assert isinstance(returned, torch.Tensor)
+    return returned
 
 
 def _in_precision(spec: MemberSpec, network: Network) -> Network:
@@ -162,40 +170,46 @@ def _in_precision(spec: MemberSpec, network: Network) -> Network:
         ) from error
 
 
-def _chosen(name: str, select: str | None, given: object) -> torch.Tensor:
-    """The tensor that is meant, of all that the network returned."""
-    parts = _parts(given)
+def _chosen(name: str, select: str | None, returned: object) -> torch.Tensor:
+    """Choose the tensor that is meant, of all that the network returned.
+
+    name    the member's
+    select  index, key or attribute of the output that is meant; None where there is one alone
+    """
+    parts = _parts(returned)
     if select is None:
-        if isinstance(given, torch.Tensor):
-            return given
+        if isinstance(returned, torch.Tensor):
+            return returned
         remedy = f"say which output is meant, for example select: {next(iter(parts))}" if parts else ""
         raise MemberError(
-            f"member {name} returned {_shown(given)}, not one tensor", remedy or "let its forward return one"
+            f"member {name} returned {_shown(returned)}, not one tensor", remedy or "let its forward return one"
         )
-    found = parts.get(select)
-    if not isinstance(found, torch.Tensor):
+    output = parts.get(select)
+    if not isinstance(output, torch.Tensor):
         raise MemberError(
-            f"member {name} returned {_shown(given)}, of which select: {select} is no tensor",
+            f"member {name} returned {_shown(returned)}, of which select: {select} is no tensor",
             f"it has: {', '.join(parts) or 'one output only, so remove select'}",
         )
-    return found
+    return output
 
 
-def _parts(given: object) -> Mapping[str, object]:
-    """The outputs in a container, by index, key or attribute."""
-    if isinstance(given, Mapping):
-        return {str(key): value for key, value in given.items()}
-    if isinstance(given, Sequence) and not isinstance(given, str):
-        names = getattr(given, "_fields", ())
-        return {str(i): value for i, value in enumerate(given)} | dict(zip(names, given, strict=False))
-    if isinstance(given, torch.Tensor):
+def _parts(returned: object) -> Mapping[str, object]:
+    """Return the outputs in a container, by index, key or attribute."""
+    if isinstance(returned, Mapping):
+        return {str(key): value for key, value in returned.items()}
+    if isinstance(returned, Sequence) and not isinstance(returned, str):
+        names = getattr(returned, "_fields", ())
+        return {str(i): value for i, value in enumerate(returned)} | dict(zip(names, returned, strict=False))
+    if isinstance(returned, torch.Tensor):
         return {}
-    return {name: value for name, value in getattr(given, "__dict__", {}).items() if isinstance(value, torch.Tensor)}
+    attributes = getattr(returned, "__dict__", {})
+    return {name: value for name, value in attributes.items() if isinstance(value, torch.Tensor)}
 
 
-def _shown(given: object) -> str:
-    if isinstance(given, torch.Tensor):
-        return f"{str(given.dtype).removeprefix('torch.')} {tuple(given.shape)}"
-    parts = _parts(given)
+def _shown(returned: object) -> str:
+    """Describe what a network returned, in a phrase."""
+    if isinstance(returned, torch.Tensor):
+        return f"{str(returned.dtype).removeprefix('torch.')} {tuple(returned.shape)}"
+    parts = _parts(returned)
     inner = f" of {', '.join(f'{key}: {_shown(part)}' for key, part in list(parts.items())[:5])}" if parts else ""
-    return f"{type(given).__name__}{inner}"
+    return f"{type(returned).__name__}{inner}"

@@ -31,7 +31,7 @@ _FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def load_torchscript(spec: MemberSpec) -> Network:
-    """The module of a torch.jit.save file. Raises MemberError where it is none."""
+    """Load the module of a torch.jit.save file. Raises MemberError where it is none."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
         try:
@@ -41,7 +41,7 @@ def load_torchscript(spec: MemberSpec) -> Network:
 
 
 def load_exported(spec: MemberSpec) -> Network:
-    """The module of a torch.export.save file, with the batch sizes it was exported for.
+    """Load the module of a torch.export.save file, with the batch sizes it was exported for.
 
     Raises MemberError: another kind of file; holds what would be unpickled, a library, or code.
     """
@@ -60,7 +60,7 @@ def load_exported(spec: MemberSpec) -> Network:
 
 
 def _refuse_code(spec: MemberSpec) -> None:
-    """Raises MemberError where loading the file would run what lies in it."""
+    """Raise MemberError where loading the file would run what lies in it."""
     with zipfile.ZipFile(spec.file) as archive:
         names = archive.namelist()
         texts = [archive.read(name).decode("utf-8", "replace") for name in names if "models/" in name]
@@ -83,7 +83,7 @@ _OF_A_SIZE = (
 
 
 def _is_size(text: str) -> bool:
-    """Whether an expression is no more than arithmetic of symbols, as sympy prints it. sympy would run any other."""
+    """Tell whether an expression is no more than arithmetic of symbols, as sympy prints it; it would run any other."""
     try:
         nodes = [*ast.walk(ast.parse(text.strip(), mode="eval"))]
     except (SyntaxError, ValueError, RecursionError):
@@ -96,7 +96,7 @@ def _is_size(text: str) -> bool:
 
 @contextlib.contextmanager
 def _only_weights() -> Iterator[None]:
-    """torch.export.load unpickles by itself what weights_only refuses, unless the environment forbids it."""
+    """Forbid torch.export.load to unpickle what weights_only refuses; the environment alone can."""
     before = os.environ.get(_FORCED)
     os.environ[_FORCED] = "1"
     try:
@@ -110,7 +110,7 @@ def _only_weights() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the traceback that torch logs beside the error it raises."""
+    """Silence the traceback that torch logs beside the error it raises."""
     logger = logging.getLogger("torch.export")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -121,9 +121,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _admitted(program: Any) -> tuple[int, int | None]:
-    """Least and most rows of a batch: from the first axis of the first input."""
-    takes = set(program.graph_signature.user_inputs)
-    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in takes]
+    """Return the least and most rows of a batch, by the first axis of the first input; None where there is no most."""
+    inputs = set(program.graph_signature.user_inputs)
+    shapes = [n.meta["val"].shape for n in program.graph.nodes if n.op == "placeholder" and n.name in inputs]
     if not shapes or not len(shapes[0]):
         return 1, None
     size = shapes[0][0]

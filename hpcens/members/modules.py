@@ -14,7 +14,7 @@ from hpcens.usercode import add_to_path, describe_exception, import_member_code
 
 
 def load_module(spec: MemberSpec, search_path: Path) -> Network:
-    """The module with its weights, in eval mode.
+    """Build or unpickle a member's module, with its weights and in eval mode.
 
     Raises MemberError: the factory cannot be imported, raises, exits or gives something else; see `weights`.
     """
@@ -31,9 +31,9 @@ def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module
     try:
         module = make(**spec.arguments)
     except (Exception, SystemExit) as error:
-        given = ", ".join(f"{key}={value!r}" for key, value in spec.arguments.items())
+        arguments = ", ".join(f"{key}={value!r}" for key, value in spec.arguments.items())
         raise MemberError(
-            f"member {spec.name}: {factory}({given}) raised {describe_exception(error)}",
+            f"member {spec.name}: {factory}({arguments}) raised {describe_exception(error)}",
             "check members[].factory and members[].arguments in the YAML",
         ) from error
     if not isinstance(module, torch.nn.Module):

@@ -10,14 +10,14 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A module, and the batches it admits: from `least` to `most` rows (None: no end)."""
+    """A module, and the batches it admits: from `least` to `most` rows (None: any number)."""
 
     module: torch.nn.Module
     least: int = 1
     most: int | None = None
 
     def slices(self, rows: int) -> Iterator[tuple[int, int, int]]:
-        """(start, stop, padding): how a batch of rows goes through, each piece with the rows it lacks."""
+        """Cut a batch of rows into pieces that are admitted: (start, stop, rows that the piece lacks)."""
         step = self.most or max(rows, 1)
         for start in range(0, rows, step):
             stop = min(start + step, rows)
@@ -25,13 +25,13 @@ class Network:
 
 
 class Passes(torch.nn.Module):
-    """A network under any batch size: cut into what it admits, the last piece padded with its last row.
+    """A network for any batch size: batches are cut into what it admits, the last piece padded with its last row.
 
     A graph exported for 8 rows runs 8 rows at a time, whatever the planned batch is.
     """
 
     def __init__(self, network: Network, choose: Callable[[object], torch.Tensor]) -> None:
-        """choose: the output that is meant, of all that the module returns."""
+        """Run a network. choose: picks the output that is meant, of all that the module returns."""
         super().__init__()
         self.module = network.module
         self._network = network

@@ -17,7 +17,7 @@ _FLOATS = {"tensor(float)": torch.float32, "tensor(float16)": torch.float16, "te
 
 
 def data_files(spec: MemberSpec) -> tuple[Path, ...]:
-    """Files beside the ONNX file in which it keeps large tensors.
+    """Name the files beside the ONNX file in which it keeps large tensors.
 
     Raises UsageError where the packages are missing, MemberError where the file is not ONNX or they lie elsewhere.
     """
@@ -33,7 +33,8 @@ def data_files(spec: MemberSpec) -> tuple[Path, ...]:
     try:
         model = onnx.load(spec.file, load_external_data=False)
         tensors = [tensor for tensor in _get_all_tensors(model) if uses_external_data(tensor)]
-        places = {of.value for tensor in tensors for of in tensor.external_data if of.key == "location"}
+        entries = [entry for tensor in tensors for entry in tensor.external_data]
+        places = {entry.value for entry in entries if entry.key == "location"}
     except OSError as error:
         raise MemberError(f"member {spec.name}: {spec.file}: {error.strerror}", "check members[].onnx") from None
     except Exception as error:  # protobuf's errors share no base class but Exception
@@ -43,7 +44,7 @@ def data_files(spec: MemberSpec) -> tuple[Path, ...]:
 
 
 def load_onnx(spec: MemberSpec, cores: int) -> Network:
-    """The file's graph as a module. Raises MemberError where onnxruntime cannot run it."""
+    """Load the file's graph as a module, with `cores` threads. Raises MemberError where onnxruntime cannot run it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -60,7 +61,7 @@ def load_onnx(spec: MemberSpec, cores: int) -> Network:
 
 
 class _Session(torch.nn.Module):
-    """A session as a module: tensors in the order of its inputs → a tensor, or a mapping of them by output name.
+    """A session as a module: takes tensors in the order of its inputs, returns one, or several by output name.
 
     Floats are cast to the type an input declares. Tensors on another device come to the host and go back.
     """
@@ -69,16 +70,16 @@ class _Session(torch.nn.Module):
         super().__init__()
         self._session = session
         self._inputs = session.get_inputs()
-        self._outputs = [of.name for of in session.get_outputs()]
+        self._outputs = [output.name for output in session.get_outputs()]
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         if len(tensors) != len(self._inputs):
-            names = ", ".join(of.name for of in self._inputs)
+            names = ", ".join(declared.name for declared in self._inputs)
             raise ValueError(f"it takes {len(self._inputs)} inputs ({names}), not {len(tensors)}")
-        fed = {
-            of.name: (x.to(_FLOATS.get(of.type, x.dtype)) if x.is_floating_point() else x).cpu().numpy()
-            for of, x in zip(self._inputs, tensors, strict=True)
+        arrays = {
+            declared.name: (x.to(_FLOATS.get(declared.type, x.dtype)) if x.is_floating_point() else x).cpu().numpy()
+            for declared, x in zip(self._inputs, tensors, strict=True)
         }
-        found = [torch.from_numpy(values) for values in self._session.run(self._outputs, fed)]
-        moved = [values.to(tensors[0].device) for values in found]
+        outputs = [torch.from_numpy(values) for values in self._session.run(self._outputs, arrays)]
+        moved = [values.to(tensors[0].device) for values in outputs]
         return moved[0] if len(moved) == 1 else dict(zip(self._outputs, moved, strict=True))

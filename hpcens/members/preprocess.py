@@ -16,19 +16,40 @@ from hpcens.usercode import import_member_code
 Inputs = tuple[torch.Tensor, ...]
 
 
+class PreprocessingFailed(Exception):
+    """A step of a member's preprocessing raised on the rows it was called with.
+
+    step   the step, as errors name it
+    error  what it raised; a SystemExit where it called exit()
+    """
+
+    def __init__(self, step: str, error: BaseException) -> None:
+        super().__init__(step, error)
+        self.step = step
+        self.error = error
+
+    def __str__(self) -> str:
+        return str(self.error)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """Return what went wrong: where a preprocessing failed, what its step raised; else the error itself."""
+    return error.error if isinstance(error, PreprocessingFailed) else error
+
+
 class Preprocessing(torch.nn.Module):
     """All steps of a member, in order.
-
-    stage  what is being done now, for whoever catches an error
 
     Every input is copied first, into float32 or the dtype its first step casts to: rows are shared with other
     members, and a module may change its input.
     """
 
     def __init__(self, spec: MemberSpec, names: Sequence[str], search_path: Path) -> None:
-        """names: of the inputs it is called with. Raises MemberError where a function cannot be imported."""
+        """Make the steps of a member. Raises MemberError where a function cannot be imported.
+
+        names  names of the inputs that the member takes, in its order
+        """
         super().__init__()
-        self.stage = ""
         self._member = spec.name
         self._dtypes = [getattr(torch, _first_cast(spec, name, i == 0)) for i, name in enumerate(names)]
         self._steps: list[_Step] = []
@@ -40,51 +61,57 @@ class Preprocessing(torch.nn.Module):
         self._placed = torch.nn.ModuleList(s.function for s in self._steps if isinstance(s.function, _Normalize))
 
     def forward(self, *rows: torch.Tensor) -> Inputs:
-        """(batch, *row shape) of each input as it is stored → what the module takes.
+        """Return what the module takes, from (batch, *row shape) of each input as it is stored.
 
-        Raises MemberError where a step does not fit the rows, or changes how many there are; what a function
-        raises goes through as it is.
+        Raises MemberError where a step does not fit the rows, or changes how many there are; PreprocessingFailed
+        where a function raises.
         """
-        self.stage = ""
         inputs = tuple(x.to(dtype, copy=True) for x, dtype in zip(rows, self._dtypes, strict=True))
         for step in self._steps:
-            self.stage = step.label
-            if step.place is None:
-                inputs = self._tensors(step.function(*inputs))
-            elif step.place < len(inputs):
-                made = self._tensors(self._applied(step.function, inputs[step.place]))
-                inputs = (*inputs[: step.place], *made, *inputs[step.place + 1 :])
-            else:
-                raise self._wrong(f"its input is gone: an earlier step left {len(inputs)}")
-            self._check_rows(inputs, len(rows[0]))
-        self.stage = ""
+            try:
+                inputs = self._applied(step, inputs)
+            except MemberError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise PreprocessingFailed(step.label, error) from error
+            self._check_rows(step, inputs, len(rows[0]))
         return inputs
 
-    def _applied(self, function: Callable[..., object], x: torch.Tensor) -> object:
+    def _applied(self, step: _Step, inputs: Inputs) -> Inputs:
+        if step.place is None:
+            return self._tensors(step, step.function(*inputs))
+        if step.place >= len(inputs):
+            raise self._wrong(step, f"its input is gone: an earlier step left {len(inputs)}")
+        x = inputs[step.place]
         try:
-            return function(x)
+            values = step.function(x)
         except _Misfit as error:
-            raise self._wrong(f"{error} (input {tuple(x.shape)})") from None
+            raise self._wrong(step, f"{error} (input {tuple(x.shape)})") from None
+        return (*inputs[: step.place], *self._tensors(step, values), *inputs[step.place + 1 :])
 
-    def _tensors(self, given: object) -> Inputs:
-        found = tuple(given) if isinstance(given, tuple | list) else (given,)
-        strange = [type(x).__name__ for x in found if not isinstance(x, torch.Tensor)]
-        if strange or not found:
-            raise self._wrong(f"it returned {strange[0] if strange else 'nothing'}, not a tensor or a tuple of them")
-        return found
+    def _tensors(self, step: _Step, returned: object) -> Inputs:
+        values = tuple(returned) if isinstance(returned, tuple | list) else (returned,)
+        strange = [type(x).__name__ for x in values if not isinstance(x, torch.Tensor)]
+        if strange or not values:
+            what = strange[0] if strange else "nothing"
+            raise self._wrong(step, f"it returned {what}, not a tensor or a tuple of them")
+        return values
 
-    def _check_rows(self, inputs: Inputs, rows: int) -> None:
+    def _check_rows(self, step: _Step, inputs: Inputs, rows: int) -> None:
         for x in inputs:
             if x.shape[:1] != (rows,):
-                raise self._wrong(f"it made {tuple(x.shape)} of {rows} rows; a step keeps the rows it is given")
+                raise self._wrong(step, f"it made {tuple(x.shape)} of {rows} rows; a step keeps the rows it is given")
 
-    def _wrong(self, what: str) -> MemberError:
-        return MemberError(f"member {self._member}: {self.stage}: {what}", "correct members[].preprocess in the YAML")
+    def _wrong(self, step: _Step, what: str) -> MemberError:
+        return MemberError(f"member {self._member}: {step.label}: {what}", "correct members[].preprocess in the YAML")
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """place: of the input it is applied to; None: to all at once."""
+    """One step: how errors name it, what it is applied to, and the function.
+
+    place  number of the input that it is applied to; None: all at once
+    """
 
     label: str
     place: int | None
@@ -92,7 +119,7 @@ class _Step:
 
 
 def _first_cast(spec: MemberSpec, name: str, first: bool) -> str:
-    """The dtype in which an input is taken: what the first step on it casts to, else float32."""
+    """Return the dtype in which an input is taken: what the first step on it casts to, else float32."""
     on_it = (
         step
         for step in spec.preprocess
@@ -105,9 +132,9 @@ class _Misfit(Exception):
     """A step that the rows do not fit."""
 
 
-def _function(step: StepSpec, who: str, search_path: Path) -> Callable[..., object]:
+def _function(step: StepSpec, owner: str, search_path: Path) -> Callable[..., object]:
     if step.call is not None:
-        return import_member_code(who, step.call, search_path)
+        return import_member_code(owner, step.call, search_path)
     if step.normalize is not None:
         return _Normalize(step.normalize)
     return partial(_STEPS[step.kind], by=getattr(step, step.kind))
@@ -125,6 +152,7 @@ class _Normalize(torch.nn.Module):
         self.register_buffer("std", torch.tensor(by.std, dtype=torch.float64), persistent=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Subtract the mean and divide by the deviation, by channel (axis 1) where there are several."""
         _require_floats(x)
         count = self.mean.numel()
         if count > 1 and (x.dim() < 2 or x.shape[1] != count):
@@ -142,17 +170,17 @@ def _scale(x: torch.Tensor, by: float) -> torch.Tensor:
 
 
 def _resize(x: torch.Tensor, by: Sequence[int]) -> torch.Tensor:
-    """Bilinear, corners not aligned, no antialias."""
+    """Resize to (height, width): bilinear, corners not aligned, no antialias."""
     _require_floats(x)
     if x.dim() not in (3, 4):
         raise _Misfit("resize takes (rows, height, width) or (rows, channels, height, width)")
     images = x if x.dim() == 4 else x.unsqueeze(1)
-    made = torch.nn.functional.interpolate(images, size=tuple(by), mode="bilinear", align_corners=False)
-    return made if x.dim() == 4 else made.squeeze(1)
+    resized = torch.nn.functional.interpolate(images, size=tuple(by), mode="bilinear", align_corners=False)
+    return resized if x.dim() == 4 else resized.squeeze(1)
 
 
 def _crop(x: torch.Tensor, by: Sequence[int]) -> torch.Tensor:
-    """The middle; where it lies between two pixels, the upper left."""
+    """Cut (height, width) from the middle; where it lies between two pixels, the upper left."""
     height, width = x.shape[-2:] if x.dim() > 2 else (0, 0)
     if by[0] > height or by[1] > width:
         raise _Misfit(f"{by[0]} × {by[1]} cannot be cut from {height} × {width}")
@@ -161,10 +189,11 @@ def _crop(x: torch.Tensor, by: Sequence[int]) -> torch.Tensor:
 
 
 def _layout(x: torch.Tensor, by: str) -> torch.Tensor:
-    given, wanted = by.split("->")
-    if x.dim() != len(given):
-        raise _Misfit(f"{by} is for {len(given)} axes, rows included")
-    return x.permute([given.index(letter) for letter in wanted]).contiguous()
+    """Permute the axes: `NHWC->NCHW` brings the channels forward."""
+    stored, wanted = by.split("->")
+    if x.dim() != len(stored):
+        raise _Misfit(f"{by} is for {len(stored)} axes, rows included")
+    return x.permute([stored.index(letter) for letter in wanted]).contiguous()
 
 
 def _require_floats(x: torch.Tensor) -> None:

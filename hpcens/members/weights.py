@@ -28,11 +28,11 @@ _KINDS = {
     "a safetensors file": "weights",
     _TORCH: "weights (a state dict) or pickled (a whole module)",
 }
-"""What a file may turn out to be → the member's key it belongs under."""
+"""What a file may turn out to be, and the member's key it belongs under."""
 
 
 def kind_of(path: Path) -> str:
-    """What a file is, by its content: a key of `_KINDS`, or an unknown format."""
+    """Tell what a file is, by its content: a key of `_KINDS`, or an unknown format."""
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:9] == b"{":
@@ -49,14 +49,14 @@ def kind_of(path: Path) -> str:
 
 
 def misplaced(spec: MemberSpec, error: BaseException) -> MemberError:
-    """The error for a file that is not what its key says: what it is, and where it belongs."""
+    """Return the error for a file that is not what its key says: what it is, and where it belongs."""
     kind = kind_of(spec.file)
     key = "weights" if spec.source == "factory" else spec.source
     home = _KINDS.get(kind, "")
     if home and home != key and key not in home.split():
         return MemberError(f"member {spec.name}: {spec.file} is {kind}", f"give it as {home}: in the YAML, not {key}:")
-    said = str(error).partition("\n")[0]
-    return MemberError(f"member {spec.name}: {spec.file} is {kind} and cannot be read: {said}", "it may be damaged")
+    reason = str(error).partition("\n")[0]
+    return MemberError(f"member {spec.name}: {spec.file} is {kind} and cannot be read: {reason}", "it may be damaged")
 
 
 def load_weights(spec: MemberSpec, module: torch.nn.Module) -> None:
@@ -70,7 +70,7 @@ def load_weights(spec: MemberSpec, module: torch.nn.Module) -> None:
 
 
 def read_state(spec: MemberSpec) -> State:
-    """The state dict in the member's weights file."""
+    """Read the state dict in the member's weights file. Raises MemberError where it holds none."""
     if kind_of(spec.file) == _TORCH:
         return _state_in(spec, unpickle(spec))
     from safetensors.torch import load_file
@@ -82,7 +82,7 @@ def read_state(spec: MemberSpec) -> State:
 
 
 def unpickle(spec: MemberSpec) -> Any:
-    """What a torch file holds, on the CPU; any object only where the member is trusted by name."""
+    """Load what a torch file holds, on the CPU; any object only where the member is trusted by name."""
     import torch
 
     trusted = spec.trust == "pickle"
@@ -92,8 +92,8 @@ def unpickle(spec: MemberSpec) -> Any:
     except pickle.UnpicklingError as error:
         if trusted:
             raise misplaced(spec, error) from error
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        raise refused(spec, f"an object of {found[1]}" if found else "objects other than tensors") from None
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise refused(spec, f"an object of {named[1]}" if named else "objects other than tensors") from None
     except (Exception, SystemExit) as error:
         if trusted and kind_of(spec.file) == _TORCH:
             raise MemberError(
@@ -103,53 +103,54 @@ def unpickle(spec: MemberSpec) -> Any:
         raise misplaced(spec, error) from error
 
 
-def refused(spec: MemberSpec, found: str) -> MemberError:
-    """The error for a file that would have to be unpickled: what was found in it, and both remedies."""
+def refused(spec: MemberSpec, content: str) -> MemberError:
+    """Return the error for a file that would have to be unpickled: what it holds, and both remedies."""
     return MemberError(
-        f"member {spec.name}: {spec.file} holds {found}; unpickling it could run any code",
+        f"member {spec.name}: {spec.file} holds {content}; unpickling it could run any code",
         "save only the weights: torch.save(module.state_dict(), FILE), or safetensors;"
         f" or, if you trust the file, write trust: pickle for member {spec.name}",
     )
 
 
-def _state_in(spec: MemberSpec, found: Any) -> State:
-    """The state dict in a torch file: the whole of it, or the only one in a checkpoint."""
+def _state_in(spec: MemberSpec, content: Any) -> State:
+    """Return the state dict in a torch file: the whole of it, or the only one in a checkpoint."""
     import torch
 
-    if isinstance(found, torch.nn.Module):
-        return found.state_dict()
-    if not isinstance(found, Mapping):
+    if isinstance(content, torch.nn.Module):
+        return content.state_dict()
+    if not isinstance(content, Mapping):
         raise MemberError(
-            f"member {spec.name}: {spec.file} holds {type(found).__name__}, not a state dict",
+            f"member {spec.name}: {spec.file} holds {type(content).__name__}, not a state dict",
             "save it with torch.save(module.state_dict(), FILE)",
         )
-    if _is_state(found):
-        return found
-    inner = [key for key, value in found.items() if isinstance(value, Mapping) and _is_state(value)]
+    if _is_state(content):
+        return content
+    inner = [key for key, value in content.items() if isinstance(value, Mapping) and _is_state(value)]
     if len(inner) != 1:
         what = f"several state dicts ({', '.join(map(str, inner[:5]))})" if inner else "no state dict"
-        keys = ", ".join(map(str, list(found)[:5]))
+        keys = ", ".join(map(str, list(content)[:5]))
         raise MemberError(
             f"member {spec.name}: {spec.file} holds {what} under its keys {keys}",
             "save the one that is meant by itself: torch.save(checkpoint[KEY], FILE)",
         )
-    state: State = found[inner[0]]
+    state: State = content[inner[0]]
     return state
 
 
-def _is_state(found: Mapping[Any, Any]) -> bool:
+def _is_state(content: Mapping[Any, Any]) -> bool:
     import torch
 
-    return bool(found) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in found.items())
+    return bool(content) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
 
 
-def _match(spec: MemberSpec, wanted: State, given: State) -> None:
-    missing = [key for key in wanted if key not in given]
-    extra = [key for key in given if key not in wanted]
+def _match(spec: MemberSpec, wanted: State, stored: State) -> None:
+    """Raise MemberError where the stored state is not one of the module, whose own is wanted."""
+    missing = [key for key in wanted if key not in stored]
+    extra = [key for key in stored if key not in wanted]
     shapes = [
-        f"{key} is {tuple(given[key].shape)} in the file, {tuple(wanted[key].shape)} in the module"
+        f"{key} is {tuple(stored[key].shape)} in the file, {tuple(wanted[key].shape)} in the module"
         for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
+        if key in stored and stored[key].shape != wanted[key].shape
     ]
     faults = [f"missing {', '.join(missing[:3])}"] * bool(missing) + [f"unknown {', '.join(extra[:3])}"] * bool(extra)
     if faults or shapes:

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from hpcens.allocation import Problem
-from hpcens.files import read_json
-from hpcens.runs import RunDirectory
+from hpcens.runs import Report, RunDirectory
 from hpcens.vocabulary import Plan
 
 Speeds = Mapping[tuple[str, str], float]
@@ -28,15 +27,15 @@ def experience(run: RunDirectory) -> Speeds:
     rows: dict[tuple[str, str], float] = {}
     seconds: dict[tuple[str, str], float] = {}
     for epoch in run.epochs():
-        report = read_json(epoch.report)
-        if not report or not epoch.plan.exists():
+        report = Report.load(epoch.report)
+        if report is None or not epoch.plan.exists():
             continue
         kinds = {device.name: device.kind for device in Plan.load(epoch.plan).devices}
-        for of in report["instances"]:
-            if of.get("rows", 0) >= BATCHES * of["batch"] and of["device"] in kinds:
-                key = kinds[of["device"]], of["member"]
-                rows[key] = rows.get(key, 0.0) + of["rows"]
-                seconds[key] = seconds.get(key, 0.0) + of["rows"] / of["measured_speed"]
+        for instance in report.instances:
+            if instance.rows >= BATCHES * instance.batch and instance.device in kinds:
+                key = kinds[instance.device], instance.member
+                rows[key] = rows.get(key, 0.0) + instance.rows
+                seconds[key] = seconds.get(key, 0.0) + instance.seconds
     return {key: rows[key] / seconds[key] for key in rows}
 
 

@@ -6,18 +6,16 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from hpcens.checks.preflight import Preflight
 from hpcens.planning.experience import BATCHES, Speeds
 from hpcens.planning.job_planner import JobPlanner
 from hpcens.profiling import ProfileBook
+from hpcens.runs import Report
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
 
-def learn(job: Job, preflight: Preflight, plan: Plan, report: Mapping[str, Any]) -> None:
+def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
     """Note in the book what part of the profiled rows/s a start reached, by its report.
 
     Raises OSError where the book cannot be written, UsageError where a profile is gone.
@@ -36,7 +34,7 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Mapping[str, Any])
         needs.book.put_reached(kind, part)
 
 
-def interference(plan: Plan, report: Mapping[str, Any], profiled: Speeds) -> dict[str, float]:
+def interference(plan: Plan, report: Report, profiled: Speeds) -> dict[str, float]:
     """Kind of device → the part of the profiled rows/s that a run reached, every instance weighing as much as it took.
 
     profiled  (kind, member) → rows/s of its profile
@@ -44,9 +42,9 @@ def interference(plan: Plan, report: Mapping[str, Any], profiled: Speeds) -> dic
     kinds = {device.name: device.kind for device in plan.devices}
     wanted: dict[str, float] = {}
     took: dict[str, float] = {}
-    for of in report["instances"]:
-        key = kinds[of["device"]], of["member"]
-        if of.get("rows", 0) >= BATCHES * of["batch"] and key in profiled:
-            wanted[key[0]] = wanted.get(key[0], 0.0) + of["rows"] / profiled[key]
-            took[key[0]] = took.get(key[0], 0.0) + of["rows"] / of["measured_speed"]
+    for instance in report.instances:
+        key = kinds[instance.device], instance.member
+        if instance.rows >= BATCHES * instance.batch and key in profiled:
+            wanted[key[0]] = wanted.get(key[0], 0.0) + instance.rows / profiled[key]
+            took[key[0]] = took.get(key[0], 0.0) + instance.seconds
     return {kind: wanted[kind] / took[kind] for kind in wanted}

@@ -15,7 +15,7 @@ from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample
 from hpcens.result.description import scored_form
 from hpcens.result.form import Form
 from hpcens.roles.rank_roles import Hello, RankRoles, recruit, room
-from hpcens.runs import Epoch, Events, RunDirectory
+from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan, Profile, ProfileKey, Rows
 
@@ -42,7 +42,7 @@ class Lead:
         """Share what is not measured yet among the ranks."""
         measurements = self.planner.needs.unmeasured(self.rank_roles.devices)
         if measurements:
-            self.events.add("profiling", members=sum(map(len, measurements.values())))
+            self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
         largest = max((max(m.batch_sizes) for ms in measurements.values() for m in ms), default=0)
         readers, _ = room(self.rank_roles, self.hellos)
         able = recruit(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
@@ -53,7 +53,7 @@ class Lead:
         pairs = list(measured)
         self.planner.needs.note(pairs)
         if pairs:
-            self.events.add("profiled")
+            self.events.add(ProfilingEnded())
 
     def decide(self, survey: IoSurvey) -> Assignment:
         """Plan, fix the fingerprint under the plan, form the phases, and leave all of it in the run directory."""
@@ -66,7 +66,7 @@ class Lead:
         tree = fingerprint_under(plan.numerics, job, self.preflight)
         self.run.fix_fingerprint(tree)
         self.epoch.keep_plan(plan)
-        self.events.add("planned", throughput=plan.throughput, bound=plan.bound, limit=plan.limit)
+        self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
         shape = self.planner.output_shape(devices)
         phases = phases_of(self.run, plan, self._form(plan, tree, shape), shape)
         require_room_for(job, self.run, phases)

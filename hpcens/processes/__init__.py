@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 _SET_DEATH_SIGNAL = 1
@@ -38,3 +39,34 @@ def born(pid: int) -> int:
     except OSError:
         return 0
     return 0 if state in "ZX" else int(rest[18])
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process, described so that others can tell whether it lives.
+
+    host  name of its host
+    boot  the host's `boot_id`
+    pid   its process id
+    born  when it was `born`
+    """
+
+    host: str
+    boot: str
+    pid: int
+    born: int
+
+    @staticmethod
+    def current() -> Process:
+        """Describe this process."""
+        return Process(socket.gethostname(), boot_id(), os.getpid(), born(os.getpid()))
+
+    @property
+    def local(self) -> bool:
+        """Whether it is, or was, a process of this host since its last boot."""
+        return self.boot == boot_id()
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is a process of this host that has not ended."""
+        return self.local and born(self.pid) == self.born

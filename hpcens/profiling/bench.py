@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.engine.engine import Engine
+from hpcens.engine.engine import Engine, ran_out
 from hpcens.engine.hardware import Hardware, open_hardware
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
@@ -128,7 +128,7 @@ class _Bench:
                     speeds.append(batch / (time.perf_counter() - began))
         except Exception as error:
             expected = isinstance(error, DeviceOutOfMemory | RuntimeUnsuited)
-            if not expected and not engine.hardware.out_of_memory(error):
+            if not expected and not ran_out(engine.hardware, error):
                 raise
             return profiles
         finally:
@@ -209,7 +209,7 @@ class _Bench:
             hardware.start_peak()
             values, used = engine.run(self.asked.member.name, staged)
         except Exception as error:
-            if not isinstance(error, DeviceOutOfMemory) and not hardware.out_of_memory(error):
+            if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
                 raise
             return None
         if used < batch:

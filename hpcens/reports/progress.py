@@ -1,4 +1,4 @@
-"""Follow: progress of a start, through its events file, on a terminal or as plain lines now and then."""
+"""Follow the progress of a start through its events, as a bar on a terminal or as plain lines now and then."""
 
 from __future__ import annotations
 
@@ -6,25 +6,38 @@ import sys
 import time
 from typing import IO, Any
 
-from hpcens.runs import Epoch, read_events
+from hpcens.runs import (
+    DrainBegan,
+    Epoch,
+    Event,
+    PlanMade,
+    ProfilingBegan,
+    ProgressMade,
+    WorldFormed,
+    read_events,
+)
 
 _LINE_SECONDS = 10.0
 
 
 class Follower:
-    """Shows what `tick` finds new."""
+    """Shows what each `tick` finds new in the events of a start.
+
+    out  where to; by default the standard error
+    """
 
     def __init__(self, out: IO[str] | None = None) -> None:
         self._out = out or sys.stderr
         self._position = 0
         self._epoch = 0
-        self._said = 0.0
-        self._first: tuple[float, int] | None = None
-        self._phase = 1
+        self._line_time = 0.0
+        self._first: ProgressMade | None = None
+        self._complete = False
         self._bar: Any = None
         self._task: Any = None
 
     def tick(self, epoch: Epoch) -> None:
+        """Show what has happened since the last look; all of it where this is another start."""
         if epoch.number != self._epoch:
             self._epoch, self._position, self._first = epoch.number, 0, None
         for position, event in read_events(epoch.events, self._position):
@@ -32,45 +45,47 @@ class Follower:
             self._show(event)
 
     def close(self) -> None:
+        """Leave the terminal as a line of text needs it."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
-    def _show(self, event: dict[str, Any]) -> None:
-        match event["event"]:
-            case "world":
-                nodes = ", ".join(f"{node} × {ranks}" for node, ranks in event["nodes"].items())
-                self.say(f"ranks: {nodes}; {event['library']}")
-                if event["wheel"]:
+    def _show(self, event: Event) -> None:
+        match event:
+            case WorldFormed():
+                nodes = ", ".join(f"{node} × {ranks}" for node, ranks in event.nodes.items())
+                self.say(f"ranks: {nodes}; {event.library}")
+                if event.wheel:
                     self.say("warning: this MPI came with a Python package; over several nodes use the site's own")
-            case "profiling":
-                self.say(f"profiling: {event['members']} measurements to take")
-            case "planned":
-                share = 100 * event["throughput"] / event["bound"]
-                self.say(f"plan: {event['throughput']:,.0f} rows/s, {share:.1f} % of the bound ({event['limit']})")
-            case "draining":
-                self.say(f"{event['reason']}: finishing what is under way")
-            case "progress":
-                self._progress(event)
+            case ProfilingBegan():
+                self.say(f"profiling: {event.members} measurements to take")
+            case PlanMade():
+                share = 100 * event.throughput / event.bound
+                self.say(f"plan: {event.throughput:,.0f} rows/s, {share:.1f} % of the bound ({event.limit})")
+            case DrainBegan():
+                self.say(f"{event.reason}: finishing what is under way")
+            case ProgressMade():
+                self._show_progress(event)
 
-    def _progress(self, event: dict[str, Any]) -> None:
-        rows, of, now = event["rows"], event["of"], event["time"]
-        phase, phases = event.get("phase", 1), event.get("phases", 1)
-        if self._first is None or phase != self._phase:
-            self._first, self._phase = (now, rows), phase
-            if phases > 1:
-                self.say(f"phase {phase} of {phases}")
+    def _show_progress(self, progress: ProgressMade) -> None:
+        rows, total = progress.rows, progress.of
+        if self._first is None or progress.phase != self._first.phase:
+            self._first, self._complete = progress, False
+            if progress.phases > 1:
+                self.say(f"phase {progress.phase} of {progress.phases}")
             if rows:
-                self.say(f"continuing: {rows:,} of {of:,} rows are durable already")
-        seconds, fresh = now - self._first[0], rows - self._first[1]
+                self.say(f"continuing: {rows:,} of {total:,} rows are durable already")
+        seconds, fresh = progress.time - self._first.time, rows - self._first.rows
         speed = fresh / seconds if seconds > 0 else 0.0
+        # what is complete is read back, and then reported once more
+        repeated, self._complete = self._complete and rows == total, rows == total
         if self._out.isatty():
-            self._draw(rows, of, speed)
-        elif time.monotonic() - self._said > _LINE_SECONDS or rows == of:
-            left = f", {(of - rows) / speed:,.0f} s left" if speed and rows < of else ""
-            self.say(f"{rows:,} of {of:,} rows ({100 * rows / of:.0f} %), {speed:,.0f} rows/s{left}")
+            self._draw(rows, total, speed)
+        elif not repeated and (rows == total or time.monotonic() - self._line_time > _LINE_SECONDS):
+            left = f", {(total - rows) / speed:,.0f} s left" if speed and rows < total else ""
+            self.say(f"{rows:,} of {total:,} rows ({100 * rows / total:.0f} %), {speed:,.0f} rows/s{left}")
 
-    def _draw(self, rows: int, of: int, speed: float) -> None:
+    def _draw(self, rows: int, total: int, speed: float) -> None:
         if self._bar is None:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -81,13 +96,13 @@ class Follower:
                 TextColumn("{task.description}"),
             )
             self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=self._out))
-            self._task = self._bar.add_task("", total=of)
+            self._task = self._bar.add_task("", total=total)
             self._bar.start()
         self._bar.update(self._task, completed=rows, description=f"{speed:,.0f} rows/s")
 
     def say(self, line: str) -> None:
-        """A line of text, above the bar where there is one."""
-        self._said = time.monotonic()
+        """Show a line of text, above the bar where there is one."""
+        self._line_time = time.monotonic()
         if self._bar is not None:
             self._bar.console.print(line)
         else:

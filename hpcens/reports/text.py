@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from hpcens.result.verify import Verification
+from hpcens.runs import Event, PlanMade, ProfilingBegan, ProfilingEnded, ProgressMade, Report, WorldFormed
 
-# What a rank's thread is asked to do, as what it did.
+# Names of what a rank's thread spends its time on → what it did, in words.
 _DONE = {
     "Predict": "computed",
     "Read": "read",
     "Write": "combined and wrote",
     "Flush": "synced",
-    "Progress": "told of it",
+    "Progress": "recorded progress",
     "wait for input": "waited for input",
     "wait to hand over": "waited to hand over",
 }
-# Events of a start → what has been done by then.
-_PARTS = {
-    "world": "to launch the ranks",
-    "profiling": "to see what is not measured yet",
-    "profiled": "to profile members and prepare their runtimes",
-    "planned": "to plan",
-    "progress": "to import torch and load members",
+# Events of a start, in their order → what the time since the one before was needed for.
+_PARTS: dict[type[Event], str] = {
+    WorldFormed: "to launch the ranks",
+    ProfilingBegan: "to see what is not measured yet",
+    ProfilingEnded: "to profile members and prepare their runtimes",
+    PlanMade: "to plan",
+    ProgressMade: "to import torch and load members",
 }
 
 
-def report_lines(report: dict[str, Any]) -> Iterator[str]:
-    """Predicted beside measured, for the run and for every instance."""
-    predicted, measured = report["predicted_rows_per_second"], report["rows_per_second"]
-    yield f"{report['rows']:,} rows in {report['seconds']:.2f} s: {measured:,.0f} rows/s, {predicted:,.0f} predicted"
-    for instance in (of for of in report["instances"] if "measured_speed" in of):
-        yield (
-            f"  {instance['device']}  {instance['member']}  batch {instance['batch']}  {instance['rows']:,} rows"
-            f"  {instance['measured_speed']:,.0f} rows/s while it ran, {instance['speed']:,.0f} planned"
-        )
-    yield f"  {100 * report['syncing_share']:.1f} % of the time the reducer waited for the disk"
-    if report["idle"]:
-        yield f"  idle: {', '.join(report['idle'])}, seen by nobody but the reader and the reducer"
-    yield f"  bottleneck: {report['bottleneck']}"
-    for rank in report["ranks"]:
-        spent = sorted(rank["spent"].items(), key=lambda item: -item[1])
-        shares = ", ".join(f"{_DONE.get(name, name)} {100 * of / report['seconds']:.0f} %" for name, of in spent)
-        used = f"{rank['cpu_seconds']:.1f} s of CPU, peak {amount(rank['peak_bytes'])}"
-        yield f"  {rank['role']}: " + "; ".join(filter(None, (used, shares)))
+def report_lines(report: Report) -> Iterator[str]:
+    """Show what was predicted beside what was measured, for the run and for every instance."""
+    measured, predicted = report.rows_per_second, report.predicted_rows_per_second
+    yield f"{report.rows:,} rows in {report.seconds:.2f} s: {measured:,.0f} rows/s, {predicted:,.0f} predicted"
+    for instance in report.instances:
+        if instance.measured_speed is not None:
+            yield (
+                f"  {instance.device}  {instance.member}  batch {instance.batch}  {instance.rows:,} rows"
+                f"  {instance.measured_speed:,.0f} rows/s while it ran, {instance.speed:,.0f} planned"
+            )
+    yield f"  {100 * report.syncing_share:.1f} % of the time the reducer waited for the disk"
+    if report.idle:
+        yield f"  idle: {', '.join(report.idle)}: only the ranks of the reader and of the reducer see them"
+    yield f"  bottleneck: {report.bottleneck}"
+    for rank in report.ranks:
+        spent = sorted(rank.spent.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{_DONE.get(name, name)} {100 * took / report.seconds:.0f} %" for name, took in spent)
+        used = f"{rank.cpu_seconds:.1f} s of CPU, peak {amount(rank.peak_bytes)}"
+        yield f"  {rank.role}: " + "; ".join(filter(None, (used, shares)))
 
 
-def start_lines(began: float, events: Iterable[Mapping[str, Any]], report: Mapping[str, Any]) -> Iterator[str]:
-    """What a start took until its first batch, by part; nothing where it came to none.
+def start_lines(began: float, events: Iterable[Event], report: Report) -> Iterator[str]:
+    """Show what a start took until its first batch, by part; nothing where it came to none.
 
-    began  seconds since 1970, as the times of its events are
+    began   seconds since 1970 at which the start began
+    events  of the start, in their order
     """
-    moments: dict[str, float] = {}
+    moments: dict[type[Event], float] = {}
     for event in events:
-        moments.setdefault(event["event"], event["time"])
-        if event["event"] == "progress":
+        moments.setdefault(type(event), event.time)
+        if isinstance(event, ProgressMade):
             break
     else:
         return
     parts, last = [], began
-    for name, part in _PARTS.items():
-        if name in moments:
-            parts.append(f"{moments[name] - last:.1f} s {part}")
-            last = moments[name]
-    if {"profiling", "profiled"} <= moments.keys() and report["predicted_rows_per_second"]:
-        seconds = report["rows"] / report["predicted_rows_per_second"]
-        share = (moments["profiled"] - moments["profiling"]) / seconds if seconds else 0.0
-        parts.append(f"profiling is {100 * share:.1f} % of the {seconds:,.0f} s predicted")
+    for kind, part in _PARTS.items():
+        if kind in moments:
+            parts.append(f"{moments[kind] - last:.1f} s {part}")
+            last = moments[kind]
+    if {ProfilingBegan, ProfilingEnded} <= moments.keys() and report.rows and report.predicted_rows_per_second:
+        profiling = moments[ProfilingEnded] - moments[ProfilingBegan]
+        parts.append(_profiling_phrase(profiling, report.rows / report.predicted_rows_per_second))
     yield f"ready {last - began:.1f} s after it began: {'; '.join(parts)}"
+
+
+def _profiling_phrase(seconds: float, predicted: float) -> str:
+    """Seconds of profiling beside those predicted for scoring: as a share of them where it is the smaller."""
+    if seconds <= predicted:
+        return f"profiling is {100 * seconds / predicted:.1f} % of the {predicted:,.0f} s predicted"
+    return f"profiling took longer than the {predicted:,.1f} s predicted for scoring"
 
 
 def verification_lines(found: Verification) -> Iterator[str]:

@@ -1,1 +1,82 @@
-"""Write the result: durable segments, a journal, the finished file and what is made of it."""
+"""Write the result: durable segments, a journal, the finished file and what is made of it.
+
+The formats of its files follow; those of the run directory are in `hpcens.runs`.
+
+Result (`OUTPUT.h5`; while it grows `working-0001.h5`, and as an earlier phase's `phase-PHASE.h5`), format 1: plain
+HDF5. Written by the reducers, or by `combine`; read by `verify`, `combine`, `export`, by a start that adds members, and
+by any tool. Datasets are contiguous and allocated when the file is created; in a compressed result those of rows are
+chunked.
+
+| dataset | type | meaning |
+| --- | --- | --- |
+| `prediction`, `label`, `members/NAME`, … | (rows, …) | the outputs that the YAML asks for |
+| `valid` | (rows,) uint8 | with `bad_rows: mask`: 0 where a row could not be scored |
+| `columns/NAME` | (rows, …) | values passed through from the dataset; attribute `checksum`: XXH3 of all of them |
+| `classes` | (classes,) text | class names, where given |
+| `hpcens/written` | (segments,) uint8 | 1: the segment's rows are durable |
+| `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes in all outputs, seeded with its number |
+| `hpcens/summary` | (65536,) uint8 | JSON padded with blanks: `rows`, `finished`, `masked` (but for `combine`) |
+| `hpcens/plan`, `hpcens/config` | uint8 | the plan, and the configuration, as JSON; not in phases |
+
+| attribute | type | meaning |
+| --- | --- | --- |
+| `hpcens`, `python`, `torch`, `numpy`, `h5py` | text | versions |
+| `mpi` | text | the MPI library; empty for `combine` |
+| `datasets` | [text] | paths of the input |
+| `fingerprint` | JSON | see below; beside it phases have only `outputs` and `segment_rows` |
+| `rule`, `space` | text | name of the rule, and what it combines: logits, probabilities or values |
+| `rule_parameters`, `weights` | JSON | the fingerprint's branch of the rule, and of it the members' weights |
+| `spaces`, `precision` | JSON | member → what it gives; member → its precision |
+| `members` | JSON | member → `path` of its weights, and its digests |
+| `member_names` | [text] | in member order |
+| `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |
+| `outputs` | [text] | datasets of rows, in the order in which they are checksummed |
+| `segment_rows` | int | rows of a segment; the last one may have fewer |
+
+Journal (`epochs/0001/journal`, of further reducers `journal-1`, …, of phases `phase-PHASE-journal`), format 1: binary,
+little-endian. Written by the reducer; read by the next start, `verify`, and at the end for the summary. It takes effect
+with its first record INHERITED, and ends where a record's checksum is wrong.
+
+| bytes | type | meaning |
+| --- | --- | --- |
+| 0–16 | text | `hpcens journal 1` and a line feed: the format |
+| 17–1023 | JSON | [number of the start, its random id, working file, segments, writers], padded with blanks |
+| then, 40 a record: | | |
+| 0 | uint8 | kind, see below |
+| 1 | | unused |
+| 2–3 | uint16 | member, an index in member order |
+| 4–7 | uint32 | batch: a batch size, or a number of rows |
+| 8–15 | uint64 | segment |
+| 16–23 | uint64 | checksum |
+| 24–31 | float64 | time, in seconds since 1970 |
+| 32–35 | uint32 | CRC-32 of bytes 0–31 |
+| 36–39 | | unused |
+
+| kind | name | meaning |
+| --- | --- | --- |
+| 1 | WRITTEN | the segment is durable; `checksum` is that of its bytes |
+| 2 | REDUCED | `member` ran the segment in batches of `batch`, for want of memory |
+| 3 | REVOKED | the segment turned out damaged and is to be scored again |
+| 4 | INHERITED | all records taken over are in: `segment` of them are segments |
+| 5 | CLOSED | the writer ended in order and writes no more |
+| 6 | MASKED_INPUT | `member` was fed NaN or infinity in `batch` rows; `checksum` is the index of the first |
+| 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
+| 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
+
+Fingerprint (`fingerprint.json`, and the attribute of results), format 1: a field that is added or absent is a
+difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
+whether a result is there already, and by `verify`.
+
+| branch | field | meaning |
+| --- | --- | --- |
+| `data` | `rows`, `columns` | rows to score; columns that are passed through |
+| | `inputs` | name → dtype and shape of a row, as text |
+| | `files` | number → `rows`, `bytes`, `modified`, `sampled rows` (digest), `source N` (files it takes rows from), |
+| | | and `selected` (digest), where rows are selected |
+| `members` | name → | `source`, and digests of files, code and preprocessing |
+| | `output` | logits, probabilities or values |
+| | `numerics` | `batch`, `runtime`, `precision` |
+| `rule` | `name`, `space`, `weights`, `trim`, `digests` | of the rule, and of code and weights of the user's own |
+| `outputs` | `datasets`, `dtype`, `classes`, `bad_rows` | what the result holds |
+| `numerics` | `segment_rows`, `kinds`, `torch` | what fixes the bytes beside the members' own |
+"""

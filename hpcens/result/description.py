@@ -22,20 +22,25 @@ Tree = Mapping[str, Any]
 
 
 def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Each member with the path of its weights and what it was made of."""
+    """Describe each member by the path of its weights and what it was made of.
+
+    digests  member name to its digests, see `member_digests`
+    """
     return {member.name: {"path": str(member.file), **digests[member.name]} for member in spec.members}
 
 
 def description(
     spec: RunSpec, tree: Tree, *, members: Mapping[str, Any], datasets: Sequence[Path], library: str, **more: str
 ) -> dict[str, Any]:
-    """Numbers, text, and JSON where there is a structure.
+    """Return the attributes of a result: numbers, text, and JSON where there is a structure.
 
-    tree     the fingerprint
-    members  see `members_of`
-    library  the MPI library, empty where there was none
-    more     further attributes
+    tree      fingerprint of the result
+    members   see `members_of`
+    datasets  files that were scored
+    library   the MPI library, empty where there was none
+    more      further attributes
     """
+    precisions = {name: member["numerics"]["precision"] for name, member in tree["members"].items()}
     versions = {name: version(name) for name in ("numpy", "h5py")}
     return {
         "hpcens": __version__,
@@ -49,8 +54,8 @@ def description(
         "rule_parameters": json.dumps(tree["rule"]),
         "space": tree["rule"]["space"],
         "weights": json.dumps(tree["rule"]["weights"]),
-        "spaces": json.dumps({name: of["output"] for name, of in tree["members"].items()}),
-        "precision": json.dumps({name: of["numerics"]["precision"] for name, of in tree["members"].items()}),
+        "spaces": json.dumps({name: member["output"] for name, member in tree["members"].items()}),
+        "precision": json.dumps(precisions),
         "members": json.dumps({name: members[name] for name in spec.member_names}),
         "member_names": list(spec.member_names),
         **more,

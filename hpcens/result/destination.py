@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from hpcens.dataset.filters import check_filter
 from hpcens.errors import Incomplete, UsageError
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
@@ -16,8 +17,12 @@ from hpcens.specs import CompressionSpec, Job
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
 
 
-def check_output(output: Path, *sources: Path) -> None:
-    """Raises UsageError where the output cannot be written, is what is read, or is something of somebody else's."""
+def check_output(output: Path, compression: CompressionSpec | None, *sources: Path) -> None:
+    """Raise UsageError where the output cannot be written, is one of the sources, or is no result of hpcens.
+
+    compression  that of the output; its filter has to be installed
+    sources      files that are read
+    """
     if output.exists() and any(output.samefile(source) for source in sources):
         raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
     if not output.parent.is_dir():
@@ -26,10 +31,15 @@ def check_output(output: Path, *sources: Path) -> None:
         raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
     if output.exists() and fingerprint_of(output) is None:
         raise UsageError(f"{output} exists and is not a result of hpcens", _ELSEWHERE)
+    if compression:
+        check_filter(compression)
 
 
 def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
-    """Bytes that the disk has to have for a file of these outputs; 0 where it has taken them already."""
+    """Return the bytes that the disk must have free for a file of these outputs; 0 where it has taken them already.
+
+    rows  rows of the file
+    """
     if any(path.suffix == ".h5" for path in run.unfinished()):
         return 0
     copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
@@ -37,7 +47,7 @@ def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: C
 
 
 def require_room(job: Job, wanted: int) -> None:
-    """Raises Incomplete where the disk has no room for so many bytes."""
+    """Raise Incomplete where the disk has no room for `wanted` bytes."""
     free = shutil.disk_usage(job.output.parent).free
     if wanted > free:
         raise Incomplete(

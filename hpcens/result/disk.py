@@ -32,7 +32,7 @@ class Disk:
             view, offset = view[written:], offset + written
 
     def read(self, file: int, size: int, offset: int) -> bytes:
-        """Up to `size` bytes; fewer only at the end of the file."""
+        """Read `size` bytes; fewer only at the end of the file."""
         parts = []
         while size and (part := os.pread(file, size, offset)):
             parts.append(part)
@@ -61,33 +61,34 @@ class Disk:
 
 
 def sync_seconds(folder: Path) -> float | None:
-    """Seconds that a sync of next to nothing takes on the disk of a folder; None where the disk refuses."""
+    """Measure the seconds that a sync of next to nothing takes on the disk of a folder; None where it refuses."""
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         seconds = []
         for _ in range(_SYNCS):
             file.write(b"\0")
-            began = time.perf_counter()
+            start = time.perf_counter()
             os.fdatasync(file.fileno())
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
         return sorted(seconds)[_SYNCS // 2]
     return None
 
 
 def writing_speed(folder: Path, size: int) -> float:
-    """Bytes/s that are durable on the disk of a folder, tried in a file without a name.
+    """Measure the bytes/s that become durable on the disk of a folder, in a file without a name.
 
-    Infinite where there is no need to know, since fewer than `size` bytes will be written, or where the disk refuses:
-    what is to be said of that is said once there is a result to write.
+    size  bytes that will be written
+    Infinite where there is no need to know, since these are few, or where the disk refuses: that is reported once
+    there is a result to write.
     """
     if size < _SPEED_BYTES:
         return inf
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         seconds = []
         for pieces in (1, _SPEED_BYTES // len(_PIECE)):  # the difference is free of what a sync takes by itself
-            began = time.perf_counter()
+            start = time.perf_counter()
             for _ in range(pieces):
                 file.write(_PIECE)
             os.fdatasync(file.fileno())
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.perf_counter() - start)
         return (_SPEED_BYTES - len(_PIECE)) / max(1e-6, seconds[1] - seconds[0])
     return inf

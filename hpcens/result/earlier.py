@@ -5,7 +5,8 @@ Both are decided by fingerprints: that of the finished file, and that of a run t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hpcens.files import read_json
@@ -37,19 +38,19 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     return tuple(name for name in names if name in before["members"]) if full and same else ()
 
 
-def is_finished(job: Job, current: Current, stored: Collection[str]) -> bool:
-    """Return whether the job's result is there, finished.
+def is_finished(output: Path, current: Current, *, extended: bool = False) -> bool:
+    """Return whether the result is there, finished.
 
-    stored  members whose outputs it holds, where the job adds others to them
-    Compares the job with the finished file, else with the run directory; False where neither exists.
+    current   gives the fingerprint it is to have; compared with those of the finished file and of the run directory
+    extended  the finished file holds members to which others are added: it is not the result, but what that builds on
     Raises FingerprintMismatch where what is there was made of something else.
     """
-    run = RunDirectory.of(job.output)
+    run = RunDirectory.of(output)
+    finished = fingerprint_of(output) if output.exists() else None
     begun = read_json(run.fingerprint)
-    finished = fingerprint_of(job.output) if job.output.exists() else None
-    if stored:  # the finished result is not this job's, but what it builds on
+    if extended:
         begun, finished = None if begun == finished else begun, None
-    for tree, place in ((finished, job.output), (begun, run.path)):
+    for tree, place in ((finished, output), (begun, run.path)):
         if tree is not None:
             require_same(tree, current(numerics_of(tree)), str(place))
     return finished is not None

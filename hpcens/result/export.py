@@ -1,4 +1,4 @@
-"""Export: a result as Parquet, CSV or npy, by segment, every row held against its checksum on the way.
+"""Export: a result as Parquet, CSV or npy, by segment, every row compared with its checksum on the way.
 
 | file | what it holds |
 | --- | --- |
@@ -28,14 +28,17 @@ from hpcens.vocabulary import Array
 
 
 class Writer(Protocol):
-    """Takes the rows of one segment after another."""
+    """Write one file, from the rows of one segment after another."""
 
     def write(self, columns: dict[str, Array]) -> None: ...
     def close(self) -> None: ...
 
 
 def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
-    """Write the datasets named (none: all) to a file that does not exist yet; returns the number of rows.
+    """Write datasets of a result to a file that does not exist yet, and return the number of rows.
+
+    to     file to write; its ending decides on the format
+    names  datasets to export; none: all
 
     Raises UsageError: the file exists, an unknown ending, no such dataset, more than one for npy, pyarrow is missing;
     DataError where rows are not what was written.
@@ -53,25 +56,25 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     columns = [output.name for output in chosen if output.name in result.columns]
     if columns and (broken := result.broken_columns):
         raise DataError(f"{result.path}: {', '.join(broken)} is not what was written", "the file is damaged")
-    making = to.with_name(f".{to.name}.{os.getpid()}")
+    temporary = to.with_name(f".{to.name}.{os.getpid()}")
     try:
-        with contextlib.closing(_WRITERS[to.suffix](making, result, chosen)) as writer:
+        with contextlib.closing(_WRITERS[to.suffix](temporary, result, chosen)) as writer:
             for segment in range(len(result.segmentation)):
                 stored = result.read(segment, [output.name for output in chosen])
                 passed = {name: result.read_column(name, segment) for name in columns}
                 writer.write({output.name: _plain((stored | passed)[output.name], output) for output in chosen})
-        with making.open("rb+") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        _name(making, to)
+        _name(temporary, to)
     finally:
-        making.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return result.segmentation.rows
 
 
-def _name(making: Path, to: Path) -> None:
+def _name(temporary: Path, to: Path) -> None:
     """Give the whole file its name, and overwrite nothing that came into being meanwhile."""
     try:
-        os.link(making, to)
+        os.link(temporary, to)
     except FileExistsError:
         raise UsageError(f"{to} exists", "remove it, or choose another name") from None
     descriptor = os.open(to.parent, os.O_RDONLY | os.O_DIRECTORY)

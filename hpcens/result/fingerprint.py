@@ -23,7 +23,13 @@ def fingerprint(
     space: Space,
     numerics: Numerics,
 ) -> dict[str, Any]:
-    """data: identity of the dataset; members, rule: digests of each; the rest from the spec. Plain JSON values only."""
+    """Make the fingerprint of a run, of plain JSON values only.
+
+    data     identity of the dataset, see `Source.facts`
+    members  member name to its digests, see `member_digests`
+    rule     digests of what the rule is made of
+    space    the one the rule combines in
+    """
     fixed = asdict(numerics)
     return {
         "data": dict(data),
@@ -42,7 +48,7 @@ def fingerprint(
 
 
 def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict[str, Any]:
-    """What combines the members."""
+    """Return the branch of what combines the members. digests: of what the rule is made of."""
     return {
         "name": spec.rule.name,
         "space": space,
@@ -53,7 +59,7 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
 
 
 def outputs_branch(spec: RunSpec) -> dict[str, Any]:
-    """What the result holds. Its compression is no part of it: it changes no number."""
+    """Return the branch of what the result holds. Its compression is no part of it: it changes no number."""
     return {
         "datasets": list(spec.output.datasets),
         "dtype": spec.output.dtype,
@@ -63,12 +69,12 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
 
 
 def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The numerics that a fingerprint holds."""
+    """Return the numerics that a fingerprint holds."""
     return {**tree["numerics"], "members": {n: m["numerics"] for n, m in tree["members"].items()}}
 
 
 def torch_version() -> str:
-    """Version of the installed torch, without importing it. Raises UsageError where there is none."""
+    """Return the version of the installed torch, without importing it. Raises UsageError where there is none."""
     try:
         return version("torch")
     except ModuleNotFoundError:
@@ -76,7 +82,7 @@ def torch_version() -> str:
 
 
 def differences(old: Tree, new: Tree, path: str = "") -> Iterator[str]:
-    """One line for each place where the trees differ."""
+    """Yield one line for each place where the trees differ."""
     for key in [*old, *(key for key in new if key not in old)]:
         place = f"{path}.{key}" if path else key
         before, after = old.get(key), new.get(key)
@@ -92,7 +98,7 @@ def _shown(value: object) -> str:
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:
-    """Raises FingerprintMismatch with every difference."""
+    """Raise FingerprintMismatch with every difference. where: what the old tree was found in, for the message."""
     lines = list(differences(old, new))
     if lines:
         raise FingerprintMismatch(

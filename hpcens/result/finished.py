@@ -21,7 +21,7 @@ _CACHE_BYTES = 8 << 20
 
 
 def fingerprint_of(path: Path) -> dict[str, Any] | None:
-    """The fingerprint a result carries; None where the file is not a result of hpcens."""
+    """Read the fingerprint a result carries; None where the file is not a result of hpcens."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return json.loads(file.attrs["fingerprint"])  # type: ignore[no-any-return]
@@ -30,12 +30,10 @@ def fingerprint_of(path: Path) -> dict[str, Any] | None:
 
 
 class Finished:
-    """A result, open for reading; another may take its name meanwhile.
-
-    Raises DataError where the file is missing or is no result of hpcens.
-    """
+    """A result, open for reading; another may take its name meanwhile."""
 
     def __init__(self, path: Path) -> None:
+        """Open a result. Raises DataError where the file is missing or is no result of hpcens."""
         if not path.exists():
             raise DataError(f"{path}: no such file", "a result has its name only once it is complete: hpcens status")
         tree = fingerprint_of(path)
@@ -53,21 +51,24 @@ class Finished:
 
     def _described(self, name: str) -> Output:
         dataset = self._file[name]
-        said = {key: dataset.attrs[key] for key in dataset.attrs if not key.startswith("DIMENSION_")}
+        attributes = {key: dataset.attrs[key] for key in dataset.attrs if not key.startswith("DIMENSION_")}
         classes = dataset.ndim > 1 and dataset.dims[dataset.ndim - 1].label == "class"
-        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, said, classes)
+        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, attributes, classes)
 
     def output(self, name: str) -> Output:
-        """An output or a column; the dtype of text is `O`. Raises UsageError where the result has no such dataset."""
+        """Describe an output or a column; the dtype of text is `O`.
+
+        Raises UsageError where the result has no such dataset.
+        """
         if name in self.columns:
             dataset, dtype, _ = self._column(name)
             text = h5py.check_string_dtype(dtype) is not None
             return Output(name, (*dataset.shape[1:], *dtype.shape), "O" if text else dtype.base.str)
-        found = next((output for output in self.outputs if output.name == name), None)
-        if found is None:
+        output = next((output for output in self.outputs if output.name == name), None)
+        if output is None:
             names = ", ".join([*self.columns, *(output.name for output in self.outputs)])
             raise UsageError(f"{self.path} has no dataset {name}; it has {names}", "name one of these")
-        return found
+        return output
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -78,17 +79,17 @@ class Finished:
         return tuple(self._file["classes"].asstr()[:]) if "classes" in self._file else ()
 
     def document(self, name: str) -> str:
-        """A text kept below `hpcens/`: plan, config."""
+        """Read a text kept below `hpcens/`: plan, config."""
         return bytes(self._file[f"hpcens/{name}"][:]).decode()
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What was passed through from the input: `columns/<name>`, and of a compound `columns/<name>.<field>`."""
-        found: list[str] = []
+        names: list[str] = []
         for column in columns(self._file):
             name = column.name.lstrip("/")
-            found += [f"{name}.{field}" for field in column.dtype.names] if column.dtype.names else [name]
-        return tuple(found)
+            names += [f"{name}.{field}" for field in column.dtype.names] if column.dtype.names else [name]
+        return tuple(names)
 
     @property
     def broken_columns(self) -> list[str]:
@@ -96,7 +97,7 @@ class Finished:
         return broken_seals(self._file)
 
     def _column(self, name: str) -> tuple[h5py.Dataset, np.dtype[Any], str]:
-        """The dataset, and what of it the name means: its dtype, its field or the empty text."""
+        """Return the dataset, and what of it the name means: its dtype, its field or the empty text."""
         if name in self._file:
             return self._file[name], self._file[name].dtype, ""
         whole, _, field = name.rpartition(".")
@@ -108,7 +109,7 @@ class Finished:
             self._file.copy("columns", to)
 
     def read_column(self, name: str, segment: int) -> Array:
-        """Rows of the segment in a column; text as str, where it is not UTF-8 with escapes for what is wrong."""
+        """Read the rows of a segment in a column; text as str, where it is not UTF-8 with escapes for what is wrong."""
         dataset, dtype, field = self._column(name)
         rows = np.s_[slice(*self.segmentation.bounds(segment))]
         values = np.asarray((dataset.fields(field) if field else dataset)[rows])
@@ -118,12 +119,12 @@ class Finished:
         return np.array(text, object).reshape(values.shape)
 
     def rows(self, segment: int) -> str:
-        """The segment's rows in words."""
+        """Return the segment's rows in words."""
         start, stop = self.segmentation.bounds(int(segment))
         return f"{start}–{stop - 1}"
 
     def masked(self, segment: int) -> list[int]:
-        """Places within the segment of rows that were masked."""
+        """Return the places within the segment of rows that were masked."""
         if "valid" not in self._file:
             return []
         flags = self._file["valid"][slice(*self.segmentation.bounds(segment))]
@@ -131,11 +132,14 @@ class Finished:
         return places
 
     def checksum(self, segment: int) -> int:
-        """The checksum of what the file holds. Raises DataError where it cannot be read or decompressed."""
+        """Compute the checksum of what the file holds. Raises DataError where it cannot be read or decompressed."""
         return self._read(segment, ())[1]
 
     def read(self, segment: int, names: Collection[str]) -> dict[str, Array]:
-        """Rows of the segment in the outputs named, as stored. Raises DataError where they are not what was written."""
+        """Read a segment's rows of the outputs named, (rows of the segment, *output shape) each, as stored.
+
+        Raises DataError where they are not what was written.
+        """
         values, checksum = self._read(segment, names)
         if checksum != self.checksums[segment]:
             raise DataError(

@@ -31,10 +31,10 @@ SUMMARY_BYTES = 1 << 16
 class Form:
     """What the result looks like.
 
-    attributes   of the file, known when it is created
+    attributes   attributes of the file, known when it is created
     classes      class names; empty where none are given
-    documents    name → text, kept below `hpcens/`
-    compression  of the finished file
+    documents    texts by name, kept below `hpcens/`
+    compression  compression of the finished file; None: it is contiguous
     columns      writes the columns that pass through; None where there are none
     """
 
@@ -61,7 +61,7 @@ def describe(file: h5py.File, form: Form) -> None:
 
 
 def label_outputs(file: h5py.File, form: Form) -> None:
-    """Attributes and axes of the output datasets, which are there by now."""
+    """Write attributes and axes of the output datasets, which are there by now."""
     for output in form.outputs:
         dataset = file[output.name]
         for name, value in output.attributes.items():

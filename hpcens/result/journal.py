@@ -29,6 +29,8 @@ RECORD_BYTES = _RECORD.size + _CRC.size
 
 
 class Kind(IntEnum):
+    """What a record says."""
+
     WRITTEN = 1
     """A segment is durable; `checksum` is that of its bytes."""
     REDUCED = 2
@@ -53,7 +55,11 @@ NOTES = (Kind.REDUCED, Kind.MASKED_INPUT, Kind.MASKED_OUTPUT, Kind.MASKED_RAISED
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """`member` is an index in member order."""
+    """One record of a journal; what its fields mean depends on its kind.
+
+    member  index in member order
+    time    seconds since the epoch of the clock; 0: now
+    """
 
     kind: Kind
     segment: int = 0
@@ -69,9 +75,13 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """epoch: number of the start; id: its random id; working: name of the file whose bytes are journalled.
+    """What a journal begins with.
 
-    writers  how many journals there are of this epoch
+    epoch     number of the start
+    id        random id of the start
+    working   name of the file whose bytes are journalled
+    segments  number of segments of the result
+    writers   number of journals of this start
     """
 
     epoch: int
@@ -83,7 +93,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A journal as read: its records up to the first that is not whole."""
+    """A journal as read: its records up to the first that is not whole. torn: bytes that follow."""
 
     header: Header
     records: tuple[Record, ...]
@@ -98,7 +108,7 @@ class Content:
         return bool(self.records) and self.records[-1].kind == Kind.CLOSED
 
     def written(self) -> dict[int, Record]:
-        """Segments that are durable, with their records."""
+        """Return the segments that are durable, with their records."""
         written: dict[int, Record] = {}
         for record in self.records:
             if record.kind == Kind.WRITTEN:
@@ -108,7 +118,7 @@ class Content:
         return written
 
     def twice(self) -> list[int]:
-        """Segments journalled again without having been revoked: there must be none."""
+        """Return the segments journalled again without having been revoked: there must be none."""
         seen: set[int] = set()
         twice = []
         for record in self.records:
@@ -121,7 +131,7 @@ class Content:
         return twice
 
     def notes(self) -> list[Record]:
-        """What is noted of segments that stand, as they were written last."""
+        """Return what is noted of segments that stand, as they were written last."""
         noted: dict[int, list[Record]] = {}
         fresh: dict[int, list[Record]] = {}
         for record in self.records:
@@ -138,6 +148,7 @@ class Journal:
     """The journal of this epoch, open for appending."""
 
     def __init__(self, disk: Disk, path: Path, header: Header) -> None:
+        """Create the journal, which must not exist; its header is durable on return."""
         self._disk = disk
         self._file = disk.open(path, create=True)
         text = _MAGIC + json.dumps(astuple(header)).encode()
@@ -160,24 +171,24 @@ class Journal:
 
 
 def journal_of(first: Path, writer: int) -> Path:
-    """The journal of one of an epoch's writers, counted from 0; `first` is that of the first."""
+    """Return the path of the journal of one of an epoch's writers, counted from 0; `first` is that of the first."""
     return first.with_name(f"{first.name}-{writer}") if writer else first
 
 
 def read_journal(path: Path) -> Content | None:
-    """What an epoch's journals hold, read as one; None where the first is missing or its header is not whole.
+    """Read an epoch's journals as one; None where the first is missing or its header is not whole.
 
-    path  of the first. It is closed once all are; until then none of its writers is known to be gone.
+    path  path of the first. It counts as closed once all are; until then none of its writers is known to be gone.
     """
     first = _read(path)
     if first is None or first.header.writers == 1:
         return first
     contents = [first, *(_read(journal_of(path, writer)) for writer in range(1, first.header.writers))]
-    known = [content for content in contents if content is not None]
-    records = [record for content in known for record in content.records if record.kind != Kind.CLOSED]
-    if len(known) == len(contents) and all(content.closed for content in known):
+    readable = [content for content in contents if content is not None]
+    records = [record for content in readable for record in content.records if record.kind != Kind.CLOSED]
+    if len(readable) == len(contents) and all(content.closed for content in readable):
         records.append(first.records[-1])
-    return Content(first.header, tuple(records), sum(content.torn for content in known))
+    return Content(first.header, tuple(records), sum(content.torn for content in readable))
 
 
 def _read(path: Path) -> Content | None:

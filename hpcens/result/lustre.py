@@ -9,7 +9,7 @@ from pathlib import Path
 
 _COUNT = 8
 _SIZE = "4M"
-_PATIENCE = 10.0
+_LIMIT_SECONDS = 10.0
 
 
 def make_striped(path: Path) -> None:
@@ -17,15 +17,15 @@ def make_striped(path: Path) -> None:
 
     Elsewhere nothing is done: HDF5 makes the file. What is opened for writing afterwards keeps its stripes.
     """
-    if shutil.which("lfs") and _said("getstripe", "-c", str(path.parent)) in ("0", "1"):
+    if shutil.which("lfs") and _lfs("getstripe", "-c", str(path.parent)) in ("0", "1"):
         path.unlink(missing_ok=True)  # a kill while it was made; lfs refuses a file that exists
-        _said("setstripe", "-c", str(_COUNT), "-S", _SIZE, str(path))
+        _lfs("setstripe", "-c", str(_COUNT), "-S", _SIZE, str(path))
 
 
-def _said(*arguments: str) -> str:
-    """What lfs says; nothing where it fails: the folder may not be on Lustre."""
+def _lfs(*arguments: str) -> str:
+    """Run lfs and return what it prints; nothing where it fails: the folder may not be on Lustre."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(
-            ["lfs", *arguments], capture_output=True, text=True, timeout=_PATIENCE, check=True
+            ["lfs", *arguments], capture_output=True, text=True, timeout=_LIMIT_SECONDS, check=True
         ).stdout.strip()
     return ""

@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hpcens.errors import DataError, UsageError
 from hpcens.specs import OF_CLASSES, RunSpec, Space
-
-Array = npt.NDArray[Any]
+from hpcens.vocabulary import Array
 
 _SCALE = 255
 _DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
-_TOLD = {
+_DESCRIPTIONS = {
     "variance": "population variance over the members, element by element",
     "entropy": "entropy of the members' mean probabilities",
     "expected_entropy": "mean entropy of the members' probabilities",
@@ -27,10 +25,13 @@ _TOLD = {
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One dataset of the result: its HDF5 name, the shape of one row, its dtype.
+    """One dataset of the result.
 
+    name        its HDF5 name
+    shape       shape of one row
+    dtype       as numpy spells it, with the byte order
     attributes  what it says of itself
-    classes     its last axis is that of the classes
+    classes     whether its last axis is that of the classes
     """
 
     name: str
@@ -48,9 +49,10 @@ VALID = Output("valid", (), "|u1", {"description": "1; 0 where the row could not
 
 
 def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Output, ...]:
-    """The datasets of a result, in the order in which they are checksummed.
+    """Return the datasets of a result, in the order in which they are checksummed.
 
-    shape  of one member's output for one row; the classes are its last axis
+    shape  shape of one member's output for one row; the classes are its last axis
+    space  the one the rule combines in
     Raises UsageError where the rule or a dataset needs classes and there are none, fewer than the K of top-K, or
     others than are named.
     """
@@ -67,8 +69,8 @@ def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Out
         )
     if spec.output.top and spec.output.top > shape[-1]:
         raise UsageError(f"top-{spec.output.top}: the members give {shape[-1]} classes", "ask for fewer")
-    asked = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space))
-    return (*asked, VALID) if spec.bad_rows == "mask" else asked
+    outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space))
+    return (*outputs, VALID) if spec.bad_rows == "mask" else outputs
 
 
 def _kind(name: str) -> str:
@@ -104,13 +106,13 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space) -> 
                 for member in spec.member_names
             )
         case "variance":
-            return (Output("variance", shape, "<f4", {"description": _TOLD[name], "space": space}, classes),)
+            return (Output("variance", shape, "<f4", {"description": _DESCRIPTIONS[name], "space": space}, classes),)
     units = {"units": "1" if name == "disagreement" else "nat"}
-    return (Output(name, shape[:-1], "<f4", {"description": _TOLD[name], **units}),)
+    return (Output(name, shape[:-1], "<f4", {"description": _DESCRIPTIONS[name], **units}),)
 
 
 def encoded(values: Array, output: Output) -> Array:
-    """The values as the dataset stores them; floats and uint8 round to nearest.
+    """Convert values, (rows, *row shape), to what the dataset stores; floats and uint8 round to nearest.
 
     Raises DataError where a value lies outside of what the dtype can hold.
     """

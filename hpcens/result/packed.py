@@ -62,5 +62,5 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
 
 
 def chunk_rows(output: Output, rows: int) -> int:
-    """Rows of a chunk: about 1 MiB, so that a reader of few rows decompresses little."""
+    """Return the rows of a chunk: about 1 MiB, so that a reader of few rows decompresses little."""
     return int(np.clip(_CHUNK_BYTES // max(1, output.row_bytes), 1, rows))

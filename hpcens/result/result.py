@@ -21,14 +21,13 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import HpcensError
-from hpcens.files import read_json
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
-from hpcens.runs import Epoch, RunDirectory
+from hpcens.runs import Claim, Epoch, RunDirectory
 from hpcens.vocabulary import Array, Bad, Cause
 
 MASKED: Mapping[Cause, Kind] = {
@@ -40,7 +39,7 @@ _NO_BAD_ROWS: Mapping[int, Sequence[Bad]] = {}
 
 
 def standing(run: RunDirectory, before: int | None = None) -> Content | None:
-    """The newest journal that took effect, of epochs earlier than `before`."""
+    """Read the newest journal that took effect, of the starts numbered below `before` (None: of all)."""
     for epoch in run.epochs():
         if before is None or epoch.number < before:
             content = read_journal(run.journal(epoch))
@@ -61,12 +60,14 @@ def reopen(run: RunDirectory) -> None:
 
 
 class Result:
-    """The result of a run as one of its epoch's writers sees it. Use `open`, and `join` for all but the first.
-
-    writer, writers  which of how many; segment s is the s mod `writers`-th one's to write
-    """
+    """The result of a run as one of its epoch's writers sees it. Use `open`, and `join` for all but the first."""
 
     def __init__(self, disk: Disk, run: RunDirectory, epoch: Epoch, form: Form, writer: int, writers: int) -> None:
+        """Open the result as the first writer, else join it.
+
+        writer   number of the writer, from 0: it writes every segment s for which s mod `writers` is that
+        writers  number of ranks that write the result
+        """
         self._disk = disk
         self._run = run
         self._epoch = epoch
@@ -115,16 +116,16 @@ class Result:
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             if old:
                 inherited = self._take_over(old, file)
-        claim = read_json(self._epoch.claim) or {}
+        claim = Claim.load(self._epoch.claim)
         segments = len(self._form.segmentation)
-        header = Header(self._epoch.number, claim.get("id", ""), path.name, segments, self._writers)
+        header = Header(self._epoch.number, claim.id if claim else "", path.name, segments, self._writers)
         journal = Journal(self._disk, self._run.journal(self._epoch), header)
         kept = {record.segment for record in inherited}
         notes = [record for record in old.notes() if record.segment in kept] if old else []
         journal.append([*notes, *inherited, Record(Kind.INHERITED, segment=len(inherited))])
         journal.sync()
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
-        self._know(kept_checksums)
+        self._remember(kept_checksums)
         file.mark(kept_checksums)
         for path in self._run.unfinished():
             if path != file.path:
@@ -139,7 +140,7 @@ class Result:
         working = self._run.path / content.header.working
         file = WorkingFile(self._disk, working, self._form.outputs, self._form.segmentation)
         journal = Journal(self._disk, journal_of(first, writer), content.header)
-        self._know((record.segment, record.checksum) for record in content.written().values())
+        self._remember((record.segment, record.checksum) for record in content.written().values())
         return file, journal
 
     def _take_over(self, old: Content, file: WorkingFile) -> list[Record]:
@@ -163,23 +164,24 @@ class Result:
     ) -> None:
         """Write one segment; it counts once `flush` has returned.
 
-        reduced  member index → batch size, where it was smaller than planned
-        bad      member index → rows that it could not score, and were masked for it
+        values   output name to (rows of the segment, *output shape)
+        reduced  member index to batch size, where it was smaller than planned
+        bad      member index to rows that it could not score, and were masked for it
         noted    what an earlier phase noted of the segment, of its members
         """
         self._pending[segment] = self._file.write(segment, values)
         start, _ = self._form.segmentation.bounds(segment)
         smaller = [Record(Kind.REDUCED, segment, member=member, batch=batch) for member, batch in reduced.items()]
         masked = [
-            Record(MASKED[of.cause], segment, start + of.rows[0], member, len(of.rows))
+            Record(MASKED[rows.cause], segment, start + rows.rows[0], member, len(rows.rows))
             for member, causes in bad.items()
-            for of in causes
+            for rows in causes
         ]
         self._notes[segment] = [*noted, *smaller, *masked]
 
     def flush(self, segments: Sequence[int]) -> None:
         """Make written segments durable, in the order that survives any kill."""
-        began = time.monotonic()
+        start = time.monotonic()
         self._file.sync()
         records = [
             record
@@ -188,12 +190,12 @@ class Result:
         ]
         self._journal.append(records)
         self._journal.sync()
-        self.syncing += time.monotonic() - began
+        self.syncing += time.monotonic() - start
         done = [(segment, self._pending.pop(segment)) for segment in segments]
-        self._know(done)
+        self._remember(done)
         self._file.mark(done)
 
-    def _know(self, checksums: Iterable[tuple[int, int]]) -> None:
+    def _remember(self, checksums: Iterable[tuple[int, int]]) -> None:
         for segment, checksum in checksums:
             self._checksums[segment], self._durable[segment] = checksum, True
 
@@ -210,19 +212,20 @@ class Result:
         return damaged
 
     def masked(self) -> list[tuple[int, Cause, int, int]]:
-        """What was masked, over all epochs and writers: (member index, cause, rows, first row)."""
+        """Count what was masked, over all epochs and writers: (member index, cause, rows, first row)."""
         content = read_journal(self._run.journal(self._epoch))
-        found: dict[tuple[int, Cause], tuple[int, int]] = {}
+        counts: dict[tuple[int, Cause], tuple[int, int]] = {}
         causes = {kind: cause for cause, kind in MASKED.items()}
         for record in content.notes() if content else ():
             if (cause := causes.get(record.kind)) is not None:
-                rows, first = found.get((record.member, cause), (0, record.checksum))
-                found[record.member, cause] = rows + record.batch, min(first, record.checksum)
-        return [(member, cause, rows, first) for (member, cause), (rows, first) in sorted(found.items())]
+                rows, first = counts.get((record.member, cause), (0, record.checksum))
+                counts[record.member, cause] = rows + record.batch, min(first, record.checksum)
+        return [(member, cause, rows, first) for (member, cause), (rows, first) in sorted(counts.items())]
 
     def finish(self, output: Path, summary: Mapping[str, Any]) -> None:
         """Give the whole result its final name, once all other writers have closed.
 
+        summary  what is known only at the end: times and counts
         Raises HpcensError where segments are missing, or a newer start has taken the run over.
         """
         content = read_journal(self._run.journal(self._epoch))
@@ -242,7 +245,7 @@ class Result:
             self._file.path.unlink()
 
     def close(self) -> None:
-        """The last act of a writer that ends in order: it will not write again."""
+        """End in order: this writer will not write again."""
         self._file.sync()
         self._file.close()
         self._journal.append([Record(Kind.CLOSED)])

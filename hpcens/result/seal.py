@@ -21,16 +21,16 @@ def seal(file: h5py.File) -> None:
 
 
 def broken_seals(file: h5py.File) -> list[str]:
-    """Columns that do not hold what was written, or cannot be read."""
+    """Name the columns that do not hold what was written, or cannot be read."""
     return [column.name.lstrip("/") for column in columns(file) if _broken(column)]
 
 
 def columns(file: h5py.File) -> list[h5py.Dataset]:
-    """Datasets below `columns/`."""
-    found: list[h5py.Dataset] = []
+    """Return the datasets below `columns/`."""
+    datasets: list[h5py.Dataset] = []
     if "columns" in file:
-        file["columns"].visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
-    return found
+        file["columns"].visititems(lambda _, item: datasets.append(item) if isinstance(item, h5py.Dataset) else None)
+    return datasets
 
 
 def _broken(column: h5py.Dataset) -> bool:

@@ -1,4 +1,4 @@
-"""Verify: hold a result against its journal, its checksums and its members, without scoring anything."""
+"""Verification: a result held against its journal, its checksums and its members, without scoring anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,12 @@ from hpcens.runs import RunDirectory
 
 @dataclass(slots=True)
 class Verification:
-    """What was looked at and what was found wrong; sound if nothing was."""
+    """What was looked at and what is wrong; sound if nothing is.
+
+    journal  which journal the result was compared with
+    members  member name to what its weights are now
+    faults   a line for each fault
+    """
 
     rows: int = 0
     segments: int = 0
@@ -32,20 +37,20 @@ class Verification:
 
 
 def verify(path: Path) -> Verification:
-    """Every row journalled exactly once, bytes equal to the checksums, members' weights as they were.
+    """Check that every row is journalled exactly once, that bytes equal the checksums, and members' weights.
 
     Raises DataError where the file is missing or is no result of hpcens.
     """
     result = Finished(path)
-    found = Verification(result.segmentation.rows, len(result.segmentation))
+    verification = Verification(result.segmentation.rows, len(result.segmentation))
     for segment in np.flatnonzero(result.written != 1).tolist():
-        found.faults.append(f"rows {result.rows(segment)} were never marked as written")
-    found.faults.extend(_bytes(result))
-    found.faults.extend(f"{column} is not what was written" for column in result.broken_columns)
-    found.faults.extend(_journal(result, found))
-    found.faults.extend(_members(result, found))
+        verification.faults.append(f"rows {result.rows(segment)} were never marked as written")
+    verification.faults.extend(_bytes(result))
+    verification.faults.extend(f"{column} is not what was written" for column in result.broken_columns)
+    verification.faults.extend(_journal(result, verification))
+    verification.faults.extend(_members(result, verification))
     result.close()
-    return found
+    return verification
 
 
 def _bytes(result: Finished) -> Iterator[str]:
@@ -57,16 +62,16 @@ def _bytes(result: Finished) -> Iterator[str]:
             yield error.what
 
 
-def _journal(result: Finished, found: Verification) -> Iterator[str]:
+def _journal(result: Finished, verification: Verification) -> Iterator[str]:
     run = RunDirectory.of(result.path)
     content = standing(run) if read_json(run.fingerprint) in (None, result.fingerprint) else None
     if content is None:
-        found.journal = f"not found in {run.path}; checked against the checksums in the file alone"
+        verification.journal = f"not found in {run.path}; checked against the checksums in the file alone"
         return
-    found.journal = f"{run.path}, epoch {content.header.epoch}"
+    verification.journal = f"{run.path}, epoch {content.header.epoch}"
     written = content.written()
-    missing = [segment for segment in range(found.segments) if segment not in written]
-    unknown = [segment for segment in written if segment >= found.segments]
+    missing = [segment for segment in range(verification.segments) if segment not in written]
+    unknown = [segment for segment in written if segment >= verification.segments]
     other = [
         segment
         for segment, record in written.items()
@@ -83,13 +88,13 @@ def _journal(result: Finished, found: Verification) -> Iterator[str]:
         yield f"the journal has a segment {segment} that the file has not"
 
 
-def _members(result: Finished, found: Verification) -> Iterator[str]:
+def _members(result: Finished, verification: Verification) -> Iterator[str]:
     for name, member in json.loads(result.attributes["members"]).items():
         weights = Path(member["path"])
         if not weights.exists():
-            found.members[name] = "weights are gone"
+            verification.members[name] = "weights are gone"
             yield f"member {name}: {weights} is gone, so its digest cannot be checked"
             continue
-        found.members[name] = "as scored" if digest_file(weights) == member["weights"] else "changed"
-        if found.members[name] == "changed":
+        verification.members[name] = "as scored" if digest_file(weights) == member["weights"] else "changed"
+        if verification.members[name] == "changed":
             yield f"member {name}: {weights} is not what was scored with"

@@ -1,11 +1,12 @@
 """The working file: the result while it grows. Plain HDF5 from its first moment, kill it where you like.
 
-Its datasets (see `store.form`) are contiguous and allocated when it is created; then the HDF5 library lets
+Its datasets (see `form`) are contiguous and allocated when it is created; then the HDF5 library lets
 go of it for good, and segments are written by position. No HDF5 metadata changes any more, so no kill can damage it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -30,10 +31,10 @@ def create(path: Path, form: Form) -> None:
 
     It has its name only then: HDF5 writes metadata while it makes a file, and a kill would leave half of it.
     """
-    making = path.with_suffix(".making")
+    temporary = path.with_suffix(".making")
     rows, segments = form.segmentation.rows, len(form.segmentation)
-    make_striped(making)
-    with h5py.File(making, "w", locking=False) as file:
+    make_striped(temporary)
+    with h5py.File(temporary, "w", locking=False) as file:
         describe(file, form)
         if form.columns is not None:
             form.columns(file)
@@ -44,22 +45,22 @@ def create(path: Path, form: Form) -> None:
         _allocate(file, "hpcens/checksums", (segments,), "<u8")
         _allocate(file, "hpcens/summary", (SUMMARY_BYTES,), "u1")
         label_outputs(file, form)
-    with making.open("rb+") as raw:
-        _reserve(raw.fileno(), making.stat().st_size)
+    with temporary.open("rb+") as raw:
+        _reserve(raw.fileno(), temporary.stat().st_size)
         os.fsync(raw.fileno())
-    os.replace(making, path)
+    os.replace(temporary, path)
 
 
 def _allocate(file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None:
-    """Space now, contiguous, never filled: what is not written reads as zero."""
-    how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    how.set_layout(h5py.h5d.CONTIGUOUS)
-    how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    """Take space now, contiguous and never filled: what is not written reads as zero."""
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     parents = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     parents.set_create_intermediate_group(True)
     kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=how, lcpl=parents)
+    h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=properties, lcpl=parents)
 
 
 def _reserve(file: int, size: int) -> None:
@@ -67,19 +68,15 @@ def _reserve(file: int, size: int) -> None:
     try:
         os.posix_fallocate(file, 0, size)
     except OSError as error:
-        import errno
-
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
             raise
 
 
 class WorkingFile:
-    """The file of `create`, written by position.
-
-    Raises DataError where the file is not one of ours or was made for other outputs.
-    """
+    """The file of `create`, written by position."""
 
     def __init__(self, disk: Disk, path: Path, outputs: Sequence[Output], segmentation: Segmentation) -> None:
+        """Open the file. Raises DataError where it is not one of ours or was made for other outputs."""
         self.path = path
         self._disk = disk
         self._segmentation = segmentation
@@ -102,9 +99,9 @@ class WorkingFile:
         return int(offset)
 
     def write(self, segment: int, values: Mapping[str, Array]) -> int:
-        """Write a segment's rows of every output; returns their checksum. Not yet durable.
+        """Write a segment's rows of every output and return their checksum. They are not yet durable.
 
-        values: output name → (rows of the segment, *shape)
+        values  output name to (rows of the segment, *output shape)
         """
         start, stop = self._segmentation.bounds(segment)
         digest = Checksum(segment)
@@ -132,7 +129,7 @@ class WorkingFile:
         self._disk.write(self._file, b"\0", self._written + segment)
 
     def checksum(self, segment: int) -> int:
-        """The checksum of what the file holds."""
+        """Compute the checksum of what the file holds."""
         digest = Checksum(segment)
         for part in self._extents(segment):
             digest.add(part)
@@ -148,7 +145,7 @@ class WorkingFile:
         return digest.value
 
     def read(self, output: Output, start: int, stop: int) -> Array:
-        """(stop − start, *shape): these rows as the file holds them."""
+        """Read rows as the file holds them, (stop − start, *output shape)."""
         size = (stop - start) * output.row_bytes
         data = self._disk.read(self._file, size, self._offsets[output.name] + start * output.row_bytes)
         return np.frombuffer(data, output.dtype).reshape(stop - start, *output.shape)
@@ -160,7 +157,7 @@ class WorkingFile:
             yield self._disk.read(self._file, size, self._offsets[output.name] + start * output.row_bytes)
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
-        """What is known only at the end, as JSON in a dataset of fixed size."""
+        """Write what is known only at the end, as JSON in a dataset of fixed size."""
         text = json.dumps(summary).encode()[:SUMMARY_BYTES].ljust(SUMMARY_BYTES)
         self._disk.write(self._file, text, self._summary)
 

@@ -10,7 +10,7 @@ bytes written never depend on which member finished first. Rules compute in floa
 | vote | share of the members that vote for a class | `vote` |
 | median, trimmed, min, max | by the order of the members' outputs, element by element | `order` |
 | `package.module:function` | what the user's function gives | `function` |
-| stack | what a torch module makes of the members' outputs | `runtimes.stacking` |
+| stack | what a torch module makes of the members' outputs | `combining.stacking` |
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, RuleSpec, Space
 
 
 def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
-    """The space in which the rule combines: as stated, else values or probabilities.
+    """Return the space in which the rule combines: as stated, else values or probabilities.
 
     Raises UsageError where some member's output cannot be brought into that space, or the rule makes no sense there.
     """
@@ -48,7 +48,7 @@ def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
 
 
 def weights_of(rule: RuleSpec, members: Sequence[MemberSpec]) -> tuple[float, ...]:
-    """What each member counts, in member order: its weight under the rule weighted, else 1."""
+    """Return what each member counts, in member order: its weight under the rule weighted, else 1."""
     if rule.name != "weighted":
         return (1.0,) * len(members)
     return tuple(1.0 if member.weight is None else member.weight for member in members)
@@ -57,9 +57,10 @@ def weights_of(rule: RuleSpec, members: Sequence[MemberSpec]) -> tuple[float, ..
 def make_rule(
     rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path = Path(), code: str | None = None
 ) -> Rule:
-    """Every rule but `stack`, as a function of the stack: members × (rows, *output shape) → (rows, *output shape).
+    """Make any rule but `stack`, as a function: of (rows, *output shape) for each member, to one such array.
 
-    search_path, code  where a function is imported from, and the digest that its module must have
+    search_path  folder from which a function of the user's own is imported
+    code         digest that the function's module must have; None: any
     """
     if ":" in rule.name:
         return load_function(rule.name, search_path, tuple(member.name for member in members), code)

@@ -12,7 +12,7 @@ _SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
 
 
 def weighted_sum(weights: Sequence[float], stack: Sequence[Floats]) -> Doubles:
-    """Σ w·x / Σ w in float64."""
+    """Return Σ w·x / Σ w in float64. stack: (rows, *output shape) of each member, in member order."""
     accumulated = np.zeros(stack[0].shape, np.float64)
     for weight, values in zip(weights, stack, strict=True):
         accumulated += values if weight == 1.0 else weight * values.astype(np.float64)
@@ -21,7 +21,7 @@ def weighted_sum(weights: Sequence[float], stack: Sequence[Floats]) -> Doubles:
 
 
 def weighted(weights: Sequence[float]) -> Rule:
-    """Σ w·x / Σ w; the mean where the weights are equal."""
+    """Make the rule Σ w·x / Σ w; the mean where the weights are equal."""
 
     def combine(stack: Sequence[Floats]) -> Floats:
         return weighted_sum(weights, stack).astype(np.float32)
@@ -30,7 +30,7 @@ def weighted(weights: Sequence[float]) -> Rule:
 
 
 def geometric(stack: Sequence[Floats]) -> Floats:
-    """exp(Σ log p / members), normalised over the last axis: the logarithmic opinion pool.
+    """Return exp(Σ log p / members), normalised over the last axis: the logarithmic opinion pool.
 
     Genest & Zidek 1986, Combining Probability Distributions. A probability of 0 counts as the smallest
     positive float32, for softmax underflows to it: a class that all members but one favour stays comparable.

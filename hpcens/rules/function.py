@@ -24,9 +24,11 @@ from hpcens.usercode import code_digest, import_callable
 
 
 def load_function(path: str, search_path: Path, names: tuple[str, ...], code: str | None = None) -> Rule:
-    """Raises RuleError where it cannot be imported; so does the rule where the function fails.
+    """Make a rule of the user's function. Raises RuleError where it cannot be imported; the rule, where it fails.
 
-    code  digest of the function's module when the run was checked: other code is refused
+    path   import path of the function
+    names  names of the members
+    code   digest of the function's module when the run was checked: other code is refused
     """
     if code is not None and code_digest(path, search_path) != code:
         raise RuleError(f"rule {path}: its module changed since the run was checked", "run it again")
@@ -34,24 +36,24 @@ def load_function(path: str, search_path: Path, names: tuple[str, ...], code: st
         function = import_callable(path, search_path)
     except (Exception, SystemExit) as error:
         raise RuleError(
-            f"rule {path} cannot be imported: {_told(error)}",
+            f"rule {path} cannot be imported: {_described(error)}",
             f"rules are imported from {search_path} and from the Python path",
         ) from error
 
     def combine(stack: Sequence[Floats]) -> Floats:
         try:
             with contextlib.redirect_stdout(sys.stderr):
-                made = np.asarray(function(np.stack(stack), names))
+                returned = np.asarray(function(np.stack(stack), names))
         except (Exception, SystemExit) as error:
-            raise RuleError(f"rule {path} {_told(error)}", "try the function on such a stack alone") from error
-        if made.shape != stack[0].shape or made.dtype.kind not in "fiub":
+            raise RuleError(f"rule {path} {_described(error)}", "try the function on such a stack alone") from error
+        if returned.shape != stack[0].shape or returned.dtype.kind not in "fiub":
             raise RuleError(
-                f"rule {path} returned {made.dtype}{list(made.shape)} for {len(stack)} members of"
+                f"rule {path} returned {returned.dtype}{list(returned.shape)} for {len(stack)} members of"
                 f" {list(stack[0].shape)}",
                 "it must return numbers of the shape of one member's output",
             )
         with np.errstate(over="ignore"):
-            prediction = made.astype(np.float32)
+            prediction = returned.astype(np.float32)
         if not np.isfinite(prediction).all():
             raise RuleError(f"rule {path} returned NaN or infinity", "try the function on such a stack alone")
         return prediction
@@ -59,7 +61,7 @@ def load_function(path: str, search_path: Path, names: tuple[str, ...], code: st
     return combine
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"called exit({error.code})"
     return f"raised {type(error).__name__}: {error}"

@@ -14,14 +14,14 @@ from hpcens.rules.stack import Floats, Rule
 
 
 def median(stack: Sequence[Floats]) -> Floats:
-    """The middle one; of an even number of members the mean of the two in the middle."""
+    """Return the middle one; of an even number of members the mean of the two in the middle."""
     ordered = _ordered(stack)
     below, above = ordered[(len(stack) - 1) // 2], ordered[len(stack) // 2]
     return np.asarray((below.astype(np.float64) + above) / 2, np.float32)
 
 
 def trimmed(cut: int) -> Rule:
-    """The mean without the `cut` smallest and as many largest (scipy.stats.trim_mean)."""
+    """Make the rule mean without the `cut` smallest and as many largest (scipy.stats.trim_mean)."""
 
     def combine(stack: Sequence[Floats]) -> Floats:
         kept = _ordered(stack)[cut : len(stack) - cut]
@@ -31,18 +31,23 @@ def trimmed(cut: int) -> Rule:
 
 
 def _ordered(stack: Sequence[Floats]) -> list[Floats]:
-    """The outputs by size, element by element. Members are few: exchanges of whole arrays are faster than sorts."""
+    """Order the outputs by size, element by element.
+
+    Members are few: exchanges of whole arrays are faster than sorts.
+    """
     ordered = list(stack)
     for end in range(len(ordered) - 1, 0, -1):
         for i in range(end):
-            one, other = ordered[i], ordered[i + 1]
-            ordered[i], ordered[i + 1] = np.minimum(one, other), np.maximum(one, other)
+            lower, upper = ordered[i], ordered[i + 1]
+            ordered[i], ordered[i + 1] = np.minimum(lower, upper), np.maximum(lower, upper)
     return ordered
 
 
 def smallest(stack: Sequence[Floats]) -> Floats:
+    """Return the least of the members' outputs."""
     return np.asarray(np.minimum.reduce(list(stack)), np.float32)
 
 
 def largest(stack: Sequence[Floats]) -> Floats:
+    """Return the greatest of the members' outputs."""
     return np.asarray(np.maximum.reduce(list(stack)), np.float32)

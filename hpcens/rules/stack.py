@@ -11,16 +11,16 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 Rule = Callable[[Sequence[Floats]], Floats]
-"""The outputs of the members, in member order, each (rows, *output shape) float32 → the same shape, float32."""
+"""Takes the outputs of the members, in member order, each (rows, *output shape) float32; returns one such array."""
 
 
 def label(prediction: Floats) -> Labels:
-    """Index of the largest value along the last axis; a tie goes to the lowest index."""
+    """Return the index of the largest value along the last axis; a tie goes to the lowest index."""
     return np.asarray(prediction.argmax(axis=-1), np.int32)
 
 
 def top(prediction: Floats, count: int) -> tuple[Labels, Floats]:
-    """The `count` largest along the last axis, the largest first: their indices and values.
+    """Return the `count` largest along the last axis, the largest first: their indices and values.
 
     Ties go to the lowest index first, so the first of them is the label. Values must be finite.
     """

@@ -28,7 +28,7 @@ from hpcens.rules.stack import Doubles, Floats, Labels
 
 
 def variance(stack: Sequence[Floats]) -> Doubles:
-    """(rows, *output shape): population variance over the members, in the space the rule combines in."""
+    """Return the population variance over the members, (rows, *output shape), in the space the rule combines in."""
     mean = np.zeros(stack[0].shape, np.float64)
     for values in stack:
         mean += values
@@ -41,7 +41,7 @@ def variance(stack: Sequence[Floats]) -> Doubles:
 
 @dataclass(frozen=True, slots=True)
 class Entropies:
-    """Each (rows, …) without the axis of classes."""
+    """Entropies in nats, each (rows, …) without the axis of classes."""
 
     predictive: Doubles
     expected: Doubles
@@ -53,7 +53,12 @@ class Entropies:
 
 
 def entropies(stack: Sequence[Floats], weights: Sequence[float], *, logits: bool) -> Entropies:
-    """stack: probabilities over the last axis, or logits of them."""
+    """Return the entropies of an ensemble.
+
+    stack    probabilities over the last axis, (rows, *output shape) of each member, or logits of them
+    weights  what each member counts, in member order
+    logits   whether the stack holds logits
+    """
     mixture = np.zeros(stack[0].shape, np.float64)
     expected = np.zeros(stack[0].shape[:-1], np.float64)
     for weight, values in zip(weights, stack, strict=True):
@@ -65,7 +70,7 @@ def entropies(stack: Sequence[Floats], weights: Sequence[float], *, logits: bool
 
 
 def disagreement(stack: Sequence[Floats], labels: Labels) -> Doubles:
-    """(rows, …): share of the members whose label is not the one given."""
+    """Return the share of the members whose label is another than that of `labels`, (rows, …)."""
     others = np.zeros(labels.shape, np.float64)
     for values in stack:
         others += values.argmax(axis=-1) != labels
@@ -73,7 +78,7 @@ def disagreement(stack: Sequence[Floats], labels: Labels) -> Doubles:
 
 
 def _entropy(probabilities: Doubles) -> Doubles:
-    """−Σ p log p over the last axis, where 0 log 0 is 0."""
+    """Return −Σ p log p over the last axis, where 0 log 0 is 0."""
     logarithm = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
     entropy: Doubles = -(probabilities * logarithm).sum(axis=-1)
     return entropy

@@ -10,7 +10,7 @@ from hpcens.rules.stack import Floats
 
 
 def vote(stack: Sequence[Floats]) -> Floats:
-    """Share of the members whose largest output is the class.
+    """Return the share of the members whose largest output is the class.
 
     A member's tie goes to its first class; classes with equal shares stay equal, and the label is the first of them.
     """

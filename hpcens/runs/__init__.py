@@ -1,27 +1,213 @@
-"""Everything of one run on disk: its directory, starts, events, submission and status."""
+"""Keep everything of one run on disk: its directory, starts, events, submission and status.
 
+The formats of its files follow; `hpcens.runs.directory` shows where each lies, `hpcens.result` describes results,
+journals and fingerprints. All are JSON, written whole or not at all; only events are appended, a line of JSON each.
+Times are seconds since 1970, memory is in bytes. A file that does not say its format has format 1.
+`host`, `boot`, `pid` and `born` are those of `hpcens.processes.Process`.
+
+Events (`events.jsonl`), format 2. Written by the reader's rank and by `combine`; read by `status`, by whoever follows
+a start, and by its report. Lines that are not whole, and events or fields that only a later format knows, are left
+out. Format 1 differs in nothing but that it does not say so.
+
+| event | field | type | meaning |
+| --- | --- | --- | --- |
+| (all) | `format` | int | 2 |
+| | `time` | float | when it happened |
+| | `event` | text | world, profiling, profiled, planned, draining or progress |
+| world | `library` | text | name and version of the MPI library |
+| | `nodes` | {text: int} | node → ranks on it |
+| | `wheel` | bool | whether MPI came as a Python package, though there are several nodes |
+| | `idle` | [text] | devices on which no rank computes |
+| profiling | `members` | int | members to measure, each counted once for every rank that measures it |
+| profiled | | | missing profiles are measured |
+| planned | `throughput` | float | rows/s that the plan predicts |
+| | `bound` | float | rows/s that no plan can exceed |
+| | `limit` | text | what limits the bound |
+| draining | `reason` | text | who or what asked the start to stop |
+| progress | `rows` | int | rows that are durable in this phase |
+| | `of` | int | rows to score in each phase |
+| | `in_flight` | int | segments handed out and not yet durable; by default 0 |
+| | `phase`, `phases` | int | number of the phase, and how many there are; by default 1 |
+
+Report (`report.json`), format 2. Written by the reader's rank at the end of a start; read by later starts, whose
+shares follow the measured speeds, by `status`, and by the command that started it. In format 1 instances that scored
+nothing lack `rows` and `measured_speed`.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `format` | int | 2 |
+| `rows`, `seconds` | int, float | rows scored in this start; from the first batch until the last row was durable |
+| `rows_per_second` | float | measured |
+| `predicted_rows_per_second` | float | by the plan |
+| `instances` | [object] | `device`, `member`, `batch`, `runtime`, `speed`, `share`, `phase`: as planned |
+| | | `rows`: that it scored, 0 if none; `measured_speed`: rows/s while it ran, null if none |
+| `bottleneck` | text | the role that was busy most |
+| `syncing_share` | float | part of the seconds in which reducers waited for the disk |
+| `idle` | [text] | devices on which no rank computed |
+| `ranks` | [object] | `role`; `spent`: task or wait → seconds; `syncing`: seconds of waiting for the disk |
+| | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
+| `masked` | [object] | `member`; `cause`: input, output or raised; `rows`: how many; `first`: index of the first |
+
+Claim (`claim.json`), format 1. Written by whoever begins a start, before anything else; read by later starts (is it
+alive, is it of the same job), by the journal's header, by `status` and `run --code`.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `epoch` | int | number of the start |
+| `id` | text | 16 random hexadecimal digits |
+| `began` | float | when |
+| `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`; null outside of one |
+| `host`, `boot`, `pid`, `born` | text, text, int, int | the process that began it |
+
+Signature (`ranks/0003.json`), format 1. Written by each rank when its role changes; read by whoever asks whether the
+start lives, ends its ranks, or explains its end. Beside it lies `ranks/NODE.beat`: 16 decimal digits, a counter that
+one rank of the node moves every second.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `rank` | int | in the world |
+| `role` | text | starting, reader, reducer, `device NAME` or parked |
+| `host`, `boot`, `pid`, `born` | text, text, int, int | the rank's process |
+
+Verdict (`verdict.json`), format 1. Written by the first who states how the start ended, padded with blanks where the
+disk is full; read by everybody.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `code` | int | exit code, see `hpcens.errors` |
+| `reason` | text | why |
+| `remedy` | text | what to do next; empty where nothing is |
+| `rank` | int or null | that it ended by; null where no rank is to name |
+| `role` | text | of that rank |
+
+Requeue (`requeue.json`), format 1. Written by the reader's rank that puts its job back into the queue, before and
+after it asks Slurm; read by `status`, by whoever follows the job, and by later starts, which count them.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `job` | object | as that of the claim |
+| `reason` | text | why |
+| `time` | float | when |
+| `refused` | text | why Slurm did not do it; empty where it did, or ended the rank before it could say |
+
+Submission (`submission.json`), format 1. Written by `submit`, before the job is handed in and again once its ids are
+known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank that may requeue it.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `id` | text | 8 random hexadecimal digits, part of the jobs' name |
+| `jobs` | [text] | ids of its jobs: the first, then those that take over where it is killed |
+| `requeues` | int | how often its jobs may put themselves back |
+| `folder` | text | of submitit's files and the jobs' logs |
+| `epoch` | int | number of the newest start before it, 0 where there was none |
+| `submitted` | float | when |
+
+Slurm's answer (`controller.json`), format 1. Written by `status` and by whoever follows a job; read by `status`, so
+that Slurm is asked once in 40 s.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `job` | text | id of the job that was asked for |
+| `asked` | float | when |
+| `answer` | object or null | `state`, `why`, `nodes`, `exit_code`, `ends`, `preempted`, `name`; null: Slurm gave none |
+
+Order (`job.json`), format 1. Written by whoever begins a start of ranks; read by rank 0 and, for the number of rows,
+by `status`.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `job` | text | JSON of `hpcens.specs.Job`: datasets, output, limit and the whole configuration |
+| `preflight` | text | JSON of `hpcens.checks.preflight.Preflight`: what was found of the dataset, members and rule |
+
+Plan (`plan.json`), format 2. Written by the reader's rank, and by `plan -o`; read by later starts, `submit --plan`,
+`simulate`, the report and `status`. Fields that have a default may be absent. In format 1 the rates are fields of the
+plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and `sync`.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `format` | int | 2 |
+| `planner` | text | that made it |
+| `devices` | [object] | `name`, `family` (cpu, cuda), `kind`, `memory`, `cores`, `index`, `host` |
+| `hostings` | [object] | `devices`: names; `memory`: in use on each; `speeds`, `shares`: member → rows/s; `phase` |
+| `numerics` | object | `segment_rows`; `members`: name → `batch`, `runtime`, `precision`; `kinds`; `torch` |
+| `rows` | int | to score |
+| `row_bytes`, `output_bytes` | int | of a row of input, of a row of a member's output |
+| `rates` | object | of a rank that reads, sends or writes; null: not measured |
+| | | `reading`: rows/s of one reader; `reading_together`: rows/s of `readers_together` readers at once |
+| | | `link`, `disk`: bytes/s that a rank sends, and that a reducer writes |
+| | | `message_seconds`, `sync_seconds`: of a message, and of a sync, beside those of its bytes |
+| `differences` | {text: float} | member → by how much its runtime differs from eager |
+| `loading` | float | predicted seconds until the members are loaded |
+| `throughput`, `bound`, `gap` | float | rows/s; rows/s no plan can exceed; share of it that is not reached (not read) |
+| `limit`, `remark` | text | what limits the bound; what else is to be known |
+| `window`, `read_ahead` | int | segments handed out and not durable; segments a reader may hold |
+| `phases` | [[text]] | members scored together, group after group; empty where all are |
+| `readers`, `reducers` | int | how many ranks read, and write |
+
+Profiles (`$HPCENS_CACHE/profiles/DIGEST.json`), format 1. Written by whoever measures, read by whoever plans; a file
+that cannot be read is measured again. DIGEST is of the key.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `key` | object | `kind` of device, `member` (digest), `runtime`, `row` (shapes and dtypes), `torch`, `precision` |
+| `weights`, `context` | int | bytes that the loaded member adds, and of the process before |
+| `load_seconds` | float | to build the module and load its weights |
+| `output_shape` | [int] | of one row of output |
+| `batches` | {text: object} | batch size → `batch`, `rows_per_second`, `workspace`, `spread` |
+| `tried` | [int] | batch sizes that were asked for |
+| `difference` | float | the largest difference from eager on rows of the dataset |
+| `refused` | text | why the member cannot run in this runtime, or was not tried; else empty |
+| `worth_from` | int or null | rows of a dataset from which it will be tried |
+
+Beside them, `links/DIGEST.json`: `key` (`kind`, `apart`) and `link` (`bytes_per_second`, `message_seconds`);
+`kinds/DIGEST.json`: `kind`, and `reached`: what part of the profiled rows/s the latest nine runs reached, newest last.
+"""
+
+from hpcens.runs.claim import Claim
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict
-from hpcens.runs.events import Events, read_events, recent
-from hpcens.runs.liveness import BEAT_SECONDS, alive, beats, read_beat, sign, signatures, this_process
+from hpcens.runs.events import (
+    DrainBegan,
+    Event,
+    Events,
+    PlanMade,
+    ProfilingBegan,
+    ProfilingEnded,
+    ProgressMade,
+    WorldFormed,
+    read_events,
+    recent,
+)
+from hpcens.runs.liveness import Signature, alive, read_beat, sign, signatures
+from hpcens.runs.report import InstanceReport, MaskedRows, RankReport, Report
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob, Submission
 
 __all__ = [
     "AGAIN",
-    "BEAT_SECONDS",
     "DEFAULT_REQUEUES",
+    "Claim",
+    "DrainBegan",
     "Epoch",
+    "Event",
     "Events",
+    "InstanceReport",
+    "MaskedRows",
+    "PlanMade",
+    "ProfilingBegan",
+    "ProfilingEnded",
+    "ProgressMade",
+    "RankReport",
+    "Report",
     "RunDirectory",
+    "Signature",
     "SlurmJob",
     "Submission",
     "Verdict",
+    "WorldFormed",
     "alive",
-    "beats",
     "read_beat",
     "read_events",
     "recent",
     "sign",
     "signatures",
-    "this_process",
 ]

@@ -1,11 +1,11 @@
-"""The run directory: everything of one run but the result, as paths and small atomic files.
+"""Keep everything of one run but its result in one directory, as paths and small atomic files.
 
 OUTPUT.run/
   fingerprint.json      what the run was made of; fixed when it is created, numerics included
-  working-0001.h5       the result before it is complete (named after the epoch that made it)
+  working-0001.h5       the result before it is complete (named after the start that made it)
   packed-0001.h5        its compressed copy, while it is made
   phase-PHASE.h5        outputs of the members of an earlier phase, complete; PHASE is a digest of their names
-  phase-PHASE-working-0001.h5  the same before it is complete; the journal of an epoch: phase-PHASE-journal
+  phase-PHASE-working-0001.h5  the same before it is complete; the journal of a start: phase-PHASE-journal
   cancel                a request to drain
   submission.json       the last job that was submitted for it; submitit/ID/: that job's files and logs
   controller.json       what Slurm last said of that job
@@ -13,6 +13,8 @@ OUTPUT.run/
     job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
     ranks/0003.json  ranks/NODE.beat  output.log
     requeue.json          where it put its job back into the queue: why, and what came of it
+
+The formats of these files are described in `hpcens.runs`, those of results and journals in `hpcens.result`.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import read_json, write_atomically
+from hpcens.processes import Process
+from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
-from hpcens.runs.liveness import alive, this_process
+from hpcens.runs.liveness import alive
 from hpcens.runs.submission import SlurmJob, Submission
 
 
@@ -48,7 +51,10 @@ class RunDirectory:
         return RunDirectory(output.with_suffix(".run"))
 
     def phase(self, members: Sequence[str]) -> RunDirectory:
-        """The same directory as the phase that scores these members sees it: its own working files and journals."""
+        """Return the same directory as the phase that scores these members sees it.
+
+        Working files and journals are then the phase's own.
+        """
         digest = hashlib.sha256("\0".join(members).encode()).hexdigest()
         return RunDirectory(self.path, f"phase-{digest[:12]}-")
 
@@ -77,11 +83,11 @@ class RunDirectory:
 
     @property
     def submission(self) -> Submission | None:
-        raw = read_json(self.path / "submission.json")
-        return Submission(**raw | {"jobs": tuple(raw["jobs"])}) if raw else None
+        return Submission.load(self.path / "submission.json")
 
     def keep(self, submission: Submission) -> None:
-        write_atomically(self.path / "submission.json", json.dumps(asdict(submission), indent=1))
+        """Make this the submission that the run was handed to Slurm by last."""
+        write_atomically(self.path / "submission.json", submission.to_json())
 
     def working(self, number: int) -> Path:
         return self.path / f"{self._prefix}working-{number:04d}.h5"
@@ -90,18 +96,18 @@ class RunDirectory:
         return self.path / f"{self._prefix}packed-{number:04d}.h5"
 
     def unfinished(self) -> list[Path]:
-        """Working files and compressed copies that are there, of this start or of earlier ones."""
+        """Return working files and compressed copies that are there, of this start or of earlier ones."""
         return [path for kind in ("working", "packed") for path in self.path.glob(f"{self._prefix}{kind}-*")]
 
     def phases(self) -> list[Path]:
-        """What complete phases have left."""
+        """Return what complete phases have left."""
         return [path for path in sorted(self.path.glob("phase-*.h5")) if path.stem.count("-") == 1]
 
     def journal(self, epoch: Epoch) -> Path:
         return Path(epoch.folder / f"{self._prefix}journal")
 
     def epochs(self) -> Iterator[Epoch]:
-        """All starts so far, the newest first."""
+        """Return all starts so far, the newest first."""
         folder = self.path / "epochs"
         names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else iter(())
         return (Epoch(folder / name) for name in sorted((n for n in names if n.isdigit()), reverse=True))
@@ -111,22 +117,22 @@ class RunDirectory:
         return next(self.epochs(), None)
 
     def refuse_if_alive(self) -> None:
-        """Raises UsageError where a start of this run is alive."""
+        """Raise UsageError where a start of this run is alive."""
         newest = self.newest
-        if newest is not None and (who := alive(newest)):
+        if newest is not None and (process := alive(newest)):
             raise UsageError(
-                f"{self.path} is being worked on by {who}",
+                f"{self.path} is being worked on by {process}",
                 f"follow it: hpcens status {self.path}; or end it first",
             )
 
     def begin(self, job: SlurmJob | None = None) -> Epoch:
-        """Claim the next epoch. Raises UsageError where another start of this run is alive.
+        """Claim the next start. Raises UsageError where another start of this run is alive.
 
-        job  Slurm's, if this is one; what it takes the place of is not asked whether it lives: the fence keeps it out
+        job  of Slurm's that this process is part of; a start whose place it takes may live: the fence keeps it out
         """
         newest = self.newest
-        before = (read_json(newest.claim) or {}).get("job") if newest else None
-        if not (job and job.succeeds(before)):
+        before = Claim.load(newest.claim) if newest else None
+        if not (job and before and job.succeeds(before.job)):
             self.refuse_if_alive()
         number = newest.number + 1 if newest else 1
         folder = self.path / "epochs" / f"{number:04d}"
@@ -140,13 +146,8 @@ class RunDirectory:
             ) from None
         epoch = Epoch(folder)
         epoch.ranks.mkdir()
-        claim = {
-            "epoch": number,
-            "id": secrets.token_hex(8),
-            "began": time.time(),
-            "job": job and asdict(job),
-        } | this_process()
-        write_atomically(epoch.claim, json.dumps(claim, indent=1))
+        claim = Claim(number, secrets.token_hex(8), time.time(), job, Process.current())
+        write_atomically(epoch.claim, claim.to_json())
         epoch.set_room_aside()
         self.cancel.unlink(missing_ok=True)
         return epoch

@@ -1,4 +1,4 @@
-"""Epoch: one start of a run, as the folder that it alone writes to; and the verdict it ends with."""
+"""Describe one start of a run: the folder that it alone writes to, and the verdict it ends with."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hpcens.errors import INCOMPLETE
 from hpcens.files import read_json, write_atomically
-
-if TYPE_CHECKING:
-    from hpcens.vocabulary import Plan  # imports numpy, which the witness of a rank does without
+from hpcens.vocabulary import Plan
 
 _ROOM = 4096
 AGAIN = "run the same command again: what is journalled is kept"
@@ -22,18 +18,20 @@ AGAIN = "run the same command again: what is journalled is kept"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a start ended: an exit code of `errors`, who said so, and why."""
+    """How a start ended.
+
+    code    exit code, see `hpcens.errors`
+    reason  why, in words
+    remedy  what to do next; empty where nothing is
+    rank    that it ended by; None where no rank is to name
+    role    of that rank, in words
+    """
 
     code: int
     reason: str
     remedy: str = ""
     rank: int | None = None
     role: str = ""
-
-    @property
-    def resumable(self) -> bool:
-        """Whether running it again is all that is needed."""
-        return self.code == INCOMPLETE or self.remedy == AGAIN
 
 
 class Epoch:
@@ -54,7 +52,7 @@ class Epoch:
     _room = property(lambda self: self.folder / ".room-for-a-verdict")
 
     def beat_of(self, node: str) -> Path:
-        """A node's heartbeat: a counter that moves while one of its ranks lives."""
+        """Return the path of a node's heartbeat: a counter that moves while one of its ranks lives."""
         return Path(self.ranks / f"{node}.beat")
 
     def keep_plan(self, plan: Plan) -> None:
@@ -72,21 +70,21 @@ class Epoch:
         return Verdict(**raw) if raw else None
 
     def judge(self, verdict: Verdict) -> Verdict:
-        """State how this start ended. The first one to speak is believed; returns what stands.
+        """State how this start ended. The first verdict stands; return it.
 
         Where the disk is full there still is the room that `RunDirectory.begin` has set aside.
         """
-        mine = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
+        draft = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
         text = json.dumps(asdict(verdict), indent=1)
         with contextlib.suppress(OSError):  # FileExistsError: another was first
             try:
-                mine.write_text(text)
+                draft.write_text(text)
             except OSError:
-                self._room.replace(mine)
-                with mine.open("r+") as file:
+                self._room.replace(draft)
+                with draft.open("r+") as file:
                     file.write(text.ljust(_ROOM))
-            os.link(mine, self.folder / "verdict.json")
-        mine.unlink(missing_ok=True)
+            os.link(draft, self.folder / "verdict.json")
+        draft.unlink(missing_ok=True)
         return self.verdict or verdict
 
     def keep_order(self, order: str) -> None:
@@ -94,4 +92,5 @@ class Epoch:
         write_atomically(self.job, order)
 
     def set_room_aside(self) -> None:
+        """Take the room that a verdict needs, so that a full disk still has it."""
         self._room.write_text(" " * _ROOM)

@@ -1,6 +1,6 @@
-"""Post-mortem: what became of a start that left no verdict, in words, and what to do next.
+"""Explain what became of a start that left no verdict, in words, and what to do next.
 
-From Slurm's word where it gives one, else from what lies in the run directory.
+By Slurm's word where it gives one, else from what lies in the run directory.
 """
 
 from __future__ import annotations
@@ -32,28 +32,27 @@ _MISFITS = {
 
 
 def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
-    """The verdict a dead start would have left.
+    """Return the verdict a dead start would have left.
 
     answer  what Slurm says of its job, if it says anything
     folder  of the job's logs; empty if there is no job
     epoch   the start, if it came so far
     """
     if answer is not None and answer.state in _ENDS:
-        what, remedy = _ENDS[answer.state]
+        end, remedy = _ENDS[answer.state]
         where = f" ({answer.nodes})" if answer.nodes else ""
-        return Verdict(FAILURE if answer.state == "OUT_OF_MEMORY" else INCOMPLETE, f"{what}{where}", remedy)
-    said = last_words(Path(folder)) if folder else ""
+        return Verdict(FAILURE if answer.state == "OUT_OF_MEMORY" else INCOMPLETE, f"{end}{where}", remedy)
+    words = last_words(Path(folder)) if folder else ""
     if epoch is None:
         texts = [tail(path) for path in sorted(Path(folder).glob("*_log.err"))] if folder else []
-        for sign, remedy in _MISFITS.items():
-            if line := next((line for text in texts for line in text.splitlines() if sign in line), ""):
+        for symptom, remedy in _MISFITS.items():
+            if line := next((line for text in texts for line in text.splitlines() if symptom in line), ""):
                 return Verdict(USAGE, f"srun and the MPI library do not speak to each other: {line.strip()}", remedy)
         ended = (
             f"the job ended before the run began ({answer.state or 'unknown to Slurm'})" if answer else "no start yet"
         )
-        return Verdict(FAILURE, f"{ended}: {said}" if said else ended, f"look into {folder}" if folder else AGAIN)
-    ranks = signatures(epoch)
-    hosts = ", ".join(sorted({rank["host"] for rank in ranks})) or "its host"
+        return Verdict(FAILURE, f"{ended}: {words}" if words else ended, f"look into {folder}" if folder else AGAIN)
+    hosts = ", ".join(sorted({signature.process.host for signature in signatures(epoch)})) or "its host"
     gone = f"its processes on {hosts} are gone and left no verdict: the host went down, or all were killed"
     if answer is not None and answer.state:
         gone += f"; Slurm says {answer.state}" + (f" ({answer.exit_code})" if answer.exit_code else "")
@@ -61,17 +60,17 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
 
 
 def last_words(folder: Path) -> str:
-    """The last line of the first error log that says anything."""
+    """Return the last line of the first error log that says anything."""
     for path in sorted(folder.glob("*_log.err")):
         lines = tail(path).strip().splitlines()
-        spoken = [line for line in lines if not line.startswith(("srun:", "slurmstepd:")) and line.strip()]
-        if spoken or lines:
-            return (spoken or lines)[-1].strip()
+        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:")) and line.strip()]
+        if own or lines:
+            return (own or lines)[-1].strip()
     return ""
 
 
 def tail(path: Path) -> str:
-    """The end of a log."""
+    """Return the end of a log."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - (1 << 14)))
         return file.read().decode(errors="replace")

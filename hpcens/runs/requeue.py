@@ -1,4 +1,4 @@
-"""Requeue: a job that was warned of its end puts itself back into the queue, once everything is durable.
+"""Put a job that was warned of its end back into the queue, once everything is durable.
 
 Only the reader does it, after the reducer's last sync and the verdict, so that nothing is lost when Slurm then ends
 the ranks. USR2 is such a warning, and TERM where Slurm says that the job is preempted: one that ends within the grace
@@ -11,8 +11,8 @@ import json
 import signal
 import time
 from collections.abc import Collection
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from hpcens.errors import INCOMPLETE
 from hpcens.files import read_json, write_atomically
@@ -24,34 +24,63 @@ from hpcens.scheduler.jobs import Answer
 
 WARNED = signal.SIGUSR2
 PREEMPTED = "preempted"
-_NEAR_LIMIT = 15 * 60.0
+_NEAR_LIMIT_SECONDS = 15 * 60.0
 
 
-def requeues(run: RunDirectory, job: SlurmJob) -> list[str]:
-    """Why this job, or the others of its submission, were put back before; the oldest first."""
-    found = (read_json(epoch.requeue) for epoch in run.epochs())
-    return [raw["reason"] for raw in found if raw and job.same(raw["job"]) and not raw["refused"]][::-1]
+@dataclass(frozen=True, slots=True)
+class Requeue:
+    """What a start left where it put its job back into the queue. The format is described in `hpcens.runs`.
+
+    job      that was to go on
+    reason   why, in words
+    time     seconds since 1970
+    refused  why Slurm did not do it; empty where it did
+    """
+
+    job: SlurmJob
+    reason: str
+    time: float
+    refused: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def load(path: Path) -> Requeue | None:
+        """Return what a start left; None where it put nothing back."""
+        raw = read_json(path)
+        return None if raw is None else Requeue(**raw | {"job": SlurmJob(**raw["job"])})
 
 
-def why(heard: Collection[int], answer: Answer | None) -> str:
-    """What a drain's signals mean, in words; empty where they say no more than their name."""
+def requeues(run: RunDirectory, job: SlurmJob | None = None) -> list[str]:
+    """Return why jobs of the run were put back, the oldest first.
+
+    job  where given, only of this job and of the others of its submission
+    """
+    records = (Requeue.load(epoch.requeue) for epoch in run.epochs())
+    accepted = (record for record in records if record is not None and not record.refused)
+    return [record.reason for record in accepted if job is None or job.same(record.job)][::-1]
+
+
+def why(signals: Collection[int], answer: Answer | None) -> str:
+    """Say what a drain's signals mean, in words; empty where they say no more than their name."""
     if answer is not None and answer.preempted:
         return PREEMPTED
-    if WARNED in heard:
-        near = answer is None or not answer.ends or answer.ends - time.time() < _NEAR_LIMIT
+    if WARNED in signals:
+        near = answer is None or not answer.ends or answer.ends - time.time() < _NEAR_LIMIT_SECONDS
         return "the time limit is near" if near else "asked to make room (USR2)"
-    if signal.SIGTERM in heard and answer is not None and answer.state == "CANCELLED":
+    if signal.SIGTERM in signals and answer is not None and answer.state == "CANCELLED":
         return "cancelled"
     return ""
 
 
-def decide(verdict: Verdict, heard: Collection[int], reason: str, before: int, bound: int) -> tuple[Verdict, bool]:
-    """What is to be said of a drained start, and whether its job is requeued.
+def decide(verdict: Verdict, signals: Collection[int], reason: str, before: int, bound: int) -> tuple[Verdict, bool]:
+    """Decide whether the job of a drained start is requeued; return the verdict that says so, and whether it is.
 
     reason         what `why` made of the signals
     before, bound  how often the job was requeued, and how often it may be
     """
-    if verdict.code != INCOMPLETE or not (WARNED in heard or reason == PREEMPTED):
+    if verdict.code != INCOMPLETE or not (WARNED in signals or reason == PREEMPTED):
         return verdict, False
     if before >= bound:
         remedy = "run the same command again; to allow more: slurm.requeues in the YAML"
@@ -62,26 +91,23 @@ def decide(verdict: Verdict, heard: Collection[int], reason: str, before: int, b
 
 def continues(epoch: Epoch) -> bool:
     """Whether a start put its job back into the queue."""
-    raw = read_json(epoch.requeue)
-    return bool(raw) and not raw["refused"]
+    record = Requeue.load(epoch.requeue)
+    return record is not None and not record.refused
 
 
 def outcome(epoch: Epoch) -> Verdict | None:
-    """How a start ended; where it meant its job to go on and Slurm refused, that, and what to do instead."""
-    verdict, raw = epoch.verdict, read_json(epoch.requeue)
-    if verdict is None or not raw or not raw["refused"]:
+    """Return how a start ended; where it meant its job to go on and Slurm refused, that, and what to do instead."""
+    verdict, record = epoch.verdict, Requeue.load(epoch.requeue)
+    if verdict is None or record is None or not record.refused:
         return verdict
-    return replace(verdict, reason=f"{verdict.reason}; Slurm did not requeue it: {raw['refused']}", remedy=AGAIN)
+    return replace(verdict, reason=f"{verdict.reason}; Slurm did not requeue it: {record.refused}", remedy=AGAIN)
 
 
 def carry_out(epoch: Epoch, job: SlurmJob, reason: str) -> str:
-    """Keep the reason, then ask Slurm; why it refused, or nothing. Slurm may end this process at once."""
-    kept: dict[str, Any] = {
-        "job": {"id": job.id, "cluster": job.cluster, "restart": job.restart, "submission": job.submission}
-    }
-    kept |= {"reason": reason, "time": time.time(), "refused": ""}
-    write_atomically(epoch.requeue, json.dumps(kept))
+    """Keep the reason, then ask Slurm; return why it refused, or nothing. Slurm may end this process at once."""
+    record = Requeue(job, reason, time.time())
+    write_atomically(epoch.requeue, record.to_json())
     refused = jobs.requeue(job.id)
     if refused:
-        write_atomically(epoch.requeue, json.dumps(kept | {"refused": refused}))
+        write_atomically(epoch.requeue, replace(record, refused=refused).to_json())
     return refused

@@ -1,4 +1,4 @@
-"""Scheduler's answer: what Slurm last said of a run's job, kept in the run directory for whoever asks next."""
+"""Keep what Slurm last answered for a run's job in the run directory, for whoever asks next."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASK_SECONDS = 40.0
 
 
 def ask_sparingly(run: RunDirectory, job: str) -> tuple[Answer | None, float]:
-    """The answer kept in the run directory, asked for again once it is old; and its age in seconds."""
+    """Return the answer kept in the run directory, asked for again once it is old; and its age in seconds."""
     kept = read_json(run.path / "controller.json")
     now = time.time()
     if kept and kept["job"] == job and 0 <= now - kept["asked"] < ASK_SECONDS:

@@ -1,45 +1,48 @@
-"""Status: how a run stands, from the login node: through its files, and what Slurm said at most 40 s ago."""
+"""Show how a run stands, from the login node: through its files, and what Slurm said at most 40 s ago."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
 from hpcens.files import read_json
+from hpcens.runs.claim import Claim
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import Epoch, Verdict
-from hpcens.runs.events import recent
+from hpcens.runs.events import DrainBegan, Event, PlanMade, ProfilingBegan, ProgressMade, WorldFormed, recent
 from hpcens.runs.liveness import alive
 from hpcens.runs.postmortem import explain
-from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.report import Report
+from hpcens.runs.requeue import continues, outcome, requeues
 from hpcens.runs.scheduler_answer import ask_sparingly
 from hpcens.runs.submission import Submission
 from hpcens.scheduler.jobs import Answer
 
-_PHASES = {
-    "": "its ranks find each other",
-    "world": "its ranks plan",
-    "profiling": "its ranks measure the members on their devices",
-    "planned": "its ranks load the members",
-}
+_WAITING = ("PENDING", "REQUEUED", "CONFIGURING")
+# Of the rows/s of the last seconds: segments come in bursts, which these are to level out.
+_NOW_SECONDS = 10.0
 
 Ask = Callable[[RunDirectory, str], tuple[Answer | None, float]]
+"""Asks Slurm for a job of a run: the answer, and its age in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """state: queued, running, requeued, complete, resumable (drained) or failed; rows are those known to be durable.
+    """How a run stands.
 
+    state: queued, running, requeued, complete, resumable (drained), failed, or unknown (Slurm does not answer)
+    rows, of             rows known to be durable, of how many
     phase, phases        members may be scored in groups, this being one of so many; rows are those of the phase
     rows_per_second      on average; rows_per_second_now: of the last seconds
     seconds_left         of work, by the average; None where nothing is known
     limit_seconds_left   until the job's time limit; None where there is none, or Slurm does not say
     limited_by           the bottleneck, by the plan
+    job                  ids of the submission's jobs
+    updated              seconds since the last progress
     requeues             why the run's jobs were put back into the queue, the oldest first
     """
 
@@ -62,8 +65,20 @@ class Status:
     phases: int = 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """A state, its reason and remedy, and what Slurm answered where it was asked."""
+
+    state: str
+    verdict: Verdict
+    answer: Answer | None = None
+
+
 def run_of(path: Path) -> RunDirectory:
-    """The run directory meant by its own path or by that of the output. Raises UsageError where there is none."""
+    """Return the run directory meant by its own path or by that of the output.
+
+    Raises UsageError where there is none.
+    """
     run = RunDirectory(path) if path.suffix == ".run" or path.is_dir() else RunDirectory.of(path)
     if run.newest is None and run.submission is None:
         raise UsageError(f"{path} is no run directory", "it lies beside the output: OUTPUT.run")
@@ -71,100 +86,142 @@ def run_of(path: Path) -> RunDirectory:
 
 
 def status(path: Path, ask: Ask = ask_sparingly) -> Status:
-    """The status of a run directory, or of the run of a result. Raises UsageError where there is none."""
+    """Return the status of a run directory, or of the run of a result. Raises UsageError where there is none."""
     run = run_of(path)
-    epoch, submission = run.newest, run.submission
-    began = epoch is not None and (submission is None or epoch.number > submission.epoch)
-    jobs = submission.jobs if submission else ()
-    verdict = outcome(epoch) if epoch and began else None
-    state, told, answer = "", verdict, None
-    if jobs and submission and (verdict is None or (epoch and continues(epoch))):
-        state, told, answer = _of_job(run, epoch if began else None, submission, ask)
-    elif verdict is None and epoch:
-        state, told = _of_processes(epoch)
-    if not state and told is not None:
-        state = {COMPLETE: "complete", INCOMPLETE: "resumable"}.get(told.code, "failed")
-    assert told is not None
-    return _figures(run, epoch, state, told, jobs, answer)
+    newest, submission = run.newest, run.submission
+    # a start that is older than the newest submission says nothing of it
+    epoch = newest if newest and (submission is None or newest.number > submission.epoch) else None
+    verdict = outcome(epoch) if epoch else None
+    if submission and submission.jobs and (verdict is None or (epoch and continues(epoch))):
+        standing = _of_job(run, epoch, submission, ask)
+    elif verdict is not None:
+        standing = _ended(verdict)
+    elif newest is not None:
+        standing = _of_processes(newest)
+    else:
+        standing = _ended(explain(None, "", None))
+    return _figures(run, newest, standing, submission.jobs if submission else ())
 
 
-def _of_processes(epoch: Epoch) -> tuple[str, Verdict]:
-    if who := alive(epoch):
-        return "running", Verdict(0, _doing(epoch, who))
-    return "failed", explain(None, "", epoch)
+def _ended(verdict: Verdict, answer: Answer | None = None) -> _Standing:
+    state = {COMPLETE: "complete", INCOMPLETE: "resumable"}.get(verdict.code, "failed")
+    return _Standing(state, verdict, answer)
 
 
-def _doing(epoch: Epoch, who: str) -> str:
-    """What a start that lives is at. who: one of its processes."""
-    events = recent(epoch.events)
-    stops = [event["reason"] for event in events if event["event"] == "draining"]
-    last = events[-1]["event"] if events else ""
-    return f"draining: {stops[-1]}" if stops else _PHASES.get(last, f"{who} is alive")
+def _of_processes(epoch: Epoch) -> _Standing:
+    """The standing of a start without a verdict, by its processes alone."""
+    if process := alive(epoch):
+        return _Standing("running", _activity(epoch, process))
+    return _ended(explain(None, "", epoch))
 
 
-def _of_job(
-    run: RunDirectory, epoch: Epoch | None, submission: Submission, ask: Ask
-) -> tuple[str, Verdict, Answer | None]:
-    """Of a submission whose newest start has not ended, or has put the job back."""
-    if epoch and not continues(epoch) and (who := alive(epoch)):
-        answer, _ = ask(run, submission.jobs[0])
-        return "running", Verdict(0, _doing(epoch, who)), answer
-    asked = [(job, *ask(run, job)) for job in submission.jobs[:1]]
-    job, answer, _ = asked[0]
-    ours = answer is None or not answer.name or submission.id in answer.name  # job ids come again on a new cluster
+def _of_job(run: RunDirectory, epoch: Epoch | None, submission: Submission, ask: Ask) -> _Standing:
+    """The standing of a submission whose newest start, if any, has not ended or has put the job back."""
+    job = submission.jobs[0]
+    requeued = epoch is not None and continues(epoch)
+    if epoch and not requeued and (process := alive(epoch)):
+        return _Standing("running", _activity(epoch, process), ask(run, job)[0])
+    answer, _ = ask(run, job)
     if answer is None:
-        state = "requeued" if epoch and continues(epoch) else "unknown"
-        return state, Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {run.path}"), None
-    if ours and answer.state in ("PENDING", "REQUEUED", "CONFIGURING"):
-        state = "requeued" if epoch and continues(epoch) else "queued"
-        return state, Verdict(0, f"job {job} waits" + (f": {answer.why}" if answer.why else "")), answer
-    if ours and answer.state == "RUNNING" and not (epoch and not continues(epoch)):
-        return "running", Verdict(0, f"job {job} starts on {answer.nodes}"), answer
-    began = None if epoch and continues(epoch) else epoch
-    return "", explain(answer if ours else None, submission.folder, began), answer
+        verdict = Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {run.path}")
+        return _Standing("requeued" if requeued else "unknown", verdict)
+    ours = not answer.name or submission.id in answer.name  # job ids come again on a new cluster
+    if ours and answer.state in _WAITING:
+        reason = f"job {job} waits" + (f": {answer.why}" if answer.why else "")
+        return _Standing("requeued" if requeued else "queued", Verdict(0, reason), answer)
+    if ours and answer.state == "RUNNING" and (epoch is None or requeued):
+        return _Standing("running", Verdict(0, f"job {job} starts on {answer.nodes}"), answer)
+    end = explain(answer if ours else None, submission.folder, None if requeued else epoch)
+    return _ended(end, answer)
 
 
-def _figures(
-    run: RunDirectory, epoch: Epoch | None, state: str, told: Verdict, jobs: tuple[str, ...], answer: Answer | None
-) -> Status:
-    progress = [event for event in recent(epoch.events) if event["event"] == "progress"] if epoch else []
-    known = (read_json(epoch.job) if epoch and not progress else None) or {}
-    rows = json.loads(known["preflight"])["facts"]["rows"] if known else 0
-    nothing: dict[str, Any] = {"rows": 0, "of": rows, "time": epoch.folder.stat().st_mtime if epoch else 0.0}
-    last = progress[-1] if progress else nothing
-    claim = (read_json(epoch.claim) if epoch else None) or {"began": last["time"]}
-    report = (read_json(epoch.report) if epoch else None) or {}
-    plan = (read_json(epoch.plan) if epoch else None) or {}
-    first = next((p for p in progress if last["time"] - p["time"] < 10), last)
-    span = last["time"] - first["time"]
-    now = (_passed(last) - _passed(first)) / span if span > 0 and state == "running" else 0.0
-    started = progress[0] if progress else last
-    seconds = max(1e-9, last["time"] - (started["time"] if len(progress) > 1 else claim["began"]))
-    average = (_passed(last) - (_passed(started) if len(progress) > 1 else 0)) / seconds
-    speed = report.get("rows_per_second", average)
-    going = state == "running" and speed > 0
-    phase, phases = last.get("phase", 1), last.get("phases", 1)
+def _activity(epoch: Epoch, process: str) -> Verdict:
+    """What a start that lives is at.
+
+    process  one of its processes, in words
+    """
+    events = recent(epoch.events)
+    drains = [event.reason for event in events if isinstance(event, DrainBegan)]
+    stage = _stage(events[-1] if events else None)
+    return Verdict(0, f"draining: {drains[-1]}" if drains else stage or f"{process} is alive")
+
+
+def _stage(event: Event | None) -> str:
+    """What ranks do after this event, in words; empty where scoring has begun."""
+    match event:
+        case None:
+            return "its ranks find each other"
+        case WorldFormed():
+            return "its ranks plan"
+        case ProfilingBegan():
+            return "its ranks measure the members on their devices"
+        case PlanMade():
+            return "its ranks load the members"
+    return ""
+
+
+def _figures(run: RunDirectory, epoch: Epoch | None, standing: _Standing, jobs: Sequence[str]) -> Status:
+    """The standing with the figures of the newest start."""
+    progress = [event for event in recent(epoch.events) if isinstance(event, ProgressMade)] if epoch else []
+    last = progress[-1] if progress else _no_progress(epoch)
+    speed = _average_speed(epoch, progress or [last])
+    going = standing.state == "running" and speed > 0
+    ends = standing.answer.ends if standing.answer else 0.0
     return Status(
         run=str(run.path),
-        state=state,
+        state=standing.state,
         epoch=epoch.number if epoch else 0,
-        rows=last["rows"],
-        of=last["of"],
+        rows=last.rows,
+        of=last.of,
         rows_per_second=speed,
-        rows_per_second_now=now,
-        seconds_left=(phases * last["of"] - _passed(last)) / speed if going else None,
-        limit_seconds_left=max(0.0, answer.ends - time.time()) if answer and answer.ends and going else None,
-        limited_by=plan.get("limit", ""),
+        rows_per_second_now=_latest_speed(progress) if standing.state == "running" else 0.0,
+        seconds_left=(last.phases * last.of - last.rows_passed) / speed if going else None,
+        limit_seconds_left=max(0.0, ends - time.time()) if ends and going else None,
+        limited_by=_limit(epoch) if epoch else "",
         job=", ".join(jobs),
-        updated=time.time() - last["time"],
-        reason=told.reason,
-        remedy=told.remedy,
-        requeues=[raw["reason"] for e in run.epochs() if (raw := read_json(e.requeue)) and not raw["refused"]][::-1],
-        phase=phase,
-        phases=phases,
+        updated=time.time() - last.time,
+        reason=standing.verdict.reason,
+        remedy=standing.verdict.remedy,
+        requeues=requeues(run),
+        phase=last.phase,
+        phases=last.phases,
     )
 
 
-def _passed(progress: Mapping[str, Any]) -> int:
-    """Rows that are durable, counted once in each phase."""
-    return int(progress["rows"] + (progress.get("phase", 1) - 1) * progress["of"])
+def _no_progress(epoch: Epoch | None) -> ProgressMade:
+    """The progress of a start that has not begun to score: none, of as many rows as it is to score."""
+    if epoch is None:
+        return ProgressMade(0, 0, time=0.0)
+    order = read_json(epoch.job)
+    rows = json.loads(order["preflight"])["facts"]["rows"] if order else 0
+    return ProgressMade(0, rows, time=epoch.folder.stat().st_mtime)
+
+
+def _average_speed(epoch: Epoch | None, progress: Sequence[ProgressMade]) -> float:
+    """Rows/s of a start: as it reported them, else by its progress, as far as that is in the events' tail."""
+    if epoch and (report := Report.load(epoch.report)):
+        return report.rows_per_second
+    first, last = progress[0], progress[-1]
+    if len(progress) > 1:
+        return _speed(last.rows_passed - first.rows_passed, last.time - first.time)
+    claim = Claim.load(epoch.claim) if epoch else None
+    return _speed(last.rows_passed, last.time - claim.began if claim else 0.0)
+
+
+def _latest_speed(progress: Sequence[ProgressMade]) -> float:
+    """Rows/s of the last seconds of progress."""
+    latest = [event for event in progress if progress[-1].time - event.time < _NOW_SECONDS]
+    if len(latest) < 2:
+        return 0.0
+    seconds = latest[-1].time - latest[0].time
+    return (latest[-1].rows_passed - latest[0].rows_passed) / seconds if seconds > 0 else 0.0
+
+
+def _speed(rows: int, seconds: float) -> float:
+    return rows / max(1e-9, seconds)
+
+
+def _limit(epoch: Epoch) -> str:
+    """What limits the bound of the start's plan, in words; empty where there is no plan yet."""
+    plan = read_json(epoch.plan)
+    return str(plan.get("limit", "")) if plan else ""

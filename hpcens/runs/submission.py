@@ -1,11 +1,13 @@
-"""Submissions: what was handed to Slurm for a run, and which of its jobs a process is part of."""
+"""Describe what was handed to Slurm for a run, and which of its jobs a process is part of."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hpcens.files import read_json
 
 DEFAULT_REQUEUES = 10
 
@@ -14,11 +16,12 @@ DEFAULT_REQUEUES = 10
 class Submission:
     """One `hpcens submit`. Job ids are not enough: a new cluster counts from 1 again.
 
-    id        random
-    jobs      ids of its jobs: the first, then those that take over where it is killed
-    requeues  how often its jobs may put themselves back into the queue
-    folder    submitit's files and the job's logs
-    epoch     number of the newest epoch before it
+    id         random
+    jobs       ids of its jobs: the first, then those that take over where it is killed
+    requeues   how often its jobs may put themselves back into the queue
+    folder     submitit's files and the job's logs
+    epoch      number of the newest start before it, 0 where there was none
+    submitted  seconds since 1970
     """
 
     id: str
@@ -28,10 +31,25 @@ class Submission:
     epoch: int
     submitted: float
 
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def load(path: Path) -> Submission | None:
+        """Return the submission; None where there is none."""
+        raw = read_json(path)
+        return None if raw is None else Submission(**raw | {"jobs": tuple(raw["jobs"])})
+
 
 @dataclass(frozen=True, slots=True)
 class SlurmJob:
-    """The job this process runs in. submission: id of the one that made it; empty if none did."""
+    """A job of Slurm's.
+
+    id          its number, which another cluster may use too
+    cluster     the cluster's name; empty where Slurm does not say
+    restart     how often it was requeued
+    submission  id of the submission that made it; empty where none did
+    """
 
     id: str
     cluster: str
@@ -40,23 +58,23 @@ class SlurmJob:
 
     @staticmethod
     def here(submission: str = "") -> SlurmJob | None:
-        """From the environment of a step; None outside of one."""
+        """Return the job this process runs in, from the environment of a step; None outside of one."""
         number = os.environ.get("SLURM_JOB_ID")
         if number is None or "SLURM_PROCID" not in os.environ:
             return None
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or "0")
         return SlurmJob(number, os.environ.get("SLURM_CLUSTER_NAME", ""), restart, submission)
 
-    def same(self, other: Mapping[str, Any] | None) -> bool:
-        """Whether another one, as a dict, is of the same submission, or the same job where there is none."""
-        if not other:
+    def same(self, other: SlurmJob | None) -> bool:
+        """Whether another one is of the same submission, or the same job where there is none."""
+        if other is None:
             return False
-        if self.submission or other["submission"]:
-            return bool(self.submission == other["submission"])
-        return (self.id, self.cluster) == (other["id"], other["cluster"])
+        if self.submission or other.submission:
+            return self.submission == other.submission
+        return (self.id, self.cluster) == (other.id, other.cluster)
 
-    def succeeds(self, other: Mapping[str, Any] | None) -> bool:
+    def succeeds(self, other: SlurmJob | None) -> bool:
         """Whether Slurm started this job in the place of the other: whatever is left of that is obsolete."""
-        if not other or not self.same(other):
+        if other is None or not self.same(other):
             return False
-        return (self.id, self.restart) != (other["id"], other["restart"])
+        return (self.id, self.restart) != (other.id, other.restart)

@@ -1,1 +1,1 @@
-"""Runtimes: devices, and the ways in which members are executed on them."""
+"""Ways to execute a member: which can be tried where, and how a member is prepared for each."""

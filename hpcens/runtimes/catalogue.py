@@ -23,18 +23,21 @@ from hpcens.vocabulary import Family
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Where a way to execute a member can be tried.
+    """A way to execute a member, and where it can be tried.
 
-    families  of devices
-    seconds   what its preparation takes for a network of a few million weights, roughly
-    sources   of members
-    package   that has to be installed
+    families  families of devices that can
+    seconds   roughly what its preparation takes for a network of a few million weights
+    sources   kinds of file that its member may come from
+    module    module of `hpcens.runtimes` that prepares a network for batches of one size; None where it is run in
+              batches of any size
+    package   package that has to be installed
     mute      whether its rank can say nothing during a batch: it keeps the interpreter's lock from end to end
     """
 
     families: tuple[Family, ...]
     seconds: float
     sources: tuple[str, ...]
+    module: str | None = None
     package: str | None = None
     mute: bool = False
 
@@ -46,21 +49,21 @@ _ALL: tuple[Family, ...] = ("cpu", "cuda")
 # in the order in which they are tried: by what they gain for their preparation
 RUNTIMES: Mapping[str, Runtime] = {
     "eager": Runtime(_ALL, 0.0, (*_OURS, "torchscript", "onnx")),
-    "openvino": Runtime(_CPU, 3.0, _OURS, "openvino"),
-    "cuda_graphs": Runtime(("cuda",), 1.0, (*_OURS, "torchscript")),
-    "frozen": Runtime(_CPU, 2.0, (*_OURS, "torchscript")),
+    "openvino": Runtime(_CPU, 3.0, _OURS, "openvino", package="openvino"),
+    "cuda_graphs": Runtime(("cuda",), 1.0, (*_OURS, "torchscript"), "cuda_graphs"),
+    "frozen": Runtime(_CPU, 2.0, (*_OURS, "torchscript"), "frozen"),
     "channels_last": Runtime(_ALL, 0.1, _OURS),
-    "frozen_channels_last": Runtime(_CPU, 2.0, _OURS),
-    "compiled": Runtime(_ALL, 60.0, _OURS, mute=True),
+    "frozen_channels_last": Runtime(_CPU, 2.0, _OURS, "frozen"),
+    "compiled": Runtime(_ALL, 60.0, _OURS, "compiled", mute=True),
 }
 
 
 def runtimes_for(member: MemberSpec, family: Family) -> tuple[str, ...]:
-    """Those that can be tried for a member on a family of devices, eager first."""
+    """Return the runtimes that can be tried for a member on a family of devices, eager first."""
     return tuple(
         name
-        for name, of in RUNTIMES.items()
-        if family in of.families
-        and member.source in of.sources
-        and (of.package is None or find_spec(of.package) is not None)
+        for name, runtime in RUNTIMES.items()
+        if family in runtime.families
+        and member.source in runtime.sources
+        and (runtime.package is None or find_spec(runtime.package) is not None)
     )

@@ -10,16 +10,16 @@ from hpcens.errors import RuntimeUnsuited
 
 
 class ChannelsLast(torch.nn.Module):
-    """The module, its weights laid out anew; images come in any layout."""
+    """A module, its weights laid out anew; images come in any layout."""
 
     def __init__(self, module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> None:
-        """Raises RuntimeUnsuited where no input has the four axes of images."""
+        """Lay the module's weights out anew. Raises RuntimeUnsuited where no input has the four axes of images."""
         super().__init__()
         if not any(x.dim() == 4 for x in inputs):
             raise RuntimeUnsuited("channels_last: none of its inputs has the four axes of images")
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        laid = (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
-        values: torch.Tensor = self.module(*laid)
+        arranged = (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
+        values: torch.Tensor = self.module(*arranged)
         return values

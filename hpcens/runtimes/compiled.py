@@ -14,8 +14,13 @@ from hpcens.errors import RuntimeUnsuited
 from hpcens.files import replacing
 
 
-def compiled(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Path) -> torch.nn.Module:
-    """The module for inputs of these shapes, kept as package.
+def file(package: Path) -> Path:
+    """Name the file that a package is kept in."""
+    return package.with_name(f"{package.name}.pt2")
+
+
+def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path) -> torch.nn.Module:
+    """Compile the module for inputs of these shapes, and keep it in the file.
 
     Raises RuntimeUnsuited where this torch cannot, else whatever it raises: no compiler, no export.
     """
@@ -23,44 +28,35 @@ def compiled(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: P
 
     if not hasattr(torch._inductor, "aoti_load_package"):
         raise RuntimeUnsuited(f"compiled: torch {torch.__version__} has no packages of compiled modules; 2.6 has")
-    path = _path(package)
-    with replacing(path) as made, torch.no_grad(), warnings.catch_warnings():
+    with replacing(file) as temporary, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what export takes exception to, it refuses
         program = torch.export.export(module, tuple(inputs))
-        torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs={"freezing": True})
-    kept = open_compiled(package)
-    assert kept is not None
-    return kept
+        settings = {"freezing": True}
+        torch._inductor.aoti_compile_and_package(program, package_path=str(temporary), inductor_configs=settings)
+    return open_kept(file, cores)
 
 
-def open_compiled(package: Path) -> torch.nn.Module | None:
-    """The module that was kept as package; None where none was."""
-    path = _path(package)
-    if not path.exists():
-        return None
-    return _light(path) or _Package(_load(path))
+def open_kept(file: Path, cores: int) -> torch.nn.Module:
+    """Load the module that was kept in the file; its threads are those of its process, whatever `cores` says."""
+    return _light(file) or _Package(_load(file))
 
 
-def _path(package: Path) -> Path:
-    return package.with_name(f"{package.name}.pt2")
-
-
-def _load(path: Path) -> Any:
+def _load(file: Path) -> Any:
     import torch._inductor
 
-    return torch._inductor.aoti_load_package(str(path))
+    return torch._inductor.aoti_load_package(str(file))
 
 
-def _light(path: Path) -> torch.nn.Module | None:
-    """The package without torch's compiler, whose import takes seconds, and more memory than most networks.
+def _light(file: Path) -> torch.nn.Module | None:
+    """Load the package without torch's compiler, whose import takes seconds, and more memory than most networks.
 
     What torch does around its loader is to sort arguments into a flat list, and the list it gets into what the
     network returned; ours take and give tensors. None where this torch's loader is another, or the package is.
     """
     try:
-        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
-        *_, gives = (json.loads(spec)[1] for spec in loader.get_call_spec())
-        if gives["type"] is None and not gives["children_spec"]:
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(file), "model", False, 1, -1)
+        *_, returned = (json.loads(spec)[1] for spec in loader.get_call_spec())
+        if returned["type"] is None and not returned["children_spec"]:
             return _Package(lambda *inputs: loader.boxed_run([*inputs])[0])
     except (AttributeError, TypeError, ValueError, KeyError, IndexError, RuntimeError):
         pass

@@ -17,32 +17,30 @@ from torch.jit import ScriptModule, TracerWarning, optimized_execution  # type: 
 from hpcens.files import replacing
 
 
-def frozen(module: torch.nn.Module, inputs: Sequence[torch.Tensor], package: Path) -> torch.nn.Module:
-    """The module for inputs of these shapes, kept as package. Raises whatever torch does where it cannot be traced."""
+def file(package: Path) -> Path:
+    """Name the file that a package is kept in."""
+    return package.with_name(f"{package.name}.ts")
+
+
+def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path) -> torch.nn.Module:
+    """Freeze the module for inputs of these shapes, and keep it in the file where that is possible.
+
+    Raises whatever torch does where it cannot be traced.
+    """
     with _no_deprecation():
         script = torch.jit.freeze(module if isinstance(module, ScriptModule) else traced(module, inputs))
-        path = _path(package)
         try:
-            with replacing(path) as made:
-                torch.jit.save(script, made)
+            with replacing(file) as temporary:
+                torch.jit.save(script, temporary)
         except Exception:  # not every graph can be written, and those run none the worse
             return _Fused(script)
-    kept = open_frozen(package)
-    assert kept is not None
-    return kept
+    return open_kept(file, cores)
 
 
-def open_frozen(package: Path) -> torch.nn.Module | None:
-    """The module that was kept as package; None where none was."""
-    path = _path(package)
-    if not path.exists():
-        return None
+def open_kept(file: Path, cores: int) -> torch.nn.Module:
+    """Load the module that was kept in the file; its threads are those of its process, whatever `cores` says."""
     with _no_deprecation():
-        return _Fused(torch.jit.load(path, map_location="cpu"))  # type: ignore[no-untyped-call]
-
-
-def _path(package: Path) -> Path:
-    return package.with_name(f"{package.name}.ts")
+        return _Fused(torch.jit.load(file, map_location="cpu"))  # type: ignore[no-untyped-call]
 
 
 class _Fused(torch.nn.Module):
@@ -60,17 +58,17 @@ class _Fused(torch.nn.Module):
 
 
 def traced(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> ScriptModule:
-    """The module's trace.
+    """Trace the module on inputs of one batch, (batch, *row shape) each.
 
     A trace keeps what Python decided on these inputs. Where torch warns of that, the module is exported, which
     refuses a decision that depends on the rows, and the export is traced.
     """
     example = tuple(inputs)
     with _no_deprecation():
-        with warnings.catch_warnings(record=True) as heard:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TracerWarning)
             script = _trace(module, example)
-        if not any(issubclass(of.category, TracerWarning) for of in heard):
+        if not any(issubclass(warning.category, TracerWarning) for warning in caught):
             return script
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what export takes exception to, it refuses

@@ -15,8 +15,13 @@ from hpcens.files import replacing
 from hpcens.runtimes.frozen import traced
 
 
-def openvino(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, package: Path) -> torch.nn.Module:
-    """The module for inputs of these shapes, its converted graph kept as package.
+def file(package: Path) -> Path:
+    """Name the file that a package's graph is kept in; its weights lie beside it."""
+    return package.with_name(f"{package.name}-openvino-{version('openvino')}.xml")
+
+
+def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path) -> torch.nn.Module:
+    """Compile the module for inputs of these shapes, and keep its converted graph in the file.
 
     Raises RuntimeUnsuited where it does not compute in float32, else whatever OpenVINO raises.
     """
@@ -24,20 +29,15 @@ def openvino(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int
         raise RuntimeUnsuited("openvino: it is run in float32 alone")
     model = convert_model(traced(module, inputs), example_input=tuple(inputs))
     model.reshape({place: list(x.shape) for place, x in enumerate(inputs)})
-    path = _path(package)
-    with replacing(path) as made, replacing(path.with_suffix(".bin")) as weights:  # the graph says that both are there
-        save_model(model, made, compress_to_fp16=False)
-        made.with_suffix(".bin").replace(weights)
-    kept = open_openvino(cores, package)
-    assert kept is not None
-    return kept
+    with replacing(file) as temporary:
+        save_model(model, temporary, compress_to_fp16=False)
+        # the weights first: where the graph is, both are taken to be there
+        temporary.with_suffix(".bin").replace(file.with_suffix(".bin"))
+    return open_kept(file, cores)
 
 
-def open_openvino(cores: int, package: Path) -> torch.nn.Module | None:
-    """The module that was kept as package; None where none was."""
-    path = _path(package)
-    if not path.exists():
-        return None
+def open_kept(file: Path, cores: int) -> torch.nn.Module:
+    """Compile the graph that was kept in the file."""
     settings = {
         "INFERENCE_NUM_THREADS": cores,
         "NUM_STREAMS": 1,
@@ -45,21 +45,17 @@ def open_openvino(cores: int, package: Path) -> torch.nn.Module | None:
         "INFERENCE_PRECISION_HINT": "f32",
     }
     core = Core()
-    return _Request(core.compile_model(core.read_model(path), "CPU", settings).create_infer_request())
-
-
-def _path(package: Path) -> Path:
-    return package.with_name(f"{package.name}-openvino-{version('openvino')}.xml")
+    return _Request(core.compile_model(core.read_model(file), "CPU", settings).create_infer_request())
 
 
 class _Request(torch.nn.Module):
-    """A request as a module: tensors in the order of its inputs → the first output."""
+    """A request as a module: takes tensors in the order of its inputs, returns the first output."""
 
     def __init__(self, request: Any) -> None:
         super().__init__()
         self._request = request
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        fed = [x.contiguous().numpy() for x in inputs]
-        values = self._request.infer(fed, share_inputs=True)[0]
+        arrays = [x.contiguous().numpy() for x in inputs]
+        values = self._request.infer(arrays, share_inputs=True)[0]
         return torch.from_numpy(values)

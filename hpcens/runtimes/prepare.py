@@ -7,18 +7,36 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol, cast
 
 import torch
 
 from hpcens.errors import RuntimeUnsuited
 from hpcens.members.network import Network
+from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.channels_last import ChannelsLast
 
 
-def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, cores: int, package: Path) -> Network:
-    """The network as the runtime executes it, on the device of its inputs; what it was made of is used up.
+class _Keeper(Protocol):
+    """The module of a runtime that keeps what takes long to prepare in a file.
 
-    inputs   real ones, of one whole batch: all but channels_last run batches of this size alone
+    file       the file's path, from that of the package, which has no suffix
+    build      make the module for inputs of these shapes, kept in the file; whatever it raises says that it cannot
+    open_kept  open what an earlier build has kept
+    """
+
+    def file(self, package: Path) -> Path: ...
+    def build(
+        self, module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path
+    ) -> torch.nn.Module: ...
+    def open_kept(self, file: Path, cores: int) -> torch.nn.Module: ...
+
+
+def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, cores: int, package: Path) -> Network:
+    """Return the network as the runtime executes it, on the device of its inputs; what it was made of is used up.
+
+    inputs   real ones, (batch, *row shape) each: all runtimes but eager and channels_last run batches of this size
+             alone
     cores    threads of a CPU
     package  path, without suffix, under which what took long is kept for the next time
     Raises RuntimeUnsuited where the network cannot run so, and whatever the runtime raises.
@@ -35,56 +53,38 @@ def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, c
 
 
 def kept(runtime: str, *, cores: int, package: Path) -> torch.nn.Module | None:
-    """What an earlier `prepare` has kept under this path, opened; None where that cannot be, and it is made anew."""
+    """Open what an earlier `prepare` has kept under this path; None where that cannot be, and it is made anew."""
+    if runtime in ("eager", "channels_last", "cuda_graphs"):
+        return None
     try:
-        return _opened(runtime, cores, package)
+        keeper = _keeper(runtime)
+        file = keeper.file(package)
+        return keeper.open_kept(file, cores) if file.exists() else None
     except Exception:  # whatever the runtime raises where the file is damaged, or another machine's
         return None
 
 
-def _opened(runtime: str, cores: int, package: Path) -> torch.nn.Module | None:
-    if runtime == "compiled":
-        from hpcens.runtimes.compiled import open_compiled
-
-        return open_compiled(package)
-    if runtime == "openvino":
-        from hpcens.runtimes.openvino import open_openvino
-
-        return open_openvino(cores, package)
-    if runtime in ("frozen", "frozen_channels_last"):
-        from hpcens.runtimes.frozen import open_frozen
-
-        return open_frozen(package)
-    return None
-
-
 def open_runtime(runtime: str) -> ModuleType | None:
-    """The runtime's module with all that it imports; None for those without one."""
-    if runtime in ("eager", "channels_last"):
-        return None
-    name = "frozen" if runtime == "frozen_channels_last" else runtime
-    return import_module(f"hpcens.runtimes.{name}")
+    """Import the runtime's module with all that it imports; None for those without one."""
+    module = RUNTIMES[runtime].module
+    return import_module(f"hpcens.runtimes.{module}") if module else None
+
+
+def _keeper(runtime: str) -> _Keeper:
+    return cast(_Keeper, open_runtime(runtime))
 
 
 def _executed(
     runtime: str, module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, package: Path
 ) -> torch.nn.Module:
-    if (found := kept(runtime, cores=cores, package=package)) is not None:
-        return found
+    """Open what was kept for inputs of these shapes, else build it."""
     if runtime == "cuda_graphs":
         from hpcens.runtimes.cuda_graphs import CudaGraph
 
         return CudaGraph(module, inputs)
-    if runtime == "compiled":
-        from hpcens.runtimes.compiled import compiled
-
-        return compiled(module, inputs, package)
-    if runtime == "openvino":
-        from hpcens.runtimes.openvino import openvino
-
-        return openvino(module, inputs, cores, package)
-    from hpcens.runtimes.frozen import frozen
-
+    if (opened := kept(runtime, cores=cores, package=package)) is not None:
+        return opened
     if runtime == "frozen_channels_last":
         module = ChannelsLast(module, inputs).eval()
-    return frozen(module, inputs, package)
+    keeper = _keeper(runtime)
+    return keeper.build(module, inputs, cores, keeper.file(package))

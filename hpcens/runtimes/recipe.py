@@ -9,10 +9,13 @@ from pathlib import Path
 
 import torch
 
+from hpcens.engine.engine import ran_out
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
+from hpcens.members.preprocess import cause_of
+from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.prepare import kept, prepare
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Rows
@@ -22,9 +25,9 @@ from hpcens.vocabulary import Rows
 class Recipe:
     """All it takes.
 
-    load     gives the member as it is built, on the CPU; or around a network that was prepared before
+    load     loads the member on the CPU: its own network, or around one that was prepared before
     cores    threads of a CPU device
-    rows     rows of the dataset, for each input; repeated where a batch needs more
+    rows     rows of the dataset, (rows, *row shape) of each input; repeated where a batch needs more
     package  path under which what took long to prepare is kept, without the batch size and a suffix
     whole    whether the network takes batches of any size: only then is it known without building it what was kept
     """
@@ -39,14 +42,14 @@ class Recipe:
 
     @property
     def fixed(self) -> bool:
-        """Whether what is made runs batches of one size alone."""
-        return self.runtime not in ("eager", "channels_last")
+        """Whether the member that is made runs batches of one size alone."""
+        return RUNTIMES[self.runtime].module is not None
 
     def make(self, batch: int) -> Forward:
-        """The member, ready for batches of this size.
+        """Make the member, ready for batches of this size.
 
         Raises MemberError where it cannot be loaded, RuntimeUnsuited where it cannot run in this runtime, and
-        what `hardware.out_of_memory` knows.
+        what `ran_out` recognises.
         """
         package = self.package.with_name(f"{self.package.name}-{batch}")
         if self.whole and (forward := self._kept(batch, package)) is not None:
@@ -55,22 +58,24 @@ class Recipe:
         if self.runtime == "eager":
             self.hardware.place(forward)
             return forward
-        some = filled(accepted(forward, self.rows), batch)
+        examples = filled(accepted(forward, self.rows), batch)
         self.hardware.place(forward)
         try:
             with torch.inference_mode():
-                rows = [self.hardware.receive(self.hardware.stage(of)) for of in some]
+                rows = [self.hardware.receive(self.hardware.stage(array)) for array in examples]
                 forward.execute(partial(self._prepared, package), rows)
         except HpcensError:
             raise
         except Exception as error:
-            if self.hardware.out_of_memory(error):
+            if ran_out(self.hardware, error):
                 raise
-            raise RuntimeUnsuited(f"{self.runtime}: {describe_exception(error).splitlines()[0][:200]}") from error
+            raise RuntimeUnsuited(
+                f"{self.runtime}: {describe_exception(cause_of(error)).splitlines()[0][:200]}"
+            ) from error
         return forward
 
     def _kept(self, batch: int, package: Path) -> Forward | None:
-        """The member around what was kept of an earlier preparation: its own network is not even built."""
+        """Load the member around what was kept of an earlier preparation: its own network is not even built."""
         module = kept(self.runtime, cores=self.cores, package=package)
         if module is None:
             return None
@@ -83,14 +88,17 @@ class Recipe:
 
 
 def accepted(forward: Forward, rows: Rows) -> Rows:
-    """Those of the rows on which the member's preprocessing does not raise; all where it does on each."""
-    given = [torch.from_numpy(of) for of in rows]
-    if forward.accepts(given):
+    """Return those of the rows on which the member's preprocessing does not raise; all where it does on each.
+
+    rows  (rows, *row shape) of each input
+    """
+    inputs = [torch.from_numpy(array) for array in rows]
+    if forward.accepts(inputs):
         return rows
-    good = [row for row in range(len(given[0])) if forward.accepts([of[row : row + 1] for of in given])]
-    return tuple(of[good] for of in rows) if good else rows
+    good = [row for row in range(len(inputs[0])) if forward.accepts([x[row : row + 1] for x in inputs])]
+    return tuple(array[good] for array in rows) if good else rows
 
 
 def filled(rows: Rows, count: int) -> Rows:
-    """So many rows, those given repeated where they are too few."""
+    """Return `count` rows of each input, repeated where there are fewer."""
     return tuple(array[[i % len(array) for i in range(count)]] for array in rows)

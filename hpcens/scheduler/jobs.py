@@ -1,6 +1,6 @@
-"""The controller: what Slurm knows of a job, asked through its own commands, each with a time limit.
+"""Ask Slurm what it knows of a job, and have it requeued or ended, through its own commands.
 
-Nothing here is needed for a run to go on: where the controller does not answer, its answer is None.
+Each has a time limit. A run goes on without any of it: where the controller does not answer, the answer is None.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hpcens.scheduler.commands import completed, refusal, said
+from hpcens.scheduler.commands import completed, output, refusal
 
-_INSIST = 120.0
-LIVING = (
+_REQUEUE_SECONDS = 120.0
+_LIVING = (
     "PENDING",
     "RUNNING",
     "CONFIGURING",
@@ -33,8 +33,11 @@ class Answer:
 
     state      PENDING, RUNNING, TIMEOUT, …; empty: Slurm does not know the job (any more)
     why        Slurm's reason, for example Priority or NodeDown
+    nodes      as Slurm writes a list of them: n[1-2]
+    exit_code  as Slurm writes it: code:signal
     ends       seconds since 1970 at which its time limit ends it, 0 if not known
     preempted  whether it was chosen to make room for another
+    name       of the job
     """
 
     state: str
@@ -47,54 +50,55 @@ class Answer:
 
     @property
     def lives(self) -> bool:
-        return self.state in LIVING
+        return self.state in _LIVING
 
 
 def answers() -> bool:
     """Whether there is a Slurm here that can be asked."""
-    return shutil.which("sbatch") is not None and said(["sinfo", "-h", "-o", "%P"]) is not None
+    return shutil.which("sbatch") is not None and output(["sinfo", "-h", "-o", "%P"]) is not None
 
 
 def ask(job: str) -> Answer | None:
-    """What Slurm knows of the job: the controller, else the accounting; None where neither answers."""
+    """Return what Slurm knows of the job: the controller, else the accounting; None where neither answers."""
     process = completed(["scontrol", "-o", "show", "job", job])
     if process is not None and process.returncode == 0:
         return parse_job(process.stdout)
     forgotten = process is not None and "Invalid job id" in process.stderr
-    kept = said(["sacct", "-nPX", "-j", job, "-o", "State,Reason,NodeList,ExitCode,JobName"]) if forgotten else None
-    if kept and kept.strip():
-        state, why, nodes, code, name = kept.strip().splitlines()[-1].split("|", 4)
+    fields = "State,Reason,NodeList,ExitCode,JobName"
+    accounted = output(["sacct", "-nPX", "-j", job, "-o", fields]) if forgotten else None
+    if accounted and accounted.strip():
+        state, why, nodes, code, name = accounted.strip().splitlines()[-1].split("|", 4)
         return Answer(state.split()[0], why, nodes.replace("None assigned", ""), code, name=name)
     return Answer("") if forgotten else None
 
 
 def requeue(job: str) -> str:
-    """Put a running job back into the queue; why not, in words, or nothing where it worked.
+    """Put a running job back into the queue; return why it was refused, in words, or nothing where it worked.
 
     A controller that is away is waited for: it ends no job meanwhile, and nobody else would have the job go on.
     """
-    deadline = time.monotonic() + _INSIST
+    deadline = time.monotonic() + _REQUEUE_SECONDS
     while (refused := refusal(["scontrol", "requeue", job])) and _away(refused) and time.monotonic() < deadline:
         time.sleep(1.0)
     return refused
 
 
 def end(jobs: Sequence[str]) -> str:
-    """End jobs, queued or running; why not, in words, or nothing where it worked."""
+    """End jobs, queued or running; return why it was refused, in words, or nothing where it worked."""
     return refusal(["scancel", *jobs])
 
 
 def parse_job(text: str) -> Answer:
-    """A line of `scontrol -o show job` as an answer."""
-    found = dict(re.findall(r"(?:^|\s)([A-Z][\w/:&]*)=(\S*)", text))
+    """Return a line of `scontrol -o show job` as an answer."""
+    values = dict(re.findall(r"(?:^|\s)([A-Z][\w/:&]*)=(\S*)", text))
     return Answer(
-        state=found.get("JobState", ""),
-        why=found.get("Reason", "").replace("None", ""),
-        nodes=found.get("NodeList", "").replace("(null)", ""),
-        exit_code=found.get("ExitCode", ""),
-        ends=_seconds(found.get("EndTime", "")),
-        preempted="PreemptTime" in found and found["PreemptTime"] not in ("None", "Unknown", ""),
-        name=found.get("JobName", ""),
+        state=values.get("JobState", ""),
+        why=values.get("Reason", "").replace("None", ""),
+        nodes=values.get("NodeList", "").replace("(null)", ""),
+        exit_code=values.get("ExitCode", ""),
+        ends=_seconds(values.get("EndTime", "")),
+        preempted="PreemptTime" in values and values["PreemptTime"] not in ("None", "Unknown", ""),
+        name=values.get("JobName", ""),
     )
 
 

@@ -1,11 +1,11 @@
-"""Nodes: what Slurm has to offer, as sinfo lists it."""
+"""List the nodes that Slurm has to offer, as sinfo does."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 
-from hpcens.scheduler.commands import said
+from hpcens.scheduler.commands import output
 
 # States of nodes, as sinfo shortens them, of which a job can wait to get some.
 _USABLE = ("idle", "mix", "alloc", "comp", "plnd", "resv")
@@ -27,18 +27,18 @@ class NodeGroup:
 
 
 def node_groups() -> tuple[NodeGroup, ...]:
-    """The nodes of the cluster that can be used; () where no Slurm answers."""
-    return parse_nodes(said(["sinfo", "-h", "-o", "%R|%D|%t|%c|%m|%G"]) or "")
+    """Return the nodes of the cluster that can be used; () where no Slurm answers."""
+    return parse_nodes(output(["sinfo", "-h", "-o", "%R|%D|%t|%c|%m|%G"]) or "")
 
 
 def parse_nodes(text: str) -> tuple[NodeGroup, ...]:
-    """Lines of sinfo, partition|nodes|state|CPUs|MiB|gres each, as groups; without nodes that are down or drained."""
-    found: dict[NodeGroup, int] = {}
+    """Return lines of sinfo, partition|nodes|state|CPUs|MiB|gres each, as groups; nodes that are down are left out."""
+    counts: dict[NodeGroup, int] = {}
     for line in text.splitlines():
         partition, nodes, state, cpus, memory, gres = (part.strip() for part in line.split("|", 5))
         if re.sub(r"[^a-z]", "", state) not in _USABLE:
             continue
         gpus = tuple((kind or "", int(count)) for kind, count in re.findall(r"\bgpu:(?:([^:,(]+):)?(\d+)", gres))
         group = NodeGroup(partition, 0, int(cpus.rstrip("+")), int(memory.rstrip("+")) << 20, gpus)
-        found[group] = found.get(group, 0) + int(nodes)
-    return tuple(replace(group, nodes=nodes) for group, nodes in found.items())
+        counts[group] = counts.get(group, 0) + int(nodes)
+    return tuple(replace(group, nodes=nodes) for group, nodes in counts.items())

@@ -1,43 +1,27 @@
-"""The closing: what is said at a start's end, its verdict and its report."""
+"""Judge how a start ended, and report what it did."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.planning.phases import Phase
 from hpcens.roles.rank_roles import RankRoles
-from hpcens.runs import Verdict
+from hpcens.runs import InstanceReport, MaskedRows, RankReport, Report, Verdict
 from hpcens.transports.timeline import WAITS
-from hpcens.vocabulary import Plan, Segmentation, Tally
+from hpcens.vocabulary import Instance, Plan, Segmentation, Tally
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What one rank took: seconds of CPU, bytes of memory at most, seconds it waited for the disk.
+def rank_report(role: str, spent: Mapping[str, float], syncing: float) -> RankReport:
+    """Report what this process took so far.
 
-    spent  what its own thread did (a task's name, or a wait of `timeline`) → seconds
+    spent    what its own thread did (name of a task, or of a wait of `timeline`) → seconds
+    syncing  seconds it waited for the disk
     """
-
-    role: str
-    spent: Mapping[str, float]
-    syncing: float
-    cpu_seconds: float
-    peak_bytes: int
-
-    @property
-    def busy(self) -> float:
-        """Seconds in which its own thread did something."""
-        return sum(seconds for name, seconds in self.spent.items() if name not in WAITS)
-
-    @staticmethod
-    def now(role: str, spent: Mapping[str, float], syncing: float) -> Usage:
-        """Of this process, so far."""
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        return Usage(role, spent, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return RankReport(role, spent, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
 
 
 def judge(
@@ -47,15 +31,15 @@ def judge(
     missing: Collection[int],
     drained: str,
     added: Sequence[str],
-    masked: Sequence[Mapping[str, Any]],
+    masked: Sequence[MaskedRows],
 ) -> Verdict:
-    """How a start ended whose ranks all live.
+    """Judge how a start ended whose ranks all live.
 
     phase    the one it came to
     missing  segments that are not durable
     drained  why it was drained, if it was
     added    members whose outputs joined those of a stored result
-    masked   member, cause, rows and first row of what was masked
+    masked   what was masked, by member and cause
     """
     if missing or not phase.last:
         left = sum(map(segmentation.size, missing))
@@ -66,47 +50,60 @@ def judge(
             "run the same command again to continue",
         )
     joined = f" by {', '.join(added)}, added to what was stored" if added else ""
-    causes = (f"{of['rows']} by {of['cause']} of {of['member']}, first row {of['first']}" for of in masked)
+    causes = (f"{rows.rows} by {rows.cause} of {rows.member}, first row {rows.first}" for rows in masked)
     left_out = f" ({'; '.join(causes)} masked)" if masked else ""
-    what = f"{segmentation.rows} rows scored{joined}{left_out}"
-    return Verdict(COMPLETE, f"{what}, every segment read back and equal to its checksum")
+    scored = f"{segmentation.rows} rows scored{joined}{left_out}"
+    return Verdict(COMPLETE, f"{scored}, every segment read back and equal to its checksum")
 
 
 def account(
-    plan: Plan, rank_roles: RankRoles, tallies: Mapping[int, Tally], seconds: float, usages: Sequence[Usage]
-) -> dict[str, Any]:
-    """Predicted beside measured, for every instance and every rank.
+    plan: Plan,
+    rank_roles: RankRoles,
+    tallies: Mapping[int, Tally],
+    seconds: float,
+    ranks: Sequence[RankReport],
+    masked: Sequence[MaskedRows],
+) -> Report:
+    """Report what was measured beside what was predicted, for every instance and every rank.
 
-    tallies  what each device's rank did
-    seconds  from the first batch to the last row's being durable
+    tallies  rank of a device → what it did
+    seconds  from the first batch until the last row was durable
+    masked   what was masked, by member and cause
     """
-    ranks = {device.name: rank for rank, device in rank_roles.devices.items()}
-    instances = []
-    for instance in plan.instances:
-        tally = tallies.get(ranks[instance.device], Tally()).members.get(instance.member)
-        measured = {"rows": tally.rows, "measured_speed": tally.rows / tally.seconds} if tally and tally.seconds else {}
-        instances.append(asdict(instance) | measured)
-    scored = max((of.rows for of in sum(tallies.values(), Tally()).members.values()), default=0)
-    return {
-        "rows": scored,
-        "seconds": seconds,
-        "rows_per_second": scored / seconds if seconds else 0.0,
-        "predicted_rows_per_second": plan.throughput,
-        "instances": instances,
-        "bottleneck": bottleneck(usages, seconds),
-        "syncing_share": sum(of.syncing for of in usages) / seconds if seconds else 0.0,
-        "idle": list(rank_roles.idle),
-        "ranks": [asdict(usage) for usage in usages],
-    }
+    rank_of = {device.name: rank for rank, device in rank_roles.devices.items()}
+    total = sum(tallies.values(), Tally())
+    rows = max((tally.rows for tally in total.members.values()), default=0)
+    return Report(
+        rows=rows,
+        seconds=seconds,
+        rows_per_second=rows / seconds if seconds else 0.0,
+        predicted_rows_per_second=plan.throughput,
+        instances=tuple(_measured(i, tallies.get(rank_of[i.device], Tally())) for i in plan.instances),
+        bottleneck=bottleneck(ranks, seconds),
+        syncing_share=sum(rank.syncing for rank in ranks) / seconds if seconds else 0.0,
+        idle=rank_roles.idle,
+        ranks=tuple(ranks),
+        masked=tuple(masked),
+    )
 
 
-def bottleneck(usages: Sequence[Usage], seconds: float) -> str:
-    """The role that was busy most, and for how much of the time; of devices, on average."""
-    busy: dict[str, list[float]] = {}
-    for of in usages:
-        if of.spent:
-            busy.setdefault(of.role.split()[0], []).append(of.busy / seconds if seconds else 0.0)
-    if not busy:
+def _measured(instance: Instance, tally: Tally) -> InstanceReport:
+    """An instance beside what its device's rank did."""
+    done = tally.members.get(instance.member)
+    if done is None or not done.seconds:
+        return InstanceReport(**asdict(instance))
+    return InstanceReport(**asdict(instance), rows=done.rows, measured_speed=done.rows / done.seconds)
+
+
+def bottleneck(ranks: Sequence[RankReport], seconds: float) -> str:
+    """Name the role that was busy most, and for how much of the seconds; of devices, on average."""
+    shares: dict[str, list[float]] = {}
+    for rank in ranks:
+        if rank.spent:
+            busy = sum(spent for name, spent in rank.spent.items() if name not in WAITS)
+            shares.setdefault(rank.role.split()[0], []).append(busy / seconds if seconds else 0.0)
+    if not shares:
         return ""
-    role, shares = max(busy.items(), key=lambda item: sum(item[1]) / len(item[1]))
-    return f"{role}: busy {100 * sum(shares) / len(shares):.0f} % of the time"
+    means = {role: sum(of_role) / len(of_role) for role, of_role in shares.items()}
+    role = max(means, key=lambda name: means[name])
+    return f"{role}: busy {100 * means[role]:.0f} % of the time"

@@ -27,7 +27,17 @@ from hpcens.engine.hardware import import_ahead
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.processes import node
 from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world
-from hpcens.runs import DEFAULT_REQUEUES, Epoch, Events, RunDirectory, SlurmJob, Verdict, sign
+from hpcens.runs import (
+    DEFAULT_REQUEUES,
+    DrainBegan,
+    Epoch,
+    Events,
+    RunDirectory,
+    SlurmJob,
+    Verdict,
+    WorldFormed,
+    sign,
+)
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 from hpcens.transports.mpich import unname
@@ -107,7 +117,7 @@ class Rank:
         if self._events is not None:
             ranks = Counter(hello.node for hello in hellos)
             wheel = self.world.wheel and len(ranks) > 1
-            self._events.add("world", library=self.world.library, nodes=ranks, wheel=wheel, idle=rank_roles.idle)
+            self._events.add(WorldFormed(self.world.library, ranks, wheel, rank_roles.idle))
         return rank_roles, hellos
 
     def _sign(self) -> None:
@@ -137,7 +147,7 @@ class Rank:
             return None
         self._draining = True
         if self._events is not None:
-            self._events.add("draining", reason=self._stop)
+            self._events.add(DrainBegan(self._stop))
         return Drain(self._stop)
 
 

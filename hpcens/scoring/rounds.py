@@ -5,10 +5,10 @@ A round scores what is missing; what reads back damaged is missing again.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,9 @@ from hpcens.roles.dispatch import shares_by_rank, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
-from hpcens.runs import Epoch, Events, RunDirectory, Verdict
+from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, Report, RunDirectory, Verdict
 from hpcens.scoring.instances import host, open_engine
-from hpcens.scoring.outcome import Usage, account, judge
+from hpcens.scoring.outcome import account, judge, rank_report
 from hpcens.scoring.writer import Writer
 from hpcens.transports import drive
 from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
@@ -81,20 +81,20 @@ class Scoring:
         verdict = judge(self._segmentation, phase=phase, missing=left, drained=drained, added=added, masked=masked)
         synced = self._synced + (self._writer.result.syncing if self._writer is not None else 0.0)
         timeline = self._world.timeline
-        usages = self._world.gather(Usage.now(self._players.role(self._world.rank), timeline.totals, synced))
+        ranks = self._world.gather(rank_report(self._players.role(self._world.rank), timeline.totals, synced))
         if self._job.trace is not None:
             spans = self._world.gather((self._players.role(self._world.rank), timeline.spans))
             if spans:
                 write_atomically(self._job.trace, trace(spans))
         if self._events is not None:
-            report = account(self._plan, self._players, self._tallies, self._seconds, usages)
-            write_atomically(self._epoch.report, json.dumps(report | {"masked": masked}, indent=1))
+            report = account(self._plan, self._players, self._tallies, self._seconds, ranks, masked)
+            write_atomically(self._epoch.report, report.to_json())
             self._learn(report)
-        summary = {"rows": self._segmentation.rows, "masked": masked, "finished": time.time()}
+        summary = {"rows": self._segmentation.rows, "masked": list(map(asdict, masked)), "finished": time.time()}
         self._close(summary if verdict.code == COMPLETE else None)
         return verdict
 
-    def _learn(self, report: dict[str, Any]) -> None:
+    def _learn(self, report: Report) -> None:
         """What this start tells about plans, for the next."""
         from hpcens.planning.interference import learn  # of rank 0 alone
 
@@ -161,11 +161,11 @@ class Scoring:
             self._writer.close()
             self._writer = None
 
-    def _masked(self) -> list[dict[str, Any]]:
+    def _masked(self) -> list[MaskedRows]:
         """What was masked, by member and cause: known to every reducer, told to all by the first."""
         names = self._job.spec.member_names
         mine = [
-            {"member": names[member], "cause": cause, "rows": rows, "first": first}
+            MaskedRows(names[member], cause, rows, first)
             for member, cause, rows, first in (self._writer.result.masked() if self._writer is not None else [])
         ]
         return list(self._from_reducers(mine)[0])
@@ -274,11 +274,5 @@ class Scoring:
     def _report_progress(self, progress: Progress) -> None:
         assert self._events is not None
         self._done_rows += sum(map(self._segmentation.size, progress.segments))
-        self._events.add(
-            "progress",
-            rows=self._done_rows,
-            of=self._segmentation.rows,
-            in_flight=progress.in_flight,
-            phase=self._phase.number,
-            phases=self._phase.of,
-        )
+        rows, phase = self._segmentation.rows, self._phase
+        self._events.add(ProgressMade(self._done_rows, rows, progress.in_flight, phase.number, phase.of))

@@ -47,10 +47,10 @@ COMBINABLE: dict[str, tuple[Space, ...]] = {
     "logits": ("logits",),
     "probabilities": ("logits", "probabilities"),
 }
-"""A space in which a rule combines → the outputs of members that can be brought there."""
+"""A space in which a rule combines, and the outputs of members that can be brought there."""
 
 RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "vote": ("logits", "probabilities")}
-"""Rules that do not make sense in every space → those in which they do."""
+"""Rules that do not make sense in every space, and those in which they do."""
 
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
 """Outputs that members which give values do not have."""
@@ -95,7 +95,7 @@ class DatasetSpec:
     columns: tuple[str, ...] = ()
 
     @property
-    def given(self) -> dict[str, InputSpec]:
+    def input_specs(self) -> dict[str, InputSpec]:
         """The inputs by name; empty where the file's only dataset is meant."""
         if self.input is None:
             return self.inputs
@@ -125,7 +125,7 @@ class RuleSpec:
     output: Space | None = None
 
     def cut(self, members: int) -> int:
-        """How many rule trimmed leaves out at either end: ⌊trim · members⌋, whatever binary fractions make of it."""
+        """Return how many rule trimmed leaves out at either end: ⌊trim · members⌋, free of binary fractions' errors."""
         return int(round((self.trim or 0.0) * members, 9))
 
 
@@ -203,8 +203,8 @@ class OutputSpec:
     """Where the result goes (None: named after the dataset) and what it holds.
 
     datasets     OutputNames, with a number for the K of top-K
-    dtype        of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255
-    compression  of the finished file, by a copy (None: none)
+    dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255
+    compression  compression of the finished file, which is then a copy (None: none)
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -9,10 +9,14 @@ from hpcens.errors import UsageError
 
 
 def faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]:
-    """Why a mapping (the member's classes → the ensemble's) is not total onto the ensemble's classes."""
-    for own, there in classes.items():
-        if there not in ensemble:
-            yield f"{own} is mapped to {there}, which is no class of the ensemble ({_some(ensemble)})"
+    """Say why a mapping is not total onto the ensemble's classes.
+
+    classes   the member's classes, in its order, to the ensemble's
+    ensemble  the ensemble's classes
+    """
+    for own, target in classes.items():
+        if target not in ensemble:
+            yield f"{own} is mapped to {target}, which is no class of the ensemble ({_some(ensemble)})"
     reached = set(classes.values())
     missing = [name for name in ensemble if name not in reached]
     if missing:
@@ -20,22 +24,24 @@ def faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]
 
 
 def several(classes: Mapping[str, str]) -> list[str]:
-    """The ensemble's classes that several of the member's are mapped to: their probabilities are added."""
+    """Return the ensemble's classes that several of the member's are mapped to: their probabilities are added."""
     return [name for name, count in Counter(classes.values()).items() if count > 1]
 
 
 def rounds(classes: Mapping[str, str], ensemble: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """How the member's last axis becomes the ensemble's: the sum over rounds of one place for each class.
+    """Return how the member's last axis becomes the ensemble's: the sum over rounds of one place for each class.
 
+    classes   the member's classes, in its order, to the ensemble's
+    ensemble  the ensemble's classes, in order
     Place len(classes), one after the member's last, stands for zero. One round is a permutation.
     """
-    given = [[i for i, there in enumerate(classes.values()) if there == name] for name in ensemble]
-    most = max(map(len, given))
-    return tuple(tuple(places[r] if r < len(places) else len(classes) for places in given) for r in range(most))
+    added = [[i for i, target in enumerate(classes.values()) if target == name] for name in ensemble]
+    most = max(map(len, added))
+    return tuple(tuple(places[r] if r < len(places) else len(classes) for places in added) for r in range(most))
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """shapes: of one row of each member's output. Raises UsageError where members disagree."""
+    """Raise UsageError where members disagree. shapes: shape of one row of each member's output."""
     if len(set(shapes.values())) > 1:
         raise UsageError(
             "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),

@@ -39,9 +39,9 @@ class StepSpec:
     resize     height and width of the last two axes, bilinear
     crop       height and width cut from the middle of the last two axes
     layout     permutation of axes by letters, such as NHWC->NCHW
-    call       import path of a function. On an input: tensor → tensor; else all inputs as positional tensors → a
-               tensor or a tuple of them, which are the inputs from there on. Tensors are (batch, …), on the
-               device; the batch must keep its rows, and may be computed in any cut of the rows.
+    call       import path of a function. On an input, it takes a tensor and returns one; else it takes all inputs as
+               positional tensors, and returns a tensor or a tuple of them, which are the inputs from there on.
+               Tensors are (batch, …), on the device; the batch must keep its rows, in whatever batches they come.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -82,7 +82,7 @@ class MemberSpec:
     precision    of the module and its inputs; outputs are float32 from there on
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
-    classes      the module's classes in its order → the ensemble's (None: the same, in the same order)
+    classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
     """
 

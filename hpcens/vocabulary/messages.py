@@ -36,12 +36,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # a plan and the witness of a rank do without numpy
+    import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+    Array = npt.NDArray[Any]
+else:
+    Array = Any
 Rows = tuple[Array, ...]
 """Rows of the dataset: one array for each of its inputs, in their order, all of one length."""
 
@@ -220,6 +222,8 @@ class Send:
 
 def payload(message: Message) -> tuple[Array, ...]:
     """The arrays a message carries across ranks."""
+    import numpy as np
+
     if isinstance(message, Batch):
         return tuple(np.ascontiguousarray(array) for array in message.rows)
     if isinstance(message, Prediction):

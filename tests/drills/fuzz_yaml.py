@@ -1,6 +1,7 @@
 """Mutated YAML files through the command line: never a traceback as the answer, never a wrong exit code.
 
-python tests/fuzz_yaml.py [COUNT] [--seed N]     # default: 2000 files; prints the codes, exits 1 on any fault
+PYTHONPATH=tests python tests/drills/fuzz_yaml.py [COUNT] [--seed N]
+    default: 2000 files; prints the codes, exits 1 on any fault
 """
 
 import argparse
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from drills.fuzz_hdf5 import answer, kind_of
-from unit.config.test_config import FULL, ODD, edited
+from support.configuration import FULL, ODD, edited
+from support.fuzzing import answer, kind_of
 
 ALLOWED = {1, 2, 65}
 KINDS = ["delete", "double", "line", "value", "key", "swap", "indent", "bytes"]

@@ -1,6 +1,7 @@
 """Kill drill: kill -9 of each role at random moments of a run under real MPI, then the same command again.
 
-python tests/drill_kill.py [KILLS_PER_ROLE]     # default 20; prints a line a role, exits 1 on any fault
+PYTHONPATH=tests python tests/drills/kill.py [KILLS_PER_ROLE]
+    default 20; prints a line a role, exits 1 on any fault
 """
 
 import json

@@ -1,6 +1,7 @@
 """Layouts × dtypes × member sources × rules, run for real and held against plain float64.
 
-python tests/drill_matrix.py [--quick]     # a line a run, then the largest differences; exits 1 on any above 2e-6
+PYTHONPATH=tests python tests/drills/matrix.py [--quick]
+    a line a run, then the largest differences; exits 1 on any above 2e-6
 
 Each (layout, dtype) is a run with a member from every source and its members stored; every other rule combines them
 again. The reference is the same networks in double precision and the rules written out in numpy.
@@ -16,15 +17,14 @@ from pathlib import Path
 
 import h5py
 import hdf5plugin
+import nets
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from support.member_files import as_onnx, exported, scripted
 from support.project import ENSEMBLE, MEMBERS, Project
 
 sys.path.insert(0, str(ENSEMBLE))
-
-import nets
-from unit.members.test_members import as_onnx, exported, scripted
 
 ROWS = 97
 LIMIT = 2e-6

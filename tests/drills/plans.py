@@ -1,6 +1,7 @@
 """Planning drill: random instances with a proven gap, against the baselines; and brute force over small ones.
 
-python tests/drill_plans.py [INSTANCES [SMALL]]     # default 200 and 500; prints seeds and tables, exits 1 on a fault
+PYTHONPATH=tests python tests/drills/plans.py [INSTANCES [SMALL]]
+    default 200 and 500; prints seeds and tables, exits 1 on a fault
 """
 
 import statistics
@@ -9,8 +10,8 @@ import time
 from math import exp, log
 
 import scipy.optimize  # noqa: F401  so that planning times are those of planning
-from support.instances import drawn
-from unit.allocation.test_planners import check, check_by_brute_force, mixed, planned
+from support.instances import drawn, mixed
+from support.placements import check, check_by_brute_force, planned
 
 from hpcens.errors import UsageError
 

@@ -1,6 +1,7 @@
 """Predicted against measured, and simulated against real: ensembles × resources, run here one after another.
 
-python tests/drill_predictions.py FOLDER [ROUNDS [sleeping]]     # default 1; earlier calls on the folder count too
+PYTHONPATH=tests python tests/drills/predictions.py FOLDER [ROUNDS [sleeping]]
+    default 1; earlier calls on the folder count too
 
 sleeping: members that only take their time, so that neither cores nor caches are shared and what is compared is the
 reading, the messages, the waiting and the writing of real ranks with those of simulated ones.
@@ -24,6 +25,7 @@ import torch
 from safetensors.torch import save_file
 
 from hpcens.planning.simulation import simulate
+from hpcens.runs import Report
 from hpcens.vocabulary import Plan
 
 NETS = """
@@ -108,13 +110,13 @@ def run(folder, pair):
     hpcens(folder, "run", "dataset.h5", "-c", config.name, "--limit", str(rows))
     (epochs,) = folder.glob(f"{name}*.run/epochs")
     (epoch,) = epochs.iterdir()
-    report, plan = json.loads((epoch / "report.json").read_text()), Plan.load(epoch / "plan.json")
+    report, plan = Report.load(epoch / "report.json"), Plan.load(epoch / "plan.json")
     for left in folder.glob(f"{name}.first*"):
         subprocess.run(["rm", "-r", str(left)], check=True)
     return {
         "pair": list(pair),
         "predicted": plan.throughput,
-        "measured": report["rows_per_second"],
+        "measured": report.rows_per_second,
         "simulated": simulate(plan).rows_per_second,
         "replayed": simulate(at_their_speed(plan, report)).rows_per_second,
     }
@@ -122,7 +124,7 @@ def run(folder, pair):
 
 def at_their_speed(plan, report):
     """The plan with instances as fast as they were: what else a run takes is all that a simulation can be wrong in."""
-    was = {(of["device"], of["member"]): of.get("measured_speed", of["speed"]) for of in report["instances"]}
+    was = {(of.device, of.member): of.measured_speed or of.speed for of in report.instances}
     alone = ((of, device) for of in plan.hostings for device in of.devices)
     hostings = (replace(of, devices=(d,), speeds={m: was[d, m] for m in of.speeds}) for of, d in alone)
     return replace(plan, hostings=tuple(hostings))

@@ -1,6 +1,6 @@
 """Slurm drills, on a cluster of their own each, side by side; each prints a line, and the exit code is how many failed.
 
-python tests/drill_slurm.py DRILL…
+PYTHONPATH=tests python tests/drills/slurm.py DRILL…
     digits         the quickstart over 4 nodes of 2 devices
     walltime       a limit shorter than the work: at least 3 requeues, and nobody helps
     requeue, requeue-warned, cancel, cancel-warned     preempted, without and with the user signal
@@ -469,7 +469,7 @@ def segments(folder):
         for i in range(100_001):
             file.write(json.dumps({"time": i / 100, "event": "progress", "rows": 16 * i, "of": 1_600_000}) + "\n")
     (epoch / "claim.json").write_text(
-        json.dumps({"epoch": 1, "began": 0.0, "job": None, "host": "h", "boot": "b", "pid": 1, "born": 1})
+        json.dumps({"epoch": 1, "id": "", "began": 0.0, "job": None, "host": "h", "boot": "b", "pid": 1, "born": 1})
     )
     (epoch / "verdict.json").write_text(
         json.dumps({"code": 75, "reason": "cancelled", "remedy": "", "rank": None, "role": ""})

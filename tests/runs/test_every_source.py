@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from unit.members.test_members import as_onnx, exported, scripted
+from support.member_files import as_onnx, exported, scripted
 
 from hpcens.checks.preflight import check, is_complete
 from hpcens.config import load

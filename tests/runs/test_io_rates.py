@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from math import inf
 
 import h5py
 import numpy as np
@@ -11,8 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from hpcens.launch.local import mpiexec
-from hpcens.profiling.book import ProfileBook
-from hpcens.result.disk import writing_speed
+from hpcens.profiling import ProfileBook
 from hpcens.runs import RunDirectory, signatures
 from hpcens.vocabulary import Link
 
@@ -58,7 +56,7 @@ def on_nodes(project, ranks, *arguments):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     epoch = RunDirectory(project.run).newest
-    roles = [of["role"].split()[0] for of in signatures(epoch)]
+    roles = [signature.role.split()[0] for signature in signatures(epoch)]
     return json.loads(epoch.plan.read_text()), {role: roles.count(role) for role in set(roles)}
 
 
@@ -99,10 +97,3 @@ def test_what_a_run_found_its_link_to_pass_is_known_to_plans(slow_to_read):
     book.put_link(key, Link(32768.0 * 3, 1e-5))  # three rows a second
     subprocess.run(["rm", "-r", project.run, project.output], check=True)
     assert "limited by sending: 9.83e-05 of 9.83e-05 GB/s" in project.hpcens("plan", "dataset.h5")
-
-
-def test_the_speed_of_the_disk_is_tried_where_there_is_much_to_write_and_leaves_nothing(tmp_path):
-    assert writing_speed(tmp_path, 1 << 20) == inf
-    assert 0 < writing_speed(tmp_path, 1 << 30) < inf
-    assert writing_speed(tmp_path / "none", 1 << 30) == inf
-    assert list(tmp_path.iterdir()) == []

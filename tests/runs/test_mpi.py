@@ -1,13 +1,11 @@
 """MPI: ranks beat by the clock alone, and no name of shared memory stays on a node for a job that comes again."""
 
-import os
 import subprocess
 import sys
 
 import pytest
 
 from hpcens.launch.local import mpiexec
-from hpcens.transports.mpich import named_after, sweep
 
 PROGRAM = """
 import sys
@@ -35,16 +33,6 @@ def test_a_world_without_names_lives_on():
     made = subprocess.run([*mpiexec(), "-n", "2", sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     assert [line.split()[1:] for line in made.stdout.splitlines()] == [["0", "2"]] * 2
-
-
-def test_what_is_younger_than_the_step_is_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr("hpcens.transports.mpich._MEMORY", tmp_path)
-    (tmp_path / "mpich_shm_1ebf4db9_0").touch()  # as MPICH 5.0 names that of step 0 of job 46
-    assert [path.name for path in named_after("46", "0")] == ["mpich_shm_1ebf4db9_0"]
-    sweep({"SLURM_JOB_ID": "46", "SLURM_STEP_ID": "0"}, os.getpid())
-    sweep({}, os.getpid())
-    assert list(named_after("46", "0"))
-    assert not list(named_after("46", "1"))
 
 
 HEART = """

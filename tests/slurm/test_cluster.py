@@ -155,9 +155,9 @@ def test_cancel_drains_and_does_not_requeue(held):
     held.wait_for(
         lambda: "Restarts=0" in (said := held.ask("scontrol", "show", "job", job).stdout) and "FAILED" in said
     )
-    for path in held.run.glob("working-*.h5"):
-        with h5py.File(path) as file:
-            assert file["prediction"].shape[0] == 800
+    [working] = held.run.glob("working-*.h5")
+    with h5py.File(working) as file:
+        assert file["prediction"].shape[0] == 800
 
 
 def test_a_killed_rank_is_named_and_the_same_command_goes_on(held, local):

@@ -1,7 +1,9 @@
-"""Random planning problems, each the same for its seed in every process."""
+"""Planning problems: random ones, each the same for its seed in every process, and ones in numbers one can follow."""
 
 import math
 import random
+from dataclasses import replace
+from itertools import product
 
 from hpcens.allocation.problem import Problem
 from hpcens.vocabulary import BatchProfile, Device, Profile
@@ -9,6 +11,7 @@ from hpcens.vocabulary import BatchProfile, Device, Profile
 SIZES = (8, 16, 32, 64, 128)
 GIB = 1 << 30
 MIB = 1 << 20
+ROW = {"row_bytes": 10_000, "output_bytes": 40}
 
 
 def drawn(seed, *, tight, most_members=64, most_devices=512):
@@ -45,9 +48,67 @@ def drawn(seed, *, tight, most_members=64, most_devices=512):
             rate = {b: peak * b / (b + half) / (1 + (b / slows) ** 2) for b in SIZES}
             batches = {b: BatchProfile(b, rate[b], b * row[m], 0.01) for b in SIZES}
             profiles[f"kind{k}", m, "eager"] = Profile(weights[m], context, 5.0, (10,), batches, SIZES)
-    row = {"row_bytes": 10_000, "output_bytes": 40}
-    return Problem(devices=tuple(found), members=names, profiles=profiles, **row, held=held)
+    return Problem(devices=tuple(found), members=names, profiles=profiles, **ROW, held=held)
 
 
 def _log_uniform(draw, low, high):
     return min(high, int(math.exp(draw.uniform(math.log(low), math.log(high + 1)))))
+
+
+def problem(seed, *, devices=4, members=3, kinds=1, memory=64 * GIB, sizes=SIZES, load_seconds=0.1):
+    """A random instance as in the prototype: peak rates 50–1000 rows/s, half of them reached at batch 4–24."""
+    draw = random.Random(seed)
+    found = tuple(Device(f"h/{i}", "cuda", f"kind{i % kinds}", memory, 1, i) for i in range(devices))
+    profiles = {}
+    for m in range(members):
+        weights, half = int(draw.uniform(0.2, 2) * GIB), draw.uniform(4, 24)
+        for k in range(min(kinds, devices)):
+            peak = draw.uniform(50, 1000)
+            batches = {b: BatchProfile(b, peak * b / (b + half), b * (8 << 20), 0.01) for b in sizes}
+            profiles[f"kind{k}", f"m{m}", "eager"] = Profile(weights, GIB // 2, load_seconds, (10,), batches, sizes)
+    names = tuple(f"m{i}" for i in range(members))
+    return Problem(devices=found, members=names, profiles=profiles, **ROW, seconds=0.8)
+
+
+def mixed(seed, memories=(20, 40, 80)):
+    """A small instance without any order in it: families, memories, runtimes and batches that are missing."""
+    draw = random.Random(seed)
+    count, kinds = draw.randint(1, 3), draw.randint(1, 2)
+    memory, runtimes = draw.choice(memories), draw.choice((("eager",), ("compiled", "eager")))
+    members = tuple(f"m{m}" for m in range(draw.randint(1, 2 if count == 3 else 3)))
+    found = tuple(
+        Device(f"h/{i}", draw.choice(("cpu", "cuda")), f"kind{i % kinds}", int(memory * draw.uniform(0.6, 1.2)))
+        for i in range(count)
+    )
+    profiles = {}
+    for kind, member, runtime in product((f"kind{k}" for k in range(kinds)), members, runtimes):
+        if draw.random() < 0.9:
+            sizes = [b for b in (4, 16) if draw.random() < 0.9]
+            batches = {b: BatchProfile(b, draw.uniform(1, 100), int(b * draw.uniform(0.1, 1.5)), 0.0) for b in sizes}
+            profiles[kind, member, runtime] = Profile(draw.randint(1, 20), draw.randint(1, 6), 0.1, (2,), batches)
+    return Problem(devices=found, members=members, profiles=profiles, **ROW, held=draw.randint(0, 4), seconds=0.8)
+
+
+def with_workspace(of, row_bytes):
+    """The problem with activations of this many bytes a row."""
+    profiles = {
+        key: replace(p, batches={b: replace(q, workspace=b * row_bytes) for b, q in p.batches.items()})
+        for key, p in of.profiles.items()
+    }
+    return replace(of, profiles=profiles)
+
+
+def given_problem(rows, *, devices, weights=1, workspace=0, context=0, load_seconds=0.0, **more):
+    """A problem in numbers one can follow: (kind, member) → {batch: rows/s}."""
+    profiles = {
+        (kind, member, "eager"): Profile(
+            weights, context, load_seconds, (1,), {b: BatchProfile(b, s, b * workspace, 0.0) for b, s in of.items()}
+        )
+        for (kind, member), of in rows.items()
+    }
+    members = tuple(dict.fromkeys(member for _, member in rows))
+    return Problem(devices=devices, members=members, profiles=profiles, **ROW, **more)
+
+
+def on(*kinds, memory=1000, family="cuda"):
+    return tuple(Device(f"h/{family}{i}", family, kind, memory) for i, kind in enumerate(kinds))

@@ -1,130 +1,19 @@
 """The contract: members that break it are refused before anything starts, each by name, whatever they do."""
 
-import json
 import re
 import sys
 
 import h5py
 import numpy as np
 import pytest
+from support.contract import Held
 
 from hpcens.checks import members as judging
-from hpcens.checks.member_trial import ROWS, try_member
 from hpcens.checks.members import check_members
 from hpcens.checks.preflight import check
-from hpcens.checks.trials import Trial, TrialBook
-from hpcens.config import load
-from hpcens.dataset.source import Source
-from hpcens.engine.cpu import CpuHardware
-from hpcens.errors import HpcensError, MemberError, UsageError
+from hpcens.checks.trials import Trial
+from hpcens.errors import MemberError, UsageError
 from hpcens.processes import isolation
-from hpcens.specs import Job
-
-CODE = """
-import os, sys, threading, time
-import torch
-from torch import nn
-from nets import Linear, Conv
-
-class Gives(Linear):
-    function = staticmethod(lambda x: x)
-    def forward(self, x):
-        return self.function(super().forward(x))
-
-def giving(function):
-    return type("Given", (Gives,), {"function": staticmethod(function)})
-
-Probabilities = giving(lambda x: torch.softmax(x, -1))
-Twice = giving(lambda x: torch.softmax(torch.softmax(x, -1), -1))
-Positive = giving(lambda x: x.abs() + 3)
-NotNumbers = giving(lambda x: torch.softmax(x, -1) * float("nan"))
-Sigmoids = giving(torch.sigmoid)
-Single = giving(lambda x: torch.softmax(x, -1)[:, 0])
-Pair = giving(lambda x: (x, x))
-Squeezed = giving(lambda x: x.squeeze())
-Complex = giving(lambda x: x.to(torch.complex64))
-Double = giving(lambda x: x.double())
-Tokens = type("Tokens", (Linear,), {"forward": lambda self, x: nn.functional.embedding(x, self.head.weight.T)})
-
-def exits():
-    exit(7)
-
-def exits_hard():
-    print("farewell")
-    sys.stdout.flush()
-    os._exit(9)
-
-def crashes():
-    os.kill(os.getpid(), 11)
-
-def hangs():
-    print("waiting for you", flush=True)
-    threading.Event().wait()
-
-def noisy():
-    print("{}"); print("noise " * 1000); os.write(1, b"[]"); os.write(2, b"more")
-    return Linear()
-
-def leaks():
-    threading.Thread(target=threading.Event().wait).start()
-    return Linear()
-
-def raises():
-    raise RuntimeError("no such luck")
-
-def a_tensor():
-    return torch.zeros(3)
-
-def gone(x):
-    return x[:1]
-
-def bad_row(x):
-    raise ValueError("row is bad")
-"""
-
-
-class Held:
-    """Members of one YAML, and what holding them to their contract gives."""
-
-    def __init__(self, project):
-        self.project = project
-        self.book = TrialBook(project.folder / "trials")
-        (project.folder / "own.py").write_text(CODE)
-
-    def yaml(self, *members, extra=""):
-        """A member is an attribute of own.py, or keys of the YAML."""
-        lines = ["devices: {cpu: 1}", extra, "members:"]
-        for i, member in enumerate(members):
-            keys = member if ":" in member else f"factory: own:{member}"
-            lines.append(f"  - {{name: m{i}, weights: {self.project.weights}/linear.safetensors, {keys}}}")
-        (self.project.folder / "hpcens.yaml").write_text("\n".join(lines))
-        spec = load(self.project.folder / "hpcens.yaml")
-        self.job = Job(datasets=(self.project.dataset,), output=self.project.output, spec=spec)
-        return self
-
-    def hold(self, seconds=60.0):
-        return check_members(self.job, check(self.job), self.book, seconds)
-
-    def refused(self, kind=HpcensError, **options):
-        with pytest.raises(kind) as caught:
-            self.hold(**options)
-        assert caught.value.remedy
-        return str(caught.value)
-
-    def tried(self, member):
-        """The trial of one member, in this process."""
-        spec = self.yaml(member).job.spec
-        preflight = check(self.job)
-        rows = Source((self.project.dataset,), spec.dataset).head(ROWS)
-        return try_member(
-            spec.members[0],
-            spec,
-            inputs=preflight.facts.names,
-            space=preflight.space,
-            cores=1,
-            hardware=CpuHardware(1),
-            rows=rows,
-        )
 
 
 @pytest.fixture
@@ -286,21 +175,3 @@ def test_nothing_is_left_of_a_trial_that_is_broken_off(held, monkeypatch):
     with pytest.raises(Interrupted):
         check_members(held.job, preflight, held.book)
     assert processes[0].returncode == -9
-
-
-@pytest.mark.mpi
-class TestCommand:
-    def test_a_broken_member_is_refused_before_a_run_begins(self, held):
-        held.yaml("Linear", "exits")
-        out = held.project.hpcens("run", "dataset.h5", code=1)
-        assert out.startswith("hpcens: member m1: own:exits() raised SystemExit: exit(7) was called")
-        assert not held.project.run.exists()
-
-    def test_noise_and_threads_of_a_member_disturb_nothing(self, held):
-        held.project.data(40)
-        held.yaml("noisy", "leaks", "Probabilities")
-        process = held.project.start("plan", "dataset.h5", "--json")
-        out, error = process.communicate(timeout=100)
-        assert process.returncode == 0, error
-        assert {m for of in json.loads(out)["hostings"] for m in of["speeds"]} == {"m0", "m1", "m2"}
-        assert "hpcens: warning: member m2 says output: logits" in error

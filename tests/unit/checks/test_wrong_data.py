@@ -9,7 +9,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 import pytest
-from drills.fuzz_hdf5 import fuzzing
+from support.fuzzing import fuzzing
 
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Source
@@ -290,7 +290,7 @@ def test_whatever_the_library_does_the_command_ends_with_a_message(path, tmp_pat
 
 
 def test_mutated_files_end_in_order():
-    """A few of those that `tests/fuzz_hdf5.py` makes by the hundred."""
+    """A few of those that `tests/drills/fuzz_hdf5.py` makes by the hundred."""
     with fuzzing() as fuzz:
         fuzz.soundness(["gzip"])
         for number in range(5):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import entr, logsumexp
 from scipy.special import softmax as scipy_softmax
+from support.outputs import CLASSES, EVERYTHING, members, outputs
 from support.project import ENSEMBLE
-from unit.rules.test_rules import CLASSES, members, outputs
 
 from hpcens.checks import members as judging
 from hpcens.checks.preflight import Preflight
@@ -18,18 +18,6 @@ from hpcens.combining.rule_code import rule_digests
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
-
-EVERYTHING = (
-    "prediction",
-    "label",
-    "top-2",
-    "members",
-    "variance",
-    "entropy",
-    "expected_entropy",
-    "mutual_information",
-    "disagreement",
-)
 
 
 def spec(rule="mean", datasets=EVERYTHING, count=3, counting=None, space="probabilities", dtype="float32", **more):

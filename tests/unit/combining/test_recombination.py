@@ -9,9 +9,8 @@ import h5py
 import numpy as np
 import pyarrow.parquet
 import pytest
+from support.outputs import EVERYTHING, members, outputs
 from support.project import ENSEMBLE
-from unit.combining.test_combiner import EVERYTHING
-from unit.rules.test_rules import members, outputs
 
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.recombination import Recombination, require_same_members, under_rule

@@ -1,134 +1,24 @@
 """The engine on every family of devices: one contract. CUDA is stood in for by a fake that runs out on command."""
 
-import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fake_cuda import FakeCuda, Limited
-from support.project import ENSEMBLE
+from support.engines import Calls, CallsMany, Counting, Cpu, Cuda, forward, hosting, net, only, plainly, refuse, rows
+from support.fake_cuda import Limited
 from torch import nn
 
-import hpcens.profiling.bench
-from hpcens.engine.cpu import CpuHardware
-from hpcens.engine.cuda import CudaHardware
 from hpcens.engine.engine import Engine
-from hpcens.engine.hardware import open_hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.members import input_places
-from hpcens.members.forward import Forward
-from hpcens.members.network import Network
-from hpcens.members.preprocess import Preprocessing
-from hpcens.profiling.bench import measure
-from hpcens.profiling.book import ProfileBook
-from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec
+from hpcens.specs import NormalizeSpec, StepSpec
 from hpcens.specs.classes import rounds
-from hpcens.vocabulary import Bad, Device, Finish, Measurement, Predict, ProfileKey, cpu_devices
+from hpcens.vocabulary import Bad, Finish, Predict
 
-HERE = torch.device("cpu")
-
-
-class Cpu:
-    """Memory runs out as torch has it: by asking for more than there is."""
-
-    def __init__(self):
-        self.hardware = CpuHardware(1)
-
-    def exhaust(self):
-        torch.empty(1 << 50)
-
-
-class Cuda:
-    def __init__(self, room=None):
-        self.api = FakeCuda(room)
-        self.hardware = CudaHardware(HERE, self.api, self.api.pin)
-
-    def exhaust(self):
-        raise self.api.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-
-
-class Counting:
-    """Hardware whose stagings are counted."""
-
-    def __init__(self, hardware):
-        self._hardware = hardware
-        self.stagings = 0
-
-    def __getattr__(self, name):
-        return getattr(self._hardware, name)
-
-    def stage(self, rows):
-        self.stagings += 1
-        return self._hardware.stage(rows)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
-def net(seed=0):
-    torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
-
-
-def rows(count, dtype=np.float32, seed=0):
-    return (np.random.default_rng(seed).random((count, 2, 4, 4)) * 9).astype(dtype)
-
-
-def plainly(module, x, batch, *, softmax=False):
-    """What the module gives without hpcens, as bytes."""
-    with torch.inference_mode():
-        out = torch.cat([module(torch.from_numpy(x[i : i + batch]).to(torch.float32)) for i in range(0, len(x), batch)])
-        return (torch.softmax(out, -1) if softmax else out).numpy().tobytes()
-
-
-def forward(module, name="a", names=("images",), space="values", rounds=None, **spec):
-    """The module as a member, from its preprocessing to its classes."""
-    member = MemberSpec(name=name, **{"output": "values"} | spec)
-    places = input_places(member, names)
-    prepared = Preprocessing(member, [names[place] for place in places], ENSEMBLE)
-    return Forward(member, Network(module), prepared, inputs=places, space=space, rounds=rounds)
-
-
-def hosting(device, batch=8, names=("images",), space="values", rounds=None, spec=None, **modules):
-    engine = Engine(device.hardware)
-    for name, module in modules.items():
-        engine.host(name, forward(module, name, names, space, rounds, **spec or {}), batch=batch)
-    return engine
-
-
-def only(engine, task):
-    [answer] = engine.predict(task)
-    return answer
-
-
-class Calls(nn.Module):
-    """A module that is one function."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
-
-
-class CallsMany(Calls):
-    """Of several inputs."""
-
-    def forward(self, *x):
-        return self.function(*x)
-
-
-def refuse(x):
-    raise KeyError("lost")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("family", [Cpu, Cuda])
@@ -331,6 +221,29 @@ class TestContract:
                 Predict(0, ("a",), (x,)),
             )
 
+    def test_rows_on_which_a_preprocessing_raises_are_left_out_where_they_are_masked(self, family):
+        x = rows(9)
+        x[[0, 1, 3, 4, 7]] = 0  # refuse() raises on all others
+        engine = Engine(family().hardware, blank=(32,))
+        spec = {"preprocess": (StepSpec(call="nets:refuse"),)}
+        engine.host("a", forward(Calls(lambda x: x.flatten(1) + 1), **spec), batch=4)
+        answer = only(engine, Predict(0, ("a",), (x,)))
+        assert answer.bad == (Bad("raised", (2, 5, 6, 8)),)
+        assert np.isnan(answer.values[[2, 5, 6, 8]]).all() and (answer.values[[0, 1, 3, 4, 7]] == 1).all()
+
+    def test_where_rows_are_masked_a_network_that_raises_still_ends_the_run(self, family):
+        engine = Engine(family().hardware, blank=(32,))
+        engine.host("a", forward(Calls(refuse)), batch=4)
+        with pytest.raises(MemberError, match=r"^member a raised KeyError: 'lost' \(rows 0–3"):
+            only(engine, Predict(0, ("a",), (rows(8),)))
+
+    def test_where_rows_are_masked_a_preprocessing_that_exits_still_ends_the_run(self, family):
+        engine = Engine(family().hardware, blank=(32,))
+        engine.host("a", forward(net(), preprocess=(StepSpec(call="builtins:exit"),)), batch=4)
+        says = r"^member a: preprocess\[0\] \(call builtins:exit\) raised SystemExit: exit\(.*\) was called \(rows 0–3"
+        with pytest.raises(MemberError, match=f"(?s){says}"):
+            only(engine, Predict(0, ("a",), (rows(8),)))
+
     def test_running_out_in_a_preprocessing_halves_the_batch_too(self, family):
         device = family()
         made = forward(Calls(lambda x: x.flatten(1)), preprocess=(StepSpec(scale=2.0),))
@@ -428,295 +341,3 @@ class TestContract:
         for call in (engine.stage, lambda task: list(engine.predict(task))):
             with pytest.raises(KeyError, match="lost"):
                 call(Predict(0, ("a",), (rows(2),)))
-
-
-@pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 50), lambda: torch.zeros(1 << 45), lambda: np.empty(1 << 50)])
-def test_the_cpu_knows_the_words_for_no_memory(ask):
-    with pytest.raises((RuntimeError, MemoryError)) as caught:
-        ask()
-    assert CpuHardware(1).out_of_memory(caught.value)
-
-
-@pytest.mark.parametrize(
-    "words", ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"]
-)
-def test_cuda_libraries_and_pinned_memory_say_it_their_own_way(words):
-    assert Cuda().hardware.out_of_memory(RuntimeError(words))
-
-
-def test_an_index_is_that_of_nvidia_smi(monkeypatch):
-    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
-    asked = []
-    monkeypatch.setattr("hpcens.engine.cuda.CudaHardware", asked.append)
-    open_hardware(Device("n/cuda1", "cuda", "cuda A100", 1, 1, 1))
-    assert asked == [torch.device("cuda", 1)] and os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-
-
-class TestPinnedBuffers:
-    def test_one_is_used_again_only_once_its_copy_is_through(self):
-        device = Cuda()
-        stage, receive, api = device.hardware.stage, device.hardware.receive, device.api
-        first, second = stage(rows(4, seed=1)), stage(rows(4, seed=2))
-        assert len(api.pinned) == 2
-        api.events[1].finish()
-        third = stage(rows(4, seed=3))
-        assert len(api.pinned) == 2, "the second buffer was free"
-        fourth = stage(rows(4, seed=4))
-        assert len(api.pinned) == 3, "none was free"
-        for seed, staged in ((4, fourth), (1, first), (3, third), (2, second)):
-            assert (receive(staged).numpy() == rows(4, seed=seed)).all()
-
-    def test_rows_are_not_there_before_their_copy_was_waited_for(self):
-        device = Cuda()
-        staged = device.hardware.stage(rows(4))
-        assert torch.isnan(staged.rows).all()
-        assert (device.hardware.receive(staged).numpy() == rows(4)).all()
-
-    def test_no_more_than_one_over_those_ahead(self):
-        for ahead in (1, 2, 3):
-            device = Cuda()
-            engine = hosting(device, a=net())
-            tasks = [Predict(segment, ("a",), (rows(6 if segment < 11 else 2, seed=segment),)) for segment in range(12)]
-            for task in tasks[:ahead]:
-                engine.stage(task)
-            for i, task in enumerate(tasks):
-                for later in tasks[i + ahead : i + ahead + 1]:
-                    engine.stage(later)
-                assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
-            assert len(device.api.pinned) == ahead + 1
-
-    @settings(deadline=None, max_examples=30)
-    @given(st.data())
-    def test_whenever_copies_end_everyone_gets_their_own_rows(self, data):
-        device = Cuda()
-        waiting = []
-        for seed in range(data.draw(st.integers(1, 8))):
-            x = rows(data.draw(st.integers(1, 5)), seed=seed)
-            waiting.append((x, device.hardware.stage(x)))
-            for event in data.draw(st.lists(st.sampled_from(device.api.events), max_size=2)):
-                event.finish()
-            if data.draw(st.booleans()):
-                x, staged = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
-                assert (device.hardware.receive(staged).numpy() == x).all()
-        for x, staged in waiting:
-            assert (device.hardware.receive(staged).numpy() == x).all()
-
-    def test_one_whose_copy_found_no_room_is_kept(self):
-        device = Cuda(room=0)
-        for _ in range(3):
-            with pytest.raises(device.api.OutOfMemoryError):
-                device.hardware.stage(rows(4))
-        device.api.room = None
-        assert (device.hardware.receive(device.hardware.stage(rows(4))).numpy() == rows(4)).all()
-        assert len(device.api.pinned) == 1
-
-    def test_two_threads_never_get_the_same_one(self):
-        device = Cuda()
-        wrong = []
-
-        def work(seed):
-            for i in range(40):
-                x = rows(2, seed=100 * seed + i)
-                if not (device.hardware.receive(device.hardware.stage(x)).numpy() == x).all():
-                    wrong.append(x)
-
-        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert wrong == [] and len(device.api.pinned) <= 3
-
-
-class TestStagingRunsOut:
-    size = rows(4).nbytes
-
-    def tasks(self, count):
-        return [Predict(segment, ("a",), (rows(4, seed=segment),)) for segment in range(count)]
-
-    def test_ahead_it_is_made_up_for_at_its_turn(self):
-        device = Cuda(room=self.size)
-        engine = hosting(device, a=net())
-        tasks = self.tasks(3)
-        for task in tasks:
-            engine.stage(task)
-        assert device.api.used == self.size
-        for task in tasks:
-            assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
-
-    def test_at_its_turn_what_is_ahead_gives_way(self):
-        device = Cuda(room=2 * self.size)
-        engine = hosting(device, a=net())
-        tasks = self.tasks(3)
-        engine.stage(tasks[1])
-        engine.stage(tasks[2])
-        for task in tasks:
-            assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
-        assert device.api.highest <= 2 * self.size
-
-    def test_rows_that_never_fit_are_told(self):
-        engine = hosting(Cuda(room=self.size - 1), a=net())
-        [task] = self.tasks(1)
-        with pytest.raises(DeviceOutOfMemory, match="segment 0: its 4 rows do not fit"):
-            only(engine, task)
-
-    def test_nothing_is_held_of_a_segment_that_is_done(self):
-        device = Cuda()
-        engine = hosting(device, a=net())
-        for task in self.tasks(3):
-            only(engine, task)
-        assert device.api.used == 0
-
-
-@pytest.fixture
-def member(weights):
-    return MemberSpec(name="conv", factory="nets:Conv", weights=weights / "conv.safetensors")
-
-
-def profile(member, batch_sizes=(4, 8), seconds=0.2):
-    """The member in eager."""
-    [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
-    asked = Measurement(member, {"eager": KEY}, batch_sizes, seconds, rows=100, tolerance=1e-4, thorough=False)
-    [(_, got)] = measure(
-        asked,
-        spec=RunSpec(members=(member,), search_path=ENSEMBLE),
-        inputs=("images",),
-        device=device,
-        space="probabilities",
-        rows=(np.zeros((3, 3, 8, 8), np.float32),),
-        cache=Path("unused"),
-    )
-    return got
-
-
-def profile_within(monkeypatch, member, device, fits, batch_sizes):
-    """A profile on a device on which a pass of more than `fits` rows runs out."""
-    load = hpcens.profiling.bench.load
-
-    def limited(*of, **options):
-        made = load(*of, **options)
-        made.passes.module = Limited(made.passes.module, fits, device.exhaust)
-        return made
-
-    monkeypatch.setattr(hpcens.profiling.bench, "open_hardware", lambda _: device.hardware)
-    monkeypatch.setattr(hpcens.profiling.bench, "load", limited)
-    monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", 0.0)
-    return profile(member, batch_sizes)
-
-
-@pytest.fixture
-def book(tmp_path):
-    return ProfileBook(tmp_path / "profiles")
-
-
-KEY = ProfileKey("cpu×1 model", "digest", "eager", "<f4[3, 8, 8]", "2.13")
-
-
-def covers(book, key, sizes):
-    return book.covers(key, sizes, rows=100, tolerance=1e-4)
-
-
-class TestProfile:
-    @pytest.mark.parametrize(("name", "factory"), [("linear", "Linear"), ("conv", "Conv"), ("recurrent", "Recurrent")])
-    def test_of_real_networks(self, weights, name, factory, monkeypatch):
-        monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", 0.0)
-        spec = MemberSpec(name=name, factory=f"nets:{factory}", weights=weights / f"{name}.safetensors")
-        got = profile(spec, (4, 1, 16))
-        assert got.output_shape == (4,) and got.tried == (1, 4, 16) and list(got.batches) == [1, 4, 16]
-        parameters = (weights / f"{name}.safetensors").stat().st_size
-        assert got.weights >= parameters - 2000 and got.context > 1 << 20 and got.load_seconds > 0
-        for batch, of in got.batches.items():
-            assert of.batch == batch and of.rows_per_second > 0 and of.workspace >= 0 and of.spread >= 0
-
-    def test_one_size_is_always_measured(self, member):
-        got = profile(member, (8, 4, 16), seconds=0)
-        assert list(got.batches) == [4] and got.tried == (4, 8, 16) and got.batches[4].rows_per_second > 0
-
-    @pytest.mark.parametrize("family", [Cpu, Cuda])
-    def test_ends_at_the_size_that_does_not_fit(self, family, member, monkeypatch):
-        got = profile_within(monkeypatch, member, family(), 8, (2, 8, 9, 16))
-        assert list(got.batches) == [2, 8] and got.tried == (2, 8, 9, 16)
-
-    @pytest.mark.parametrize("family", [Cpu, Cuda])
-    @pytest.mark.parametrize("fits", [0, 1, 3])
-    def test_not_even_the_smallest_size_fits(self, family, member, monkeypatch, fits):
-        with pytest.raises(DeviceOutOfMemory, match="member conv: a batch of 4 rows does not fit"):
-            profile_within(monkeypatch, member, family(), fits, (4, 8))
-
-    def test_ends_where_the_rows_alone_do_not_fit(self, member, monkeypatch):
-        row = 3 * 8 * 8 * 4
-        got = profile_within(monkeypatch, member, Cuda(room=8 * row), None, (4, 8, 16))
-        assert list(got.batches) == [4, 8]
-        with pytest.raises(DeviceOutOfMemory, match="a batch of 16 rows"):
-            profile_within(monkeypatch, member, Cuda(room=8 * row), None, (16, 32))
-
-    def test_a_member_that_fails_is_told_as_it_is(self, weights):
-        spec = MemberSpec(name="raising", factory="nets:Raising", weights=weights / "linear.safetensors")
-        with pytest.raises(MemberError, match="dislikes single rows"):
-            profile(spec, (1, 2))
-
-
-class TestProfileBook:
-    def test_keeps_a_profile_as_it_is(self, book, member):
-        got = profile(member)
-        assert book.get(KEY) is None
-        book.put(KEY, got)
-        assert book.get(KEY) == got
-        assert book.get(replace(KEY, torch="2.14")) is None
-
-    def test_a_second_start_measures_nothing(self, book, member, monkeypatch):
-        """Whatever made the first one stop: time, speed or memory."""
-        sizes = (2, 4, 8)
-        assert not covers(book, KEY, sizes)
-        stops = {
-            "time": profile(member, sizes, seconds=0),
-            "memory": profile_within(monkeypatch, member, Cpu(), 4, sizes),
-        }
-        monkeypatch.undo()
-        monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", float("inf"))
-        stops["speed"] = profile(member, sizes)
-        for why, got in stops.items():
-            key = replace(KEY, member=why)
-            assert len(got.batches) < len(sizes)
-            book.put(key, got)
-            assert covers(book, key, sizes) and covers(book, key, [2, 8]), why
-            assert not covers(book, key, [2, 16]), why
-            assert not covers(book, key, [8]), "it has to be run with this size, and nothing is known of it"
-
-    def test_sizes_tried_at_different_times_add_up(self, book, member):
-        whole = profile(member, (4, 8), seconds=0)
-        book.put(KEY, whole)
-        book.put(KEY, profile(member, (8,)))
-        book.put(KEY, latest := profile(member, (2, 16), seconds=0))
-        got = book.get(KEY)
-        assert got.tried == (2, 4, 8, 16) and set(got.batches) == {2, 4, 8}
-        assert got.batches[4] == whole.batches[4] and got.weights == latest.weights
-        assert covers(book, KEY, [8]) and covers(book, KEY, [2, 4, 8, 16])
-
-    def test_what_was_measured_again_replaces_what_was(self, book, member):
-        for spread in (0.5, 0.1):
-            got = profile(member, (4,))
-            book.put(KEY, replace(got, batches={4: replace(got.batches[4], spread=spread)}))
-        assert book.get(KEY).batches[4].spread == 0.1
-
-    @pytest.mark.parametrize(
-        "damage",
-        [
-            lambda text: text[: len(text) // 2],
-            lambda text: "",
-            lambda text: "null",
-            lambda text: "[]",
-            lambda text: text.replace('"batches"', '"portions"'),
-            lambda text: text.replace('"tried"', '"asked"'),
-            lambda text: text.replace('"digest"', '"another"'),
-            lambda text: '{"key": ' + text[text.index("{", 1) : text.index("}") + 1] + ', "batches": []}',
-        ],
-    )
-    def test_a_damaged_file_is_ignored(self, book, member, damage):
-        got = profile(member, (4,))
-        book.put(KEY, got)
-        [file] = book.folder.iterdir()
-        file.write_text(damage(file.read_text()))
-        assert book.get(KEY) is None and not covers(book, KEY, [4])
-        book.put(KEY, got)
-        assert book.get(KEY) == got

@@ -1,27 +1,18 @@
-"""What is asked of Slurm, and what is made of its answers; no Slurm is needed."""
+"""What is asked of Slurm, and which ranks play which role on its nodes; no Slurm is needed."""
 
 import errno
-import json
-import re
-import signal
-import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from unit.allocation.test_planners import planned, problem
+from support.instances import problem
+from support.placements import planned
 
 from hpcens.config.site import slurm_settings
-from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
+from hpcens.errors import INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
 from hpcens.roles.rank_roles import Hello, assign_roles
-from hpcens.runs import AGAIN, Epoch, Events, RunDirectory, SlurmJob, Submission, Verdict, recent
-from hpcens.runs.postmortem import explain
-from hpcens.runs.requeue import continues, decide, outcome, why
-from hpcens.runs.status import status
-from hpcens.scheduler.jobs import Answer, parse_job, requeue
+from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.vocabulary import Device
@@ -145,74 +136,6 @@ def test_a_profile_has_one_section(tmp_path):
         slurm_settings(SlurmSpec(), (), [tmp_path / "site.yaml"])
 
 
-DRAINED = Verdict(INCOMPLETE, "stopped by SIGUSR2: 3 of 9 rows are durable", "run the same command again to continue")
-
-
-@given(
-    st.lists(st.sampled_from([signal.SIGUSR2, signal.SIGTERM, signal.SIGINT])),
-    st.sampled_from(["", "preempted", "cancelled", "the time limit is near"]),
-    st.integers(0, 5),
-    st.integers(0, 5),
-)
-def test_only_a_warned_and_drained_job_requeues_itself_and_only_so_often(heard, reason, before, bound):
-    told, again = decide(DRAINED, heard, reason, before, bound)
-    warned = signal.SIGUSR2 in heard or reason == "preempted"
-    assert again == (warned and before < bound)
-    assert told.code == INCOMPLETE
-    assert decide(Verdict(COMPLETE, "done"), heard, reason, before, bound) == (Verdict(COMPLETE, "done"), False)
-    if warned and before >= bound:
-        assert f"requeued {before} times already" in told.reason
-
-
-def test_why_a_job_was_asked_to_stop():
-    running = Answer("RUNNING", ends=time.time() + 60)
-    assert why([signal.SIGUSR2], running) == "the time limit is near"
-    assert why([signal.SIGUSR2], replace(running, preempted=True)) == "preempted"
-    assert why([signal.SIGTERM], replace(running, preempted=True)) == "preempted"
-    assert why([signal.SIGTERM], Answer("CANCELLED")) == "cancelled"
-    assert why([signal.SIGTERM], None) == ""
-
-
-def test_a_line_of_scontrol():
-    line = "JobId=3 JobName=a JobState=RUNNING Reason=None EndTime=2026-11-24T08:31:40 NodeList=n[1-2] ExitCode=0:0"
-    assert parse_job(line).nodes == "n[1-2]"
-    assert (parse_job(line).preempted, parse_job(f"{line} PreemptTime=2026-11-24T08:31:20").preempted) == (False, True)
-
-
-def test_a_start_succeeds_those_of_its_own_job_alone():
-    first = {"id": "7", "cluster": "c", "restart": 0, "submission": "x"}
-    assert SlurmJob("7", "c", 1, "x").succeeds(first)
-    assert SlurmJob("8", "c", 0, "x").succeeds(first)  # it waited for the first to be killed
-    assert not SlurmJob("7", "c", 0, "x").succeeds(first)
-    assert not SlurmJob("7", "c", 1, "y").succeeds(first)  # a new cluster counts from 1 again
-    assert not SlurmJob("7", "c", 1).succeeds(None)
-
-
-@pytest.mark.parametrize(
-    ("state", "says"),
-    [
-        ("TIMEOUT", "time limit"),
-        ("PREEMPTED", "preempted"),
-        ("CANCELLED", "cancelled"),
-        ("OUT_OF_MEMORY", "host memory"),
-        ("NODE_FAIL", r"a node failed \(n3\)"),
-    ],
-)
-def test_ends_in_words(state, says):
-    assert re.search(says, explain(Answer(state, nodes="n3"), "", None).reason)
-
-
-def test_a_job_that_never_began_gives_its_last_words_and_misfits_their_remedy(tmp_path):
-    (tmp_path / "7_0_log.err").write_text("ModuleNotFoundError: No module named 'hpcens'\nsrun: error: n1: exit 1\n")
-    assert "No module named 'hpcens'" in explain(Answer("FAILED"), str(tmp_path), None).reason
-    (tmp_path / "7_1_log.err").write_text("slurmstepd-n2: error: mpi/pmi2: invalid client request\n")
-    assert "UCX_TLS" in explain(Answer("FAILED"), str(tmp_path), None).remedy
-    said = "srun: error: Invalid MPI type 'pmix', --mpi=list for acceptable types"
-    (tmp_path / "7_1_log.err").write_text(f"{said}\n")
-    told = explain(Answer("FAILED"), str(tmp_path), None)
-    assert (said in told.reason, "mpi=pmi2" in told.remedy) == (True, True)
-
-
 def gpu(rank, node, index=0):
     return Device(f"{node}/cuda{index}", "cuda", "cuda A100", 1 << 30, 1, index, node)
 
@@ -273,93 +196,6 @@ def test_what_a_shared_file_system_does_ends_resumable(number):
     told = as_verdict(OSError(number, "no", "/data/x"))
     assert told.exit_code == INCOMPLETE
     assert "run the same command again" in told.remedy
-
-
-def test_a_verdict_is_told_on_a_full_disk_too(tmp_path, monkeypatch):
-    epoch = RunDirectory(tmp_path / "x.run").begin()
-
-    def full(path, text):
-        path.touch()
-        raise OSError(errno.ENOSPC, "no space is left")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    full_disk = Verdict(INCOMPLETE, "the disk is full", AGAIN)
-    assert epoch.judge(full_disk) == full_disk == epoch.verdict
-    assert epoch.judge(Verdict(COMPLETE, "another rank, later")) == full_disk
-    assert [path.name for path in epoch.folder.glob(".*")] == []
-
-
-def test_status_of_a_long_run_is_read_from_the_ends_of_its_files(epoch):
-    lines = (json.dumps({"time": i, "event": "progress", "rows": i + 1, "of": 100_000}) for i in range(100_000))
-    epoch.events.write_text("\n".join(lines) + "\n")
-    epoch.claim.write_text(json.dumps({"began": time.time() - 10, "boot": "", "pid": 0, "born": 1, "host": "h"}))
-    epoch.judge(Verdict(INCOMPLETE, "cancelled", AGAIN))
-    read = []
-    size = epoch.events.stat().st_size
-    found = status(epoch.folder.parent.parent, ask=lambda run, job: read.append(job) or (None, 0.0))
-    assert (found.rows, found.state, read) == (100_000, "resumable", [])
-    assert size > 1 << 22
-    assert len(recent(epoch.events)) < 1000
-
-
-def test_a_start_that_lives_is_told_by_what_it_is_at(tmp_path):
-    run = RunDirectory(tmp_path / "x.run")
-    run.path.mkdir()
-    epoch = run.begin()
-    epoch.job.write_text(json.dumps({"job": "", "preflight": json.dumps({"facts": {"rows": 800}})}))
-    found = status(run.path)
-    assert (found.state, found.of, found.reason) == ("running", 800, "its ranks find each other")
-    events = Events(epoch.events)
-    for event, says in (("world", "plan"), ("planned", "load the members")):
-        events.add(event)
-        assert says in status(run.path).reason
-    events.add("progress", rows=16, of=800)
-    found = status(run.path)
-    assert found.rows == 16 and "is alive" in found.reason
-    events.add("draining", reason="cancelled")
-    assert status(run.path).reason == "draining: cancelled"
-    events.close()
-
-
-def test_a_queued_job_is_asked_for_and_one_of_another_cluster_is_not_believed(tmp_path):
-    run = RunDirectory(tmp_path / "x.run")
-    run.path.mkdir()
-    run.keep(Submission(id="abcd", jobs=("7",), requeues=1, folder=str(run.path), epoch=0, submitted=0.0))
-    pending = Answer("PENDING", "Priority", name="hpcens-x-abcd")
-    assert status(run.path, ask=lambda run, job: (pending, 0.0)).state == "queued"
-    assert status(run.path, ask=lambda run, job: (replace(pending, name="hpcens-x-ffff"), 0.0)).state == "failed"
-    assert status(run.path, ask=lambda run, job: (None, 0.0)).state == "unknown"
-
-
-def test_a_start_whose_job_slurm_refused_to_requeue_says_so_and_what_to_do(tmp_path):
-    run = RunDirectory(tmp_path / "out.run")
-    epoch = run.begin()
-    epoch.judge(Verdict(INCOMPLETE, "the time limit is near", "none needed: the job continues by itself"))
-    kept = {"job": asdict(SlurmJob("7", "c", 0)), "reason": "the time limit is near", "time": 0.0}
-    epoch.requeue.write_text(json.dumps(kept | {"refused": ""}))
-    assert continues(epoch)
-    assert outcome(epoch) == epoch.verdict
-    epoch.requeue.write_text(json.dumps(kept | {"refused": "Job is disabled"}))
-    assert not continues(epoch)
-    found = status(run.path)
-    assert (found.state, found.remedy, found.requeues) == ("resumable", AGAIN, [])
-    assert found.reason == "the time limit is near; Slurm did not requeue it: Job is disabled"
-
-
-def test_a_controller_that_is_away_is_waited_for(tmp_path, monkeypatch):
-    """The first two answers are those of a login node that does not reach it; a refusal is not asked again."""
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    (tmp_path / "scontrol").write_text(
-        '#!/bin/sh\necho "$@" >> $0.asked\n[ $(wc -l < $0.asked) -gt 2 ] && exit 0\n'
-        'echo "Unable to contact slurm controller (connect failure)" >&2; exit 1\n'
-    )
-    (tmp_path / "scontrol").chmod(0o755)
-    assert requeue("7") == ""
-    assert (tmp_path / "scontrol.asked").read_text() == "requeue 7\n" * 3
-    (tmp_path / "scontrol").write_text('#!/bin/sh\necho "$@" >> $0.again\necho "not permitted" >&2; exit 1\n')
-    assert requeue("7") == "not permitted"
-    assert (tmp_path / "scontrol.again").read_text() == "requeue 7\n"
 
 
 def test_ranks_of_a_start_that_may_be_obsolete_say_no_word_to_mpi(tmp_path):

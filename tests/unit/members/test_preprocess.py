@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from support.project import ENSEMBLE
@@ -81,8 +81,7 @@ class TestSteps:
         x = images(shape=(3, 3, 9, 9))
         wanted = x.astype(np.float64)
         for name in names:
-            if name == "crop" and min(wanted.shape[2:]) < 3:
-                return
+            assume(name != "crop" or min(wanted.shape[2:]) >= 3)
             wanted = STEPS[name][1](wanted)
         made = only([STEPS[name][0] for name in names], x)
         np.testing.assert_allclose(made.numpy(), wanted, rtol=2e-5, atol=2e-5)

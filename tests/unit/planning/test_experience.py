@@ -1,20 +1,17 @@
 """A resume's shares follow the speeds that earlier starts measured; its numbers do not change."""
 
-import json
-import shutil
 from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.allocation.test_planners import planned, problem
+from support.instances import problem
+from support.placements import planned
 
 from hpcens.allocation.model import Choice
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.interference import interference
-from hpcens.profiling.book import ProfileBook
-from hpcens.runs import RunDirectory
-from hpcens.vocabulary import Plan
+from hpcens.runs import InstanceReport, Report, RunDirectory
 
 
 def with_one_choice(of, made):
@@ -49,10 +46,27 @@ def test_new_shares_reach_at_least_what_the_earlier_ones_do(seed, devices, membe
         known = of.profiles[kind, instance.member, instance.runtime].best
         if instance.member != "m1" or any(key[0] == kind for key in speeds):
             assert instance.speed == pytest.approx(known * factors[int(kind[-1])])
+    assert {instance.member for instance in now.instances} == set(of.members)
     all_speeds = {(d.kind, i.member): i.speed for d in of.devices for i in now.instances if i.device == d.name}
     if all((next(d.kind for d in of.devices if d.name == i.device), i.member) in all_speeds for i in made.instances):
         assert now.throughput >= reached(made, all_speeds) * (1 - 1e-6)
     assert reached(made, {}) >= made.throughput * (1 - 1e-6) and not tells(made, {})
+
+
+def reporting(instances):
+    """A report of which only the instances matter."""
+    return Report(
+        rows=0,
+        seconds=0.0,
+        rows_per_second=0.0,
+        predicted_rows_per_second=0.0,
+        instances=tuple(instances),
+        bottleneck="",
+        syncing_share=0.0,
+        idle=(),
+        ranks=(),
+        masked=(),
+    )
 
 
 def test_experience_is_of_all_starts_by_what_they_scored_without_those_that_scored_little(tmp_path):
@@ -62,8 +76,8 @@ def test_experience_is_of_all_starts_by_what_they_scored_without_those_that_scor
     for number, (rows, speed) in enumerate([(10**4, 50.0), (3 * 10**4, 100.0), (3, 1.0), (10**4, 7.0)], 1):
         folder = tmp_path / "x.run" / "epochs" / f"{number:04d}"
         folder.mkdir(parents=True)
-        instances = [asdict(i) | {"rows": rows, "measured_speed": speed} for i in made.instances]
-        (folder / "report.json").write_text(json.dumps({"instances": instances}))
+        instances = [InstanceReport(**asdict(i), rows=rows, measured_speed=speed) for i in made.instances]
+        (folder / "report.json").write_text(reporting(instances).to_json())
         if number < 4:
             (folder / "plan.json").write_text(made.to_json())
     found = experience(run)
@@ -79,36 +93,11 @@ def test_interference_is_what_a_run_reached_of_its_profiles_whatever_was_planned
     kinds = {device.name: device.kind for device in made.devices}
     profiled = {(kinds[i.device], i.member): i.speed / planned_with for i in made.instances}
     instances = [
-        asdict(i) | {"rows": 10**4, "measured_speed": profiled[key] * factors[int(key[0][-1])]}
+        InstanceReport(**asdict(i), rows=10**4, measured_speed=profiled[key] * factors[int(key[0][-1])])
         for i in made.instances
         if (key := (kinds[i.device], i.member))
     ]
-    instances.append(instances[0] | {"rows": 3, "measured_speed": 1e-9})  # too few to tell
-    instances.append({**asdict(made.instances[0])})  # had nothing to do
-    found = interference(made, {"instances": instances}, profiled)
+    instances.append(replace(instances[0], rows=3, measured_speed=1e-9))  # too few to tell
+    instances.append(InstanceReport(**asdict(made.instances[0])))  # had nothing to do
+    found = interference(made, reporting(instances), profiled)
     assert found == pytest.approx({kind: factors[int(kind[-1])] for kind in {key[0] for key in profiled}})
-
-
-def test_plans_count_on_what_the_latest_runs_reached(project, tmp_path):
-    """A run notes it; the next plan is made of profiles times the median; what was cleared is forgotten."""
-    project.data(1400).yaml(members={"linear": "Linear"})
-    project.environment["HPCENS_CACHE"] = str(tmp_path / "cache")
-    project.hpcens("run", "dataset.h5")
-    book = ProfileBook(tmp_path / "cache" / "profiles")
-    [kind] = book.kinds()
-    [part] = book.reached(kind)
-    [epoch] = RunDirectory(project.run).epochs()
-    instances = json.loads(epoch.report.read_text())["instances"]
-    took = sum(of["rows"] / of["measured_speed"] for of in instances)
-    assert part == pytest.approx(1400 / instances[0]["speed"] / took, rel=1e-6)
-    for other in (0.5, 0.25, 0.5, 0.5):
-        book.put_reached(kind, other)
-    shutil.rmtree(project.run)
-    project.output.unlink()
-    anew = Plan.from_json(project.hpcens("plan", "dataset.h5", "--json"))
-    assert [of.speed for of in anew.instances] == pytest.approx([of["speed"] / 2 for of in instances])
-    assert f"{kind}: plans count on 0.50" in project.hpcens("profile", "--list")
-    for number in range(20):
-        book.put_reached(kind, number)
-    assert book.reached(kind) == list(range(11, 20))
-    assert book.clear() and not book.kinds() and not book.reached(kind)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unit.allocation.test_planners import ROW, planned, problem
+from support.instances import ROW, problem
+from support.placements import planned
 
 from hpcens.checks.preflight import Preflight
 from hpcens.dataset.file import Input

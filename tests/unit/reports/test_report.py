@@ -1,17 +1,49 @@
-"""The report: what a start took until its first batch is told by part."""
+"""The report: what a start did beside what was predicted, and what it took until its first batch, by part."""
+
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcens.reports.text import start_lines
+from hpcens.reports.text import report_lines, start_lines
+from hpcens.runs import (
+    InstanceReport,
+    PlanMade,
+    ProfilingBegan,
+    ProfilingEnded,
+    ProgressMade,
+    RankReport,
+    Report,
+    WorldFormed,
+)
 
-REPORT = {"rows": 4000, "predicted_rows_per_second": 100.0}
-COLD = ["world", "profiling", "profiled", "planned", "progress", "progress"]
+REPORT = Report(
+    rows=4000,
+    seconds=50.0,
+    rows_per_second=80.0,
+    predicted_rows_per_second=100.0,
+    instances=(
+        InstanceReport("n0/cpu0", "m0", 16, "eager", 100.0, 100.0, 0, 4000, 90.0),
+        InstanceReport("n0/cpu1", "m0", 16, "eager", 1.0, 1.0),
+    ),
+    bottleneck="device: busy 88 % of the time",
+    syncing_share=0.125,
+    idle=(),
+    ranks=(
+        RankReport("reader", {"Read": 5.0, "wait for input": 25.0}, 0.0, 0.5, 1 << 20),
+        RankReport("parked", {}, 0.0, 0.25, 1 << 19),
+    ),
+    masked=(),
+)
+WORLD = WorldFormed("mpi", {"n0": 4}, False, ())
+PLAN = PlanMade(100.0, 100.0, "")
+PROGRESS = ProgressMade(0, 4000)
+COLD = [WORLD, ProfilingBegan(1), ProfilingEnded(), PLAN, PROGRESS, PROGRESS]
 
 
-def events(names, steps):
-    moments = [1000.0 + sum(steps[: i + 1]) for i in range(len(names))]
-    return [{"event": name, "time": moment} for name, moment in zip(names, moments, strict=True)]
+def events(kinds, steps):
+    moments = [1000.0 + sum(steps[: i + 1]) for i in range(len(kinds))]
+    return [replace(event, time=moment) for event, moment in zip(kinds, moments, strict=True)]
 
 
 def test_a_cold_start_says_what_part_of_the_run_profiling_took():
@@ -22,12 +54,12 @@ def test_a_cold_start_says_what_part_of_the_run_profiling_took():
 
 
 def test_a_warm_start_says_nothing_of_profiling():
-    [line] = start_lines(1000.0, events(["world", "planned", "progress"], [1.5, 0.5, 2]), REPORT)
+    [line] = start_lines(1000.0, events([WORLD, PLAN, PROGRESS], [1.5, 0.5, 2]), REPORT)
     assert line.startswith("ready 4.0 s") and "profil" not in line
 
 
 def test_a_start_that_came_to_no_batch_says_nothing():
-    assert list(start_lines(1000.0, events(["world", "planned"], [1, 1]), REPORT)) == []
+    assert list(start_lines(1000.0, events([WORLD, PLAN], [1, 1]), REPORT)) == []
 
 
 @given(st.lists(st.integers(1, 100), min_size=6, max_size=6))
@@ -35,3 +67,23 @@ def test_the_parts_add_up(steps):
     [line] = start_lines(1000.0, events(COLD, steps), REPORT)
     whole, *parts = [float(part.split(" s ")[0].split()[-1]) for part in line.replace(": ", "; ").split("; ")[:-1]]
     assert whole == sum(parts) == sum(steps[:5])
+
+
+def test_profiling_that_took_longer_than_scoring_is_no_share_of_it():
+    few = replace(REPORT, rows=10)
+    [line] = start_lines(1000.0, events(COLD, [1.5, 0.5, 4, 0.25, 2, 9]), few)
+    assert line.endswith("; profiling took longer than the 0.1 s predicted for scoring")
+    [line] = start_lines(1000.0, events(COLD, [1.5, 0.5, 4, 0.25, 2, 9]), replace(REPORT, rows=0))
+    assert line.endswith(" s to import torch and load members")
+
+
+def test_what_was_measured_stands_beside_what_was_predicted():
+    assert list(report_lines(REPORT)) == [
+        "4,000 rows in 50.00 s: 80 rows/s, 100 predicted",
+        "  n0/cpu0  m0  batch 16  4,000 rows  90 rows/s while it ran, 100 planned",
+        "  12.5 % of the time the reducer waited for the disk",
+        "  bottleneck: device: busy 88 % of the time",
+        "  reader: 0.5 s of CPU, peak 1.0 MiB; waited for input 50 %, read 10 %",
+        "  parked: 0.2 s of CPU, peak 512.0 KiB",
+    ]
+    assert "  idle: n0/cuda0: " in "\n".join(report_lines(replace(REPORT, idle=("n0/cuda0",))))

@@ -1,41 +1,21 @@
 """Rules against a plain float64 computation, in every space and shape; what they may not depend on."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from support.outputs import CLASSES, members, outputs
 from support.project import ENSEMBLE
 
 from hpcens.errors import RuleError, UsageError
 from hpcens.rules import combining_space, make_rule
 from hpcens.rules.stack import label, top
-from hpcens.specs import MemberSpec, RuleSpec
+from hpcens.specs import RuleSpec
 from hpcens.usercode import code_digest
 
 EPS = np.finfo(np.float32).eps
 SHAPES = [(), (1,), (4,), (5, 3), (2, 3, 4)]
-CLASSES = [(4,), (5, 3), (2, 3, 4)]
-
-
-def members(weights, output="probabilities"):
-    return [
-        MemberSpec(name=f"m{i}", factory="a:b", weights=Path("/gone"), weight=weight, output=output)
-        for i, weight in enumerate(weights)
-    ]
-
-
-def softmax(values):
-    shifted = np.exp(values - values.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
-
-
-def outputs(seed, count, rows, shape, space):
-    """Members' outputs as devices send them: float32."""
-    values = np.random.default_rng(seed).normal(0, 3, (count, rows, *shape))
-    return (softmax(values) if space == "probabilities" else values).astype(np.float32)
 
 
 @st.composite

@@ -1,0 +1,49 @@
+"""Runs to interrupt: a member that holds them, and what they have written by then."""
+
+import json
+import time
+
+from hpcens.result.journal import read_journal
+
+HELD = """
+import time
+from pathlib import Path
+from nets_fast import *
+
+class HeldLinear(Linear):
+    calls = 0
+
+    def forward(self, x):
+        HeldLinear.calls += 1
+        while HeldLinear.calls > 12 and Path(__file__).with_name("hold").exists():
+            time.sleep(0.005)
+        return super().forward(x)
+"""
+
+
+def wait_for(condition, process, seconds=60):
+    """Until the condition holds; fails if the process ends first or time runs out."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert process.poll() is None, f"ended with {process.returncode}: {process.communicate()}"
+        assert time.monotonic() < deadline, "did not come to pass"
+        time.sleep(0.01)
+    return found
+
+
+def journalled(project):
+    found = [read_journal(path) for path in sorted(project.run.glob("epochs/*/journal"))]
+    return [content for content in found if content]
+
+
+def some_are_durable(project):
+    contents = journalled(project)
+    return contents and len(contents[-1].written()) >= 2
+
+
+def signatures(project):
+    return [json.loads(p.read_text()) for p in sorted(project.run.glob("epochs/*/ranks/*.json"))]
+
+
+def rank_of(project, role):
+    return next((s for s in signatures(project) if s["role"].startswith(role)), None)

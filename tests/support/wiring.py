@@ -1,0 +1,211 @@
+"""Readers, reducers and devices wired together in virtual time, with what must hold of every run checked in each."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+
+from hpcens.roles.dispatch import Shares, turn
+from hpcens.roles.reader import Reader
+from hpcens.roles.reducer import Reducer
+from hpcens.roles.worker import Worker
+from hpcens.transports import Role
+from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.transports.virtual import Latency, Post, VirtualWorld
+from hpcens.vocabulary import (
+    LOCAL,
+    Batch,
+    Drain,
+    Flush,
+    Message,
+    Predict,
+    Predicted,
+    Progress,
+    Read,
+    Rows,
+    Send,
+    Write,
+    Written,
+)
+
+
+class Wiring:
+    """All roles of one round, each with its hands, in a world of virtual time.
+
+    Checked while it runs: a segment is read once, by the reader whose turn it is; each (segment, member) is handed
+    out and predicted once; a segment is written once, by the reducer whose turn it is, made durable once and reported
+    once, in that order; no reader has more than `window` segments read and not durable, nor more than `read_ahead` in
+    memory; nothing is delivered to a role that is done. Checked at its end: all segments are through, or it was
+    drained, and whatever was written is durable and reported.
+
+    segments    what is to be scored
+    members     member names, in the order in which they are combined
+    shares      of the devices in each member
+    devices     ranks of the devices
+    read        segment → its rows
+    predict     a task → one answer per member of it
+    write       reducer's rank, task: combine and write a segment
+    flush       reducer's rank, segments: make them durable
+    watch       told of what is durable, as the first reader is
+    rooms       device → segments for which it has room at first
+    latency     seconds until a message arrives or a task is done
+    """
+
+    def __init__(
+        self,
+        *,
+        segments: Sequence[int],
+        members: Sequence[str],
+        shares: Shares,
+        devices: Collection[int],
+        read: Callable[[int], Rows],
+        predict: Callable[[Predict], Iterable[Predicted]],
+        write: Callable[[int, Write], None],
+        flush: Callable[[int, tuple[int, ...]], None] = lambda rank, segments: None,
+        watch: Callable[[Progress], None] = lambda progress: None,
+        readers: Sequence[int] = (0,),
+        reducers: Sequence[int] = (1,),
+        window: int = 4,
+        read_ahead: int = 3,
+        seconds: float = 5.0,
+        rooms: Mapping[int, int] | None = None,
+        latency: Latency = lambda rank, to, message: 0.1 * rank,
+        post: Post = "held",
+    ) -> None:
+        self._segments = list(segments)
+        self._members = tuple(members)
+        self._turns = {"reader": tuple(readers), "reducer": tuple(reducers)}
+        self._window, self._read_ahead = window, read_ahead
+        # What has happened, each as often as it did: keys are segments, or segments with a member.
+        self.read, self.handed, self.predicted = Counter(), Counter(), Counter()
+        self.written, self.durable, self.told = Counter(), Counter(), Counter()
+        self._unwritten = {rank: set() for rank in readers}
+        self._in_memory = {rank: set() for rank in readers}
+        self.readers = {
+            rank: Reader(
+                segments=[segment for segment in segments if turn(segment, readers) == rank],
+                members=members,
+                shares=shares,
+                devices=devices,
+                reducers=reducers,
+                first=None if rank == readers[0] else readers[0],
+                others=readers[1:] if rank == readers[0] else (),
+                window=window,
+                read_ahead=read_ahead,
+            )
+            for rank in readers
+        }
+        self.reducers = {
+            rank: Reducer(
+                members=members,
+                devices=devices,
+                readers=readers,
+                reducers=len(reducers),
+                window=window,
+                seconds=seconds,
+            )
+            for rank in reducers
+        }
+        workers = {
+            rank: Worker(readers=readers, reducers=reducers, **({"room": rooms[rank]} if rooms else {}))
+            for rank in devices
+        }
+        sees = dict.fromkeys(readers, self._see_reader) | dict.fromkeys(reducers, self._see_reducer)
+        roles = {
+            rank: _Watched(role, partial(sees.get(rank, self._see_device), rank))
+            for rank, role in {**self.readers, **self.reducers, **workers}.items()
+        }
+        hands = {
+            **{rank: reader_hands(read, partial(self._report, rank, watch)) for rank in readers},
+            **{rank: reducer_hands(partial(write, rank), partial(self._flush, rank, flush)) for rank in reducers},
+            **dict.fromkeys(devices, worker_hands(predict, lambda task: None)),
+        }
+        self.world = VirtualWorld(roles, hands, latency, post)
+
+    def drain(self, rank: int, moment: float, reason: str) -> None:
+        """Tell a reader to stop, at a moment of virtual time."""
+        self.world._at(moment, lambda: self.world._offer(rank, LOCAL, Drain(reason)))
+
+    def run(self) -> None:
+        """Until all roles are done. Raises what the world or a task raises."""
+        self.world.run()
+        assert set(self.written) <= set(self._segments)
+        assert set(self.durable) == set(self.written), "written, and not made durable"
+        assert set(self.told) == set(self.durable), "durable, and not reported"
+        if not any(reader.drained for reader in self.readers.values()):
+            assert set(self.written) == set(self._segments), "left out"
+            assert set(self.predicted) == {(segment, member) for segment in self._segments for member in self._members}
+
+    def _see_reader(self, rank: int, message: Message | None, sends: list[Send]) -> None:
+        unwritten, in_memory = self._unwritten[rank], self._in_memory[rank]
+        if isinstance(message, Written):
+            unwritten.difference_update(message.segments)
+        for send in sends:
+            match send.message:
+                case Read(segment):
+                    self._happens(self.read, segment, "read")
+                    assert rank == turn(segment, self._turns["reader"]), f"segment {segment} is another reader's"
+                    unwritten.add(segment)
+                    in_memory.add(segment)
+                case Batch(segment, members):
+                    for member in members:
+                        self._happens(self.handed, (segment, member), "handed out")
+                    if all((segment, member) in self.handed for member in self._members):
+                        in_memory.remove(segment)
+        assert len(unwritten) <= self._window, f"reader {rank} exceeds its window"
+        assert len(in_memory) <= self._read_ahead, f"reader {rank} exceeds its read-ahead"
+
+    def _see_device(self, rank: int, message: Message | None, sends: list[Send]) -> None:
+        if isinstance(message, Predicted):
+            self._happens(self.predicted, (message.segment, message.member), "predicted")
+
+    def _see_reducer(self, rank: int, message: Message | None, sends: list[Send]) -> None:
+        for send in sends:
+            match send.message:
+                case Write(segment, stack):
+                    self._happens(self.written, segment, "written")
+                    assert rank == turn(segment, self._turns["reducer"]), f"segment {segment} is another reducer's"
+                    assert len(stack) == len(self._members)
+                case Flush(segments):
+                    assert set(segments) <= set(self.written), "flushed before it was written"
+                case Written(segments):
+                    assert set(segments) <= set(self.durable), "reported before it was durable"
+
+    def _flush(self, rank: int, flush: Callable[[int, tuple[int, ...]], None], segments: tuple[int, ...]) -> None:
+        flush(rank, segments)
+        for segment in segments:
+            self._happens(self.durable, segment, "made durable")
+
+    def _report(self, rank: int, watch: Callable[[Progress], None], progress: Progress) -> None:
+        assert rank == self._turns["reader"][0], "only the first reader tells whoever watches"
+        for segment in progress.segments:
+            assert segment in self.durable, "reported before it was durable"
+            self._happens(self.told, segment, "reported")
+        watch(progress)
+
+    @staticmethod
+    def _happens(counter: Counter, what: object, verb: str) -> None:
+        counter[what] += 1
+        assert counter[what] == 1, f"{what} was {verb} twice"
+
+
+class _Watched:
+    """A role, and someone who sees each message that it takes, and what it sends for it."""
+
+    def __init__(self, role: Role, see: Callable[[Message | None, list[Send]], None]) -> None:
+        self._role = role
+        self._see = see
+
+    @property
+    def done(self) -> bool:
+        return self._role.done
+
+    def start(self) -> list[Send]:
+        sends = self._role.start()
+        self._see(None, sends)
+        return sends
+
+    def handle(self, message: Message, source: int) -> list[Send]:
+        assert not self._role.done, f"{type(message).__name__} from rank {source} came after the end"
+        sends = self._role.handle(message, source)
+        self._see(message, sends)
+        return sends

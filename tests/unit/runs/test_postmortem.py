@@ -1,0 +1,33 @@
+"""What became of a start that left no verdict, in words."""
+
+import re
+
+import pytest
+
+from hpcens.runs.postmortem import explain
+from hpcens.scheduler.jobs import Answer
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("TIMEOUT", "time limit"),
+        ("PREEMPTED", "preempted"),
+        ("CANCELLED", "cancelled"),
+        ("OUT_OF_MEMORY", "host memory"),
+        ("NODE_FAIL", r"a node failed \(n3\)"),
+    ],
+)
+def test_ends_in_words(state, says):
+    assert re.search(says, explain(Answer(state, nodes="n3"), "", None).reason)
+
+
+def test_a_job_that_never_began_gives_its_last_words_and_misfits_their_remedy(tmp_path):
+    (tmp_path / "7_0_log.err").write_text("ModuleNotFoundError: No module named 'hpcens'\nsrun: error: n1: exit 1\n")
+    assert "No module named 'hpcens'" in explain(Answer("FAILED"), str(tmp_path), None).reason
+    (tmp_path / "7_1_log.err").write_text("slurmstepd-n2: error: mpi/pmi2: invalid client request\n")
+    assert "UCX_TLS" in explain(Answer("FAILED"), str(tmp_path), None).remedy
+    said = "srun: error: Invalid MPI type 'pmix', --mpi=list for acceptable types"
+    (tmp_path / "7_1_log.err").write_text(f"{said}\n")
+    told = explain(Answer("FAILED"), str(tmp_path), None)
+    assert (said in told.reason, "mpi=pmi2" in told.remedy) == (True, True)
