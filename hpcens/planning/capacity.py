@@ -154,7 +154,7 @@ class Capacity:
         return slurm_nodes(partition, self._job.spec.devices, self._here, profiled)
 
     def _rates(self, devices: Sequence[Device]) -> IoRates:
-        """Reading and writing are measured here, once; what a link passes is measured by runs alone, and kept."""
+        """Measure reading and writing, once; what a link passes is measured by runs alone, and kept."""
         if self._local is None:
             self._local = inspect_io(self._job, self._planner.result_bytes(devices))
         return with_link(self._local, known_link(devices, self._book))

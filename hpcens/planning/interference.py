@@ -35,7 +35,9 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
 
 
 def interference(plan: Plan, report: Report, profiled: Speeds) -> dict[str, float]:
-    """Kind of device → the part of the profiled rows/s that a run reached, every instance weighing as much as it took.
+    """Return kind of device → the part of the profiled rows/s that a run reached.
+
+    Every instance weighs as much as it took.
 
     profiled  (kind, member) → rows/s of its profile
     """

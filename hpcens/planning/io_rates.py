@@ -36,5 +36,5 @@ def known_link(devices: Sequence[Device], book: ProfileBook) -> Link | None:
     """Return the slowest of the links to these devices that are in the book; None where one is not known."""
     apart = len({device.host for device in devices}) > 1
     links = [book.link(LinkKey(kind, apart)) for kind in dict.fromkeys(device.kind for device in devices)]
-    known = [link for link in links if link]
-    return min(known, key=lambda link: link.bytes_per_second) if known and len(known) == len(links) else None
+    kept = [link for link in links if link]
+    return min(kept, key=lambda link: link.bytes_per_second) if kept and len(kept) == len(links) else None

@@ -38,15 +38,15 @@ class JobPlanner:
         """
         problem = state_problem(self.needs, devices, rates, readers=readers, reducers=reducers)
         speeds = experience(self._run) if self._fixed is not None else {}
-        fitting = (known for known in self._known_plans(readers, reducers) if self._fits(known, devices))
+        fitting = (stored for stored in self._stored_plans(readers, reducers) if self._fits(stored, devices))
         earlier = next(fitting, None)
         if earlier is not None and not tells(earlier, speeds):
             return earlier
-        made = self._made(corrected(problem, speeds))
+        new = self._new_plan(corrected(problem, speeds))
         if earlier is not None:
-            gained = f"{made.throughput:,.0f} rows/s where the earlier ones make {reached(earlier, speeds):,.0f}"
-            made = replace(made, remark=f"shares follow the speeds measured so far: {gained}")
-        return made
+            gained = f"{new.throughput:,.0f} rows/s where the earlier ones make {reached(earlier, speeds):,.0f}"
+            new = replace(new, remark=f"shares follow the speeds measured so far: {gained}")
+        return new
 
     def result_bytes(self, devices: Sequence[Device]) -> int:
         """Return the bytes of all outputs of a result that these devices compute."""
@@ -56,23 +56,23 @@ class JobPlanner:
         """Return the shape of a member's output for one row."""
         return next(iter(state_problem(self.needs, devices, IoRates()).profiles.values())).output_shape
 
-    def _made(self, problem: Problem) -> Plan:
+    def _new_plan(self, problem: Problem) -> Plan:
         sizes = {size for member in self.needs.members for size in self.needs.batch_sizes(member.name)}
         planner = self._job.spec.plan.planner
-        made = plan(problem, planner=planner, batch_sizes=tuple(sorted(sizes)), rows=self._rows, torch=self._torch)
+        new = plan(problem, planner=planner, batch_sizes=tuple(sorted(sizes)), rows=self._rows, torch=self._torch)
         if self._fixed is None:
-            return replace(made, numerics=with_precisions(made.numerics, self._job))
-        return replace(made, numerics=keep_fixed(made.numerics, self._fixed))
+            return replace(new, numerics=with_precisions(new.numerics, self._job))
+        return replace(new, numerics=keep_fixed(new.numerics, self._fixed))
 
-    def _fits(self, known: Plan, devices: Sequence[Device]) -> bool:
-        return known.devices == tuple(devices) and known.numerics == self._fixed
+    def _fits(self, stored: Plan, devices: Sequence[Device]) -> bool:
+        return stored.devices == tuple(devices) and stored.numerics == self._fixed
 
-    def _known_plans(self, readers: int, reducers: int) -> Iterator[Plan]:
+    def _stored_plans(self, readers: int, reducers: int) -> Iterator[Plan]:
         """Yield the given plan, then those of earlier starts, the newest first, with no more readers and reducers."""
         if self._job.plan is not None:
             yield Plan.load(self._job.plan)
         for epoch in self._run.epochs():
             if epoch.plan.exists():
-                known = Plan.load(epoch.plan)
-                if known.readers <= readers and known.reducers <= reducers:
-                    yield known
+                stored = Plan.load(epoch.plan)
+                if stored.readers <= readers and stored.reducers <= reducers:
+                    yield stored

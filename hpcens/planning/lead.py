@@ -43,7 +43,7 @@ class Lead:
         measurements = self.planner.needs.unmeasured(self.rank_roles.devices)
         if measurements:
             self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
-        largest = max((max(m.batch_sizes) for ms in measurements.values() for m in ms), default=0)
+        largest = max((max(m.batch_sizes) for own in measurements.values() for m in own), default=0)
         readers, _ = room(self.rank_roles, self.hellos)
         able = recruit(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
         return MissingRates(measurements, self._sample(largest), able)
@@ -88,5 +88,5 @@ class Lead:
         )
 
     def _sample(self, rows: int) -> Rows:
-        """So many real rows of the dataset, for each input."""
+        """Read so many real rows of the dataset, for each input."""
         return self.work(lambda: sample(self.job, rows)) if rows else ()

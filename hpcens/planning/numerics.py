@@ -32,13 +32,15 @@ def fixed_numerics(job: Job, preflight: Preflight) -> Numerics | None:
     else:
         return None
     scored = {member.name for member in scored_members(job, preflight)}
-    return replace(fixed, members={name: of for name, of in fixed.members.items() if name in scored})
+    return replace(fixed, members={name: how for name, how in fixed.members.items() if name in scored})
 
 
 def with_precisions(numerics: Numerics, job: Job) -> Numerics:
     """Return numerics with each member's own precision, which is not the planner's to choose."""
     precisions = {member.name: member.precision for member in job.spec.members}
-    members = {name: replace(of, precision=precisions.get(name, of.precision)) for name, of in numerics.members.items()}
+    members = {
+        name: replace(how, precision=precisions.get(name, how.precision)) for name, how in numerics.members.items()
+    }
     return replace(numerics, members=members)
 
 

@@ -188,7 +188,7 @@ class _Simulation:
         }
 
     def _seconds(self, rank: int, to: int, message: Message) -> float:
-        """Of a task of a rank's thread, or until a message arrives: a rank sends one after another."""
+        """Return the seconds of a thread's task, or until a message arrives: a rank sends one after another."""
         if to == LOCAL:
             return self._task_seconds(rank, message)
         size = 0
