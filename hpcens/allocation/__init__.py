@@ -1,4 +1,7 @@
-"""Planners: from what was measured to the plan of a run. Each is a function from a Problem to a Placement."""
+"""Compute allocation matrices and their bounds: from what was measured to the plan of a run.
+
+Each planner is a function from a Problem to a Placement.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from hpcens.allocation.bound import Bound, memory_limit, upper_bound
-from hpcens.allocation.greedy import place_greedy
+from hpcens.allocation.greedy import evaluations, place_greedy
 from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
 from hpcens.allocation.model import Placement, device_memory, divide, shares_of
 from hpcens.allocation.optimal import place_optimal
@@ -17,8 +20,6 @@ from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation, choose_segment_rows
-
-__all__ = ["PLANNERS", "Problem", "plan"]
 
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
     "optimal": place_optimal,
@@ -35,7 +36,7 @@ def plan(
     rows: int,
     torch: str,
 ) -> Plan:
-    """The whole plan of scoring `rows` rows, by the planner of that name.
+    """Plan the scoring of `rows` rows, by the planner of that name.
 
     batch_sizes   what the planner may choose from; those larger than the dataset are left out
     torch         version of torch, which is part of the numerics
@@ -80,7 +81,7 @@ def plan(
             segment_rows, runs, tuple(dict.fromkeys(d.kind for d in problem.devices if d.name in used)), torch
         ),
         rows=rows,
-        differences={m: _difference(problem, m, of.runtime) for m, of in runs.items()},
+        differences={m: _difference(problem, m, numerics.runtime) for m, numerics in runs.items()},
         row_bytes=problem.row_bytes,
         output_bytes=problem.output_bytes,
         rates=problem.rates,
@@ -99,7 +100,11 @@ def plan(
 
 def _difference(problem: Problem, member: str, runtime: str) -> float:
     return max(
-        (of.difference for (_, name, how), of in problem.profiles.items() if (name, how) == (member, runtime)),
+        (
+            profile.difference
+            for (_, name, how), profile in problem.profiles.items()
+            if (name, how) == (member, runtime)
+        ),
         default=0.0,
     )
 
@@ -108,7 +113,7 @@ _LATE = "a solver's time was up: a longer search, or a faster machine, may find 
 
 
 def _placed(problem: Problem, planner: PlannerName) -> tuple[Phase, ...]:
-    """All members at once, where any placement holds them; else in phases, by the optimal planner alone."""
+    """Place all members at once, where any placement holds them; else in phases, by the optimal planner alone."""
     try:
         return (Phase(problem, PLANNERS[planner](problem)),)
     except UsageError:
@@ -148,16 +153,16 @@ def _stage(phase: Phase, number: int) -> _Stage:
 
 
 def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage]) -> str:
-    """What limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
+    """Say what limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
     slowest = min((stage.streams for stage in staged), key=lambda streams: streams.throughput)
     if slowest.limit == "writing":
         return f"writing: {slowest.throughput:,.4g} rows/s by {_several(slowest.reducers, 'reducer')}"
     if slowest.limit:
         reading = slowest.limit == "reading"
         most = problem.rates.read_by(slowest.readers) if reading else slowest.readers * problem.sending
-        of = f"{most * problem.row_bytes / 1e9:.3g} GB/s"
+        possible = f"{most * problem.row_bytes / 1e9:.3g} GB/s"
         passed = slowest.throughput if reading else most
-        return f"{slowest.limit}: {passed * problem.row_bytes / 1e9:.3g} of {of}" + (
+        return f"{slowest.limit}: {passed * problem.row_bytes / 1e9:.3g} of {possible}" + (
             f" by {slowest.readers} readers" if slowest.readers > 1 else ""
         )
     if len(phases) > 1:

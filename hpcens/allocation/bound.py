@@ -47,33 +47,33 @@ class Bound:
 
 
 def pools(problem: Problem) -> tuple[Pool, ...]:
-    """The devices by kind, a kind split where its memory falls below 0.99 of the largest."""
-    found: list[list[Device]] = []
+    """Group the devices by kind, a kind split where its memory falls below 0.99 of the largest."""
+    alike: list[list[Device]] = []
     order = {kind: i for i, kind in enumerate(dict.fromkeys(device.kind for device in problem.devices))}
     for device in sorted(problem.devices, key=lambda d: (order[d.kind], -d.memory)):
-        if found and found[-1][0].kind == device.kind and device.memory >= _ALIKE * found[-1][0].memory:
-            found[-1].append(device)
+        if alike and alike[-1][0].kind == device.kind and device.memory >= _ALIKE * alike[-1][0].memory:
+            alike[-1].append(device)
         else:
-            found.append([device])
-    return tuple(Pool(devices[0].kind, tuple(devices)) for devices in found)
+            alike.append([device])
+    return tuple(Pool(devices[0].kind, tuple(devices)) for devices in alike)
 
 
 def fits_alone(problem: Problem, pool: Pool, member: str, choice: Choice) -> bool:
-    """Whether the largest device of the pool has room for the member, if it hosts nothing else."""
+    """Tell whether the largest device of the pool has room for the member, if it hosts nothing else."""
     return device_memory(problem, pool.kind, (member,), {member: choice}) <= pool.most
 
 
 def upper_bound(problem: Problem) -> Bound:
-    """The linear program over pools with every member at its best on each, or what readers and reducers pass.
+    """Solve the linear program over pools with every member at its best; no more than readers and reducers pass.
 
     Placement, and one batch size per member over all kinds, are left out: both only cost. So are
     members that share a device's memory: the bound is valid there, and loose. (Patterns of members
     with fractional counts would not tighten it: those of a single member already reach it.)
     Raises UsageError where a member fits no device even alone.
     """
-    found = pools(problem)
+    all_pools = pools(problem)
     groups = []
-    for pool in found:
+    for pool in all_pools:
         best: dict[str, float] = {}
         for member in problem.members:
             for choice in choices(problem, member):
@@ -84,18 +84,18 @@ def upper_bound(problem: Problem) -> Bound:
         if not any(member in group.speeds for group in groups):
             raise _fits_nowhere(problem, member)
     sharing = share(problem.members, groups)
-    return Bound(min(problem.passing, sharing.bound), _slowest(problem, found, sharing), sharing)
+    return Bound(min(problem.passing, sharing.bound), _slowest(problem, all_pools, sharing), sharing)
 
 
 def memory_limit(device: Device) -> str:
-    """The phrase for a device whose memory limits the plan."""
+    """Return the phrase for a device whose memory limits the plan."""
     return f"memory of the {device.memory / 1e9:.3g} GB {device.kind} devices"
 
 
-def _slowest(problem: Problem, found: tuple[Pool, ...], sharing: Sharing) -> str:
+def _slowest(problem: Problem, all_pools: tuple[Pool, ...], sharing: Sharing) -> str:
     member = max(problem.members, key=lambda m: sharing.worth[m])
     spent = [times.get(member, 0.0) * rent for times, rent in zip(sharing.times, sharing.rents, strict=True)]
-    return f"member {member} on {found[spent.index(max(spent))].kind} devices"
+    return f"member {member} on {all_pools[spent.index(max(spent))].kind} devices"
 
 
 def _fits_nowhere(problem: Problem, member: str) -> UsageError:

@@ -28,14 +28,15 @@ Cell = tuple[int, int, str]
 
 
 def cells(menu: Menu) -> int:
-    """How many choices of members in cells there are."""
+    """Count the choices of members in cells."""
     offers = zip(menu.pools, menu.offers, strict=True)
     return sum(len(pool.devices) * sum(map(len, offer.values())) for pool, offer in offers)
 
 
 def solve_cells(menu: Menu, *, most: float, least: float, effort: Effort) -> Answer:
-    """The best composition, as far as the effort goes, and a bound on any: of members with several sizes the
-    least is taken, so the composition may be one that does not fit.
+    """Find the best composition, as far as the effort goes, and a bound on any.
+
+    Of members with several sizes the least is taken, so the composition may be one that does not fit.
 
     most   rows/s that are known not to be exceeded
     least  rows/s below which no composition is wanted
@@ -45,14 +46,14 @@ def solve_cells(menu: Menu, *, most: float, least: float, effort: Effort) -> Ans
     chosen = {(m, c): columns.add(1, whole=True) for m in menu.members for c in menu.of(m)}
     for member in menu.members:
         rows.add([(chosen[member, c], 1.0) for c in menu.of(member)], 1, 1)
-    made = {m: [(throughput, -1.0)] for m in menu.members}
+    supply = {m: [(throughput, -1.0)] for m in menu.members}
     capped = {key: [(column, -1.0)] for key, column in chosen.items()}
     placed: dict[str, list[tuple[int, float]]] = {m: [] for m in menu.members}
-    found: dict[Cell, list[tuple[int, float]]] = {}
+    cell_times: dict[Cell, list[tuple[int, float]]] = {}
     for i, pool in enumerate(menu.pools):
         offer = menu.offers[i]
-        levels = sorted({option.workspace for of in offer.values() for option in of.values()})
-        room = menu.room[i] - min((o.context for of in offer.values() for o in of.values()), default=0)
+        levels = sorted({option.workspace for options in offer.values() for option in options.values()})
+        room = menu.room[i] - min((o.context for options in offer.values() for o in options.values()), default=0)
         for d in range(len(pool.devices)):
             # Whether the device's level is at least this one.
             above = {level: columns.add(1, whole=True) for level in levels}
@@ -61,47 +62,50 @@ def solve_cells(menu: Menu, *, most: float, least: float, effort: Effort) -> Ans
             rises = (upper - lower for lower, upper in pairwise([0, *levels]))
             used = [(column, rise / room) for column, rise in zip(above.values(), rises, strict=True)]
             times = []
-            for member, of in offer.items():
+            for member, options in offer.items():
                 hosted = columns.add(1, whole=True)
                 placed[member].append((hosted, 1.0))
-                used.append((hosted, min(o.weights for o in of.values()) / room))
-                here: list[tuple[int, float]] = []
-                for choice, option in sorted(of.items(), key=lambda pair: -pair[1].workspace):
+                used.append((hosted, min(o.weights for o in options.values()) / room))
+                cell: list[tuple[int, float]] = []
+                for choice, option in sorted(options.items(), key=lambda pair: -pair[1].workspace):
                     speed = option.speed / most
                     time = columns.add(min(1.0, 1 / speed))
-                    here.append((time, speed))
-                    made[member].append((time, speed))
+                    cell.append((time, speed))
+                    supply[member].append((time, speed))
                     capped[member, choice].append((time, speed))
-                    largest = min(1.0, max(s for _, s in here))
-                    rows.add([*here, (above[option.workspace], -largest)], -inf, 0)
-                rows.add([*here, (hosted, -largest)], -inf, 0)
-                rows.add([*((time, 1.0) for time, _ in here), (hosted, -1.0)], -inf, 0)
-                times += [(time, 1.0) for time, _ in here]
-                found[i, d, member] = here
+                    largest = min(1.0, max(s for _, s in cell))
+                    rows.add([*cell, (above[option.workspace], -largest)], -inf, 0)
+                rows.add([*cell, (hosted, -largest)], -inf, 0)
+                rows.add([*((time, 1.0) for time, _ in cell), (hosted, -1.0)], -inf, 0)
+                times += [(time, 1.0) for time, _ in cell]
+                cell_times[i, d, member] = cell
             rows.add(used, -inf, 1)
             rows.add(times, -inf, 1)
     for member in menu.members:
-        rows.add(made[member], 0, inf)
+        rows.add(supply[member], 0, inf)
         rows.add(placed[member], 1, inf)
     for entries in capped.values():
         rows.add(entries, -inf, 0)
     solved = maximise_first(columns, rows, effort=effort, least=least / most)
-    composition = None if solved.values is None else _composition(menu, found, solved.values, chosen)
+    composition = None if solved.values is None else _composition(menu, cell_times, solved.values, chosen)
     return Answer(composition, solved.bound * most, solved.late)
 
 
 def _composition(
-    menu: Menu, found: Mapping[Cell, list[tuple[int, float]]], values: Any, chosen: Mapping[tuple[str, Choice], int]
+    menu: Menu,
+    cell_times: Mapping[Cell, list[tuple[int, float]]],
+    values: Any,
+    chosen: Mapping[tuple[str, Choice], int],
 ) -> Composition | None:
-    """The answer; None where a member makes no rows."""
+    """Read the composition from the program's values; None where a member makes no rows."""
     runs = runs_of(menu, chosen, values)
     hosts: dict[tuple[int, int], list[str]] = {}
-    for (pool, device, member), here in found.items():
-        if sum(values[time] * speed for time, speed in here) > _NOISE:
+    for (pool, device, member), times_of_cell in cell_times.items():
+        if sum(values[time] * speed for time, speed in times_of_cell) > _NOISE:
             hosts.setdefault((pool, device), []).append(member)
     counts: dict[tuple[int, Pattern], int] = {}
-    for (pool, _), of in hosts.items():
-        key = pool, tuple(m for m in menu.members if m in of)
+    for (pool, _), members in hosts.items():
+        key = pool, tuple(m for m in menu.members if m in members)
         counts[key] = counts.get(key, 0) + 1
-    whole = {member for of in hosts.values() for member in of} >= set(menu.members)
+    whole = {member for members in hosts.values() for member in members} >= set(menu.members)
     return Composition(counts, runs) if whole else None

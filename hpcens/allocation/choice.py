@@ -19,39 +19,39 @@ Rates = Mapping[str, Mapping[Choice, tuple[float, ...]]]
 
 
 def rates(menu: Menu, ceiling: float = 1.0) -> Rates:
-    """Rows/s of every choice on each pool, where its workspace takes up to `ceiling` of the room."""
+    """Return the rows/s of every choice on each pool, where its workspace takes up to `ceiling` of the room."""
 
     def rate(pool: int, member: str, choice: Choice) -> float:
         option = menu.offers[pool].get(member, {}).get(choice)
         return option.speed if option and option.workspace <= ceiling * menu.room[pool] else 0.0
 
-    found = range(len(menu.pools))
-    every = {m: {c: tuple(rate(pool, m, c) for pool in found) for c in menu.of(m)} for m in menu.members}
-    return {m: {c: of for c, of in by_choice.items() if any(of)} for m, by_choice in every.items()}
+    numbers = range(len(menu.pools))
+    every = {m: {c: tuple(rate(pool, m, c) for pool in numbers) for c in menu.of(m)} for m in menu.members}
+    return {m: {c: by_pool for c, by_pool in by_choice.items() if any(by_pool)} for m, by_choice in every.items()}
 
 
 def ceilings(menu: Menu) -> list[float]:
-    """Parts of a device's room by which to limit workspaces, from no limit down to the smallest that occurs."""
+    """Return parts of a device's room by which to limit workspaces, from no limit down to the smallest that occurs."""
     parts = {
         option.workspace / menu.room[pool]
         for pool, offer in enumerate(menu.offers)
-        for of in offer.values()
-        for option in of.values()
+        for options in offer.values()
+        for option in options.values()
     }
     falling = sorted(parts, reverse=True)
     return [1.0, *falling[1 :: len(falling) // _CEILINGS + 1], falling[-1]]
 
 
-def groups(found: Sequence[Pool], rated: Rates, runs: Mapping[str, Choice]) -> list[Group]:
-    """The pools as groups of the linear program, with every member run as chosen."""
+def groups(pools: Sequence[Pool], rated: Rates, runs: Mapping[str, Choice]) -> list[Group]:
+    """Return the pools as groups of the linear program, with every member run as chosen."""
     return [
         Group(len(pool.devices), {m: rated[m][c][i] for m, c in runs.items() if rated[m][c][i] > 0})
-        for i, pool in enumerate(found)
+        for i, pool in enumerate(pools)
     ]
 
 
-def choose(found: Sequence[Pool], rated: Rates, prices: Sharing) -> tuple[dict[str, Choice], Sharing]:
-    """A choice for every member, and the sharing of the pools under it, by coordinate improvement.
+def choose(pools: Sequence[Pool], rated: Rates, prices: Sharing) -> tuple[dict[str, Choice], Sharing]:
+    """Choose how every member runs, and share the pools under that, by coordinate improvement.
 
     The linear program prices the time of a device (rent) and a row of a member (worth); the start
     is what yields most for the rents of `prices`. Another choice for one member can raise the
@@ -67,15 +67,15 @@ def choose(found: Sequence[Pool], rated: Rates, prices: Sharing) -> tuple[dict[s
         per_rent = [rows / rent for rows, rent in zip(rate, rents, strict=True)]
         return max(per_rent), sum(per_rent)
 
-    runs = {m: max(of, key=lambda c: yields(of[c])) for m, of in rated.items()}
-    best = share(members, groups(found, rated, runs))
-    improved = len(found) > 1
+    runs = {m: max(by_choice, key=lambda c: yields(by_choice[c])) for m, by_choice in rated.items()}
+    best = share(members, groups(pools, rated, runs))
+    improved = len(pools) > 1
     while improved:
         improved = False
         for member in members:
             for choice in _promising(rated[member], best, best.worth[member]):
                 trial = runs | {member: choice}
-                sharing = share(members, groups(found, rated, trial))
+                sharing = share(members, groups(pools, rated, trial))
                 if sharing.throughput > best.throughput * (1 + _GAIN):
                     runs, best, improved = trial, sharing, True
                     break
@@ -83,7 +83,7 @@ def choose(found: Sequence[Pool], rated: Rates, prices: Sharing) -> tuple[dict[s
 
 
 def _promising(rated: Mapping[Choice, tuple[float, ...]], prices: Sharing, worth: float) -> list[Choice]:
-    """Choices whose rows are worth more than the rent of their time on some kind, the best first."""
+    """Return the choices whose rows are worth more than the rent of their time on some kind, the best first."""
 
     def surplus(choice: Choice) -> float:
         pairs = zip(rated[choice], prices.rents, strict=True)

@@ -26,55 +26,55 @@ Hosts = dict[str, list[tuple[int, Pattern]]]
 
 
 def climb(menu: Menu, start: Composition, enough: float) -> tuple[Composition, float]:
-    """A composition at least as fast, and its rows/s; which fits if the first does.
+    """Improve a composition, and return it with its rows/s; it fits if the first does.
 
     No further once it makes `enough` rows/s, or a number of linear programs were solved, fewer where
     they are large.
     """
-    here, sharing = start, sharing_of(menu, start)
+    current, sharing = start, sharing_of(menu, start)
     budget = max(_LEAST_BUDGET, min(_BUDGET, _BUDGET_CELLS // len(start.counts)))
     while sharing.throughput < enough:
-        changes = sorted(_changes(menu, here, sharing), key=lambda change: -change[0])
+        changes = sorted(_changes(menu, current, sharing), key=lambda change: -change[0])
         for other in islice(chain.from_iterable(others() for _, others in changes), budget):
             budget -= 1
             trial = sharing_of(menu, other)
             if trial.throughput > sharing.throughput * (1 + _GAIN):
-                here, sharing = other, trial
+                current, sharing = other, trial
                 break
         else:
             break
-    return here, sharing.throughput
+    return current, sharing.throughput
 
 
 Change = tuple[float, Callable[[], Iterable[Composition]]]
 """What a device's time is worth above its rent where something changes, and the compositions with that change."""
 
 
-def _changes(menu: Menu, here: Composition, sharing: Sharing) -> Iterator[Change]:
-    """Changes to compositions that fit and may be faster."""
+def _changes(menu: Menu, current: Composition, sharing: Sharing) -> Iterator[Change]:
+    """Yield changes to compositions that fit and may be faster."""
     worth = sharing.worth
-    rents = dict(zip(here.counts, sharing.rents, strict=True))
+    rents = dict(zip(current.counts, sharing.rents, strict=True))
     least = _GAIN * sharing.throughput
     hosts: Hosts = {m: [] for m in menu.members}
-    for key in here.counts:
+    for key in current.counts:
         for member in key[1]:
             hosts[member].append(key)
     for member in menu.members:
-        devices = sum(here.counts[key] for key in hosts[member])
+        devices = sum(current.counts[key] for key in hosts[member])
         for choice in menu.of(member):
-            other = replace(here, runs={**here.runs, member: choice})
+            other = replace(current, runs={**current.runs, member: choice})
             rates = ((_rate(menu, pool, member, other), rents[pool, pattern]) for pool, pattern in hosts[member])
             surplus = max(rate * worth[member] - rent for rate, rent in rates)
-            if surplus > least and choice != here.runs[member]:
+            if surplus > least and choice != current.runs[member]:
                 yield surplus * devices, partial(_if_held, menu, other)
-        for pool, unused in idle(menu, here):
-            if menu.spare(pool, (member,), here.runs) >= 0:
-                other = here.changed(pool, (), (member,), unused)
-                yield worth[member] * _rate(menu, pool, member, here), partial(_if_held, menu, other)
-        for pool, pattern in here.counts:
-            surplus = worth[member] * _rate(menu, pool, member, here) - rents[pool, pattern]
+        for pool, unused in idle(menu, current):
+            if menu.spare(pool, (member,), current.runs) >= 0:
+                other = current.changed(pool, (), (member,), unused)
+                yield worth[member] * _rate(menu, pool, member, current), partial(_if_held, menu, other)
+        for pool, pattern in current.counts:
+            surplus = worth[member] * _rate(menu, pool, member, current) - rents[pool, pattern]
             if member not in pattern and surplus > least:
-                yield surplus, partial(_with, menu, here, pool, pattern, member, hosts)
+                yield surplus, partial(_with, menu, current, pool, pattern, member, hosts)
 
 
 def _if_held(menu: Menu, other: Composition) -> Iterator[Composition]:
@@ -84,37 +84,37 @@ def _if_held(menu: Menu, other: Composition) -> Iterator[Composition]:
 
 def _with(
     menu: Menu,
-    here: Composition,
+    current: Composition,
     pool: int,
     pattern: Pattern,
     member: str,
     hosts: Hosts,
 ) -> Iterator[Composition]:
-    """The member on one more device: beside its members, or instead of one that other devices host too,
+    """Place the member on one more device: beside its members, or instead of one that other devices host too,
     or in exchange for one that goes where the member was."""
     wider = _ordered(menu, {*pattern, member})
-    if menu.spare(pool, wider, here.runs) >= 0:
-        yield here.changed(pool, pattern, wider)
+    if menu.spare(pool, wider, current.runs) >= 0:
+        yield current.changed(pool, pattern, wider)
         return
     for old in pattern:
         rest = _ordered(menu, {*pattern, member} - {old})
-        if menu.spare(pool, rest, here.runs) < 0:
+        if menu.spare(pool, rest, current.runs) < 0:
             continue
-        instead = here.changed(pool, pattern, rest)
-        if sum(here.counts[key] for key in hosts[old]) > 1:
+        instead = current.changed(pool, pattern, rest)
+        if sum(current.counts[key] for key in hosts[old]) > 1:
             yield instead
-        for at, there in hosts[member]:
-            if old in there or (at, there) not in instead.counts:
+        for at, hosted in hosts[member]:
+            if old in hosted or (at, hosted) not in instead.counts:
                 continue
-            after = _ordered(menu, {*there, old} - {member})
-            if menu.spare(at, after, here.runs) >= 0:
-                yield instead.changed(at, there, after)
+            after = _ordered(menu, {*hosted, old} - {member})
+            if menu.spare(at, after, current.runs) >= 0:
+                yield instead.changed(at, hosted, after)
 
 
 def _ordered(menu: Menu, members: set[str]) -> Pattern:
     return tuple(m for m in menu.members if m in members)
 
 
-def _rate(menu: Menu, pool: int, member: str, here: Composition) -> float:
-    option = menu.offers[pool].get(member, {}).get(here.runs[member])
+def _rate(menu: Menu, pool: int, member: str, current: Composition) -> float:
+    option = menu.offers[pool].get(member, {}).get(current.runs[member])
     return option.speed if option else 0.0

@@ -10,7 +10,7 @@ from hpcens.allocation.model import Choice, Placement
 from hpcens.allocation.sharing import Group, Sharing, share
 
 Counts = Mapping[tuple[int, Pattern], int]
-"""(number of the pool, pattern) → devices of the pool that host the pattern, ≥ 1."""
+"""(number of the pool, pattern) to the number of devices of the pool that host the pattern, ≥ 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Composition:
     runs: Mapping[str, Choice]
 
     def changed(self, pool: int, old: Pattern, new: Pattern, devices: int = 1) -> Composition:
-        """The composition in which so many devices host the new pattern instead of the old one."""
+        """Return the composition in which so many devices host the new pattern instead of the old one."""
         counts = dict(self.counts)
         if old:
             counts[pool, old] -= devices
@@ -33,7 +33,7 @@ class Composition:
 
 
 def of_devices(menu: Menu, placement: Placement) -> Composition:
-    """The composition of a placement."""
+    """Return the composition of a placement."""
     counts: dict[tuple[int, Pattern], int] = {}
     for i, pool in enumerate(menu.pools):
         for device in pool.devices:
@@ -43,7 +43,7 @@ def of_devices(menu: Menu, placement: Placement) -> Composition:
 
 
 def place_counts(menu: Menu, composition: Composition, forced: str = "") -> Placement:
-    """The placement of a composition: patterns go to the devices of their pool in order."""
+    """Return the placement of a composition: patterns go to the devices of their pool in order."""
     free = [iter(pool.devices) for pool in menu.pools]
     hosted = {
         next(free[pool]).name: pattern for (pool, pattern), count in composition.counts.items() for _ in range(count)
@@ -52,7 +52,7 @@ def place_counts(menu: Menu, composition: Composition, forced: str = "") -> Plac
 
 
 def idle(menu: Menu, composition: Composition) -> Iterator[tuple[int, int]]:
-    """Pools with devices that host nothing, and how many of them."""
+    """Return the pools with devices that host nothing, and how many of them."""
     used = [0] * len(menu.pools)
     for (pool, _), count in composition.counts.items():
         used[pool] += count
@@ -60,11 +60,12 @@ def idle(menu: Menu, composition: Composition) -> Iterator[tuple[int, int]]:
 
 
 def sharing_of(menu: Menu, composition: Composition) -> Sharing:
-    """The division of device time with the highest throughput under the composition."""
+    """Return the division of device time with the highest throughput under the composition."""
     return share(menu.members, groups_of(menu, composition))
 
 
 def groups_of(menu: Menu, composition: Composition) -> Sequence[Group]:
+    """Return the devices that host the same, as groups of the linear program."""
     return [
         Group(count, {m: menu.offers[pool][m][composition.runs[m]].speed for m in pattern})
         for (pool, pattern), count in composition.counts.items()
@@ -72,5 +73,5 @@ def groups_of(menu: Menu, composition: Composition) -> Sequence[Group]:
 
 
 def holds(menu: Menu, composition: Composition) -> bool:
-    """Whether every pattern fits the devices that host it."""
+    """Tell whether every pattern fits the devices that host it."""
     return all(menu.spare(pool, pattern, composition.runs) >= 0 for pool, pattern in composition.counts)

@@ -46,8 +46,9 @@ def generate(
     enough: float,
     end: float,
 ) -> Proven:
-    """The bound. The menu is that of the largest devices of each pool.
+    """Lower the bound as far as generated patterns prove.
 
+    menu    that of the largest devices of each pool
     start   patterns of a composition that is known
     worth   of a row of each member where memory is no matter; adds up to 1
     most    rows/s that are known not to be exceeded
@@ -64,11 +65,11 @@ def generate(
         reached, tried = answer
         precision = min(_COARSEST, max(_FINEST, 0.1 * (least / reached - 1)))
         priced = []
-        for of in pricing:
+        for prices in pricing:
             if time.monotonic() > end:
                 return Proven(bound, late=True)
-            priced.append(of.best(tried, bound, precision))
-        proven = sum(len(pool.devices) * of.bound for pool, of in zip(menu.pools, priced, strict=True))
+            priced.append(prices.best(tried, bound, precision))
+        proven = sum(len(pool.devices) * prices.bound for pool, prices in zip(menu.pools, priced, strict=True))
         bound = min(bound, proven)
         if bound <= enough or proven <= reached * (1 + _NEAR):
             break
@@ -88,24 +89,29 @@ class _Program:
         self._menu = menu
         self._columns: list[dict[Pattern, Column]] = [{} for _ in menu.pools]
         self._unused: list[dict[Pattern, int]] = [{} for _ in menu.pools]
-        known = list(start)
-        for i, of in enumerate(pricing):
-            for pattern in (*((m,) for m in of.members), *(pattern for pool, pattern in known if pool == i)):
-                if (column := of.column(pattern)) is not None:
+        given_patterns = list(start)
+        for i, prices in enumerate(pricing):
+            for pattern in (
+                *((m,) for m in prices.members),
+                *(pattern for pool, pattern in given_patterns if pool == i),
+            ):
+                if (column := prices.column(pattern)) is not None:
                     self._add(i, column)
 
     def add(self, priced: Sequence[Priced]) -> bool:
-        """Whether any of it is new."""
-        added = [self._add(i, column) for i, of in enumerate(priced) for column in of.columns]
+        """Add the columns of a round; tell whether any of them is new."""
+        added = [self._add(i, column) for i, prices in enumerate(priced) for column in prices.columns]
         return any(added)
 
     def _add(self, pool: int, column: Column) -> bool:
         key = tuple(m for m in self._menu.members if m in column.speeds)
-        known = self._columns[pool].get(key)
-        if known is not None and all(known.speeds[m] >= speed for m, speed in column.speeds.items()):
+        earlier = self._columns[pool].get(key)
+        if earlier is not None and all(earlier.speeds[m] >= speed for m, speed in column.speeds.items()):
             return False
         # The same members at two levels are one pattern at the best of both: a little too good, and few.
-        best = dict(column.speeds) if known is None else {m: max(s, known.speeds[m]) for m, s in column.speeds.items()}
+        best = (
+            dict(column.speeds) if earlier is None else {m: max(s, earlier.speeds[m]) for m, s in column.speeds.items()}
+        )
         self._columns[pool][key] = Column(best)
         self._unused[pool][key] = 0
         return True
@@ -113,8 +119,9 @@ class _Program:
     def solve(
         self, most: float, centre: Mapping[str, float], width: float, end: float
     ) -> tuple[float, dict[str, float]] | None:
-        """Rows/s of the best mixture of patterns, members' rows counted up to `most` on a device; and what a row of
-        each member is worth, which adds up to 1. None where the time is up.
+        """Return rows/s of the best mixture of patterns, and what a row of each member is worth; None where time is up.
+
+        Members' rows are counted up to `most` on a device. What rows are worth adds up to 1.
 
         No price leaves the box of the width around the centre: rows may be bought at its upper end, and sold at its
         lower one.
@@ -134,10 +141,10 @@ class _Program:
                 limits.append(0.0)
                 entries += [(i, count, 1.0), (busy, count, -1.0)]
                 for m, speed in column.speeds.items():
-                    made, unknowns = unknowns, unknowns + 1
-                    entries += [(busy, made, most / speed), (rows[m], made, -1.0)]
+                    instance, unknowns = unknowns, unknowns + 1
+                    entries += [(busy, instance, most / speed), (rows[m], instance, -1.0)]
                     if speed > most:
-                        entries += [(len(limits), made, 1.0), (len(limits), count, -1.0)]
+                        entries += [(len(limits), instance, 1.0), (len(limits), count, -1.0)]
                         limits.append(0.0)
         cost = [-1.0] + [0.0] * (unknowns - 1)
         for m, row in rows.items():
@@ -154,7 +161,7 @@ class _Program:
         self._forget([(i, pattern) for i, pattern, count in counts if answer.x[count] > 0])
         worth = {m: max(0.0, -float(answer.ineqlin.marginals[row])) for m, row in rows.items()}
         total = sum(worth.values())
-        return -float(answer.fun) * most, {m: of / total for m, of in worth.items()}
+        return -float(answer.fun) * most, {m: value / total for m, value in worth.items()}
 
     def _forget(self, used: Iterable[tuple[int, Pattern]]) -> None:
         """Leave out patterns of several members that no answer has used for long."""

@@ -19,7 +19,7 @@ MAX_NEIGHS = 100
 
 
 def place_greedy(problem: Problem) -> Placement:
-    """At most MAX_ITER steps, each to the best of MAX_NEIGHS neighbours, while that is better.
+    """Take at most MAX_ITER steps, each to the best of MAX_NEIGHS neighbours, while that is better.
 
     Where there are more neighbours, some are drawn, the same every time. Raises UsageError where
     worst-fit finds no placement to start from.
@@ -28,30 +28,30 @@ def place_greedy(problem: Problem) -> Placement:
 
 
 def evaluations(problem: Problem) -> int:
-    """How many placements the search scores: in the paper, a benchmark of the whole ensemble each."""
+    """Count the placements that the search scores: in the paper, a benchmark of the whole ensemble each."""
     return _climb(problem)[1]
 
 
 def _climb(problem: Problem) -> tuple[Placement, int]:
     random = Random(0)
-    here = place_worst_fit(problem)
-    score, scored = _score(problem, here), 1
+    current = place_worst_fit(problem)
+    score, scored = _score(problem, current), 1
     for _ in range(MAX_ITER):
-        steps = list(_steps(problem, here))
+        steps = list(_steps(problem, current))
         if len(steps) > MAX_NEIGHS:
             steps = random.sample(steps, MAX_NEIGHS)
         scored += len(steps)
-        neighbours = (_taken(problem, here, step) for step in steps)
-        found = ((_score(problem, neighbour), neighbour) for neighbour in neighbours)
-        best_score, best = max(found, key=lambda pair: pair[0], default=(score, here))
+        neighbours = (_taken(problem, current, step) for step in steps)
+        scores = ((_score(problem, neighbour), neighbour) for neighbour in neighbours)
+        best_score, best = max(scores, key=lambda pair: pair[0], default=(score, current))
         if best_score <= score:
             break
-        score, here = best_score, best
-    return here, scored
+        score, current = best_score, best
+    return current, scored
 
 
 def _score(problem: Problem, placement: Placement) -> tuple[float, ...]:
-    """Member speeds, slowest first; () , which is less than any, where the placement does not fit.
+    """Return member speeds, slowest first; (), which is less than any, where the placement does not fit.
 
     Their minimum alone would not see that one of two members that tie as slowest got faster.
     """
@@ -62,20 +62,20 @@ Step = tuple[str, Choice | None, str]
 """A member, and how it is to run, or on which device it is to be added or removed."""
 
 
-def _steps(problem: Problem, here: Placement) -> Iterator[Step]:
-    hosts = Counter(member for members in here.hosted.values() for member in members)
+def _steps(problem: Problem, current: Placement) -> Iterator[Step]:
+    hosts = Counter(member for members in current.hosted.values() for member in members)
     for member in problem.members:
         for choice in choices(problem, member):
-            if choice != here.runs[member]:
+            if choice != current.runs[member]:
                 yield member, choice, ""
         for device in problem.devices:
-            if member not in here.hosted.get(device.name, ()) or hosts[member] > 1:
+            if member not in current.hosted.get(device.name, ()) or hosts[member] > 1:
                 yield member, None, device.name
 
 
-def _taken(problem: Problem, here: Placement, step: Step) -> Placement:
+def _taken(problem: Problem, current: Placement, step: Step) -> Placement:
     member, choice, device = step
     if choice:
-        return here.running(member, choice)
-    hosted = here.hosted.get(device, ())
-    return rehost(problem, here, device, {*hosted} ^ {member})
+        return current.running(member, choice)
+    hosted = current.hosted.get(device, ())
+    return rehost(problem, current, device, {*hosted} ^ {member})

@@ -26,8 +26,9 @@ class Phase:
 
 
 def place_in_phases(problem: Problem) -> tuple[Phase, ...]:
-    """The phases of least time found: few of them, each of members that fill the devices alike, or that need
-    like workspaces. One phase for each member always is a solution, where every member fits some device alone.
+    """Find the phases of least time: few of them, of members that fill the devices alike or need like workspaces.
+
+    One phase for each member always is a solution, where every member fits some device alone.
     """
     best: tuple[Phase, ...] = ()
     least = float("inf")
@@ -45,7 +46,7 @@ def place_in_phases(problem: Problem) -> tuple[Phase, ...]:
 
 
 def _fewest(problem: Problem) -> int:
-    """Phases that the weights need at least: no fewer than two."""
+    """Return the number of phases that the weights need at least: no fewer than two."""
     menu = make_menu(problem, pools(problem), largest=True)
     room = sum(room * len(pool.devices) for room, pool in zip(menu.room, menu.pools, strict=True))
     sizes = _sizes(problem)
@@ -53,7 +54,7 @@ def _fewest(problem: Problem) -> int:
 
 
 def _sizes(problem: Problem) -> dict[str, tuple[int, int]]:
-    """Member → bytes of weights, and of its smallest workspace, where they are least."""
+    """Return of each member the bytes of weights, and of its smallest workspace, where they are least."""
     return {
         member: min(
             (profile.weights, min((b.workspace for b in profile.batches.values()), default=0))
@@ -65,7 +66,7 @@ def _sizes(problem: Problem) -> dict[str, tuple[int, int]]:
 
 
 def _groupings(problem: Problem, count: int) -> Iterator[list[tuple[str, ...]]]:
-    """The members in so many groups: of like size, the largest members first; and of like workspaces, side by side."""
+    """Split the members into `count` groups: of like size, the largest first; and of like workspaces, side by side."""
     sizes = _sizes(problem)
     order = {member: i for i, member in enumerate(problem.members)}
     level: list[list[str]] = [[] for _ in range(count)]
@@ -89,7 +90,7 @@ def _groupings(problem: Problem, count: int) -> Iterator[list[tuple[str, ...]]]:
 
 
 def _placed(problem: Problem, groups: Sequence[tuple[str, ...]], *, thorough: bool) -> tuple[Phase, ...]:
-    """Every group placed; () where one does not fit."""
+    """Place every group; () where one does not fit."""
     phases = []
     for group in groups:
         alone = replace(problem, members=group, seconds=problem.seconds / len(groups))
@@ -101,15 +102,16 @@ def _placed(problem: Problem, groups: Sequence[tuple[str, ...]], *, thorough: bo
 
 
 def _seconds(phases: Sequence[Phase]) -> float:
-    """To load and to score all phases."""
+    """Return the seconds it takes to load and to score all phases."""
     return sum(
-        max(1, of.problem.rows) / best_throughput(of.problem, of.placement) + load_seconds(of.problem, of.placement)
-        for of in phases
+        max(1, phase.problem.rows) / best_throughput(phase.problem, phase.placement)
+        + load_seconds(phase.problem, phase.placement)
+        for phase in phases
     )
 
 
 def load_seconds(problem: Problem, placement: Placement) -> float:
-    """Until the device that takes longest has loaded its members."""
+    """Return the seconds until the device that takes longest has loaded its members."""
     kinds = {device.name: device.kind for device in problem.devices}
     return max(
         sum(problem.profiles[kinds[device], m, placement.runs[m].runtime].load_seconds for m in members)

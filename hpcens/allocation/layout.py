@@ -29,7 +29,7 @@ def lay(
     load_seconds: Mapping[str, float],
     run_seconds: float,
 ) -> tuple[Layout, float]:
-    """A layout of the members' times (devices' worth, on this pool), and the bytes by which it is too large.
+    """Lay out the members' times (devices' worth, on this pool); return also the bytes by which that is too large.
 
     Replicated, all members on every device, where the memory holds that and loading them takes at
     most 10 s or 2 % of the run. Else wrapped; where the memory does not hold the members in the
@@ -49,7 +49,7 @@ def lay(
 
 
 def _wrapped(times: Mapping[str, float], order: Sequence[str], devices: int) -> Layout:
-    """The times laid end to end over [0, devices): device i hosts those that meet [i, i + 1).
+    """Lay the times end to end over [0, devices): device i hosts those that meet [i, i + 1).
 
     Devices wholly inside one member's time are counted, not listed.
     """
@@ -76,7 +76,7 @@ def _wrapped(times: Mapping[str, float], order: Sequence[str], devices: int) -> 
 
 
 def _excess(menu: Menu, pool: int, layout: Layout, runs: Mapping[str, Choice]) -> float:
-    """Bytes that a layout needs beyond the memory of its devices, summed."""
+    """Sum the bytes that a layout needs beyond the memory of its devices."""
     return sum(count * max(0.0, -menu.spare(pool, pattern, runs)) for pattern, count in layout)
 
 
@@ -91,11 +91,11 @@ def _reordered(menu: Menu, pool: int, times: Mapping[str, float], runs: Mapping[
         if least == 0:
             break
         other = order.copy()
-        here, there = random.randrange(len(order)), random.randrange(len(order))
+        first, second = random.randrange(len(order)), random.randrange(len(order))
         if random.random() < 0.5:
-            other[here], other[there] = other[there], other[here]
+            other[first], other[second] = other[second], other[first]
         else:
-            other.insert(there, other.pop(here))
+            other.insert(second, other.pop(first))
         layout = _wrapped(times, other, devices)
         if (now := _excess(menu, pool, layout, runs)) <= least:
             order, best, least = other, layout, now

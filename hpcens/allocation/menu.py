@@ -38,11 +38,11 @@ class Menu:
     room: tuple[int, ...]
 
     def of(self, member: str) -> tuple[Choice, ...]:
-        """Choices for the member on any pool."""
+        """Return the choices for the member on any pool."""
         return tuple(dict.fromkeys(choice for offer in self.offers for choice in offer.get(member, ())))
 
     def spare(self, pool: int, pattern: Iterable[str], runs: Mapping[str, Choice]) -> float:
-        """Bytes left on a device of the pool that hosts the pattern; -inf where a member cannot run so."""
+        """Return the bytes left on a device of the pool that hosts the pattern; -inf where a member cannot run so."""
         offer = self.offers[pool]
         weights = workspace = context = 0
         for member in pattern:
@@ -55,41 +55,46 @@ class Menu:
         return self.room[pool] - weights - workspace - context
 
     def in_runtime(self, runtime: str) -> Menu:
-        """The menu with members in this runtime alone, but for those that have no such choice."""
+        """Return the menu with members in this runtime alone, but for those that have no such choice."""
         offers = []
         for offer in self.offers:
-            of = {m: {c: o for c, o in of.items() if c.runtime == runtime} or of for m, of in offer.items()}
-            offers.append(of)
+            options = {
+                m: {c: o for c, o in options.items() if c.runtime == runtime} or options for m, options in offer.items()
+            }
+            offers.append(options)
         return Menu(self.members, self.pools, tuple(offers), self.room)
 
     @property
     def exact(self) -> bool:
         """Whether a member is as large however it runs, its workspace left out, and pools are of equal devices."""
         same = all(
-            len({(option.weights, option.context) for option in of.values()}) == 1
+            len({(option.weights, option.context) for option in options.values()}) == 1
             for offer in self.offers
-            for of in offer.values()
+            for options in offer.values()
         )
         return same and all(pool.most == pool.least for pool in self.pools)
 
     def only(self, runs: Mapping[str, Choice]) -> Menu:
-        """The menu without any other way to run the members."""
-        offers = tuple({m: {runs[m]: of[runs[m]]} for m, of in offer.items() if runs[m] in of} for offer in self.offers)
+        """Return the menu without any other way to run the members."""
+        offers = tuple(
+            {m: {runs[m]: options[runs[m]]} for m, options in offer.items() if runs[m] in options}
+            for offer in self.offers
+        )
         return Menu(self.members, self.pools, offers, self.room)
 
 
 def make_menu(problem: Problem, pools: Sequence[Pool], *, largest: bool = False) -> Menu:
-    """The menu of the problem on these pools, by their smallest devices, or for a bound by their largest."""
+    """Make the menu of the problem on these pools, by their smallest devices, or for a bound by their largest."""
     room = tuple((pool.most if largest else pool.least) - problem.held for pool in pools)
     offers: list[dict[str, dict[Choice, Option]]] = [{} for _ in pools]
     for member in problem.members:
-        found = {}
+        rows = {}
         for choice in choices(problem, member):
             row = tuple(_option(problem, pool, member, choice, room[i]) for i, pool in enumerate(pools))
             if any(row):
-                found[choice] = row
-        for choice, row in found.items():
-            if not any(_beats(other, found[other], choice, row) for other in found if other != choice):
+                rows[choice] = row
+        for choice, row in rows.items():
+            if not any(_beats(other, rows[other], choice, row) for other in rows if other != choice):
                 for i, option in enumerate(row):
                     if option:
                         offers[i].setdefault(member, {})[choice] = option
@@ -97,19 +102,19 @@ def make_menu(problem: Problem, pools: Sequence[Pool], *, largest: bool = False)
 
 
 def _option(problem: Problem, pool: Pool, member: str, choice: Choice, room: int) -> Option | None:
-    found = measured(problem, pool.kind, member, choice)
-    if not found or found[1].rows_per_second <= 0:
+    profiled = measured(problem, pool.kind, member, choice)
+    if not profiled or profiled[1].rows_per_second <= 0:
         return None
-    option = Option(found[1].rows_per_second, found[0].weights, found[1].workspace, found[0].context)
+    option = Option(profiled[1].rows_per_second, profiled[0].weights, profiled[1].workspace, profiled[0].context)
     return option if option.weights + option.workspace + option.context <= room else None
 
 
 Row = tuple[Option | None, ...]
 
 
-def _beats(one: Choice, ones: Row, other: Choice, others: Row) -> bool:
-    """Whether one choice is on no pool worse than the other; of equals the first."""
-    for a, b in zip(ones, others, strict=True):
+def _beats(choice: Choice, row: Row, other: Choice, other_row: Row) -> bool:
+    """Tell whether one choice is on no pool worse than the other; of equals the first."""
+    for a, b in zip(row, other_row, strict=True):
         if b is None:
             continue
         if (
@@ -120,4 +125,4 @@ def _beats(one: Choice, ones: Row, other: Choice, others: Row) -> bool:
             or a.context > b.context
         ):
             return False
-    return ones != others or one < other
+    return row != other_row or choice < other

@@ -1,6 +1,6 @@
 """The performance model: memory and speed of members placed on devices, from their profiles.
 
-A device runs its instances one after another in one process (HOUSE.md), so it needs the sum of
+A device runs its instances one after another in one process, so it needs the sum of
 their weights but only the largest of their workspaces, and they divide its time.
 """
 
@@ -27,8 +27,8 @@ class Choice:
 class Placement:
     """An allocation matrix in which a member cannot have two batch sizes or two runtimes.
 
-    hosted  device → the members it hosts, in member order; devices without any are absent
-    runs    member → how it runs
+    hosted  device to the members it hosts, in member order; devices without any are absent
+    runs    member to how it runs
     forced  the memory that kept the planner from a better placement, as a phrase; or empty
     proven  rows/s that the planner proved no placement to exceed
     late    whether a solver's time was up before its work was done: a faster machine may find a better one
@@ -41,12 +41,12 @@ class Placement:
     late: bool = False
 
     def running(self, member: str, choice: Choice) -> Placement:
-        """The placement that differs in how this one member runs."""
+        """Return the placement that differs in how this one member runs."""
         return replace(self, runs={**self.runs, member: choice})
 
 
 def place(problem: Problem, hosted: Mapping[str, Iterable[str]], runs: Mapping[str, Choice]) -> Placement:
-    """The placement with these members on these devices, brought into member order."""
+    """Return the placement with these members on these devices, brought into member order."""
     placement = Placement({}, runs)
     for device, members in hosted.items():
         placement = rehost(problem, placement, device, members)
@@ -54,7 +54,7 @@ def place(problem: Problem, hosted: Mapping[str, Iterable[str]], runs: Mapping[s
 
 
 def rehost(problem: Problem, placement: Placement, device: str, members: Iterable[str]) -> Placement:
-    """The placement that differs in what this one device hosts."""
+    """Return the placement that differs in what this one device hosts."""
     wanted = frozenset(members)
     hosted = dict(placement.hosted)
     hosted[device] = tuple(m for m in problem.members if m in wanted)
@@ -64,47 +64,47 @@ def rehost(problem: Problem, placement: Placement, device: str, members: Iterabl
 
 
 def measured(problem: Problem, kind: str, member: str, choice: Choice) -> tuple[Profile, BatchProfile] | None:
-    """What was measured of the member, run like this, on a device of the kind; None where nothing was."""
+    """Return what was measured of the member, run like this, on a device of the kind; None where nothing was."""
     profile = problem.profiles.get((kind, member, choice.runtime))
     batch = profile and profile.batches.get(choice.batch)
     return (profile, batch) if profile and batch else None
 
 
 def choices(problem: Problem, member: str) -> tuple[Choice, ...]:
-    """All that was measured of the member on any kind of device, small batches first."""
-    found = {
+    """Return all choices measured of the member on any kind of device, small batches first."""
+    distinct = {
         Choice(batch, runtime)
         for (_, name, runtime), profile in problem.profiles.items()
         if name == member
         for batch in profile.batches
     }
-    return tuple(sorted(found))
+    return tuple(sorted(distinct))
 
 
 def speed(problem: Problem, kind: str, member: str, choice: Choice) -> float:
-    """Rows/s of the member on a device of the kind that runs nothing else; 0 where it was not measured."""
-    found = measured(problem, kind, member, choice)
-    return found[1].rows_per_second if found else 0.0
+    """Return the rows/s of the member on a device of the kind that runs nothing else; 0 where it was not measured."""
+    profiled = measured(problem, kind, member, choice)
+    return profiled[1].rows_per_second if profiled else 0.0
 
 
 def device_memory(problem: Problem, kind: str, members: Iterable[str], runs: Mapping[str, Choice]) -> float:
-    """Bytes in use on a device of the kind: context + Σ weights + largest workspace + segments held.
+    """Return the bytes in use on a device of the kind: context + Σ weights + largest workspace + segments held.
 
     0 where it hosts nothing, inf where one of the members was not measured so.
     """
     parts = [measured(problem, kind, member, runs[member]) for member in members]
-    known = [part for part in parts if part]
-    if len(known) < len(parts):
+    profiled = [part for part in parts if part]
+    if len(profiled) < len(parts):
         return inf
-    if not known:
+    if not profiled:
         return 0
-    context = max(profile.context for profile, _ in known)
-    workspace = max(batch.workspace for _, batch in known)
-    return context + sum(profile.weights for profile, _ in known) + workspace + problem.held
+    context = max(profile.context for profile, _ in profiled)
+    workspace = max(batch.workspace for _, batch in profiled)
+    return context + sum(profile.weights for profile, _ in profiled) + workspace + problem.held
 
 
 def fits(problem: Problem, placement: Placement) -> bool:
-    """Whether every instance was measured and every device has the memory for its own."""
+    """Tell whether every instance was measured and every device has the memory for its own."""
     return all(
         device_memory(problem, device.kind, placement.hosted[device.name], placement.runs) <= device.memory
         for device in problem.devices
@@ -113,7 +113,7 @@ def fits(problem: Problem, placement: Placement) -> bool:
 
 
 def member_speeds(problem: Problem, placement: Placement) -> dict[str, float]:
-    """Rows/s of each member where a device gives each of its instances equally many rows.
+    """Return the rows/s of each member where a device gives each of its instances equally many rows.
 
     An instance then runs at 1 / Σ (1/speed) over the instances of its device.
     """
@@ -139,7 +139,7 @@ class Division:
 
 
 def divide(problem: Problem, placement: Placement) -> Division:
-    """The division of device time with the highest throughput under the placement."""
+    """Return the division of device time with the highest throughput under the placement."""
     alike: dict[tuple[str, tuple[str, ...]], list[Device]] = {}
     for device in problem.devices:
         if device.name in placement.hosted:
@@ -152,12 +152,12 @@ def divide(problem: Problem, placement: Placement) -> Division:
 
 
 def best_throughput(problem: Problem, placement: Placement) -> float:
-    """Highest rows/s of the ensemble under the placement; no more than readers and reducers pass."""
+    """Return the highest rows/s of the ensemble under the placement; no more than readers and reducers pass."""
     return min(divide(problem, placement).sharing.throughput, problem.passing)
 
 
 def shares_of(division: Division, throughput: float) -> Iterator[dict[str, float]]:
-    """For each group: member → rows/s of one of its devices, so that a member's add up to the throughput.
+    """Yield for each group the rows/s of its members on one of its devices: a member's add up to the throughput.
 
     Throughput is at most that of the division: no device has more work than time.
     """

@@ -71,6 +71,7 @@ class _Search:
     late: bool = False
 
     def offer(self, composition: Composition | None) -> None:
+        """Keep a composition that fits if it is the fastest so far."""
         if composition is None or not holds(self.menu, composition):
             return
         throughput = sharing_of(self.menu, composition).throughput
@@ -85,25 +86,27 @@ class _Search:
             self.bound = min(self.bound, max(answer.bound, self.reached))
 
     def left(self, part: float) -> float:
-        """Seconds of this part of the time, as far as there are any."""
+        """Return the seconds of this part of the time, as far as there are any."""
         return max(_LEAST_SECONDS, min(part * self.seconds, self.end - time.monotonic()))
 
     def effort(self, nodes: int) -> Effort:
+        """Return what an integer program of so many nodes may take of the time that is left."""
         return Effort(nodes, self.left(_PROGRAM_PART))
 
     def within(self, part: float) -> bool:
+        """Tell whether the best reaches this part of the bound, or of what readers and reducers pass."""
         return self.reached >= part * min(self.bound, self.passing)
 
 
 def place_optimal(problem: Problem, *, thorough: bool = True) -> Placement:
-    """The placement of most throughput found, and what is proven of it. Raises UsageError where none fits.
+    """Find the placement of most throughput, and prove how near it is. Raises UsageError where none fits.
 
-    thorough  else laid out, levelled and climbed from alone: for placements that are only compared
+    thorough  False: lay out, level and climb alone, for placements that are only compared
     """
     bound = upper_bound(problem)
-    found = pools(problem)
+    all_pools = pools(problem)
     end = time.monotonic() + problem.seconds
-    search = _Search(make_menu(problem, found), bound.sharing.bound, problem.passing, problem.seconds, end)
+    search = _Search(make_menu(problem, all_pools), bound.sharing.bound, problem.passing, problem.seconds, end)
     forced = _lay_out(problem, search, bound)
     if thorough and not search.within(_NEAR):
         _improve(problem, search, bound)
@@ -136,16 +139,16 @@ def _improve(problem: Problem, search: _Search, bound: Bound) -> None:
         search.take(solve_cells(largest, most=search.bound, least=search.reached, effort=effort), proves=True)
     if search.best and not search.within(_CLOSE):
         seconds = search.left(_REGIONS_PART)
-        found, late = replan(menu, search.best, most=search.bound, enough=search.bound * _CLOSE, seconds=seconds)
-        search.offer(climb(menu, found, search.bound * _CLOSE)[0])
+        replanned, late = replan(menu, search.best, most=search.bound, enough=search.bound * _CLOSE, seconds=seconds)
+        search.offer(climb(menu, replanned, search.bound * _CLOSE)[0])
         search.late = search.late or late
 
 
 def _prove(search: _Search, largest: Menu, worth: Mapping[str, float]) -> None:
     """Lower the bound by what is known of memory; the menu is that of the largest devices of each pool."""
-    known = search.best.counts if search.best else ()
+    counts = search.best.counts if search.best else ()
     end = time.monotonic() + search.left(_GENERATION_PART)
-    proven = generate(largest, known, worth=worth, most=search.bound, enough=search.reached / _CLOSE, end=end)
+    proven = generate(largest, counts, worth=worth, most=search.bound, enough=search.reached / _CLOSE, end=end)
     search.bound = max(search.reached, proven.bound)
     search.late = search.late or proven.late
 
@@ -156,13 +159,13 @@ def _search_runtimes(search: _Search) -> None:
     menu = search.menu
     runtimes = dict.fromkeys(choice.runtime for m in menu.members for choice in menu.of(m))
     for runtime in runtimes if len(runtimes) > 1 else ():
-        of = menu.in_runtime(runtime)
-        if (patterns := all_patterns(of, _PROGRAM_SIZE)) is not None:
-            search.take(solve(of, patterns, most=search.bound, effort=search.effort(_NODES)), proves=False)
+        restricted = menu.in_runtime(runtime)
+        if (patterns := all_patterns(restricted, _PROGRAM_SIZE)) is not None:
+            search.take(solve(restricted, patterns, most=search.bound, effort=search.effort(_NODES)), proves=False)
 
 
 def _needs(menu: Menu, bound: Bound) -> dict[str, float]:
-    """Member → devices' worth of time that it takes at best."""
+    """Return of each member the devices' worth of time that it takes at best."""
     return {m: sum(times.get(m, 0.0) for times in bound.sharing.times) for m in menu.members}
 
 
@@ -175,9 +178,9 @@ def _starts(
     levelled = False
     if devices <= _FEW_DEVICES and devices <= 2 * len(problem.members):
         tried = (partition(search.menu, needs, seed=seed) for seed in range(partitions))
-        found = [one for one in tried if one and holds(search.menu, one)]
-        levelled = bool(found)
-        yield from sorted(found, key=lambda one: -sharing_of(search.menu, one).throughput)[:_KEPT]
+        fitting = [composition for composition in tried if composition and holds(search.menu, composition)]
+        levelled = bool(fitting)
+        yield from sorted(fitting, key=lambda composition: -sharing_of(search.menu, composition).throughput)[:_KEPT]
     if search.best is None and not levelled:
         placed = _greedy(problem) or place_packed(problem)
         if placed and holds(search.menu, of_devices(search.menu, placed)):
@@ -217,7 +220,7 @@ def _laid(
     runs: Mapping[str, Choice],
     run_seconds: float,
 ) -> tuple[Composition, Pool | None]:
-    """A layout of every pool; and the pool whose memory it exceeds the most, if any."""
+    """Lay out every pool; return also the pool whose memory that exceeds the most, if any."""
     counts: dict[tuple[int, tuple[str, ...]], int] = {}
     order = {m: i for i, m in enumerate(menu.members)}
     full, most = None, 0.0
@@ -236,7 +239,7 @@ def _laid(
 
 
 def _trimmed(menu: Menu, composition: Composition) -> Composition | None:
-    """Without the instances that exceed the memory, the largest first; None where a member would have no other."""
+    """Remove the instances that exceed the memory, the largest first; None where a member would have no other."""
     hosts = dict.fromkeys(menu.members, 0)
     for (_, pattern), count in composition.counts.items():
         for member in pattern:

@@ -11,7 +11,7 @@ _PART = 0.5
 
 
 def place_packed(problem: Problem) -> Placement | None:
-    """Every member once, at the batch that needs least memory, by an integer program solved with HiGHS.
+    """Place every member once, at the batch that needs least memory, by an integer program solved with HiGHS.
 
     None where there is no such placement, or none was found in half the time. Worst-fit is quicker and
     spreads the members more evenly, but gives up on ensembles that fill the memory of their devices.
@@ -33,10 +33,10 @@ def place_packed(problem: Problem) -> Placement | None:
     entries: list[tuple[int, int, float]] = []
     for column, (d, m, choice) in enumerate(cells):
         device = problem.devices[d]
-        found = measured(problem, device.kind, problem.members[m], choice)
-        assert found is not None
-        entries += [(m, column, 1.0), (members + d, column, found[0].weights / device.memory)]
-        for part, claim in enumerate((found[0].context + problem.held, found[1].workspace)):
+        profiled = measured(problem, device.kind, problem.members[m], choice)
+        assert profiled is not None
+        entries += [(m, column, 1.0), (members + d, column, profiled[0].weights / device.memory)]
+        for part, claim in enumerate((profiled[0].context + problem.held, profiled[1].workspace)):
             row = members + devices + 2 * column + part
             entries += [(row, column, -claim / device.memory), (row, len(cells) + 2 * d + part, 1.0)]
     entries += [(members + d, len(cells) + 2 * d + part, 1.0) for d in range(devices) for part in (0, 1)]
@@ -56,8 +56,8 @@ def place_packed(problem: Problem) -> Placement | None:
     if answer.x is None:
         return None
     placement = Placement({}, {})
-    for (d, m, choice), there in zip(cells, answer.x, strict=False):
-        if there > 0.5:
+    for (d, m, choice), value in zip(cells, answer.x, strict=False):
+        if value > 0.5:
             device, member = problem.devices[d], problem.members[m]
             members_there = (*placement.hosted.get(device.name, ()), member)
             placement = rehost(problem, placement.running(member, choice), device.name, members_there)
@@ -66,7 +66,7 @@ def place_packed(problem: Problem) -> Placement | None:
 
 
 def _thrifty(problem: Problem, device: Device, member: str) -> list[Choice]:
-    """For each runtime in which the member fits the device alone, the choice that needs least memory there."""
+    """Return the choice that needs least memory, of each runtime in which the member fits the device alone."""
     least: dict[str, tuple[float, Choice]] = {}
     for choice in choices(problem, member):
         need = device_memory(problem, device.kind, (member,), {member: choice})

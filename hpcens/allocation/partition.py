@@ -27,25 +27,25 @@ Item = tuple[str, int]
 
 
 def partition(menu: Menu, needs: Mapping[str, float], *, seed: int) -> Composition | None:
-    """A composition in which most members have one instance; None where none was found.
+    """Find a composition in which most members have one instance; None where there is none.
 
     needs  devices' worth of time that a member takes at best
     """
     random = Random(seed)
-    devices = [pool for pool, of in enumerate(menu.pools) for _ in of.devices]
+    devices = [pool for pool, each in enumerate(menu.pools) for _ in each.devices]
     parts = {m: min(len(devices), max(1, ceil(needs[m] - _WHOLE[seed % len(_WHOLE)]))) for m in menu.members}
-    here = _Search(menu, devices, parts)
-    if not here.fill(random):
+    search = _Search(menu, devices, parts)
+    if not search.fill(random):
         return None
-    here.level(random)
+    search.level(random)
     counts: dict[tuple[int, Pattern], int] = {}
     runs: dict[str, Choice] = {}
-    for device, items in enumerate(here.hosted):
+    for device, items in enumerate(search.hosted):
         if items:
             members = {member for member, _ in items}
             key = devices[device], tuple(m for m in menu.members if m in members)
             counts[key] = counts.get(key, 0) + 1
-            for member, choice in here.runs(device).items():
+            for member, choice in search.runs(device).items():
                 # What fits on the fullest of its devices fits on all.
                 runs[member] = min(runs.get(member, choice), choice)
     return Composition(counts, {m: runs[m] for m in menu.members})
@@ -60,14 +60,14 @@ class _Search:
         self._items = [(m, i) for m in menu.members for i in range(parts[m])]
         self._devices = devices
         self._context = [
-            max((o.context for of in offer.values() for o in of.values()), default=0) for offer in menu.offers
+            max((o.context for options in offer.values() for o in options.values()), default=0) for offer in menu.offers
         ]
         # pool → member → weights, and its choices by rising workspace, each faster than those before
-        self._steps = [{m: _steps(of) for m, of in offer.items()} for offer in menu.offers]
+        self._steps = [{m: _steps(options) for m, options in offer.items()} for offer in menu.offers]
         self.hosted: list[set[Item]] = [set() for _ in devices]
 
     def load(self, device: int, items: set[Item]) -> float:
-        """Seconds a row of all these takes on the device; inf where they do not fit."""
+        """Return the seconds a row of all these takes on the device; inf where they do not fit."""
         pool = self._devices[device]
         steps = self._steps[pool]
         left = self._menu.room[pool] - self._context[pool]
@@ -86,7 +86,7 @@ class _Search:
         return total
 
     def runs(self, device: int) -> dict[str, Choice]:
-        """How each member of the device runs."""
+        """Return how each member of the device runs."""
         pool = self._devices[device]
         steps = self._steps[pool]
         left = self._menu.room[pool] - self._context[pool] - sum(steps[m][0] for m, _ in self.hosted[device])
@@ -117,39 +117,39 @@ class _Search:
 
     def level(self, random: Random) -> None:
         """Move and exchange members between two devices while that levels the loads."""
-        loads = [self.load(d, of) for d, of in enumerate(self.hosted)]
+        loads = [self.load(d, items) for d, items in enumerate(self.hosted)]
         if len(loads) < 2:
             return
         for _ in range(_TRIES):
             most = max(loads)
-            one = loads.index(most) if random.random() < 0.5 else random.randrange(len(loads))
-            other = random.randrange(len(loads))
-            if one == other:
+            first_device = loads.index(most) if random.random() < 0.5 else random.randrange(len(loads))
+            second_device = random.randrange(len(loads))
+            if first_device == second_device:
                 continue
-            now = (loads[one] / most) ** _POWER + (loads[other] / most) ** _POWER
-            for first, second in self._exchange(random, one, other):
-                a = self.load(one, first)
+            now = (loads[first_device] / most) ** _POWER + (loads[second_device] / most) ** _POWER
+            for first, second in self._exchange(random, first_device, second_device):
+                a = self.load(first_device, first)
                 if a > most * 2 ** (1 / _POWER):
                     continue
-                b = self.load(other, second)
+                b = self.load(second_device, second)
                 if (a / most) ** _POWER + (b / most) ** _POWER < now * (1 - 1e-9):
-                    self.hosted[one], self.hosted[other] = first, second
-                    loads[one], loads[other] = a, b
+                    self.hosted[first_device], self.hosted[second_device] = first, second
+                    loads[first_device], loads[second_device] = a, b
                     break
 
-    def _exchange(self, random: Random, one: int, other: int) -> Iterator[tuple[set[Item], set[Item]]]:
-        here, there = sorted(self.hosted[one]), sorted(self.hosted[other])
-        if here:
-            moved = random.choice(here)
-            yield self.hosted[one] - {moved}, self.hosted[other] | {moved}
-            if there:
-                back = random.choice(there)
-                yield self.hosted[one] - {moved} | {back}, self.hosted[other] - {back} | {moved}
+    def _exchange(self, random: Random, first_device: int, second_device: int) -> Iterator[tuple[set[Item], set[Item]]]:
+        first_items, second_items = sorted(self.hosted[first_device]), sorted(self.hosted[second_device])
+        if first_items:
+            moved = random.choice(first_items)
+            yield self.hosted[first_device] - {moved}, self.hosted[second_device] | {moved}
+            if second_items:
+                back = random.choice(second_items)
+                yield self.hosted[first_device] - {moved} | {back}, self.hosted[second_device] - {back} | {moved}
 
 
-def _steps(of: Mapping[Choice, Option]) -> tuple[int, list[tuple[int, float, Choice]]]:
+def _steps(options: Mapping[Choice, Option]) -> tuple[int, list[tuple[int, float, Choice]]]:
     steps: list[tuple[int, float, Choice]] = []
-    for workspace, seconds, choice in sorted((o.workspace, 1 / o.speed, choice) for choice, o in of.items()):
+    for workspace, seconds, choice in sorted((o.workspace, 1 / o.speed, choice) for choice, o in options.items()):
         if not steps or seconds < steps[-1][1]:
             steps.append((workspace, seconds, choice))
-    return max(o.weights for o in of.values()), steps
+    return max(o.weights for o in options.values()), steps

@@ -9,21 +9,21 @@ from hpcens.allocation.program import left
 
 
 def all_patterns(menu: Menu, most: int) -> list[list[Pattern]] | None:
-    """For each pool all patterns worth a look, or None where their members have more than `most` choices in all.
+    """List for each pool all patterns worth a look; None where their members have more than `most` choices in all.
 
     A pattern is not worth a look where another member could join it and all could still run as before.
     """
-    found: list[list[Pattern]] = []
+    by_pool: list[list[Pattern]] = []
     size = 0
     for pool, offer in enumerate(menu.offers):
-        here: list[Pattern] = []
+        listed: list[Pattern] = []
         for pattern in _subsets(menu, pool):
-            here.append(pattern)
+            listed.append(pattern)
             size += sum(len(offer[m]) for m in pattern)
             if size > most:
                 return None
-        found.append(here)
-    return found
+        by_pool.append(listed)
+    return by_pool
 
 
 def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
@@ -34,7 +34,7 @@ def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
     weights = {m: max(o.weights for o in offer[m].values()) for m in members}
     least = {m: min(o.workspace for o in offer[m].values()) for m in members}
     spaces = {m: sorted({o.workspace for o in offer[m].values()}) for m in members}
-    if len(members) == len(menu.members) and sum(len(of.devices) for of in menu.pools) == 1:
+    if len(members) == len(menu.members) and sum(len(each.devices) for each in menu.pools) == 1:
         yield tuple(members)  # a lone device hosts everyone
         return
     if left(menu, pool, tuple(members)) >= max(spaces[m][-1] for m in members):
@@ -46,9 +46,9 @@ def _subsets(menu: Menu, pool: int) -> Iterator[Pattern]:
         return menu.room[pool] - context - used
 
     def extends(pattern: Pattern, context: int, used: int) -> bool:
-        """Whether a member can join without any of the pattern losing a choice."""
-        here = spare(context, used)
-        largest = max(space for m in pattern for space in spaces[m] if space <= here)
+        """Tell whether a member can join without any of the pattern losing a choice."""
+        room_left = spare(context, used)
+        largest = max(space for m in pattern for space in spaces[m] if space <= room_left)
         return any(
             m not in pattern and spare(max(context, contexts[m]), used + weights[m]) >= max(largest, least[m])
             for m in members

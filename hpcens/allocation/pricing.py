@@ -49,12 +49,12 @@ class Pricing:
         import numpy as np
 
         self.members = tuple(offer)
-        options = [option for of in offer.values() for option in of.values()]
+        options = [option for by_choice in offer.values() for option in by_choice.values()]
         levels = sorted({option.workspace for option in options})
         self._speeds = np.zeros((len(levels), len(offer)))
         self._weights = np.full((len(levels), len(offer)), np.inf)
-        for m, of in enumerate(offer.values()):
-            for option in of.values():
+        for m, by_choice in enumerate(offer.values()):
+            for option in by_choice.values():
                 first = levels.index(option.workspace)
                 self._speeds[first:, m] = np.maximum(self._speeds[first:, m], option.speed)
                 self._weights[first:, m] = np.minimum(self._weights[first:, m], option.weights)
@@ -66,7 +66,7 @@ class Pricing:
         self._speeds[self._weights > self._spare[:, None]] = 0.0
 
     def column(self, pattern: Pattern) -> Column | None:
-        """What a device makes of these members at the largest workspace they leave; None where they do not fit."""
+        """Return what a device makes of the members at the largest workspace they leave; None where they do not fit."""
         import numpy as np
 
         at = [self.members.index(m) for m in pattern if m in self.members]
@@ -79,7 +79,7 @@ class Pricing:
         return Column({self.members[m]: float(self._speeds[level, m]) for m in sorted(members)})
 
     def best(self, worth: Mapping[str, float], most: float, precision: float) -> Priced:
-        """The best of a device.
+        """Search for the columns that make most of a device.
 
         worth      of a row of each member
         most       rows/s that no member need make more of
@@ -92,17 +92,17 @@ class Pricing:
         time = np.divide(most, self._speeds, out=np.ones_like(value), where=self._speeds > most)
         weights = np.where(value > 0, self._weights, 0.0)
         seconds, bytes_, bounds = _prices(value, time, weights, self._spare)
-        found = _Found(precision)
+        best_found = _Found(precision)
         for level in np.argsort(-bounds, kind="stable"):
-            if bounds[level] <= found.enough:
+            if bounds[level] <= best_found.enough:
                 break
-            before = found.value
-            of = _Level(value[level], time[level], weights[level], self._spare[level])
-            of.search(found, float(seconds[level]), float(bytes_[level]), float(bounds[level]))
-            if found.value > before:
-                found.levels.append((int(level), found.members))
-        columns = tuple(self._column(level, members) for level, members in reversed(found.levels))
-        return Priced(max(found.enough, found.dropped), columns)
+            before = best_found.value
+            search = _Level(value[level], time[level], weights[level], self._spare[level])
+            search.search(best_found, float(seconds[level]), float(bytes_[level]), float(bounds[level]))
+            if best_found.value > before:
+                best_found.levels.append((int(level), best_found.members))
+        columns = tuple(self._column(level, members) for level, members in reversed(best_found.levels))
+        return Priced(max(best_found.enough, best_found.dropped), columns)
 
 
 class _Found:
@@ -121,7 +121,7 @@ class _Found:
 
 
 def _prices(value: Any, time: Any, weights: Any, spare: Any) -> tuple[Any, Any, Any]:
-    """For every level the price of its time and of its bytes at which their bound is least, and that bound.
+    """Return of every level the price of its time and of its bytes at which their bound is least, and that bound.
 
     Any prices are good for a bound; these are found by halving within halving.
     """
@@ -132,7 +132,7 @@ def _prices(value: Any, time: Any, weights: Any, spare: Any) -> tuple[Any, Any, 
         return second + byte * spare + np.maximum(left, 0.0).sum(1)
 
     def byte_for(second: Any) -> Any:
-        """The best price of a byte beside this price of time."""
+        """Return the best price of a byte beside this price of time."""
         left = value - second[:, None] * time
         ratio = np.divide(left, weights, out=np.zeros_like(left), where=weights > 0)
         low, high = np.zeros(len(spare)), ratio.max(1, initial=0.0)
@@ -163,7 +163,7 @@ class _Level:
         self._weights = weights
         self._spare = spare
 
-    def search(self, found: _Found, second: float, byte: float, bound: float) -> None:
+    def search(self, best_found: _Found, second: float, byte: float, bound: float) -> None:
         """Follow every choice of members that may come to more than what is found, under these prices."""
         import numpy as np
 
@@ -171,7 +171,7 @@ class _Level:
         left = gained - paid
         # One that makes few rows costs its bytes all the same, and little time.
         joining = bound + np.minimum(np.maximum(gained, 0.0) - paid, 0.0)
-        able = np.flatnonzero((self._value > 0) & (joining > found.enough))
+        able = np.flatnonzero((self._value > 0) & (joining > best_found.enough))
         order = able[np.argsort(-(self._value[able] / self._time[able]), kind="stable")]
         rest = np.r_[np.cumsum(np.maximum(left[order], 0.0)[::-1])[::-1], 0.0]
         spare, free, value = np.array([self._spare]), np.ones(1), np.zeros(1)
@@ -181,30 +181,30 @@ class _Level:
             whole = fits & (free >= self._time[m])
             if (partly := np.flatnonzero(fits & ~whole)).size:
                 filled = value[partly] + self._value[m] / self._time[m] * free[partly]
-                self._note(found, filled, taken[partly], order, k)
+                self._note(best_found, filled, taken[partly], order, k)
             into = np.flatnonzero(whole)
             joined = taken[into]
             joined[:, k] = True
             more = value[into] + self._value[m]
             if more.size:
-                self._note(found, more, joined, order, k)
+                self._note(best_found, more, joined, order, k)
             spare = np.r_[spare, spare[into] - self._weights[m]]
             free = np.r_[free, free[into] - self._time[m]]
             value = np.r_[value, more]
             taken = np.concatenate([taken, joined])
             may = value + second * free + byte * spare + rest[k + 1]
-            kept = np.flatnonzero(may > found.enough)
+            kept = np.flatnonzero(may > best_found.enough)
             if len(kept) > _WIDEST:
                 kept = kept[np.argsort(-may[kept], kind="stable")]
-                found.dropped = max(found.dropped, float(may[kept[_WIDEST]]))
+                best_found.dropped = max(best_found.dropped, float(may[kept[_WIDEST]]))
                 kept = kept[:_WIDEST]
             spare, free, value, taken = spare[kept], free[kept], value[kept], taken[kept]
             if not len(kept):
                 return
 
     @staticmethod
-    def _note(found: _Found, values: Any, taken: Any, order: Any, last: int) -> None:
+    def _note(best_found: _Found, values: Any, taken: Any, order: Any, last: int) -> None:
         best = int(values.argmax())
-        if values[best] > found.value:
-            found.value = float(values[best])
-            found.members = tuple(int(m) for m in {*order[taken[best]], order[last]})
+        if values[best] > best_found.value:
+            best_found.value = float(values[best])
+            best_found.members = tuple(int(m) for m in {*order[taken[best]], order[last]})

@@ -56,6 +56,7 @@ class Rows:
         self._most: list[float] = []
 
     def add(self, entries: Sequence[tuple[int, float]], least: float, most: float) -> None:
+        """Add the constraint least ≤ Σ value · unknown ≤ most. entries: (number of the unknown, value)."""
         rows, columns, values = self._entries
         for column, value in entries:
             rows.append(len(self._least))
@@ -65,6 +66,7 @@ class Rows:
         self._most.append(most)
 
     def constraint(self, columns: int) -> Any:
+        """Return all rows as scipy takes them, over `columns` unknowns."""
         from scipy.optimize import LinearConstraint
         from scipy.sparse import csr_array
 
@@ -81,6 +83,7 @@ class Columns:
         self.whole: list[int] = []
 
     def add(self, most: float, *, whole: bool = False) -> int:
+        """Add an unknown, and return its number."""
         self.most.append(most)
         self.whole.append(int(whole))
         return len(self.most) - 1
@@ -97,7 +100,7 @@ class Solved:
 
 
 def maximise_first(columns: Columns, rows: Rows, *, effort: Effort, gap: float = 1e-3, least: float = 0.0) -> Solved:
-    """The first unknown at its largest; its bound is at least `least`, below which no answer is wanted."""
+    """Maximise the first unknown; its bound is at least `least`, below which no answer is wanted."""
     import numpy as np
     from scipy.optimize import Bounds, milp
 
@@ -127,44 +130,45 @@ def solve(
     least: float = 0.0,
     kept: Mapping[tuple[int, Pattern], int] | None = None,
 ) -> Answer:
-    """The best composition of these patterns (for each pool), as far as the effort goes.
+    """Find the best composition of these patterns, as far as the effort goes.
 
-    most   rows/s that are known not to be exceeded
-    least  rows/s below which no composition is wanted
-    kept   devices that host a pattern at least
+    patterns  patterns of each pool
+    most      rows/s that are known not to be exceeded
+    least     rows/s below which no composition is wanted
+    kept      (number of the pool, pattern) to how many devices host it at least
     """
     columns, rows = Columns(), Rows()
     throughput = columns.add(1.0)  # in units of `most`
     chosen = {(m, c): columns.add(1, whole=True) for m in menu.members for c in menu.of(m)}
-    made = {m: [(throughput, -1.0)] for m in menu.members}
+    supply = {m: [(throughput, -1.0)] for m in menu.members}
     capped = {key: [(column, -1.0)] for key, column in chosen.items()}
     for member in menu.members:
         rows.add([(chosen[member, c], 1.0) for c in menu.of(member)], 1, 1)
     counted: dict[int, tuple[int, Pattern]] = {}
     for i, pool in enumerate(menu.pools):
-        mine = []
+        counts = []
         for pattern in patterns[i]:
             count = columns.add(len(pool.devices), whole=True)
             counted[count] = i, pattern
-            mine.append((count, 1.0))
+            counts.append((count, 1.0))
             if kept and (i, pattern) in kept:
                 rows.add([(count, 1.0)], kept[i, pattern], inf)
             times = []
             for member in pattern:
-                here = []
+                instance_times = []
                 for choice in allowed(menu, i, pattern, member):
                     speed = menu.offers[i][member][choice].speed / most
                     time = columns.add(len(pool.devices))
                     times.append((time, 1.0))
-                    here.append((time, speed))
-                    made[member].append((time, speed))
+                    instance_times.append((time, speed))
+                    supply[member].append((time, speed))
                     capped[member, choice].append((time, speed))
-                if any(speed > 1 for _, speed in here):
-                    rows.add([*here, (count, -1.0)], -inf, 0)
+                if any(speed > 1 for _, speed in instance_times):
+                    rows.add([*instance_times, (count, -1.0)], -inf, 0)
             rows.add([*times, (count, -1.0)], -inf, 0)
-        if mine:
-            rows.add(mine, 0, len(pool.devices))
-    for entries in made.values():
+        if counts:
+            rows.add(counts, 0, len(pool.devices))
+    for entries in supply.values():
         rows.add(entries, 0, inf)
     for entries in capped.values():
         rows.add(entries, -inf, 0)
@@ -176,18 +180,18 @@ def solve(
 
 
 def runs_of(menu: Menu, chosen: Mapping[tuple[str, Choice], int], values: Any) -> dict[str, Choice]:
-    """How each member runs, by the unknowns that choose it."""
+    """Return how each member runs, by the unknowns that choose it."""
     return {m: max(menu.of(m), key=lambda c: float(values[chosen[m, c]])) for m in menu.members}
 
 
 def allowed(menu: Menu, pool: int, pattern: Pattern, member: str) -> list[Choice]:
-    """How a member may run on a device of the pool that hosts the pattern: what leaves the others their room."""
+    """Return how a member may run on a device of the pool that hosts the pattern: what leaves the others their room."""
     spare = left(menu, pool, pattern)
     return [c for c, option in menu.offers[pool].get(member, {}).items() if option.workspace <= spare]
 
 
 def left(menu: Menu, pool: int, pattern: Pattern) -> float:
-    """Bytes for the largest workspace on a device of the pool that hosts the pattern."""
+    """Return the bytes for the largest workspace on a device of the pool that hosts the pattern."""
     offer = menu.offers[pool]
     context = max((o.context for m in pattern for o in offer[m].values()), default=0)
     return menu.room[pool] - context - sum(max(o.weights for o in offer[m].values()) for m in pattern)
@@ -196,12 +200,15 @@ def left(menu: Menu, pool: int, pattern: Pattern) -> float:
 def _composition(
     menu: Menu, counted: Mapping[int, tuple[int, Pattern]], values: Any, runs: Mapping[str, Choice]
 ) -> Composition | None:
-    """The answer, without members that cannot run as chosen where they are; None where one is nowhere."""
+    """Read the composition from the program's values, without members that cannot run as chosen where they are.
+
+    None where one is nowhere.
+    """
     counts: dict[tuple[int, Pattern], int] = {}
     for column, (pool, pattern) in counted.items():
         devices = round(values[column])
-        here = tuple(m for m in pattern if runs[m] in allowed(menu, pool, pattern, m))
-        if devices and here:
-            counts[pool, here] = counts.get((pool, here), 0) + devices
+        running = tuple(m for m in pattern if runs[m] in allowed(menu, pool, pattern, m))
+        if devices and running:
+            counts[pool, running] = counts.get((pool, running), 0) + devices
     hosted = {member for _, pattern in counts for member in pattern}
     return Composition(counts, runs) if hosted >= set(menu.members) else None

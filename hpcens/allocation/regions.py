@@ -39,15 +39,16 @@ class _Region:
 
 
 def replan(menu: Menu, start: Composition, *, most: float, enough: float, seconds: float) -> tuple[Composition, bool]:
-    """A composition at least as fast, which fits if the first does; and whether the time was up before the budget.
+    """Improve a composition, region by region; return also whether the time was up before the budget.
 
+    It fits if the first does.
     No further once it makes `enough` rows/s.
     """
     end = time.monotonic() + seconds
-    here, sharing, late = start, sharing_of(menu, start), False
+    current, sharing, late = start, sharing_of(menu, start), False
     random, left = Random(0), _BUDGET if len(start.counts) <= _PATTERNS else 0
     while left > 0 and sharing.throughput < enough and not late:
-        region = _drawn(menu, here, sharing, random)
+        region = _drawn(menu, current, sharing, random)
         left -= _SIZE // 10
         if region is None:
             continue
@@ -60,44 +61,46 @@ def replan(menu: Menu, start: Composition, *, most: float, enough: float, second
         if answer.composition is not None and holds(menu, answer.composition):
             trial = sharing_of(menu, answer.composition)
             if trial.throughput > sharing.throughput:
-                here, sharing = answer.composition, trial
-    return here, late
+                current, sharing = answer.composition, trial
+    return current, late
 
 
-def _drawn(menu: Menu, here: Composition, sharing: Sharing, random: Random) -> _Region | None:
-    """A region from one limiting pattern on: some that share members with it, then any, while it is small enough."""
-    keys = list(here.counts)
+def _drawn(menu: Menu, current: Composition, sharing: Sharing, random: Random) -> _Region | None:
+    """Draw a region from one limiting pattern on: some that share members with it, then any, while it stays small."""
+    keys = list(current.counts)
     first = random.choice([key for key in keys if any(sharing.worth[m] > 0 for m in key[1])] or keys)
     others = [key for key in keys if key != first]
     random.shuffle(others)
     related = [key for key in others if not set(key[1]).isdisjoint(first[1])][: random.randrange(3)]
-    found, free = None, [first]
+    region, free = None, [first]
     for key in [*related, *(key for key in others if key not in related)]:
-        wider = _opened(menu, here, free)
+        wider = _opened(menu, current, free)
         if wider is None:
             break
-        found = wider
+        region = wider
         free.append(key)
-    return found
+    return region
 
 
-def _opened(menu: Menu, here: Composition, free: list[Key]) -> _Region | None:
-    """The region of these patterns' devices, and of those that host nothing; None where it is too large."""
+def _opened(menu: Menu, current: Composition, free: list[Key]) -> _Region | None:
+    """Open the region of these patterns' devices, and of those that host nothing; None where it is too large."""
     members = {m for _, pattern in free for m in pattern}
-    pools = {pool for pool, _ in free} | {pool for pool, _ in idle(menu, here)}
+    pools = {pool for pool, _ in free} | {pool for pool, _ in idle(menu, current)}
     offers = [
-        {m: of for m, of in offer.items() if m in members} if i in pools else {} for i, offer in enumerate(menu.offers)
+        {m: options for m, options in offer.items() if m in members} if i in pools else {}
+        for i, offer in enumerate(menu.offers)
     ]
     patterns = all_patterns(replace(menu, offers=tuple(offers)), _SIZE)
     if patterns is None:
         return None
-    size = sum(len(offers[i][m]) for i, of in enumerate(patterns) for pattern in of for m in pattern)
-    for pool, pattern in here.counts:
+    size = sum(len(offers[i][m]) for i, listed in enumerate(patterns) for pattern in listed for m in pattern)
+    for pool, pattern in current.counts:
         if pattern not in patterns[pool]:
             patterns[pool].append(pattern)
-    fixed = menu.only(here.runs)
+    fixed = menu.only(current.runs)
     rest = [
-        {**fixed.offers[i]} | {m: of for m, of in offer.items() if m in members} for i, offer in enumerate(menu.offers)
+        {**fixed.offers[i]} | {m: options for m, options in offer.items() if m in members}
+        for i, offer in enumerate(menu.offers)
     ]
-    kept = {key: count for key, count in here.counts.items() if key not in free}
+    kept = {key: count for key, count in current.counts.items() if key not in free}
     return _Region(replace(menu, offers=tuple(rest)), patterns, kept, size)

@@ -2,7 +2,7 @@
 
     max T   s.t.  Σ_m time[g,m] ≤ count[g],   Σ_g time[g,m] · speed[g,m] ≥ T
 
-Over kinds of devices it is the upper bound of PLANNING.md; over the devices of a placement it
+Over kinds of devices it is the upper bound; over the devices of a placement it
 gives the best shares. Neither number leans on the solver's tolerance: the throughput is recomputed
 from times made feasible, and the bound from the prices by weak duality, which holds for any prices.
 """
@@ -43,15 +43,15 @@ class Sharing:
 
 
 def share(members: Sequence[str], groups: Sequence[Group]) -> Sharing:
-    """The division of the groups' time that maximises the rows/s of the slowest member.
+    """Divide the groups' time so as to maximise the rows/s of the slowest member.
 
     Every member must run in some group.
     """
     raw, worth = _alone(groups[0]) if len(groups) == 1 else _solved(members, groups)
-    times = tuple(_feasible(group, of) for group, of in zip(groups, raw, strict=True))
+    times = tuple(_feasible(group, part) for group, part in zip(groups, raw, strict=True))
     reached = dict.fromkeys(members, 0.0)
-    for group, of in zip(groups, times, strict=True):
-        for member, time in of.items():
+    for group, part in zip(groups, times, strict=True):
+        for member, time in part.items():
             reached[member] += time * group.speeds[member]
     rents = tuple(max((worth[m] * speed for m, speed in group.speeds.items()), default=0.0) for group in groups)
     bound = sum(group.count * rent for group, rent in zip(groups, rents, strict=True))
@@ -59,7 +59,7 @@ def share(members: Sequence[str], groups: Sequence[Group]) -> Sharing:
 
 
 def _alone(group: Group) -> tuple[list[dict[str, float]], dict[str, float]]:
-    """One group in closed form: each member gets the time that one row of it takes."""
+    """Divide the time of one group in closed form: each member gets the time that one row of it takes."""
     total = sum(1 / speed for speed in group.speeds.values())
     worth = {member: 1 / speed / total for member, speed in group.speeds.items()}
     return [{member: group.count * part for member, part in worth.items()}], worth

@@ -27,15 +27,15 @@ class Streams:
 
 
 def copies(shares: Iterable[tuple[int, Mapping[str, float]]], throughput: float) -> float:
-    """Devices that a row is sent to, on average: Σ over devices of the largest share, over the throughput.
+    """Return how many devices a row is sent to, on average: Σ over devices of the largest share, over the throughput.
 
     shares  (number of devices, member → rows/s of each)
     """
-    return sum(devices * max(of.values(), default=0.0) for devices, of in shares) / throughput
+    return sum(devices * max(rates.values(), default=0.0) for devices, rates in shares) / throughput
 
 
 def stream(problem: Problem, wanted: float, sent: float) -> Streams:
-    """As few readers and reducers as pass `wanted` rows/s, each row sent to `sent` devices.
+    """Choose as few readers and reducers as pass `wanted` rows/s, each row sent to `sent` devices.
 
     Raises nothing: where all there may be are too few, they pass what they can.
     """
@@ -54,7 +54,7 @@ def stream(problem: Problem, wanted: float, sent: float) -> Streams:
 
 
 def _read(problem: Problem, wanted: float) -> int:
-    """As few readers as take so many rows/s from disk; one more than all where they do not."""
+    """Return as few readers as take so many rows/s from disk; one more than all where they do not."""
     rates = problem.rates
     if rates.reading_together is None or wanted <= problem.reading * _ROUNDING:
         return _enough(wanted, problem.reading)

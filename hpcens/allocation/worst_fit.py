@@ -11,7 +11,7 @@ from hpcens.vocabulary import Device
 
 
 def place_worst_fit(problem: Problem) -> Placement:
-    """Members by decreasing memory, each at its smallest batch to the device with most memory left.
+    """Place members by decreasing memory, each at its smallest batch to the device with most memory left.
 
     GPUs come before CPU devices. Raises UsageError where a member finds no room; another placement
     of the same members may still exist.
@@ -28,27 +28,27 @@ def place_worst_fit(problem: Problem) -> Placement:
 
 
 def _thriftiest(problem: Problem, kind: str, member: str) -> Choice | None:
-    """The smallest batch measured on the kind, in the runtime that needs least memory for it."""
-    found = [c for c in choices(problem, member) if speed(problem, kind, member, c) > 0]
-    needs = ((c.batch, device_memory(problem, kind, (member,), {member: c}), c) for c in found)
-    return min(needs)[2] if found else None
+    """Return the smallest batch measured on the kind, in the runtime that needs least memory for it."""
+    usable = [c for c in choices(problem, member) if speed(problem, kind, member, c) > 0]
+    needs = ((c.batch, device_memory(problem, kind, (member,), {member: c}), c) for c in usable)
+    return min(needs)[2] if usable else None
 
 
 def _size(problem: Problem, member: str) -> float:
     kinds = dict.fromkeys(device.kind for device in problem.devices)
-    found = ((kind, _thriftiest(problem, kind, member)) for kind in kinds)
-    return max(device_memory(problem, kind, (member,), {member: choice}) for kind, choice in found if choice)
+    choices_by_kind = ((kind, _thriftiest(problem, kind, member)) for kind in kinds)
+    return max(device_memory(problem, kind, (member,), {member: choice}) for kind, choice in choices_by_kind if choice)
 
 
 def _left(problem: Problem, placement: Placement, device: Device, adding: dict[str, Choice] | None = None) -> float:
-    """Bytes left on the device, were these members added."""
+    """Return the bytes left on the device, were these members added."""
     runs = {**placement.runs, **(adding or {})}
     members = (*placement.hosted.get(device.name, ()), *(adding or ()))
     return device.memory - device_memory(problem, device.kind, members, runs)
 
 
 def _added(problem: Problem, placement: Placement, devices: Sequence[Device], member: str) -> Placement | None:
-    """With the member on the device, of these, that has most memory left; None where none has enough."""
+    """Add the member to the device, of these, that has most memory left; None where none has enough."""
     room = [
         (_left(problem, placement, device), device, choice)
         for device in devices
@@ -57,7 +57,7 @@ def _added(problem: Problem, placement: Placement, devices: Sequence[Device], me
     ]
     if not room:
         return None
-    _, device, choice = max(room, key=lambda found: found[0])
+    _, device, choice = max(room, key=lambda entry: entry[0])
     members = (*placement.hosted.get(device.name, ()), member)
     return rehost(problem, placement.running(member, choice), device.name, members)
 

@@ -60,7 +60,7 @@ def _one_process(
 
 
 def _blame(member: MemberSpec | None, limit: float, silence: NoAnswer) -> tuple[str, MemberError]:
-    """The member that was tried last, with what it did. Raises HpcensError where none was."""
+    """Return the member that was tried last, with what it did. Raises HpcensError where none was tried."""
     slow = silence.exit_code is None
     if member is None:
         ending = f"did not start within {limit:.0f} s" if slow else silence.ending

@@ -49,7 +49,7 @@ def trials(
 
 
 def _fault(member: MemberSpec, error: BaseException) -> HpcensError:
-    """The error as one of the member's, or of the configuration's."""
+    """Return the error as one of the member's, or of the configuration's."""
     known = as_verdict(error)
     if not isinstance(error, HpcensError):
         return MemberError(f"member {member.name}: {known.what}", "it fails before it is run; try it alone")

@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining import rule_digests
 from hpcens.dataset.file import Input
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Facts
 from hpcens.members import input_places, member_digests
 from hpcens.result.destination import check_output
 from hpcens.result.earlier import is_finished, stored_members
-from hpcens.result.fingerprint import fingerprint, torch_version
+from hpcens.result.fingerprint import make_fingerprint, torch_version
 from hpcens.rules import combining_space
 from hpcens.specs import Job, RunSpec, Space
 from hpcens.vocabulary import Plan, numerics_from_dict
@@ -23,9 +23,13 @@ from hpcens.vocabulary import Plan, numerics_from_dict
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """What was found: facts of the dataset, digests of each member and of the rule, the space it combines in.
+    """What was found of a job before it starts.
 
-    stored  members whose outputs are taken from the finished result, to which the job adds others
+    facts    of the dataset
+    digests  of what makes each member: its files, its code, its use
+    rule     digests of a rule of the user's own; empty for the others
+    space    the one the rule combines in
+    stored   members whose outputs are taken from the finished result, to which the job adds others
     """
 
     facts: Facts
@@ -35,10 +39,12 @@ class Preflight:
     stored: tuple[str, ...] = ()
 
     def to_json(self) -> str:
+        """Return it as a line of JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(text: str) -> Preflight:
+        """Return what `to_json` wrote."""
         raw = json.loads(text)
         facts = raw.pop("facts")
         facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
@@ -72,7 +78,7 @@ def is_complete(job: Job, preflight: Preflight) -> bool:
 
 def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
     """Return the fingerprint that the job has now, under numerics that were fixed before."""
-    return fingerprint(
+    return make_fingerprint(
         spec,
         data=preflight.facts.identity,
         members=preflight.digests,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from hpcens.combining.combiner import Combiner
+from hpcens.combining import Combiner
 from hpcens.engine.hardware import use_cores
 from hpcens.errors import HpcensError, RuleError, as_verdict
 from hpcens.processes.isolation import NoAnswer, isolated

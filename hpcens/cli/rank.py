@@ -27,9 +27,9 @@ def run(options: Namespace) -> int:
 
 
 def verdict_code(output: Path) -> int:
-    """The exit code that the newest start of an output's run ended with. Raises HpcensError where it has not ended.
+    """Return the exit code that the newest start of an output's run ended with.
 
-    Within a Slurm job only a start of that job counts.
+    Within a Slurm job only a start of that job counts. Raises HpcensError where there is none, or it has not ended.
     """
     run = RunDirectory.of(output)
     epoch, slurm = run.newest, SlurmJob.here()

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hpcens.cli.terminal import short, show
-from hpcens.combining.recombination import Recombination, require_same_members, under_rule
+from hpcens.combining import Recombination, require_same_members, under_rule
 from hpcens.config import load
 from hpcens.config.job import absolute
 from hpcens.errors import COMPLETE, FAILURE
@@ -40,7 +40,7 @@ def combine(options: Namespace) -> int:
         spec = under_rule(source, options.rule, Path.cwd())
     output = absolute(options.output)
     recombination = Recombination(source, spec, output)
-    if recombination.stands():
+    if recombination.is_complete():
         print(f"{short(output)} is complete already; next: hpcens verify {short(output)}")
         return COMPLETE
     verdict = recombination.write()

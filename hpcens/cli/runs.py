@@ -5,30 +5,25 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hpcens.cli.terminal import short, show
-from hpcens.errors import COMPLETE, UsageError
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    from hpcens.runs import RunDirectory
-    from hpcens.runs.status import Status
+from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, UsageError
+from hpcens.runs import AGAIN, RunDirectory, Verdict, alive, end_ranks
+from hpcens.runs.status import Status, run_of
+from hpcens.runs.status import status as status_of
+from hpcens.scheduler import jobs as slurm
 
 _WATCH_SECONDS = 2.0
 
 
 def status(options: Namespace) -> int:
     """Print how a run stands; with --watch again and again, until it has ended."""
-    from dataclasses import asdict
-
-    from hpcens.runs.status import status
-
     while True:
-        current = status(options.run)
+        current = status_of(options.run)
         if options.json:
             show([json.dumps(asdict(current), indent=None if options.watch else 1)])
         else:
@@ -68,12 +63,9 @@ def _clock(seconds: float) -> str:
 
 def logs(options: Namespace) -> int:
     """Print the logs of a run's last submission and of its newest start."""
-    from hpcens.launch.slurm import logs
-    from hpcens.runs.status import run_of
-
     run = run_of(options.run)
     submission, epoch = run.submission, run.newest
-    files = list(logs(submission)) if submission else []
+    files = submission.logs() if submission else []
     if epoch is not None and epoch.log.exists():
         files.append(epoch.log)
     if not files:
@@ -87,11 +79,6 @@ def logs(options: Namespace) -> int:
 
 def cancel(options: Namespace) -> int:
     """Have a run drain, or end it at once; take queued jobs out of the queue."""
-    from hpcens.launch.slurm import cancel as end
-    from hpcens.runs import alive
-    from hpcens.runs.status import run_of
-    from hpcens.scheduler import jobs as slurm
-
     run = run_of(options.run)
     epoch, submission = run.newest, run.submission
     working = epoch is not None and bool(alive(epoch))
@@ -100,7 +87,7 @@ def cancel(options: Namespace) -> int:
     if not working and not living:
         raise UsageError(f"nothing works on {run.path}", f"hpcens status {run.path}")
     if options.now and submission and living:
-        end(submission)
+        _end(submission.jobs)
         print(f"job {', '.join(living)} is ended; next: hpcens status {short(run.path)}")
         return COMPLETE
     if working:
@@ -112,17 +99,19 @@ def cancel(options: Namespace) -> int:
             _kill(run)
         print(f"{'killed' if options.now else 'draining'}; next: hpcens status {short(run.path)}")
     elif submission:
-        end(submission)
+        _end(submission.jobs)
         print(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
     return COMPLETE
 
 
+def _end(jobs: Sequence[str]) -> None:
+    """End jobs of Slurm's, queued or running. Raises HpcensError where Slurm does not."""
+    if refused := slurm.end(jobs):
+        raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(jobs)}")
+
+
 def _kill(run: RunDirectory) -> None:
     """Kill what works on the run on this host."""
-    from hpcens.errors import INCOMPLETE
-    from hpcens.launch.local import end_ranks
-    from hpcens.runs import AGAIN, Verdict
-
     if epoch := run.newest:
         epoch.judge(Verdict(INCOMPLETE, "cancelled at once", AGAIN))
         end_ranks(epoch)
@@ -130,12 +119,8 @@ def _kill(run: RunDirectory) -> None:
 
 def runs(options: Namespace) -> int:
     """List the runs of a folder, a line each."""
-    from hpcens.runs.status import status
-
-    statuses = [status(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
+    statuses = [status_of(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
     if options.json:
-        from dataclasses import asdict
-
         print(json.dumps([asdict(run) for run in statuses], indent=1))
     else:
         for run in statuses:

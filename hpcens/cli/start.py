@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from hpcens.cli.job import job_of
-from hpcens.cli.terminal import conclude, short, show
+from hpcens.cli.terminal import short, show
 from hpcens.config.site import slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch import local, slurm, submitit_local
@@ -16,9 +17,12 @@ from hpcens.launch.follow import StartedJob
 from hpcens.launch.start import CheckedJob, Way, check_once, start
 from hpcens.planning.capacity import Capacity
 from hpcens.planning.nodes import asking_for
-from hpcens.reports.plans import deadline_line, expectation_lines
+from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
 from hpcens.reports.progress import Follower
-from hpcens.runs import RunDirectory
+from hpcens.reports.text import report_lines, start_lines
+from hpcens.runs import Claim, Report, RunDirectory, Verdict, read_events
+from hpcens.specs import Job
+from hpcens.vocabulary import Plan
 
 
 def submit(options: Namespace) -> int:
@@ -44,7 +48,7 @@ def submit(options: Namespace) -> int:
         return COMPLETE
     with closing(Follower()) as follower:
         verdict = started.follow(follower)
-    return conclude(job, verdict)
+    return _conclude(job, verdict)
 
 
 def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
@@ -79,9 +83,25 @@ def run_here(options: Namespace) -> int:
         return _complete(job.output)
     with closing(Follower()) as follower:
         verdict = start(checked, partial(local.start, tick=follower.tick))
-    return conclude(job, verdict)
+    return _conclude(job, verdict)
 
 
 def _complete(output: Path) -> int:
     print(f"{short(output)} is complete already; next: hpcens verify {short(output)}")
     return COMPLETE
+
+
+def _conclude(job: Job, verdict: Verdict) -> int:
+    """Print the report, and as the last line the verdict and the next command; return the exit code."""
+    run = RunDirectory.of(job.output)
+    epoch = run.newest
+    if epoch is not None and (report := Report.load(epoch.report)) and (claim := Claim.load(epoch.claim)):
+        show(plan_lines(Plan.load(epoch.plan)))
+        show(start_lines(claim.began, (event for _, event in read_events(epoch.events)), report))
+        show(report_lines(report))
+    if verdict.code == COMPLETE:
+        print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")
+    else:
+        next_step = verdict.remedy or f"hpcens status {short(run.path)}"
+        print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
+    return verdict.code

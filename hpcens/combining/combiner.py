@@ -1,4 +1,4 @@
-"""Combining: from the stack of one segment to every dataset of the result. The same for a run and for `combine`."""
+"""From the stack of one segment to every dataset of the result; the same for a run and for `combine`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from hpcens.combining.masking import mask, neutral, valid
-from hpcens.combining.stacking import load_stacker
+from hpcens.combining.masking import fill_masked, mask, valid
+from hpcens.combining.stacking import load_stack_rule
 from hpcens.errors import HpcensError
-from hpcens.result.outputs import Output, encoded
+from hpcens.result import Output, encoded
 from hpcens.rules import make_rule, weights_of
 from hpcens.rules.stack import Floats, label, top
 from hpcens.rules.uncertainty import disagreement, entropies, variance
@@ -18,10 +18,12 @@ from hpcens.vocabulary import Array
 
 
 class Combiner:
-    """Opens the rule. Raises RuleError or MemberError where the user's own cannot be loaded.
+    """Combine members' outputs by the rule of a job.
 
-    outputs  what is to be given, from `outputs_of`
+    space    in which the rule combines
+    outputs  datasets that are wanted, from `outputs_of`
     digests  of the rule's code and weights, as they were when the run was checked
+    Raises RuleError or MemberError where a rule of the user's own cannot be loaded.
     """
 
     def __init__(self, spec: RunSpec, space: Space, outputs: Sequence[Output], digests: Mapping[str, str]) -> None:
@@ -32,19 +34,21 @@ class Combiner:
         self._top = spec.output.top or 0
         self._logits = space == "logits"
         self._rule = (
-            load_stacker(spec.rule, space, spec.search_path, digests)
+            load_stack_rule(spec.rule, space, spec.search_path, digests)
             if spec.rule.name == "stack"
             else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"))
         )
 
     def combine(self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = ()) -> dict[str, Array]:
-        """stack: in member order, each (rows, *output shape) float32 → dataset name → rows as they are stored.
+        """Combine one segment; return dataset name → rows as they are stored.
 
-        masked  places of rows that are not to be scored, whatever the stack holds there
+        segment  its number, for messages
+        stack    in member order, each (rows, *output shape) float32
+        masked   places of rows that are not to be scored, whatever the stack holds there
         Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
         """
         try:
-            values = self._values(neutral(stack, masked))
+            values = self._values(fill_masked(stack, masked))
             values["valid"] = valid(len(stack[0]), masked)
             blanked = [output for output in self._outputs if output.name != "valid"]
             stored = {output.name: encoded(values[output.name], output) for output in self._outputs}

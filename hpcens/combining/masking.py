@@ -1,4 +1,4 @@
-"""Masking: rows that some member could not score, and what the result holds in their place.
+"""Rows that some member could not score, and what the result holds in their place.
 
 A masked row is NaN in floats, −1 in labels and 0 in uint8, and `valid` is 0 there.
 """
@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from hpcens.errors import DataError
-from hpcens.result.outputs import Output
+from hpcens.result import Output
 from hpcens.specs import BadRows
 from hpcens.vocabulary import Array, Bad
 
-_TOLD = 5
-_WHAT = {
+_NAMED_ROWS = 5
+_FAULTS = {
     "input": "is fed NaN or infinity in",
     "output": "gave NaN or infinity for",
     "raised": "has a preprocessing that raises on",
@@ -23,31 +23,36 @@ _WHAT = {
 
 
 def masked_rows(policy: BadRows, start: int, bad: Mapping[str, Iterable[Bad]]) -> list[int]:
-    """Places within the segment of all rows that are to be masked, ascending.
+    """Return the places within a segment of all rows that are to be masked, ascending.
 
-    start  the segment's first row
-    bad    by member
+    policy  what the job does with bad rows
+    start   the segment's first row
+    bad     member → rows that it could not score, by cause
     Raises DataError naming member and rows where the policy is to fail.
     """
     if policy == "fail":
         for member, causes in bad.items():
             for cause in causes:
                 raise DataError(
-                    f"member {member} {_WHAT[cause.cause]} {told(start + row for row in cause.rows)}",
+                    f"member {member} {_FAULTS[cause.cause]} {describe_rows(start + row for row in cause.rows)}",
                     "look at these rows of the dataset; or have such rows masked and counted: bad_rows: mask",
                 )
     return sorted({row for causes in bad.values() for cause in causes for row in cause.rows})
 
 
-def told(rows: Iterable[int]) -> str:
-    """How many rows, and the first of them, in words."""
+def describe_rows(rows: Iterable[int]) -> str:
+    """Say how many rows there are, and which are the first of them."""
     numbers = list(rows)
-    first = ", ".join(str(row) for row in numbers[:_TOLD])
+    first = ", ".join(str(row) for row in numbers[:_NAMED_ROWS])
     return f"row {first}" if len(numbers) == 1 else f"{len(numbers)} rows, first {first}"
 
 
-def neutral(stack: Sequence[Array], masked: Sequence[int]) -> list[Array]:
-    """The stack with numbers in place of what is masked, which any rule can combine: as if no class were likelier."""
+def fill_masked(stack: Sequence[Array], masked: Sequence[int]) -> list[Array]:
+    """Put numbers that any rule can combine in place of what is masked: as if no class were likelier.
+
+    stack   of each member (rows, *output shape)
+    masked  places of the rows
+    """
     if not len(masked):
         return list(stack)
     shares = 1.0 / stack[0].shape[-1] if stack[0].ndim > 1 else 0.0
@@ -58,7 +63,7 @@ def neutral(stack: Sequence[Array], masked: Sequence[int]) -> list[Array]:
 
 
 def mask(values: Array, output: Output, masked: Sequence[int]) -> Array:
-    """Encoded values of one output with those rows blanked."""
+    """Blank masked rows of one output's encoded values."""
     if not len(masked):
         return values
     blanked = np.array(values)
@@ -67,7 +72,7 @@ def mask(values: Array, output: Output, masked: Sequence[int]) -> Array:
 
 
 def valid(rows: int, masked: Sequence[int]) -> Array:
-    """(rows,) uint8: 0 where a row is masked."""
+    """Return flags (rows,) uint8: 0 where a row is masked, else 1."""
     flags = np.ones(rows, np.uint8)
     flags[masked] = 0
     return flags

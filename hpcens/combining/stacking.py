@@ -1,4 +1,4 @@
-"""Stacking: a torch module that is fed with the members' outputs and gives the ensemble's (Wolpert 1992)."""
+"""A torch module that is fed with the members' outputs and gives the ensemble's (Wolpert 1992)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _NAME = "of rule stack"
 _BATCH = 256
 
 
-def stacker(rule: RuleSpec, space: Space) -> MemberSpec:
-    """The module of a rule `stack`, as the member it is."""
+def stack_member(rule: RuleSpec, space: Space) -> MemberSpec:
+    """Describe the module of a rule `stack` as the member it is."""
     assert rule.factory is not None and rule.weights is not None, "the configuration was checked"
     output: Space = rule.output or ("values" if space == "values" else "logits")
     return MemberSpec(name=_NAME, factory=rule.factory, weights=rule.weights, arguments=rule.arguments, output=output)
 
 
-def load_stacker(rule: RuleSpec, space: Space, search_path: Path, digests: Mapping[str, str]) -> Rule:
-    """The module as a rule: it sees float32 (rows, members, *output shape), in the space the rule combines in.
+def load_stack_rule(rule: RuleSpec, space: Space, search_path: Path, digests: Mapping[str, str]) -> Rule:
+    """Load the module as a rule: it sees float32 (rows, members, *output shape), in the space the rule combines in.
 
     It runs on one CPU thread, in batches of 256 rows from the segment's first on: its bytes depend on the
     segment alone. Logits become probabilities where those are combined.
@@ -33,7 +33,7 @@ def load_stacker(rule: RuleSpec, space: Space, search_path: Path, digests: Mappi
     from hpcens.engine.cpu import CpuHardware
     from hpcens.engine.engine import Engine
 
-    spec = stacker(rule, space)
+    spec = stack_member(rule, space)
     hardware = CpuHardware(1)
     engine = Engine(hardware)
     alone = RunSpec(members=(spec,), search_path=search_path)

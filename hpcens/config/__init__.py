@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hpcens.config.checks import check_ensemble, check_values, explain
-from hpcens.config.document import Page, Place, compose, read, shown
-from hpcens.config.keys import KEYS, pattern
-from hpcens.config.member_checks import expand_member
+from hpcens.config.document import Page, compose, read
+from hpcens.config.shorthands import expand
+from hpcens.config.site import slurm_settings as slurm_settings
 from hpcens.errors import UsageError
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
 RESULT_SUFFIX = ".predictions.h5"
-_MOST_CLASSES = 100_000
-_SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:[eE]\+?\d{1,2})?) *([A-Za-z]*)", re.ASCII)
-_UNITS = {"": 1, "B": 1} | {p + i + "B": (1024 if i else 1000) ** n for n, p in enumerate("KMGT", 1) for i in ("", "i")}
 
 
 def load(path: Path) -> RunSpec:
@@ -70,87 +66,6 @@ def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     """Return the member with its files' paths made absolute."""
     files = {key: getattr(member, key) for key in FILES}
     return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
-
-
-def expand(page: Page, tree: dict[str, Any]) -> None:
-    """Write the shorthands of a document out, in place; a section left empty is as good as absent."""
-    if "search_path" in tree:  # a field of RunSpec, but not the user's to set
-        explain(page, "unexpected_keyword_argument", ("search_path",), tree.pop("search_path"))
-    for key in [key for key, value in tree.items() if value is None and key in KEYS]:
-        del tree[key]
-    for key, field in (("rule", "name"), ("dataset", "input"), ("output", "path")):
-        _expand_text(tree, key, field)
-    if isinstance(dataset := tree.get("dataset"), dict):
-        _expand_text(dataset, "select", "path")
-        if isinstance(inputs := dataset.get("inputs"), dict):
-            for name in inputs:
-                _expand_text(inputs, name, "path")
-    if isinstance(slurm := tree.get("slurm"), dict):
-        expand_slurm(page, slurm)
-    if type(number := tree.get("classes")) is int:
-        if 2 <= number <= _MOST_CLASSES:
-            tree["classes"] = [str(i) for i in range(number)]
-        else:
-            page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
-    if isinstance(output := tree.get("output"), dict) and isinstance(output.get("compression"), str):
-        output["compression"] = {"name": output["compression"]}
-    for i, member in enumerate(members if isinstance(members := tree.get("members"), list) else ()):
-        if isinstance(member, dict):
-            expand_member(page, ("members", i), member)
-    if isinstance(devices := tree.get("devices"), dict):
-        for kind in devices.keys() & {"cpu", "cuda"}:
-            _expand_device(page, devices, kind)
-    for name, nodes in tree["cluster"].items() if isinstance(tree.get("cluster"), dict) else ():
-        if isinstance(nodes, dict):
-            _expand_memory(page, nodes, ("cluster", name))
-
-
-def _expand_text(tree: dict[str, Any], key: str, field: str) -> None:
-    if isinstance(tree.get(key), str):
-        tree[key] = {field: tree[key]}
-
-
-def _expand_device(page: Page, devices: dict[str, Any], kind: str) -> None:
-    place = ("devices", kind)
-    device = devices[kind]
-    if device is None and place not in page.refused:
-        page.refuse(place, f"is empty; write for example {kind}: {KEYS[pattern(place)].example}, or remove the key")
-    if type(device) is int or (kind, device) == ("cuda", "all"):
-        devices[kind] = device = {"count": device}
-    if not isinstance(device, dict):
-        return
-    if kind == "cuda" and device.get("count") == "all":
-        device["count"] = None
-    _expand_memory(page, device, place)
-
-
-def expand_slurm(page: Page, slurm: dict[str, Any]) -> None:
-    """Write the shorthands of a `slurm:` section out, in place."""
-    for key in [key for key, value in slurm.items() if value is None]:
-        del slurm[key]
-    _expand_memory(page, slurm, ("slurm",))
-    for key in ("time", "account", "partition", "qos", "constraint", "mpi"):
-        if type(slurm.get(key)) is int:  # 90 minutes, or an account that is a number
-            slurm[key] = str(slurm[key])
-    if isinstance(slurm.get("setup"), str):
-        slurm["setup"] = slurm["setup"].splitlines()
-
-
-def _expand_memory(page: Page, parent: dict[str, Any], place: Place) -> None:
-    memory = parent.get("memory")
-    if isinstance(memory, str | float):
-        parent["memory"] = _bytes(memory)
-        if parent["memory"] is None:
-            page.refuse((*place, "memory"), f"{shown(memory)} is no amount of memory; for example 4GiB or 500 MB")
-
-
-def _bytes(memory: str | float) -> int | None:
-    """Return an amount of memory in bytes; None where it is none."""
-    amount = _SIZE.fullmatch(str(memory).strip())
-    unit = _UNITS.get(amount[2][:1].upper() + amount[2][1:]) if amount else None
-    size = float(amount[1]) * unit if amount and unit else 0.0
-    whole = size.is_integer() or unit != 1  # 1.5 bytes are a forgotten unit
-    return round(size) if whole and 1 <= size < 2**63 else None
 
 
 Stored = TypeVar("Stored", RunSpec, Job)

@@ -14,9 +14,9 @@ from hpcens.config.rule_checks import Parts, check_output, check_rule
 _TYPES = {"string_type": "text", "int_type": "a whole number", "float_type": "a number", "tuple_type": "a list"}
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """Ask for the known word that is nearest to one that is unknown; empty where none is near."""
-    close = get_close_matches(word[:60].lower(), known, 1) if isinstance(word, str) else []
+def did_you_mean(word: object, words: Iterable[str]) -> str:
+    """Ask for the word that is nearest to one that is unknown; empty where none is near."""
+    close = get_close_matches(word[:60].lower(), words, 1) if isinstance(word, str) else []
     return f'did you mean "{close[0]}"?' if close else ""
 
 
@@ -31,9 +31,11 @@ def explain(page: Page, kind: str, place: Place, value: object) -> None:
         keys = [
             (folder, key) for folder, _, key in (key.rpartition(".") for key in KEYS) if not key.endswith(("]", "}"))
         ]
-        known = [key for folder, key in keys if folder == parent]
+        siblings = [key for folder, key in keys if folder == parent]
         home = next((f"it belongs under {folder or 'the top level'}" for folder, key in keys if key == name), "")
-        page.problem(place, f"unknown key; {home or did_you_mean(name, known) or 'known here: ' + ', '.join(known)}")
+        page.problem(
+            place, f"unknown key; {home or did_you_mean(name, siblings) or 'known here: ' + ', '.join(siblings)}"
+        )
     elif place in page.refused:
         return
     elif kind == "missing":

@@ -7,8 +7,7 @@ from typing import Any
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import example
 from hpcens.config.rule_checks import Parts
-from hpcens.specs import SOURCES, STEPS
-from hpcens.specs.classes import faults, several
+from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
 
 _SAFER = "give factory and weights, or a file of torch.export.save under exported"
 
@@ -130,9 +129,9 @@ def _check_classes(
     if missing:
         what = "are mapped onto those of the ensemble, which are missing; write classes: at the top level"
         page.problem(place, what)
-    for fault in faults(classes, ensemble) if ensemble is not None else ():
+    for fault in class_faults(classes, ensemble) if ensemble is not None else ():
         page.problem(place, f"{fault}; map every class")
-    added = several(classes)
+    added = merged_classes(classes)
     if added and space != "probabilities":
         what = f"several are mapped to {added[0]}, and only probabilities can be added, not {space}"
         page.problem(place, f"{what}; set rule.space: probabilities")

@@ -11,9 +11,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.config import expand_slurm
 from hpcens.config.checks import check_values, did_you_mean, explain
 from hpcens.config.document import Page, compose, read
+from hpcens.config.shorthands import expand_slurm
 from hpcens.errors import UsageError
 from hpcens.specs import SlurmSpec
 

@@ -1,1 +1,33 @@
 """Read the dataset: files, tables and selections of rows, decompressed once."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hpcens.dataset.columns import Columns as Columns
+    from hpcens.dataset.file import Input as Input
+    from hpcens.dataset.filters import check_filter as check_filter
+    from hpcens.dataset.inspection import inspect_speed as inspect_speed
+    from hpcens.dataset.inspection import inspecting as inspecting
+    from hpcens.dataset.inspection import read_part as read_part
+    from hpcens.dataset.inspection import reading_speed as reading_speed
+    from hpcens.dataset.source import Facts as Facts
+    from hpcens.dataset.source import Source as Source
+    from hpcens.dataset.source import sample_rows as sample_rows
+else:
+    # loaded by the first who asks for them: what imports much is not needed everywhere
+    _NAMES = {
+        "columns": ("Columns",),
+        "file": ("Input",),
+        "filters": ("check_filter",),
+        "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
+        "source": ("Facts", "Source", "sample_rows"),
+    }
+
+    def __getattr__(name):
+        for module, names in _NAMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,1 +1,31 @@
 """The devices that execute members: found, opened, fed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hpcens.engine.cpu import CpuHardware as CpuHardware
+    from hpcens.engine.discovery import discover as discover
+    from hpcens.engine.discovery import identities as identities
+    from hpcens.engine.engine import Engine as Engine
+    from hpcens.engine.engine import ran_out as ran_out
+    from hpcens.engine.hardware import Hardware as Hardware
+    from hpcens.engine.hardware import import_ahead as import_ahead
+    from hpcens.engine.hardware import open_hardware as open_hardware
+    from hpcens.engine.hardware import use_cores as use_cores
+else:
+    # loaded by the first who asks for them: what imports much is not needed everywhere
+    _NAMES = {
+        "cpu": ("CpuHardware",),
+        "discovery": ("discover", "identities"),
+        "engine": ("Engine", "ran_out"),
+        "hardware": ("Hardware", "import_ahead", "open_hardware", "use_cores"),
+    }
+
+    def __getattr__(name):
+        for module, names in _NAMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

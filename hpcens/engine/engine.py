@@ -16,8 +16,7 @@ import torch
 
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.members.forward import Forward
-from hpcens.members.preprocess import PreprocessingFailed, cause_of
+from hpcens.members import Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
 

@@ -19,7 +19,7 @@ from hpcens.launch.witness import Tell, witnessed
 from hpcens.roles.rank_roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
 from hpcens.specs import Job
-from hpcens.transports.mpich import sweep
+from hpcens.transports import remove_leftovers
 
 # variables by which launchers tell a process how many it is one of
 _SIZES = {"PMI_SIZE": "mpiexec", "OMPI_COMM_WORLD_SIZE": "mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
@@ -35,7 +35,7 @@ def be_a_rank(read_job: Callable[[], Job], submission: str = "") -> int:
 
     submission  id of the one that made this job, if one did
     """
-    sweep(os.environ, os.getppid())
+    remove_leftovers(os.environ, os.getppid())
     return witnessed(lambda tell: _live(read_job, tell, SlurmJob.here(submission)))
 
 

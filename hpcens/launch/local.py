@@ -1,4 +1,4 @@
-"""Local: starts the ranks of one host with mpiexec and sees them through."""
+"""Local: start the ranks of one host with mpiexec and see them through."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,7 @@ from hpcens.config import job_to_json
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.follow import StopSignals
-from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, signatures
+from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -51,7 +50,7 @@ def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoc
 
 
 def order(job: Job, preflight: Preflight) -> str:
-    """What a start is to do, as its rank 0 reads it."""
+    """Write out what a start is to do, as its rank 0 reads it."""
     return json.dumps({"job": job_to_json(job), "preflight": preflight.to_json()})
 
 
@@ -93,9 +92,9 @@ def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoc
 
 
 def ranks_of(job: Job) -> int:
-    """Readers, reducers, and one rank a device of this host. Raises UsageError where there is no device.
+    """Count the ranks of a start: readers, reducers, and one for each device of this host.
 
-    Of readers and reducers there is one each, unless a given plan has more.
+    Of readers and reducers there is one each, unless a given plan has more. Raises UsageError where there is no device.
     """
     devices = discover(job.spec.devices)
     if not devices:
@@ -107,7 +106,7 @@ def ranks_of(job: Job) -> int:
 
 
 def mpiexec() -> list[str]:
-    """The mpiexec beside this Python, else the one on the path. Raises UsageError where there is none."""
+    """Find the mpiexec beside this Python, else the one on the path. Raises UsageError where there is none."""
     beside = Path(sys.executable).with_name("mpiexec")
     found = str(beside) if beside.exists() else shutil.which("mpiexec")
     if found is None:
@@ -144,19 +143,9 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait(seconds)
 
 
-def end_ranks(epoch: Epoch) -> None:
-    """Kill whatever rank of this host still lives, and wait until it is gone: nothing of a start outlives it."""
-    left = [signature.process for signature in signatures(epoch) if signature.process.lives]
-    for process in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-    while any(process.lives for process in left):
-        time.sleep(0.005)
-
-
 def _no_verdict(code: int, epoch: Epoch) -> Verdict:
-    """The ranks are gone, and neither they nor their witnesses have said why."""
-    said = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
+    """Conclude from the log: the ranks are gone, and neither they nor their witnesses have said why."""
+    last = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
     return Verdict(
-        FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(said)}", f"look into {epoch.log}"
+        FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(last)}", f"look into {epoch.log}"
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
-from hpcens.errors import FAILURE, HpcensError, UsageError
+from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
 from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
@@ -34,7 +33,7 @@ def answers() -> bool:
 
 
 def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
-    """What is asked of sbatch, as submitit's executor for Slurm names it.
+    """Build what is asked of sbatch, as submitit's executor for Slurm names it.
 
     Raises UsageError where nothing says how many ranks a node is to have.
     """
@@ -65,8 +64,10 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
 
 
 def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:
-    """One a device, one for a reader, and those of the reducers, which all sit on one node; what a node does not need
-    parks there."""
+    """Count the ranks of a node: one a device, one for a reader, and the reducers, which all sit on one node.
+
+    Ranks that a node does not need park there.
+    """
     if devices.cpu is None and gpus is None:
         raise UsageError(
             "nothing says how many devices a node has, so not how many ranks it needs",
@@ -76,7 +77,7 @@ def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:
 
 
 def sbatch_text(job: Job, settings: SlurmSpec, submission: str = "ID") -> str:
-    """The script that `submit` would hand to sbatch."""
+    """Return the script that `submit` would hand to sbatch."""
     executor = _executor(job, request(job, settings, submission), submission)
     text: str = executor._make_submission_file_text(executor._submitit_command_str, submission)
     return text
@@ -117,14 +118,14 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str) -> str:
     try:
         return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
-        said = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise UsageError(
-            f"sbatch refused the job: {said[-1] if said else error}", "correct slurm: in the YAML"
+            f"sbatch refused the job: {lines[-1] if lines else error}", "correct slurm: in the YAML"
         ) from None
 
 
 def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
-    """Logs and files in a folder of the submission's own: job ids come again on a new cluster."""
+    """Make submitit's executor; its files lie in the submission's own folder, as job ids come again on new clusters."""
     import submitit
 
     try:
@@ -136,14 +137,14 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
 
 
 def task(job: str, submission: str) -> None:
-    """What every task of the job runs. It ends with the verdict's code: afterok and sacct shall tell the truth."""
+    """Be a task of the job: one of its ranks. It ends with the verdict's code, for afterok and sacct to go by."""
     code = be_a_rank(lambda: job_from_json(job), submission)
     if code:
         sys.exit(code)
 
 
 def refuse_if_queued(run: RunDirectory) -> None:
-    """Raises UsageError where a job of the last submission still waits or runs."""
+    """Raise UsageError where a job of the last submission still waits or runs."""
     submission = run.submission
     for job in submission.jobs if submission else ():
         answer = jobs.ask(job)
@@ -190,7 +191,7 @@ class _Queue:
         self._reason = ""
 
     def gone(self) -> Verdict | None:
-        """A verdict where Slurm knows that none of the jobs lives."""
+        """Return a verdict where Slurm knows that none of the jobs lives."""
         if time.monotonic() - self._asked <= ASK_SECONDS:
             return None
         self._asked = time.monotonic()
@@ -203,15 +204,3 @@ class _Queue:
         if any(answer is None or answer.lives for answer in answers):
             return None
         return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {self._run.path}")
-
-
-def logs(submission: Submission) -> Sequence[Path]:
-    """Log files of the submission's jobs that hold anything, in the order of their tasks."""
-    found = [p for p in Path(submission.folder).glob("*_log.*") if p.stat().st_size]
-    return sorted(found, key=lambda p: [int(part) if part.isdecimal() else 0 for part in p.name.split("_")])
-
-
-def cancel(submission: Submission) -> None:
-    """End all jobs of the submission. Raises HpcensError where Slurm does not."""
-    if refused := jobs.end(submission.jobs):
-        raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(submission.jobs)}")

@@ -77,7 +77,7 @@ def _say(pipe: int, line: str) -> None:
 
 
 class Witness:
-    """Sees one child through, listening at the reading end of the pipe it speaks into."""
+    """See one child through, listening at the reading end of the pipe it speaks into."""
 
     def __init__(self, child: int, listen: int, silence: float, birth: float) -> None:
         self._child = child
@@ -90,7 +90,7 @@ class Witness:
         self._told = False
 
     def see_through(self) -> int:
-        """Wait for the child's end; judge it where nobody has. Returns its exit code."""
+        """Wait for the child's end; judge it where nobody has. Return its exit code."""
         silent = 0.0
         while (status := self._ended()) is None:
             began = time.monotonic()
@@ -129,7 +129,7 @@ class Witness:
         return bool(fresh)
 
     def _give_up(self) -> None:
-        """Silent for too long: have it write down where it is, and end it."""
+        """End a rank that was silent for too long; it first writes down where it is."""
         os.kill(self._child, signal.SIGUSR1)
         signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
         self._judge(f"gave no sign of life for {self._silence:.0f} s (where it was is in the log)")

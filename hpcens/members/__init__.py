@@ -6,18 +6,34 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
-from hpcens.specs import MemberSpec, RunSpec, Space
-from hpcens.specs.classes import rounds
+from hpcens.members.onnx_files import data_files
+from hpcens.specs import MemberSpec, RunSpec, Space, class_rounds
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
-    from hpcens.members.forward import Forward
-    from hpcens.members.network import Network
+    from hpcens.members.forward import Forward as Forward
+    from hpcens.members.network import Network as Network
+    from hpcens.members.preprocess import PreprocessingFailed as PreprocessingFailed
+    from hpcens.members.preprocess import cause_of as cause_of
+else:
+    # loaded by the first who asks for them: they import torch
+    _NAMES = {
+        "forward": ("Forward",),
+        "network": ("Network",),
+        "preprocess": ("PreprocessingFailed", "cause_of"),
+    }
+
+    def __getattr__(name):
+        for module, names in _NAMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
@@ -28,8 +44,6 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     owner = f"member {spec.name}"
     digests = {"source": spec.source, "weights": _digest(spec, spec.file)}
     if spec.onnx is not None:
-        from hpcens.members.onnx import data_files
-
         digests |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
     if spec.factory is not None:
         digests["code"] = member_code_digest(owner, spec.factory, search_path)
@@ -107,7 +121,9 @@ def load(
     preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None
     network = network or _network(member, spec.search_path, cores)
-    mapped = rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
+    mapped = (
+        class_rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
+    )
     return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared)
 
 

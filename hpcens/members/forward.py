@@ -36,7 +36,7 @@ class Forward(torch.nn.Module):
 
         inputs    numbers of the dataset's inputs that it is called with, in its order
         space     the one the rule combines in
-        rounds    see `specs.rounds`; None where the classes are the ensemble's
+        rounds    see `class_rounds`; None where the classes are the ensemble's
         prepared  whether the network is one that `execute` has made, in an earlier process
         """
         super().__init__()

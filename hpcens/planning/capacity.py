@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Literal
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine.discovery import discover
 from hpcens.errors import UsageError
 from hpcens.planning.comparison import Compared, compare
 from hpcens.planning.inventory import described_nodes, slurm_nodes
@@ -92,7 +91,7 @@ class Capacity:
 
     @cached_property
     def _here(self) -> tuple[Device, ...]:
-        return discover(self._job.spec.devices)
+        return self._planner.needs.local_devices()
 
     def missing(self) -> int:
         """Return how many measurements this host's devices have to take before there can be a plan for them."""

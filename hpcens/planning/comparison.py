@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpcens.allocation import PLANNERS, Problem
-from hpcens.allocation.greedy import evaluations
+from hpcens.allocation import PLANNERS, Problem, evaluations
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Plan

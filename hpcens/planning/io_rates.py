@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hpcens.profiling import IoSurvey, ProfileBook
-from hpcens.roles.rank_roles import RankRoles
+from hpcens.roles import RankRoles
 from hpcens.vocabulary import Device, IoRates, Link, LinkKey
 
 

@@ -11,7 +11,7 @@ from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.job_problem import state_problem
 from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
 from hpcens.profiling import Needs, ProfileBook
-from hpcens.result.fingerprint import torch_version
+from hpcens.result import torch_version
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Device, IoRates, Plan

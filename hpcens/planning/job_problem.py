@@ -7,8 +7,7 @@ from statistics import median
 
 from hpcens.allocation import Problem
 from hpcens.profiling import Needs
-from hpcens.result.finished import Finished
-from hpcens.result.outputs import outputs_of
+from hpcens.result import Finished, outputs_of
 from hpcens.specs import Job
 from hpcens.specs.classes import check_shapes
 from hpcens.vocabulary import Device, IoRates

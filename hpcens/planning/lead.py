@@ -12,9 +12,8 @@ from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample
-from hpcens.result.description import scored_form
-from hpcens.result.form import Form
-from hpcens.roles.rank_roles import Hello, RankRoles, recruit, room
+from hpcens.result import Form, scored_form
+from hpcens.roles import Hello, RankRoles, recruit, room
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan, Profile, ProfileKey, Rows

@@ -7,8 +7,7 @@ from typing import Any
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import FingerprintMismatch
-from hpcens.result.fingerprint import fingerprint, numerics_of, require_same
-from hpcens.result.finished import fingerprint_of
+from hpcens.result import fingerprint_of, make_fingerprint, numerics_of, require_same
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Numerics, Plan, numerics_from_dict
@@ -68,7 +67,7 @@ def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dic
     if preflight.stored:
         members = dict(numerics_from_dict(numerics_of(before)).members) | dict(numerics.members)
         numerics = replace(numerics, members=members)
-    tree = fingerprint(
+    tree = make_fingerprint(
         job.spec,
         data=preflight.facts.identity,
         members=preflight.digests,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hpcens.checks.preflight import Preflight
 from hpcens.planning.phases import Assignment
 from hpcens.profiling import MissingRates, ProfileBook, measure_on, survey_io
-from hpcens.roles.rank_roles import Hello, RankRoles
+from hpcens.roles import Hello, RankRoles
 from hpcens.runs import Epoch, Events, RunDirectory
 from hpcens.specs import Job
 

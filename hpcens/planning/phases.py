@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
-from hpcens.result.destination import require_room, room
-from hpcens.result.finished import Finished, fingerprint_of
-from hpcens.result.form import Form
-from hpcens.result.outputs import VALID, Output
-from hpcens.roles.rank_roles import RankRoles
+from hpcens.result import VALID, Finished, Form, Output, fingerprint_of, require_room, room
+from hpcens.roles import RankRoles
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan, Rows

@@ -14,12 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from hpcens.roles.dispatch import shares_by_rank
-from hpcens.roles.reader import Reader
-from hpcens.roles.reducer import Reducer
-from hpcens.roles.worker import Worker
-from hpcens.transports import Hands, Role
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.roles import Reader, Reducer, Worker, shares_by_rank
+from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.transports.virtual import VirtualWorld
 from hpcens.vocabulary import (
     LOCAL,
@@ -122,7 +118,7 @@ class _Simulation:
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
         self.reading = self.sending = self.writing = 0.0
-        self._world = VirtualWorld(self._roles(), self._hands(), self._seconds)
+        self._world = VirtualWorld(self._roles(), self._tasks(), self._seconds)
 
     def run(self) -> None:
         """Run the roles until each is done."""
@@ -172,7 +168,7 @@ class _Simulation:
         workers = {rank: Worker(readers=self._readers, reducers=self._reducers) for rank in ranks.values()}
         return {**readers, **reducers, **workers}
 
-    def _hands(self) -> dict[int, Hands]:
+    def _tasks(self) -> dict[int, Tasks]:
         def read(segment: int) -> Rows:
             return (_stand_in(self._segmentation.size(segment)),)
 
@@ -180,10 +176,10 @@ class _Simulation:
             for member in task.members:
                 yield Predicted(task.segment, member, task.rows[0], self._plan.numerics.members[member].batch)
 
-        worker = worker_hands(predict, lambda task: None)
+        worker = worker_tasks(predict, lambda task: None)
         return {
-            **dict.fromkeys(self._readers, reader_hands(read, lambda progress: None)),
-            **dict.fromkeys(self._reducers, reducer_hands(lambda task: None, lambda segments: None)),
+            **dict.fromkeys(self._readers, reader_tasks(read, lambda progress: None)),
+            **dict.fromkeys(self._reducers, reducer_tasks(lambda task: None, lambda segments: None)),
             **dict.fromkeys(self._ranks.values(), worker),
         }
 

@@ -7,7 +7,7 @@ from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.io_survey import IoSurvey, survey_io
 from hpcens.profiling.local_io import inspect_io, measure_io, sample
 from hpcens.profiling.measuring import MissingRates, measure_on
-from hpcens.profiling.needs import Needs, profile_key
+from hpcens.profiling.needs import Needs, package_path, profile_key
 
 __all__ = [
     "IoSurvey",
@@ -17,6 +17,7 @@ __all__ = [
     "inspect_io",
     "measure_io",
     "measure_on",
+    "package_path",
     "profile_key",
     "sample",
     "survey_io",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from hpcens.dataset.inspection import read_part
+from hpcens.dataset import read_part
 from hpcens.specs import Job
 from hpcens.vocabulary import Link
 

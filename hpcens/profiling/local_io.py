@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from hpcens.dataset.inspection import inspect_speed, reading_speed
-from hpcens.dataset.source import sample_rows
-from hpcens.result.disk import sync_seconds, writing_speed
+from hpcens.dataset import inspect_speed, reading_speed, sample_rows
+from hpcens.result import sync_seconds, writing_speed
 from hpcens.specs import Job
 from hpcens.vocabulary import IoRates, Rows
 

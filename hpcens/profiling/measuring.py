@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine.hardware import use_cores
+from hpcens.engine import use_cores
 from hpcens.profiling.book import ProfileBook
 from hpcens.specs import Job
 from hpcens.vocabulary import Device, Measurement, Profile, ProfileKey, Rows

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
+from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
+from hpcens.engine import discover
 from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
-from hpcens.result.fingerprint import torch_version
+from hpcens.result import torch_version
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
@@ -33,6 +35,10 @@ class Needs:
     book: ProfileBook
     members: tuple[MemberSpec, ...]
     fixed: Numerics | None
+
+    def local_devices(self) -> tuple[Device, ...]:
+        """Return the devices of this host that the job asks for."""
+        return discover(self.job.spec.devices)
 
     def batch_sizes(self, member: str) -> tuple[int, ...]:
         """Return batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
@@ -128,3 +134,8 @@ def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: st
     """Return what a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
     return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
+
+
+def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:
+    """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix."""
+    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).digest

@@ -80,3 +80,67 @@ whether a result is there already, and by `verify`.
 | `outputs` | `datasets`, `dtype`, `classes`, `bad_rows` | what the result holds |
 | `numerics` | `segment_rows`, `kinds`, `torch` | what fixes the bytes beside the members' own |
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hpcens.result.description import describe_result as describe_result
+    from hpcens.result.description import members_of as members_of
+    from hpcens.result.destination import check_output as check_output
+    from hpcens.result.destination import require_room as require_room
+    from hpcens.result.destination import room as room
+    from hpcens.result.disk import Disk as Disk
+    from hpcens.result.disk import sync_seconds as sync_seconds
+    from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.fingerprint import differences as differences
+    from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
+    from hpcens.result.fingerprint import numerics_of as numerics_of
+    from hpcens.result.fingerprint import outputs_branch as outputs_branch
+    from hpcens.result.fingerprint import require_same as require_same
+    from hpcens.result.fingerprint import rule_branch as rule_branch
+    from hpcens.result.fingerprint import torch_version as torch_version
+    from hpcens.result.finished import Finished as Finished
+    from hpcens.result.finished import fingerprint_of as fingerprint_of
+    from hpcens.result.form import Form as Form
+    from hpcens.result.journal import Record as Record
+    from hpcens.result.outputs import VALID as VALID
+    from hpcens.result.outputs import Output as Output
+    from hpcens.result.outputs import encoded as encoded
+    from hpcens.result.outputs import outputs_of as outputs_of
+    from hpcens.result.result import Result as Result
+    from hpcens.result.result import reopen as reopen
+    from hpcens.result.result import standing as standing
+    from hpcens.result.scored import scored_form as scored_form
+    from hpcens.result.verify import Verification as Verification
+else:
+    # loaded by the first who asks for them: what imports much is not needed everywhere
+    _NAMES = {
+        "description": ("describe_result", "members_of"),
+        "destination": ("check_output", "require_room", "room"),
+        "disk": ("Disk", "sync_seconds", "writing_speed"),
+        "fingerprint": (
+            "differences",
+            "make_fingerprint",
+            "numerics_of",
+            "outputs_branch",
+            "require_same",
+            "rule_branch",
+            "torch_version",
+        ),
+        "finished": ("Finished", "fingerprint_of"),
+        "form": ("Form",),
+        "journal": ("Record",),
+        "outputs": ("Output", "VALID", "encoded", "outputs_of"),
+        "result": ("Result", "reopen", "standing"),
+        "scored": ("scored_form",),
+        "verify": ("Verification",),
+    }
+
+    def __getattr__(name):
+        for module, names in _NAMES.items():
+            if name in names:
+                return getattr(import_module(f"{__name__}.{module}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

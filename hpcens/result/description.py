@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
-from hpcens.config import spec_to_json
-from hpcens.dataset.columns import Columns
-from hpcens.dataset.source import Facts
-from hpcens.result.form import Form
-from hpcens.result.outputs import outputs_of
-from hpcens.specs import Job, RunSpec, Space
-from hpcens.vocabulary import Plan, Segmentation
+from hpcens.specs import RunSpec
 
 Tree = Mapping[str, Any]
 
@@ -29,7 +23,7 @@ def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[
     return {member.name: {"path": str(member.file), **digests[member.name]} for member in spec.members}
 
 
-def description(
+def describe_result(
     spec: RunSpec, tree: Tree, *, members: Mapping[str, Any], datasets: Sequence[Path], library: str, **more: str
 ) -> dict[str, Any]:
     """Return the attributes of a result: numbers, text, and JSON where there is a structure.
@@ -60,36 +54,3 @@ def description(
         "member_names": list(spec.member_names),
         **more,
     }
-
-
-def scored_form(
-    job: Job,
-    *,
-    facts: Facts,
-    digests: Mapping[str, Mapping[str, str]],
-    shape: tuple[int, ...],
-    space: Space,
-    tree: Tree,
-    plan: Plan,
-    library: str,
-) -> Form:
-    """Return what a job's result will look like, and say of itself.
-
-    facts    of the dataset
-    digests  of each member
-    shape    of a member's output for one row
-    space    in which the rule combines the members
-    tree     the fingerprint under the plan
-    library  the MPI library
-    """
-    spec = job.spec
-    members = members_of(spec, digests)
-    return Form(
-        outputs=outputs_of(spec, shape, space),
-        segmentation=Segmentation(facts.rows, plan.numerics.segment_rows),
-        attributes=description(spec, tree, members=members, datasets=job.datasets, library=library),
-        classes=spec.classes or (),
-        documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
-        compression=spec.output.compression,
-        columns=Columns(job.datasets, spec.dataset, job.limit).copy if spec.dataset.columns else None,
-    )

@@ -14,7 +14,7 @@ from hpcens.vocabulary import Numerics
 Tree = Mapping[str, Any]
 
 
-def fingerprint(
+def make_fingerprint(
     spec: RunSpec,
     *,
     data: Mapping[str, Any],

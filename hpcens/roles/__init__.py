@@ -1,1 +1,22 @@
-"""Roles: what reader, reducer and device workers decide. Pure: they yield Sends and do no I/O."""
+"""Roles: what reader, reducer and device workers decide. Pure: they return Sends and do no I/O."""
+
+from hpcens.roles.dispatch import Shares, shares_by_rank, turn
+from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world, recruit, room
+from hpcens.roles.reader import Reader
+from hpcens.roles.reducer import Reducer
+from hpcens.roles.worker import Worker
+
+__all__ = [
+    "Hello",
+    "RankRoles",
+    "Reader",
+    "Reducer",
+    "Shares",
+    "Worker",
+    "assign_roles",
+    "check_world",
+    "recruit",
+    "room",
+    "shares_by_rank",
+    "turn",
+]

@@ -1,4 +1,4 @@
-"""Dispatch: which reader and reducer a segment has, and from the plan's shares, which device runs a member on it.
+"""Which reader and reducer a segment has, and from the plan's shares, which device runs a member on it.
 
 Each member's segments are dealt out in proportion to its shares by one low-discrepancy sequence,
 the same for every member: members with equal shares meet on the same device, so that a row
@@ -13,43 +13,44 @@ from itertools import accumulate
 
 from hpcens.vocabulary import Hosting
 
-# Rows/s of a device that is given no share, where that is all that is known of it.
+# Rows/s of a device without a share whose speed is not known either.
 _SLOWEST = 1e-12
 _ATTO = 1e18
 _GOLDEN = 0.6180339887498949
 
 
 def turn(segment: int, ranks: Sequence[int]) -> int:
-    """The reader, or the reducer, of a segment: they take turns."""
+    """Return the rank, of these readers or reducers, whose segment it is: they take turns."""
     return ranks[segment % len(ranks)]
 
 
 class Shares:
     """How the plan divides members among devices.
 
-    shares   member → {device rank: rows/s}; every member has at least one positive share
-    speeds   member → {device rank: rows/s it would reach if it ran nothing else}; the shares, where not given
-    takes    member → {device rank: attoseconds a row}, whole so that sums of them are exact
-    row_takes  attoseconds a row of all members on all devices
+    shares     member → {device rank: rows/s}; every member has at least one positive share
+    speeds     member → {device rank: rows/s it would reach if it ran nothing else}; by default the shares
+    takes      member → {device rank: attoseconds a row}, whole so that sums of them are exact
+    row_takes  attoseconds that a row takes, all members of it on all devices
+    hosts      member → ranks of the devices that host it
     """
 
     def __init__(
         self, shares: Mapping[str, Mapping[int, float]], speeds: Mapping[str, Mapping[int, float]] | None = None
     ) -> None:
         self.takes = {
-            member: {rank: round(_ATTO / max(speed, _SLOWEST)) for rank, speed in of.items()}
-            for member, of in (speeds or shares).items()
+            member: {rank: round(_ATTO / max(speed, _SLOWEST)) for rank, speed in by_rank.items()}
+            for member, by_rank in (speeds or shares).items()
         }
-        self.row_takes = _ATTO / min(sum(of.values()) for of in shares.values())
-        self.hosts = {member: frozenset(of) for member, of in shares.items()}
+        self.row_takes = _ATTO / min(sum(by_rank.values()) for by_rank in shares.values())
+        self.hosts = {member: frozenset(by_rank) for member, by_rank in shares.items()}
         self._edges: dict[str, tuple[tuple[int, ...], list[float]]] = {}
-        for member, of in shares.items():
-            ranks = tuple(rank for rank in sorted(of) if of[rank] > 0)
-            total = sum(of[rank] for rank in ranks)
-            self._edges[member] = ranks, [edge / total for edge in accumulate(of[rank] for rank in ranks)]
+        for member, by_rank in shares.items():
+            ranks = tuple(rank for rank in sorted(by_rank) if by_rank[rank] > 0)
+            total = sum(by_rank[rank] for rank in ranks)
+            self._edges[member] = ranks, [edge / total for edge in accumulate(by_rank[rank] for rank in ranks)]
 
     def owner(self, segment: int, member: str) -> int:
-        """The rank that should run the member on this segment, unless it falls behind."""
+        """Return the rank that should run the member on this segment, unless it falls behind."""
         ranks, edges = self._edges[member]
         if len(ranks) == 1:
             return ranks[0]
@@ -58,7 +59,10 @@ class Shares:
 
 
 def shares_by_rank(hostings: Iterable[Hosting], ranks: Mapping[str, int]) -> Shares:
-    """Shares and speeds of a plan's hostings, with device names as ranks."""
+    """Collect shares and speeds of a plan's hostings.
+
+    ranks  device name → rank
+    """
     shares: dict[str, dict[int, float]] = {}
     speeds: dict[str, dict[int, float]] = {}
     for hosting in hostings:

@@ -1,8 +1,8 @@
-"""Foresight: whether a device that has room should get a segment, or another that will be done with it sooner.
+"""Decide whether a device that has room should get a segment, or another that will finish it sooner.
 
-While much is left, all get what they have room for. What is left takes everyone together some time; a device that
-would take longer with one more segment, which the others wait for in the end, leaves it to the one that is first to
-finish it, though that may have no room yet. Times are those of the plan: a role has no clock.
+While much is left, all get what they have room for. Towards the end, the others would wait for a device that takes
+longer with one more segment than all devices together take for what is left: it leaves the segment to the device that
+is first to finish it, though that may have no room yet. Times are those of the plan: a role has no clock.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Collection, Sequence
 from hpcens.roles.dispatch import Shares
 
 
-class Foresight:
-    """What each device has to do, by the plan: a segment counts for one row.
+class Forecast:
+    """Keep what each device has to do, by the plan: a segment counts for one row.
 
     Sums are of whole numbers: with rounded ones, two devices might pass a segment to and fro for ever.
     """
@@ -27,39 +27,40 @@ class Foresight:
         self._all_handed = 0
         self._hosts = len(frozenset().union(*shares.hosts.values()))
 
-    def owes(self, device: int, members: Sequence[str], sign: int = 1) -> None:
-        """The device is to run these members on a segment; or is not any more, where the sign is negative."""
+    def owe(self, device: int, members: Sequence[str], sign: int = 1) -> None:
+        """Note that the device is to run these members on a segment; or no longer, where the sign is negative."""
         self._owed[device] += sign * self._takes(device, members)
 
-    def gave(self, device: int, members: Sequence[str]) -> None:
-        """These members of a segment are under way to the device."""
+    def hand_out(self, device: int, members: Sequence[str]) -> None:
+        """Note that these members of a segment are under way to the device."""
         takes = self._takes(device, members)
         self._under_way[device].append(takes)
         self._handed[device] += takes
         self._all_handed += takes
 
-    def finished(self, device: int) -> None:
-        """The oldest of what the device had."""
+    def finish_oldest(self, device: int) -> None:
+        """Note that the device has finished the oldest of what it had."""
         if self._under_way[device]:
             takes = self._under_way[device].popleft()
             self._handed[device] -= takes
             self._all_handed -= takes
 
-    def sooner(self, device: int, members: Sequence[str], left: int) -> int | None:
-        """The device that finishes these members of a segment before this one does, which is late with them; if any.
+    def faster_device(self, device: int, members: Sequence[str], left: int) -> int | None:
+        """Find the device that finishes these members of a segment sooner than this one, if this one is late with them.
 
-        left  segments of which something is not handed out
+        left  number of segments of which something is not handed out
+        Returns None where this device is not late, or no other is faster.
         """
         done = self._handed[device] + self._takes(device, members)
         if not self._late(done, left):
             return None
         others = frozenset.intersection(*(self._shares.hosts[member] for member in members)) - {device}
-        ends = [(self._handed[of] + self._owed[of] + self._takes(of, members), of) for of in others]
+        ends = [(self._handed[rank] + self._owed[rank] + self._takes(rank, members), rank) for rank in others]
         end, other = min(ends, default=(done, device))
         return other if end < done else None
 
     def may_take(self, device: int, member: str, owner: int, left: int) -> bool:
-        """Whether the device will have run the member on the owner's last segment before the owner has."""
+        """Return whether the device will have run the member on the owner's last segment before the owner has."""
         done = self._handed[device] + self._takes(device, (member,))
         return not self._late(done, left) or done < self._handed[owner] + self._owed[owner]
 

@@ -1,4 +1,4 @@
-"""Casting: which rank plays which role, from what the ranks found, not from the launcher's order."""
+"""Which rank has which role: from what the ranks found, not from the launcher's order."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Hello:
     ids: tuple[str, ...] = ()
 
     def seen(self) -> dict[str, Device]:
+        """Return the devices by their ids."""
         return dict(zip(self.ids or (device.name for device in self.devices), self.devices, strict=True))
 
 
@@ -31,9 +32,11 @@ class Hello:
 class RankRoles:
     """Roles by rank; ranks that have none park.
 
-    readers   the first decides for all; reducers: the first opens and finishes the result
-    speakers  node → the rank that beats for it
-    idle      devices that nobody but the reader or the reducer sees: they compute nothing
+    readers   their ranks; the first decides for all
+    reducers  their ranks; the first opens and finishes the result
+    devices   rank → the device it computes on
+    speakers  node → the rank that writes its heartbeat
+    idle      names of devices that no rank but the reader's or the reducer's sees: they compute nothing
     """
 
     readers: tuple[int, ...]
@@ -55,7 +58,7 @@ class RankRoles:
         return self.devices[self.farthest].host != home
 
     def role(self, rank: int) -> str:
-        """The rank's role in words."""
+        """Name the rank's role in words."""
         if rank in self.readers:
             return "reader"
         if rank in self.reducers:
@@ -64,7 +67,7 @@ class RankRoles:
 
 
 def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
-    """Rank 0 reads, the next rank of its node reduces, and each device gets a rank of its node that sees it.
+    """Assign roles: rank 0 reads, the next rank of its node reduces, each device gets a rank of its node that sees it.
 
     Where every rank sees one GPU of its own, those of the reader and of the reducer idle.
     Raises UsageError where a node has fewer ranks than its devices (and reader and reducer) need.
@@ -107,7 +110,7 @@ def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
 
 
 def room(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:
-    """How many readers, one a node at most, and how many reducers there are ranks for at once."""
+    """Count how many readers, one a node at most, and how many reducers there are ranks for at once."""
     node = {hello.rank: hello.node for hello in hellos}
     parked = Counter(node[hello.rank] for hello in hellos if rank_roles.role(hello.rank) == "parked")
     further = set(parked) - {node[rank_roles.readers[0]]}
@@ -116,10 +119,10 @@ def room(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:
 
 
 def recruit(rank_roles: RankRoles, hellos: Sequence[Hello], *, readers: int, reducers: int) -> RankRoles:
-    """The cast with so many readers and reducers, as far as there are parked ranks for them.
+    """Give parked ranks the roles of further readers and reducers, as far as there are such ranks.
 
-    A reader goes where none is yet, while there is such a node. All reducers sit on one node: the result is one file,
-    and the pages of two nodes' writes to it might meet.
+    readers   wanted in all; each goes to a node without one, while there is such a node
+    reducers  wanted in all; they sit on one node: the result is one file, and pages that two nodes write might meet
     """
     node = {hello.rank: hello.node for hello in hellos}
     parked = [hello.rank for hello in hellos if rank_roles.role(hello.rank) == "parked"]
@@ -136,7 +139,7 @@ def recruit(rank_roles: RankRoles, hellos: Sequence[Hello], *, readers: int, red
 
 
 def _named(hellos: Sequence[Hello]) -> dict[str, str]:
-    """All devices of a node, id → name. Ranks that see one GPU each call it by one name: these are numbered."""
+    """Name all devices of a node, by id. Ranks that see one GPU each call it by one name: these are numbered."""
     first: dict[str, Device] = {}
     for hello in hellos:
         for place, device in hello.seen().items():
@@ -148,7 +151,7 @@ def _named(hellos: Sequence[Hello]) -> dict[str, str]:
 
 
 def _match(free: Sequence[Hello], found: Iterable[str]) -> dict[str, Hello]:
-    """Device → a rank that sees it, as many as can be: Kuhn's augmenting paths."""
+    """Match as many devices as can be with ranks that see them: Kuhn's augmenting paths."""
     owners: dict[str, Hello] = {}
     sight = {hello.rank: hello.seen().keys() for hello in free}
 
@@ -170,7 +173,7 @@ def _match(free: Sequence[Hello], found: Iterable[str]) -> dict[str, Hello]:
 
 
 def check_world(size: int, expected: int, launcher: str) -> None:
-    """Raises UsageError where the world is not the one that was started."""
+    """Raise UsageError where the world is not the one that was started."""
     if size == 1 and expected > 1:
         raise UsageError(
             f"{launcher} started {expected} ranks, but each finds itself alone in a world of 1",

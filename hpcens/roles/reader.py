@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from hpcens.roles.dispatch import Shares, turn
-from hpcens.roles.endgame import Foresight
+from hpcens.roles.endgame import Forecast
+from hpcens.roles.pipeline import OpenSegment, Pipeline
 from hpcens.vocabulary import (
     LOCAL,
     Batch,
@@ -28,49 +28,21 @@ from hpcens.vocabulary import (
 )
 
 
-@dataclass(slots=True)
-class _Open:
-    """A segment that is being read or not yet wholly handed out; owed: device → members it should run."""
-
-    owed: dict[int, list[str]]
-    rows: Rows | None = None
-
-
-@dataclass(slots=True)
-class _Pipeline:
-    """Segments by where they are.
-
-    todo       not yet asked for
-    open       being read, or in memory and not wholly handed out; `unread` of them are being read
-    ready      device → those in memory of which it owes something, the oldest first
-    newest     member → heap of (−segment, device) that were ready once, the newest on top
-    unwritten  all that are read, handed out or being written
-    """
-
-    todo: deque[int]
-    open: dict[int, _Open] = field(default_factory=dict)
-    unread: int = 0
-    ready: dict[int, dict[int, None]] = field(default_factory=dict)
-    newest: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
-    unwritten: set[int] = field(default_factory=set)
-
-    def owed(self, segment: int, device: int) -> Sequence[str]:
-        """Members that the device owes of the segment."""
-        work = self.open.get(segment)
-        return work.owed.get(device, ()) if work else ()
-
-
 class Reader:
-    """Sans-I/O. Invariants: every (segment, member) is handed out at most once; at most
-    `read_ahead` segments are in memory; at most `window` are handed out and not durable.
+    """Hand segments to devices as they have room. Sans-I/O.
 
-    segments    what is to be scored by this reader, in reading order
+    Invariants: every (segment, member) is handed out at most once; at most `read_ahead` segments are in memory;
+    at most `window` are handed out and not durable.
+
+    segments    what this reader reads, in reading order
     members     member names, in member order
-    shares      from the plan
+    shares      how the plan divides members among devices
     devices     ranks of the devices
     reducers    ranks of the reducers, in the order of their turns
-    first       rank of the first reader, which this one tells of its progress; None if it is the first
-    others      of the first: ranks of the other readers
+    first       rank of the first reader, which this one reports its progress to; None if it is the first
+    others      at the first reader: ranks of the other readers; elsewhere none
+    window      segments that may be handed out and not durable
+    read_ahead  segments that may be in memory and not wholly handed out
     """
 
     def __init__(
@@ -93,39 +65,41 @@ class Reader:
         self._others = tuple(others)
         self._window = window
         self._read_ahead = read_ahead
-        self._pipeline = _Pipeline(deque(segments))
+        self._pipeline = Pipeline(deque(segments))
         self._credits = dict.fromkeys(devices, 0)
-        self._foresight = Foresight(shares, devices)
+        self._forecast = Forecast(shares, devices)
         self._free: set[int] = set()
         self._awaited = {*devices, *others}
         self._last = False
-        self._told = False
+        self._reported = False
         self._gone = False
         self.tallies: dict[int, Tally] = {}
         self.drained = ""
 
     @property
     def done(self) -> bool:
-        """Once all of it is durable and every device has gone; of several readers, the first has to say so."""
+        """Whether all of it is durable and every device has gone; of several readers, the first has to say so."""
         return self._gone
 
     def start(self) -> list[Send]:
+        """Begin to read."""
         return self._leave([*self._read_on(), *self._end()])
 
     def handle(self, message: Message, source: int) -> list[Send]:
-        return self._leave(self._heard(message, source))
+        """Take in a message of the protocol."""
+        return self._leave(self._answer(message, source))
 
-    def _heard(self, message: Message, source: int) -> list[Send]:
+    def _answer(self, message: Message, source: int) -> list[Send]:
         match message:
             case Ready(credits):
                 self._credits[source] += credits
-                self._foresight.finished(source)
+                self._forecast.finish_oldest(source)
                 self._free.add(source)
                 return [] if self._last else self._hand_out([source])
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
                     return []
-                return self._hand_out(self._got(segment, rows))
+                return self._hand_out(self._take_in(segment, rows))
             case Written(segments):
                 self._pipeline.unwritten.difference_update(segments)
                 watcher = LOCAL if self._first is None else self._first
@@ -142,8 +116,8 @@ class Reader:
                 return self._drain(reason, source)
         raise TypeError(f"the reader has no use for {type(message).__name__} from rank {source}")
 
-    def _got(self, segment: int, rows: Rows) -> list[int]:
-        """Take in the rows of a segment; the devices that owe something of it."""
+    def _take_in(self, segment: int, rows: Rows) -> list[int]:
+        """Take in the rows of a segment; return the devices that owe something of it, those with most room first."""
         work = self._pipeline.open[segment]
         work.rows = rows
         self._pipeline.unread -= 1
@@ -154,8 +128,10 @@ class Reader:
         return sorted(work.owed, key=lambda rank: -self._credits[rank])
 
     def _hand_out(self, devices: Sequence[int]) -> list[Send]:
-        """Give these devices, the only ones that can have both room and work, what they owe; and if
-        nothing else can come, every device with room what a busier one will not get to."""
+        """Give these devices, the only ones that can have both room and work, what they owe.
+
+        If nothing else can come, also give every device with room what a busier one will not get to.
+        """
         sends: list[Send] = []
         able = deque(devices)
         while able:
@@ -163,7 +139,7 @@ class Reader:
             while self._credits[device] > 0 and self._pipeline.ready.get(device):
                 segment = next(iter(self._pipeline.ready[device]))
                 owed = tuple(self._pipeline.open[segment].owed[device])
-                other = self._foresight.sooner(device, owed, self._left)
+                other = self._forecast.faster_device(device, owed, self._left)
                 if other is None:
                     sends.append(self._give(device, segment, device, owed))
                 else:
@@ -176,7 +152,7 @@ class Reader:
         return [*sends, *self._end()]
 
     def _spare(self) -> Send | None:
-        """The newest of the work whose device has no room now, for the device with most room that hosts its member.
+        """Hand the newest work whose device has no room now to the device with most room that hosts its member.
 
         What is in memory and still owed is owed by devices without room: those with room have got theirs.
         """
@@ -191,24 +167,24 @@ class Reader:
                 tops.append((heap[0], member))
         for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
             able = self._free & self._shares.hosts[member]
-            if able := {of for of in able if self._foresight.may_take(of, member, owner, self._left)}:
+            if able := {rank for rank in able if self._forecast.may_take(rank, member, owner, self._left)}:
                 device = min(able, key=lambda rank: (-self._credits[rank], rank))
                 return self._give(device, -segment, owner, (member,))
         return None
 
     @property
     def _left(self) -> int:
-        """Segments of which something is not handed out."""
+        """Number of segments of which something is not handed out."""
         return len(self._pipeline.todo) + len(self._pipeline.open)
 
     def _pass_on(self, segment: int, owner: int, other: int) -> None:
-        """What one device owes of a segment in memory is owed by another from now on."""
+        """Let another device owe what one owes of a segment in memory."""
         pipeline = self._pipeline
         owed = pipeline.open[segment].owed
         moved = owed.pop(owner)
         del pipeline.ready[owner][segment]
-        self._foresight.owes(owner, moved, -1)
-        self._foresight.owes(other, moved)
+        self._forecast.owe(owner, moved, -1)
+        self._forecast.owe(other, moved)
         both = {*owed.get(other, ()), *moved}
         owed[other] = [member for member in self._members if member in both]
         pipeline.ready.setdefault(other, {})[segment] = None
@@ -226,8 +202,8 @@ class Reader:
             del pipeline.ready[owner][segment]
         if not work.owed:
             del pipeline.open[segment]
-        self._foresight.owes(owner, members, -1)
-        self._foresight.gave(device, members)
+        self._forecast.owe(owner, members, -1)
+        self._forecast.hand_out(device, members)
         self._credits[device] -= 1
         if not self._credits[device]:
             self._free.discard(device)
@@ -246,15 +222,15 @@ class Reader:
             for member in self._members:
                 owed.setdefault(self._shares.owner(segment, member), []).append(member)
             for device, members in owed.items():
-                self._foresight.owes(device, members)
-            self._pipeline.open[segment] = _Open(owed)
+                self._forecast.owe(device, members)
+            self._pipeline.open[segment] = OpenSegment(owed)
             self._pipeline.unread += 1
             self._pipeline.unwritten.add(segment)
             sends.append(Send(LOCAL, Read(segment)))
         return sends
 
     def _end(self) -> list[Send]:
-        """Once nothing is left to hand out: tell the reducer what to wait for, the devices to go."""
+        """Once nothing is left to hand out, tell the reducers what to wait for and the devices to go."""
         pipeline = self._pipeline
         if self._last or pipeline.todo or pipeline.open:
             return []
@@ -266,11 +242,11 @@ class Reader:
         return [*last, *(Send(device, Finish()) for device in self._credits)]
 
     def _leave(self, sends: list[Send]) -> list[Send]:
-        """Once nothing is left, tell the first reader and stay, to be told of drains, until it lets all go."""
+        """Once nothing is left, tell the first reader, and stay to hear of drains until it lets all go."""
         if not self._last or self._pipeline.unwritten or self._awaited or self._gone:
             return sends
-        if self._first is not None and not self._told:
-            self._told = True
+        if self._first is not None and not self._reported:
+            self._reported = True
             self._awaited.add(self._first)
             return [*sends, Send(self._first, Bye())]
         self._gone = True
@@ -279,15 +255,15 @@ class Reader:
     def _drain(self, reason: str, source: int) -> list[Send]:
         """Drop what is not wholly handed out: a segment is finished only if all its members are under way.
 
-        The first reader passes it on to the others; another that is told by its own rank, to the first.
+        The first reader passes the drain on to the others; another that is drained by its own rank, to the first.
         """
         if self.drained or (self._last and not self._others):
             return []
         self.drained = reason
-        tell = (self._first,) if self._first is not None and source == LOCAL else self._others
-        told = [Send(reader, Drain(reason)) for reader in tell]
+        readers = (self._first,) if self._first is not None and source == LOCAL else self._others
+        drains = [Send(reader, Drain(reason)) for reader in readers]
         if self._last:
-            return told
+            return drains
         pipeline = self._pipeline
         pipeline.unwritten.difference_update(pipeline.open)
         pipeline.open.clear()
@@ -295,4 +271,4 @@ class Reader:
         pipeline.newest.clear()
         pipeline.unread = 0
         pipeline.todo.clear()
-        return [*told, *self._end()]
+        return [*drains, *self._end()]

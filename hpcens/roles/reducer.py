@@ -25,15 +25,18 @@ from hpcens.vocabulary import (
 
 
 class Reducer:
-    """Sans-I/O. A segment is written once all members are there, the stack in member order.
+    """Gather the members of each segment, have it written once all are there, the stack in member order. Sans-I/O.
 
-    Written segments are made durable in groups: after `group` of them, after `seconds`, or when
-    no others will come. A group is half of what a reader's window holds of this reducer's segments: were it
-    larger than what the window still admits, neither would move.
+    Written segments are made durable in groups: after half as many as a reader's window holds of this reducer's
+    segments, after `seconds`, or when no others will come. Were a group larger than what the window still admits,
+    neither reader nor reducer would move.
 
-    readers   their ranks, in the order of their turns
-    reducers  how many there are
-    window    of each reader
+    members   member names, in member order
+    devices   ranks of the devices
+    readers   ranks of the readers, in the order of their turns
+    reducers  number of reducers
+    window    segments of each reader that may be handed out and not durable
+    seconds   a group is made durable after this long
     """
 
     def __init__(
@@ -55,19 +58,22 @@ class Reducer:
         self._writing: set[int] = set()
         self._volatile: list[int] = []
         self._flushing: set[int] = set()
-        # of each reader, all that it may not know of yet
+        # reader → durable segments that it may not know of yet
         self._durable: dict[int, deque[int]] = {reader: deque(maxlen=window) for reader in readers}
         self._last: dict[int, frozenset[int]] = {}
         self._clock = False
 
     @property
     def done(self) -> bool:
+        """Whether every device has gone and all that any reader waits for is durable."""
         return not self._awaited and self._ended(())
 
     def start(self) -> list[Send]:
+        """Wait for predictions."""
         return []
 
     def handle(self, message: Message, source: int) -> list[Send]:
+        """Take in a message of the protocol."""
         match message:
             case Prediction(segment, member):
                 if self._dropped(segment):
@@ -99,25 +105,26 @@ class Reducer:
         raise TypeError(f"the reducer has no use for {type(message).__name__} from rank {source}")
 
     def _dropped(self, segment: int) -> bool:
-        """Whether its reader has said that it will not be finished."""
+        """Return whether its reader has said that the segment will not be finished."""
         last = self._last.get(turn(segment, self._readers))
         return last is not None and segment not in last
 
     def _ended(self, nearly: Collection[int]) -> bool:
-        """Whether all that any reader waits for is durable, or among what nearly is."""
+        """Return whether all that any reader waits for is durable, or among what nearly is."""
         everyone = len(self._last) == len(self._readers)
         return everyone and all(last <= {*self._durable[reader], *nearly} for reader, last in self._last.items())
 
     def _tell(self, segments: Sequence[int]) -> list[Send]:
-        """Each reader of what is durable of its own."""
-        of: dict[int, list[int]] = {}
+        """Tell each reader which of its segments are durable."""
+        durable_of: dict[int, list[int]] = {}
         for segment in segments:
-            of.setdefault(turn(segment, self._readers), []).append(segment)
-        for reader, durable in of.items():
+            durable_of.setdefault(turn(segment, self._readers), []).append(segment)
+        for reader, durable in durable_of.items():
             self._durable[reader].extend(durable)
-        return [Send(reader, Written(tuple(durable))) for reader, durable in of.items()]
+        return [Send(reader, Written(tuple(durable))) for reader, durable in durable_of.items()]
 
     def _write(self, segment: int) -> list[Send]:
+        """Have the segment combined and written if all its members are there."""
         if len(self._stacks[segment]) < len(self._members):
             return []
         stack = self._stacks.pop(segment)
@@ -127,7 +134,7 @@ class Reducer:
         return [Send(LOCAL, Write(segment, values, batches, tuple(p.bad for p in ordered)))]
 
     def _flush(self, *, now: bool = False) -> list[Send]:
-        """Close the group if it is large, old, or nothing else will come; else see that it does not grow old."""
+        """Make the group durable if it is large, old, or nothing else will come; else set a timer for it."""
         if not self._volatile:
             return []
         ended = self._ended({*self._volatile, *self._flushing})

@@ -26,17 +26,23 @@ from hpcens.vocabulary import (
 
 @dataclass(slots=True)
 class _Task:
-    """A batch that is not yet predicted: whose it is, and how many members are left of it."""
+    """A batch that is not yet predicted.
+
+    reader  rank that sent it
+    left    number of its members that are not predicted
+    """
 
     reader: int
     left: int
 
 
 class Worker:
-    """Sans-I/O. One segment computes while the next arrives, be they of one reader or of several.
+    """Run batches on the device: one segment computes while the next arrives. Sans-I/O.
 
-    room  segments of each reader that may be with it at once, at least 1: of a reader that could send none, another
-          device might wait for ever
+    readers   ranks of the readers
+    reducers  ranks of the reducers, in the order of their turns
+    room      segments that each reader may have with this device at once, at least 1: a reader that may send none
+              here could keep another device waiting for ever
     """
 
     def __init__(self, *, readers: Sequence[int], reducers: Sequence[int], room: int | None = None) -> None:
@@ -49,9 +55,11 @@ class Worker:
         self.done = False
 
     def start(self) -> list[Send]:
+        """Tell every reader how much room there is."""
         return [Send(reader, Ready(self._room)) for reader in self._readers]
 
     def handle(self, message: Message, source: int) -> list[Send]:
+        """Take in a message of the protocol."""
         match message:
             case Batch(segment, members, rows):
                 self._queue.append(_Task(source, len(members)))
@@ -69,7 +77,7 @@ class Worker:
         raise TypeError(f"a device has no use for {type(message).__name__} from rank {source}")
 
     def _count(self) -> list[Send]:
-        """The thread works in order: a prediction belongs to the oldest batch."""
+        """Count a prediction to the oldest batch: the thread works in order."""
         task = self._queue[0]
         task.left -= 1
         if task.left:
@@ -78,6 +86,7 @@ class Worker:
         return [Send(task.reader, Ready(1)), *self._leave()]
 
     def _leave(self) -> list[Send]:
+        """Say goodbye once every reader has finished and nothing is left to predict."""
         if self._open or self._queue:
             return []
         self.done = True

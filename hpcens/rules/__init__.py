@@ -22,7 +22,13 @@ from hpcens.errors import UsageError
 from hpcens.rules.average import geometric, weighted
 from hpcens.rules.function import load_function
 from hpcens.rules.order import largest, median, smallest, trimmed
-from hpcens.rules.stack import Rule
+from hpcens.rules.stack import Floats as Floats
+from hpcens.rules.stack import Rule as Rule
+from hpcens.rules.stack import label as label
+from hpcens.rules.stack import top as top
+from hpcens.rules.uncertainty import disagreement as disagreement
+from hpcens.rules.uncertainty import entropies as entropies
+from hpcens.rules.uncertainty import variance as variance
 from hpcens.rules.vote import vote
 from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, RuleSpec, Space
 

@@ -23,6 +23,17 @@ from hpcens.rules.stack import Floats, Rule
 from hpcens.usercode import code_digest, import_callable
 
 
+def function_digest(path: str, search_path: Path) -> str:
+    """Digest the code of a rule of the user's own. Raises RuleError where there is none."""
+    digest = code_digest(path, search_path)
+    if digest is None:
+        raise RuleError(
+            f"rule {path}: there is no module {path.partition(':')[0]!r}",
+            f"rules are imported from {search_path} and from the Python path",
+        )
+    return digest
+
+
 def load_function(path: str, search_path: Path, names: tuple[str, ...], code: str | None = None) -> Rule:
     """Make a rule of the user's function. Raises RuleError where it cannot be imported; the rule, where it fails.
 

@@ -178,7 +178,7 @@ from hpcens.runs.events import (
     read_events,
     recent,
 )
-from hpcens.runs.liveness import Signature, alive, read_beat, sign, signatures
+from hpcens.runs.liveness import Signature, alive, end_ranks, read_beat, sign, signatures
 from hpcens.runs.report import InstanceReport, MaskedRows, RankReport, Report
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob, Submission
 
@@ -205,6 +205,7 @@ __all__ = [
     "Verdict",
     "WorldFormed",
     "alive",
+    "end_ranks",
     "read_beat",
     "read_events",
     "recent",

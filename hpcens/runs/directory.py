@@ -67,6 +67,15 @@ class RunDirectory:
     def fingerprint(self) -> Path:
         return self.path / "fingerprint.json"
 
+    def stored_fingerprint(self) -> dict[str, Any] | None:
+        """Read what the run is made of; None where that is not fixed yet."""
+        tree: dict[str, Any] | None = read_json(self.fingerprint)
+        return tree
+
+    def store_fingerprint(self, tree: Mapping[str, Any]) -> None:
+        """Fix what the run is made of."""
+        write_atomically(self.fingerprint, json.dumps(tree, indent=1))
+
     @property
     def fixed_fingerprint(self) -> Any:
         """The tree of digests that an earlier start has fixed; None where none has."""

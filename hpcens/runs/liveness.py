@@ -1,8 +1,11 @@
-"""Tell whether a start still lives, by the processes and heartbeats it has left word of in its folder."""
+"""Tell whether a start still lives, by the processes and heartbeats it has left word of; end those of this host."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,6 +61,16 @@ def alive(epoch: Epoch) -> str:
             if _beats(epoch) != before:
                 return f"ranks on {', '.join(sorted(elsewhere))}"
     return ""
+
+
+def end_ranks(epoch: Epoch) -> None:
+    """Kill whatever rank of this host still lives, and wait until it is gone: nothing of a start outlives it."""
+    left = [signature.process for signature in signatures(epoch) if signature.process.lives]
+    for process in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+    while any(process.lives for process in left):
+        time.sleep(0.005)
 
 
 def _beats(epoch: Epoch) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from hpcens.errors import INCOMPLETE
 from hpcens.files import read_json, write_atomically
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict
-from hpcens.runs.submission import SlurmJob
+from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
 from hpcens.scheduler import jobs
 from hpcens.scheduler.jobs import Answer
 
@@ -87,6 +87,20 @@ def decide(verdict: Verdict, signals: Collection[int], reason: str, before: int,
         reason = f"{verdict.reason}; requeued {before} times already, as often as allowed"
         return replace(verdict, reason=reason, remedy=remedy), False
     return replace(verdict, remedy=f"none needed: the job continues by itself (requeue {before + 1} of {bound})"), True
+
+
+def interpret(run: RunDirectory, job: SlurmJob, verdict: Verdict, signals: Collection[int]) -> tuple[Verdict, str]:
+    """Ask Slurm what a drained start's signals meant; return the verdict in these words, and why to requeue its job.
+
+    The reason is empty where the job is not to be requeued.
+    """
+    answer = jobs.ask(job.id)
+    if reason := why(signals, answer):
+        verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
+    submission = run.submission
+    bound = submission.requeues if submission and submission.id == job.submission else DEFAULT_REQUEUES
+    verdict, again = decide(verdict, signals, reason, len(requeues(run, job)), bound)
+    return verdict, reason if again else ""
 
 
 def continues(epoch: Epoch) -> bool:

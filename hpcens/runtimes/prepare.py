@@ -12,7 +12,7 @@ from typing import Protocol, cast
 import torch
 
 from hpcens.errors import RuntimeUnsuited
-from hpcens.members.network import Network
+from hpcens.members import Network
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.channels_last import ChannelsLast
 

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import torch
 
-from hpcens.engine.engine import ran_out
-from hpcens.engine.hardware import Hardware
+from hpcens.engine import Hardware, ran_out
 from hpcens.errors import HpcensError, RuntimeUnsuited
-from hpcens.members.forward import Forward
-from hpcens.members.network import Network
-from hpcens.members.preprocess import cause_of
+from hpcens.members import Forward, Network, cause_of
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.prepare import kept, prepare
 from hpcens.usercode import describe_exception

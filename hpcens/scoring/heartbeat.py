@@ -1,4 +1,4 @@
-"""The heart of a rank: its signs of life, and its eye on those of the other nodes.
+"""The signs of life of a rank, and its watch over those of the other nodes.
 
 One rank a node writes the node's counter into the run directory; rank 0 sees whether all of them move, and the others
 whether rank 0's does: ranks that Slurm could not end outlive their job, and would keep its successor out. Counters, not
@@ -19,9 +19,10 @@ _SILENT_LOOKS = 12
 
 
 class Heartbeat:
-    """Beats once a second, whenever the rank waits.
+    """Give a sign of life once a second, whenever the rank waits.
 
-    tell    says a sign of life to the rank's witness
+    node    on which the rank is
+    tell    writes a line to the rank's witness; an empty one is a sign of life
     silent  looks at a node's counter, 5 s apart, after which a node whose counter stands is given up
     """
 
@@ -36,16 +37,19 @@ class Heartbeat:
         self._still: dict[str, int] = {}
 
     def speak_for_node(self, writes: bool) -> None:
-        """Whether this rank is the one that writes its node's counter."""
+        """Say whether this rank is the one that writes its node's counter; until then, every rank does."""
         self._writes = writes
 
     def watch(self, nodes: Collection[str]) -> None:
-        """Look after these nodes from now on."""
+        """Watch these nodes from now on."""
         self._watched = dict.fromkeys(nodes, b"")
         self._still = dict.fromkeys(nodes, 0)
 
     def beat(self) -> None:
-        """Raises Silent naming a node that is; Superseded where a newer start has taken the run over."""
+        """Give a sign of life, and look at the others now and then.
+
+        Raises Silent naming a node that is; Superseded where a newer start has taken the run over.
+        """
         self._count += 1
         self._tell("")
         if self._writes:
@@ -75,7 +79,7 @@ class Heartbeat:
 
 
 def leaves_unseen(epoch: Epoch, error: BaseException) -> bool:
-    """Whether a rank that ends by this error says no word to MPI, since its job may have been started again.
+    """Return whether a rank that ends by this error says no word to MPI, since its job may have been started again.
 
     MPI asks Slurm to end the step, JOB.0; where the job was requeued that is the new start.
     """

@@ -1,6 +1,6 @@
-"""A rank's life: say hello, be given a role, measure, plan, then play a role until nothing is missing.
+"""One rank from start to end: take a role, help to open the start, score, conclude.
 
-    hello → roles → profile → plan → (open the result → score what is missing → read back)* → finish
+    hello → roles → profiles → plan → (open the result → score what is missing → read back)* → verdict
 
 Every rank runs the same lines; what a line means depends on the role. Rank 0 decides and broadcasts.
 A start takes as long as its ranks import: what not every rank needs at once is imported where it is needed.
@@ -8,162 +8,103 @@ A start takes as long as its ranks import: what not every rank needs at once is 
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import os
-import signal
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hpcens.engine.discovery import discover, identities
 from hpcens.engine.hardware import import_ahead
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
-from hpcens.processes import node
-from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world
-from hpcens.runs import (
-    DEFAULT_REQUEUES,
-    DrainBegan,
-    Epoch,
-    Events,
-    RunDirectory,
-    SlurmJob,
-    Verdict,
-    WorldFormed,
-    sign,
-)
+from hpcens.planning.order import read_order
+from hpcens.roles import Hello, RankRoles, check_world
+from hpcens.runs import Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
-from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
-from hpcens.transports.mpich import unname
-from hpcens.vocabulary import Drain, Message
+from hpcens.scoring.role_assignment import agree_on_roles
+from hpcens.scoring.stop_requests import StopRequests
+from hpcens.transports import library_from_wheel
+from hpcens.transports.mpi import MpiWorld
 
-if TYPE_CHECKING:
-    from hpcens.checks.preflight import Preflight
-
-_OTHERS_SPEAK_FIRST = 5.0
+# Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
+_WITNESS_FIRST_SECONDS = 5.0
 
 
 class Rank:
     """One rank of one start of a run.
 
-    tell  says a line to this rank's witness: who it is as JSON, or nothing but that it lives
+    run    its directory; epoch: this start
+    tell   writes a line to this rank's witness: who the rank is, as JSON, or an empty one as a sign of life
+    role   in words, for people
     """
 
-    def __init__(
-        self, run: RunDirectory, epoch: Epoch, expected: int, launcher: str, tell: Callable[[str], None]
-    ) -> None:
-        from hpcens.transports.mpi import MpiWorld
-
+    def __init__(self, run: RunDirectory, epoch: Epoch, tell: Callable[[str], None]) -> None:
         self._run = run
         self._epoch = epoch
-        self._expected = expected
-        self._launcher = launcher
         self._tell = tell
-        self._events: Events | None = None
-        self._stop = ""
-        self._draining = False
-        self._looked = 0.0
-        self._heart = Heartbeat(epoch, node(), tell)
-        self.heard: list[int] = []
-        self.world = MpiWorld(self._heart.beat, self._notice)
+        self.stop = StopRequests()
+        self.world = MpiWorld(lambda: self._heartbeat.beat(), self.stop.notice)
+        self._heartbeat = Heartbeat(epoch, self.world.node, tell)
         self.role = "reader" if self.world.rank == 0 else "starting"
-        self._hear_signals()
+        self.stop.catch_signals()
 
-    def live(self, *, only_profile: bool) -> Verdict:
-        """All of it. Returns how the start ended, the same on every rank."""
-        world = self.world
-        rank = world.rank
+    def live(self, expected: int, launcher: str, *, only_profile: bool) -> Verdict:
+        """Do all that a rank does; return how the start ended, the same on every rank.
+
+        expected  ranks that were to be started
+        launcher  what was to start them, as people know it
+        """
+        world, epoch = self.world, self._epoch
+        lead = world.rank == 0
         self._sign()
-        check_world(world.size, self._expected, self._launcher)
-        events = self._events = Events(self._epoch.events) if rank == 0 else None
-        rank_roles, hellos = self._cast(world.broadcast(_read_devices(self._epoch) if rank == 0 else None))
-        self._play(rank_roles.role(rank))
-        if (device := rank_roles.devices.get(rank)) is not None and not only_profile:
+        check_world(world.size, expected, launcher)
+        events = Events(epoch.events) if lead else None
+        if events is not None:
+            self.stop.watch(self._run.cancel, events)
+        rank_roles, hellos = agree_on_roles(world, epoch)
+        self._watch_nodes(rank_roles)
+        if events is not None:
+            _add_world(events, world.library, rank_roles, hellos)
+        self._take(rank_roles.role(world.rank))
+        if (device := rank_roles.devices.get(world.rank)) is not None and not only_profile:
             import_ahead(device)
-        job, preflight = world.broadcast(_read_job(self._epoch) if rank == 0 else None)
+        job, preflight = world.broadcast(read_order(epoch) if lead else None)
         from hpcens.planning.opening import open_start
+        from hpcens.scoring.rounds import Scoring
 
         assignment = open_start(
-            world, self._run, self._epoch, job, preflight, rank_roles, hellos, events, only_profile=only_profile
+            world, self._run, epoch, job, preflight, rank_roles, hellos, events, only_profile=only_profile
         )
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
-        self._play(assignment.rank_roles.role(rank))
-        from hpcens.scoring.rounds import Scoring
+        self._take(assignment.rank_roles.role(world.rank))
+        return Scoring(world, self._run, epoch, assignment, events).score()
 
-        return Scoring(world, self._run, self._epoch, assignment, events).score()
-
-    def _play(self, role: str) -> None:
+    def _take(self, role: str) -> None:
+        """Take a role, and say so where it is another."""
         if role != self.role:
             self.role = role
             self._sign()
 
-    def _cast(self, spec: DevicesSpec) -> tuple[RankRoles, list[Hello]]:
-        """The roles; and at rank 0 what they were given by."""
-        devices = discover(spec)
-        hello = Hello(self.world.rank, node(), devices, self.world.library, identities(devices))
-        hellos = self.world.gather(hello)
-        rank_roles: RankRoles = self.world.broadcast(assign_roles(hellos) if hellos else None)
-        unname()
-        self._heart.speak_for_node(self.world.rank in rank_roles.speakers.values())
-        leads = [node for node, rank in rank_roles.speakers.items() if rank == 0]
-        self._heart.watch(rank_roles.speakers if self._events is not None else leads)
-        if self._events is not None:
-            ranks = Counter(hello.node for hello in hellos)
-            wheel = self.world.wheel and len(ranks) > 1
-            self._events.add(WorldFormed(self.world.library, ranks, wheel, rank_roles.idle))
-        return rank_roles, hellos
-
     def _sign(self) -> None:
+        """Say who this rank is, in the run directory and to its witness."""
         sign(self._epoch, self.world.rank, self.role)
         self._tell(json.dumps({"epoch": str(self._epoch.folder), "rank": self.world.rank, "role": self.role}))
 
-    def _hear_signals(self) -> None:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-        for number in numbers:
-            signal.signal(number, self._signalled)
-        faulthandler.register(signal.SIGUSR1)  # all threads' stacks into the log
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGUSR1})
-
-    def _signalled(self, number: int, frame: object) -> None:
-        self.heard.append(number)
-        self._stop = f"stopped by {signal.Signals(number).name}"
-
-    def _notice(self) -> Message | None:
-        """The reader's ear for signals and for the cancel file; the file is looked for twice a second."""
-        if self._draining:
-            return None
-        if self.world.rank == 0 and not self._stop and time.monotonic() - self._looked > 0.5:
-            self._looked = time.monotonic()
-            if self._run.cancel.exists():
-                self._stop = self._run.cancel.read_text().strip() or "cancelled"
-        if not self._stop:
-            return None
-        self._draining = True
-        if self._events is not None:
-            self._events.add(DrainBegan(self._stop))
-        return Drain(self._stop)
+    def _watch_nodes(self, rank_roles: RankRoles) -> None:
+        """Beat for this node where the rank is to; watch all nodes at rank 0, elsewhere rank 0's."""
+        speakers, rank = rank_roles.speakers, self.world.rank
+        self._heartbeat.speak_for_node(rank in speakers.values())
+        self._heartbeat.watch([node for node, speaker in speakers.items() if rank == 0 or speaker == 0])
 
 
-def _read_devices(epoch: Epoch) -> DevicesSpec:
-    """Those the job wants: all that ranks need to be given roles by, and read at once."""
-    of = json.loads(json.loads(epoch.job.read_text())["job"])["spec"]["devices"]
-    return DevicesSpec(cpu=of["cpu"] and CpuSpec(**of["cpu"]), cuda=of["cuda"] and CudaSpec(**of["cuda"]))
-
-
-def _read_job(epoch: Epoch) -> tuple[Job, Preflight]:
-    """What this start is to do, as its launcher left it."""
-    from hpcens.checks.preflight import Preflight
-    from hpcens.config import job_from_json
-
-    raw = json.loads(epoch.job.read_text())
-    return job_from_json(raw["job"]), Preflight.from_json(raw["preflight"])
+def _add_world(events: Events, library: str, rank_roles: RankRoles, hellos: Sequence[Hello]) -> None:
+    ranks = Counter(hello.node for hello in hellos)
+    wheel = library_from_wheel() and len(ranks) > 1
+    events.add(WorldFormed(library, ranks, wheel, rank_roles.idle))
 
 
 def main(
@@ -176,55 +117,53 @@ def main(
     only_profile: bool = False,
     slurm: SlurmJob | None = None,
 ) -> int:
-    """Be a rank from start to end. An error is told to the verdict and ends the whole world.
+    """Be a rank from start to end; return its exit code. An error goes into the verdict and ends the whole world.
 
-    tell   says a line to this rank's witness (see `launch.witness`)
-    slurm  the job that may be requeued
+    number    of this start
+    expected  ranks that were to be started, by the launcher
+    tell      writes a line to this rank's witness (see `launch.witness`)
+    slurm     the job that may be requeued
     """
-    epoch = Epoch(run / "epochs" / f"{number:04d}")
-    rank = Rank(RunDirectory(run), epoch, expected, launcher, tell)
+    directory, epoch = RunDirectory(run), Epoch(run / "epochs" / f"{number:04d}")
+    rank = Rank(directory, epoch, tell)
     try:
-        verdict = rank.live(only_profile=only_profile)
+        verdict = rank.live(expected, launcher, only_profile=only_profile)
         if rank.world.rank == 0:
-            _conclude(rank, RunDirectory(run), epoch, verdict, slurm)
+            _conclude(rank, directory, epoch, verdict, slurm)
         rank.world.broadcast()  # nobody leaves before the verdict is there: who does has died
         return verdict.code
     except BaseException as error:
-        known = as_verdict(error)
-        traceback.print_exc()
-        who = f"rank {rank.world.rank} ({rank.role}) on {node()}"
-        if rank.world.lost_peer(error):
-            _let_others_speak(epoch)
-        epoch.judge(Verdict(known.exit_code, f"{who}: {known.what}", known.remedy, rank.world.rank, rank.role))
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if leaves_unseen(epoch, error):
-            os._exit(known.exit_code)
-        rank.world.abort(known.exit_code)
+        _fail(rank, epoch, error)
         raise
 
 
 def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slurm: SlurmJob | None) -> None:
-    """Judge; where Slurm had warned of the job's end, put it back into the queue."""
-    from hpcens.runs import requeue
-    from hpcens.scheduler import jobs
-
-    again = False
+    """State how the start ended; where Slurm had warned of the job's end, put it back into the queue."""
     reason = ""
-    if slurm is not None and rank.heard and verdict.code == INCOMPLETE:
-        answer = jobs.ask(slurm.id)
-        if reason := requeue.why(rank.heard, answer):
-            verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
-        submission = run.submission
-        bound = submission.requeues if submission and submission.id == slurm.submission else DEFAULT_REQUEUES
-        verdict, again = requeue.decide(verdict, rank.heard, reason, len(requeue.requeues(run, slurm)), bound)
+    if slurm is not None and rank.stop.signals and verdict.code == INCOMPLETE:
+        verdict, reason = requeue.interpret(run, slurm, verdict, rank.stop.signals)
     epoch.judge(verdict)
-    if again and slurm is not None:
+    if slurm is not None and reason:
         rank.world.work(partial(requeue.carry_out, epoch, slurm, reason))
 
 
-def _let_others_speak(epoch: Epoch) -> None:
-    """A rank that merely lost a message to one that died is not the one to name: the witness of the dead is."""
-    deadline = time.monotonic() + _OTHERS_SPEAK_FIRST
+def _fail(rank: Rank, epoch: Epoch, error: BaseException) -> None:
+    """State that the start ended by this error, and end the whole world, or where MPI is not to know, this process."""
+    ending = as_verdict(error)
+    traceback.print_exc()
+    who = f"rank {rank.world.rank} ({rank.role}) on {rank.world.node}"
+    if rank.world.lost_peer(error):
+        _wait_for_witness(epoch)
+    epoch.judge(Verdict(ending.exit_code, f"{who}: {ending.what}", ending.remedy, rank.world.rank, rank.role))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if leaves_unseen(epoch, error):
+        os._exit(ending.exit_code)
+    rank.world.abort(ending.exit_code)
+
+
+def _wait_for_witness(epoch: Epoch) -> None:
+    """Let the witness of a rank that died name it, not this rank, which merely lost a message to it."""
+    deadline = time.monotonic() + _WITNESS_FIRST_SECONDS
     while epoch.verdict is None and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Writing: what a reducer does with a segment's stack: combines it with what is stored, or stores it for later."""
+"""What a reducer does with a segment's stack: combines it with what is stored, or stores it for later."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcens.combining.combiner import Combiner
-from hpcens.combining.masking import masked_rows, valid
+from hpcens.combining import Combiner, masked_rows, valid
 from hpcens.errors import DataError, HpcensError
 from hpcens.planning.phases import Assignment, Phase, stored_phases
-from hpcens.result.disk import Disk
-from hpcens.result.finished import Finished
-from hpcens.result.journal import Record
-from hpcens.result.result import Result, reopen, standing
+from hpcens.result import Disk, Finished, Record, Result, reopen, standing
 from hpcens.runs import AGAIN, Epoch, RunDirectory
 from hpcens.vocabulary import Array, Bad, Write
 
@@ -32,7 +28,7 @@ class _Stored:
     notes: Mapping[int, Sequence[Record]]
 
     def read(self, segment: int) -> tuple[dict[str, Array], list[int]]:
-        """Member → its rows of the segment; and places of those that are masked.
+        """Read member → its rows of a segment; and places of those that are masked.
 
         Raises HpcensError where a phase's are damaged: it is unfinished then, and the next start scores them again.
         """
@@ -50,9 +46,11 @@ class _Stored:
 class Writer:
     """One writer's part of one phase. The first of them opens what the phase writes, the others join.
 
-    combiner        of the last phase
-    run             the run directory; epoch: this start
-    place, writers  which of how many
+    combiner  of the last phase
+    run       the run directory; epoch: this start
+    place     of this writer among all, from 0
+    writers   number of them
+    disk      what to write with; by default the machine's
     """
 
     def __init__(
@@ -72,22 +70,22 @@ class Writer:
         self._combiner = combiner
         self._run = run
         self._batches = {member: assignment.plan.numerics.members[member].batch for member in phase.members}
-        of, form = phase.directory(run), phase.form
+        directory, form = phase.directory(run), phase.form
         self.result = (
-            Result.join(of, epoch, form, disk, writer=place, writers=writers)
+            Result.join(directory, epoch, form, disk, writer=place, writers=writers)
             if place
-            else Result.open(of, epoch, form, disk, writers=writers)
+            else Result.open(directory, epoch, form, disk, writers=writers)
         )
         self._stored: list[_Stored] = []
         if phase.last:
             if before := assignment.preflight.stored:
                 self._stored.append(_Stored(Finished(self._job.output), before, None, {}))
             for path, members in stored_phases(run, form).items():
-                of = run.phase(members)
-                self._stored.append(_Stored(Finished(path), members, of, _notes(of)))
+                directory = run.phase(members)
+                self._stored.append(_Stored(Finished(path), members, directory, _notes(directory)))
 
     def write(self, task: Write) -> None:
-        """What was masked or ran in smaller batches is noted with it."""
+        """Write a segment; note with it what was masked or ran in smaller batches."""
         names, form, segment = self._job.spec.member_names, self._phase.form, task.segment
         values = dict(zip(self._phase.members, task.stack, strict=True))
         bad: dict[str, tuple[Bad, ...]] = dict(zip(self._phase.members, task.bad, strict=True))
@@ -109,7 +107,7 @@ class Writer:
         self.result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Give what is whole its name, once all other writers have closed; with the result, phases have served."""
+        """Give what is whole its name, once all other writers have closed; with the result, files of phases go."""
         if not self._phase.last:
             self.result.finish(self._phase.directory(self._run).scored, summary)
             return
@@ -118,14 +116,14 @@ class Writer:
             path.unlink()
 
     def close(self) -> None:
-        """The last act: it will not write again."""
+        """End in order: it will not write again."""
         for stored in self._stored:
             stored.file.close()
         self.result.close()
 
 
 def _notes(run: RunDirectory) -> dict[int, list[Record]]:
-    """Segment → what a complete phase's journal notes of it."""
+    """Collect what a complete phase's journal notes, by segment."""
     content = standing(run)
     notes: dict[int, list[Record]] = {}
     for record in content.notes() if content else ():

@@ -9,6 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from hpcens.specs.classes import check_shapes as check_shapes
+from hpcens.specs.classes import class_faults as class_faults
+from hpcens.specs.classes import class_rounds as class_rounds
+from hpcens.specs.classes import merged_classes as merged_classes
 from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from hpcens.errors import UsageError
 
 
-def faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]:
+def class_faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]:
     """Say why a mapping is not total onto the ensemble's classes.
 
     classes   the member's classes, in its order, to the ensemble's
@@ -23,12 +23,12 @@ def faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]
         yield f"nothing is mapped to {_some(missing)}: every class of the ensemble needs one of the member's"
 
 
-def several(classes: Mapping[str, str]) -> list[str]:
+def merged_classes(classes: Mapping[str, str]) -> list[str]:
     """Return the ensemble's classes that several of the member's are mapped to: their probabilities are added."""
     return [name for name, count in Counter(classes.values()).items() if count > 1]
 
 
-def rounds(classes: Mapping[str, str], ensemble: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+def class_rounds(classes: Mapping[str, str], ensemble: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Return how the member's last axis becomes the ensemble's: the sum over rounds of one place for each class.
 
     classes   the member's classes, in its order, to the ensemble's

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import pickle
 import queue
-import sys
 import threading
 import time
 from collections import defaultdict, deque
@@ -22,8 +21,9 @@ import numpy as np
 from mpi4py import MPI
 
 from hpcens.arrays import Buffers
-from hpcens.transports import Hands
-from hpcens.transports.mailbox import Answers
+from hpcens.processes import node
+from hpcens.transports.mailbox import Mailbox
+from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
 from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
 
@@ -37,32 +37,35 @@ _EMPTY = np.empty(0, np.uint8)
 
 
 class _Arrival:
-    """A message on its way in: whole once its bodies are there."""
+    """A message whose head is there and whose bodies are still coming."""
 
     def __init__(self, message: Message, bodies: list[Array], requests: list[MPI.Request]) -> None:
-        self._message = message
+        self._bare = message
         self._bodies = bodies
         self._requests = requests
 
-    def whole(self) -> bool:
+    def complete(self) -> bool:
+        """Return whether all bodies are there."""
         self._requests = [request for request in self._requests if not request.Test()]
         return not self._requests
 
-    def open(self) -> Message:
-        return carrying(self._message, self._bodies)
+    def message(self) -> Message:
+        """Return the message with its bodies in place."""
+        return carrying(self._bare, self._bodies)
 
 
 class MpiWorld:
     """This rank's view of the world.
 
     beat    called once a second while the rank looks for messages: the sign of life
-    notice  asked at every look around; a message it returns is delivered as from LOCAL
+    notice  called at every look for messages; a message it returns is delivered as from LOCAL
     """
 
     def __init__(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
         self.timeline = Timeline()
         self._comm = MPI.COMM_WORLD
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self.node = node()
         self.library = " ".join(MPI.Get_library_version().splitlines()[0].strip("\0 ").split())
         self._beat = beat
         self._beaten = 0.0
@@ -72,31 +75,31 @@ class MpiWorld:
         self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
         self._buffers = Buffers()
-        self._answers = Answers()
+        self._answers = Mailbox()
         self._alarms: list[float] = []
-        self._tasks: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._hands = Hands()
+        self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._tasks = Tasks()
         self._thread: threading.Thread | None = None
 
-    def equip(self, hands: Hands) -> None:
-        """Give the rank's own thread its tasks, for the next role to be driven."""
-        self.rest()
-        self._hands = hands
-        self._thread = threading.Thread(target=self._work, name="hands", daemon=True)
+    def start_tasks(self, tasks: Tasks) -> None:
+        """Start the rank's own thread, which does these tasks for the next role that is driven."""
+        self.stop_tasks()
+        self._tasks = tasks
+        self._thread = threading.Thread(target=self._do_tasks, name="tasks", daemon=True)
         self._thread.start()
 
-    def rest(self) -> None:
-        """End the thread after what it is doing; forget answers nobody waits for."""
+    def stop_tasks(self) -> None:
+        """End the thread once it is through with its task; drop answers that nobody waits for."""
         if self._thread is not None:
-            self._tasks.put(None)
+            self._queue.put(None)
             self._wait(lambda: None if self._thread and self._thread.is_alive() else True)
             self._thread = None
-        self._tasks = queue.SimpleQueue()
-        self._answers = Answers()
+        self._queue = queue.SimpleQueue()
+        self._answers = Mailbox()
         self._alarms.clear()
 
     def work(self, task: Callable[[], Any]) -> Any:
-        """Do something long in a thread, so that this rank keeps beating and hears signals; its result."""
+        """Do something long in a thread, so that this rank keeps beating and handles signals; return its result."""
         results: list[Any] = []
 
         def run() -> None:
@@ -112,21 +115,23 @@ class MpiWorld:
         return results[0]
 
     def post(self, sends: Iterable[Send]) -> None:
+        """Begin to deliver messages; queue tasks of the own thread."""
         for send in sends:
             if send.to != LOCAL:
                 self._send(send.to, send.message)
             elif isinstance(send.message, Wait):
                 self._alarms.append(time.monotonic() + send.message.seconds)
             else:
-                self._hands.ahead(send.message)
-                self._tasks.put(send.message)
+                self._tasks.prepare(send.message)
+                self._queue.put(send.message)
 
     def receive(self) -> tuple[int, Message]:
+        """Wait for the next message or answer; return the rank it comes from, or LOCAL, and the message."""
         source, message = self._wait(self._next)
         return source, message
 
     def gather(self, value: object) -> list[Any]:
-        """Every rank's value, in rank order, at rank 0; an empty list elsewhere."""
+        """Collect every rank's value: at rank 0 all of them, in rank order; elsewhere an empty list."""
         if self.rank:
             self._hold(self._comm.isend(value, 0, _OBJECT), value)
             self._wait(lambda: True if not self._held else None)
@@ -143,7 +148,7 @@ class MpiWorld:
         return [values[rank] for rank in range(self.size)]
 
     def broadcast(self, value: Any = None) -> Any:
-        """Rank 0's value, everywhere."""
+        """Return rank 0's value on every rank; it waits until all have taken it."""
         if self.rank == 0:
             for rank in range(1, self.size):
                 self._hold(self._comm.isend(value, rank, _OBJECT), value)
@@ -161,7 +166,7 @@ class MpiWorld:
         return arrived[0]
 
     def link(self, to: int) -> Link | None:
-        """At rank 0, what it passes to another rank, the best of some trials; elsewhere None. All ranks ask."""
+        """Measure the link from rank 0 to rank `to`, the best of some trials; every rank calls it, rank 0 is told."""
         if self.rank not in (0, to) or not to:
             return None
         small, large = self._trial(to, 1), self._trial(to, _TRIAL_BYTES)
@@ -169,15 +174,15 @@ class MpiWorld:
         return Link(_TRIAL_BYTES / max(1e-9, large - small), small / 2) if self.rank == 0 else None
 
     def _trial(self, to: int, size: int) -> float:
-        """Seconds until so many bytes have been answered, the least of some trials; of the two ranks that take part."""
+        """Return the seconds until `size` bytes were answered, the least of some trials; both ranks call it."""
         best, body = inf, np.empty(size, np.uint8)
         for _ in range(_TRIALS):
             began = time.perf_counter()
             if self.rank:
                 self._hold(self._comm.Irecv([body, MPI.BYTE], 0, _BODY), body)
-                self.settle()
+                self.finish_sends()
                 self._hold(self._comm.isend(None, 0, _OBJECT), None)
-                self.settle()
+                self.finish_sends()
             else:
                 self._hold(self._comm.Isend([body, MPI.BYTE], to, _BODY), body)
                 self._wait(lambda: self._comm.Iprobe(to, _OBJECT) or None)
@@ -185,23 +190,17 @@ class MpiWorld:
             best = min(best, time.perf_counter() - began)
         return best
 
-    def settle(self) -> None:
-        """Wait until all that was sent is through."""
+    def finish_sends(self) -> None:
+        """Wait until every send is complete."""
         self._wait(lambda: True if not self._held else None)
-
-    @property
-    def wheel(self) -> bool:
-        """Whether the MPI library came with Python's packages, not with the machine."""
-        with open("/proc/self/maps") as maps:
-            libraries = {line.split()[-1] for line in maps if "/libmpi" in line}
-        return any(path.startswith(sys.prefix) for path in libraries)
 
     @staticmethod
     def lost_peer(error: BaseException) -> bool:
-        """Whether the error is MPI's: a message failed, most likely since the rank at its other end died."""
+        """Return whether the error is MPI's: a message failed, most likely since the rank at its other end died."""
         return isinstance(error, MPI.Exception)
 
     def abort(self, code: int) -> None:
+        """End all ranks at once."""
         self._comm.Abort(code)
 
     def _send(self, to: int, message: Message) -> None:
@@ -216,7 +215,7 @@ class MpiWorld:
         self._held.append((request, buffer))
 
     def _look(self) -> bool:
-        """Make progress on all that is under way; whether anything moved."""
+        """Make progress on all that is under way; return whether anything moved."""
         moved = False
         for _ in range(len(self._held)):
             request, buffer = self._held.popleft()
@@ -228,8 +227,8 @@ class MpiWorld:
             self._arrive(self._status.Get_source(), self._status.Get_count(MPI.BYTE))
             moved = True
         for source, arrivals in self._arriving.items():
-            while arrivals and arrivals[0].whole():
-                self._inbox.append((source, arrivals.popleft().open()))
+            while arrivals and arrivals[0].complete():
+                self._inbox.append((source, arrivals.popleft().message()))
                 moved = True
         return moved
 
@@ -251,7 +250,7 @@ class MpiWorld:
         return (LOCAL, noticed) if noticed is not None else None
 
     def _wait(self, ask: Callable[[], Any]) -> Any:
-        """Look around until `ask` has an answer, with pauses that grow while nothing moves."""
+        """Make progress until `ask` returns an answer, with pauses that grow while nothing moves."""
         still = time.monotonic()  # since then nothing has moved
         while True:
             now = time.monotonic()
@@ -270,22 +269,9 @@ class MpiWorld:
                     self._inbox.append((LOCAL, answer))
                 still = now
 
-    def _do(self, task: Message, began: float) -> float:
-        """Do a task, tell its answers and note what took how long; when it was done."""
-        kind, segment = type(task).__name__, getattr(task, "segment", None)
-        ended = began
-        for answer in self._hands.tasks[type(task)](task):
-            began, ended = ended, clock()
-            self.timeline.add(getattr(answer, "member", kind), began, ended, segment, kind=kind)
-            self._answers.put(answer)
-        if ended == began:
-            ended = clock()
-            self.timeline.add(kind, began, ended, segment)
-        return ended
-
-    def _work(self) -> None:
-        """The rank's own thread: one task after another; an error goes to whoever receives."""
-        answers, tasks = self._answers, self._tasks
+    def _do_tasks(self) -> None:
+        """Do one task after another, in the rank's own thread; an error goes to whoever receives."""
+        answers, tasks = self._answers, self._queue
         try:
             began = clock()
             while True:
@@ -297,3 +283,16 @@ class MpiWorld:
                 began = self._do(task, began)
         except BaseException as error:  # whatever it is, the rank's main thread has to end for it
             answers.put(error)
+
+    def _do(self, task: Message, began: float) -> float:
+        """Do a task, hand over its answers and note what took how long; return when it was done."""
+        kind, segment = type(task).__name__, getattr(task, "segment", None)
+        ended = began
+        for answer in self._tasks.run(task):
+            began, ended = ended, clock()
+            self.timeline.add(getattr(answer, "member", kind), began, ended, segment, kind=kind)
+            self._answers.put(answer)
+        if ended == began:
+            ended = clock()
+            self.timeline.add(kind, began, ended, segment)
+        return ended

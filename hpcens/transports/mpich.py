@@ -1,4 +1,4 @@
-"""Leftovers: the names MPICH gives the memory that the ranks of a node share.
+"""The names MPICH gives the memory that the ranks of a node share, and how to be rid of them.
 
 MPICH names it after the job and its step, and takes the name away when MPI ends in order. Where ranks were killed the
 name stays, with the dead world's content behind it. A job that is requeued has the same number again: its ranks would
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,34 +20,40 @@ from hpcens.processes import born
 _MEMORY = Path("/dev/shm")
 
 
-def unname() -> None:
-    """Take the names of the shared memory this process has mapped away; only once all ranks of the world have it."""
+def unlink_shared_memory() -> None:
+    """Remove the names of the shared memory this process has mapped; only once all ranks have mapped it."""
     with contextlib.suppress(OSError):  # no /proc: the names stay until MPI ends
         maps = Path("/proc/self/maps").read_text().splitlines()
         for path in {line.split()[-1] for line in maps if f" {_MEMORY}/mpich_" in line and "(deleted)" not in line}:
             _remove(Path(path))
 
 
-def sweep(environment: Mapping[str, str], step: int) -> None:
-    """Remove what an earlier start of this very step left on this node. Outside of Slurm there is nothing to do.
+def library_from_wheel() -> bool:
+    """Return whether this process's MPI library is one of Python's packages, not the machine's own."""
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    return any(line.split()[-1].startswith(sys.prefix) for line in maps if "/libmpi" in line)
+
+
+def remove_leftovers(environment: Mapping[str, str], step: int) -> None:
+    """Remove what an earlier start of this very step left on this node; outside of Slurm do nothing.
 
     step  process id of the step's daemon: what it started is younger than itself
     """
     if "SLURM_JOB_ID" in environment and "SLURM_STEP_ID" in environment:
         since = _wall_clock(born(step))
-        for path in named_after(environment["SLURM_JOB_ID"], environment["SLURM_STEP_ID"]):
+        for path in shared_memory_of(environment["SLURM_JOB_ID"], environment["SLURM_STEP_ID"]):
             with contextlib.suppress(OSError):
                 if path.stat().st_ctime < since - 1:
                     _remove(path)
 
 
-def named_after(job: str, step: str) -> Iterator[Path]:
-    """The shared memory of a step's ranks on this host, as MPICH names it."""
-    return _MEMORY.glob(f"mpich_*_{fnv(f'{job}.{step}'):x}_*")
+def shared_memory_of(job: str, step: str) -> Iterator[Path]:
+    """List the shared memory of a step's ranks on this host, as MPICH names it."""
+    return _MEMORY.glob(f"mpich_*_{fnv1a(f'{job}.{step}'):x}_*")
 
 
-def fnv(text: str) -> int:
-    """FNV-1a, 32 bits: MPICH's number of a world, from the name that Slurm's pmi2 gives it: JOB.STEP."""
+def fnv1a(text: str) -> int:
+    """Hash a text by FNV-1a, 32 bits: MPICH's number of a world, from the name that Slurm's pmi2 gives it: JOB.STEP."""
     value = 2166136261
     for byte in text.encode():
         value = (value ^ byte) * 16777619 & 0xFFFFFFFF
@@ -54,7 +61,7 @@ def fnv(text: str) -> int:
 
 
 def _wall_clock(ticks: int) -> float:
-    """Clock ticks since boot as seconds since 1970; 0 for a process that does not live."""
+    """Convert clock ticks since boot to seconds since 1970; 0 for a process that does not live."""
     if not ticks:
         return 0.0
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + ticks / os.sysconf("SC_CLK_TCK")

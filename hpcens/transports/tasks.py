@@ -1,11 +1,11 @@
-"""Hands: what the thread of each role does, bound from plain callables to the tasks it is sent."""
+"""What the thread of each role does, bound from plain callables to the tasks it is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
-from hpcens.transports import Hands
 from hpcens.vocabulary import (
     Flush,
     Flushed,
@@ -21,33 +21,65 @@ from hpcens.vocabulary import (
 )
 
 
-def reader_hands(read: Callable[[int], Rows], watch: Callable[[Progress], None]) -> Hands:
-    """read: segment → its rows; watch: told of every group that became durable."""
+def _ignore(task: Message) -> None:
+    pass
 
-    def reading(task: Read) -> Iterator[Message]:
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """What a rank's own thread can do.
+
+    handlers  type of a task → a callable that does it and yields its answers
+    prepare   called with a task when it is queued, before its turn: may begin a transfer, must not block
+    """
+
+    handlers: Mapping[type, Callable[[Any], Iterable[Message]]] = field(default_factory=dict)
+    prepare: Callable[[Message], None] = _ignore
+
+    def run(self, task: Message) -> Iterable[Message]:
+        """Do a task; return its answers as they come."""
+        return self.handlers[type(task)](task)
+
+
+def reader_tasks(read: Callable[[int], Rows], report: Callable[[Progress], None]) -> Tasks:
+    """Return the tasks of a reader.
+
+    read    segment → its rows
+    report  called with every group that became durable
+    """
+
+    def on_read(task: Read) -> Iterator[Message]:
         yield SegmentRead(task.segment, read(task.segment))
 
-    def watching(task: Progress) -> tuple[NoReturn, ...]:
-        watch(task)
+    def on_progress(task: Progress) -> tuple[NoReturn, ...]:
+        report(task)
         return ()
 
-    return Hands({Read: reading, Progress: watching})
+    return Tasks({Read: on_read, Progress: on_progress})
 
 
-def worker_hands(predict: Callable[[Predict], Iterable[Predicted]], stage: Callable[[Message], None]) -> Hands:
-    """predict: one answer per member of the task, in its order; stage: begin to bring the rows to the device."""
-    return Hands({Predict: predict}, stage)
+def worker_tasks(predict: Callable[[Predict], Iterable[Predicted]], stage: Callable[[Message], None]) -> Tasks:
+    """Return the tasks of a device.
+
+    predict  one answer per member of the task, in its order
+    stage    begin to bring the rows of a task to the device
+    """
+    return Tasks({Predict: predict}, stage)
 
 
-def reducer_hands(write: Callable[[Write], None], flush: Callable[[tuple[int, ...]], None]) -> Hands:
-    """write: combine and write a segment; flush: make these segments durable."""
+def reducer_tasks(write: Callable[[Write], None], flush: Callable[[tuple[int, ...]], None]) -> Tasks:
+    """Return the tasks of a reducer.
 
-    def writing(task: Write) -> Iterator[Message]:
+    write  combine and write a segment
+    flush  make these segments durable
+    """
+
+    def on_write(task: Write) -> Iterator[Message]:
         write(task)
         yield Wrote(task.segment)
 
-    def flushing(task: Flush) -> Iterator[Message]:
+    def on_flush(task: Flush) -> Iterator[Message]:
         flush(task.segments)
         yield Flushed(task.segments)
 
-    return Hands({Write: writing, Flush: flushing})
+    return Tasks({Write: on_write, Flush: on_flush})

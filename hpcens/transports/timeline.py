@@ -1,4 +1,4 @@
-"""The timeline: what a rank's own thread did and for how long, and on demand when, for a viewer of traces."""
+"""What a rank's own thread did, for how long, and on demand when, for a viewer of traces."""
 
 from __future__ import annotations
 
@@ -6,38 +6,48 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-# In seconds of this clock; spans are told in seconds since 1970, so that those of several ranks fit together.
+from hpcens.files import write_atomically
+
+# In seconds of this clock; spans are kept in seconds since 1970, so that those of several ranks fit together.
 clock = time.perf_counter
 
 INPUT, HAND_OVER = "wait for input", "wait to hand over"
 WAITS = (INPUT, HAND_OVER)
 
 
+Span = tuple[str, float, float, int | None]
+"""Name, seconds since 1970, seconds it took, and segment, if it was of one."""
+
+
 @dataclass(slots=True)
 class Timeline:
-    """Seconds by what was done; the spans themselves only where they are kept.
+    """Sum seconds by what was done; keep the spans themselves only where asked to.
 
     keep    whether to keep them: some hundred bytes each
     totals  name → seconds
-    spans   (name, seconds since 1970, seconds it took, segment or None)
+    spans   what was done, in order
     """
 
     keep: bool = False
     totals: dict[str, float] = field(default_factory=dict)
-    spans: list[tuple[str, float, float, int | None]] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
     _since_1970: float = field(default_factory=lambda: time.time() - clock())
 
     def add(self, name: str, began: float, ended: float, segment: int | None = None, *, kind: str = "") -> None:
-        """Something done from `began` to `ended`, by `clock`. kind: what its seconds are summed under."""
+        """Note something done from `began` to `ended`, by `clock`.
+
+        kind  what its seconds are summed under; by default its name
+        """
         self.totals[kind or name] = self.totals.get(kind or name, 0.0) + ended - began
         if self.keep:
             self.spans.append((name, self._since_1970 + began, ended - began, segment))
 
 
-def trace(ranks: Iterable[tuple[str, Sequence[tuple[str, float, float, int | None]]]]) -> str:
-    """The spans of all ranks, each with its role, as JSON that Perfetto and chrome://tracing open."""
+def write_trace(path: Path, ranks: Iterable[tuple[str, Sequence[Span]]]) -> None:
+    """Write the spans of all ranks, each with its role, as JSON that Perfetto and chrome://tracing open."""
     events: list[dict[str, Any]] = []
     for rank, (role, spans) in enumerate(ranks):
         events.append({"name": "process_name", "ph": "M", "pid": rank, "args": {"name": f"rank {rank}: {role}"}})
@@ -45,4 +55,4 @@ def trace(ranks: Iterable[tuple[str, Sequence[tuple[str, float, float, int | Non
         for name, began, seconds, segment in spans:
             at = {"pid": rank, "tid": 0, "ts": round(1e6 * began, 1), "dur": round(1e6 * seconds, 1)}
             events.append({"name": name, "ph": "X", **at} | ({} if segment is None else {"args": {"segment": segment}}))
-    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
+    write_atomically(path, json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}))

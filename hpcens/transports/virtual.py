@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
-from hpcens.transports import Hands, Role
+from hpcens.transports.role import Role
+from hpcens.transports.tasks import Tasks
 from hpcens.vocabulary import LOCAL, Message, Send, Wait, Waited
 
 Latency = Callable[[int, int, Message], float]
@@ -33,8 +34,8 @@ class LateMessage(RuntimeError):
 @dataclass(slots=True)
 class _Rank:
     role: Role
-    hands: Hands
-    tasks: deque[Message] = field(default_factory=deque)
+    tasks: Tasks
+    queue: deque[Message] = field(default_factory=deque)
     working: bool = False
     outbox: deque[Send] = field(default_factory=deque)
     sending: bool = False
@@ -42,17 +43,19 @@ class _Rank:
 
 
 class VirtualWorld:
-    """Drives all roles to their end.
+    """Drive all roles to their end.
 
-    post  `held`: a send returns at once and its buffer is held until the receiver takes it, as over
-          MPI here. `blocking`: a rank takes nothing in until each of its sends was taken; shows the
-          deadlocks that blocking sends would have.
+    tasks    rank → what its own thread can do
+    latency  seconds of each delivery and of each task
+    post     `held`: a send returns at once and its buffer is held until the receiver takes it, as over
+             MPI here. `blocking`: a rank takes nothing in until each of its sends was taken; shows the
+             deadlocks that blocking sends would have.
     """
 
     def __init__(
-        self, roles: Mapping[int, Role], hands: Mapping[int, Hands], latency: Latency, post: Post = "held"
+        self, roles: Mapping[int, Role], tasks: Mapping[int, Tasks], latency: Latency, post: Post = "held"
     ) -> None:
-        self._ranks = {rank: _Rank(role, hands.get(rank, Hands())) for rank, role in roles.items()}
+        self._ranks = {rank: _Rank(role, tasks.get(rank, Tasks())) for rank, role in roles.items()}
         self._latency = latency
         self._blocking = post == "blocking"
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -63,7 +66,7 @@ class VirtualWorld:
         self.deliveries = 0
 
     def run(self, most: float = float("inf")) -> None:
-        """Until every role is done, or `most` deliveries were made (a kill of the whole world).
+        """Run until every role is done, or `most` deliveries were made (a kill of the whole world).
 
         Raises Stuck where all wait for each other and LateMessage where a message meets a rank that has gone.
         """
@@ -133,21 +136,21 @@ class VirtualWorld:
         if isinstance(task, Wait):
             self._at(self.now + task.seconds, lambda: self._offer(rank, LOCAL, Waited()))
             return
-        self._ranks[rank].hands.ahead(task)
-        self._ranks[rank].tasks.append(task)
+        self._ranks[rank].tasks.prepare(task)
+        self._ranks[rank].queue.append(task)
         self._work(rank)
 
     def _work(self, rank: int) -> None:
         state = self._ranks[rank]
-        if state.working or not state.tasks:
+        if state.working or not state.queue:
             return
         state.working = True
-        task = state.tasks.popleft()
+        task = state.queue.popleft()
         self._at(self.now + self._latency(rank, LOCAL, task), lambda: self._worked(rank, task))
 
     def _worked(self, rank: int, task: Message) -> None:
         state = self._ranks[rank]
-        for answer in state.hands.tasks[type(task)](task):
+        for answer in state.tasks.run(task):
             self._offer(rank, LOCAL, answer)
         state.working = False
         self._work(rank)

@@ -38,12 +38,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # a plan and the witness of a rank do without numpy
+if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[Any]
 else:
-    Array = Any
+    Array = Any  # planning, and finding devices, need no numpy
 Rows = tuple[Array, ...]
 """Rows of the dataset: one array for each of its inputs, in their order, all of one length."""
 
@@ -221,7 +221,7 @@ class Send:
 
 
 def payload(message: Message) -> tuple[Array, ...]:
-    """The arrays a message carries across ranks."""
+    """Return the arrays a message carries across ranks, each contiguous."""
     import numpy as np
 
     if isinstance(message, Batch):
@@ -232,7 +232,7 @@ def payload(message: Message) -> tuple[Array, ...]:
 
 
 def carrying(message: Message, arrays: Sequence[Array]) -> Message:
-    """The message with these arrays for its payload."""
+    """Return the message with these arrays for its payload."""
     if isinstance(message, Batch):
         return replace(message, rows=tuple(arrays))
     if isinstance(message, Prediction):

@@ -27,13 +27,14 @@ class Segmentation:
         return -(-self.rows // self.segment_rows)
 
     def bounds(self, segment: int) -> tuple[int, int]:
-        """First row of the segment and the row after its last."""
+        """Return the first row of the segment and the row after its last."""
         if not 0 <= segment < len(self):
             raise IndexError(f"segment {segment} of {len(self)}")
         start = segment * self.segment_rows
         return start, min(start + self.segment_rows, self.rows)
 
     def size(self, segment: int) -> int:
+        """Return the number of rows of the segment."""
         start, stop = self.bounds(segment)
         return stop - start
 
@@ -47,12 +48,18 @@ def batch_bounds(rows: int, batch: int) -> Iterator[tuple[int, int]]:
 def choose_segment_rows(
     *, rows: int, row_bytes: int, rows_per_second: float, devices: int, batches: tuple[int, ...]
 ) -> int:
-    """Rows per segment: a multiple of every batch size, and small enough for three ends.
+    """Choose the rows per segment: a multiple of every batch size, and small enough for three ends.
 
     A segment holds at most 8 MiB of input and half a second of the whole ensemble's work on one
     device, so that little is in flight when a run is killed. It leaves each device eight of them, so
     that the last ones end together, unless they would then be too short (20 ms) to hide what it
     costs to dispatch one; two for each device are left in any case.
+
+    rows             rows to score
+    row_bytes        bytes of a row of input, or of a member's output where that is more
+    rows_per_second  of the whole ensemble, as planned
+    devices          number of devices that host members
+    batches          batch sizes of the members
     """
     step = lcm(*batches)
     by_bytes = _SEGMENT_BYTES // max(1, row_bytes)

@@ -11,7 +11,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from mpi4py import MPI
-from hpcens.transports.mpich import unname
+from hpcens.transports.mpich import unlink_shared_memory
 
 def names():
     lines = Path("/proc/self/maps").read_text().splitlines()
@@ -19,7 +19,7 @@ def names():
 
 MPI.COMM_WORLD.barrier()
 before = names()
-unname()
+unlink_shared_memory()
 MPI.COMM_WORLD.barrier()
 node = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
 MPI.Win.Allocate_shared(1 << 16, 1, comm=node).Free()

@@ -55,7 +55,7 @@ def held(tmp_path, weights, cache, undisturbed):
 
 
 def test_mpi_equals_the_virtual_world_with_the_same_networks(undisturbed):
-    """The same plan, the same hands, no MPI: byte for byte."""
+    """the same plan, the same tasks, no MPI: byte for byte."""
     import torch
 
     from hpcens.engine.cpu import CpuHardware

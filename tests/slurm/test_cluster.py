@@ -13,7 +13,7 @@ import pytest
 from support.project import ENSEMBLE, MEMBERS, Project
 
 from hpcens.result.journal import Kind, read_journal
-from hpcens.transports.mpich import fnv, named_after
+from hpcens.transports.mpich import fnv1a, shared_memory_of
 
 pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.timeout(500)]
 
@@ -99,7 +99,7 @@ def held(project):
 def leave_memory_behind(job):
     """What a killed start leaves: MPI_Init of the job's next start hangs or crashes on it."""
     for node in (0, 1):
-        Path(f"/dev/shm/mpich_shm_{fnv(f'{job}.0'):x}_{node}").write_bytes(b"\xff" * 4233472)
+        Path(f"/dev/shm/mpich_shm_{fnv1a(f'{job}.0'):x}_{node}").write_bytes(b"\xff" * 4233472)
 
 
 def some_are_durable(project):
@@ -139,7 +139,7 @@ def test_warned_of_the_limit_it_drains_requeues_itself_and_goes_on(held, local):
     assert next(record.segment for record in records if record.kind == Kind.INHERITED) == kept > 0
     found = held.status()
     assert (found["state"], len(found["requeues"])) == ("complete", 1)
-    assert list(named_after(job, "0")) == []
+    assert list(shared_memory_of(job, "0")) == []
 
 
 def test_cancel_drains_and_does_not_requeue(held):

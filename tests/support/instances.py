@@ -5,7 +5,7 @@ import random
 from dataclasses import replace
 from itertools import product
 
-from hpcens.allocation.problem import Problem
+from hpcens.allocation import Problem
 from hpcens.vocabulary import BatchProfile, Device, Profile
 
 SIZES = (8, 16, 32, 64, 128)

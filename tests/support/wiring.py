@@ -9,7 +9,7 @@ from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
 from hpcens.transports import Role
-from hpcens.transports.tasks import reader_hands, reducer_hands, worker_hands
+from hpcens.transports.tasks import reader_tasks, reducer_tasks, worker_tasks
 from hpcens.transports.virtual import Latency, Post, VirtualWorld
 from hpcens.vocabulary import (
     LOCAL,
@@ -29,7 +29,7 @@ from hpcens.vocabulary import (
 
 
 class Wiring:
-    """All roles of one round, each with its hands, in a world of virtual time.
+    """All roles of one round, each with its tasks, in a world of virtual time.
 
     Checked while it runs: a segment is read once, by the reader whose turn it is; each (segment, member) is handed
     out and predicted once; a segment is written once, by the reducer whose turn it is, made durable once and reported
@@ -114,12 +114,12 @@ class Wiring:
             rank: _Watched(role, partial(sees.get(rank, self._see_device), rank))
             for rank, role in {**self.readers, **self.reducers, **workers}.items()
         }
-        hands = {
-            **{rank: reader_hands(read, partial(self._report, rank, watch)) for rank in readers},
-            **{rank: reducer_hands(partial(write, rank), partial(self._flush, rank, flush)) for rank in reducers},
-            **dict.fromkeys(devices, worker_hands(predict, lambda task: None)),
+        tasks = {
+            **{rank: reader_tasks(read, partial(self._report, rank, watch)) for rank in readers},
+            **{rank: reducer_tasks(partial(write, rank), partial(self._flush, rank, flush)) for rank in reducers},
+            **dict.fromkeys(devices, worker_tasks(predict, lambda task: None)),
         }
-        self.world = VirtualWorld(roles, hands, latency, post)
+        self.world = VirtualWorld(roles, tasks, latency, post)
 
     def drain(self, rank: int, moment: float, reason: str) -> None:
         """Tell a reader to stop, at a moment of virtual time."""

@@ -37,7 +37,7 @@ DOORS = {
     },
     "openvino": {"runtimes/openvino.py"},
     "safetensors": {"members/weights.py"},
-    "onnx": {"members/onnx.py"},
+    "onnx": {"members/onnx_files.py"},
     "onnxruntime": {"members/onnx.py"},
     "h5py": {
         "dataset/columns.py",

@@ -14,7 +14,7 @@ from hpcens.checks.preflight import Preflight
 from hpcens.checks.rule_process import try_rule
 from hpcens.checks.trials import TrialBook
 from hpcens.combining.combiner import Combiner
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining.digests import rule_digests
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcens.combining.masking import mask, masked_rows, neutral, valid
+from hpcens.combining.masking import fill_masked, mask, masked_rows, valid
 from hpcens.errors import DataError
 from hpcens.result.journal import Content, Header, Kind, Record
 from hpcens.result.outputs import Output
@@ -40,7 +40,7 @@ def test_masked_rows_are_blank_and_the_others_untouched(rows, dtype):
 
 def test_a_rule_is_given_numbers_for_what_is_masked():
     stack = [np.full((3, 4), np.nan, np.float32), np.ones((3, 4), np.float32)]
-    assert (neutral(stack, [0, 2])[0][[0, 2]] == 0.25).all()
+    assert (fill_masked(stack, [0, 2])[0][[0, 2]] == 0.25).all()
     assert np.isnan(stack[0]).all(), "what was sent was changed"
 
 

@@ -13,14 +13,15 @@ from support.outputs import EVERYTHING, members, outputs
 from support.project import ENSEMBLE
 
 from hpcens.combining.combiner import Combiner
-from hpcens.combining.recombination import Recombination, require_same_members, under_rule
-from hpcens.combining.rule_code import rule_digests
+from hpcens.combining.digests import rule_digests
+from hpcens.combining.recombination import Recombination
+from hpcens.combining.request import require_same_members, under_rule
 from hpcens.config import spec_to_json
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.files import write_atomically
-from hpcens.result.description import description
+from hpcens.result.description import describe_result
 from hpcens.result.export import export
-from hpcens.result.fingerprint import fingerprint, outputs_branch, rule_branch
+from hpcens.result.fingerprint import make_fingerprint, outputs_branch, rule_branch
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.outputs import outputs_of
@@ -50,12 +51,12 @@ def scored(path, made, space="probabilities"):
     digests = {member.name: {"weights": "0", "code": "1"} for member in made.members}
     numerics = Numerics(SEGMENT, {m.name: MemberNumerics(8, "eager") for m in made.members}, ("cpu",), "2.0")
     rule = rule_digests(made, space)
-    tree = fingerprint(made, data={"rows": ROWS}, members=digests, rule=rule, space=space, numerics=numerics)
+    tree = make_fingerprint(made, data={"rows": ROWS}, members=digests, rule=rule, space=space, numerics=numerics)
     described = {name: {"path": "/gone", **of} for name, of in digests.items()}
     form = Form(
         outputs=outputs_of(made, SHAPE, space),
         segmentation=Segmentation(ROWS, SEGMENT),
-        attributes=description(made, tree, members=described, datasets=[Path("data.h5")], library="MPI"),
+        attributes=describe_result(made, tree, members=described, datasets=[Path("data.h5")], library="MPI"),
         classes=CLASSES,
         documents={"plan": "{}", "config": spec_to_json(made)},
         compression=made.output.compression,
@@ -115,7 +116,7 @@ def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule
     assert Finished(tmp_path / "again.h5").columns == source.columns == tuple(sorted(COLUMNS))
     origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
     assert origin["path"] == str(tmp_path / "mean.h5") and len(origin["fingerprint"]) == 64
-    assert Recombination(source, other, tmp_path / "again.h5").stands()
+    assert Recombination(source, other, tmp_path / "again.h5").is_complete()
 
 
 def test_some_of_the_members_in_another_order(tmp_path):
@@ -168,8 +169,8 @@ def test_what_was_interrupted_is_continued_by_the_same_command(tmp_path, monkeyp
 
     monkeypatch.setattr(source, "read", noting)
     with pytest.raises(FingerprintMismatch, match=r"rule.name: vote then, mean now"):
-        Recombination(source, spec("mean"), tmp_path / "vote.h5").stands()
-    assert not Recombination(source, spec("vote"), tmp_path / "vote.h5").stands()
+        Recombination(source, spec("mean"), tmp_path / "vote.h5").is_complete()
+    assert not Recombination(source, spec("vote"), tmp_path / "vote.h5").is_complete()
     Recombination(source, spec("vote"), tmp_path / "vote.h5").write()
     assert read == [2, 3]
     scored(tmp_path / "direct.h5", spec("vote"))

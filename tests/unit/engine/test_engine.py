@@ -14,8 +14,7 @@ from torch import nn
 
 from hpcens.engine.engine import Engine
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.specs import NormalizeSpec, StepSpec
-from hpcens.specs.classes import rounds
+from hpcens.specs import NormalizeSpec, StepSpec, class_rounds
 from hpcens.vocabulary import Bad, Finish, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -186,7 +185,7 @@ class TestContract:
 
     def test_classes_are_brought_to_the_ensembles(self, family):
         classes = {"b": "B", "a1": "A", "c": "C", "a2": "A"}
-        of = rounds(classes, ["A", "B", "C"])
+        of = class_rounds(classes, ["A", "B", "C"])
         x = np.eye(4, dtype=np.float32).repeat(2, 0)
         spec = {"classes": classes, "output": "logits"}
         engine = hosting(family(), batch=3, space="probabilities", rounds=of, spec=spec, a=Calls(lambda x: x))

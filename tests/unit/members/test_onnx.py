@@ -53,7 +53,7 @@ class TestOnnx:
 
     def test_the_packages_are_named_where_they_are_missing(self, linear, tmp_path, monkeypatch):
         as_onnx(linear, tmp_path / "m.onnx")
-        monkeypatch.setattr("hpcens.members.onnx.find_spec", lambda name: None)
+        monkeypatch.setattr("hpcens.members.onnx_files.find_spec", lambda name: None)
         with pytest.raises(UsageError, match=r"onnx and onnxruntime is not installed") as caught:
             member_digests(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), ENSEMBLE)
         assert caught.value.remedy == "pip install 'hpcens[onnx]'"

@@ -10,8 +10,7 @@ from support.project import ENSEMBLE
 
 from hpcens.errors import MemberError
 from hpcens.members.preprocess import Preprocessing
-from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
-from hpcens.specs.classes import faults, rounds, several
+from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec, class_faults, class_rounds, merged_classes
 
 
 def prepared(steps, *rows, names=("images",), spec_inputs=None):
@@ -187,16 +186,16 @@ class TestClasses:
         ensemble = [f"e{i}" for i in range(data.draw(st.integers(1, 5)))]
         own = data.draw(st.permutations(ensemble + data.draw(st.lists(st.sampled_from(ensemble), max_size=4))))
         classes = {f"m{i}": name for i, name in enumerate(own)}
-        assert list(faults(classes, ensemble)) == []
+        assert list(class_faults(classes, ensemble)) == []
         values = np.arange(1, len(own) + 2)
         values[-1] = 0
-        got = sum(values[list(places)] for places in rounds(classes, ensemble))
+        got = sum(values[list(places)] for places in class_rounds(classes, ensemble))
         wanted = [sum(i + 1 for i, there in enumerate(own) if there == name) for name in ensemble]
         assert got.tolist() == wanted
-        assert (several(classes) == []) == (len(rounds(classes, ensemble)) == 1)
+        assert (merged_classes(classes) == []) == (len(class_rounds(classes, ensemble)) == 1)
 
     def test_what_is_not_total_is_named(self):
-        assert list(faults({"x": "a", "y": "z"}, ["a", "b", "c"])) == [
+        assert list(class_faults({"x": "a", "y": "z"}, ["a", "b", "c"])) == [
             "y is mapped to z, which is no class of the ensemble (a, b, c)",
             "nothing is mapped to b, c: every class of the ensemble needs one of the member's",
         ]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.runs import AGAIN, RunDirectory, SlurmJob, Verdict
-from hpcens.runs.requeue import Requeue, carry_out, continues, decide, outcome, requeues, why
+from hpcens.runs.requeue import Requeue, carry_out, continues, decide, interpret, outcome, requeues, why
 from hpcens.runs.status import status
 from hpcens.scheduler import jobs
 from hpcens.scheduler.jobs import Answer
@@ -77,3 +77,15 @@ def test_what_is_put_back_is_counted_by_submission_and_what_slurm_refused_is_not
         epoch.judge(DRAINED)
     assert requeues(run) == ["job 7", "job 9", "job 1"]
     assert requeues(run, SlurmJob("7", "c", 1, "x")) == ["job 7", "job 9"]
+
+
+def test_what_slurm_says_of_a_drain_is_in_the_verdict_and_says_whether_the_job_goes_on(tmp_path, monkeypatch):
+    run, job = RunDirectory(tmp_path), SlurmJob("7", "c", 0, "s")
+    monkeypatch.setattr(jobs, "ask", lambda job: Answer("RUNNING", preempted=True))
+    verdict, reason = interpret(run, job, DRAINED, [signal.SIGTERM])
+    assert (verdict.reason, reason) == ("preempted: 3 of 9 rows are durable", "preempted")
+    assert verdict.remedy.startswith("none needed")
+    monkeypatch.setattr(jobs, "ask", lambda job: Answer("CANCELLED"))
+    cancelled, reason = interpret(run, job, DRAINED, [signal.SIGTERM])
+    assert (cancelled.reason, reason) == ("cancelled: 3 of 9 rows are durable", "")
+    assert cancelled.remedy == DRAINED.remedy

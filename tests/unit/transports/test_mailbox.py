@@ -2,12 +2,12 @@
 
 import threading
 
-from hpcens.transports.mailbox import Answers
+from hpcens.transports.mailbox import Mailbox
 
 
 def test_a_wait_ends_though_its_time_is_over_before_it_begins():
     """Story: the thread loses its core between two steps of a wait of 1 ns; a queue.SimpleQueue now waits for ever."""
-    answers = Answers()
+    answers = Mailbox()
     rounds = []
 
     def go():
@@ -26,7 +26,7 @@ def test_a_wait_ends_though_its_time_is_over_before_it_begins():
 
 
 def test_every_answer_arrives_once_and_in_order_of_its_thread():
-    answers = Answers()
+    answers = Mailbox()
 
     def answering(name):
         for i in range(2000):
@@ -43,7 +43,7 @@ def test_every_answer_arrives_once_and_in_order_of_its_thread():
 
 
 def test_an_answer_wakes_whoever_waits():
-    answers = Answers()
+    answers = Mailbox()
     waiting = threading.Event()
 
     def wait():

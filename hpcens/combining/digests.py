@@ -1,0 +1,21 @@
+"""What a rule of the user's own is made of, as digests."""
+
+from __future__ import annotations
+
+from hpcens.combining.stacking import stack_member
+from hpcens.members import member_digests
+from hpcens.result.fingerprint import torch_version
+from hpcens.rules.function import function_digest
+from hpcens.specs import RunSpec, Space
+
+
+def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
+    """Digest the code and weights of a rule of the user's own; return nothing for a rule of hpcens.
+
+    Raises RuleError or MemberError where they cannot be found.
+    """
+    rule = spec.rule
+    if rule.name == "stack":
+        member = stack_member(rule, space)
+        return {**member_digests(member, spec.search_path), "output": member.output, "torch": torch_version()}
+    return {"code": function_digest(rule.name, spec.search_path)} if ":" in rule.name else {}

@@ -1,0 +1,123 @@
+"""What is asked of stored members: another rule or other outputs; checked before the first row is read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hpcens.combining.digests import rule_digests
+from hpcens.config import spec_from_json
+from hpcens.errors import FingerprintMismatch, MemberError, UsageError
+from hpcens.members import member_digests
+from hpcens.result import Finished, check_output
+from hpcens.result.fingerprint import differences, outputs_branch, rule_branch
+from hpcens.rules import combining_space
+from hpcens.specs import RuleSpec, RunSpec, Space
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Members of a result that are to be combined again.
+
+    source       the result whose members are stored
+    spec         rule, outputs, compression, and which of its members in which order
+    output       the result to make
+    space        in which the rule combines
+    digests      of the rule's code and weights
+    fingerprint  of the result to make
+    """
+
+    source: Finished
+    spec: RunSpec
+    output: Path
+    space: Space
+    digests: Mapping[str, str]
+    fingerprint: dict[str, Any]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the stored datasets of the members, in member order."""
+        return tuple(f"members/{member}" for member in self.spec.member_names)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a member's output for one row."""
+        return self.source.output(self.datasets[0]).shape
+
+
+def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
+    """Check what is asked.
+
+    source  the result whose members are stored
+    spec    rule, outputs, compression, and which of its members in which order
+    output  the result to make
+    Raises UsageError where members are not stored, or not in full, or in another space.
+    """
+    check_output(output, spec.output.compression, source.path)
+    _require_stored(source, spec)
+    space = combining_space(spec.rule, spec.members)
+    stored = source.fingerprint["rule"]["space"]
+    if space != stored:
+        raise UsageError(
+            f"{source.path} stores its members as {stored}; rule {spec.rule.name} is to combine {space}",
+            f"rule.space: {stored}; or score again under the other space",
+        )
+    digests = rule_digests(spec, space)
+    fingerprint = {
+        **source.fingerprint,
+        "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
+        "rule": rule_branch(spec, digests, space),
+        "outputs": outputs_branch(spec),
+    }
+    return Request(source, spec, output, space, digests, fingerprint)
+
+
+def under_rule(source: Finished, name: str, search_path: Path) -> RunSpec:
+    """Take the configuration a result was made with, but for its rule: one without parameters.
+
+    search_path  where a function is imported from
+    """
+    spec = spec_from_json(source.document("config"))
+    if name in ("weighted", "trimmed", "stack"):
+        raise UsageError(f"rule {name} takes parameters", "give them in a YAML: --config")
+    members = tuple(replace(member, weight=None) for member in spec.members)
+    rule = RuleSpec(name=name, space=source.fingerprint["rule"]["space"])
+    return replace(spec, members=members, rule=rule, search_path=search_path if ":" in name else spec.search_path)
+
+
+def require_same_members(source: Finished, spec: RunSpec) -> None:
+    """Compare members with those stored, as far as their files are there to be looked at.
+
+    Raises FingerprintMismatch where they differ.
+    """
+    before: Mapping[str, Any] = source.fingerprint["members"]
+    lines: list[str] = []
+    for member in (member for member in spec.members if member.name in before):
+        now: dict[str, Any] = {"output": member.output}
+        with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
+            now |= member_digests(member, spec.search_path)
+        then = {key: before[member.name].get(key) for key in now}
+        lines += differences(then, now, f"members.{member.name}")
+    if lines:
+        raise FingerprintMismatch(
+            f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),
+            "give the configuration it was made with, but for rule and output, or score again",
+        )
+
+
+def _require_stored(source: Finished, spec: RunSpec) -> None:
+    before = source.fingerprint["members"]
+    if missing := [name for name in spec.member_names if name not in before]:
+        raise UsageError(
+            f"{source.path} has no member {', '.join(missing)}; it has {', '.join(before)}",
+            "name members it has, or score the others: hpcens submit",
+        )
+    if "members" not in source.fingerprint["outputs"]["datasets"]:
+        raise UsageError(
+            f"{source.path} does not hold its members' outputs", "score again with members among output.datasets"
+        )
+    if (dtype := source.fingerprint["outputs"]["dtype"]) != "float32":
+        raise UsageError(f"{source.path} holds its members' outputs as {dtype}", "only float32 is combined again")

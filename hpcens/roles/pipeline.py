@@ -1,0 +1,44 @@
+"""Where a reader's segments are, from not yet read to not yet durable."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from hpcens.vocabulary import Rows
+
+
+@dataclass(slots=True)
+class OpenSegment:
+    """A segment that is being read or not yet wholly handed out.
+
+    owed  device → members it should run
+    """
+
+    owed: dict[int, list[str]]
+    rows: Rows | None = None
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Segments by where they are.
+
+    todo       not yet asked for
+    open       being read, or in memory and not wholly handed out; `unread` of them are being read
+    ready      device → those in memory of which it owes something, the oldest first
+    newest     member → heap of (−segment, device) that were ready once, the newest on top
+    unwritten  all that are read, handed out or being written
+    """
+
+    todo: deque[int]
+    open: dict[int, OpenSegment] = field(default_factory=dict)
+    unread: int = 0
+    ready: dict[int, dict[int, None]] = field(default_factory=dict)
+    newest: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    unwritten: set[int] = field(default_factory=set)
+
+    def owed(self, segment: int, device: int) -> Sequence[str]:
+        """Return the members that the device owes of the segment."""
+        work = self.open.get(segment)
+        return work.owed.get(device, ()) if work else ()

@@ -1,0 +1,47 @@
+"""Host instances: members are built, prepared for their runtimes and placed on a device; what was there is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from hpcens.engine.engine import Engine
+from hpcens.members import load
+from hpcens.runtimes.recipe import Recipe
+from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.vocabulary import Instance, Rows
+
+
+def host(
+    engine: Engine,
+    instances: Iterable[Instance],
+    *,
+    spec: RunSpec,
+    inputs: Sequence[str],
+    space: Space,
+    digests: Mapping[str, Mapping[str, str]],
+    cores: int,
+    rows: Rows,
+    package: Callable[[MemberSpec, str], Path],
+) -> None:
+    """Host these instances instead of what the engine hosts.
+
+    inputs   names of the dataset's inputs, in their order
+    space    in which the rule combines
+    digests  member → digests of what it was made of when the run was checked
+    cores    threads of a CPU device
+    rows     of the dataset, for each input: a whole batch of each member that is prepared for its runtime
+    package  where what takes long to prepare of a member in a runtime is kept
+    """
+    engine.clear()
+    hosted = {instance.member: instance for instance in instances}
+    for member in spec.members:
+        if (instance := hosted.get(member.name)) is not None:
+            build = partial(load, member, spec, inputs=inputs, space=space, cores=cores, digests=digests[member.name])
+            whole = member.source != "exported"
+            kept = package(member, instance.runtime)
+            recipe = Recipe(build, instance.runtime, engine.hardware, cores, rows, kept, whole)
+            again = recipe.make if recipe.fixed else None
+            engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
+    engine.hardware.release()  # what preparing them has left behind

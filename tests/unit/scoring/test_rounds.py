@@ -1,0 +1,201 @@
+"""Ranks wait for each other in one order, whatever their posts are, and reducers open and close in theirs."""
+
+import threading
+from queue import SimpleQueue
+from types import SimpleNamespace
+
+import pytest
+
+from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
+from hpcens.roles import RankRoles, Reader
+from hpcens.scoring import rounds
+from hpcens.scoring.posts import Parked, ReducerPost
+from hpcens.scoring.rounds import Scoring
+from hpcens.vocabulary import Device, Segmentation
+
+SEGMENTATION = Segmentation(40, 10)
+
+
+class World:
+    """Ranks as threads: values meet in queues; who waits for another kind of meeting than the others is found."""
+
+    def __init__(self, rank, size, queues, log):
+        self.rank, self.size, self._queues, self._log = rank, size, queues, log
+        self.timeline = SimpleNamespace(keep=False, totals={}, spans=[])
+        self.meetings = []
+
+    def _send(self, to, kind, value):
+        self._queues[to, self.rank].put((kind, value))
+
+    def _receive(self, source, kind):
+        met, value = self._queues[self.rank, source].get(timeout=3)
+        assert met == kind, f"rank {self.rank} is at a {kind}, rank {source} at a {met}"
+        return value
+
+    def gather(self, value):
+        self.meetings.append("gather")
+        if self.rank:
+            self._send(0, "gather", value)
+            return []
+        return [value, *(self._receive(source, "gather") for source in range(1, self.size))]
+
+    def broadcast(self, value=None):
+        self.meetings.append("broadcast")
+        if self.rank:
+            return self._receive(0, "broadcast")
+        for rank in range(1, self.size):
+            self._send(rank, "broadcast", value)
+        return value
+
+    def work(self, task):
+        return task()
+
+    def start_tasks(self, tasks):
+        self._log.append(("drive", self.rank))
+
+    def finish_sends(self):
+        pass
+
+    def stop_tasks(self):
+        pass
+
+
+class FirstReader(Reader):
+    """A round of nothing, drained if it is to be."""
+
+    def __init__(self, drained):
+        self.drained, self.tallies = drained, {}
+
+
+class ScriptedPost:
+    def __init__(self, rank, log, role):
+        self._rank, self._log, self._role = rank, log, role
+
+    def open(self, phase):
+        self._log.append(("open", self._rank))
+
+    def role(self, missing):
+        return self._role(), None
+
+
+class ScriptedWriter:
+    """Its segments are durable after a round; what it then reads back is damaged so many times."""
+
+    syncing = 0.0
+
+    def __init__(self, rank, log, segments, damaged):
+        self._rank, self._log, self._segments, self._damaged = rank, log, segments, damaged
+        self.result, self.missing = self, list(segments)
+
+    def revoke_damaged(self):
+        if self._damaged:
+            self._damaged -= 1
+            self.missing = self._segments[:1]
+
+    def masked(self):
+        return []
+
+    def finish(self, summary):
+        self._log.append(("finish", self._rank))
+
+    def close(self):
+        self._log.append(("close", self._rank))
+
+
+class ScriptedReducer(ReducerPost):
+    """A reducer's post that writes nothing."""
+
+    def __init__(self, rank, log, segments, damaged):
+        self._rank, self._log, self._segments, self._damaged = rank, log, segments, damaged
+        self._synced = 0.0
+        self._assignment = SimpleNamespace(job=SimpleNamespace(spec=SimpleNamespace(member_names=("a",))))
+
+    def open(self, phase):
+        self._log.append(("open", self._rank))
+        self._writer = ScriptedWriter(self._rank, self._log, self._segments, self._damaged)
+
+    def role(self, missing):
+        self._writer.missing = []
+        return object(), None
+
+
+def score(monkeypatch, readers, reducers, devices, size, *, phases=1, damaged=0, drained=""):
+    """Every rank's end, its meetings, and what happened in which order."""
+    rank_roles = RankRoles(readers, reducers, dict.fromkeys(devices, Device("n0/cpu0", "cpu", "cpu", 1, 1, "n0")))
+    log, queues = [], {(a, b): SimpleQueue() for a in range(size) for b in range(size)}
+    form = SimpleNamespace(segmentation=SEGMENTATION)
+    parts = tuple(SimpleNamespace(number=i + 1, of=phases, last=i + 1 == phases, form=form) for i in range(phases))
+    assignment = SimpleNamespace(
+        rank_roles=rank_roles,
+        phases=parts,
+        job=SimpleNamespace(trace=None),
+        plan=SimpleNamespace(members=("a",)),
+        preflight=SimpleNamespace(stored=()),
+    )
+
+    def take(rank, *_):
+        if rank in readers:
+            return ScriptedPost(rank, log, lambda: FirstReader(drained if rank == readers[0] else ""))
+        if rank in reducers:
+            return ScriptedReducer(rank, log, [reducers.index(rank)], damaged)
+        return ScriptedPost(rank, log, object) if rank in devices else Parked()
+
+    monkeypatch.setattr(rounds, "take_post", take)
+    monkeypatch.setattr(rounds, "drive", lambda role, world: None)
+    worlds = [World(rank, size, queues, log) for rank in range(size)]
+    ends = [None] * size
+
+    def live(rank):
+        try:
+            ends[rank] = Scoring(worlds[rank], None, None, assignment, None).score()
+        except BaseException as error:
+            ends[rank] = error
+
+    threads = [threading.Thread(target=live, args=(rank,), daemon=True) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return ends, [world.meetings for world in worlds], log
+
+
+CASTS = {
+    "one of each": ((0,), (1,), (2,), 3),
+    "several of each, and parked ranks": ((0, 6), (1, 5, 3), (2, 4), 9),
+    "reducers but the first before it in rank": ((0,), (3, 1), (2,), 5),
+}
+
+
+@pytest.mark.parametrize("cast", CASTS)
+@pytest.mark.parametrize(
+    ("case", "code"),
+    [
+        ({}, COMPLETE),
+        ({"phases": 3}, COMPLETE),
+        ({"damaged": 2}, COMPLETE),
+        ({"phases": 2, "drained": "cancelled"}, INCOMPLETE),
+    ],
+)
+def test_every_rank_meets_the_others_in_one_order(monkeypatch, cast, case, code):
+    readers, reducers, devices, size = CASTS[cast]
+    ends, meetings, log = score(monkeypatch, readers, reducers, devices, size, **case)
+    assert [getattr(end, "code", end) for end in ends] == [code] * size
+    assert all(met == meetings[0] for met in meetings)
+    first, *others = reducers
+    phases = 1 if "drained" in case else case.get("phases", 1)
+
+    def places(what, rank):
+        return [place for place, entry in enumerate(log) if entry == (what, rank)]
+
+    opened, finished, closed = places("open", first), places("finish", first), places("close", first)
+    assert len(opened) == len(finished) == len(closed) == phases
+    for rank in others:
+        order = [opened, places("open", rank), places("close", rank), finished, closed]
+        assert all(list(moments) == sorted(moments) for moments in zip(*order, strict=True))
+        assert places("finish", rank) == []
+
+
+def test_what_is_damaged_in_every_round_ends_the_start_on_every_rank(monkeypatch):
+    ends, meetings, _ = score(monkeypatch, (0,), (1, 3), (2,), 5, damaged=9)
+    assert all(isinstance(end, HpcensError) and "read back damaged after 3 rounds" in end.what for end in ends)
+    assert all(met == meetings[0] for met in meetings)
