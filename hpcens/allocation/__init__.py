@@ -21,6 +21,8 @@ from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation, choose_segment_rows
 
+__all__ = ["PLANNERS", "Problem", "evaluations", "plan"]
+
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
     "optimal": place_optimal,
     "greedy": place_greedy,

@@ -12,9 +12,9 @@ import hpcens.result
 import hpcens.runs
 from hpcens.processes import Process
 from hpcens.profiling import ProfileBook
-from hpcens.result.description import description
+from hpcens.result.description import describe_result
 from hpcens.result.disk import Disk
-from hpcens.result.fingerprint import fingerprint
+from hpcens.result.fingerprint import make_fingerprint
 from hpcens.result.journal import Header, Journal, Kind, Record
 from hpcens.runs import (
     Claim,
@@ -178,7 +178,7 @@ def test_attributes_and_fingerprint():
     """But for the branches of data and members, which are as deep as their files and modules are many."""
     spec = RunSpec(members=())
     numerics = Numerics(16, {}, ("cpu",), "2.4.0")
-    tree = fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
+    tree = make_fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
     rows, _ = section(hpcens.result, "Fingerprint")
     listed, current = {}, None
     for branch, field, _ in rows[1:]:
@@ -188,7 +188,7 @@ def test_attributes_and_fingerprint():
     assert {name: listed[name] for name in ("rule", "outputs", "numerics")} == {
         name: set(tree[name]) for name in ("rule", "outputs", "numerics")
     }
-    written = description(spec, tree, members={}, datasets=[], library="", combined_from="{}")
+    written = describe_result(spec, tree, members={}, datasets=[], library="", combined_from="{}")
     tables, _ = section(hpcens.result, "Result")
     heads = [row[0] for row in tables].index("attribute")
     assert quoted(row[0] for row in tables[heads:]) == set(written) | {"outputs", "segment_rows"}
