@@ -115,6 +115,7 @@ if TYPE_CHECKING:
     from hpcens.result.result import Result as Result
     from hpcens.result.result import reopen as reopen
     from hpcens.result.result import standing as standing
+    from hpcens.result.scored import scored_form as scored_form
     from hpcens.result.verify import Verification as Verification
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
@@ -137,6 +138,7 @@ else:
         "journal": ("Record",),
         "outputs": ("Output", "VALID", "encoded", "outputs_of"),
         "result": ("Result", "reopen", "standing"),
+        "scored": ("scored_form",),
         "verify": ("Verification",),
     }
 

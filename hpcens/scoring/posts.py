@@ -13,7 +13,7 @@ from hpcens.combining import Combiner
 from hpcens.dataset.source import Source
 from hpcens.engine.hardware import use_cores
 from hpcens.planning.phases import Assignment, Phase
-from hpcens.profiling.needs import package_path
+from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
 from hpcens.runs import Epoch, MaskedRows, RunDirectory
 from hpcens.scoring.writer import Writer

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hpcens.profiling.book import ProfileBook
+from hpcens.profiling import ProfileBook
 from hpcens.runs import RunDirectory
 from hpcens.vocabulary import Plan
 

@@ -11,6 +11,7 @@ import pytest
 import hpcens.result
 import hpcens.runs
 from hpcens.processes import Process
+from hpcens.profiling import ProfileBook
 from hpcens.profiling.book import ProfileBook
 from hpcens.result.description import describe_result
 from hpcens.result.disk import Disk
@@ -34,7 +35,7 @@ from hpcens.runs.requeue import Requeue
 from hpcens.runs.scheduler_answer import note
 from hpcens.scheduler.jobs import Answer
 from hpcens.specs import RunSpec
-from hpcens.vocabulary import Device, Numerics, Plan, Profile, ProfileKey
+from hpcens.vocabulary import Device, IoRates, Numerics, Plan, Profile, ProfileKey, plan
 
 
 def names(kind):
@@ -95,7 +96,6 @@ def test_report():
         ("Verdict", names(Verdict)),
         ("Requeue", names(Requeue)),
         ("Submission", names(Submission)),
-        ("Plan", names(Plan) | {"gap"}),
         ("Profiles", names(Profile) | {"key"}),
     ],
 )
@@ -104,9 +104,16 @@ def test_fields(title, fields):
     assert section(hpcens.runs, title)[1] == 1
 
 
-def test_devices_of_plans():
-    meaning = next(row[2] for row in section(hpcens.runs, "Plan")[0] if row[0] == "`devices`")
-    assert quoted([meaning]) == names(Device)
+def test_plan():
+    rows, number = section(hpcens.runs, "Plan")
+    assert number == plan.FORMAT
+    assert first_column("Plan") == names(Plan) | {"gap", "format"}
+    parts, current = {}, None
+    for field, _, meaning in rows:
+        current = field or current
+        parts.setdefault(current, set()).update(quoted([meaning]))
+    assert parts["`devices`"] == names(Device)
+    assert parts["`rates`"] == names(IoRates)
 
 
 def test_fields_as_they_are_written(tmp_path):

@@ -1,0 +1,63 @@
+"""State a job's planning problem: from the profiles in the book to what a planner may know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+from hpcens.allocation import Problem
+from hpcens.profiling import Needs
+from hpcens.result import Finished, outputs_of
+from hpcens.specs import Job
+from hpcens.specs.classes import check_shapes
+from hpcens.vocabulary import Device, IoRates
+
+# A segment is at most 8 MiB of input or one batch; a device holds the one it computes, one that waits, one that leaves.
+_SEGMENT_BYTES = 8 << 20
+_SEGMENTS_HELD = 3
+
+
+def state_problem(
+    needs: Needs, devices: Sequence[Device], rates: IoRates, *, readers: int = 1, reducers: int = 1
+) -> Problem:
+    """Return the problem of placing a job's members on these devices.
+
+    readers, reducers  of them there may be at most
+    Profiles are taken at the part of their rows/s that the latest runs reached on devices of their kind.
+    Raises UsageError where a member is not profiled, or members disagree on the shape of their output.
+    """
+    families = {device.kind: device.family for device in devices}
+    parts = {kind: median(needs.book.reached(kind) or [1.0]) for kind in families}
+    profiles = {
+        (kind, member.name, runtime): profile.scaled(parts[kind])
+        for kind, family in families.items()
+        for member in needs.members
+        for runtime, profile in needs.profiles(member, kind, family).items()
+    }
+    job, preflight = needs.job, needs.preflight
+    shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}
+    shapes |= _stored_shapes(job, preflight.stored)
+    check_shapes(shapes)
+    row_bytes = preflight.facts.row_bytes
+    largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
+    outputs = outputs_of(job.spec, next(iter(shapes.values())), preflight.space)
+    return Problem(
+        devices=tuple(devices),
+        members=tuple(member.name for member in needs.members),
+        profiles=profiles,
+        row_bytes=row_bytes,
+        output_bytes=sum(output.row_bytes for output in outputs),
+        held=_SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * row_bytes),
+        rates=rates,
+        readers=readers,
+        reducers=reducers,
+    )
+
+
+def _stored_shapes(job: Job, stored: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the outputs for one row of members that the finished result has stored."""
+    if not stored:
+        return {}
+    result = Finished(job.output)
+    result.close()
+    return {member: result.output(f"members/{member}").shape for member in stored}
