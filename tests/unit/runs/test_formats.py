@@ -12,7 +12,6 @@ import hpcens.result
 import hpcens.runs
 from hpcens.processes import Process
 from hpcens.profiling import ProfileBook
-from hpcens.profiling.book import ProfileBook
 from hpcens.result.description import describe_result
 from hpcens.result.disk import Disk
 from hpcens.result.fingerprint import make_fingerprint
