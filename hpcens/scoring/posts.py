@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from hpcens.combining import Combiner
 from hpcens.dataset import Source
-from hpcens.engine import use_cores
+from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
@@ -169,7 +169,7 @@ class DevicePost:
         self._assignment = assignment
         self._device = assignment.rank_roles.devices[rank]
         use_cores(self._device.cores)
-        from hpcens.engine import Engine, open_hardware
+        from hpcens.engine import Engine  # imports torch, which other ranks do without
 
         shape = assignment.shape if assignment.job.spec.bad_rows == "mask" else None
         self._engine = Engine(open_hardware(self._device), shape)
