@@ -33,7 +33,6 @@ def spoiled(project):
     return project
 
 
-@pytest.mark.mpi
 def test_masked_rows_are_told_and_spoil_no_other(spoiled):
     extra = "bad_rows: mask\noutput: {datasets: [prediction, label, members]}\n"
     (spoiled.folder / "hpcens.yaml").write_text(spoiled.text + extra)
@@ -59,7 +58,6 @@ def test_masked_rows_are_told_and_spoil_no_other(spoiled):
         assert np.isnan(file["prediction"][:][bad]).all() and np.isfinite(file["prediction"][:][good]).all()
 
 
-@pytest.mark.mpi
 def test_a_row_that_raises_ends_the_run_unless_it_is_to_be_masked(spoiled):
     (spoiled.folder / "hpcens.yaml").write_text(spoiled.text)
     with h5py.File(spoiled.dataset, "r+") as file:

@@ -20,8 +20,6 @@ from hpcens.rules import make_rule
 from hpcens.specs import DatasetSpec
 from hpcens.vocabulary import Plan, Segmentation
 
-pytestmark = pytest.mark.mpi
-
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, weights, cache):
