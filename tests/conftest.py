@@ -39,8 +39,11 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    """One profile book for all tests: the members are the same."""
-    return tmp_path_factory.mktemp("cache")
+    """One profile book for all tests, whichever worker runs them: the members are the same."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 PICKY = """
-from nets_plain import *
-
 def picky(x):
     if (x[:, 0, 0, 0] == 2).any():
         raise ValueError("two is not for me")
@@ -26,10 +24,9 @@ def spoiled(project):
         file["images"][17, 0, 3, 3] = np.nan
         file["images"][40:42, 1, 0, 0] = np.inf
         file["images"][100, 0, 0, 0] = 2
-    (project.folder / "nets_plain.py").write_text((project.folder / "nets.py").read_text())
-    (project.folder / "nets.py").write_text(PICKY)
+    (project.folder / "picky.py").write_text(PICKY)  # beside nets.py, so that profiles of the others are kept ones
     text = (project.folder / "hpcens.yaml").read_text()
-    project.text = text.replace("factory: nets:Conv", "factory: nets:Conv\n    preprocess: [{call: nets:picky}]")
+    project.text = text.replace("factory: nets:Conv", "factory: nets:Conv\n    preprocess: [{call: picky:picky}]")
     return project
 
 

@@ -7,8 +7,8 @@ import signal
 import h5py
 import numpy as np
 import pytest
-from support.interruption import HELD, journalled, signatures, wait_for
-from support.project import ENSEMBLE, MEMBERS, Project
+from support.interruption import journalled, signatures, wait_for, write_held
+from support.project import MEMBERS, Project
 
 from hpcens.result.journal import Kind, read_journal
 
@@ -97,12 +97,11 @@ def held_in(folder, weights, cache, at_once, member):
     """The same work in two phases, with a member that stops after some segments while the file `hold` exists."""
     project = bad_data(Project(folder, weights, cache))
     project.yaml(EXTRA, members=MEMBERS | {member: f"Held{MEMBERS[member]}"}, batch_sizes=EAGER)
-    (folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
-    (folder / "nets.py").write_text(HELD.replace("Linear", MEMBERS[member]).replace("> 12", "> 4"))
+    write_held(folder)
     (folder / "plan.json").write_text((at_once.folder / "plan.json").read_text())
     write_plan(project)
     project.hpcens("profile", "dataset.h5")
-    (folder / "hold").touch()
+    (folder / "hold").write_text("4")
     return project
 
 
