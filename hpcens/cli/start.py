@@ -10,14 +10,16 @@ from pathlib import Path
 
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import short, show
-from hpcens.config.site import slurm_settings
+from hpcens.config import slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.follow import StartedJob
 from hpcens.launch.start import CheckedJob, Way, check_once, start
-from hpcens.planning.capacity import Capacity, within
+from hpcens.planning.capacity import Capacity
+from hpcens.planning.nodes import asking_for
+from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
 from hpcens.reports.progress import Follower
-from hpcens.reports.text import plan_lines, report_lines, start_lines
+from hpcens.reports.text import report_lines, start_lines
 from hpcens.runs import Claim, Report, RunDirectory, Verdict, read_events
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
@@ -60,11 +62,14 @@ def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
     if options.deadline or options.dry_run:
         capacity = Capacity(job, checked.preflight)
         if options.deadline:
-            settings = within(options.deadline, settings, capacity, told=not options.parsable)
+            nodes, allocation = capacity.fewest(options.deadline, settings.partition)
+            settings = asking_for(settings, nodes, allocation.nodes)
+            if not options.parsable:
+                print(deadline_line(options.deadline, allocation))
         if options.dry_run:
             expected = capacity.expected(settings.nodes or 1)
             print(slurm.sbatch_text(job, settings))
-            show(expected)
+            show(expectation_lines(expected))
             return None
     slurm.refuse_if_queued(RunDirectory.of(job.output))
     return partial(slurm.submit, settings=settings, resubmit=options.resubmit)

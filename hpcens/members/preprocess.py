@@ -57,7 +57,8 @@ class Preprocessing(torch.nn.Module):
         for i, step in enumerate(spec.preprocess):
             label = f"preprocess[{i}] ({step.kind}{f' {step.call}' if step.call else ''})"
             place = names.index(step.input) if step.input else 0 if step.call is None else None
-            self._steps.append(_Step(label, place, _function(step, f"member {spec.name}: {label}", search_path)))
+            function = _function(step, f"member {spec.name}: {label}", search_path, getattr(torch, spec.output_dtype))
+            self._steps.append(_Step(label, place, function))
         # known to torch, so that they move to the device with it
         self._placed = torch.nn.ModuleList(s.function for s in self._steps if isinstance(s.function, _Normalize))
 
@@ -121,12 +122,7 @@ class _Step:
 
 def _first_cast(spec: MemberSpec, name: str, first: bool) -> Cast:
     """Return what an input is taken in: what the first step on it casts to, else float32, or float64 under that."""
-    on_it = (
-        step
-        for step in spec.preprocess
-        if step.input == name or (step.input is None and (first or step.call is not None))
-    )
-    step = next(on_it, None)
+    step = spec.first_step(name, first=first)
     written = getattr(step, "cast", None)
     dtype = getattr(torch, written or spec.output_dtype)
     return Cast(dtype, written is not None, getattr(torch, spec.computes_in) if step is None else dtype)
@@ -136,11 +132,14 @@ class _Misfit(Exception):
     """A step that the rows do not fit."""
 
 
-def _function(step: StepSpec, owner: str, search_path: Path) -> Callable[..., object]:
+def _function(step: StepSpec, owner: str, search_path: Path, dtype: torch.dtype) -> Callable[..., object]:
+    """Make the function of a step. dtype: of what it makes of integers, where it makes floats."""
     if step.call is not None:
         return import_member_code(owner, step.call, search_path)
     if step.normalize is not None:
         return _Normalize(step.normalize)
+    if step.scale is not None:
+        return partial(_scale, by=step.scale, dtype=dtype)
     return partial(_STEPS[step.kind], by=getattr(step, step.kind))
 
 
@@ -169,8 +168,8 @@ def _cast(x: torch.Tensor, by: str) -> torch.Tensor:
     return x.to(getattr(torch, by))
 
 
-def _scale(x: torch.Tensor, by: float) -> torch.Tensor:
-    return x * by
+def _scale(x: torch.Tensor, by: float, dtype: torch.dtype) -> torch.Tensor:
+    return (x if x.is_floating_point() or dtype == torch.float32 else x.to(dtype)) * by
 
 
 def _resize(x: torch.Tensor, by: Sequence[int]) -> torch.Tensor:
@@ -207,7 +206,6 @@ def _require_floats(x: torch.Tensor) -> None:
 
 _STEPS: dict[str, Callable[..., torch.Tensor]] = {
     "cast": _cast,
-    "scale": _scale,
     "resize": _resize,
     "crop": _crop,
     "layout": _layout,

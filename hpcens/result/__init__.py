@@ -96,11 +96,14 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import is_finished as is_finished
+    from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
     from hpcens.result.fingerprint import require_same as require_same
+    from hpcens.result.fingerprint import rounded_members as rounded_members
     from hpcens.result.fingerprint import rule_branch as rule_branch
     from hpcens.result.fingerprint import torch_version as torch_version
     from hpcens.result.finished import Finished as Finished
@@ -114,6 +117,7 @@ if TYPE_CHECKING:
     from hpcens.result.result import Result as Result
     from hpcens.result.result import reopen as reopen
     from hpcens.result.result import standing as standing
+    from hpcens.result.scored import scored_form as scored_form
     from hpcens.result.verify import Verification as Verification
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
@@ -121,12 +125,14 @@ else:
         "description": ("describe_result", "members_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
+        "earlier": ("is_finished", "stored_members"),
         "fingerprint": (
             "differences",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",
             "require_same",
+            "rounded_members",
             "rule_branch",
             "torch_version",
         ),
@@ -135,6 +141,7 @@ else:
         "journal": ("Record",),
         "outputs": ("Output", "VALID", "encoded", "outputs_of"),
         "result": ("Result", "reopen", "standing"),
+        "scored": ("scored_form",),
         "verify": ("Verification",),
     }
 

@@ -77,6 +77,16 @@ class RunDirectory:
         write_atomically(self.fingerprint, json.dumps(tree, indent=1))
 
     @property
+    def fixed_fingerprint(self) -> Any:
+        """The tree of digests that an earlier start has fixed; None where none has."""
+        return read_json(self.fingerprint)
+
+    def fix_fingerprint(self, tree: Mapping[str, Any]) -> None:
+        """Write the tree of digests, unless it is the one that is fixed already."""
+        if self.fixed_fingerprint != tree:
+            write_atomically(self.fingerprint, json.dumps(tree, indent=1))
+
+    @property
     def cancel(self) -> Path:
         return self.path / "cancel"
 

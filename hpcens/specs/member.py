@@ -123,6 +123,18 @@ class MemberSpec:
         """The dtype in which its outputs are kept until they are stored."""
         return "float64" if self.precision == "float64" else "float32"
 
+    def first_step(self, name: str, *, first: bool) -> StepSpec | None:
+        """Return the step by which an input is taken; None where no step does anything to it.
+
+        first  whether it is the member's first input, which steps are applied to unless they name another
+        """
+        on_it = (
+            step
+            for step in self.preprocess
+            if step.input == name or (step.input is None and (first or step.call is not None))
+        )
+        return next(on_it, None)
+
     @property
     def file(self) -> Path:
         """The file with the member's weights."""

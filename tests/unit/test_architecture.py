@@ -60,6 +60,7 @@ DOORS = {
         "cli/job.py",
         "cli/rank.py",
         "cli/start.py",
+        "cli/configuration.py",
         "cli/plans.py",
         "cli/results.py",
         "cli/runs.py",
