@@ -13,7 +13,7 @@ from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import member_digests
 from hpcens.result import Finished, check_output
-from hpcens.result.fingerprint import differences, outputs_branch, rule_branch
+from hpcens.result.fingerprint import differences, in_format, outputs_branch, rule_branch
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
 
@@ -66,12 +66,14 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             f"rule.space: {stored}; or score again under the other space",
         )
     digests = rule_digests(spec, space)
-    fingerprint = {
-        **source.fingerprint,
-        "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
-        "rule": rule_branch(spec, digests, space),
-        "outputs": outputs_branch(spec),
-    }
+    fingerprint = in_format(
+        {
+            **source.fingerprint,
+            "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
+            "rule": rule_branch(spec, digests, space),
+            "outputs": outputs_branch(spec),
+        }
+    )
     return Request(source, spec, output, space, digests, fingerprint)
 
 
@@ -100,7 +102,7 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
         then = {key: before[member.name].get(key) for key in now}
-        lines += differences(then, now, f"members.{member.name}")
+        lines += differences(then, now, "members", member.name)
     if lines:
         raise FingerprintMismatch(
             f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),

@@ -63,9 +63,9 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
 
-Fingerprint (`fingerprint.json`, and the attribute of results), format 1: a field that is added or absent is a
+Fingerprint (`fingerprint.json`, and the attribute of results), format 1 or 2: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
-whether a result is there already, and by `verify`.
+whether a result is there already, and by `verify`. `format: 2` stands in it where one of the keys added by it does.
 
 | branch | field | meaning |
 | --- | --- | --- |
@@ -79,6 +79,12 @@ whether a result is there already, and by `verify`.
 | `rule` | `name`, `space`, `weights`, `trim`, `digests` | of the rule, and of code and weights of the user's own |
 | `outputs` | `datasets`, `dtype`, `classes`, `bad_rows` | what the result holds |
 | `numerics` | `segment_rows`, `kinds`, `torch` | what fixes the bytes beside the members' own |
+
+Added keys (`FORMAT_2`), format 2: left out of a fingerprint while they mean what results of format 1 meant, so that
+those are continued; `*` is any name, `[]` any number.
+
+| place | meaning; left out at |
+| --- | --- |
 """
 
 from __future__ import annotations
@@ -98,6 +104,7 @@ if TYPE_CHECKING:
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
+    from hpcens.result.fingerprint import in_format as in_format
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -126,6 +133,7 @@ else:
         "earlier": ("is_finished", "stored_members"),
         "fingerprint": (
             "differences",
+            "in_format",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",
