@@ -85,6 +85,7 @@ those are continued; `*` is any name, `[]` any number.
 
 | place | meaning; left out at |
 | --- | --- |
+| `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
 """
 
 from __future__ import annotations

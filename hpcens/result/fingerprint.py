@@ -41,7 +41,13 @@ class AddedKey:
         )
 
 
-FORMAT_2: tuple[AddedKey, ...] = ()
+FORMAT_2: tuple[AddedKey, ...] = (
+    AddedKey(
+        ("members", "*", "resize of preprocess[]"),
+        None,
+        "members[].preprocess[].resize with mode: bilinear, antialias: false",
+    ),
+)
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
 

@@ -21,6 +21,8 @@ from hpcens.specs.member import CastName as CastName
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
 from hpcens.specs.member import Precision as Precision
+from hpcens.specs.member import ResizeMode as ResizeMode
+from hpcens.specs.member import ResizeSpec as ResizeSpec
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Trust as Trust
