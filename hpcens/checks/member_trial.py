@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcens.checks.trials import Trial
-from hpcens.dataset.source import Source
-from hpcens.engine.hardware import Hardware, open_hardware, use_cores
+from hpcens.dataset import Source
+from hpcens.engine import Hardware, open_hardware, use_cores
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError, as_verdict
 from hpcens.members import load
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
 from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
-    from hpcens.engine.engine import Engine
+    from hpcens.engine import Engine
 
 ROWS = 2
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
@@ -71,7 +71,7 @@ def try_member(
 
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
-    from hpcens.engine.engine import Engine  # imports torch
+    from hpcens.engine import Engine
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)

@@ -16,7 +16,7 @@ from hpcens import __version__
 from hpcens.checks.preflight import Preflight
 from hpcens.files import cache_folder, write_atomically
 from hpcens.members import digest_of
-from hpcens.result.fingerprint import torch_version
+from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 
 

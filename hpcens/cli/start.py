@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import short, show
-from hpcens.config.site import slurm_settings
+from hpcens.config import slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.follow import StartedJob

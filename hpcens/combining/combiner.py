@@ -10,9 +10,7 @@ from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
 from hpcens.errors import HpcensError
 from hpcens.result import Output, encoded
-from hpcens.rules import make_rule, weights_of
-from hpcens.rules.stack import Floats, label, top
-from hpcens.rules.uncertainty import disagreement, entropies, variance
+from hpcens.rules import Floats, disagreement, entropies, label, make_rule, top, variance, weights_of
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpcens.combining.stacking import stack_member
 from hpcens.members import member_digests
-from hpcens.result.fingerprint import torch_version
+from hpcens.result import torch_version
 from hpcens.rules.function import function_digest
 from hpcens.specs import RunSpec, Space
 

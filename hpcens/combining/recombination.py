@@ -17,8 +17,7 @@ from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
-from hpcens.result import Finished, Form, Result, describe_result, outputs_of
-from hpcens.result.earlier import is_finished
+from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.specs import RunSpec
 

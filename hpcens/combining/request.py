@@ -12,8 +12,7 @@ from hpcens.combining.digests import rule_digests
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import member_digests
-from hpcens.result import Finished, check_output
-from hpcens.result.fingerprint import differences, in_format, outputs_branch, rule_branch
+from hpcens.result import Finished, check_output, differences, in_format, outputs_branch, rule_branch
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
 

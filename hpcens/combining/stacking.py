@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcens.errors import RuleError
 from hpcens.members import load
-from hpcens.rules.stack import Floats, Rule
+from hpcens.rules import Floats, Rule
 from hpcens.specs import MemberSpec, RuleSpec, RunSpec, Space
 
 _NAME = "of rule stack"
@@ -30,8 +30,7 @@ def load_stack_rule(rule: RuleSpec, space: Space, search_path: Path, digests: Ma
     segment alone. Logits become probabilities where those are combined.
     Raises MemberError where it cannot be loaded; the rule raises RuleError where it gives another shape or NaN.
     """
-    from hpcens.engine.cpu import CpuHardware
-    from hpcens.engine.engine import Engine
+    from hpcens.engine import CpuHardware, Engine
 
     spec = stack_member(rule, space)
     hardware = CpuHardware(1)

@@ -16,7 +16,7 @@ from pathlib import Path
 from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
 from hpcens.launch.local import claim
 from hpcens.launch.witness import Tell, witnessed
-from hpcens.roles.rank_roles import check_world
+from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
 from hpcens.specs import Job
 from hpcens.transports import remove_leftovers

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.config import job_to_json
-from hpcens.engine.discovery import discover
+from hpcens.engine import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.follow import StopSignals
 from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks

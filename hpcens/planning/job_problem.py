@@ -8,8 +8,7 @@ from statistics import median
 from hpcens.allocation import Problem
 from hpcens.profiling import Needs
 from hpcens.result import Finished, outputs_of
-from hpcens.specs import Job
-from hpcens.specs.classes import check_shapes
+from hpcens.specs import Job, check_shapes
 from hpcens.vocabulary import Device, IoRates
 
 # A segment is at most 8 MiB of input or one batch; a device holds the one it computes, one that waits, one that leaves.

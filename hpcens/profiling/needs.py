@@ -13,7 +13,7 @@ from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
 from hpcens.result import torch_version
-from hpcens.runtimes.catalogue import runtimes_for
+from hpcens.runtimes import runtimes_for
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
 
