@@ -59,7 +59,12 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
-    used = {"inputs": spec.inputs, "select": spec.select, "classes": spec.classes and list(spec.classes.items())}
+    used = {
+        "inputs": spec.inputs,
+        "select": spec.select,
+        "classes": spec.classes and list(spec.classes.items()),
+        "bad_rows": spec.bad_rows,
+    }
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 

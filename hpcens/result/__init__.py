@@ -86,6 +86,7 @@ those are continued; `*` is any name, `[]` any number.
 | place | meaning; left out at |
 | --- | --- |
 | `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
+| `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
         None,
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
+    AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 

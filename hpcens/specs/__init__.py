@@ -18,6 +18,7 @@ from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
 from hpcens.specs.member import CastName as CastName
+from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
 from hpcens.specs.member import Precision as Precision

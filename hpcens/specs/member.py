@@ -11,6 +11,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
 Trust = Literal["pickle"]
+MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
@@ -100,6 +101,7 @@ class MemberSpec:
     output       space of the module's output: logits, probabilities or values
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
+    bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -119,6 +121,7 @@ class MemberSpec:
     output: Space = "logits"
     classes: dict[str, str] | None = None
     weight: float | None = None
+    bad_rows: MemberBadRows | None = None
 
     @property
     def source(self) -> SourceName:
