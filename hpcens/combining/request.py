@@ -12,7 +12,7 @@ from hpcens.combining.digests import rule_digests
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import member_digests
-from hpcens.result import Finished, check_output, differences, outputs_branch, rounded_members, rule_branch
+from hpcens.result import Finished, check_output, differences, in_format, outputs_branch, rounded_members, rule_branch
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
 
@@ -65,12 +65,14 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             f"rule.space: {stored}; or score again under the other space",
         )
     digests = rule_digests(spec, space)
-    fingerprint = {
-        **source.fingerprint,
-        "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
-        "rule": rule_branch(spec, digests, space),
-        "outputs": outputs_branch(spec),
-    }
+    fingerprint = in_format(
+        {
+            **source.fingerprint,
+            "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
+            "rule": rule_branch(spec, digests, space),
+            "outputs": outputs_branch(spec),
+        }
+    )
     return Request(source, spec, output, space, digests, fingerprint)
 
 
@@ -102,7 +104,7 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
         then = {key: before[member.name].get(key) for key in now}
-        lines += differences(then, now, f"members.{member.name}")
+        lines += differences(then, now, "members", member.name)
     if lines:
         raise FingerprintMismatch(
             f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),

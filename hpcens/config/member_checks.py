@@ -7,6 +7,7 @@ from typing import Any
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import example
 from hpcens.config.rule_checks import Parts
+from hpcens.config.step_checks import check_resize, expand_steps
 from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
 
 _SAFER = "give factory and weights, or a file of torch.export.save under exported"
@@ -18,6 +19,7 @@ def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
         member["inputs"] = [member["inputs"]]
     if type(member.get("select")) is int:
         member["select"] = str(member["select"])
+    expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
     if "classes" in member:
         member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
 
@@ -124,6 +126,7 @@ def _check_steps(page: Page, place: Place, usable: dict[str, Any], all_inputs: l
             page.problem(
                 (*step_place, "input"), f"{shown(name)} is no input of this member; add it to inputs, or remove it"
             )
+        check_resize(page, (*step_place, "resize"), step.get("resize"))
         by = step.get("normalize")
         if isinstance(by, dict) and isinstance(by.get("mean"), list) and isinstance(by.get("std"), list):
             mean, std = len(by["mean"]), len(by["std"])

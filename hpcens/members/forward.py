@@ -55,7 +55,7 @@ class Forward(torch.nn.Module):
         self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
         self._classes = len(spec.classes or ())
-        self._mends = any(step.call is not None for step in spec.preprocess)
+        self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
         self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
 
     @property
@@ -65,7 +65,8 @@ class Forward(torch.nn.Module):
 
     @property
     def judged(self) -> tuple[int, ...]:
-        """Inputs that must be finite: none where a function of the user's own prepares them, which may mend them."""
+        """Inputs that must be finite: none where the module handles others, or a function of the user's own prepares
+        them, which may mend them."""
         return () if self._mends else self.inputs
 
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
