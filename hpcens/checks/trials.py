@@ -14,7 +14,7 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.preflight import Preflight
-from hpcens.files import cache_folder, write_atomically
+from hpcens.files import MALFORMED, cache_folder, write_atomically
 from hpcens.members import digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
@@ -43,7 +43,7 @@ class TrialBook:
         """Return the stored trial; None where there is none or the file is damaged."""
         try:
             return _trial(json.loads((self.folder / f"{key}.json").read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *MALFORMED):
             return None
 
     def put(self, key: str, trial: Trial) -> None:

@@ -108,6 +108,7 @@ if TYPE_CHECKING:
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import in_format as in_format
+    from hpcens.result.fingerprint import is_whole as is_whole
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -138,6 +139,7 @@ else:
         "fingerprint": (
             "differences",
             "in_format",
+            "is_whole",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hpcens.errors import DataError
 from hpcens.files import read_json
-from hpcens.result.fingerprint import numerics_of, require_same, rounded_members
+from hpcens.result.fingerprint import is_whole, numerics_of, require_same, rounded_members
 from hpcens.result.finished import fingerprint_of
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job
@@ -47,7 +48,9 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
     """
     run = RunDirectory.of(output)
     finished = fingerprint_of(output) if output.exists() else None
-    begun = read_json(run.fingerprint)
+    if finished is not None and not is_whole(finished):
+        raise DataError(f"{output} does not say what it was made of: it is damaged", "move it away")
+    begun = tree if is_whole(tree := read_json(run.fingerprint)) else None
     if extended:
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):

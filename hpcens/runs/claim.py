@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json
+from hpcens.files import checked, read_as
 from hpcens.processes import Process
 from hpcens.runs.submission import SlurmJob
 
@@ -37,10 +38,11 @@ class Claim:
     @staticmethod
     def load(path: Path) -> Claim | None:
         """Return the claim; None where there is none (yet)."""
-        raw = read_json(path)
-        if raw is None:
-            return None
-        job = raw.pop("job")
-        return Claim(
-            raw.pop("epoch"), raw.pop("id"), raw.pop("began"), SlurmJob(**job) if job else None, Process(**raw)
-        )
+        return read_as(path, _claim)
+
+
+def _claim(raw: dict[str, Any]) -> Claim:
+    job = raw.pop("job")
+    slurm = checked(SlurmJob(**job)) if job else None
+    number, name, began = raw.pop("epoch"), raw.pop("id"), raw.pop("began")
+    return checked(Claim(number, name, began, slurm, checked(Process(**raw))))

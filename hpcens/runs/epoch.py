@@ -9,7 +9,7 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.vocabulary import Plan
 
 _ROOM = 4096
@@ -66,8 +66,7 @@ class Epoch:
 
     @property
     def verdict(self) -> Verdict | None:
-        raw = read_json(self.folder / "verdict.json")
-        return Verdict(**raw) if raw else None
+        return read_as(self.folder / "verdict.json", lambda raw: checked(Verdict(**raw)))
 
     def judge(self, verdict: Verdict) -> Verdict:
         """State how this start ended. The first verdict stands; return it.
