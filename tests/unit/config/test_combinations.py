@@ -81,7 +81,7 @@ ROWS = [
     *(("bad_rows: pass", verb, WORKS) for verb in ALL_VERBS),
     *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases", "masks")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
-    ("dtype: uint8", "combine", "only float32 is combined again"),
+    ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
     ("rule: vote", "output: values", "vote counts classes"),
 ]
 
