@@ -188,8 +188,12 @@ class JobPlanner:
             classes=spec.classes or (),
             documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
             compression=spec.output.compression,
-            columns=Columns(self.job.datasets, spec.dataset, self.job.limit).copy if spec.dataset.columns else None,
+            columns=self._columns().copy if spec.dataset.columns else None,
         )
+
+    def _columns(self) -> Columns:
+        job = self.job
+        return Columns(job.datasets, job.spec.dataset, job.limit, self.preflight.facts.identity)
 
     def fix(self, plan: Plan) -> dict[str, Any]:
         """The fingerprint under this plan. Raises FingerprintMismatch where the run was made of something else."""
