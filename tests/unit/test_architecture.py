@@ -29,6 +29,7 @@ DOORS = {
         "engine/cpu.py",
         "engine/cuda.py",
         "engine/engine.py",
+        "engine/outputs.py",
         "runtimes/recipe.py",
         "runtimes/prepare.py",
         "runtimes/channels_last.py",
