@@ -8,21 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 
 from hpcens.allocation.bound import Bound, memory_limit, upper_bound
 from hpcens.allocation.greedy import evaluations, place_greedy
 from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
 from hpcens.allocation.model import Placement, device_memory, divide, shares_of
 from hpcens.allocation.optimal import place_optimal
-from hpcens.allocation.problem import Passage, Problem
+from hpcens.allocation.problem import Problem
 from hpcens.allocation.streams import Streams, copies, stream
 from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation, choose_segment_rows
 
-__all__ = ["PLANNERS", "Passage", "Problem", "evaluations", "plan"]
+__all__ = ["PLANNERS", "Problem", "evaluations", "plan"]
 
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
     "optimal": place_optimal,
@@ -37,15 +36,11 @@ def plan(
     planner: PlannerName,
     batch_sizes: Iterable[int],
     rows: int,
-    row_bytes: int,
-    output_bytes: int,
     torch: str,
 ) -> Plan:
     """Plan the scoring of `rows` rows, by the planner of that name.
 
     batch_sizes   what the planner may choose from; those larger than the dataset are left out
-    row_bytes     bytes of one row of input
-    output_bytes  bytes of one row of a member's output, the largest among the members
     torch         version of torch, which is part of the numerics
 
     Where no placement holds the members, the optimal planner plans phases. The throughput never exceeds
@@ -73,7 +68,7 @@ def plan(
     segment_rows = choose_segment_rows(
         rows=rows,
         # A segment is also sent as a member's output, and that may be the larger of the two.
-        row_bytes=max(row_bytes, output_bytes),
+        row_bytes=max(problem.row_bytes, problem.output_bytes),
         rows_per_second=throughput,
         devices=devices,
         batches=tuple(numerics.batch for numerics in runs.values()),
@@ -89,13 +84,13 @@ def plan(
         ),
         rows=rows,
         differences={m: _difference(problem, m, numerics.runtime) for m, numerics in runs.items()},
-        row_bytes=row_bytes,
-        output_bytes=output_bytes,
-        reading=None if problem.reading == inf else problem.reading,
+        row_bytes=problem.row_bytes,
+        output_bytes=problem.output_bytes,
+        rates=problem.rates,
         loading=sum(load_seconds(phase.problem, phase.placement) for phase in phases),
         throughput=throughput,
         bound=bound.rows_per_second,
-        limit=_limit(problem, bound, phases, staged, row_bytes),
+        limit=_limit(problem, bound, phases, staged),
         window=max(2, min(segments, max(8, 6 * devices))),
         read_ahead=max(2, min(segments, max(4, 3 * devices))),
         phases=tuple(phase.problem.members for phase in phases) if len(phases) > 1 else (),
@@ -159,17 +154,17 @@ def _stage(phase: Phase, number: int) -> _Stage:
     return _Stage(hostings, streams)
 
 
-def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage], row_bytes: int) -> str:
+def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage]) -> str:
     """Say what limits, as a phrase: readers and reducers with the bytes they pass; memory; or the bound's phrase."""
     slowest = min((stage.streams for stage in staged), key=lambda streams: streams.throughput)
     if slowest.limit == "writing":
         return f"writing: {slowest.throughput:,.4g} rows/s by {_several(slowest.reducers, 'reducer')}"
     if slowest.limit:
         reading = slowest.limit == "reading"
-        most = problem.read_by(slowest.readers) if reading else slowest.readers * problem.sending
-        possible = f"{most * row_bytes / 1e9:.3g} GB/s"
+        most = problem.rates.read_by(slowest.readers) if reading else slowest.readers * problem.sending
+        possible = f"{most * problem.row_bytes / 1e9:.3g} GB/s"
         passed = slowest.throughput if reading else most
-        return f"{slowest.limit}: {passed * row_bytes / 1e9:.3g} of {possible}" + (
+        return f"{slowest.limit}: {passed * problem.row_bytes / 1e9:.3g} of {possible}" + (
             f" by {slowest.readers} readers" if slowest.readers > 1 else ""
         )
     if len(phases) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil
 
 from hpcens.allocation.problem import Problem
 
@@ -43,7 +43,7 @@ def stream(problem: Problem, wanted: float, sent: float) -> Streams:
     readers = min(problem.readers, max(_read(problem, wanted), _enough(wanted, sending)))
     reducers = min(problem.reducers, _enough(wanted, problem.writing))
     rates = {
-        "reading": problem.read_by(readers),
+        "reading": problem.rates.read_by(readers),
         "sending": readers * sending,
         "writing": reducers * problem.writing,
     }
@@ -55,9 +55,10 @@ def stream(problem: Problem, wanted: float, sent: float) -> Streams:
 
 def _read(problem: Problem, wanted: float) -> int:
     """Return as few readers as take so many rows/s from disk; one more than all where they do not."""
-    if problem.together == inf or wanted <= problem.reading * _ROUNDING:
+    rates = problem.rates
+    if rates.reading_together is None or wanted <= problem.reading * _ROUNDING:
         return _enough(wanted, problem.reading)
-    more = (problem.together - problem.reading) / (problem.readers - 1)
+    more = (rates.reading_together - problem.reading) / (rates.readers_together - 1)
     return 1 + (_enough(wanted - problem.reading, more) if more > 0 else problem.readers)
 
 

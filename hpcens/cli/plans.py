@@ -1,65 +1,84 @@
-"""Verbs before any device hour is spent: profile, plan, simulate, init."""
+"""Verbs before any device hour is spent: profile, plan, simulate."""
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
+from contextlib import closing
 from dataclasses import replace
 
 from hpcens.cli.job import job_of
-from hpcens.cli.terminal import show
+from hpcens.cli.terminal import say, show
 from hpcens.errors import COMPLETE, UsageError
+from hpcens.launch.profile import profile as start_profiling
+from hpcens.launch.start import check_once, start
+from hpcens.planning import simulation
+from hpcens.planning.capacity import Capacity, PlanRequest
+from hpcens.profiling import ProfileBook
+from hpcens.reports.html import write_page
+from hpcens.reports.plans import answer_lines, simulation_lines
+from hpcens.reports.profiles import profile_lines
+from hpcens.reports.progress import Follower
+from hpcens.shell import quoted
+from hpcens.specs import Job
+from hpcens.vocabulary import Plan
 
 
 def profile(options: Namespace) -> int:
-    from hpcens.launch.start import check_once
-    from hpcens.planning.capacity import Capacity, profiled
-    from hpcens.profiling.book import ProfileBook
-
+    """Measure members on this host's devices, or print or delete what is kept."""
     if options.list:
-        show(profiled())
+        show(profile_lines(ProfileBook.default()))
         return COMPLETE
     if options.clear:
-        print(f"{ProfileBook.default().clear()} profiles are forgotten")
+        say(f"{ProfileBook.default().clear()} profiles are forgotten")
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    checked = check_once(replace(job_of(options), thorough=options.thorough))
-    if Capacity(checked.job, checked.preflight).measure() == 0:
-        print("all members were measured on this host's devices before")
-    print("profiled; next: hpcens plan " + shlex.join(options.dataset))
+    _, missing = _measured(replace(job_of(options), thorough=options.thorough))
+    if not missing:
+        say("all members were measured on this host's devices before")
+    say("profiled; next: hpcens plan " + " ".join(map(quoted, options.dataset)))
     return COMPLETE
 
 
 def plan(options: Namespace) -> int:
-    from hpcens.launch.start import check_once
-    from hpcens.planning.capacity import Capacity, PlanRequest
-
-    checked = check_once(job_of(options))
-    desk = Capacity(checked.job, checked.preflight)
-    desk.measure()
-    wish = PlanRequest(options.nodes, options.deadline, options.compare, options.output, options.html, options.json)
-    show(desk.answer(wish, shaded=sys.stdout.isatty()))
+    """Print the plan that is asked for, and write the files that are wanted."""
+    capacity, _ = _measured(job_of(options))
+    answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
+    if answer.plan is not None and options.output:
+        answer.plan.save(options.output)
+    if answer.plan is not None and options.html:
+        write_page(answer.plan, options.html)
+    if answer.plan is not None and options.json:
+        say(answer.plan.to_json())
+    else:
+        show(answer_lines(answer, options.deadline, shaded=sys.stdout.isatty()))
     return COMPLETE
 
 
 def simulate(options: Namespace) -> int:
-    from hpcens.planning.capacity import simulated
-
-    show(simulated(options.plan, options.rows, as_json=options.json))
+    """Run a stored plan in virtual time, over as many rows as it was made for or as are given."""
+    stored = Plan.load(options.plan)
+    if options.rows is not None:
+        stored = replace(stored, rows=options.rows)
+    simulated = simulation.simulate(stored)
+    if options.json:
+        say(simulated.to_json())
+    else:
+        show(simulation_lines(stored, simulated))
     return COMPLETE
 
 
-def init(options: Namespace) -> int:
-    from hpcens.config import template
+def _measured(job: Job) -> tuple[Capacity, int]:
+    """Measure what is missing on this host's devices; return the job's capacity and how many measurements it took."""
+    checked = check_once(job)
+    capacity = Capacity(job, checked.preflight)
 
-    try:
-        with options.path.open("x") as file:
-            file.write(template())
-    except FileExistsError:
-        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
-    except OSError as error:
-        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
-    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
-    return COMPLETE
+    def measure(*_: object) -> int:
+        missing = capacity.missing()
+        if missing:
+            with closing(Follower()) as follower:
+                start_profiling(job, checked.preflight, tick=follower.tick)
+        return missing
+
+    return capacity, start(checked, measure)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hpcens.dataset.inspection import reading_speed as reading_speed
     from hpcens.dataset.source import Facts as Facts
     from hpcens.dataset.source import Source as Source
+    from hpcens.dataset.source import sample_rows as sample_rows
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
@@ -22,7 +23,7 @@ else:
         "file": ("Input",),
         "filters": ("check_filter",),
         "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
-        "source": ("Facts", "Source"),
+        "source": ("Facts", "Source", "sample_rows"),
     }
 
     def __getattr__(name):

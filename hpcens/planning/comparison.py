@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hpcens.allocation import PLANNERS
-from hpcens.allocation.greedy import evaluations
-from hpcens.allocation.problem import Problem
+from hpcens.allocation import PLANNERS, Problem, evaluations
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Plan
@@ -31,10 +29,10 @@ class Compared:
 
 
 def compare(problem: Problem, planned: Callable[[PlannerName], Plan]) -> Sequence[Compared]:
-    """Every planner on the problem; `planned` makes the plan of the one named."""
+    """Try every planner on the problem; `planned` makes the plan of the one named."""
     import scipy.optimize  # noqa: F401  else the first to need it pays for loading it
 
-    found = []
+    compared = []
     for planner in PLANNERS:
         began = time.perf_counter()
         plan, refused = None, ""
@@ -42,8 +40,8 @@ def compare(problem: Problem, planned: Callable[[PlannerName], Plan]) -> Sequenc
             plan = planned(planner)
         except UsageError as error:
             refused = error.what
-        found.append(Compared(planner, plan, refused, _measured(problem, planner), time.perf_counter() - began))
-    return found
+        compared.append(Compared(planner, plan, refused, _measured(problem, planner), time.perf_counter() - began))
+    return compared
 
 
 def _measured(problem: Problem, planner: PlannerName) -> int:

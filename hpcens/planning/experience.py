@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from hpcens.allocation.problem import Problem
+from hpcens.allocation import Problem
 from hpcens.runs import Report, RunDirectory
-from hpcens.vocabulary import Plan, Profile
+from hpcens.vocabulary import Plan
 
 Speeds = Mapping[tuple[str, str], float]
 """(kind of device, member) → rows/s measured while it ran, in the batches and the runtime that are fixed."""
@@ -23,7 +23,7 @@ _TELLS = 0.05
 
 
 def experience(run: RunDirectory) -> Speeds:
-    """Of all starts that ended in order, every instance weighing as much as it scored."""
+    """Return the speeds of all starts that ended in order, every instance weighing as much as it scored."""
     rows: dict[tuple[str, str], float] = {}
     seconds: dict[tuple[str, str], float] = {}
     for epoch in run.epochs():
@@ -39,37 +39,34 @@ def experience(run: RunDirectory) -> Speeds:
     return {key: rows[key] / seconds[key] for key in rows}
 
 
-def scaled(profile: Profile, factor: float) -> Profile:
-    """The profile at so many times its rows/s."""
-    batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in profile.batches.items()}
-    return replace(profile, batches=batches)
-
-
 def corrected(problem: Problem, speeds: Speeds) -> Problem:
-    """The problem with measured speeds. Where a kind has some, its other members are off by as much as these are on
-    average: what slows one down, as another process on the host, slows down all."""
+    """Return the problem with measured speeds.
+
+    Where a kind has some, its other members are off by as much as these are on average: what slows one down, as another
+    process on the host, slows down all.
+    """
     ratios: dict[str, list[float]] = {}
     for (kind, member, _), profile in problem.profiles.items():
         if (kind, member) in speeds and profile.best:
             ratios.setdefault(kind, []).append(speeds[kind, member] / profile.best)
     profiles = {}
     for (kind, member, runtime), profile in problem.profiles.items():
-        of = ratios.get(kind)
-        if not of or not profile.best:
+        measured = ratios.get(kind)
+        if not measured or not profile.best:
             profiles[kind, member, runtime] = profile
             continue
-        factor = speeds[kind, member] / profile.best if (kind, member) in speeds else sum(of) / len(of)
-        profiles[kind, member, runtime] = scaled(profile, factor)
+        factor = speeds[kind, member] / profile.best if (kind, member) in speeds else sum(measured) / len(measured)
+        profiles[kind, member, runtime] = profile.scaled(factor)
     return replace(problem, profiles=profiles)
 
 
 def tells(plan: Plan, speeds: Speeds) -> bool:
-    """Whether some instance of the plan was faster or slower than planned by more than a twentieth."""
+    """Return whether some instance of the plan was faster or slower than planned by more than a twentieth."""
     return any(abs(now / speed - 1) > _TELLS for _, speed, now, _ in _instances(plan, speeds))
 
 
 def reached(plan: Plan, speeds: Speeds) -> float:
-    """Rows/s that the plan makes with its shares as they are, at the measured speeds."""
+    """Return the rows/s that the plan makes with its shares as they are, at the measured speeds."""
     busy: dict[tuple[str, int], float] = {}
     for key, _, now, share in _instances(plan, speeds):
         busy[key] = busy.get(key, 0.0) + share / now
@@ -79,7 +76,7 @@ def reached(plan: Plan, speeds: Speeds) -> float:
 
 
 def _instances(plan: Plan, speeds: Speeds) -> list[tuple[tuple[str, int], float, float, float]]:
-    """Of every instance: its device and phase, the rows/s it was planned with, those measured, and its share."""
+    """Return of every instance its device and phase, the rows/s it was planned with, those measured, and its share."""
     kinds = {device.name: device.kind for device in plan.devices}
     return [
         ((i.device, i.phase), i.speed, speeds.get((kinds[i.device], i.member), i.speed), i.share)

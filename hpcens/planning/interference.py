@@ -9,7 +9,7 @@ from __future__ import annotations
 from hpcens.checks.preflight import Preflight
 from hpcens.planning.experience import BATCHES, Speeds
 from hpcens.planning.job_planner import JobPlanner
-from hpcens.profiling.book import ProfileBook
+from hpcens.profiling import ProfileBook
 from hpcens.runs import Report
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
@@ -20,22 +20,24 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
 
     Raises OSError where the book cannot be written, UsageError where a profile is gone.
     """
-    measuring = JobPlanner(job, preflight, ProfileBook.default()).measuring
+    needs = JobPlanner(job, preflight, ProfileBook.default()).needs
     families = {device.kind: device.family for device in plan.devices}
     numerics = plan.numerics.members
     profiled = {
         (kind, member.name): profile.batches[numerics[member.name].batch].rows_per_second
         for kind, family in families.items()
-        for member in measuring.members
-        for runtime, profile in measuring.profiles(member, kind, family).items()
+        for member in needs.members
+        for runtime, profile in needs.profiles(member, kind, family).items()
         if runtime == numerics[member.name].runtime and numerics[member.name].batch in profile.batches
     }
     for kind, part in interference(plan, report, profiled).items():
-        measuring.book.put_reached(kind, part)
+        needs.book.put_reached(kind, part)
 
 
 def interference(plan: Plan, report: Report, profiled: Speeds) -> dict[str, float]:
-    """Kind of device → the part of the profiled rows/s that a run reached, every instance weighing as much as it took.
+    """Return kind of device → the part of the profiled rows/s that a run reached.
+
+    Every instance weighs as much as it took.
 
     profiled  (kind, member) → rows/s of its profile
     """

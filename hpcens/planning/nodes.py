@@ -1,4 +1,4 @@
-"""Resources: which nodes to ask for, from plans on more and more of them."""
+"""Choose how many nodes to ask for, from plans on more and more of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hpcens.errors import UsageError
+from hpcens.specs import SlurmSpec
 from hpcens.vocabulary import Device, Plan
 
 
@@ -41,7 +42,7 @@ Planned = Callable[[Sequence[Device]], Plan]
 
 
 def allocations(kinds: Sequence[Nodes], sizes: Sequence[int], planned: Planned) -> list[Allocation]:
-    """An allocation of each of these numbers of nodes, the fastest kinds of node first; those too small are left out.
+    """Allocate each of these numbers of nodes, the fastest kinds of node first; leave out those too small.
 
     Raises UsageError where there are fewer nodes, or the members fit none of the allocations.
     """
@@ -49,33 +50,33 @@ def allocations(kinds: Sequence[Nodes], sizes: Sequence[int], planned: Planned) 
     if max(sizes) > most:
         raise UsageError(f"{max(sizes)} nodes are asked for, there are {most}", f"ask for at most {most}")
     ordered = _fastest_first(kinds, planned)
-    found, reason = [], None
+    allocated, reason = [], None
     for size in sizes:
         try:
-            found.append(_allocate(ordered, size, planned))
+            allocated.append(_allocate(ordered, size, planned))
         except UsageError as error:
             reason = error
-    if not found and reason is not None:
+    if not allocated and reason is not None:
         raise UsageError(f"on {max(sizes)} nodes: {reason.what}", reason.remedy)
-    least = min(allocation.plan.device_hours for allocation in found)
-    return [replace(allocation, efficiency=least / allocation.plan.device_hours) for allocation in found]
+    least = min(allocation.plan.device_hours for allocation in allocated)
+    return [replace(allocation, efficiency=least / allocation.plan.device_hours) for allocation in allocated]
 
 
-def knee(found: Sequence[Allocation]) -> Allocation:
-    """Where more nodes stop to pay: the allocation furthest below the line from the first's time to the last's."""
-    first, last = found[0], found[-1]
+def knee(curve: Sequence[Allocation]) -> Allocation:
+    """Return the knee, where more nodes stop to pay: furthest below the line from the first's time to the last's."""
+    first, last = curve[0], curve[-1]
     across = max(1, last.nodes - first.nodes)
-    down = max(1e-12, first.plan.seconds - min(a.plan.seconds for a in found))
+    down = max(1e-12, first.plan.seconds - min(a.plan.seconds for a in curve))
 
     def below(allocation: Allocation) -> float:
         gone = (allocation.nodes - first.nodes) / across
         return (first.plan.seconds - allocation.plan.seconds) / down - gone
 
-    return max(found, key=below)
+    return max(curve, key=below)
 
 
 def smallest(kinds: Sequence[Nodes], deadline: float, planned: Planned) -> Allocation:
-    """The allocation of fewest nodes that scores the dataset within `deadline` seconds.
+    """Return the allocation of fewest nodes that scores the dataset within `deadline` seconds.
 
     Raises UsageError, saying what the best would be, where none does.
     """
@@ -104,17 +105,17 @@ def smallest(kinds: Sequence[Nodes], deadline: float, planned: Planned) -> Alloc
 
 
 def smallest_of_a_kind(kinds: Sequence[Nodes], deadline: float, planned: Planned) -> tuple[Nodes, Allocation]:
-    """The kind of node of which fewest score the dataset within `deadline` seconds, and their allocation.
+    """Return the kind of node of which fewest score the dataset within `deadline` seconds, and their allocation.
 
     Raises UsageError where no kind alone does, for the one that comes nearest.
     """
-    found, reasons = [], []
+    sufficient, reasons = [], []
     for kind in kinds:
         try:
-            found.append((kind, smallest([kind], deadline, planned)))
+            sufficient.append((kind, smallest([kind], deadline, planned)))
         except UsageError as error:
             reasons.append(error)
-    if not found:
+    if not sufficient:
         raise (
             reasons[0]
             if len(reasons) == 1
@@ -124,11 +125,11 @@ def smallest_of_a_kind(kinds: Sequence[Nodes], deadline: float, planned: Planned
                 "allow more time",
             )
         )
-    return min(found, key=lambda pair: (pair[1].nodes, pair[1].plan.seconds))
+    return min(sufficient, key=lambda pair: (pair[1].nodes, pair[1].plan.seconds))
 
 
 def _fastest_first(kinds: Sequence[Nodes], planned: Planned) -> list[Nodes]:
-    """By rows/s a node, on one where the members fit one, else on all of the kind; last where they do not fit."""
+    """Sort kinds by rows/s a node, on one where the members fit it, else on all; last where they do not fit."""
 
     def speed(kind: Nodes) -> float:
         for count in (1, kind.count):
@@ -153,12 +154,23 @@ def _allocate(ordered: Sequence[Nodes], size: int, planned: Planned) -> Allocati
 
 
 def named(kind: Nodes, count: int) -> list[Device]:
-    """The devices of so many of the nodes, each with a name of its own."""
+    """Return the devices of so many of the nodes, each with a name of its own."""
     return [device.on(f"{kind.name}-{node}") for node in range(1, count + 1) for device in kind.devices]
 
 
+def asking_for(settings: SlurmSpec, nodes: Nodes, count: int) -> SlurmSpec:
+    """Return settings that ask Slurm for so many of the nodes, with all their GPUs where nothing else is set."""
+    gpus = sum(device.family == "cuda" for device in nodes.devices)
+    return replace(
+        settings,
+        nodes=count,
+        gpus_per_node=settings.gpus_per_node or gpus or None,
+        partition=settings.partition or nodes.partition or None,
+    )
+
+
 def spell(seconds: float) -> str:
-    """Seconds as a person says them: 2 h 05 min, 3 min 20 s, 4.2 s."""
+    """Write seconds as a person says them: 2 h 05 min, 3 min 20 s, 4.2 s."""
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

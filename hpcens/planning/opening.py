@@ -2,29 +2,21 @@
 
     measure what is missing → survey I/O → plan → fix the fingerprint → form the phases → Assignment
 
-`open_start` alone does collectives, the same on every rank; what rank 0 decides between them is in `_Lead`.
+`open_start` alone does collectives, the same on every rank; what rank 0 decides between them is in `lead`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcens.checks.preflight import Preflight
-from hpcens.dataset.source import sample_rows
-from hpcens.files import read_json, write_atomically
-from hpcens.planning.job_planner import JobPlanner
-from hpcens.planning.phases import Assignment, phases_of, require_room_for
-from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.io_survey import Survey, keep, passage, survey
-from hpcens.profiling.measuring import measure_on
-from hpcens.roles.rank_roles import Hello, RankRoles, recruit, room
-from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
+from hpcens.planning.phases import Assignment
+from hpcens.profiling import MissingRates, ProfileBook, measure_on, survey_io
+from hpcens.roles import Hello, RankRoles
+from hpcens.runs import Epoch, Events, RunDirectory
 from hpcens.specs import Job
-from hpcens.vocabulary import Measurement, Profile, ProfileKey, Rows
 
 if TYPE_CHECKING:
     from hpcens.transports.mpi import MpiWorld
@@ -50,91 +42,23 @@ def open_start(
     """
     lead = None
     if events is not None:
+        from hpcens.planning.job_planner import JobPlanner  # rank 0 alone: a start takes as long as its ranks import
+        from hpcens.planning.lead import Lead
+
         planner = JobPlanner(job, preflight, ProfileBook.default())
-        lead = _Lead(planner, run, epoch, rank_roles, hellos, events, world.work)
-    todo: _Todo = world.broadcast(lead.todo() if lead is not None else None)
-    own = todo.measurements.get(world.rank, ())
+        lead = Lead(job, preflight, planner, run, epoch, rank_roles, hellos, events, world.work)
+    missing: MissingRates = world.broadcast(lead.missing() if lead is not None else None)
+    own = missing.measurements.get(world.rank, ())
     measured = world.gather(
-        world.work(partial(measure_on, rank_roles.devices[world.rank], own, todo.rows, job, preflight)) if own else []
+        world.work(partial(measure_on, rank_roles.devices[world.rank], own, missing.rows, job, preflight))
+        if own
+        else []
     )
-    found = None if only_profile else survey(world, rank_roles, todo.readers, job)
+    survey = None if only_profile else survey_io(world, rank_roles.farthest, missing.readers, job)
     assignment = None
     if lead is not None:
         lead.keep_profiles(pair for pairs in measured for pair in pairs)
-        if found is not None:
-            assignment = lead.decide(found)
+        if survey is not None:
+            assignment = lead.decide(survey)
     answer: Assignment | None = world.broadcast(assignment)
     return answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Todo:
-    """What is to be measured before there can be a plan.
-
-    measurements  of members, by the rank of the device that does them
-    rows          of the dataset, for each input, on which members are measured
-    readers       ranks that may be readers
-    """
-
-    measurements: Mapping[int, Sequence[Measurement]]
-    rows: Rows
-    readers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Lead:
-    """Rank 0, which decides for all.
-
-    work  runs a task that takes long while the rank's heartbeat goes on
-    """
-
-    planner: JobPlanner
-    run: RunDirectory
-    epoch: Epoch
-    rank_roles: RankRoles
-    hellos: Sequence[Hello]
-    events: Events
-    work: Callable[[Callable[[], Any]], Any]
-
-    def todo(self) -> _Todo:
-        """Share the missing profiles among the devices, and say which ranks survey reading."""
-        measurements = self.planner.measuring.unmeasured(self.rank_roles.devices)
-        if measurements:
-            self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
-        largest = max((max(m.batch_sizes) for ms in measurements.values() for m in ms), default=0)
-        readers, _ = room(self.rank_roles, self.hellos)
-        able = recruit(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
-        return _Todo(measurements, self._sample(largest), able)
-
-    def keep_profiles(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
-        """Note in the book what the devices have measured."""
-        pairs = list(measured)
-        self.planner.measuring.note(pairs)
-        if pairs:
-            self.events.add(ProfilingEnded())
-
-    def decide(self, found: Survey) -> Assignment:
-        """Plan, fix the fingerprint under the plan, form the phases, and leave all of it in the run directory."""
-        planner, rank_roles = self.planner, self.rank_roles
-        keep(found, rank_roles, planner.measuring.book)
-        devices = tuple(rank_roles.devices[rank] for rank in sorted(rank_roles.devices))
-        seats = room(rank_roles, self.hellos)
-        plan = planner.plan(devices, self.work(lambda: passage(planner, devices, found, seats)))
-        tree = planner.fix(plan)
-        if read_json(self.run.fingerprint) != tree:
-            write_atomically(self.run.fingerprint, json.dumps(tree, indent=1))
-        write_atomically(self.epoch.plan, plan.to_json())
-        self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
-        shape = planner.shape(devices)
-        library = self.hellos[0].library
-        phases = phases_of(self.run, plan, planner.form(plan, tree, shape, library), shape)
-        require_room_for(planner.job, self.run, phases)
-        prepared = (of.batch for of in plan.numerics.members.values() if of.runtime != "eager")
-        rows = self._sample(max(prepared, default=0))
-        crew = recruit(rank_roles, self.hellos, readers=plan.readers, reducers=plan.reducers)
-        return Assignment(planner.job, planner.preflight, crew, plan, shape, phases, rows)
-
-    def _sample(self, rows: int) -> Rows:
-        """So many real rows of the dataset, for each input."""
-        job = self.planner.job
-        return self.work(lambda: sample_rows(job.datasets, job.spec.dataset, job.limit, rows)) if rows else ()

@@ -7,16 +7,13 @@ the last one combines them with its own. What is complete stays so, even where a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
-from hpcens.result.destination import require_room, room
-from hpcens.result.finished import Finished, fingerprint_of
-from hpcens.result.form import Form
-from hpcens.result.outputs import VALID, Output
-from hpcens.roles.rank_roles import RankRoles
+from hpcens.result import VALID, Finished, Form, Output, fingerprint_of, require_room, room
+from hpcens.roles import RankRoles
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan, Rows
@@ -42,7 +39,7 @@ class Phase:
         return self.number == self.of
 
     def directory(self, run: RunDirectory) -> RunDirectory:
-        """The run directory as its writers see it."""
+        """Return the run directory as its writers see it."""
         return run if self.last else run.phase(self.members)
 
 
@@ -65,21 +62,25 @@ class Assignment:
 
 
 def phases_of(run: RunDirectory, plan: Plan, form: Form, shape: tuple[int, ...]) -> tuple[Phase, ...]:
-    """What is left to do of a plan's phases, in their order.
+    """Return what is left to do of a plan's phases, in their order.
 
     form   of the result
     shape  of a member's output for one row
     """
     stored = stored_phases(run, form)
-    known = {member for members in stored.values() for member in members}
-    left = [group for phase in plan.groups if (group := tuple(m for m in phase if m not in known))]
+    scored = {member for members in stored.values() for member in members}
+    left = [group for phase in plan.groups if (group := tuple(m for m in phase if m not in scored))]
     of = len(stored) + len(left)
     numbered = enumerate(left, len(stored) + 1)
-    return tuple(Phase(n, of, group, form if n == of else _form(form, group, shape)) for n, group in numbered)
+    precisions = {member: numerics.precision for member, numerics in plan.numerics.members.items()}
+    return tuple(
+        Phase(n, of, group, form if n == of else _form(form, {m: precisions[m] for m in group}, shape))
+        for n, group in numbered
+    )
 
 
 def stored_phases(run: RunDirectory, form: Form) -> dict[Path, tuple[str, ...]]:
-    """Files of complete phases, each with its members; those that another result has left here do not count."""
+    """Return files of complete phases, each with its members; those that another result has left here do not count."""
     tree = json.loads(form.attributes["fingerprint"])
     return {path: _members(path) for path in run.phases() if fingerprint_of(path) == tree}
 
@@ -87,18 +88,26 @@ def stored_phases(run: RunDirectory, form: Form) -> dict[Path, tuple[str, ...]]:
 def _members(path: Path) -> tuple[str, ...]:
     finished = Finished(path)
     finished.close()
-    return tuple(of.name.removeprefix("members/") for of in finished.outputs if of.name != VALID.name)
+    return tuple(output.name.removeprefix("members/") for output in finished.outputs if output.name != VALID.name)
 
 
-def _form(form: Form, members: Sequence[str], shape: tuple[int, ...]) -> Form:
-    """Outputs of these members, to be combined later; which rows are masked, where the result says it."""
-    outputs = tuple(Output(f"members/{member}", shape, "<f4") for member in members)
+def _form(form: Form, precisions: Mapping[str, str], shape: tuple[int, ...]) -> Form:
+    """Return the form of these members' outputs, and of which rows are masked where the result says it.
+
+    precisions  member → its own, in member order: its outputs are kept as it gives them
+    """
+    outputs = tuple(
+        Output(f"members/{member}", shape, "<f8" if precision == "float64" else "<f4")
+        for member, precision in precisions.items()
+    )
     masks = tuple(output for output in form.outputs if output.name == VALID.name)
     attributes = {"fingerprint": form.attributes["fingerprint"]}
     return Form(outputs=(*outputs, *masks), segmentation=form.segmentation, attributes=attributes, documents={})
 
 
 def require_room_for(job: Job, run: RunDirectory, phases: Sequence[Phase]) -> None:
-    """Raises Incomplete where the disk has no room for all that the phases will write."""
+    """Raise Incomplete where the disk has no room for all that the phases will write."""
     parts = ((phase.directory(run), phase.form) for phase in phases)
-    require_room(job, sum(room(of, form.segmentation.rows, form.outputs, form.compression) for of, form in parts))
+    require_room(
+        job, sum(room(directory, form.segmentation.rows, form.outputs, form.compression) for directory, form in parts)
+    )

@@ -1,14 +1,15 @@
 """Simulation: the roles and messages of a run in virtual time, with predictions that take as long as profiled.
 
 Rows are stand-ins without a width; everything else is what a run does. What reading, a link and a disk cost is what
-the plan was made with, and where that was not measured what `Costs` says; the devices' speeds are their profiles'.
+the plan was made with, or a guess where that was not measured; the devices' speeds are their profiles'.
 Phases are run one after another, each to its last segment's being durable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,7 @@ from hpcens.vocabulary import (
     Array,
     Batch,
     Flush,
+    IoRates,
     Message,
     Plan,
     Predict,
@@ -32,57 +34,77 @@ from hpcens.vocabulary import (
     Write,
 )
 
+# Seconds between two syncs of a reducer.
+_BETWEEN_SYNCS = 2.0
+
 
 @dataclass(frozen=True, slots=True)
-class Costs:
-    """Seconds of a message beside its bytes, bytes/s of a rank's link and of the disk, seconds of a sync, and seconds
-    between two of them."""
+class _Costs:
+    """Seconds of a message beside its bytes, bytes/s of a rank's link and of the disk, and seconds of a sync.
+
+    The defaults are a guess where nothing was measured.
+    """
 
     message: float = 5e-5
     link: float = 2e9
     disk: float = 1e9
     sync: float = 0.01
-    between_syncs: float = 2.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Simulated:
-    """What came of it. Busy seconds: of devices computing, readers reading and sending, reducers writing.
+    """What came of a simulation. Busy seconds: of devices computing, readers reading and sending, reducers writing.
 
-    deliveries  messages that reached a rank or came from its own thread
+    rows        that were scored
+    deliveries  messages that reached a rank, and those from its own thread
+    devices     name → busy seconds
     """
 
     rows: int
-    seconds: float = 0.0
-    deliveries: int = 0
-    devices: dict[str, float] = field(default_factory=dict)
-    reading: float = 0.0
-    sending: float = 0.0
-    writing: float = 0.0
+    seconds: float
+    deliveries: int
+    devices: Mapping[str, float]
+    reading: float
+    sending: float
+    writing: float
 
     @property
     def rows_per_second(self) -> float:
         return self.rows / self.seconds
 
-
-def costs_of(plan: Plan) -> Costs:
-    """What was measured for the plan; a guess where nothing was."""
-    measured = {"message": plan.message, "link": plan.link, "disk": plan.disk, "sync": plan.sync}
-    return Costs(**{name: value for name, value in measured.items() if value is not None})
+    def to_json(self) -> str:
+        return json.dumps(asdict(self) | {"rows_per_second": self.rows_per_second}, indent=1)
 
 
-def simulate(plan: Plan, costs: Costs | None = None) -> Simulated:
+def _costs_of(rates: IoRates) -> _Costs:
+    measured = {"message": rates.message_seconds, "link": rates.link, "disk": rates.disk, "sync": rates.sync_seconds}
+    return _Costs(**{name: value for name, value in measured.items() if value is not None})
+
+
+def simulate(plan: Plan) -> Simulated:
     """Run the plan to its end in virtual time, phase after phase; what loading members takes is left out."""
-    found = Simulated(plan.rows, devices=dict.fromkeys((d for of in plan.hostings for d in of.devices), 0.0))
-    for phase in range(len(plan.groups)):
-        _Simulation(plan, phase, costs or costs_of(plan), found).run()
-    return found
+    phases = [_Simulation(plan, phase, _costs_of(plan.rates)) for phase in range(len(plan.groups))]
+    for phase in phases:
+        phase.run()
+    busy = dict.fromkeys((device for hosting in plan.hostings for device in hosting.devices), 0.0)
+    for phase in phases:
+        for device, seconds in phase.devices.items():
+            busy[device] += seconds
+    return Simulated(
+        rows=plan.rows,
+        seconds=sum(phase.seconds for phase in phases),
+        deliveries=sum(phase.deliveries for phase in phases),
+        devices=busy,
+        reading=sum(phase.reading for phase in phases),
+        sending=sum(phase.sending for phase in phases),
+        writing=sum(phase.writing for phase in phases),
+    )
 
 
 class _Simulation:
-    """The ranks of a run, and when each link and each thread is free again."""
+    """The ranks of a phase, and when each link and each thread is free again."""
 
-    def __init__(self, plan: Plan, phase: int, costs: Costs, found: Simulated) -> None:
+    def __init__(self, plan: Plan, phase: int, costs: _Costs) -> None:
         self._plan = plan
         self._members = plan.groups[phase]
         self._hostings = [hosting for hosting in plan.hostings if hosting.phase == phase]
@@ -95,16 +117,25 @@ class _Simulation:
         self._speeds = {self._ranks[d]: hosting.speeds for hosting in self._hostings for d in hosting.devices}
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
-        self._found = found
+        self.reading = self.sending = self.writing = 0.0
         self._world = VirtualWorld(self._roles(), self._tasks(), self._seconds)
 
     def run(self) -> None:
-        """Add what comes of it to what is found."""
+        """Run the roles until each is done."""
         self._world.run()
-        self._found.seconds += self._world.ended
-        self._found.deliveries += self._world.deliveries
-        for name, rank in self._ranks.items():
-            self._found.devices[name] += self._busy[rank]
+
+    @property
+    def seconds(self) -> float:
+        return self._world.ended
+
+    @property
+    def deliveries(self) -> int:
+        return self._world.deliveries
+
+    @property
+    def devices(self) -> dict[str, float]:
+        """Busy seconds by name."""
+        return {name: self._busy[rank] for name, rank in self._ranks.items()}
 
     def _roles(self) -> dict[int, Role]:
         plan, ranks = self._plan, self._ranks
@@ -130,7 +161,7 @@ class _Simulation:
                 readers=self._readers,
                 reducers=plan.reducers,
                 window=window,
-                seconds=self._costs.between_syncs,
+                seconds=_BETWEEN_SYNCS,
             )
             for rank in self._reducers
         }
@@ -153,7 +184,7 @@ class _Simulation:
         }
 
     def _seconds(self, rank: int, to: int, message: Message) -> float:
-        """Of a task of a rank's thread, or until a message arrives: a rank sends one after another."""
+        """Return the seconds of a thread's task, or until a message arrives: a rank sends one after another."""
         if to == LOCAL:
             return self._task_seconds(rank, message)
         size = 0
@@ -168,7 +199,7 @@ class _Simulation:
         free = max(now, self._links.get(rank, 0.0)) + lasts
         self._links[rank] = free
         if rank in self._readers:
-            self._found.sending += lasts
+            self.sending += lasts
         return free - now + self._costs.message
 
     def _task_seconds(self, rank: int, task: Message) -> float:
@@ -178,16 +209,15 @@ class _Simulation:
             seconds = sum(len(task.rows[0]) / speeds[member] for member in task.members)
             self._busy[rank] += seconds
         elif isinstance(task, Read):
-            if self._plan.reading is not None:
-                together = self._plan.together or self._plan.readers * self._plan.reading
-                seconds = self._segmentation.size(task.segment) * self._plan.readers / together
-            self._found.reading += seconds
+            readers = self._plan.readers
+            seconds = self._segmentation.size(task.segment) * readers / self._plan.rates.read_by(readers)
+            self.reading += seconds
         elif isinstance(task, Write):
             seconds = len(task.stack[0]) * self._plan.output_bytes / self._costs.disk
-            self._found.writing += seconds
+            self.writing += seconds
         elif isinstance(task, Flush):
             seconds = self._costs.sync
-            self._found.writing += seconds
+            self.writing += seconds
         return seconds
 
 

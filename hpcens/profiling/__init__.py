@@ -1,1 +1,24 @@
-"""Measure members, links and disks, and keep the figures."""
+"""Measure members, links and disks, and keep the figures.
+
+Members are measured in `bench`, which imports torch and is imported by `measure_on` alone.
+"""
+
+from hpcens.profiling.book import ProfileBook
+from hpcens.profiling.io_survey import IoSurvey, survey_io
+from hpcens.profiling.local_io import inspect_io, measure_io, sample
+from hpcens.profiling.measuring import MissingRates, measure_on
+from hpcens.profiling.needs import Needs, package_path, profile_key
+
+__all__ = [
+    "IoSurvey",
+    "MissingRates",
+    "Needs",
+    "ProfileBook",
+    "inspect_io",
+    "measure_io",
+    "measure_on",
+    "package_path",
+    "profile_key",
+    "sample",
+    "survey_io",
+]

@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.engine.engine import Engine, ran_out
-from hpcens.engine.hardware import Hardware, open_hardware
+from hpcens.engine import Engine, Hardware, open_hardware, ran_out
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
 from hpcens.profiling.turns import Contender, contenders, decided, settled
-from hpcens.runtimes.catalogue import RUNTIMES
-from hpcens.runtimes.prepare import open_runtime
-from hpcens.runtimes.recipe import Recipe, accepted, filled
+from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
@@ -39,7 +36,14 @@ _REMATCH = 0.2
 
 
 def measure(
-    asked: Measurement, *, spec: RunSpec, inputs: Sequence[str], device: Device, space: Space, rows: Rows, cache: Path
+    measurement: Measurement,
+    *,
+    spec: RunSpec,
+    inputs: Sequence[str],
+    device: Device,
+    space: Space,
+    rows: Rows,
+    cache: Path,
 ) -> Iterator[tuple[ProfileKey, Profile]]:
     """Load the member in each runtime and time it at the batch sizes that can win.
 
@@ -49,19 +53,19 @@ def measure(
     Raises DeviceOutOfMemory where not even the smallest batch fits in eager.
     """
     if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
-        rows = accepted(load(asked.member, spec, inputs=inputs, space=space, cores=device.cores), rows)
-    bench = _Bench(asked, spec, tuple(inputs), device, space, filled(rows, max(asked.batch_sizes)), cache)
-    eager = bench.eager() if "eager" in asked.keys or asked.eager is None else asked.eager
-    found = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in asked.keys}
-    for runtime, profile in bench.rematch(found).items():
-        yield asked.keys[runtime], profile
+        rows = accepted(load(measurement.member, spec, inputs=inputs, space=space, cores=device.cores), rows)
+    bench = _Bench(measurement, spec, tuple(inputs), device, space, filled(rows, max(measurement.batch_sizes)), cache)
+    eager = bench.eager() if "eager" in measurement.keys or measurement.eager is None else measurement.eager
+    profiles = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in measurement.keys}
+    for runtime, profile in bench.rematch(profiles).items():
+        yield measurement.keys[runtime], profile
 
 
 @dataclass(slots=True)
 class _Bench:
     """One member on one device, measured in one runtime after the other."""
 
-    asked: Measurement
+    measurement: Measurement
     spec: RunSpec
     inputs: tuple[str, ...]
     device: Device
@@ -72,54 +76,57 @@ class _Bench:
     references: dict[int, Array] = field(default_factory=dict)
 
     def eager(self) -> Profile:
-        """Every batch size, the smallest first. A size is left out when it does not fit, and larger ones are when
-        the speed has fallen off or the time is used up; one is always measured."""
-        sizes = sorted(self.asked.batch_sizes)
-        several = len(self.asked.keys) > 1
-        profile = self._measured("eager", sizes, self.asked.seconds * (0.5 if several else 1.0))
+        """Measure every batch size in eager, the smallest first.
+
+        A size is left out when it does not fit, and larger ones are when the speed has fallen off or the time is used
+        up; one is always measured.
+        """
+        sizes = sorted(self.measurement.batch_sizes)
+        several = len(self.measurement.keys) > 1
+        profile = self._measured("eager", sizes, self.measurement.seconds * (0.5 if several else 1.0))
         if not profile.batches:
             raise DeviceOutOfMemory(
-                f"member {self.asked.member.name}: a batch of {min(sizes)} rows does not fit the memory of"
+                f"member {self.measurement.member.name}: a batch of {min(sizes)} rows does not fit the memory of"
                 f" {self.device.name}",
                 "add smaller sizes to plan.batch_sizes in the YAML, or use a device with more memory",
             )
         return profile
 
     def runtime(self, runtime: str, eager: Profile) -> Profile:
-        """At eager's best batch size and at those beside it, if it agrees with eager and pays for its preparation."""
-        asked, spent = self.asked, time.perf_counter() - self.began
-        best = max(eager.batches.values(), key=lambda of: of.rows_per_second)
+        """Measure a runtime at eager's best batch sizes, if it agrees with eager and pays for its preparation."""
+        measurement, spent = self.measurement, time.perf_counter() - self.began
+        best = max(eager.batches.values(), key=lambda measured: measured.rows_per_second)
         needed = RUNTIMES[runtime].seconds + eager.load_seconds + (_REPETITIONS + 4) * best.batch / best.rows_per_second
         if RUNTIMES[runtime].mute and (seconds := best.batch / best.rows_per_second) > _LONGEST_MUTE:
             why = f"{runtime}: no sign of life from its rank in a batch of {best.batch} rows, {seconds:.0f} s in eager"
             return _refused(eager, why)
-        alone = asked.rows / best.rows_per_second
-        budget = max(min(asked.seconds, _SHARE_OF_SHORT_RUN * alone), SHARE_OF_RUN * alone)
-        if spent + needed > budget and not asked.thorough:
+        alone = measurement.rows / best.rows_per_second
+        budget = max(min(measurement.seconds, _SHARE_OF_SHORT_RUN * alone), SHARE_OF_RUN * alone)
+        if spent + needed > budget and not measurement.thorough:
             worth = math.ceil((spent + needed) / SHARE_OF_RUN * best.rows_per_second)
-            return _refused(eager, f"preparing it would not pay for {asked.rows} rows", worth)
-        near = [size for size in asked.batch_sizes if best.batch / 2 <= size <= best.batch * 2]
+            return _refused(eager, f"preparing it would not pay for {measurement.rows} rows", worth)
+        near = [size for size in measurement.batch_sizes if best.batch / 2 <= size <= best.batch * 2]
         near.sort(key=lambda size: abs(math.log(size / best.batch)))
         if runtime == "compiled":
             near = near[:1]
         try:
-            seconds = asked.seconds if asked.thorough else asked.seconds / len(asked.keys)
+            seconds = measurement.seconds if measurement.thorough else measurement.seconds / len(measurement.keys)
             return self._measured(runtime, near, seconds, best)
         except RuntimeUnsuited as error:
             return _refused(eager, error.what)
 
     def rematch(self, profiles: dict[str, Profile]) -> dict[str, Profile]:
-        """The profiles, after those that lie close were measured in turns; as they are where they cannot be held."""
-        agree = {runtime: of for runtime, of in profiles.items() if of.difference <= self.asked.tolerance}
+        """Measure profiles that lie close again, in turns; leave them as they are where they cannot be held."""
+        agree = {runtime: p for runtime, p in profiles.items() if p.difference <= self.measurement.tolerance}
         close = contenders(agree, self.device.memory)
         turn = sum(batch / agree[runtime].batches[batch].rows_per_second for runtime, batch in close)
-        if not close or _REPETITIONS * turn > self.asked.seconds:
+        if not close or _REPETITIONS * turn > self.measurement.seconds:
             return profiles
         engine = Engine(open_hardware(self.device))
-        turns: dict[Contender, list[float]] = {one: [] for one in close}
+        turns: dict[Contender, list[float]] = {contender: [] for contender in close}
         try:
-            staged = {one: self._contending(engine, one) for one in close}
-            share = self.asked.seconds if self.asked.thorough else _REMATCH * self.asked.seconds
+            staged = {contender: self._contending(engine, contender) for contender in close}
+            share = self.measurement.seconds if self.measurement.thorough else _REMATCH * self.measurement.seconds
             end = time.perf_counter() + max(share, _REPETITIONS * turn)
             while time.perf_counter() < end and not decided(turns):
                 for (runtime, batch), speeds in turns.items():
@@ -144,14 +151,14 @@ class _Bench:
         return staged
 
     def _staged(self, hardware: Hardware, batch: int) -> Any:
-        """A batch of rows on the device, for each input."""
+        """Stage a batch of rows on the device, for each input."""
         return tuple(hardware.receive(hardware.stage(array[:batch])) for array in self.rows)
 
     def _measured(
         self, runtime: str, sizes: Sequence[int], seconds: float, eager: BatchProfile | None = None
     ) -> Profile:
-        """The runtime at these batch sizes, in this order, for about so long, and as long as it is worth it."""
-        name, hardware = self.asked.member.name, open_hardware(self.device)
+        """Measure the runtime at these batch sizes, in this order, for about so long, and as long as it is worth it."""
+        name, hardware = self.measurement.member.name, open_hardware(self.device)
         open_runtime(runtime)  # what it imports is no part of a member's memory
         hardware.release()
         context = hardware.resident()
@@ -166,7 +173,7 @@ class _Bench:
         load_seconds = time.perf_counter() - began
         hardware.release()
         weights = max(hardware.resident() - context, sum(p.nbytes for p in forward.state_dict().values()))
-        profile = Profile(weights, context, load_seconds, (), {}, tuple(sorted(self.asked.batch_sizes)))
+        profile = Profile(weights, context, load_seconds, (), {}, tuple(sorted(self.measurement.batch_sizes)))
         batches: dict[int, BatchProfile] = {}
         deadline = time.perf_counter() + seconds
         top = eager.rows_per_second if eager else 0.0
@@ -178,7 +185,7 @@ class _Bench:
                 break
             staged, shape, workspace, apart = found
             profile = replace(profile, output_shape=shape, difference=max(profile.difference, apart))
-            if profile.difference > self.asked.tolerance:
+            if profile.difference > self.measurement.tolerance:
                 break
             speeds = _time(engine, name, staged, batch, deadline, len(sizes))
             del found, staged  # two at once are not what a run holds
@@ -190,9 +197,9 @@ class _Bench:
         return replace(profile, batches=batches)
 
     def _recipe(self, runtime: str, hardware: Hardware) -> Recipe:
-        member, cores = self.asked.member, self.device.cores
+        member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
-        key = self.asked.keys.get(runtime)
+        key = self.measurement.keys.get(runtime)
         return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.digest if key else ""))
 
     def _pass(
@@ -207,7 +214,7 @@ class _Bench:
             hardware.release()
             resting = hardware.resident()
             hardware.start_peak()
-            values, used = engine.run(self.asked.member.name, staged)
+            values, used = engine.run(self.measurement.member.name, staged)
         except Exception as error:
             if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
                 raise
@@ -222,7 +229,7 @@ class _Bench:
         return staged, values.shape[1:], workspace, apart
 
     def _reference(self, batch: int) -> Array:
-        """What eager gives for the same rows."""
+        """Return what eager gives for the same rows."""
         if batch not in self.references:
             hardware = open_hardware(self.device)
             engine = Engine(hardware)
@@ -232,14 +239,14 @@ class _Bench:
 
 
 def difference(values: Array, reference: Array, *, probabilities: bool) -> float:
-    """The largest by which values differ from a reference, (rows, *output shape) both.
+    """Return the most by which values differ from a reference, (rows, *output shape) both.
 
     Of probabilities as it is, of others as a part of the largest magnitude in the reference's row. Infinite where
     the shapes differ, or only one of the two is finite.
     """
     if values.shape != reference.shape:
         return math.inf
-    flat, wanted = (of.reshape(len(of), -1).astype(np.float64) for of in (values, reference))
+    flat, wanted = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (values, reference))
     finite = np.isfinite(wanted)
     if not np.array_equal(finite, np.isfinite(flat)):
         return math.inf
@@ -257,7 +264,7 @@ def _refused(eager: Profile, why: str, worth_from: int | None = None) -> Profile
 
 
 def _time(engine: Engine, name: str, staged: Any, batch: int, deadline: float, sizes: int) -> list[float]:
-    """Rows/s of several passes, until the median is precise or this size's part of the time is used up."""
+    """Return the rows/s of several passes, until the median is precise or this size's part of the time is used up."""
     share = max(0.02, (deadline - time.perf_counter()) / sizes)
     end = time.perf_counter() + share
     speeds: list[float] = []
@@ -271,7 +278,7 @@ def _time(engine: Engine, name: str, staged: Any, batch: int, deadline: float, s
 
 
 def precise(speeds: Sequence[float]) -> bool:
-    """Whether the median of five or more is known to 1 %, by its standard error (1.25 σ / √n of a normal law)."""
+    """Tell whether the median of five or more is known to 1 %, by its standard error: 1.25 σ / √n of a normal law."""
     if len(speeds) < 5:
         return False
     return 1.25 * statistics.stdev(speeds) <= _PRECISION * statistics.median(speeds) * math.sqrt(len(speeds))

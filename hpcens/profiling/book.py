@@ -36,7 +36,7 @@ class ProfileBook:
         return self.folder.parent / "prepared"
 
     def get(self, key: ProfileKey) -> Profile | None:
-        """The stored profile; None where there is none or the file is damaged."""
+        """Return the stored profile; None where there is none or the file is damaged."""
         try:
             raw = json.loads((self.folder / f"{key.digest}.json").read_text())
             if raw.pop("key") != asdict(key):
@@ -56,7 +56,7 @@ class ProfileBook:
         _write(self.folder / f"{key.digest}.json", {"key": asdict(key)} | asdict(profile))
 
     def link(self, key: LinkKey) -> Link | None:
-        """As a run measured it last; None where none did or the file is damaged."""
+        """Return the link as a run measured it last; None where none did or the file is damaged."""
         try:
             raw = json.loads((self._links / f"{key.digest}.json").read_text())
             return Link(**raw["link"]) if raw["key"] == asdict(key) else None
@@ -67,7 +67,7 @@ class ProfileBook:
         _write(self._links / f"{key.digest}.json", {"key": asdict(key), "link": asdict(link)})
 
     def links(self) -> Iterator[tuple[LinkKey, Link]]:
-        """All that are in the book."""
+        """Yield all links in the book."""
         for path in sorted(self._links.glob("*.json")):
             try:
                 key = LinkKey(**json.loads(path.read_text())["key"])
@@ -81,7 +81,7 @@ class ProfileBook:
         return self.folder / "links"
 
     def reached(self, kind: str) -> list[float]:
-        """What the latest runs reached on devices of the kind, in parts of the profiled rows/s; the last one last."""
+        """Return what parts of the profiled rows/s the latest runs reached on devices of a kind, the last one last."""
         try:
             raw = json.loads(self._kind(kind).read_text())
             return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
@@ -89,12 +89,12 @@ class ProfileBook:
             return []
 
     def kinds(self) -> list[str]:
-        """Kinds of device of which runs have told what they reached."""
-        found = []
+        """Return kinds of device of which runs have noted what they reached."""
+        kinds = []
         for path in sorted((self.folder / "kinds").glob("*.json")):
             with suppress(OSError, ValueError, KeyError, TypeError):
-                found.append(str(json.loads(path.read_text())["kind"]))
-        return found
+                kinds.append(str(json.loads(path.read_text())["kind"]))
+        return kinds
 
     def put_reached(self, kind: str, part: float) -> None:
         _write(self._kind(kind), {"kind": kind, "reached": [*self.reached(kind), part][-_KEPT:]})
@@ -103,7 +103,7 @@ class ProfileBook:
         return self.folder / "kinds" / f"{hashlib.sha256(kind.encode()).hexdigest()[:32]}.json"
 
     def all(self) -> Iterator[tuple[ProfileKey, Profile]]:
-        """Everything in the book, by kind of device and member."""
+        """Yield everything in the book, by kind of device and member."""
         keys = []
         for path in self.folder.glob("*.json"):
             try:
@@ -124,7 +124,7 @@ class ProfileBook:
         return len(paths)
 
     def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
-        """Whether nothing is left to measure for these batch sizes.
+        """Return whether nothing is left to measure for these batch sizes.
 
         All were tried, and one of them was measured; or the runtime differs by more than the tolerance, is refused,
         or not worth to be tried for so many rows.

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine.hardware import use_cores
+from hpcens.engine import use_cores
 from hpcens.profiling.book import ProfileBook
 from hpcens.specs import Job
 from hpcens.vocabulary import Device, Measurement, Profile, ProfileKey, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class MissingRates:
+    """What the ranks of a start are to measure before there can be a plan.
+
+    measurements  of members, by the rank of the device that does them
+    rows          of the dataset, for each input, on which members are measured
+    readers       ranks that may be readers, which read at once
+    """
+
+    measurements: Mapping[int, Sequence[Measurement]]
+    rows: Rows
+    readers: tuple[int, ...]
 
 
 def measure_on(

@@ -1,4 +1,4 @@
-"""Measuring: what has to be known of a job's members before it is planned, and what is known already."""
+"""Needs: what has to be measured of a job's members before it is planned, and what is known already."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from math import inf
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
+from hpcens.engine import discover
 from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
-from hpcens.result.fingerprint import torch_version
-from hpcens.runtimes.catalogue import runtimes_for
+from hpcens.result import torch_version
+from hpcens.runtimes import runtimes_for
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
 
@@ -22,7 +23,7 @@ _WORTH_CHANGING = 1.05
 
 
 @dataclass(frozen=True, slots=True)
-class Measuring:
+class Needs:
     """The members of a job and the book in which their profiles are kept.
 
     members  those to be scored
@@ -35,8 +36,12 @@ class Measuring:
     members: tuple[MemberSpec, ...]
     fixed: Numerics | None
 
+    def local_devices(self) -> tuple[Device, ...]:
+        """Return the devices of this host that the job asks for."""
+        return discover(self.job.spec.devices)
+
     def batch_sizes(self, member: str) -> tuple[int, ...]:
-        """Batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
+        """Return batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
         fixed = self.fixed
         if fixed is not None and member in fixed.members:
             return (fixed.members[member].batch,)
@@ -48,29 +53,29 @@ class Measuring:
         return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
 
     def runtimes(self, member: MemberSpec, family: Family) -> tuple[str, ...]:
-        """Runtimes to choose from, or the one that is fixed, by numerics or by the YAML."""
+        """Return runtimes to choose from, or the one that is fixed, by numerics or by the YAML."""
         fixed, wanted = self.fixed, self.job.spec.plan.runtime
         if fixed is not None and member.name in fixed.members:
             return (fixed.members[member.name].runtime,)
         return runtimes_for(member, family) if wanted == "auto" else (wanted,)
 
     def unmeasured(self, devices: Mapping[int, Device]) -> dict[int, list[Measurement]]:
-        """Which device rank is to measure what: devices of one kind share the members among them."""
+        """Share what is to be measured among device ranks: devices of one kind share the members among them."""
         ranks: dict[str, list[int]] = {}
         for rank, device in devices.items():
             ranks.setdefault(device.kind, []).append(rank)
         todo: dict[int, list[Measurement]] = {}
-        for kind, of in ranks.items():
-            family = devices[of[0]].family
+        for kind, ranks_of_kind in ranks.items():
+            family = devices[ranks_of_kind[0]].family
             missing = [m for member in self.members if (m := self._measurement(member, kind, family)) is not None]
-            rounds = -(-len(missing) // len(of))
+            rounds = -(-len(missing) // len(ranks_of_kind))
             for i, measurement in enumerate(missing):
-                mine = replace(measurement, seconds=PROFILE_SECONDS / rounds)
-                todo.setdefault(of[i % len(of)], []).append(mine)
+                own = replace(measurement, seconds=PROFILE_SECONDS / rounds)
+                todo.setdefault(ranks_of_kind[i % len(ranks_of_kind)], []).append(own)
         return todo
 
     def _measurement(self, member: MemberSpec, kind: str, family: Family) -> Measurement | None:
-        """What is not known yet of a member on devices of the kind; None where all is."""
+        """Return what is not known yet of a member on devices of the kind; None where all is."""
         sizes, rows = self.batch_sizes(member.name), self.preflight.facts.rows
         tolerance = self.job.spec.plan.tolerance
         keys = {
@@ -85,8 +90,8 @@ class Measuring:
         }
         if not missing:
             return None
-        known = self.book.get(profile_key(self.preflight, member, kind, "eager"))
-        eager = known if known is not None and not set(sizes).isdisjoint(known.batches) else None
+        kept = self.book.get(profile_key(self.preflight, member, kind, "eager"))
+        eager = kept if kept is not None and not set(sizes).isdisjoint(kept.batches) else None
         return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager)
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
@@ -94,12 +99,12 @@ class Measuring:
             self.book.put(key, profile)
 
     def profiles(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
-        """Runtime → profile, of those in which the member runs and agrees with eager.
+        """Return runtime → profile, of those in which the member runs and agrees with eager.
 
         Raises UsageError where nothing was measured, or the one runtime that is left cannot be used.
         """
         spec, fixed = self.job.spec.plan, self.fixed
-        found: dict[str, Profile] = {}
+        usable: dict[str, Profile] = {}
         why = ""
         for runtime in self.runtimes(member, family):
             profile = self.book.get(profile_key(self.preflight, member, kind, runtime))
@@ -112,23 +117,23 @@ class Measuring:
             if fixed is not None and member.name in fixed.members:
                 batch = fixed.members[member.name].batch
                 profile = replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
-            found[runtime] = profile
-        if len(found) > 1 and "eager" in found:
-            worth = _WORTH_CHANGING * found["eager"].best
-            found = {name: of for name, of in found.items() if name == "eager" or of.best >= worth}
-        if not found and why:
+            usable[runtime] = profile
+        if len(usable) > 1 and "eager" in usable:
+            worth = _WORTH_CHANGING * usable["eager"].best
+            usable = {name: profile for name, profile in usable.items() if name == "eager" or profile.best >= worth}
+        if not usable and why:
             raise UsageError(why, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
-        if not found:
+        if not usable:
             raise UsageError(
                 f"there is no profile of member {member.name} on {kind}", "measure it: hpcens profile DATASET"
             )
-        return found
+        return usable
 
 
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
-    """What a profile of the member is kept under."""
+    """Return what a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
-    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.computes_in)
 
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:

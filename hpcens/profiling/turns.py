@@ -21,7 +21,7 @@ Contender = tuple[str, int]
 
 
 def contenders(profiles: Mapping[str, Profile], memory: int) -> tuple[Contender, ...]:
-    """The fastest of all runtimes and batch sizes and what lies close to it, the fastest first; none if it is alone.
+    """Return the runtimes and batch sizes close to the fastest, the fastest first; none where it is alone.
 
     profiles  runtime → profile of one member on one kind of device
     memory    bytes of the device; those that do not fit beside the faster ones are left out
@@ -30,7 +30,7 @@ def contenders(profiles: Mapping[str, Profile], memory: int) -> tuple[Contender,
     best = max(speeds.values(), default=0.0)
     close: list[Contender] = []
     held = 0
-    for runtime, batch in sorted(speeds, key=lambda one: -speeds[one]):
+    for runtime, batch in sorted(speeds, key=lambda contender: -speeds[contender]):
         profile = profiles[runtime]
         needed = profile.weights + profile.batches[batch].workspace
         if speeds[runtime, batch] < CLOSE * best or len(close) == _MOST:
@@ -42,7 +42,7 @@ def contenders(profiles: Mapping[str, Profile], memory: int) -> tuple[Contender,
 
 
 def settled(profiles: Mapping[str, Profile], turns: Mapping[Contender, Sequence[float]]) -> dict[str, Profile]:
-    """The profiles, with the order of the contenders as the turns have it.
+    """Give the profiles the order that the turns have found.
 
     turns  contender → rows/s, one of every turn
     Only ratios are taken over: their level stays what it was in the middle, so that they compare with the others.
@@ -50,10 +50,10 @@ def settled(profiles: Mapping[str, Profile], turns: Mapping[Contender, Sequence[
     if not turns:
         return dict(profiles)
     before = _speeds(profiles)
-    found = {one: statistics.median(speeds) for one, speeds in turns.items()}
-    level = statistics.median(before[one] / speed for one, speed in found.items())
+    medians = {contender: statistics.median(speeds) for contender, speeds in turns.items()}
+    level = statistics.median(before[contender] / speed for contender, speed in medians.items())
     changed = dict(profiles)
-    for (runtime, batch), speed in found.items():
+    for (runtime, batch), speed in medians.items():
         profile = changed[runtime]
         measured = replace(profile.batches[batch], rows_per_second=level * speed)
         changed[runtime] = replace(profile, batches={**profile.batches, batch: measured})
@@ -61,7 +61,7 @@ def settled(profiles: Mapping[str, Profile], turns: Mapping[Contender, Sequence[
 
 
 def decided(turns: Mapping[Contender, Sequence[float]]) -> bool:
-    """Whether the fastest is known: in five turns or more it leads each of the others by two standard errors."""
+    """Return whether the fastest is known: in five turns or more it leads each of the others by two standard errors."""
     speeds = list(turns.values())
     if len(speeds[0]) < 5:
         return False

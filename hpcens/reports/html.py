@@ -1,11 +1,14 @@
-"""The drawing: a plan as one HTML page that needs nothing else, with the matrix drawn and shaded by load."""
+"""Draw a plan as one HTML page that needs nothing else, with the allocation matrix shaded by load."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 
-from hpcens.reports.text import amount, devices_phrase, load_of, summary_lines
+from hpcens.files import write_atomically
+from hpcens.reports.plans import devices_phrase, load_of, summary_lines
+from hpcens.reports.text import amount
 from hpcens.vocabulary import Hosting, Plan
 
 _STYLE = """
@@ -17,8 +20,13 @@ td small { color: #4a5a6a; display: block } .none { color: #9aa8b5 } .bar { fill
 """
 
 
+def write_page(plan: Plan, path: Path) -> None:
+    """Write the page to a file. Raises OSError where that cannot be written."""
+    write_atomically(path, draw(plan))
+
+
 def draw(plan: Plan) -> str:
-    """The page. Devices that nothing tells apart are one row."""
+    """Return the page. Devices that nothing tells apart are one row."""
     heads = "".join(f"<th>{escape(member)}</th>" for member in plan.members)
     rows = "".join(_row(plan, hosting) for hosting in plan.hostings)
     text = "".join(f"<p>{escape(line)}</p>" for line in summary_lines(plan))
@@ -32,11 +40,11 @@ def draw(plan: Plan) -> str:
 
 def _row(plan: Plan, hosting: Hosting) -> str:
     memory = {device.name: device.memory for device in plan.devices}
-    of = min(memory[name] for name in hosting.devices)
+    least = min(memory[name] for name in hosting.devices)
     cells = "".join(_cells(plan, hosting))
     return (
         f"<tr><td>{escape(devices_phrase(hosting.devices))}</td>{cells}<td>{100 * load_of(hosting):.0f} %</td>"
-        f"<td>{amount(hosting.memory)} of {amount(of)}</td></tr>\n"
+        f"<td>{amount(hosting.memory)} of {amount(least)}</td></tr>\n"
     )
 
 
@@ -52,7 +60,7 @@ def _cells(plan: Plan, hosting: Hosting) -> Iterator[str]:
 
 
 def _gauge(plan: Plan) -> str:
-    """Throughput beside the bound."""
+    """Draw the throughput beside the bound."""
     wide = 600 * min(1.0, plan.throughput / plan.bound)
     return (
         '<svg width="600" height="14" role="img" aria-label="throughput over the bound">'

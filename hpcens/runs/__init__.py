@@ -46,7 +46,7 @@ nothing lack `rows` and `measured_speed`.
 | `idle` | [text] | devices on which no rank computed |
 | `ranks` | [object] | `role`; `spent`: task or wait → seconds; `syncing`: seconds of waiting for the disk |
 | | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
-| `masked` | [object] | `member`; `cause`: input, output or raised; `rows`: how many; `first`: index of the first |
+| `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
 
 Claim (`claim.json`), format 1. Written by whoever begins a start, before anything else; read by later starts (is it
 alive, is it of the same job), by the journal's header, by `status` and `run --code`.
@@ -119,20 +119,23 @@ by `status`.
 | `job` | text | JSON of `hpcens.specs.Job`: datasets, output, limit and the whole configuration |
 | `preflight` | text | JSON of `hpcens.checks.preflight.Preflight`: what was found of the dataset, members and rule |
 
-Plan (`plan.json`), format 1. Written by the reader's rank, and by `plan -o`; read by later starts, `submit --plan`,
-`simulate`, the report and `status`. Fields that have a default may be absent.
+Plan (`plan.json`), format 2. Written by the reader's rank, and by `plan -o`; read by later starts, `submit --plan`,
+`simulate`, the report and `status`. Fields that have a default may be absent. In format 1 the rates are fields of the
+plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and `sync`.
 
 | field | type | meaning |
 | --- | --- | --- |
+| `format` | int | 2 |
 | `planner` | text | that made it |
 | `devices` | [object] | `name`, `family` (cpu, cuda), `kind`, `memory`, `cores`, `index`, `host` |
 | `hostings` | [object] | `devices`: names; `memory`: in use on each; `speeds`, `shares`: member → rows/s; `phase` |
 | `numerics` | object | `segment_rows`; `members`: name → `batch`, `runtime`, `precision`; `kinds`; `torch` |
 | `rows` | int | to score |
 | `row_bytes`, `output_bytes` | int | of a row of input, of a row of a member's output |
-| `reading`, `together` | float or null | rows/s of one reader, and of several at once; null: not measured |
-| `link`, `disk` | float or null | bytes/s that a rank sends, and that a reducer writes |
-| `message`, `sync` | float or null | seconds of a message, and of a sync, beside their bytes |
+| `rates` | object | of a rank that reads, sends or writes; null: not measured |
+| | | `reading`: rows/s of one reader; `reading_together`: rows/s of `readers_together` readers at once |
+| | | `link`, `disk`: bytes/s that a rank sends, and that a reducer writes |
+| | | `message_seconds`, `sync_seconds`: of a message, and of a sync, beside those of its bytes |
 | `differences` | {text: float} | member → by how much its runtime differs from eager |
 | `loading` | float | predicted seconds until the members are loaded |
 | `throughput`, `bound`, `gap` | float | rows/s; rows/s no plan can exceed; share of it that is not reached (not read) |

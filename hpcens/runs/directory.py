@@ -34,6 +34,7 @@ from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
 from hpcens.runs.liveness import alive
 from hpcens.runs.submission import SlurmJob, Submission
+from hpcens.shell import quoted
 
 
 class RunDirectory:
@@ -75,6 +76,16 @@ class RunDirectory:
     def store_fingerprint(self, tree: Mapping[str, Any]) -> None:
         """Fix what the run is made of."""
         write_atomically(self.fingerprint, json.dumps(tree, indent=1))
+
+    @property
+    def fixed_fingerprint(self) -> Any:
+        """The tree of digests that an earlier start has fixed; None where none has."""
+        return read_json(self.fingerprint)
+
+    def fix_fingerprint(self, tree: Mapping[str, Any]) -> None:
+        """Write the tree of digests, unless it is the one that is fixed already."""
+        if self.fixed_fingerprint != tree:
+            write_atomically(self.fingerprint, json.dumps(tree, indent=1))
 
     @property
     def cancel(self) -> Path:
@@ -121,7 +132,7 @@ class RunDirectory:
         if newest is not None and (process := alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
-                f"follow it: hpcens status {self.path}; or end it first",
+                f"follow it: hpcens status {quoted(self.path)}; or end it first",
             )
 
     def begin(self, job: SlurmJob | None = None) -> Epoch:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpcens.files import read_json, write_atomically
+from hpcens.vocabulary import Plan
 
 _ROOM = 4096
 AGAIN = "run the same command again: what is journalled is kept"
@@ -53,6 +54,10 @@ class Epoch:
     def beat_of(self, node: str) -> Path:
         """Return the path of a node's heartbeat: a counter that moves while one of its ranks lives."""
         return Path(self.ranks / f"{node}.beat")
+
+    def keep_plan(self, plan: Plan) -> None:
+        """Write the plan that this start follows."""
+        plan.save(self.plan)
 
     @property
     def successor(self) -> Path:

@@ -6,12 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hpcens.files import read_json
-
-if TYPE_CHECKING:  # hpcens.vocabulary imports numpy, which the witness of a rank does without
-    from hpcens.vocabulary import Cause
+from hpcens.files import read_json, write_atomically
+from hpcens.vocabulary import Cause
 
 FORMAT = 2
 """Of the reports that are written. In format 1, which did not say so, instances that scored nothing have neither `rows`
@@ -69,7 +66,8 @@ class RankReport:
 class MaskedRows:
     """Rows that a member could not score.
 
-    cause  where the fault lay: the member's input, its output, or its preprocessing raised
+    cause  where the fault lay: the member's input, its output, its preprocessing raised, or what it casts to is too
+           narrow
     rows   how many
     first  index of the first of them in the dataset
     """
@@ -105,6 +103,10 @@ class Report:
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT} | asdict(self), indent=1)
+
+    def save(self, path: Path) -> None:
+        """Write the report, whole or not at all."""
+        write_atomically(path, self.to_json())
 
     @staticmethod
     def load(path: Path) -> Report | None:

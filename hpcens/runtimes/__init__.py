@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hpcens.runtimes.catalogue import RUNTIMES as RUNTIMES
     from hpcens.runtimes.catalogue import runtimes_for as runtimes_for
+    from hpcens.runtimes.hosting import host as host
     from hpcens.runtimes.prepare import open_runtime as open_runtime
     from hpcens.runtimes.recipe import Recipe as Recipe
     from hpcens.runtimes.recipe import accepted as accepted
@@ -16,6 +17,7 @@ else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
         "catalogue": ("RUNTIMES", "runtimes_for"),
+        "hosting": ("host",),
         "prepare": ("open_runtime",),
         "recipe": ("Recipe", "accepted", "filled"),
     }

@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from hpcens.errors import UsageError
-from hpcens.files import write_atomically
 from hpcens.planning.interference import learn
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, RankReport
@@ -56,7 +55,7 @@ class Record:
         """Write the report, and keep what it tells about plans for the next."""
         assignment = self._assignment
         report = account(assignment.plan, assignment.rank_roles, self._tallies, self._seconds, ranks, masked)
-        write_atomically(self._epoch.report, report.to_json())
+        report.save(self._epoch.report)
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
             learn(assignment.job, assignment.preflight, assignment.plan, report)
 

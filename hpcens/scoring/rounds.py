@@ -73,10 +73,10 @@ class Scoring:
         return missing, drained
 
     def _round(self, missing: list[int]) -> str:
-        """Play this rank's role over the missing segments; return why the first reader was drained, if it was."""
+        """Run this rank's role over the missing segments; return why the first reader was drained, if it was."""
         drained = ""
-        if (part := self._post.role(missing)) is not None:
-            role, tasks = part
+        if (role_and_tasks := self._post.role(missing)) is not None:
+            role, tasks = role_and_tasks
             began = time.monotonic()
             self._world.start_tasks(tasks)
             drive(role, self._world)

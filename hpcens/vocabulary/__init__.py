@@ -1,6 +1,7 @@
 """The words of the system as plain data: devices, segments, messages, profiles, plans."""
 
 from hpcens.vocabulary.devices import Device, Family, cpu_devices
+from hpcens.vocabulary.io_rates import IoRates
 from hpcens.vocabulary.messages import (
     LOCAL,
     Array,
@@ -53,6 +54,7 @@ __all__ = [
     "Flushed",
     "Hosting",
     "Instance",
+    "IoRates",
     "Last",
     "Link",
     "LinkKey",

@@ -1,46 +1,20 @@
-"""The allocation matrix, and the plan: what runs where, in which batches, how fast, how far from the best."""
+"""The plan: what runs where, in which batches, how fast, and how far from the best."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
+from hpcens.files import write_atomically
 from hpcens.vocabulary.devices import Device, device_from_dict
+from hpcens.vocabulary.io_rates import IoRates
 
-
-@dataclass(frozen=True, slots=True)
-class AllocationMatrix:
-    """Devices × members → batch size; an absent cell is 0.
-
-    devices, members  names, in the order of rows and columns
-    cells             (device, member) → batch size ≥ 1
-    """
-
-    devices: tuple[str, ...]
-    members: tuple[str, ...]
-    cells: Mapping[tuple[str, str], int] = field(default_factory=dict)
-
-    def __getitem__(self, cell: tuple[str, str]) -> int:
-        return self.cells.get(cell, 0)
-
-    def with_cell(self, device: str, member: str, batch: int) -> AllocationMatrix:
-        """The matrix that differs in this one cell; batch 0 removes the instance."""
-        cells = {cell: old for cell, old in self.cells.items() if cell != (device, member)}
-        if batch:
-            cells[device, member] = batch
-        return replace(self, cells=cells)
-
-    def hosted(self, device: str) -> tuple[str, ...]:
-        """Members with an instance on the device, in member order."""
-        return tuple(member for member in self.members if (device, member) in self.cells)
-
-    def hosts(self, member: str) -> tuple[str, ...]:
-        """Devices with an instance of the member, in device order."""
-        return tuple(device for device in self.devices if (device, member) in self.cells)
+FORMAT = 2
+"""Of the plans that are written. In format 1, which did not say so, the I/O rates were fields of the plan itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +85,7 @@ class Plan:
     hostings    which devices host what; devices that host nothing are in none
     rows        rows to score
     row_bytes, output_bytes  bytes of one row of input; of one row of a member's output
-    reading     rows/s the reader delivers, None where that was not measured; so are the next five
-    together    rows/s that its readers, of which there are several, deliver at once
-    link, disk  bytes/s of what a rank sends, and of what a reducer writes
-    message     seconds of a message beside its bytes
-    sync        seconds of a sync beside its bytes
+    rates       of the ranks that read, send and write, as measured for the plan
     differences by how much each member's runtime differed from eager on rows of the dataset, see `profiles.Profile`
     loading     predicted seconds until the slowest device has loaded its members
     throughput  predicted rows/s of the whole ensemble
@@ -136,7 +106,6 @@ class Plan:
     rows: int
     row_bytes: int
     output_bytes: int
-    reading: float | None
     differences: Mapping[str, float]
     loading: float
     throughput: float
@@ -148,11 +117,7 @@ class Plan:
     readers: int = 1
     reducers: int = 1
     remark: str = ""
-    together: float | None = None
-    link: float | None = None
-    disk: float | None = None
-    message: float | None = None
-    sync: float | None = None
+    rates: IoRates = field(default_factory=IoRates)
 
     @property
     def gap(self) -> float:
@@ -192,11 +157,6 @@ class Plan:
                 used[device] = max(used[device], hosting.memory)
         return used
 
-    @property
-    def matrix(self) -> AllocationMatrix:
-        cells = {(i.device, i.member): i.batch for i in self.instances}
-        return AllocationMatrix(tuple(d.name for d in self.devices), self.members, cells)
-
     def bounds(self, readers: int) -> tuple[int, int]:
         """Window and read-ahead of each of so many readers: together what one would have, but two at least."""
         return max(2, -(-self.window // readers)), max(2, -(-self.read_ahead // readers))
@@ -211,11 +171,15 @@ class Plan:
             yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member], hosting.phase)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self) | {"gap": self.gap}, indent=1)
+        return json.dumps({"format": FORMAT} | asdict(self) | {"gap": self.gap}, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Plan:
-        raw: dict[str, Any] = json.loads(text)
+        """Return the plan that `to_json` wrote, in this format or an earlier one.
+
+        Raises ValueError, KeyError or TypeError where the text is no plan.
+        """
+        raw = _in_this_format(json.loads(text))
         raw.pop("gap", None)
         numerics = raw.pop("numerics")
         return Plan(
@@ -223,8 +187,13 @@ class Plan:
             hostings=tuple(Hosting(**h | {"devices": tuple(h["devices"])}) for h in raw.pop("hostings")),
             numerics=numerics_from_dict(numerics),
             phases=tuple(map(tuple, raw.pop("phases", ()))),
+            rates=IoRates(**raw.pop("rates")),
             **raw,
         )
+
+    def save(self, path: Path) -> None:
+        """Write the plan to a file. Raises OSError where that cannot be written."""
+        write_atomically(path, self.to_json())
 
     @staticmethod
     def load(path: Path) -> Plan:
@@ -237,6 +206,24 @@ class Plan:
             raise UsageError(
                 f"plan {path} cannot be read: {error}", "write a new one: hpcens plan DATASET -o PLAN.JSON"
             ) from None
+
+
+def _in_this_format(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a stored plan with the fields of this format."""
+    version = raw.pop("format", 1)
+    if version > FORMAT:
+        raise ValueError(f"it has format {version}, and this hpcens reads formats up to {FORMAT}")
+    if version == 1:
+        raw["rates"] = {
+            "reading": raw.pop("reading"),
+            "reading_together": raw.pop("together", None),
+            "readers_together": raw.get("readers", 1),
+            "link": raw.pop("link", None),
+            "message_seconds": raw.pop("message", None),
+            "disk": raw.pop("disk", None),
+            "sync_seconds": raw.pop("sync", None),
+        }
+    return raw
 
 
 def numerics_from_dict(raw: dict[str, Any]) -> Numerics:

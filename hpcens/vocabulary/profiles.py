@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from hpcens.specs import MemberSpec
@@ -76,6 +76,11 @@ class Profile:
     def best(self) -> float:
         """Rows/s at the fastest batch size, 0 where none was measured."""
         return max((of.rows_per_second for of in self.batches.values()), default=0.0)
+
+    def scaled(self, factor: float) -> Profile:
+        """Return the profile at so many times its rows/s."""
+        batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in self.batches.items()}
+        return replace(self, batches=batches)
 
 
 @dataclass(frozen=True, slots=True)

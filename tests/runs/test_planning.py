@@ -3,17 +3,15 @@
 import json
 from dataclasses import replace
 
-import pytest
-
 from hpcens.checks.preflight import check
 from hpcens.cli import main
 from hpcens.config import load
-from hpcens.planning.capacity import Capacity, PlanRequest, within
-from hpcens.planning.nodes import Nodes
+from hpcens.planning.capacity import Capacity, PlanRequest
+from hpcens.planning.nodes import Nodes, asking_for
+from hpcens.reports.plans import answer_lines, deadline_line, expectation_lines
 from hpcens.specs import Job, SlurmSpec
 
 
-@pytest.mark.mpi
 def test_the_verbs_of_planning(project, monkeypatch, capsys):
     project.hpcens("plan", "dataset.h5", "-o", "plan.json", "--html", "plan.html")
     plan = json.loads((project.folder / "plan.json").read_text())
@@ -28,19 +26,21 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
 
     spec = load(project.folder / "hpcens.yaml")
     job = Job(datasets=(project.dataset,), output=project.output, spec=spec)
-    desk = Capacity(job, check(job))
-    assert desk.measure() == 0
-    compared = list(desk.answer(PlanRequest(compare=True)))
+    capacity = Capacity(job, check(job))
+    assert capacity.missing() == 0
+    compared = list(answer_lines(capacity.answer(PlanRequest(compare=True)), None))
     assert [line.split()[0] for line in compared[1:4]] == ["optimal", "greedy", "worst-fit"]
-    assert next(desk.answer(PlanRequest(deadline=3600.0))) == "1 node make it within 1 h 00 min:"
-    expected = list(desk.expected(2))
+    chosen = next(answer_lines(capacity.answer(PlanRequest(deadline=3600.0)), 3600.0))
+    assert chosen.startswith("fewest nodes that finish within 1 h 00 min: 1 node (")
+    expected = list(expectation_lines(capacity.expected(2)))
     assert expected[0] == "expected, from kept profiles, on 2 nodes like this host:"
     assert any("node-2/cpu1" in line for line in expected)
-    here = replace(desk._here[0], name="n/cpu0")
+    here = replace(capacity._here[0], name="n/cpu0", host="n")
     monkeypatch.setattr("hpcens.planning.capacity.Capacity._described", lambda self: [Nodes("n", 3, (here,))])
-    asked = within(3600.0, SlurmSpec(partition="p"), desk, told=True)
-    assert (asked.nodes, asked.gpus_per_node, asked.partition) == (1, None, "p")
-    assert capsys.readouterr().out.startswith("1 n make it within 1 h 00 min: ")
+    nodes, allocation = capacity.fewest(3600.0, "p")
+    settings = asking_for(SlurmSpec(partition="p"), nodes, allocation.nodes)
+    assert (settings.nodes, settings.gpus_per_node, settings.partition) == (1, None, "p")
+    assert deadline_line(3600.0, allocation).startswith("fewest nodes that finish within 1 h 00 min: 1 n (")
     monkeypatch.undo()
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("HPCENS_CACHE", project.environment["HPCENS_CACHE"])
@@ -53,7 +53,7 @@ def test_the_verbs_of_planning(project, monkeypatch, capsys):
     project.yaml("cluster: {gpu: {nodes: 2, kind: none such, devices: 2, memory: 8GiB}}")
     strange = replace(spec, cluster=load(project.folder / "hpcens.yaml").cluster)
     elsewhere = replace(job, spec=strange)
-    (unknown,) = Capacity(elsewhere, check(elsewhere)).expected(2)
+    (unknown,) = expectation_lines(Capacity(elsewhere, check(elsewhere)).expected(2))
     assert unknown.startswith("no plan yet: on 2 nodes: there is no profile of member linear on none such;")
     refused = told("plan", "dataset.h5", "--nodes", "2", code=2)
     assert "there is no profile of member linear on none such" in refused[0]

@@ -5,12 +5,13 @@ import random
 from dataclasses import replace
 from itertools import product
 
-from hpcens.allocation.problem import Problem
+from hpcens.allocation import Problem
 from hpcens.vocabulary import BatchProfile, Device, Profile
 
 SIZES = (8, 16, 32, 64, 128)
 GIB = 1 << 30
 MIB = 1 << 20
+ROW = {"row_bytes": 10_000, "output_bytes": 40}
 
 
 def drawn(seed, *, tight, most_members=64, most_devices=512):
@@ -47,7 +48,7 @@ def drawn(seed, *, tight, most_members=64, most_devices=512):
             rate = {b: peak * b / (b + half) / (1 + (b / slows) ** 2) for b in SIZES}
             batches = {b: BatchProfile(b, rate[b], b * row[m], 0.01) for b in SIZES}
             profiles[f"kind{k}", m, "eager"] = Profile(weights[m], context, 5.0, (10,), batches, SIZES)
-    return Problem(devices=tuple(found), members=names, profiles=profiles, held=held)
+    return Problem(devices=tuple(found), members=names, profiles=profiles, **ROW, held=held)
 
 
 def _log_uniform(draw, low, high):
@@ -66,7 +67,7 @@ def problem(seed, *, devices=4, members=3, kinds=1, memory=64 * GIB, sizes=SIZES
             batches = {b: BatchProfile(b, peak * b / (b + half), b * (8 << 20), 0.01) for b in sizes}
             profiles[f"kind{k}", f"m{m}", "eager"] = Profile(weights, GIB // 2, load_seconds, (10,), batches, sizes)
     names = tuple(f"m{i}" for i in range(members))
-    return Problem(devices=found, members=names, profiles=profiles, seconds=0.8)
+    return Problem(devices=found, members=names, profiles=profiles, **ROW, seconds=0.8)
 
 
 def mixed(seed, memories=(20, 40, 80)):
@@ -85,7 +86,7 @@ def mixed(seed, memories=(20, 40, 80)):
             sizes = [b for b in (4, 16) if draw.random() < 0.9]
             batches = {b: BatchProfile(b, draw.uniform(1, 100), int(b * draw.uniform(0.1, 1.5)), 0.0) for b in sizes}
             profiles[kind, member, runtime] = Profile(draw.randint(1, 20), draw.randint(1, 6), 0.1, (2,), batches)
-    return Problem(devices=found, members=members, profiles=profiles, held=draw.randint(0, 4), seconds=0.8)
+    return Problem(devices=found, members=members, profiles=profiles, **ROW, held=draw.randint(0, 4), seconds=0.8)
 
 
 def with_workspace(of, row_bytes):
@@ -106,7 +107,7 @@ def given_problem(rows, *, devices, weights=1, workspace=0, context=0, load_seco
         for (kind, member), of in rows.items()
     }
     members = tuple(dict.fromkeys(member for _, member in rows))
-    return Problem(devices=devices, members=members, profiles=profiles, **more)
+    return Problem(devices=devices, members=members, profiles=profiles, **ROW, **more)
 
 
 def on(*kinds, memory=1000, family="cuda"):

@@ -8,11 +8,20 @@ from scipy.optimize import linprog
 from hpcens.allocation import plan
 from hpcens.errors import UsageError
 from hpcens.vocabulary import Plan
-from support.instances import SIZES
+from support.instances import SIZES, given_problem
 
 
 def planned(of, planner="optimal", sizes=SIZES, rows=10**6):
-    return plan(of, planner=planner, batch_sizes=sizes, rows=rows, row_bytes=10_000, output_bytes=40, torch="2.0")
+    return plan(of, planner=planner, batch_sizes=sizes, rows=rows, torch="2.0")
+
+
+def planner_for(rows, rows_to_score=10**6, **more):
+    """Makes the plan on devices of whose kinds the rows/s are given: (kind, member) → {batch: rows/s}."""
+
+    def plan_on(devices):
+        return planned(given_problem(rows, devices=tuple(devices), **more), sizes=(8,), rows=rows_to_score)
+
+    return plan_on
 
 
 def used_memory(of, device, here):

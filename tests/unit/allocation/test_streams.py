@@ -1,13 +1,14 @@
 """Readers and reducers: as few as pass the rows, and what limits where they cannot."""
 
 from dataclasses import replace
-from math import inf
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support.instances import given_problem, on, problem
+from support.instances import ROW, given_problem, on, problem
 from support.placements import check, planned
+
+from hpcens.vocabulary import IoRates
 
 
 def test_the_window_follows_the_devices_but_not_beyond_the_segments():
@@ -18,7 +19,7 @@ def test_the_window_follows_the_devices_but_not_beyond_the_segments():
 
 
 def test_reading_limits():
-    of = replace(problem(1), reading=7.0)
+    of = replace(problem(1), rates=IoRates(reading=7.0))
     made = planned(of)
     check(of, made)
     assert made.bound == made.throughput == 7.0 and "reading" in made.limit
@@ -28,8 +29,8 @@ def test_reading_limits():
 @given(st.integers(0, 2**32), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.integers(1, 8))
 @example(seed=1, reading=1e4, sending=1.0, writing=1e4, most=2)  # one that passes fewer than the devices make
 def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending, writing, most):
-    of = replace(problem(seed, devices=6), reading=reading, sending=sending, writing=writing)
-    of = replace(of, readers=most, reducers=most)
+    rates = IoRates(reading=reading, link=sending * ROW["row_bytes"], disk=writing * ROW["output_bytes"])
+    of = replace(problem(seed, devices=6), rates=rates, readers=most, reducers=most)
     made = planned(of)
     check(of, made)
     sent = sum(len(h.devices) * max(h.shares.values()) for h in made.hostings) / made.throughput
@@ -39,7 +40,7 @@ def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending
 
     assert 1 <= made.readers <= most and 1 <= made.reducers <= most
     assert made.throughput <= passed(made.readers, made.reducers)
-    possible = planned(replace(of, reading=inf, sending=inf, writing=inf)).throughput
+    possible = planned(replace(of, rates=IoRates())).throughput
     assert made.throughput == pytest.approx(min(possible, passed(made.readers, made.reducers)), rel=1e-5)
     for fewer in ((made.readers - 1, made.reducers), (made.readers, made.reducers - 1)):
         assert 0 in fewer or passed(*fewer) < min(possible, passed(most, most)) * (1 + 1e-5)
@@ -51,25 +52,31 @@ def test_readers_and_reducers_are_as_few_as_pass_the_rows(seed, reading, sending
 @given(st.integers(0, 2**32), st.floats(1.0, 1e3), st.floats(1.0, 8.0), st.integers(2, 8))
 @example(seed=1, reading=1.0, times=2.0, most=8)  # one that passes fewer than the devices make
 def test_readers_that_share_a_disk_do_not_read_as_many_times_one(seed, reading, times, most):
-    of = replace(problem(seed, devices=6), reading=reading, readers=most, together=min(times, most) * reading)
+    together = min(times, most) * reading
+    rates = IoRates(reading=reading, reading_together=together, readers_together=most)
+    of = replace(problem(seed, devices=6), rates=rates, readers=most)
     made = planned(of)
     check(of, made)
-    assert made.throughput <= of.read_by(made.readers) * (1 + 1e-9) <= of.together * (1 + 2e-9)
-    possible = planned(replace(of, reading=inf, together=inf)).throughput
-    assert made.throughput == pytest.approx(min(possible, of.together), rel=1e-6)
+    assert made.throughput <= rates.read_by(made.readers) * (1 + 1e-9) <= together * (1 + 2e-9)
+    possible = planned(replace(of, rates=IoRates())).throughput
+    assert made.throughput == pytest.approx(min(possible, together), rel=1e-6)
     if made.throughput < possible * (1 - 1e-6):
-        gigabytes = f"{of.together * 10_000 / 1e9:.3g}"
+        gigabytes = f"{together * 10_000 / 1e9:.3g}"
         assert made.limit.startswith(f"reading: {gigabytes} of {gigabytes} GB/s by")
-    assert made.readers == 1 or of.read_by(made.readers - 1) < made.throughput * (1 + 1e-6)
+    assert made.readers == 1 or rates.read_by(made.readers - 1) < made.throughput * (1 + 1e-6)
 
 
 def test_where_sending_is_dear_each_row_goes_to_one_device():
     """Loading takes too long to replicate for nothing; with a slow link it pays."""
     rows = {("k", m): {8: 100.0} for m in "abcd"}
     of = given_problem(rows, devices=on(*"kkkk"), load_seconds=60.0)
-    wrapped, whole = planned(of, sizes=(8,)), planned(replace(of, sending=120.0), sizes=(8,))
+
+    def sending(rows, **more):
+        return replace(of, rates=IoRates(link=rows * ROW["row_bytes"]), **more)
+
+    wrapped, whole = planned(of, sizes=(8,)), planned(sending(120.0), sizes=(8,))
     assert len(wrapped.instances) == 4 and len(whole.instances) == 16
     assert whole.throughput == wrapped.throughput == 100.0 and whole.readers == 1
-    assert planned(replace(of, sending=80.0, readers=3), sizes=(8,)).readers == 2
-    slow = planned(replace(of, sending=80.0), sizes=(8,))
+    assert planned(sending(80.0, readers=3), sizes=(8,)).readers == 2
+    slow = planned(sending(80.0), sizes=(8,))
     assert slow.throughput == 80.0 and slow.limit == "sending: 0.0008 of 0.0008 GB/s"

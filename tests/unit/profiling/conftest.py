@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcens.profiling.book import ProfileBook
+from hpcens.profiling import ProfileBook
 
 
 @pytest.fixture

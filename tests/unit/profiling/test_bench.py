@@ -1,5 +1,7 @@
 """Profiles: batch sizes until memory or time is used up, and runtimes held against eager."""
 
+import random
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +14,8 @@ from torch import nn
 
 import hpcens.profiling.bench
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
-from hpcens.profiling.bench import difference, measure
-from hpcens.profiling.book import ProfileBook
+from hpcens.profiling import ProfileBook
+from hpcens.profiling.bench import difference, measure, precise
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.vocabulary import Measurement, cpu_devices
 
@@ -168,3 +170,10 @@ class TestProfiler:
         options = {"inputs": ("images",), "device": device, "space": "probabilities", "rows": (ROWS,)}
         [(key, found)] = measure(asked, spec=spec, cache=tmp_path, **options)
         assert key.runtime == "frozen" and found.batches and 0 <= found.difference < 1e-6
+
+
+def test_measuring_goes_on_until_the_median_is_precise():
+    draw = random.Random(0)
+    assert precise([100.0] * 5) and not precise([100.0] * 4)
+    assert not precise([80.0, 100.0, 120.0, 90.0, 110.0])
+    assert precise([draw.uniform(90, 110) for _ in range(200)])

@@ -7,6 +7,8 @@ from support.engines import Cpu
 from support.profiles import KEY, profile, profile_within
 
 import hpcens.profiling.bench
+from hpcens.profiling import ProfileBook
+from hpcens.vocabulary import BatchProfile, Profile, ProfileKey
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -79,3 +81,13 @@ class TestProfileBook:
         assert book.get(KEY) is None and not covers(book, KEY, [4])
         book.put(KEY, got)
         assert book.get(KEY) == got
+
+
+def test_a_book_lists_what_it_holds_and_forgets_it(tmp_path):
+    book = ProfileBook(tmp_path / "book")
+    keys = [ProfileKey("k", member, "eager", "row", "2.0") for member in ("b", "a")]
+    for key in keys:
+        book.put(key, Profile(1, 2, 0.1, (3,), {8: BatchProfile(8, 100.0, 5, 0.0)}, (8,)))
+    (tmp_path / "book" / "damaged.json").write_text("{")
+    assert [key.member for key, _ in book.all()] == ["a", "b"]
+    assert book.clear() == 3 and list(book.all()) == [] and not book.covers(keys[0], [8], rows=1, tolerance=1)

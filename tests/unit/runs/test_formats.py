@@ -11,10 +11,10 @@ import pytest
 import hpcens.result
 import hpcens.runs
 from hpcens.processes import Process
-from hpcens.profiling.book import ProfileBook
-from hpcens.result.description import description
+from hpcens.profiling import ProfileBook
+from hpcens.result.description import describe_result
 from hpcens.result.disk import Disk
-from hpcens.result.fingerprint import fingerprint
+from hpcens.result.fingerprint import FORMAT_2, make_fingerprint
 from hpcens.result.journal import Header, Journal, Kind, Record
 from hpcens.runs import (
     Claim,
@@ -34,7 +34,7 @@ from hpcens.runs.requeue import Requeue
 from hpcens.runs.scheduler_answer import note
 from hpcens.scheduler.jobs import Answer
 from hpcens.specs import RunSpec
-from hpcens.vocabulary import Device, Numerics, Plan, Profile, ProfileKey
+from hpcens.vocabulary import Device, IoRates, Numerics, Plan, Profile, ProfileKey, plan
 
 
 def names(kind):
@@ -95,7 +95,6 @@ def test_report():
         ("Verdict", names(Verdict)),
         ("Requeue", names(Requeue)),
         ("Submission", names(Submission)),
-        ("Plan", names(Plan) | {"gap"}),
         ("Profiles", names(Profile) | {"key"}),
     ],
 )
@@ -104,9 +103,16 @@ def test_fields(title, fields):
     assert section(hpcens.runs, title)[1] == 1
 
 
-def test_devices_of_plans():
-    meaning = next(row[2] for row in section(hpcens.runs, "Plan")[0] if row[0] == "`devices`")
-    assert quoted([meaning]) == names(Device)
+def test_plan():
+    rows, number = section(hpcens.runs, "Plan")
+    assert number == plan.FORMAT
+    assert first_column("Plan") == names(Plan) | {"gap", "format"}
+    parts, current = {}, None
+    for field, _, meaning in rows:
+        current = field or current
+        parts.setdefault(current, set()).update(quoted([meaning]))
+    assert parts["`devices`"] == names(Device)
+    assert parts["`rates`"] == names(IoRates)
 
 
 def test_fields_as_they_are_written(tmp_path):
@@ -172,7 +178,7 @@ def test_attributes_and_fingerprint():
     """But for the branches of data and members, which are as deep as their files and modules are many."""
     spec = RunSpec(members=())
     numerics = Numerics(16, {}, ("cpu",), "2.4.0")
-    tree = fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
+    tree = make_fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
     rows, _ = section(hpcens.result, "Fingerprint")
     listed, current = {}, None
     for branch, field, _ in rows[1:]:
@@ -182,7 +188,9 @@ def test_attributes_and_fingerprint():
     assert {name: listed[name] for name in ("rule", "outputs", "numerics")} == {
         name: set(tree[name]) for name in ("rule", "outputs", "numerics")
     }
-    written = description(spec, tree, members={}, datasets=[], library="", combined_from="{}")
+    added, _ = section(hpcens.result, "Added keys")
+    assert quoted(row[0] for row in added[1:]) == {".".join(key.place) for key in FORMAT_2}
+    written = describe_result(spec, tree, members={}, datasets=[], library="", combined_from="{}")
     tables, _ = section(hpcens.result, "Result")
     heads = [row[0] for row in tables].index("attribute")
     assert quoted(row[0] for row in tables[heads:]) == set(written) | {"outputs", "segment_rows"}

@@ -39,9 +39,7 @@ PREFLIGHT = Preflight(Facts(ROWS, (), {}), {}, {}, "probabilities")
 
 def plan(groups):
     numerics = Numerics(SEGMENT, {name: MemberNumerics(8, "eager") for name in NAMES}, ("cpu",), "2")
-    figures = dict(
-        rows=ROWS, row_bytes=8, output_bytes=8, reading=None, differences={}, loading=0, throughput=1, bound=1, limit=""
-    )
+    figures = dict(rows=ROWS, row_bytes=8, output_bytes=8, differences={}, loading=0, throughput=1, bound=1, limit="")
     return Plan(
         planner="optimal",
         devices=(),

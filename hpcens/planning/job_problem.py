@@ -1,0 +1,84 @@
+"""State a job's planning problem: from the profiles in the book to what a planner may know."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from hpcens.allocation import Problem
+from hpcens.profiling import Needs
+from hpcens.result import Finished, outputs_of
+from hpcens.specs import Job, check_shapes
+from hpcens.vocabulary import Device, IoRates
+
+# A segment is at most 8 MiB of input or one batch; a device holds the one it computes, one that waits, one that leaves.
+_SEGMENT_BYTES = 8 << 20
+_SEGMENTS_HELD = 3
+
+
+def state_problem(
+    needs: Needs, devices: Sequence[Device], rates: IoRates, *, readers: int = 1, reducers: int = 1
+) -> Problem:
+    """Return the problem of placing a job's members on these devices.
+
+    readers, reducers  of them there may be at most
+    Profiles are taken at the part of their rows/s that the latest runs reached on devices of their kind.
+    Raises UsageError where a member is not profiled, or members disagree on the shape of their output.
+    """
+    families = {device.kind: device.family for device in devices}
+    parts = {kind: median(needs.book.reached(kind) or [1.0]) for kind in families}
+    profiles = {
+        (kind, member.name, runtime): profile.scaled(parts[kind])
+        for kind, family in families.items()
+        for member in needs.members
+        for runtime, profile in needs.profiles(member, kind, family).items()
+    }
+    job, preflight = needs.job, needs.preflight
+    shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}
+    shapes |= _stored_shapes(job, preflight.stored)
+    check_shapes(shapes)
+    row_bytes = preflight.facts.row_bytes
+    largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
+    shape = next(iter(shapes.values()))
+    outputs = outputs_of(job.spec, shape, preflight.space)
+    return Problem(
+        devices=tuple(devices),
+        members=tuple(member.name for member in needs.members),
+        profiles=profiles,
+        row_bytes=row_bytes,
+        output_bytes=max(sum(output.row_bytes for output in outputs), _sent_bytes(job, shape)),
+        held=_SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * row_bytes),
+        rates=rates,
+        readers=readers,
+        reducers=reducers,
+    )
+
+
+def rounded_inputs(needs: Needs) -> str:
+    """Say which inputs of float64 are rounded for which members, in a line; empty where none are."""
+    inputs = needs.preflight.facts.inputs
+    rounded: dict[str, list[str]] = {}
+    for member in needs.members:
+        taken = needs.preflight.facts.names if member.inputs is None else member.inputs
+        for place, name in enumerate(taken):
+            step = member.first_step(name, first=place == 0)
+            wide = any(each.name == name and each.dtype.endswith("f8") for each in inputs)
+            if wide and member.output_dtype == "float32" and (step is None or step.cast is None):
+                rounded.setdefault(name, []).append(member.name)
+    each = "; ".join(f"{name} to float32 for {', '.join(members)}" for name, members in rounded.items())
+    return f"inputs of float64 are rounded, which precision: float64 would not: {each}" if each else ""
+
+
+def _sent_bytes(job: Job, shape: Sequence[int]) -> int:
+    """Return the bytes of one row of a member's output on its way, where the result may hold less: of float64."""
+    return 8 * math.prod(shape) if any(member.output_dtype == "float64" for member in job.spec.members) else 0
+
+
+def _stored_shapes(job: Job, stored: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the outputs for one row of members that the finished result has stored."""
+    if not stored:
+        return {}
+    result = Finished(job.output)
+    result.close()
+    return {member: result.output(f"members/{member}").shape for member in stored}

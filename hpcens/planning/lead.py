@@ -1,0 +1,91 @@
+"""Decide for all ranks of a start: what is to be measured, and the assignment that they follow. No collectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpcens.checks.preflight import Preflight
+from hpcens.planning.io_rates import keep_link, with_survey
+from hpcens.planning.job_planner import JobPlanner
+from hpcens.planning.numerics import fingerprint_under
+from hpcens.planning.phases import Assignment, phases_of, require_room_for
+from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample
+from hpcens.result import Form, scored_form
+from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
+from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
+from hpcens.specs import Job
+from hpcens.vocabulary import Plan, Profile, ProfileKey, Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Rank 0 of a start, which decides for all.
+
+    hellos  by which the roles were assigned
+    work    runs a task that takes long while the rank's heartbeat goes on
+    """
+
+    job: Job
+    preflight: Preflight
+    planner: JobPlanner
+    run: RunDirectory
+    epoch: Epoch
+    rank_roles: RankRoles
+    hellos: Sequence[Hello]
+    events: Events
+    work: Callable[[Callable[[], Any]], Any]
+
+    def missing(self) -> MissingRates:
+        """Share what is not measured yet among the ranks."""
+        measurements = self.planner.needs.unmeasured(self.rank_roles.devices)
+        if measurements:
+            self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
+        largest = max((max(m.batch_sizes) for own in measurements.values() for m in own), default=0)
+        readers, _ = most_readers_and_reducers(self.rank_roles, self.hellos)
+        able = extend_roles(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
+        return MissingRates(measurements, self._sample(largest), able)
+
+    def keep_profiles(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
+        """Note in the book what the devices have measured."""
+        pairs = list(measured)
+        self.planner.needs.note(pairs)
+        if pairs:
+            self.events.add(ProfilingEnded())
+
+    def decide(self, survey: IoSurvey) -> Assignment:
+        """Plan, fix the fingerprint under the plan, form the phases, and leave all of it in the run directory."""
+        job, rank_roles = self.job, self.rank_roles
+        keep_link(survey, rank_roles, self.planner.needs.book)
+        devices = tuple(rank_roles.devices[rank] for rank in sorted(rank_roles.devices))
+        rates = with_survey(self.work(lambda: measure_io(job, self.planner.result_bytes(devices))), survey)
+        readers, reducers = most_readers_and_reducers(rank_roles, self.hellos)
+        plan = self.planner.plan(devices, rates, readers=readers, reducers=reducers)
+        tree = fingerprint_under(plan.numerics, job, self.preflight)
+        self.run.fix_fingerprint(tree)
+        self.epoch.keep_plan(plan)
+        self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
+        shape = self.planner.output_shape(devices)
+        phases = phases_of(self.run, plan, self._form(plan, tree, shape), shape)
+        require_room_for(job, self.run, phases)
+        prepared = (numerics.batch for numerics in plan.numerics.members.values() if numerics.runtime != "eager")
+        rows = self._sample(max(prepared, default=0))
+        crew = extend_roles(rank_roles, self.hellos, readers=plan.readers, reducers=plan.reducers)
+        return Assignment(job, self.preflight, crew, plan, shape, phases, rows)
+
+    def _form(self, plan: Plan, tree: Mapping[str, Any], shape: tuple[int, ...]) -> Form:
+        return scored_form(
+            self.job,
+            facts=self.preflight.facts,
+            digests=self.preflight.digests,
+            shape=shape,
+            space=self.preflight.space,
+            tree=tree,
+            plan=plan,
+            library=self.hellos[0].library,
+        )
+
+    def _sample(self, rows: int) -> Rows:
+        """Read so many real rows of the dataset, for each input."""
+        return self.work(lambda: sample(self.job, rows)) if rows else ()

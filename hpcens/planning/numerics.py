@@ -1,0 +1,85 @@
+"""Keep a run's numbers as they were fixed: its numerics and its fingerprint, decided once and kept by every start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hpcens.checks.preflight import Preflight
+from hpcens.errors import FingerprintMismatch
+from hpcens.result import fingerprint_of, make_fingerprint, numerics_of, require_same
+from hpcens.runs import RunDirectory
+from hpcens.specs import Job, MemberSpec
+from hpcens.vocabulary import Numerics, Plan, numerics_from_dict
+
+
+def scored_members(job: Job, preflight: Preflight) -> tuple[MemberSpec, ...]:
+    """Return the members to be scored: all whose outputs are not stored already."""
+    return tuple(member for member in job.spec.members if member.name not in preflight.stored)
+
+
+def fixed_numerics(job: Job, preflight: Preflight) -> Numerics | None:
+    """Return the numerics of the members to be scored that an earlier start, a stored result or a given plan fixed.
+
+    None where nothing fixed any. Raises UsageError where the given plan cannot be read.
+    """
+    tree = _fixed_fingerprint(job, preflight)
+    if tree is not None:
+        fixed = numerics_from_dict(numerics_of(tree))
+    elif job.plan is not None:
+        fixed = with_precisions(Plan.load(job.plan).numerics, job)
+    else:
+        return None
+    scored = {member.name for member in scored_members(job, preflight)}
+    return replace(fixed, members={name: how for name, how in fixed.members.items() if name in scored})
+
+
+def with_precisions(numerics: Numerics, job: Job) -> Numerics:
+    """Return numerics with each member's own precision, which is not the planner's to choose."""
+    precisions = {member.name: member.computes_in for member in job.spec.members}
+    members = {
+        name: replace(how, precision=precisions.get(name, how.precision)) for name, how in numerics.members.items()
+    }
+    return replace(numerics, members=members)
+
+
+def keep_fixed(planned: Numerics, fixed: Numerics) -> Numerics:
+    """Return the fixed numerics, with those planned for members that were not fixed.
+
+    Raises FingerprintMismatch where the devices or torch are others than were fixed.
+    """
+    strange = [kind for kind in planned.kinds if kind not in fixed.kinds]
+    if strange or planned.torch != fixed.torch:
+        raise FingerprintMismatch(
+            f"this run's numbers were fixed for {', '.join(fixed.kinds)} and torch {fixed.torch};"
+            f" here are {', '.join(planned.kinds)} and torch {planned.torch}",
+            "continue it on devices of the same kind, or score into another output",
+        )
+    return replace(fixed, members=dict(planned.members) | dict(fixed.members))
+
+
+def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dict[str, Any]:
+    """Return the job's fingerprint under these numerics of the members to be scored.
+
+    Raises FingerprintMismatch where the run was made of something else.
+    """
+    before = _fixed_fingerprint(job, preflight)
+    if preflight.stored:
+        members = dict(numerics_from_dict(numerics_of(before)).members) | dict(numerics.members)
+        numerics = replace(numerics, members=members)
+    tree = make_fingerprint(
+        job.spec,
+        data=preflight.facts.identity,
+        members=preflight.digests,
+        rule=preflight.rule,
+        space=preflight.space,
+        numerics=numerics,
+    )
+    if before is not None and before["members"].keys() == tree["members"].keys():
+        require_same(before, tree, str(RunDirectory.of(job.output).path))
+    return tree
+
+
+def _fixed_fingerprint(job: Job, preflight: Preflight) -> Any:
+    """Return the run's own fingerprint, else that of the result it adds to; None where there is neither."""
+    return RunDirectory.of(job.output).fixed_fingerprint or (fingerprint_of(job.output) if preflight.stored else None)

@@ -1,0 +1,166 @@
+"""Write plans, comparisons and simulations as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hpcens.planning.capacity import Expectation, PlanAnswer
+from hpcens.planning.comparison import Compared
+from hpcens.planning.nodes import Allocation, knee, spell
+from hpcens.planning.simulation import Simulated
+from hpcens.reports.text import amount
+from hpcens.vocabulary import Hosting, Plan
+
+# Of a terminal of 256 colours, from no part of a device's time to all of it.
+_SHADES = (254, 195, 153, 117, 75, 39, 33)
+
+
+def answer_lines(answer: PlanAnswer, deadline: float | None, *, shaded: bool = False) -> Iterator[str]:
+    """Show one plan, or several side by side.
+
+    deadline  seconds in which the plan was to finish, where it was
+    shaded    colour a plan's cells by their part of the device's time, for a terminal
+    """
+    if answer.allocation is not None and deadline is not None:
+        yield deadline_line(deadline, answer.allocation)
+    if answer.plan is not None:
+        yield from plan_lines(answer.plan, shaded=shaded)
+    elif answer.compared:
+        yield from comparison_lines(answer.compared)
+    else:
+        yield from allocation_lines(answer.allocations)
+
+
+def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
+    """Show the allocation matrix with memory and load, a row for devices that nothing tells apart; and the summary.
+
+    shaded  colour a cell by its part of the device's time, for a terminal
+    """
+    columns = {member: max(len(member), 4) for member in plan.members}
+    memory = {device.name: device.memory for device in plan.devices}
+    rows = [(devices_phrase(hosting.devices), hosting) for hosting in plan.hostings]
+    unused = tuple(name for name, used in plan.memory.items() if not used)
+    idle = [devices_phrase(unused)] if unused else []
+    wide = max(len("device"), *(len(phrase) for phrase, _ in rows), *map(len, idle))
+    heads = "  ".join(member.rjust(width) for member, width in columns.items())
+    yield f"{'device'.ljust(wide)}  {heads}  {'memory':>21}  {'busy':>5}"
+    for phrase, hosting in rows:
+        cells = "  ".join(_cell(plan, hosting, m, width, shaded=shaded) for m, width in columns.items())
+        used = f"{amount(hosting.memory)} of {amount(min(memory[name] for name in hosting.devices))}"
+        yield f"{phrase.ljust(wide)}  {cells}  {used:>21}  {100 * load_of(hosting):>3.0f} %"
+    for phrase in idle:
+        yield f"{phrase.ljust(wide)}  {'  '.join('·'.rjust(width) for width in columns.values())}"
+    yield from summary_lines(plan)
+
+
+def summary_lines(plan: Plan) -> Iterator[str]:
+    """Show rows/s, the bound and the gap; time and device-hours; what limits."""
+    yield f"planner {plan.planner}: {plan.throughput:,.0f} rows/s, bound {plan.bound:,.0f}, gap {100 * plan.gap:.1f} %"
+    yield from _runtime_lines(plan)
+    hours = f"{plan.device_hours:,.3g} device-hours on {len(plan.devices):,} devices"
+    yield f"{plan.rows:,} rows in {spell(plan.seconds)}, {hours}"
+    yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
+    if plan.phases:
+        yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
+    if plan.readers + plan.reducers > 2:
+        yield f"{plan.readers} readers, {plan.reducers} reducers"
+    if plan.rates.link is None:
+        yield "what a reader can send is not measured: a run on such devices measures it"
+    if plan.readers > 1 and plan.rates.reading_together is None:
+        yield f"what {plan.readers} readers read at once is not measured: counted as that many times one"
+    yield from plan.remark.splitlines()
+
+
+def _runtime_lines(plan: Plan) -> Iterator[str]:
+    """Show which members run otherwise than in eager, and how far their numbers are from eager's."""
+    others = {member: how.runtime for member, how in plan.numerics.members.items() if how.runtime != "eager"}
+    for runtime in sorted(set(others.values())):
+        members = [f"{m} (within {plan.differences.get(m, 0.0):.1g})" for m, how in others.items() if how == runtime]
+        yield f"in {runtime}: {', '.join(members)} of eager"
+
+
+def _cell(plan: Plan, hosting: Hosting, member: str, width: int, *, shaded: bool) -> str:
+    if member not in hosting.speeds:
+        return "·".rjust(width)
+    text = str(plan.numerics.members[member].batch).rjust(width)
+    part = min(1.0, hosting.shares[member] / hosting.speeds[member])
+    return f"\x1b[48;5;{_SHADES[int(part * (len(_SHADES) - 1))]}m{text}\x1b[0m" if shaded else text
+
+
+def load_of(hosting: Hosting) -> float:
+    """Return the part of its time that each of the devices computes, by the plan."""
+    return sum(hosting.shares[member] / speed for member, speed in hosting.speeds.items())
+
+
+def devices_phrase(names: Sequence[str]) -> str:
+    """Write few names as they are, many as the first, the last and their number."""
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def allocation_lines(allocations: Sequence[Allocation]) -> Iterator[str]:
+    """Show plans on more and more nodes, the knee marked."""
+    best = knee(allocations)
+    yield f"{'nodes':>5}  {'time':>12}  {'device-hours':>12}  {'efficiency':>10}  limited by"
+    for allocation in allocations:
+        plan = allocation.plan
+        mark = "  ← the knee" if allocation is best and len(allocations) > 2 else ""
+        taken = f" ({_nodes_phrase(allocation)})" if len(allocation.taken) > 1 else ""
+        yield (
+            f"{allocation.nodes:>5}  {spell(plan.seconds):>12}  {plan.device_hours:>12,.3g}"
+            f"  {100 * allocation.efficiency:>8.0f} %  {plan.limit}{taken}{mark}"
+        )
+
+
+def deadline_line(deadline: float, allocation: Allocation) -> str:
+    """Write how many nodes finish in so many seconds, and what they need them for."""
+    takes = f"{spell(allocation.plan.seconds)}, limited by {allocation.plan.limit}"
+    return f"fewest nodes that finish within {spell(deadline)}: {_nodes_phrase(allocation)} ({takes})"
+
+
+def _nodes_phrase(allocation: Allocation) -> str:
+    return " and ".join(f"{count} {name}" for name, count in allocation.taken)
+
+
+def comparison_lines(compared: Sequence[Compared]) -> Iterator[str]:
+    """Show all planners side by side."""
+    bound = min((made.plan.bound for made in compared if made.plan), default=0.0)
+    heads = f"{'rows/s':>12}  {'of the bound':>12}  {'instances':>9}  {'measured':>8}  {'planned in':>10}"
+    yield f"{'planner':<10}  {heads}"
+    for made in compared:
+        if made.plan is None:
+            yield f"{made.planner:<10}  {made.refused}"
+            continue
+        instances = sum(len(hosting.devices) * len(hosting.speeds) for hosting in made.plan.hostings)
+        yield (
+            f"{made.planner:<10}  {made.plan.throughput:>12,.0f}  {100 * made.plan.throughput / bound:>10.1f} %"
+            f"  {instances:>9,}  {made.measured:>8,}  {made.seconds:>8.2f} s"
+        )
+    yield "measured: short profiles of one member, for optimal and worst-fit; placements benchmarked whole, for greedy"
+
+
+def expectation_lines(expectation: Expectation) -> Iterator[str]:
+    """Show the plan that a job will have, and on whose word; or why it is not known."""
+    if expectation.plan is None:
+        yield f"no plan yet: {expectation.unknown}; the job measures and plans at its start, on what its ranks find"
+        return
+    if expectation.source != "kept":
+        like = {"cluster": "those under cluster:", "slurm": "Slurm's", "host": "this host"}[expectation.source]
+        nodes = f"{expectation.nodes} node{'s' if expectation.nodes > 1 else ''}"
+        yield f"expected, from kept profiles, on {nodes} like {like}:"
+    yield from plan_lines(expectation.plan)
+
+
+def simulation_lines(plan: Plan, simulated: Simulated) -> Iterator[str]:
+    """Show rows/s beside the plan's, and how busy each hosting's devices, readers and reducers were."""
+    part = simulated.rows_per_second / plan.throughput
+    yield (
+        f"{simulated.rows:,} rows in {spell(simulated.seconds)}: {simulated.rows_per_second:,.0f} rows/s,"
+        f" {100 * part:.1f} % of the plan's {plan.throughput:,.0f}; {simulated.deliveries:,} messages"
+    )
+    planned = {h.devices: f", planned {100 * load_of(h):.0f} %" * (not plan.phases) for h in plan.hostings}
+    for devices, phrase in planned.items():
+        busy = sorted(simulated.devices[name] / simulated.seconds for name in devices)
+        yield f"  {devices_phrase(devices)}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %{phrase}"
+    roles = {"reading": (simulated.reading, plan.readers), "sending": (simulated.sending, plan.readers)}
+    for role, (seconds, ranks) in (roles | {"writing": (simulated.writing, plan.reducers)}).items():
+        yield f"  {role}: {100 * seconds / simulated.seconds / ranks:.0f} % of the time"

@@ -1,0 +1,35 @@
+"""Plans as text and as a page: short for many devices, complete for every member, and escaped."""
+
+import re
+from dataclasses import replace
+
+from support.instances import problem
+from support.placements import planned
+
+from hpcens.reports.html import draw
+from hpcens.reports.plans import plan_lines
+from hpcens.vocabulary import Plan
+
+
+def test_ten_thousand_equal_devices_are_a_line_of_the_plan():
+    made = planned(problem(0, devices=10_000, members=64, kinds=4), rows=10**9)
+    assert made.gap <= 1e-6 and len(made.hostings) <= 4 * 65
+    assert len(made.to_json()) < 200 * 10_000
+    lines = list(plan_lines(made))
+    assert len(lines) < 300 and "h/0 … h/9996 (2500)" in "\n".join(lines)
+    assert Plan.from_json(made.to_json()) == made
+
+
+def test_a_drawing_needs_nothing_else_and_shows_every_member_and_device():
+    made = planned(problem(4, devices=3, members=4))
+    made = replace(made, devices=tuple(replace(d, kind="<kind>") for d in made.devices), limit="<limit> & more")
+    page = draw(made)
+    assert not re.search(r"(?:src|href|url|@import)\s*[=(:]", page) and "<kind>" not in page
+    assert "&lt;limit&gt; &amp; more" in page and all(f"<th>{member}</th>" in page for member in made.members)
+
+
+def test_shading_changes_no_figure():
+    made = planned(problem(4, devices=3, members=4))
+    plain, shaded = "\n".join(plan_lines(made)), "\n".join(plan_lines(made, shaded=True))
+    assert "\x1b" in shaded and "\x1b" not in plain
+    assert re.sub("\x1b\\[[0-9;]*m", "", shaded) == plain
