@@ -101,12 +101,13 @@ def test_a_damaged_chunk_in_mid_run_is_bad_data_with_its_rows(project):
 
 
 CUTTING = """
-import glob, os, torch
+import glob, os, time, torch
 
 class Cutting(torch.nn.Linear):
     def forward(self, rows):
         if glob.glob("*.run/working-*.h5") and os.path.getsize(self.file) > 100_000:
             os.truncate(self.file, 100_000)
+        time.sleep(0.001)  # lest all be read before
         return super().forward(rows)
 
 def build(file):
