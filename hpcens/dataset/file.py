@@ -219,7 +219,7 @@ class DatasetFile:
 
     def expect(self, facts: Mapping[str, str | int]) -> None:
         """Raise DataError where the file, or one that it takes rows from, is not what `identity` gave; now or later."""
-        before, now = ((int(facts["bytes"]), int(facts["modified"])), int(facts["rows"])), (self._stamp, self.rows)
+        before, now = ((int(facts["bytes"]), int(facts["modified"])), int(facts["rows"])), (stamp(self.path), self.rows)
         if before != now:
             then, since = (f"{describe_stamp(stamp)}, {rows} rows" for stamp, rows in (before, now))
             what = f"{self.path} changed since the run was prepared: {then} then, {since} now"
