@@ -29,7 +29,7 @@ class Rotary(nn.Module):
         self.out = nn.Linear(8, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        z = torch.view_as_complex(x.reshape(len(x), 24, 4, 2).contiguous())
+        z = torch.view_as_complex(x.reshape(-1, 24, 4, 2).contiguous())
         return self.out(torch.view_as_real(z * self.turns).flatten(2)).mean(1)
 
 
@@ -74,6 +74,18 @@ class Rounding(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(x.flatten(1)).float()
+
+
+class Wide(nn.Linear):
+    """One tensor of twice the width, in a parameter or a buffer."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(192, 2)
+        tensor = torch.zeros(2, dtype=torch.complex128 if kind == "complex" else torch.float64)
+        if kind == "parameter":
+            self.wide = nn.Parameter(tensor)
+        else:
+            self.register_buffer("wide", tensor)
 
 
 def seeded(kind: type[nn.Module], seed: int = 3) -> nn.Module:

@@ -97,23 +97,12 @@ class TestFloat64:
             assert rounded.dtype == torch.float32 and torch.equal(rounded, plain.float()(X))
 
     @pytest.mark.parametrize("tensor", ["parameter", "buffer", "complex"])
-    def test_is_recognised_in_one_tensor_of_many(self, elsewhere, tensor):
-        (elsewhere / "single.py").write_text(
-            "import torch\n"
-            "def build():\n"
-            "    module = torch.nn.Linear(192, 2)\n"
-            "    wide = torch.zeros(2, dtype=torch.complex128 if %r == 'complex' else torch.float64)\n"
-            "    if %r == 'parameter':\n"
-            "        module.wide = torch.nn.Parameter(wide)\n"
-            "    else:\n"
-            "        module.register_buffer('wide', wide, persistent=False)\n"
-            "    return module\n" % (tensor, tensor)
-        )
-        state = torch.nn.Linear(192, 2).state_dict()
-        torch.save(state | ({"wide": torch.zeros(2)} if tensor == "parameter" else {}), elsewhere / "w.pt")
-        member = MemberSpec(name="a", factory="single:build", weights=elsewhere / "w.pt", output="values")
+    def test_is_recognised_in_one_tensor_of_many(self, spec, tensor):
+        made = spec("Single").file.with_name("w.pt")
+        torch.save(precise.Wide(tensor).state_dict(), made)
+        member = MemberSpec(name="a", factory="networks:Wide", arguments={"kind": tensor}, weights=made)
         with pytest.raises(MemberError, match=r"member a holds float64 \(wide\)"):
-            load(member, elsewhere)
+            load(member, made.parent)
 
     def test_weights_are_not_rounded_to_what_the_factory_builds(self, spec):
         state = seeded(precise.Energies).state_dict()
