@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from hpcens.checks.members import check_members, tried
 from hpcens.checks.preflight import Preflight, check, is_complete
+from hpcens.shell import printable
 from hpcens.specs import Job
 
 Started = TypeVar("Started")
@@ -44,5 +45,5 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
     Raises what `check_members` and the way raise.
     """
     for warning in check_members(checked.job, checked.preflight):
-        print(f"hpcens: warning: {warning}", file=sys.stderr)
+        print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
     return way(checked.job, checked.preflight)
