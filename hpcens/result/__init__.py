@@ -88,6 +88,12 @@ those are continued; `*` is any name, `[]` any number.
 | --- | --- |
 | `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
+| `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.file *` | digest of a further file that its code opens; where it names none |
+| `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
+| `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
+| `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
 """
 
 from __future__ import annotations
@@ -104,6 +110,7 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
@@ -135,7 +142,7 @@ else:
         "description": ("describe_result", "members_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",
