@@ -190,6 +190,14 @@ class Plan:
         write_atomically(path, self.to_json())
 
     @staticmethod
+    def kept(path: Path) -> Plan | None:
+        """Return the plan that an earlier start has left; None where there is none, or the file is damaged."""
+        try:
+            return Plan.load(path)
+        except UsageError:
+            return None
+
+    @staticmethod
     def load(path: Path) -> Plan:
         """Raises UsageError where the file is missing or is no plan."""
         try:
@@ -217,7 +225,11 @@ def _plan(raw: dict[str, Any]) -> Plan:
     )
     names = {device.name for device in plan.devices}
     for hosting in plan.hostings:
-        if not names.issuperset(hosting.devices) or hosting.speeds.keys() != hosting.shares.keys():
+        if (
+            not hosting.devices
+            or not names.issuperset(hosting.devices)
+            or hosting.speeds.keys() != hosting.shares.keys()
+        ):
             raise ValueError("it hosts members on devices that it does not have, or without a speed")
         if not all(0 < rate < inf for rate in (*hosting.speeds.values(), *hosting.shares.values())):
             raise ValueError("a member's rows/s are no number above 0")
