@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcens.combining import rule_digests
 from hpcens.dataset import Facts, Input, inspecting
-from hpcens.members import input_places, member_digests
+from hpcens.members import input_places, layout_digests, member_digests
 from hpcens.result import check_output, is_finished, make_fingerprint, stored_members, torch_version
 from hpcens.rules import combining_space
 from hpcens.specs import Job, RunSpec, Space
@@ -49,9 +49,12 @@ class Preflight:
 
 def check(job: Job) -> Preflight:
     """Look at everything a job names. Raises the error that the job would end with."""
-    space = combining_space(job.spec.rule, job.spec.members)
+    space = combining_space(job.spec.rule, job.spec.members, job.spec.task)
     with inspecting(job.datasets, job.spec.dataset, job.limit) as facts_of:
-        digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
+        digests = {
+            member.name: member_digests(member, job.spec.search_path) | layout_digests(member, job.spec)
+            for member in job.spec.members
+        }
         rule = rule_digests(job.spec, space)
         facts = facts_of()
     for member in job.spec.members:

@@ -15,17 +15,23 @@ from typing import Any
 from hpcens import __version__
 from hpcens.checks.preflight import Preflight
 from hpcens.files import cache_folder, write_atomically
-from hpcens.members import digest_of
+from hpcens.members import common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a member gave: the shape of one row of its output, and what looks wrong but is no fault."""
+    """What a member gave.
+
+    shape     of one row of its output, as the ensemble combines it
+    warnings  what looks wrong but is no fault
+    taken     what its output is taken to be, in words
+    """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    taken: str = ""
 
 
 class TrialBook:
@@ -53,7 +59,7 @@ class TrialBook:
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])))
+    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), str(raw["taken"]))
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
@@ -61,7 +67,7 @@ def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
     parts = (
         *(digest_of(dict(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, member.precision, preflight.space, torch_version(), __version__),
-        json.dumps(spec.classes),
+        json.dumps([spec.classes, member.class_axis, spec.class_axis, common_axis(spec), spec.task, spec.assumed]),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -8,18 +8,19 @@ from argparse import Namespace
 from contextlib import closing
 from dataclasses import replace
 
+from hpcens.checks.members import taken
 from hpcens.checks.preflight import Preflight
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import show
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.files import write_atomically
 from hpcens.launch.profile import profile as start_profiling
-from hpcens.launch.start import check_once, start
+from hpcens.launch.start import CheckedJob, check_once, start
 from hpcens.planning import simulation
 from hpcens.planning.capacity import Capacity, PlanRequest
 from hpcens.profiling import ProfileBook
 from hpcens.reports.html import draw
-from hpcens.reports.plans import answer_lines, simulation_lines
+from hpcens.reports.plans import answer_lines, simulation_lines, taken_lines
 from hpcens.reports.profiles import profile_lines
 from hpcens.reports.progress import Follower
 from hpcens.specs import Job
@@ -36,7 +37,7 @@ def profile(options: Namespace) -> int:
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    _, missing = _measured(replace(job_of(options), thorough=options.thorough))
+    _, missing = _measured(check_once(replace(job_of(options), thorough=options.thorough)))
     if not missing:
         print("all members were measured on this host's devices before")
     print("profiled; next: hpcens plan " + shlex.join(options.dataset))
@@ -45,7 +46,8 @@ def profile(options: Namespace) -> int:
 
 def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
-    capacity, _ = _measured(job_of(options))
+    checked = check_once(job_of(options))
+    capacity, _ = _measured(checked)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:
         write_atomically(options.output, answer.plan.to_json())
@@ -55,6 +57,7 @@ def plan(options: Namespace) -> int:
         print(answer.plan.to_json())
     else:
         show(answer_lines(answer, options.deadline, shaded=sys.stdout.isatty()))
+        show(taken_lines(taken(checked.job, checked.preflight)))
     return COMPLETE
 
 
@@ -71,10 +74,9 @@ def simulate(options: Namespace) -> int:
     return COMPLETE
 
 
-def _measured(job: Job) -> tuple[Capacity, int]:
+def _measured(checked: CheckedJob) -> tuple[Capacity, int]:
     """Measure what is missing on this host's devices; return the job's capacity and how many measurements it took."""
-    checked = check_once(job)
-    capacity = Capacity(job, checked.preflight)
+    capacity = Capacity(checked.job, checked.preflight)
 
     def measure(job: Job, preflight: Preflight) -> int:
         missing = capacity.missing()

@@ -11,8 +11,16 @@ from typing import Any
 from hpcens.combining.digests import rule_digests
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
-from hpcens.members import member_digests
-from hpcens.result import Finished, check_output, differences, in_format, outputs_branch, rule_branch
+from hpcens.members import layout_digests, member_digests
+from hpcens.result import (
+    Finished,
+    check_output,
+    differences,
+    in_format,
+    keeps_classes,
+    outputs_branch,
+    rule_branch,
+)
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
 
@@ -46,6 +54,11 @@ class Request:
         """Shape of a member's output for one row."""
         return self.source.output(self.datasets[0]).shape
 
+    @property
+    def class_axis(self) -> int | None:
+        """Axis of the classes in the members' outputs, as they are stored."""
+        return self.source.output(self.datasets[0]).class_axis
+
 
 def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
     """Check what is asked.
@@ -57,7 +70,7 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
     """
     check_output(output, spec.output.compression, source.path)
     _require_stored(source, spec)
-    space = combining_space(spec.rule, spec.members)
+    space = combining_space(spec.rule, spec.members, spec.task)
     stored = source.fingerprint["rule"]["space"]
     if space != stored:
         raise UsageError(
@@ -97,11 +110,19 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
     before: Mapping[str, Any] = source.fingerprint["members"]
     lines: list[str] = []
     for member in (member for member in spec.members if member.name in before):
-        now: dict[str, Any] = {"output": member.output}
+        stored = before[member.name]
+        now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec)}
+        compared = {"output", "class_axis", "task"}
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
-        then = {key: before[member.name].get(key) for key in now}
+            compared = {*now, *stored} - {"numerics"}
+        then = {key: value for key, value in stored.items() if key in compared}
         lines += differences(then, now, "members", member.name)
+    if not keeps_classes(source.fingerprint, {"outputs": outputs_branch(spec)}):
+        lines.append(
+            f"classes: {', '.join(source.classes)} then, {', '.join(spec.classes or ())} now;"
+            " members' own classes were brought to them"
+        )
     if lines:
         raise FingerprintMismatch(
             f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),

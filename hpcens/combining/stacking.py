@@ -10,7 +10,7 @@ import numpy as np
 from hpcens.errors import RuleError
 from hpcens.members import load
 from hpcens.rules import Floats, Rule
-from hpcens.specs import MemberSpec, RuleSpec, RunSpec, Space
+from hpcens.specs import LAST, MemberSpec, RuleSpec, RunSpec, Space, Task
 
 _NAME = "of rule stack"
 _BATCH = 256
@@ -23,11 +23,22 @@ def stack_member(rule: RuleSpec, space: Space) -> MemberSpec:
     return MemberSpec(name=_NAME, factory=rule.factory, weights=rule.weights, arguments=rule.arguments, output=output)
 
 
-def load_stack_rule(rule: RuleSpec, space: Space, search_path: Path, digests: Mapping[str, str]) -> Rule:
+def load_stack_rule(
+    rule: RuleSpec,
+    space: Space,
+    search_path: Path,
+    digests: Mapping[str, str],
+    *,
+    task: Task | None = None,
+    class_axis: int = LAST,
+) -> Rule:
     """Load the module as a rule: it sees float32 (rows, members, *output shape), in the space the rule combines in.
 
     It runs on one CPU thread, in batches of 256 rows from the segment's first on: its bytes depend on the
     segment alone. Logits become probabilities where those are combined.
+
+    task        of the ensemble, and so of the module
+    class_axis  of the ensemble, and so of what the module gives
     Raises MemberError where it cannot be loaded; the rule raises RuleError where it gives another shape or NaN.
     """
     from hpcens.engine import CpuHardware, Engine
@@ -35,7 +46,7 @@ def load_stack_rule(rule: RuleSpec, space: Space, search_path: Path, digests: Ma
     spec = stack_member(rule, space)
     hardware = CpuHardware(1)
     engine = Engine(hardware)
-    alone = RunSpec(members=(spec,), search_path=search_path)
+    alone = RunSpec(members=(spec,), search_path=search_path, task=task, class_axis=class_axis)
     engine.host(_NAME, load(spec, alone, inputs=("members",), space=space, digests=digests), batch=_BATCH)
 
     def combine(stack: Sequence[Floats]) -> Floats:

@@ -10,6 +10,7 @@ from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
 from hpcens.config.rule_checks import Parts, check_output, check_rule
+from hpcens.config.task_checks import check_task
 
 _TYPES = {
     "string_type": "text",
@@ -83,6 +84,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     check_rule(parts)
     check_output(parts)
     check_members(parts)
+    check_task(parts)
     _check_dataset(page, parts.at("dataset"))
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
     of_members = [("members", i, "inputs") for i in parts.of_members("inputs")]

@@ -86,7 +86,10 @@ those are continued; `*` is any name, `[]` any number.
 | place | meaning; left out at |
 | --- | --- |
 | `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
-| `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
+| `members.*.bad_rows` | pass: NaN and infinity in its inputs are its own to handle; if not |
+| `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
+| `members.*.task` | binary or multilabel; multiclass and regression, which `output` tells apart |
+| `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
 """
 
 from __future__ import annotations
@@ -104,9 +107,11 @@ if TYPE_CHECKING:
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
     from hpcens.result.earlier import is_finished as is_finished
+    from hpcens.result.earlier import require_same_axis as require_same_axis
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import in_format as in_format
+    from hpcens.result.fingerprint import keeps_classes as keeps_classes
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -132,10 +137,11 @@ else:
         "description": ("describe_result", "members_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "stored_members"),
+        "earlier": ("is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",
+            "keeps_classes",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",

@@ -16,28 +16,37 @@ bytes written never depend on which member finished first. Rules compute in floa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hpcens.errors import UsageError
 from hpcens.rules.average import geometric, weighted
 from hpcens.rules.function import load_function
+from hpcens.rules.normalization import normalized
 from hpcens.rules.order import largest, median, smallest, trimmed
 from hpcens.rules.stack import Floats as Floats
 from hpcens.rules.stack import Rule as Rule
 from hpcens.rules.stack import label as label
+from hpcens.rules.stack import labels as labels
 from hpcens.rules.stack import top as top
 from hpcens.rules.uncertainty import disagreement as disagreement
 from hpcens.rules.uncertainty import entropies as entropies
 from hpcens.rules.uncertainty import variance as variance
 from hpcens.rules.vote import vote
-from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, RuleSpec, Space
+from hpcens.specs import COMBINABLE, NOT_MULTILABEL, RULE_SPACES, MemberSpec, RuleSpec, Space, Task
 
 
-def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
+def combining_space(rule: RuleSpec, members: Sequence[MemberSpec], task: Task | None = None) -> Space:
     """Return the space in which the rule combines: as stated, else values or probabilities.
 
-    Raises UsageError where some member's output cannot be brought into that space, or the rule makes no sense there.
+    Raises UsageError where some member's output cannot be brought into that space, or the rule makes no sense there or
+    for the task.
     """
+    if task == "multilabel" and rule.name in NOT_MULTILABEL:
+        raise UsageError(
+            f"rule {rule.name} is for classes that exclude one another, and the task is multilabel",
+            "for example rule: mean",
+        )
     outputs = {member.output for member in members}
     space: Space = rule.space or ("values" if outputs == {"values"} else "probabilities")
     wrong = [f"{member.name} ({member.output})" for member in members if member.output not in COMBINABLE[space]]
@@ -61,22 +70,34 @@ def weights_of(rule: RuleSpec, members: Sequence[MemberSpec]) -> tuple[float, ..
 
 
 def make_rule(
-    rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path = Path(), code: str | None = None
+    rule: RuleSpec,
+    members: Sequence[MemberSpec],
+    search_path: Path = Path(),
+    code: str | None = None,
+    *,
+    axis: int = -1,
 ) -> Rule:
     """Make any rule but `stack`, as a function: of (rows, *output shape) for each member, to one such array.
 
     search_path  folder from which a function of the user's own is imported
     code         digest that the function's module must have; None: any
+    axis         of the classes in (rows, *output shape)
     """
+    combine = _plain_rule(rule, members, search_path, code, axis)
+    return normalized(combine, axis) if rule.normalize else combine
+
+
+def _plain_rule(rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path, code: str | None, axis: int) -> Rule:
+    """Make a rule as its formula says, whatever its probabilities add up to."""
     if ":" in rule.name:
         return load_function(rule.name, search_path, tuple(member.name for member in members), code)
     match rule.name:
         case "mean" | "weighted":
             return weighted(weights_of(rule, members))
         case "geometric":
-            return geometric
+            return partial(geometric, axis=axis)
         case "vote":
-            return vote
+            return partial(vote, axis=axis)
         case "median":
             return median
         case "trimmed":

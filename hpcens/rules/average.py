@@ -29,8 +29,8 @@ def weighted(weights: Sequence[float]) -> Rule:
     return combine
 
 
-def geometric(stack: Sequence[Floats]) -> Floats:
-    """Return exp(Σ log p / members), normalised over the last axis: the logarithmic opinion pool.
+def geometric(stack: Sequence[Floats], axis: int = -1) -> Floats:
+    """Return exp(Σ log p / members), normalised over the axis of classes: the logarithmic opinion pool.
 
     Genest & Zidek 1986, Combining Probability Distributions. A probability of 0 counts as the smallest
     positive float32, for softmax underflows to it: a class that all members but one favour stays comparable.
@@ -39,7 +39,7 @@ def geometric(stack: Sequence[Floats]) -> Floats:
     for values in stack:
         logarithm += np.log(np.maximum(values, _SMALLEST, dtype=np.float64))
     logarithm /= len(stack)
-    logarithm -= logarithm.max(axis=-1, keepdims=True)
+    logarithm -= logarithm.max(axis=axis, keepdims=True)
     pooled = np.exp(logarithm)
-    pooled /= pooled.sum(axis=-1, keepdims=True)
+    pooled /= pooled.sum(axis=axis, keepdims=True)
     return pooled.astype(np.float32)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from hpcens.combining import Combiner
 from hpcens.dataset import Source
 from hpcens.engine import use_cores
+from hpcens.members import result_axis
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
@@ -89,7 +90,8 @@ class ReducerPost:
         self._assignment = assignment
         self._run = run
         self._epoch = epoch
-        self._combiner = Combiner(spec, preflight.space, assignment.phases[-1].form.outputs, preflight.rule)
+        axis = result_axis(spec, assignment.shape, preflight.space)
+        self._combiner = Combiner(spec, preflight.space, assignment.phases[-1].form.outputs, preflight.rule, axis)
         self._combiner.try_out(assignment.shape)
         self._phase = assignment.phases[0]
         self._writer: Writer | None = None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Precision = Literal["float32", "bfloat16", "float16"]
 ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
@@ -14,6 +15,8 @@ Trust = Literal["pickle"]
 MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
+LAST = -1
+"""The last axis: where classes are unless `class_axis` says otherwise, if a row has one axis alone."""
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 """Where a member may come from: a key of MemberSpec each."""
 FILES = ("weights", *SOURCES[1:])
@@ -99,6 +102,7 @@ class MemberSpec:
     precision    of the module and its inputs; outputs are float32 from there on
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
+    class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
@@ -119,6 +123,7 @@ class MemberSpec:
     precision: Precision = "float32"
     select: str | None = None
     output: Space = "logits"
+    class_axis: int | None = None
     classes: dict[str, str] | None = None
     weight: float | None = None
     bad_rows: MemberBadRows | None = None

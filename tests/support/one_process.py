@@ -10,6 +10,7 @@ from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.members import load as load_member
+from hpcens.members import result_axis
 from hpcens.planning.numerics import fingerprint_under, fixed_numerics
 from hpcens.planning.phases import Assignment, phases_of
 from hpcens.result.fingerprint import torch_version
@@ -66,7 +67,8 @@ def _start(job, preflight, names, plan, source, writers, most):
     directory.fix_fingerprint(tree)
     found = dict(facts=preflight.facts, digests=preflight.digests, space=preflight.space)
     form = scored_form(job, shape=shape, tree=tree, plan=plan, library="", **found)
-    combiner = Combiner(job.spec, preflight.space, form.outputs, preflight.rule)
+    axis = result_axis(job.spec, shape, preflight.space)
+    combiner = Combiner(job.spec, preflight.space, form.outputs, preflight.rule, axis)
     combiner.try_out(shape)
     left = phases_of(directory, plan, form, shape)
     assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())

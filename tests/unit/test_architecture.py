@@ -21,6 +21,7 @@ DOORS = {
         "members/weights.py",
         "members/graphs.py",
         "members/onnx.py",
+        "members/conversion.py",
         "members/network.py",
         "members/preprocess.py",
         "members/forward.py",

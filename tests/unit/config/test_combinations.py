@@ -48,6 +48,7 @@ BASE = {
         {"name": "a", "factory": "combined_models:Net", "weights": "a.pt", "arguments": {"seed": 1}},
         {"name": "b", "factory": "combined_models:Net", "weights": "b.pt", "arguments": {"seed": 2}},
     ],
+    "task": "multiclass",
     "dataset": {"input": "images"},
     "output": {"datasets": ["prediction", "label", "members", "variance", "entropy"]},
 }
@@ -66,7 +67,11 @@ KEYS = {
     "rule: weighted": {"rule": {"name": "weighted"}, "members": {"weight": 0.5}},
     "rule: m:f": {"rule": {"name": "combined_models:middle"}},
     "space: logits": {"rule": {"space": "logits"}},
-    "output: values": {"members": {"output": "values"}, "output": {"datasets": ["prediction", "members", "variance"]}},
+    "output: values": {
+        "task": "regression",
+        "members": {"output": "values"},
+        "output": {"datasets": ["prediction", "members", "variance"]},
+    },
     "classes": {"classes": ["ant", "bee", "cat", "dog"]},
     "member classes": {"classes": ["x", "y"], "members": {"classes": {"ant": "y", "bee": "x", "cat": "y", "dog": "y"}}},
     "preprocess": {"members": {"preprocess": [{"call": "combined_models:halved"}]}},
