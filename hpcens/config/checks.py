@@ -81,10 +81,10 @@ def check_values(page: Page, value: Any, place: Place = ()) -> None:
 def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     """Check what must fit together, as far as the parts can be used: one that is refused is left out."""
     parts = Parts(page, tree)
+    check_task(parts)
     check_rule(parts)
     check_output(parts)
     check_members(parts)
-    check_task(parts)
     _check_dataset(page, parts.at("dataset"))
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
     of_members = [("members", i, "inputs") for i in parts.of_members("inputs")]

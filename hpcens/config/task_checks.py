@@ -27,14 +27,14 @@ def _check_values(parts: Parts) -> None:
     for i, output in parts.outputs.items():
         if output != "values":
             what = f"{output} of classes, and the task is regression; write output: values, or correct task"
-            parts.page.problem(("members", i, "output"), what)
+            parts.page.refuse(("members", i, "output"), what)
 
 
 def _check_classification(parts: Parts, task: str) -> None:
     for i, output in parts.outputs.items():
         if output == "values":
             what = f"values are no classes, and the task is {task}; write logits or probabilities, or task: regression"
-            parts.page.problem(("members", i, "output"), what)
+            parts.page.refuse(("members", i, "output"), what)
 
 
 def _check_binary(parts: Parts) -> None:
