@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,80 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_first(path: Path, draft: Path) -> None:
+    """Give a file that is whole its name, unless there is a file of that name: the first one stays.
+
+    draft  the file, in the same folder; gone afterwards
+    Raises OSError where the file system refuses, FileExistsError where another was first.
+    """
+    try:
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here: whoever makes the name owns it, and puts the whole file in its place
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def claim_folder(folder: Path, contents: Mapping[str, str]) -> bool:
+    """Make a folder appear with all that is in it, durably; return whether it was this call that made it.
+
+    A folder that is not empty never takes the place of another: of several claims at once a single one succeeds,
+    on every file system, and nobody ever sees a part of it.
+
+    contents  path within the folder → text of the file; no text where the path is that of a folder, ending in /.
+              The first is a file with a text that no other claim has.
+    Raises OSError where the disk is full or refuses.
+    """
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    try:
+        for name, text in contents.items():
+            _make(draft / name, text if not name.endswith("/") else None)
+        sync_folder(draft)
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        first, text = next(iter(contents.items()))
+        with contextlib.suppress(OSError):
+            if (folder / first).read_text() == text:  # a file server did it, and was asked again
+                sync_folder(folder.parent)
+                return True
+        taken = error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) and folder.exists()
+        if not taken:
+            raise
+        return False
+    sync_folder(folder.parent)
+    return True
+
+
+def drafts(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield claims that have not succeeded (yet) in a folder: the name each is for, and where it lies."""
+    for path in folder.glob(".*.*"):
+        yield path.name[1:].rpartition(".")[0], path
+
+
+def _make(path: Path, text: str | None) -> None:
+    """Make a file, durably, or a folder where there is no text."""
+    (path if text is None else path.parent).mkdir(parents=True, exist_ok=True)
+    if text is not None:
+        with path.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which files the folder has, under which names."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_json(path: Path) -> Any:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from hpcens.checks.preflight import Preflight
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import short, show
 from hpcens.config.site import slurm_settings
-from hpcens.errors import COMPLETE, UsageError
+from hpcens.errors import COMPLETE, Incomplete, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.follow import StartedJob
-from hpcens.launch.start import CheckedJob, Way, check_once, start
+from hpcens.launch.start import CheckedJob, Started, Way, check_once, start
 from hpcens.planning.capacity import Capacity
 from hpcens.planning.nodes import asking_for
 from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import report_lines, start_lines
-from hpcens.runs import Claim, Report, RunDirectory, Verdict, read_events
+from hpcens.runs import AGAIN, Claim, Report, RunDirectory, Verdict, read_events
+from hpcens.runs.announcement import Announcement
+from hpcens.runs.cancellation import asked_to_end, withdraw
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -28,16 +32,19 @@ from hpcens.vocabulary import Plan
 def submit(options: Namespace) -> int:
     """Score a dataset as a job: of Slurm where it answers, else in the background of this host."""
     job = job_of(options)
-    checked = check_once(job)
-    if checked.is_complete():
-        return _complete(job.output)
-    way = _choose(options, checked)
-    if way is None:
-        return COMPLETE
     run = RunDirectory.of(job.output)
-    run.refuse_if_alive()
-    started = start(checked, way)
-    here = way is submitit_local.submit
+    with _announced(run) as word:
+        checked = check_once(job)
+        if checked.is_complete():
+            return _complete(job.output)
+        way = _choose(options, checked)
+        if way is None:
+            return COMPLETE
+        here = way is submitit_local.submit
+        if here:
+            way = partial(submitit_local.submit, announcement=word.name)
+        run.refuse_if_alive()
+        started = start(checked, partial(_begin, run, word, way))
     wait = here if options.wait is None else options.wait
     if options.parsable and not here:
         print(started.id, flush=True)
@@ -78,12 +85,35 @@ def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
 def run_here(options: Namespace) -> int:
     """Score a dataset on this host, and wait for its end."""
     job = job_of(options)
-    checked = check_once(job)
-    if checked.is_complete():
-        return _complete(job.output)
-    with closing(Follower()) as follower:
-        verdict = start(checked, partial(local.start, tick=follower.tick))
+    run = RunDirectory.of(job.output)
+    with _announced(run) as word:
+        checked = check_once(job)
+        if checked.is_complete():
+            return _complete(job.output)
+        run.refuse_if_alive()
+        with closing(Follower()) as follower:
+            way = partial(local.start, tick=follower.tick, announcement=word.name)
+            verdict = start(checked, partial(_begin, run, word, way))
     return _conclude(job, verdict)
+
+
+@contextmanager
+def _announced(run: RunDirectory) -> Iterator[Announcement]:
+    """Announce a start for as long as it is checked. Where it has begun, whoever begins it takes the word back."""
+    word = Announcement(run.path)
+    word.make()
+    try:
+        yield word
+    finally:
+        word.end_own()
+
+
+def _begin(run: RunDirectory, word: Announcement, way: Way[Started], job: Job, preflight: Preflight) -> Started:
+    """Start a job that was checked, unless it was cancelled meanwhile; what was cancelled before is of the past."""
+    if reason := asked_to_end(run.cancel, {word.name}):
+        raise Incomplete(f"{reason}, before it began", AGAIN)
+    withdraw(run.cancel, {word.name})
+    return way(job, preflight)
 
 
 def _complete(output: Path) -> int:

@@ -17,9 +17,12 @@ from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
+from hpcens.processes import node
 from hpcens.result import Finished, Form, Result, describe_result, outputs_of
 from hpcens.result.earlier import is_finished
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
+from hpcens.runs.epoch import superseded
+from hpcens.runs.liveness import beating
 from hpcens.specs import RunSpec
 
 # Segments that are made durable together.
@@ -52,16 +55,18 @@ class Recombination:
         run.path.mkdir(exist_ok=True)
         epoch = run.begin()
         try:
-            run.store_fingerprint(request.fingerprint)
-            with contextlib.closing(Events(epoch.events)) as events:
+            run.fix_fingerprint(request.fingerprint, epoch)
+            with contextlib.closing(Events(epoch.events)) as events, beating(epoch, node()):
                 self._write(epoch, events)
         except KeyboardInterrupt:
             epoch.judge(Verdict(INCOMPLETE, "interrupted", "run the same command again to continue"))
             raise
-        except BaseException as error:
+        except BaseException:
+            if epoch.successor.exists():
+                error = superseded(epoch)
             ending = as_verdict(error)
             epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
-            raise
+            raise error
         rows = request.source.segmentation.rows
         return epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {request.spec.rule.name}"))
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from hpcens.config import job_to_json
 from hpcens.engine.discovery import discover
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.follow import StopSignals
-from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
+from hpcens.processes import die_with
+from hpcens.runs import AGAIN, Claim, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
+from hpcens.runs.announcement import Announcement
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -30,14 +33,20 @@ _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")
 
 
 def start(
-    job: Job, preflight: Preflight, *, only_profile: bool = False, tick: Callable[[Epoch], None] | None = None
+    job: Job,
+    preflight: Preflight,
+    *,
+    only_profile: bool = False,
+    tick: Callable[[Epoch], None] | None = None,
+    announcement: str = "",
 ) -> Verdict:
     """Claim an epoch, run its ranks, and return how it ended; see `begin`.
 
     Raises UsageError: no mpiexec, no devices, another live start of the same run.
     """
     run = RunDirectory.of(job.output)
-    return begin(run, ranks_of(job), order(job, preflight), only_profile=only_profile, tick=tick)
+    ranks = ranks_of(job)
+    return begin(run, ranks, order(job, preflight), only_profile=only_profile, tick=tick, announcement=announcement)
 
 
 def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoch:
@@ -46,7 +55,9 @@ def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoc
     slurm  the job they run in, which may be requeued
     Raises UsageError where another start of the same run is alive.
     """
-    return _claim(RunDirectory.of(job.output), order(job, preflight), slurm)
+    run = RunDirectory.of(job.output)
+    run.path.mkdir(exist_ok=True)
+    return run.begin(slurm, order=order(job, preflight))
 
 
 def order(job: Job, preflight: Preflight) -> str:
@@ -61,14 +72,21 @@ def begin(
     *,
     only_profile: bool = False,
     tick: Callable[[Epoch], None] | None = None,
+    announcement: str = "",
 ) -> Verdict:
-    """Claim an epoch, run so many ranks, and return how it ended. TERM and INT drain; a second one kills.
+    """Claim an epoch, run so many ranks, and return how it ended. TERM, INT and HUP drain; a second one kills.
 
-    tick  called several times a second while the ranks run
+    Where this process is killed, its ranks are too: the same command continues.
+
+    tick          called several times a second while the ranks run
+    announcement  id of what announced the start, if anything did
     Raises UsageError: no mpiexec, another live start of the same run.
     """
     command = [*mpiexec(), "-n", str(expected)]
-    epoch = _claim(run, order)
+    run.path.mkdir(exist_ok=True)
+    epoch = run.begin(order=order, announcement=announcement)
+    if announcement:
+        Announcement(run.path, announcement).end()
     rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
@@ -80,15 +98,9 @@ def begin(
             stderr=log,
             env=environment,
             start_new_session=True,
+            preexec_fn=partial(die_with, os.getpid()),
         )
     return _see_through(process, run, epoch, tick or (lambda epoch: None))
-
-
-def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
-    run.path.mkdir(exist_ok=True)
-    epoch = run.begin(slurm)
-    epoch.keep_order(order)
-    return epoch
 
 
 def ranks_of(job: Job) -> int:
@@ -117,7 +129,8 @@ def mpiexec() -> list[str]:
 def _see_through(
     process: subprocess.Popen[bytes], run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
 ) -> Verdict:
-    with StopSignals(run) as stop:
+    claim = Claim.load(epoch.claim)
+    with StopSignals(run, claim.names if claim else ()) as stop:
         try:
             while process.poll() is None:
                 _wait(process, _LOOK_SECONDS)

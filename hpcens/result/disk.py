@@ -9,6 +9,8 @@ import time
 from math import inf
 from pathlib import Path
 
+from hpcens.files import sync_folder
+
 _SPEED_BYTES = 32 << 20
 _SYNCS = 3
 _PIECE = bytes(4 << 20)
@@ -53,11 +55,7 @@ class Disk:
             self.sync_folder(old.parent)
 
     def sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
 
 
 def sync_seconds(folder: Path) -> float | None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import read_json
 from hpcens.result.fingerprint import numerics_of, require_same
 from hpcens.result.finished import fingerprint_of
 from hpcens.runs import RunDirectory
@@ -47,7 +46,7 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
     """
     run = RunDirectory.of(output)
     finished = fingerprint_of(output) if output.exists() else None
-    begun = read_json(run.fingerprint)
+    begun = run.fixed_fingerprint
     if extended:
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):

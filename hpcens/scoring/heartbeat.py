@@ -8,11 +8,11 @@ because that is when NFS passes it on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 
 from hpcens.errors import Silent, Superseded
 from hpcens.runs import AGAIN, Epoch, read_beat
+from hpcens.runs.liveness import write_beat
 
 _LOOK_BEATS = 5
 _SILENT_LOOKS = 12
@@ -53,19 +53,12 @@ class Heartbeat:
         self._count += 1
         self._tell("")
         if self._writes:
-            file = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o666)
-            try:
-                os.pwrite(file, b"%016d" % self._count, 0)
-            finally:
-                os.close(file)
+            write_beat(self._path, self._count)
         if self._count % _LOOK_BEATS == 0:
             self._look()
 
     def _look(self) -> None:
-        if self._epoch.successor.exists():
-            raise Superseded(
-                f"epoch {self._epoch.number + 1} took this run over", "nothing is to be done: the newer start goes on"
-            )
+        self._epoch.require_newest()
         if not self._watched:
             return
         for node, before in self._watched.items():
