@@ -62,11 +62,12 @@ class Recombination:
             epoch.judge(Verdict(INCOMPLETE, "interrupted", "run the same command again to continue"))
             raise
         except BaseException:
-            if epoch.successor.exists():
-                error = superseded(epoch)
-            ending = as_verdict(error)
+            late = superseded(epoch) if epoch.successor.exists() else None
+            ending = late or as_verdict(error)
             epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
-            raise error
+            if late is not None:
+                raise late from error
+            raise
         rows = request.source.segmentation.rows
         return epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {request.spec.rule.name}"))
 

@@ -1,4 +1,4 @@
-"""Claims of starts: whole or not there, one winner of many, on file systems of every kind; and who is taken for dead."""
+"""Claims of starts: whole or not there, one winner of many, on any file system; and who is taken for dead."""
 
 import errno
 import json
