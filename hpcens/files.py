@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+# Names of files in the cache that are being written, as `keep_in_cache` and earlier versions choose them.
+_DRAFT = re.compile(r"\..+\.\d+\.[0-9a-f]{8}$|\d+-[0-9a-f]{8}-.")
+_OLD_SECONDS = 3600.0
+_PROBE_BYTES = 1 << 16
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the system's errors of a disk without room."""
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -34,21 +47,6 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
         raise
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a library a name of its own to write under; the whole file then takes the place of `path`.
-
-    The name ends as `path` does. Where the block raises, nothing is left and `path` stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def make_first(path: Path, draft: Path) -> None:
     """Give a file that is whole its name, unless there is a file of that name: the first one stays.
 
@@ -61,8 +59,12 @@ def make_first(path: Path, draft: Path) -> None:
         except FileExistsError:
             raise
         except OSError:  # no hard links here: whoever makes the name owns it, and puts the whole file in its place
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-            draft.replace(path)
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except OSError as error:
+                if error.errno not in FULL or path.exists():
+                    raise
+            draft.replace(path)  # takes the name of the draft where the disk has none left
     finally:
         draft.unlink(missing_ok=True)
 
@@ -123,6 +125,17 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def refusing(folder: Path) -> OSError | None:
+    """Return the error by which a folder refuses to take a small file more; None where it takes it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(_PROBE_BYTES))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(folder))
+    return None
+
+
 def read_json(path: Path) -> Any:
     """Return the file's content; None where it is missing or not (yet) whole."""
     try:
@@ -146,3 +159,47 @@ def cache_folder() -> Path:
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hpcens"
     )
     return Path(root)
+
+
+def keep_in_cache(path: Path, content: str | Path) -> bool:
+    """Keep a file in the cache, whole or not at all; return whether it is there. What others left half is swept.
+
+    content  text, or a file to copy
+    Where the cache is full or refuses, a warning says so, once a process: all of it can be made again.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if isinstance(content, str):
+                draft.write_text(content)
+            else:
+                shutil.copyfile(content, draft)
+            _sweep(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        _warn_of_cache(str(cache_folder()), error.strerror or str(error))
+        return False
+    return True
+
+
+def _sweep(fresh: Path) -> None:
+    """Remove drafts that are much older than a fresh one in the same folder, both by the file server's clock."""
+    now = fresh.stat().st_mtime
+    for path in fresh.parent.iterdir():
+        if _DRAFT.match(path.name):
+            with contextlib.suppress(OSError):  # another was as quick
+                if path.stat().st_mtime < now - _OLD_SECONDS:
+                    path.unlink()
+
+
+@functools.cache
+def _warn_of_cache(folder: str, why: str) -> None:
+    print(
+        f"hpcens: warning: the cache {folder} keeps nothing ({why}): what is measured and prepared is so again by the"
+        " next start; set HPCENS_CACHE to a folder that can be written",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hpcens.checks.trials import Trial
-from hpcens.dataset.source import Source
-from hpcens.engine.hardware import Hardware, open_hardware, use_cores
+from hpcens.dataset import Source
+from hpcens.engine import Hardware, open_hardware, use_cores
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError, as_verdict
 from hpcens.members import load
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
 from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
-    from hpcens.engine.engine import Engine
+    from hpcens.engine import Engine
 
 ROWS = 2
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
 _SUM_TOLERANCE = 1e-3
-_EPSILON = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+_EPSILON = {"float64": 0.0, "float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 def trials(
@@ -71,13 +71,16 @@ def try_member(
 
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
-    from hpcens.engine.engine import Engine  # imports torch
+    from hpcens.engine import Engine
+    from hpcens.members import unwritten
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
     engine.host(member.name, forward, batch=ROWS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
     values, _ = engine.run(member.name, staged)
+    if forward.rounded and member.precision is None:
+        raise unwritten(member, "returns float64")
     warnings = [*_check_space(member, engine.given(member.name, staged)), *_alone(engine, member, staged, values)]
     return Trial(tuple(values.shape[1:]), tuple(warnings))
 
@@ -87,7 +90,7 @@ def _check_space(member: MemberSpec, values: Array) -> Iterator[str]:
 
     values  (rows, …) of the member's output, in its own classes and space
     """
-    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.precision])
+    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.computes_in])
     if member.output == "probabilities":
         if values.ndim < 2:
             what = f"{values.shape}: probabilities of {len(values)} rows need an axis of classes"

@@ -11,13 +11,11 @@ from hpcens.checks.member_process import SECONDS, try_members
 from hpcens.checks.preflight import Preflight
 from hpcens.checks.rule_process import try_rule
 from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
-from hpcens.engine.discovery import discover
+from hpcens.engine import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
-from hpcens.result.destination import require_room, room
-from hpcens.result.outputs import outputs_of
+from hpcens.result import outputs_of, require_room, room
 from hpcens.runs import RunDirectory
-from hpcens.specs import Job, MemberSpec
-from hpcens.specs.classes import check_shapes
+from hpcens.specs import Job, MemberSpec, check_shapes
 
 
 def check_members(

@@ -9,13 +9,9 @@ from functools import partial
 from typing import Any
 
 from hpcens.combining import rule_digests
-from hpcens.dataset.file import Input
-from hpcens.dataset.inspection import inspecting
-from hpcens.dataset.source import Facts
+from hpcens.dataset import Facts, Input, inspecting
 from hpcens.members import input_places, member_digests
-from hpcens.result.destination import check_output
-from hpcens.result.earlier import is_finished, stored_members
-from hpcens.result.fingerprint import make_fingerprint, torch_version
+from hpcens.result import check_output, is_finished, make_fingerprint, stored_members, torch_version
 from hpcens.rules import combining_space
 from hpcens.specs import Job, RunSpec, Space
 from hpcens.vocabulary import Plan, numerics_from_dict

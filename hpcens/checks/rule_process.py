@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from hpcens.combining import Combiner
-from hpcens.engine.hardware import use_cores
+from hpcens.engine import use_cores
 from hpcens.errors import HpcensError, RuleError, as_verdict
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.specs import RunSpec, Space

@@ -14,9 +14,9 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.preflight import Preflight
-from hpcens.files import cache_folder, write_atomically
+from hpcens.files import cache_folder, keep_in_cache
 from hpcens.members import digest_of
-from hpcens.result.fingerprint import torch_version
+from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 
 
@@ -48,8 +48,7 @@ class TrialBook:
 
     def put(self, key: str, trial: Trial) -> None:
         """Keep a trial."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{key}.json", json.dumps(asdict(trial)), durable=False)
+        keep_in_cache(self.folder / f"{key}.json", json.dumps(asdict(trial)))
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
@@ -60,7 +59,7 @@ def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
     """Digest all that a member's trial depends on."""
     parts = (
         *(digest_of(dict(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
-        *(member.output, member.precision, preflight.space, torch_version(), __version__),
+        *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
         json.dumps(spec.classes),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

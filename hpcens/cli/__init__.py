@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
@@ -24,18 +25,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module, _, name = options.verb.partition(".")
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(f"hpcens.cli.{module}"), name)
         return verb(options)
-    except HpcensError as error:
-        print(f"hpcens: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except OSError as error:
+    except (HpcensError, OSError) as error:
         known = as_verdict(error)
-        print(f"hpcens: {known}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"hpcens: {known}", file=sys.stderr)
         return known.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is yet to be printed. Where a closed pipe or a full disk refuses it, the exit code is the verb's."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,17 +8,15 @@ from argparse import Namespace
 from contextlib import closing
 from dataclasses import replace
 
-from hpcens.checks.preflight import Preflight
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import show
 from hpcens.errors import COMPLETE, UsageError
-from hpcens.files import write_atomically
 from hpcens.launch.profile import profile as start_profiling
 from hpcens.launch.start import check_once, start
 from hpcens.planning import simulation
 from hpcens.planning.capacity import Capacity, PlanRequest
 from hpcens.profiling import ProfileBook
-from hpcens.reports.html import draw
+from hpcens.reports.html import write_page
 from hpcens.reports.plans import answer_lines, simulation_lines
 from hpcens.reports.profiles import profile_lines
 from hpcens.reports.progress import Follower
@@ -48,9 +46,9 @@ def plan(options: Namespace) -> int:
     capacity, _ = _measured(job_of(options))
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:
-        write_atomically(options.output, answer.plan.to_json())
+        answer.plan.save(options.output)
     if answer.plan is not None and options.html:
-        write_atomically(options.html, draw(answer.plan))
+        write_page(answer.plan, options.html)
     if answer.plan is not None and options.json:
         print(answer.plan.to_json())
     else:
@@ -76,11 +74,11 @@ def _measured(job: Job) -> tuple[Capacity, int]:
     checked = check_once(job)
     capacity = Capacity(job, checked.preflight)
 
-    def measure(job: Job, preflight: Preflight) -> int:
+    def measure(*_: object) -> int:
         missing = capacity.missing()
         if missing:
             with closing(Follower()) as follower:
-                start_profiling(job, preflight, tick=follower.tick)
+                start_profiling(job, checked.preflight, tick=follower.tick)
         return missing
 
     return capacity, start(checked, measure)

@@ -13,9 +13,9 @@ from hpcens.config import load
 from hpcens.config.job import absolute
 from hpcens.errors import COMPLETE, FAILURE
 from hpcens.reports.text import verification_lines
+from hpcens.result import Finished
 from hpcens.result import export as exporting
 from hpcens.result import verify as verifying
-from hpcens.result.finished import Finished
 
 
 def verify(options: Namespace) -> int:

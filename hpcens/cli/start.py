@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import short, show
-from hpcens.config.site import slurm_settings
+from hpcens.config import slurm_settings
 from hpcens.errors import COMPLETE, Incomplete, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.follow import StartedJob
@@ -122,7 +122,17 @@ def _complete(output: Path) -> int:
 
 
 def _conclude(job: Job, verdict: Verdict) -> int:
-    """Print the report, and as the last line the verdict and the next command; return the exit code."""
+    """Print the report, and as the last line the verdict and the next command; return the exit code.
+
+    It stays the run's where nobody can be told: a terminal that is gone, a log on a full disk.
+    """
+    with suppress(OSError):
+        _print_end(job, verdict)
+        sys.stdout.flush()
+    return verdict.code
+
+
+def _print_end(job: Job, verdict: Verdict) -> None:
     run = RunDirectory.of(job.output)
     epoch = run.newest
     if epoch is not None and (report := Report.load(epoch.report)) and (claim := Claim.load(epoch.claim)):
@@ -134,4 +144,3 @@ def _conclude(job: Job, verdict: Verdict) -> int:
     else:
         next_step = verdict.remedy or f"hpcens status {short(run.path)}"
         print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
-    return verdict.code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hpcens.combining.stacking import stack_member
 from hpcens.members import member_digests
-from hpcens.result.fingerprint import torch_version
+from hpcens.result import torch_version
 from hpcens.rules.function import function_digest
 from hpcens.specs import RunSpec, Space
 
@@ -16,6 +16,8 @@ def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
     """
     rule = spec.rule
     if rule.name == "stack":
-        member = stack_member(rule, space)
-        return {**member_digests(member, spec.search_path), "output": member.output, "torch": torch_version()}
+        member = stack_member(rule, space, spec.combined_dtype)
+        wide = {"precision": member.computes_in} if member.computes_in != "float32" else {}
+        digests = member_digests(member, spec.search_path)
+        return {**digests, "output": member.output, "torch": torch_version(), **wide}
     return {"code": function_digest(rule.name, spec.search_path)} if ":" in rule.name else {}

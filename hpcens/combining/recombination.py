@@ -18,8 +18,7 @@ from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
 from hpcens.processes import node
-from hpcens.result import Finished, Form, Result, describe_result, outputs_of
-from hpcens.result.earlier import is_finished
+from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.runs.epoch import superseded
 from hpcens.runs.liveness import beating
@@ -61,7 +60,7 @@ class Recombination:
         except KeyboardInterrupt:
             epoch.judge(Verdict(INCOMPLETE, "interrupted", "run the same command again to continue"))
             raise
-        except BaseException:
+        except BaseException as error:
             late = superseded(epoch) if epoch.successor.exists() else None
             ending = late or as_verdict(error)
             epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))

@@ -11,7 +11,13 @@ from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
 from hpcens.config.rule_checks import Parts, check_output, check_rule
 
-_TYPES = {"string_type": "text", "int_type": "a whole number", "float_type": "a number", "tuple_type": "a list"}
+_TYPES = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "tuple_type": "a list",
+    "bool_type": "true or false",
+}
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Collection
@@ -57,7 +58,8 @@ def follow(
         ended = gone()  # asked first: what the job left before its end still counts
         epoch = run.newest
         if epoch is not None and epoch.number > newest and own(epoch):
-            tick(epoch)
+            with contextlib.suppress(OSError):  # a terminal that is gone, a log on a full disk: the run goes on
+                tick(epoch)
             if (final := verdict(epoch)) is not None:
                 return final
             if ended is not None:
@@ -94,5 +96,6 @@ class StopSignals:
     def pass_on(self) -> signal.Signals | None:
         """Ask the run to drain where a signal was heard; return the second one, if there was one."""
         if self._heard and not asked_to_end(self._run.cancel, self._names):
-            ask_to_end(self._run.cancel, f"stopped by {signal.Signals(self._heard[0]).name}", self._names)
+            with contextlib.suppress(OSError):  # where the disk is full the run ends by itself
+                ask_to_end(self._run.cancel, f"stopped by {signal.Signals(self._heard[0]).name}", self._names)
         return signal.Signals(self._heard[1]) if len(self._heard) > 1 else None

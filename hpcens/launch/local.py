@@ -9,14 +9,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.config import job_to_json
-from hpcens.engine.discovery import discover
-from hpcens.errors import FAILURE, UsageError
+from hpcens.engine import discover
+from hpcens.errors import FAILURE, UsageError, as_verdict
+from hpcens.files import FULL, refusing
 from hpcens.launch.follow import StopSignals
 from hpcens.processes import die_with
 from hpcens.runs import AGAIN, Claim, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
@@ -88,11 +89,21 @@ def begin(
     if announcement:
         Announcement(run.path, announcement).end()
     rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
+    try:
+        process = _launch([*command, *rank, *(["--only-profile"] if only_profile else [])], epoch)
+    except OSError as error:
+        ending = as_verdict(error)
+        return epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
+    return _see_through(process, run, epoch, tick or (lambda epoch: None))
+
+
+def _launch(command: Sequence[str], epoch: Epoch) -> subprocess.Popen[bytes]:
+    """Start a launcher of ranks, which dies with this process. Raises OSError where its log cannot be written."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
-        process = subprocess.Popen(
-            [*command, *rank, *(["--only-profile"] if only_profile else [])],
+        return subprocess.Popen(
+            command,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -100,7 +111,6 @@ def begin(
             start_new_session=True,
             preexec_fn=partial(die_with, os.getpid()),
         )
-    return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
 def ranks_of(job: Job) -> int:
@@ -134,7 +144,7 @@ def _see_through(
         try:
             while process.poll() is None:
                 _wait(process, _LOOK_SECONDS)
-                tick(epoch)
+                _show(tick, epoch)
                 if (second := stop.pass_on()) is not None:
                     epoch.judge(Verdict(128 + second, f"killed by a second signal ({second.name})", AGAIN))
                     os.killpg(process.pid, signal.SIGKILL)
@@ -142,7 +152,7 @@ def _see_through(
                 if epoch.verdict is not None:
                     _wait(process, _GRACE)
                     break
-            tick(epoch)
+            _show(tick, epoch)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -151,14 +161,29 @@ def _see_through(
     return epoch.verdict or epoch.judge(_no_verdict(process.returncode, epoch))
 
 
+def _show(tick: Callable[[Epoch], None], epoch: Epoch) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone, a log on a full disk: the run goes on
+        tick(epoch)
+
+
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
 
 def _no_verdict(code: int, epoch: Epoch) -> Verdict:
-    """Conclude from the log: the ranks are gone, and neither they nor their witnesses have said why."""
+    """Conclude from the disk and the log: the ranks are gone, and neither they nor their witnesses have said why.
+
+    mpiexec ends them where the disk of its log is full.
+    """
+    if (refused := refusing(epoch.folder)) is not None:
+        ending = as_verdict(refused)
+        return Verdict(ending.exit_code, ending.what, ending.remedy)
     last = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
+    for number in FULL:
+        if any(os.strerror(number) in line for line in last):
+            ending = as_verdict(OSError(number, os.strerror(number), str(epoch.folder)))
+            return Verdict(ending.exit_code, ending.what, ending.remedy)
     return Verdict(
         FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(last)}", f"look into {epoch.log}"
     )

@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.engine.engine import Engine, ran_out
-from hpcens.engine.hardware import Hardware, open_hardware
+from hpcens.engine import Engine, Hardware, open_hardware, ran_out
 from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import load
 from hpcens.profiling.turns import Contender, contenders, decided, settled
-from hpcens.runtimes.catalogue import RUNTIMES
-from hpcens.runtimes.prepare import open_runtime
-from hpcens.runtimes.recipe import Recipe, accepted, filled
+from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 

@@ -13,7 +13,7 @@ from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
 from hpcens.result import torch_version
-from hpcens.runtimes.catalogue import runtimes_for
+from hpcens.runtimes import runtimes_for
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
 
@@ -133,7 +133,7 @@ class Needs:
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
     """Return what a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
-    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.computes_in)
 
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hpcens.result.verify import Verification
+from hpcens.result import Verification
 from hpcens.runs import Event, PlanMade, ProfilingBegan, ProfilingEnded, ProgressMade, Report, WorldFormed
 
 # Names of what a rank's thread spends its time on → what it did, in words.

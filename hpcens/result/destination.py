@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from hpcens.dataset.filters import check_filter
+from hpcens.dataset import check_filter
 from hpcens.errors import Incomplete, UsageError
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output

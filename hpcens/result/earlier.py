@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hpcens.result.fingerprint import numerics_of, require_same
+from hpcens.result.fingerprint import numerics_of, require_same, rounded_members
 from hpcens.result.finished import fingerprint_of
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job
@@ -28,7 +28,7 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     names = job.spec.member_names
     if before is None or not set(before["members"]) < set(names):
         return ()
-    full = before["outputs"]["dtype"] == "float32" and "members" in before["outputs"]["datasets"]
+    full = "members" in before["outputs"]["datasets"] and not rounded_members(before, before["members"])
     now = current(numerics_of(before))
     same = all(before[branch] == now[branch] for branch in ("data", "numerics"))
     same = same and all(now["members"][name] == before["members"][name] for name in before["members"])

@@ -34,6 +34,7 @@ MASKED: Mapping[Cause, Kind] = {
     "input": Kind.MASKED_INPUT,
     "output": Kind.MASKED_OUTPUT,
     "raised": Kind.MASKED_RAISED,
+    "cast": Kind.MASKED_CAST,
 }
 _NO_BAD_ROWS: Mapping[int, Sequence[Bad]] = {}
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpcens.errors import Superseded
-from hpcens.files import make_first, read_json, write_atomically
+from hpcens.files import make_first, read_json
 from hpcens.vocabulary import Plan
 
 _ROOM = 4096
@@ -66,7 +66,7 @@ class Epoch:
 
     def keep_plan(self, plan: Plan) -> None:
         """Write the plan that this start follows."""
-        write_atomically(self.plan, plan.to_json())
+        plan.save(self.plan)
 
     @property
     def successor(self) -> Path:

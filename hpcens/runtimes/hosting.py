@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcens.engine.engine import Engine
+from hpcens.engine import Engine
 from hpcens.members import load
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec, Space

@@ -8,9 +8,9 @@ from dataclasses import asdict
 
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.planning.phases import Phase
-from hpcens.roles.rank_roles import RankRoles
+from hpcens.roles import RankRoles
 from hpcens.runs import InstanceReport, MaskedRows, RankReport, Report, Verdict
-from hpcens.transports.timeline import WAITS
+from hpcens.transports import WAITS
 from hpcens.vocabulary import Instance, Plan, Segmentation, Tally
 
 

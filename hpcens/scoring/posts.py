@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from hpcens.combining import Combiner
-from hpcens.dataset.source import Source
-from hpcens.engine.hardware import use_cores
+from hpcens.dataset import Source
+from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
@@ -169,15 +169,14 @@ class DevicePost:
         self._assignment = assignment
         self._device = assignment.rank_roles.devices[rank]
         use_cores(self._device.cores)
-        from hpcens.engine.engine import Engine  # imports torch, which other ranks do without
-        from hpcens.engine.hardware import open_hardware
+        from hpcens.engine import Engine  # imports torch, which other ranks do without
 
         shape = assignment.shape if assignment.job.spec.bad_rows == "mask" else None
         self._engine = Engine(open_hardware(self._device), shape)
 
     def open(self, phase: Phase) -> None:
         """Load the device's members of the phase, let go of those of the phase before."""
-        from hpcens.runtimes.hosting import host
+        from hpcens.runtimes import host
 
         assignment, device = self._assignment, self._device
         host(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcens.engine.hardware import import_ahead
+from hpcens.engine import import_ahead
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpcens.engine.discovery import discover, identities
+from hpcens.engine import discover, identities
 from hpcens.planning.order import read_devices
 from hpcens.roles import Hello, RankRoles, assign_roles
 from hpcens.runs import Epoch

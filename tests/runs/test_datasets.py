@@ -6,8 +6,6 @@ import h5py
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.mpi
-
 NETS = """
 import torch
 

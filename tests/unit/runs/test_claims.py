@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from support.disks import fill_names, small_disk
 
 from hpcens.errors import INCOMPLETE, Incomplete, UsageError
 from hpcens.files import claim_folder
@@ -255,3 +256,13 @@ def test_a_fingerprint_that_an_obsolete_start_fixes_does_not_count(run):
     with pytest.raises(Exception, match="epoch 2 took this run over"):
         run.fix_fingerprint({"numerics": 1}, first)
     assert run.fixed_fingerprint == {"numerics": 2} == json.loads(run.fingerprint.read_text())
+
+
+def test_a_verdict_finds_room_where_a_disk_has_no_names_left(tmp_path):
+    with small_disk(tmp_path / "disk", "size=1m,nr_inodes=40") as disk:
+        (disk / "x.run").mkdir()
+        epoch = RunDirectory(disk / "x.run").begin()
+        fill_names(disk)
+        verdict = Verdict(INCOMPLETE, "no names are left", AGAIN)
+        assert epoch.judge(verdict) == verdict == epoch.verdict
+        assert epoch.judge(Verdict(0, "done")) == verdict
