@@ -73,6 +73,10 @@ class Silent(HpcensError):
     """A node gives no sign of life."""
 
 
+class Stopped(HpcensError):
+    """A rank is stopped, and does not go on."""
+
+
 class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 

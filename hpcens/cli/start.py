@@ -85,6 +85,7 @@ def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
 def run_here(options: Namespace) -> int:
     """Score a dataset on this host, and wait for its end."""
     job = job_of(options)
+    local.ranks_of(job)  # refused before anything takes its time
     run = RunDirectory.of(job.output)
     with _announced(run) as word:
         checked = check_once(job)

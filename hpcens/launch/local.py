@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.config import job_to_json
-from hpcens.engine import discover
+from hpcens.engine import discover, require_host_holds
 from hpcens.errors import FAILURE, UsageError, as_verdict
 from hpcens.files import FULL, refusing
 from hpcens.launch.follow import StopSignals
@@ -118,6 +118,7 @@ def ranks_of(job: Job) -> int:
 
     Of readers and reducers there is one each, unless a given plan has more. Raises UsageError where there is no device.
     """
+    require_host_holds(job.spec.devices)
     devices = discover(job.spec.devices)
     if not devices:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
