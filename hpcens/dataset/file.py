@@ -228,8 +228,16 @@ _SETTLE = "score it once nobody writes to it any more"
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Return size in bytes and time in nanoseconds of a file: what changes when its rows do."""
-    status = path.stat()
+    """Return size in bytes and time in nanoseconds of a file: what changes when its rows do.
+
+    Raises DataError where it is not there any more.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} is not there any more", "put it back, as it was, and run the same command again"
+        ) from None
     return status.st_size, status.st_mtime_ns
 
 
