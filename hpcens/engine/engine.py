@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from hpcens.engine.hardware import Hardware
+from hpcens.engine.outputs import Outputs
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.members import Cast, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
@@ -146,14 +147,20 @@ class Engine:
     def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
-        outputs = _Outputs(self.hardware, name, len(rows[0]))
+        outputs = Outputs(self.hardware, name, len(rows[0]))
         with torch.inference_mode():
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
 
+    def rounds(self, name: str, rows: Sequence[torch.Tensor]) -> bool:
+        """Tell whether a member's network returns numbers that its outputs, of float32, do not keep."""
+        forward = self._members[name].forward
+        with torch.inference_mode():
+            return forward.rounds(*(rows[place] for place in forward.inputs))
+
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
         """Run a member on all rows in batches of this size."""
-        outputs = _Outputs(self.hardware, name, len(rows[0]))
+        outputs = Outputs(self.hardware, name, len(rows[0]))
         self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
         with torch.inference_mode():
@@ -176,7 +183,7 @@ class Engine:
             return outputs.fetch()
 
     def _without_bad(
-        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], outputs: _Outputs
+        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], outputs: Outputs
     ) -> None:
         """Run a batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
 
@@ -225,40 +232,6 @@ class Engine:
             if (place, cast) not in self._lost:
                 self._lost[place, cast] = cast.lost(rows[place])
         return {row for wanted in zip(forward.inputs, forward.casts, strict=True) for row in self._lost[wanted]}
-
-
-class _Outputs:
-    """A segment's outputs of one member, taken batch by batch.
-
-    They are copied before the member is called again: what it returned may be a buffer of its own.
-    """
-
-    def __init__(self, hardware: Hardware, name: str, rows: int) -> None:
-        """Make room at the first batch, whose shape the others must have. name: the member's, for errors."""
-        self._hardware = hardware
-        self._name = name
-        self._rows = rows
-        self._whole: torch.Tensor | None = None
-
-    def take(self, start: int, values: torch.Tensor) -> torch.Tensor:
-        """Copy the outputs of a batch, (batch, *output shape), to its place; return the copy.
-
-        start  place of the batch's first row in the segment
-        """
-        if self._whole is None:
-            self._whole = self._hardware.room((self._rows, *values.shape[1:]), values.dtype)
-        elif values.shape[1:] != self._whole.shape[1:]:
-            raise MemberError(
-                f"member {self._name} returned {list(values.shape[1:])} a row, and {list(self._whole.shape[1:])} for"
-                " other rows of the same segment",
-                "let its forward return one shape per row, whatever the rows",
-            )
-        return self._whole[start : start + len(values)].copy_(values)
-
-    def fetch(self) -> Array:
-        """Return all of them, in host memory."""
-        assert self._whole is not None, "a segment has rows"
-        return self._hardware.fetch(self._whole)
 
 
 def ran_out(hardware: Hardware, error: BaseException) -> bool:

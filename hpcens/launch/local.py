@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hpcens.config import job_to_json
 from hpcens.engine import discover, require_host_holds
+from hpcens.entry import command
 from hpcens.errors import FAILURE, UsageError, as_verdict
 from hpcens.files import FULL, refusing
 from hpcens.launch.follow import StopSignals
@@ -83,27 +84,30 @@ def begin(
     announcement  id of what announced the start, if anything did
     Raises UsageError: no mpiexec, another live start of the same run.
     """
-    command = [*mpiexec(), "-n", str(expected)]
+    mpi = [*mpiexec(), "-n", str(expected)]
     run.path.mkdir(exist_ok=True)
     epoch = run.begin(order=order, announcement=announcement)
     if announcement:
         Announcement(run.path, announcement).end()
-    rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
+    rank = command("hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec")
     try:
-        process = _launch([*command, *rank, *(["--only-profile"] if only_profile else [])], epoch)
+        process = _launch([*mpi, *rank, *(["--only-profile"] if only_profile else [])], epoch)
     except OSError as error:
         ending = as_verdict(error)
         return epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
     return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
-def _launch(command: Sequence[str], epoch: Epoch) -> subprocess.Popen[bytes]:
-    """Start a launcher of ranks, which dies with this process. Raises OSError where its log cannot be written."""
+def _launch(words: Sequence[str], epoch: Epoch) -> subprocess.Popen[bytes]:
+    """Start a launcher of ranks, which dies with this process. Raises OSError where its log cannot be written.
+
+    words  of its command line
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
         return subprocess.Popen(
-            command,
+            words,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

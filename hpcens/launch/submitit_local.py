@@ -40,7 +40,9 @@ def submit(job: Job, preflight: Preflight, *, announcement: str = "") -> Backgro
     run.path.mkdir(exist_ok=True)
     executor = submitit.LocalExecutor(run.path / "submitit")
     executor.update_parameters(timeout_min=_FOREVER_MINUTES)
+    folder = Path.cwd()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C here is not the job's
+    os.chdir(executor.folder)  # submitit's `python -m` imports from the working folder before all others
     try:
         submitted: Any = executor.submit(
             task,
@@ -48,19 +50,25 @@ def submit(job: Job, preflight: Preflight, *, announcement: str = "") -> Backgro
             expected,
             order(job, preflight),
             os.environ.get("CUDA_VISIBLE_DEVICES"),
+            str(folder),
             announcement,
         )
     finally:
+        os.chdir(folder)
         signal.signal(signal.SIGINT, before)
     Announcement(run.path, announcement).hand_to(submitted._process.pid)
     return BackgroundJob(run, submitted, newest.number if newest else 0, announcement)
 
 
-def task(run: str, expected: int, order: str, gpus: str | None, announcement: str = "") -> dict[str, Any]:
+def task(run: str, expected: int, order: str, gpus: str | None, folder: str, announcement: str = "") -> dict[str, Any]:
     """Be submitit's task: a start of so many ranks; return its verdict as a dict.
 
     The process imports next to nothing: ranks wait for it.
+
+    gpus    CUDA_VISIBLE_DEVICES of the one that submitted it, None where it was not set
+    folder  its working folder, in which the ranks are to run
     """
+    os.chdir(folder)
     if gpus is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs
     else:

@@ -71,6 +71,19 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 
+def has_code(spec: MemberSpec) -> bool:
+    """Tell whether the member is loaded, or its inputs prepared, by code of the user's own."""
+    sources = spec.factory is not None or spec.pickled is not None
+    return sources or any(step.call is not None for step in spec.preprocess)
+
+
+def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the modules in which the member's functions lie, with their digests out of `member_digests`."""
+    calls = {f"code of preprocess[{i}]": step.call for i, step in enumerate(spec.preprocess)}
+    paths = {"code": spec.factory} | calls
+    return {path.partition(":")[0]: digests[key] for key, path in paths.items() if path is not None}
+
+
 def digest_of(digests: dict[str, str]) -> str:
     """Return one digest of all that makes the member: of what `member_digests` gave."""
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]

@@ -46,7 +46,6 @@ class Forward(torch.nn.Module):
         self._name = spec.name
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
-        self.rounded = False
         self._softmax = spec.output == "logits" and space == "probabilities"
         self._network = network if prepared else _in_precision(spec, network)
         self._choose: Callable[[object], torch.Tensor] = (
@@ -98,6 +97,15 @@ class Forward(torch.nn.Module):
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
         """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
+        return self._returned(rows).to(self.dtype)
+
+    def rounds(self, *rows: torch.Tensor) -> bool:
+        """Tell whether what the member's network returns changes by being brought to `dtype`."""
+        values = self._returned(rows)
+        narrow = values.to(self.dtype)
+        return bool(((narrow != values) & ~torch.isnan(values)).any())
+
+    def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         count = len(rows[0])
         values: torch.Tensor = self.passes(*self._inputs(rows))
         if values.shape[:1] != (count,):
@@ -114,8 +122,7 @@ class Forward(torch.nn.Module):
                 f"member {self._name} returned {_shown(values)} under precision: float64: it does not compute in it",
                 "remove precision: float64, or let its forward keep the dtype of its inputs",
             )
-        self.rounded |= values.dtype != self.dtype and values.dtype == torch.float64
-        return values.to(self.dtype)
+        return values
 
     def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
         """Run from now on what `prepare` makes of the network, the choice of its output included.

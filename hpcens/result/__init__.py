@@ -104,6 +104,7 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
@@ -134,7 +135,7 @@ else:
         "description": ("describe_result", "members_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",

@@ -25,9 +25,10 @@ _NUMBER = re.compile(r"\[\d+\]")
 class AddedKey:
     """A field of the tree that format 1 does not have.
 
-    place  where it stands: the names on the way to it; `*` stands for any name, `[]` for any number in brackets
+    place  where it stands: the names on the way to it; `*` stands for any name or any end of a name, `[]` for any
+           number in brackets
     old    its value where it means what format 1 meant; it is left out then. None: it always is in, if it is there
-    write  what restores that meaning in the YAML, its key named: "class_axis: -1"
+    write  what restores that meaning in the YAML, its key named: "class_axis: -1"; empty where nothing does
     """
 
     place: Place
@@ -36,9 +37,13 @@ class AddedKey:
 
     def stands_at(self, place: Place) -> bool:
         """Tell whether a place of a tree is this field's."""
-        return len(place) == len(self.place) and all(
-            mine in ("*", name, _NUMBER.sub("[]", name)) for mine, name in zip(self.place, place, strict=True)
-        )
+        pairs = zip(self.place, place, strict=False)
+        return len(place) == len(self.place) and all(_fits(pattern, name) for pattern, name in pairs)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    begins = pattern.endswith("*") and name.startswith(pattern[:-1])
+    return begins or pattern in (name, _NUMBER.sub("[]", name))
 
 
 FORMAT_2: tuple[AddedKey, ...] = (
@@ -48,6 +53,10 @@ FORMAT_2: tuple[AddedKey, ...] = (
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
+    AddedKey(("members", "*", "imports *"), None, ""),
+    AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "imports *"), None, ""),
+    AddedKey(("rule", "digests", "library *"), None, ""),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -172,7 +181,9 @@ def _shown(value: object) -> str:
 def _restoring(place: Place, before: object) -> str:
     """Say what to write for the meaning that an added key had before, where it then was left out."""
     added = _added_key(place)
-    return f" → {added.write} in the YAML is what it was made with" if added is not None and before is None else ""
+    if added is None or before is not None:
+        return ""
+    return f" → {added.write} in the YAML is what it was made with" if added.write else " → it was made without a look"
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:

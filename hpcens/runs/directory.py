@@ -38,6 +38,7 @@ from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict, contents
 from hpcens.runs.liveness import alive, survivor
 from hpcens.runs.submission import SlurmJob, Submission
+from hpcens.shell import quoted
 
 
 class RunDirectory:
@@ -143,7 +144,7 @@ class RunDirectory:
         if newest is not None and (process := survivor(newest) if patient else alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
-                f"follow it: hpcens status {self.path}; or end it first",
+                f"follow it: hpcens status {quoted(self.path)}; or end it first",
             )
 
     def begin(self, job: SlurmJob | None = None, *, order: str = "", announcement: str = "") -> Epoch:

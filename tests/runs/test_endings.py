@@ -33,7 +33,7 @@ def descendants(pid):
 def ranks_below(pid):
     """Return ranks, which are children of a process of the same command: their witness."""
     below = descendants(pid)
-    witnesses = [child for child, command in below.items() if "hpcens.launch.witness" in command[:3]]
+    witnesses = [child for child, command in below.items() if "hpcens.launch.witness" in command[:4]]
     return [child for child in witnesses if any(child in descendants(other) for other in witnesses if other != child)]
 
 
