@@ -14,7 +14,7 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
-from hpcens.files import cache_folder, write_atomically
+from hpcens.files import cache_folder, keep_in_cache
 from hpcens.members import common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
@@ -58,8 +58,7 @@ class TrialBook:
 
     def put(self, key: str, trial: Trial) -> None:
         """Keep a trial."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{key}.json", json.dumps(asdict(trial)), durable=False)
+        keep_in_cache(self.folder / f"{key}.json", json.dumps(asdict(trial)))
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
-from hpcens.files import read_json
 from hpcens.members import result_axis
 from hpcens.result.fingerprint import keeps_classes, numerics_of, require_same, rounded_members
 from hpcens.result.finished import Finished, fingerprint_of
@@ -43,7 +42,7 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
 
 def earlier_tree(output: Path) -> Mapping[str, Any]:
     """Return the fingerprint of the run that was begun for this output, else of the finished file; empty without."""
-    begun = read_json(RunDirectory.of(output).fingerprint)
+    begun = RunDirectory.of(output).fixed_fingerprint
     tree = begun or (fingerprint_of(output) if output.exists() else None)
     return tree if isinstance(tree, dict) else {}
 
@@ -57,7 +56,7 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
     """
     run = RunDirectory.of(output)
     finished = fingerprint_of(output) if output.exists() else None
-    begun = read_json(run.fingerprint)
+    begun = run.fixed_fingerprint
     if extended:
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):

@@ -57,11 +57,11 @@ def begin(run):
     return Epoch(folder)
 
 
-def score(run, folder, disk, compression=None, told=None):
+def score(run, folder, disk, compression=None, told=None, epoch=None):
     """One start in the virtual world; returns the segments that the reader was told are durable, added to `told`."""
     told = [] if told is None else told
     try:
-        result = Result.open(run, begin(run), form(folder, compression), disk)
+        result = Result.open(run, epoch or begin(run), form(folder, compression), disk)
     except Crash:
         disk.crash()
         return ()
