@@ -14,8 +14,8 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
-from hpcens.files import MALFORMED, cache_folder, write_atomically
-from hpcens.members import digest_of
+from hpcens.files import MALFORMED, cache_folder, keep_in_cache
+from hpcens.members import common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -23,14 +23,18 @@ from hpcens.usercode.imported import Imported, is_of_imports
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a member gave: the shape of one row of its output, and what looks wrong but is no fault.
+    """What a member gave.
 
+    shape     of one row of its output, as the ensemble combines it
+    warnings  what looks wrong but is no fault
     imported  what its code had imported once it had run
+    taken     what its output is taken to be, in words
     """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     imported: Imported = field(default_factory=Imported)
+    taken: str = ""
 
 
 class TrialBook:
@@ -54,13 +58,13 @@ class TrialBook:
 
     def put(self, key: str, trial: Trial) -> None:
         """Keep a trial."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{key}.json", json.dumps(asdict(trial)), durable=False)
+        keep_in_cache(self.folder / f"{key}.json", json.dumps(asdict(trial)))
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
     imported = Imported.from_json(raw["imported"])
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), imported=imported)
+    warnings = tuple(map(str, raw["warnings"]))
+    return Trial(tuple(map(int, raw["shape"])), warnings, imported=imported, taken=str(raw["taken"]))
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
@@ -68,7 +72,7 @@ def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
     parts = (
         *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
-        json.dumps(spec.classes),
+        json.dumps([spec.classes, member.class_axis, spec.class_axis, common_axis(spec), spec.task, spec.assumed]),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

@@ -63,7 +63,7 @@ class Lead:
         readers, reducers = most_readers_and_reducers(rank_roles, self.hellos)
         plan = self.planner.plan(devices, rates, readers=readers, reducers=reducers)
         tree = fingerprint_under(plan.numerics, job, self.preflight)
-        self.run.fix_fingerprint(tree)
+        self.run.fix_fingerprint(tree, self.epoch)
         self.epoch.keep_plan(plan)
         self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
         shape = self.planner.output_shape(devices)

@@ -11,11 +11,13 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import MALFORMED, cache_folder, checked, write_atomically
+from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
 # Runs whose speeds are kept, of each kind of device.
 _KEPT = 9
+# What the cache refused to keep: this process goes on with it.
+_UNKEPT: dict[Path, str] = {}
 
 
 class ProfileBook:
@@ -38,7 +40,7 @@ class ProfileBook:
     def get(self, key: ProfileKey) -> Profile | None:
         """Return the stored profile; None where there is none or the file is damaged."""
         try:
-            raw = json.loads((self.folder / f"{key.digest}.json").read_text())
+            raw = _read(self.folder / f"{key.digest}.json")
             if raw.pop("key") != asdict(key):
                 return None
             return profile_from_dict(raw)
@@ -58,7 +60,7 @@ class ProfileBook:
     def link(self, key: LinkKey) -> Link | None:
         """Return the link as a run measured it last; None where none did or the file is damaged."""
         try:
-            raw = json.loads((self._links / f"{key.digest}.json").read_text())
+            raw = _read(self._links / f"{key.digest}.json")
             return checked(Link(**raw["link"])) if raw["key"] == asdict(key) else None
         except (OSError, *MALFORMED):
             return None
@@ -83,7 +85,7 @@ class ProfileBook:
     def reached(self, kind: str) -> list[float]:
         """Return what parts of the profiled rows/s the latest runs reached on devices of a kind, the last one last."""
         try:
-            raw = json.loads(self._kind(kind).read_text())
+            raw = _read(self._kind(kind))
             return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
         except (OSError, *MALFORMED):
             return []
@@ -140,5 +142,12 @@ class ProfileBook:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, indent=1), durable=False)
+    text = json.dumps(content, indent=1)
+    if keep_in_cache(path, text):
+        _UNKEPT.pop(path, None)
+    else:
+        _UNKEPT[path] = text
+
+
+def _read(path: Path) -> Any:
+    return json.loads(_UNKEPT.get(path) or path.read_text())

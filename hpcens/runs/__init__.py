@@ -56,7 +56,8 @@ alive, is it of the same job), by the journal's header, by `status` and `run --c
 | `epoch` | int | number of the start |
 | `id` | text | 16 random hexadecimal digits |
 | `began` | float | when |
-| `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`; null outside of one |
+| `announcement` | text | id of what announced it, empty where nothing did |
+| `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`, `element`; null outside of one |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the process that began it |
 
 Signature (`ranks/0003.json`), format 1. Written by each rank when its role changes; read by whoever asks whether the
@@ -101,6 +102,22 @@ known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank
 | `folder` | text | of submitit's files and the jobs' logs |
 | `epoch` | int | number of the newest start before it, 0 where there was none |
 | `submitted` | float | when |
+
+Cancellation (`cancel`), format 1. Written by `cancel`, and by whoever started ranks where it is asked to stop; read by
+the reader's rank, and when a start begins. Taken away by the next start that a person asks for. A file that is not JSON
+is the reason, for any start that has begun.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `reason` | text | why |
+| `names` | [text] | of starts: `id` and `announcement` of their claims, their submission, or CLUSTER:JOB without one |
+
+Announcement (`announced/ID.json`), format 1. Written by whoever checks a start to come, and by submitit's process that
+begins it; read by `cancel` and `status`. Taken away when the start begins or will not.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `host`, `boot`, `pid`, `born` | text, text, int, int | the process that works on it |
 
 Slurm's answer (`controller.json`), format 1. Written by `status` and by whoever follows a job; read by `status`, so
 that Slurm is asked once in 40 s.

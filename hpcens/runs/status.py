@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
 from hpcens.files import read_as
+from hpcens.runs.announcement import announced
 from hpcens.runs.claim import Claim
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import Epoch, Verdict
@@ -81,7 +82,7 @@ def run_of(path: Path) -> RunDirectory:
     Raises UsageError where there is none.
     """
     run = RunDirectory(path) if path.suffix == ".run" or path.is_dir() else RunDirectory.of(path)
-    if run.newest is None and run.submission is None:
+    if run.newest is None and run.submission is None and not announced(run.path):
         raise UsageError(f"{path} is no run directory", "it lies beside the output: OUTPUT.run")
     return run
 
@@ -99,6 +100,9 @@ def status(path: Path, ask: Ask = ask_sparingly) -> Status:
         standing = _ended(verdict)
     elif newest is not None:
         standing = _of_processes(newest)
+    elif coming := announced(run.path):
+        process = next(iter(coming.values()))
+        standing = _Standing("running", Verdict(0, f"process {process.pid} on {process.host} checks the job"))
     else:
         standing = _ended(explain(None, "", None))
     return _figures(run, newest, standing, submission.jobs if submission else ())

@@ -53,12 +53,14 @@ class SlurmJob:
     cluster     the cluster's name; empty where Slurm does not say
     restart     how often it was requeued
     submission  id of the submission that made it; empty where none did
+    element     its number within a job array; empty where it is in none
     """
 
     id: str
     cluster: str
     restart: int
     submission: str = ""
+    element: str = ""
 
     @staticmethod
     def here(submission: str = "") -> SlurmJob | None:
@@ -67,11 +69,20 @@ class SlurmJob:
         if number is None or "SLURM_PROCID" not in os.environ:
             return None
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or "0")
-        return SlurmJob(number, os.environ.get("SLURM_CLUSTER_NAME", ""), restart, submission)
+        element = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+        return SlurmJob(number, os.environ.get("SLURM_CLUSTER_NAME", ""), restart, submission, element)
+
+    @property
+    def name(self) -> str:
+        """What a request to end its starts calls it by: its submission, or itself where there is none."""
+        return self.submission or f"{self.cluster}:{self.id}"
 
     def same(self, other: SlurmJob | None) -> bool:
-        """Whether another one is of the same submission, or the same job where there is none."""
-        if other is None:
+        """Whether another one is of the same submission, or the same job where there is none.
+
+        Of an array's jobs only the same element is: the others live beside it.
+        """
+        if other is None or self.element != other.element:
             return False
         if self.submission or other.submission:
             return self.submission == other.submission
