@@ -13,9 +13,11 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hpcens.ownership import PRIVATE, READABLE, own_folder
 
@@ -27,6 +29,11 @@ _PROBE_BYTES = 1 << 16
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the system's errors of a disk without room."""
+
+Content = TypeVar("Content")
+Record = TypeVar("Record")
+# types of fields, as they are written → of the values they take
+_PLAIN = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "Mapping": (dict,), "tuple": (tuple,)}
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -47,6 +54,10 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What JSON of the wrong kind raises when it is read: no JSON, other keys, other types, numbers too large, too deep."""
 
 
 def make_first(path: Path, draft: Path) -> None:
@@ -141,11 +152,40 @@ def refusing(folder: Path) -> OSError | None:
 
 
 def read_json(path: Path) -> Any:
-    """Return the file's content; None where it is missing or not (yet) whole."""
+    """Return the file's object; None where it is missing, not (yet) whole, or no object."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    return raw if isinstance(raw, dict) else None
+
+
+def read_as(path: Path, build: Callable[[dict[str, Any]], Content]) -> Content | None:
+    """Return what is built of the file's object; None where it is missing, not (yet) whole, or nothing can be built."""
+    raw = read_json(path)
+    if raw is None:
+        return None
+    try:
+        return build(raw)
+    except MALFORMED:
+        return None
+
+
+def checked(record: Record) -> Record:
+    """Return a dataclass that was built of JSON. Raises TypeError or ValueError where a plain field is of another type.
+
+    Numbers are to be numbers, and whole ones to fit 64 bits.
+    """
+    for entry in fields(record):  # type: ignore[arg-type]
+        value, kind = getattr(record, entry.name), str(entry.type)
+        types = _PLAIN.get(kind.removesuffix(" | None").partition("[")[0])
+        if types is None or (value is None and kind.endswith(" | None")):
+            continue
+        if type(value) not in types:
+            raise TypeError(f"{entry.name} is {type(value).__name__}, not {kind}")
+        if (type(value) is float and isnan(value)) or (type(value) is int and abs(value) >= 1 << 63):
+            raise ValueError(f"{entry.name} is {value!r:.40}")
+    return record
 
 
 def _create(path: str, flags: int) -> int:

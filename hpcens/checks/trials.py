@@ -14,7 +14,7 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
-from hpcens.files import cache_folder, keep_in_cache
+from hpcens.files import MALFORMED, cache_folder, keep_in_cache
 from hpcens.members import common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
@@ -52,7 +52,7 @@ class TrialBook:
         """Return the stored trial; None where there is none, the file is damaged, or imported code changed since."""
         try:
             trial = _trial(json.loads((self.folder / f"{key}.json").read_text()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, *MALFORMED):
             return None
         return trial if trial.imported.stands(search_path) else None
 

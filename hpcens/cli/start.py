@@ -136,7 +136,8 @@ def _print_end(job: Job, verdict: Verdict) -> None:
     run = RunDirectory.of(job.output)
     epoch = run.newest
     if epoch is not None and (report := Report.load(epoch.report)) and (claim := Claim.load(epoch.claim)):
-        show(plan_lines(Plan.load(epoch.plan)))
+        if (plan := Plan.kept(epoch.plan)) is not None:
+            show(plan_lines(plan))
         show(start_lines(claim.began, (event for _, event in read_events(epoch.events)), report))
         show(report_lines(report))
     if verdict.code == COMPLETE:

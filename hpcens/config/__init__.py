@@ -19,6 +19,7 @@ from hpcens.config.shorthands import expand
 from hpcens.config.site import slurm_settings as slurm_settings
 from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
+from hpcens.files import MALFORMED
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
 RESULT_SUFFIX = ".predictions.h5"
@@ -108,7 +109,7 @@ def _from_json(kind: type[Stored], text: str) -> Stored:
         tree = json.loads(text)
         tree = tree | {"spec": of_today(tree["spec"])} if kind is Job else of_today(tree)
         return TypeAdapter(kind).validate_python(tree)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except MALFORMED as error:
         raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
 
 

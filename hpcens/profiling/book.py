@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import cache_folder, keep_in_cache
+from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
 # Runs whose speeds are kept, of each kind of device.
@@ -44,7 +44,7 @@ class ProfileBook:
             if raw.pop("key") != asdict(key):
                 return None
             return profile_from_dict(raw)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, *MALFORMED):
             return None
 
     def put(self, key: ProfileKey, profile: Profile) -> None:
@@ -61,8 +61,8 @@ class ProfileBook:
         """Return the link as a run measured it last; None where none did or the file is damaged."""
         try:
             raw = _read(self._links / f"{key.digest}.json")
-            return Link(**raw["link"]) if raw["key"] == asdict(key) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            return checked(Link(**raw["link"])) if raw["key"] == asdict(key) else None
+        except (OSError, *MALFORMED):
             return None
 
     def put_link(self, key: LinkKey, link: Link) -> None:
@@ -72,8 +72,8 @@ class ProfileBook:
         """Yield all links in the book."""
         for path in sorted(self._links.glob("*.json")):
             try:
-                key = LinkKey(**json.loads(path.read_text())["key"])
-            except (OSError, ValueError, KeyError, TypeError):
+                key = checked(LinkKey(**json.loads(path.read_text())["key"]))
+            except (OSError, *MALFORMED):
                 continue
             if link := self.link(key):
                 yield key, link
@@ -87,14 +87,14 @@ class ProfileBook:
         try:
             raw = _read(self._kind(kind))
             return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *MALFORMED):
             return []
 
     def kinds(self) -> list[str]:
         """Return kinds of device of which runs have noted what they reached."""
         kinds = []
         for path in sorted((self.folder / "kinds").glob("*.json")):
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, *MALFORMED):
                 kinds.append(str(json.loads(path.read_text())["kind"]))
         return kinds
 
@@ -109,8 +109,8 @@ class ProfileBook:
         keys = []
         for path in self.folder.glob("*.json"):
             try:
-                keys.append(ProfileKey(**json.loads(path.read_text())["key"]))
-            except (OSError, ValueError, KeyError, TypeError):
+                keys.append(checked(ProfileKey(**json.loads(path.read_text())["key"])))
+            except (OSError, *MALFORMED):
                 continue
         for key in sorted(keys, key=astuple):
             if profile := self.get(key):

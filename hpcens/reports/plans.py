@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from hpcens.planning.capacity import Expectation, PlanAnswer
 from hpcens.planning.comparison import Compared
@@ -165,6 +166,7 @@ def expectation_lines(expectation: Expectation) -> Iterator[str]:
 
 def simulation_lines(plan: Plan, simulated: Simulated) -> Iterator[str]:
     """Show rows/s beside the plan's, and how busy each hosting's devices, readers and reducers were."""
+    seconds_of_all = simulated.seconds or inf  # of no rows: nobody was busy
     part = simulated.rows_per_second / plan.throughput
     yield (
         f"{simulated.rows:,} rows in {spell(simulated.seconds)}: {simulated.rows_per_second:,.0f} rows/s,"
@@ -172,8 +174,8 @@ def simulation_lines(plan: Plan, simulated: Simulated) -> Iterator[str]:
     )
     planned = {h.devices: f", planned {100 * load_of(h):.0f} %" * (not plan.phases) for h in plan.hostings}
     for devices, phrase in planned.items():
-        busy = sorted(simulated.devices[name] / simulated.seconds for name in devices)
+        busy = sorted(simulated.devices[name] / seconds_of_all for name in devices)
         yield f"  {devices_phrase(devices)}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %{phrase}"
     roles = {"reading": (simulated.reading, plan.readers), "sending": (simulated.sending, plan.readers)}
     for role, (seconds, ranks) in (roles | {"writing": (simulated.writing, plan.reducers)}).items():
-        yield f"  {role}: {100 * seconds / simulated.seconds / ranks:.0f} % of the time"
+        yield f"  {role}: {100 * seconds / seconds_of_all / ranks:.0f} % of the time"

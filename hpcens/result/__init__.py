@@ -119,6 +119,7 @@ if TYPE_CHECKING:
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import in_format as in_format
+    from hpcens.result.fingerprint import is_whole as is_whole
     from hpcens.result.fingerprint import keeps_classes as keeps_classes
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
@@ -150,6 +151,7 @@ else:
         "fingerprint": (
             "differences",
             "in_format",
+            "is_whole",
             "keeps_classes",
             "make_fingerprint",
             "numerics_of",

@@ -10,9 +10,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hpcens.errors import UsageError
+from hpcens.errors import DataError, UsageError
 from hpcens.members import result_axis
-from hpcens.result.fingerprint import keeps_classes, numerics_of, require_same, rounded_members
+from hpcens.result.fingerprint import is_whole, keeps_classes, numerics_of, require_same, rounded_members
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, Space
@@ -56,7 +56,9 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
     """
     run = RunDirectory.of(output)
     finished = fingerprint_of(output) if output.exists() else None
-    begun = run.fixed_fingerprint
+    if finished is not None and not is_whole(finished):
+        raise DataError(f"{output} does not say what it was made of: it is damaged", "move it away")
+    begun = tree if is_whole(tree := run.fixed_fingerprint) else None
     if extended:
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):

@@ -13,8 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.files import MALFORMED
 from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary import Numerics
+from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
 Place = tuple[str, ...]
@@ -146,6 +147,15 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
     }
+
+
+def is_whole(tree: Any) -> bool:
+    """Return whether this is a fingerprint: with all its branches, and numerics in them that can be used."""
+    try:
+        numerics_from_dict(numerics_of(tree))
+    except MALFORMED:
+        return False
+    return all(isinstance(tree.get(branch), dict) for branch in ("data", "rule", "outputs"))
 
 
 def keeps_classes(before: Tree, now: Tree) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from hpcens.dataset.filters import load_plugins
 from hpcens.errors import DataError, UsageError
+from hpcens.files import MALFORMED
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
 from hpcens.result.seal import broken_seals, columns
@@ -25,9 +26,10 @@ def fingerprint_of(path: Path) -> dict[str, Any] | None:
     """Read the fingerprint a result carries; None where the file is not a result of hpcens."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return json.loads(file.attrs["fingerprint"])  # type: ignore[no-any-return]
-    except (OSError, KeyError, ValueError):
+            tree: dict[str, Any] = json.loads(file.attrs["fingerprint"])
+    except (OSError, *MALFORMED):
         return None
+    return tree if isinstance(tree, dict) else None
 
 
 class Finished:

@@ -10,8 +10,10 @@ import json
 import secrets
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
+from hpcens.ownership import READABLE
 from hpcens.processes import Process, born
 
 _FOLDER = "announced"
@@ -32,8 +34,8 @@ class Announcement:
     def make(self, process: Process | None = None) -> None:
         """Say that a process, by default this one, works on it. A place that refuses files is for others to report."""
         with contextlib.suppress(OSError):
-            self._run.mkdir(exist_ok=True)
-            self._path.parent.mkdir(exist_ok=True)
+            self._run.mkdir(READABLE, exist_ok=True)
+            self._path.parent.mkdir(READABLE, exist_ok=True)
             write_atomically(self._path, json.dumps(asdict(process or Process.current())), durable=False)
 
     def hand_to(self, pid: int) -> None:
@@ -43,8 +45,8 @@ class Announcement:
 
     def end_own(self) -> None:
         """Take it back unless it was handed to another process."""
-        raw = read_json(self._path)
-        if raw is None or Process(**raw) == Process.current():
+        process = read_as(self._path, _process)
+        if process is None or process == Process.current():
             self.end()
 
     def end(self) -> None:
@@ -54,12 +56,15 @@ class Announcement:
                 remove()
 
 
+def _process(raw: dict[str, Any]) -> Process:
+    return checked(Process(**raw))
+
+
 def announced(run: Path) -> dict[str, Process]:
     """Return the starts that are being checked: id → the process that does. Those of dead processes are removed."""
     living = {}
     for path in (run / _FOLDER).glob("*.json"):
-        raw = read_json(path)
-        process = Process(**raw) if raw else None
+        process = read_as(path, _process)
         if process is not None and (process.lives or not process.local):
             living[path.stem] = process
         elif process is not None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
-from hpcens.files import write_atomically
+from hpcens.files import MALFORMED, write_atomically
 
 
 def ask_to_end(path: Path, reason: str, names: Collection[str]) -> None:
@@ -51,5 +51,5 @@ def _read(path: Path) -> tuple[str, frozenset[str]]:
     try:
         raw = json.loads(text)
         return str(raw["reason"]), frozenset(map(str, raw["names"]))
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         return text or "cancelled", frozenset()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json
+from hpcens.files import checked, read_as
 from hpcens.processes import Process
 from hpcens.runs.submission import SlurmJob
 
@@ -43,9 +44,11 @@ class Claim:
     @staticmethod
     def load(path: Path) -> Claim | None:
         """Return the claim; None where there is none (yet)."""
-        raw = read_json(path)
-        if raw is None:
-            return None
-        job, announcement = raw.pop("job"), raw.pop("announcement", "")
-        number, name, began = raw.pop("epoch"), raw.pop("id"), raw.pop("began")
-        return Claim(number, name, began, SlurmJob(**job) if job else None, Process(**raw), announcement)
+        return read_as(path, _claim)
+
+
+def _claim(raw: dict[str, Any]) -> Claim:
+    job, announcement = raw.pop("job"), raw.pop("announcement", "")
+    slurm = checked(SlurmJob(**job)) if job else None
+    number, name, began = raw.pop("epoch"), raw.pop("id"), raw.pop("began")
+    return checked(Claim(number, name, began, slurm, checked(Process(**raw)), announcement))

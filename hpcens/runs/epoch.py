@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpcens.errors import Superseded
-from hpcens.files import make_first, read_json
+from hpcens.files import checked, make_first, read_as
 from hpcens.vocabulary import Plan
 
 _ROOM = 4096
@@ -75,8 +75,7 @@ class Epoch:
 
     @property
     def verdict(self) -> Verdict | None:
-        raw = read_json(self.folder / "verdict.json")
-        return Verdict(**raw) if raw else None
+        return read_as(self.folder / "verdict.json", lambda raw: checked(Verdict(**raw)))
 
     def judge(self, verdict: Verdict) -> Verdict:
         """State how this start ended. The first verdict stands; return it.

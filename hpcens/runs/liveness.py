@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.processes import Process
 from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
@@ -43,8 +44,12 @@ def sign(epoch: Epoch, rank: int, role: str) -> None:
 
 def signatures(epoch: Epoch) -> list[Signature]:
     """Return what the ranks left, in rank order."""
-    signed = (read_json(path) for path in sorted(epoch.ranks.glob("[0-9]*.json")))
-    return [Signature(raw.pop("rank"), raw.pop("role"), Process(**raw)) for raw in signed if raw is not None]
+    signed = (read_as(path, _signature) for path in sorted(epoch.ranks.glob("[0-9]*.json")))
+    return [signature for signature in signed if signature is not None]
+
+
+def _signature(raw: dict[str, Any]) -> Signature:
+    return checked(Signature(raw.pop("rank"), raw.pop("role"), checked(Process(**raw))))
 
 
 def alive(epoch: Epoch) -> str:

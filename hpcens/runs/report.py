@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.vocabulary import Cause
 
 FORMAT = 2
@@ -111,13 +112,19 @@ class Report:
     @staticmethod
     def load(path: Path) -> Report | None:
         """Return the report; None where there is none (yet), or it has a later format."""
-        raw = read_json(path)
-        if raw is None or raw.pop("format", 1) > FORMAT:
-            return None
-        return Report(
-            instances=tuple(InstanceReport(**instance) for instance in raw.pop("instances")),
-            idle=tuple(raw.pop("idle")),
-            ranks=tuple(RankReport(**rank) for rank in raw.pop("ranks")),
-            masked=tuple(MaskedRows(**masked) for masked in raw.pop("masked")),
+        return read_as(path, _report)
+
+
+def _report(raw: dict[str, Any]) -> Report:
+    """Build a report. Raises what JSON of the wrong kind raises, ValueError where it has a later format."""
+    if raw.pop("format", 1) > FORMAT:
+        raise ValueError("a later format")
+    return checked(
+        Report(
+            instances=tuple(checked(InstanceReport(**instance)) for instance in raw.pop("instances")),
+            idle=tuple(map(str, raw.pop("idle"))),
+            ranks=tuple(checked(RankReport(**rank)) for rank in raw.pop("ranks")),
+            masked=tuple(checked(MaskedRows(**masked)) for masked in raw.pop("masked")),
             **raw,
         )
+    )

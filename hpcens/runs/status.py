@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.files import read_json
+from hpcens.files import read_as
 from hpcens.runs.announcement import announced
 from hpcens.runs.claim import Claim
 from hpcens.runs.directory import RunDirectory
@@ -197,8 +197,7 @@ def _no_progress(epoch: Epoch | None) -> ProgressMade:
     """The progress of a start that has not begun to score: none, of as many rows as it is to score."""
     if epoch is None:
         return ProgressMade(0, 0, time=0.0)
-    order = read_json(epoch.job)
-    rows = json.loads(order["preflight"])["facts"]["rows"] if order else 0
+    rows = read_as(epoch.job, lambda order: int(json.loads(order["preflight"])["facts"]["rows"])) or 0
     return ProgressMade(0, rows, time=epoch.folder.stat().st_mtime)
 
 
@@ -228,5 +227,4 @@ def _speed(rows: int, seconds: float) -> float:
 
 def _limit(epoch: Epoch) -> str:
     """What limits the bound of the start's plan, in words; empty where there is no plan yet."""
-    plan = read_json(epoch.plan)
-    return str(plan.get("limit", "")) if plan else ""
+    return read_as(epoch.plan, lambda plan: str(plan.get("limit", ""))) or ""

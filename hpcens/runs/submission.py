@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpcens.files import read_json
+from hpcens.files import checked, read_as
 
 DEFAULT_REQUEUES = 10
 
@@ -42,8 +42,7 @@ class Submission:
     @staticmethod
     def load(path: Path) -> Submission | None:
         """Return the submission; None where there is none."""
-        raw = read_json(path)
-        return None if raw is None else Submission(**raw | {"jobs": tuple(raw["jobs"])})
+        return read_as(path, lambda raw: checked(Submission(**raw | {"jobs": tuple(map(str, raw["jobs"]))})))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpcens.files import digest_file, keep_in_cache
+from hpcens.files import MALFORMED, digest_file, keep_in_cache
 
 FORMAT = 1
 _NAMED_BY = 16  # hexadecimal digits of a digest
@@ -43,7 +43,7 @@ def intact(files: Sequence[Path]) -> tuple[Path, ...] | None:
     except FileNotFoundError:
         if files[0].exists():
             _remove("has no digest beside it", *reversed(files))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *MALFORMED):
         strays = (path for file in files for path in index.parent.glob(f"{index.stem}-*{file.suffix}"))
         _remove("is damaged", *strays, index)
     return None
@@ -84,7 +84,7 @@ def _keep(written: Sequence[Path], files: Sequence[Path]) -> None:
 
 def _named(index: Path) -> set[str]:
     """Return the names of the files in the index's folder that an index points at."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, *MALFORMED):
         names = {str(entry["file"]) for entry in json.loads(index.read_text())["files"]}
         return {name for name in names if name == Path(name).name and name.startswith(index.stem)}
     return set()

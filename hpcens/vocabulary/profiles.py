@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from typing import Any
 
+from hpcens.files import checked
 from hpcens.specs import MemberSpec
+
+_TOO_FAST = 1e15  # rows/s
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,18 @@ class Measurement:
 
 
 def profile_from_dict(raw: dict[str, Any]) -> Profile:
-    batches = {b["batch"]: BatchProfile(**b) for b in raw.pop("batches").values()}
-    shape, tried = tuple(raw.pop("output_shape")), tuple(raw.pop("tried"))
-    return Profile(batches=batches, output_shape=shape, tried=tried, **raw)
+    """Return a profile. Raises what JSON of the wrong kind raises, ValueError where a figure cannot be."""
+    batches = {b["batch"]: checked(BatchProfile(**b)) for b in raw.pop("batches").values()}
+    shape, tried = tuple(map(int, raw.pop("output_shape"))), tuple(map(int, raw.pop("tried")))
+    profile = checked(Profile(batches=batches, output_shape=shape, tried=tried, **raw))
+    if any(
+        not 0 < batch.rows_per_second < _TOO_FAST or batch.batch < 1 or batch.workspace < 0
+        for batch in batches.values()
+    ):
+        raise ValueError("no batch is run so")
+    if min(profile.weights, profile.context) < 0 or not 0 <= profile.load_seconds < inf:
+        raise ValueError("no member is loaded so")
+    return profile
 
 
 @dataclass(frozen=True, slots=True)
