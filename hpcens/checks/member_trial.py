@@ -130,7 +130,8 @@ def try_member(
         *_check_space(member, engine.given(member.name, staged)),
         *_alone(engine, member, forward, staged, values),
     ]
-    return Trial(tuple(values.shape[1:]), tuple(warnings))
+    notes = [f"member {member.name}: {note}" for note in forward.notes]
+    return Trial(tuple(values.shape[1:]), (*notes, *warnings), state=forward.state)
 
 
 def _check_space(member: MemberSpec, values: Array) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
 from hpcens.files import cache_folder, write_atomically
-from hpcens.members import digest_of
+from hpcens.members import STATE, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -26,11 +26,13 @@ class Trial:
     """What a member gave: the shape of one row of its output, and what looks wrong but is no fault.
 
     imported  what its code had imported once it had run
+    state     digest of the weights that its factory loads; empty for others
     """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     imported: Imported = field(default_factory=Imported)
+    state: str = ""
 
 
 class TrialBook:
@@ -60,7 +62,9 @@ class TrialBook:
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
     imported = Imported.from_json(raw["imported"])
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), imported=imported)
+    return Trial(
+        tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), imported=imported, state=str(raw["state"])
+    )
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
@@ -81,4 +85,9 @@ def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str
 
 
 def _own(digests: Mapping[str, str]) -> dict[str, str]:
-    return {key: digest for key, digest in digests.items() if not is_of_imports(key)}
+    return {key: digest for key, digest in digests.items() if not is_found(key)}
+
+
+def is_found(key: str) -> bool:
+    """Tell whether a digest is of what only a trial can tell."""
+    return key == STATE or is_of_imports(key)

@@ -24,6 +24,7 @@ class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
 
     # gradients  whether it takes gradients in its forward
+    # state, notes  see `Network`
     # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
@@ -50,6 +51,7 @@ class Forward(torch.nn.Module):
         self._name = spec.name
         self.gradients = spec.gradients
         self.doubles = False
+        self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._softmax = spec.output == "logits" and space == "probabilities"

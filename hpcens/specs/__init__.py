@@ -28,6 +28,7 @@ from hpcens.specs.member import ResizeSpec as ResizeSpec
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.member import WeightsSpec as WeightsSpec
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
 RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]

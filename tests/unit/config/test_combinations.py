@@ -88,6 +88,8 @@ KEYS = {
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "weights.key": {"members": {"weights": {"path": "a.pt", "key": "ema", "prefix": "net.", "ignore": ["loss.*"]}}},
+    "weights: factory": {"members": {"factory": "combined_models:Net", "weights": "factory"}},
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
 }
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
@@ -97,7 +99,10 @@ ROWS = [
     *(("bad_rows: pass", verb, WORKS) for verb in ALL_VERBS),
     *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases", "masks")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
-    *((key, verb, WORKS) for key in ("gradients", "files") for verb in ALL_VERBS),
+    *((key, verb, WORKS) for key in ("gradients", "files", "weights.key") for verb in ALL_VERBS),
+    *(("weights: factory", verb, WORKS) for verb in ALL_VERBS),
+    *(("weights: factory", key, WORKS) for key in ("bad_rows: pass", "preprocess", "files", "rule: m:f")),
+    ("weights: factory", "trust", "members.0..trust: is for a file, and weights: factory names none; remove it"),
     *(("trust", verb, WORKS) for verb in ("resume", "combine", "adding a member")),
     *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
     *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
@@ -128,7 +133,12 @@ class Bench:
         names = {}
         exec(MODELS, names)
         for member in tree["members"]:
-            torch.save(names["Net"](**member["arguments"]).state_dict(), self.folder / member["weights"])
+            state = names["Net"](**member["arguments"]).state_dict()
+            if isinstance(member["weights"], dict):
+                inner = {f"net.{key}": value for key, value in state.items()} | {"loss.weight": torch.ones(2)}
+                torch.save({"state": state, "ema": inner}, self.folder / member["weights"]["path"])
+            elif member["weights"] != "factory":
+                torch.save(state, self.folder / member["weights"])
         self.tree = tree
         self.config.write_text(json.dumps(tree))
         return self
