@@ -49,6 +49,7 @@ class Engine:
         self.hardware = hardware
         self._blank = blank
         self._raised: list[int] = []
+        self._finite: dict[int, bool] = {}
         self._not_finite: dict[int, list[int]] = {}
         self._lost: dict[tuple[int, Cast], list[int]] = {}
         self._members: dict[str, Loaded] = {}
@@ -94,7 +95,7 @@ class Engine:
         if staged is None:
             staged = self._stage_now(task)
         rows = tuple(self.hardware.receive(array) for array in staged)
-        self._not_finite, self._lost = {}, {}
+        self._finite, self._not_finite, self._lost = {}, {}, {}
         for name in task.members:
             start = time.perf_counter()
             values, batch = self.run(name, rows)
@@ -206,7 +207,8 @@ class Engine:
         order = list(range(count))
         for row in bad:
             order[row] = good[0]
-        outputs.take(start, forward(*(x[order] for x in inputs)))[bad] = torch.nan
+        outputs.take(start, forward(*(x[order] for x in inputs)))
+        outputs.blank([start + row for row in bad])
 
     def _bad(self, name: str, values: Array, rows: Sequence[torch.Tensor]) -> tuple[Bad, ...]:
         """Return the rows that the member did not score, each under its first cause."""
@@ -214,7 +216,7 @@ class Engine:
         raised_on = set(self._raised)
         for place in forward.judged:
             if place not in self._not_finite:
-                self._not_finite[place] = _not_finite(rows[place])
+                self._not_finite[place] = [] if self._tame(place, rows[place]) else _not_finite(rows[place])
         of_input = {row for place in forward.judged for row in self._not_finite[place]} - raised_on
         of_cast = self._of_cast(forward, rows) - raised_on - of_input
         of_output: set[int] = set()
@@ -229,11 +231,18 @@ class Engine:
         )
         return tuple(bad for bad in causes if bad.rows)
 
+    def _tame(self, place: int, rows: torch.Tensor) -> bool:
+        """Tell whether all numbers of an input are finite in float32, as far as their sum shows it, taken once."""
+        if place not in self._finite:
+            self._finite[place] = not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32)))
+        return self._finite[place]
+
     def _of_cast(self, forward: Forward, rows: Sequence[torch.Tensor]) -> set[int]:
         """Return the rows whose numbers what they are cast to cannot hold."""
         for place, cast in zip(forward.inputs, forward.casts, strict=True):
             if (place, cast) not in self._lost:
-                self._lost[place, cast] = cast.lost(rows[place])
+                tame = cast.float32_suffices(rows[place].dtype) and self._tame(place, rows[place])
+                self._lost[place, cast] = [] if tame else cast.lost(rows[place])
         return {row for wanted in zip(forward.inputs, forward.casts, strict=True) for row in self._lost[wanted]}
 
 
@@ -261,7 +270,5 @@ def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseE
 
 
 def _not_finite(rows: torch.Tensor) -> list[int]:
-    """Return the rows that hold NaN or infinity. Only where a sum shows that there are some is every number read."""
-    if not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32))):
-        return []
+    """Return the rows that hold NaN or infinity."""
     return torch.nonzero(~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).reshape(-1).tolist()

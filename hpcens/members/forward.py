@@ -178,7 +178,8 @@ class Forward(torch.nn.Module):
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what the network is called with."""
-        return [cast(x, self._precision) for x in self._preprocessing(*rows)]
+        to = self._precision
+        return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
 
     def _checked(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.dim() < 2 or logits.shape[-1] < 2:
