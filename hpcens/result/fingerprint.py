@@ -188,7 +188,9 @@ def _restoring(place: Place, before: object) -> str:
     added = _added_key(place)
     if added is None or before is not None:
         return ""
-    return f" → {added.write} in the YAML is what it was made with" if added.write else " → it was made without a look"
+    if not added.write:
+        return " → the earlier hpcens that made it did not look at this, and can finish it or add to it"
+    return f" → {added.write} in the YAML is what it was made with"
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:
