@@ -132,7 +132,9 @@ def try_member(
     shape = tuple(given.shape[1:])
     how = taken(member, spec, shape, space)
     warnings = [*_check_space(member, spec, how, given), *_alone(engine, member, forward, staged, values)]
-    return Trial(tuple(values.shape[1:]), tuple(warnings), taken=describe_taken(member, spec, shape, space))
+    notes = [f"member {member.name}: {note}" for note in forward.notes]
+    words = describe_taken(member, spec, shape, space)
+    return Trial(tuple(values.shape[1:]), (*notes, *warnings), taken=words, state=forward.state)
 
 
 def _check_space(member: MemberSpec, spec: RunSpec, how: Taken, values: Array) -> Iterator[str]:

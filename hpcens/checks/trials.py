@@ -15,7 +15,7 @@ from typing import Any
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
 from hpcens.files import MALFORMED, cache_folder, keep_in_cache
-from hpcens.members import common_axis, digest_of
+from hpcens.members import STATE, common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -29,12 +29,14 @@ class Trial:
     warnings  what looks wrong but is no fault
     imported  what its code had imported once it had run
     taken     what its output is taken to be, in words
+    state     digest of the weights that its factory loads; empty for others
     """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     imported: Imported = field(default_factory=Imported)
     taken: str = ""
+    state: str = ""
 
 
 class TrialBook:
@@ -63,8 +65,13 @@ class TrialBook:
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
     imported = Imported.from_json(raw["imported"])
-    warnings = tuple(map(str, raw["warnings"]))
-    return Trial(tuple(map(int, raw["shape"])), warnings, imported=imported, taken=str(raw["taken"]))
+    return Trial(
+        tuple(map(int, raw["shape"])),
+        tuple(map(str, raw["warnings"])),
+        imported=imported,
+        taken=str(raw["taken"]),
+        state=str(raw["state"]),
+    )
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
@@ -85,4 +92,9 @@ def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str
 
 
 def _own(digests: Mapping[str, str]) -> dict[str, str]:
-    return {key: digest for key, digest in digests.items() if not is_of_imports(key)}
+    return {key: digest for key, digest in digests.items() if not is_found(key)}
+
+
+def is_found(key: str) -> bool:
+    """Tell whether a digest is of what only a trial can tell."""
+    return key == STATE or is_of_imports(key)

@@ -51,7 +51,7 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     Imports no torch, and runs no code of the member's. Raises MemberError where something cannot be found.
     """
     owner = f"member {spec.name}"
-    digests = {"source": spec.source, "weights": _digest(spec, spec.file)}
+    digests = {"source": spec.source, "weights": "factory" if spec.loads_itself else _digest(spec, spec.file)}
     if spec.onnx is not None:
         digests |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
     if spec.factory is not None:
@@ -75,8 +75,14 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         "classes": spec.classes and list(spec.classes.items()),
         "bad_rows": spec.bad_rows,
         "gradients": spec.gradients or None,
+        "key of weights": spec.weights and spec.weights.key,
+        "prefix of weights": spec.weights and spec.weights.prefix,
     }
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
+
+
+STATE = "state"
+"""The digest of weights that a factory loads itself, which only its trial can tell."""
 
 
 def has_code(spec: MemberSpec) -> bool:
@@ -156,12 +162,17 @@ def load(
         now = member_digests(member, spec.search_path)
         opened = [key for key in digests if key.startswith(("weights", "file "))]
         if changed := [key for key in opened if now.get(key) != digests[key]]:
-            file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else member.file
+            file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else str(member.file)
             raise MemberError(f"member {member.name}: {file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
     preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None
     network = network or _network(member, spec.search_path, cores)
+    if network.state and digests is not None and digests.get(STATE, network.state) != network.state:
+        raise MemberError(
+            f"member {member.name}: its factory loaded other weights than when it was tried",
+            "let it load one version by name, and remove the trials in the cache",
+        )
     conversion = Conversion(member, spec, space)
     return Forward(member, network, preprocessing, inputs=places, conversion=conversion, prepared=prepared)
 

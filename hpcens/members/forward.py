@@ -25,6 +25,7 @@ class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, conversion to what the ensemble combines; in turn."""
 
     # gradients  whether it takes gradients in its forward
+    # state, notes  see `Network`
     # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
@@ -48,6 +49,7 @@ class Forward(torch.nn.Module):
         self._name = spec.name
         self.gradients = spec.gradients
         self.doubles = False
+        self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._network = network if prepared else _in_precision(spec, network)

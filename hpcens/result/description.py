@@ -20,7 +20,8 @@ def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[
 
     digests  member name to its digests, see `member_digests`
     """
-    return {member.name: {"path": str(member.file), **digests[member.name]} for member in spec.members}
+    paths = {member.name: "" if member.loads_itself else str(member.file) for member in spec.members}
+    return {member.name: {"path": paths[member.name], **digests[member.name]} for member in spec.members}
 
 
 def describe_result(

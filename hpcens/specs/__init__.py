@@ -30,6 +30,7 @@ from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.member import WeightsSpec as WeightsSpec
 from hpcens.specs.rule import RuleSpec as RuleSpec
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 

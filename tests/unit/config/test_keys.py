@@ -53,6 +53,8 @@ def around(pattern: str) -> dict[str, Any]:
     member: dict[str, Any] = {"name": "a", "factory": "m:b", "weights": "w"}
     if source in SOURCES[1:]:
         member = {"name": "a"} | ({"trust": "pickle"} if source == "pickled" else {})
+    elif source.startswith("weights."):
+        member["weights"] = {"path": "w"}
     elif source.startswith("preprocess[]."):
         triple = [1.0] if pattern.endswith("[]") else [1.0, 1.0, 1.0]
         steps = {
