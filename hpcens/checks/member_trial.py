@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpcens.checks.steadiness import examine
 from hpcens.checks.trials import Trial
 from hpcens.dataset import Source
 from hpcens.engine import Hardware, open_hardware, use_cores
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from hpcens.engine import Engine
 
 ROWS = 2
+# Other rows of the dataset, by which a larger batch is filled; fewer where they are large.
+_OTHERS = 6
+_OTHER_BYTES = 64 << 20
+# Seconds that the first batch may take, so that some more can be run in the time of a trial.
+_QUICK = 4.0
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
 _SUM_TOLERANCE = 1e-3
 _EPSILON = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
@@ -34,14 +41,23 @@ def trials(
     space    the one the rule combines in
     """
     use_cores(device.cores)
-    rows = Source(job.datasets, job.spec.dataset, job.limit).head(ROWS)
+    source = Source(job.datasets, job.spec.dataset, job.limit)
+    rows = source.head(ROWS)
+    others = other_rows(source)
     hardware = open_hardware(device)  # imports torch: what follows is the members' own time
     for member in job.spec.members:
         if member.name in members:
             yield member.name, None
             try:
                 outcome: Trial | HpcensError = try_member(
-                    member, job.spec, inputs=inputs, space=space, cores=device.cores, hardware=hardware, rows=rows
+                    member,
+                    job.spec,
+                    inputs=inputs,
+                    space=space,
+                    cores=device.cores,
+                    hardware=hardware,
+                    rows=rows,
+                    others=others,
                 )
             except (Exception, SystemExit) as error:
                 outcome = _fault(member, error)
@@ -66,20 +82,36 @@ def try_member(
     cores: int,
     hardware: Hardware,
     rows: Rows,
+    others: Rows = (),
 ) -> Trial:
-    """Load a member and run it on these rows, and on the first alone.
+    """Load a member and run it on these rows, together, alone, and with others.
 
+    rows    the dataset's first, for each input
+    others  some from elsewhere in the dataset, for each input; may be none
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
     from hpcens.engine import Engine
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
-    engine.host(member.name, forward, batch=ROWS)
+    engine.host(member.name, forward, batch=ROWS + _OTHERS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
+    began = time.monotonic()
     values, _ = engine.run(member.name, staged)
+    quick = time.monotonic() - began < _QUICK
     warnings = [*_check_space(member, engine.given(member.name, staged)), *_alone(engine, member, staged, values)]
-    return Trial(tuple(values.shape[1:]), tuple(warnings))
+    found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
+    return Trial(tuple(values.shape[1:]), tuple(warnings), found)
+
+
+def other_rows(source: Source) -> Rows:
+    """Read some rows from all over the dataset, for each input; none where there are no others than the first."""
+    count = min(_OTHERS, source.rows - ROWS, max(1, _OTHER_BYTES // max(1, source.row_bytes)))
+    if count < 1:
+        return ()
+    places = [ROWS + (source.rows - ROWS - 1) * (i + 1) // count for i in range(count)]
+    pieces = [source.rows_between(place, place + 1) for place in places]
+    return tuple(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
 
 
 def _check_space(member: MemberSpec, values: Array) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ class Preflight:
     rule     digests of a rule of the user's own; empty for the others
     space    the one the rule combines in
     stored   members whose outputs are taken from the finished result, to which the job adds others
+    unsteady member → what its trial found of its outputs that the result is to say, see `Steadiness.faults`
     """
 
     facts: Facts
@@ -33,6 +34,7 @@ class Preflight:
     rule: Mapping[str, str]
     space: Space
     stored: tuple[str, ...] = ()
+    unsteady: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return it as a line of JSON."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.preflight import Preflight
+from hpcens.checks.steadiness import Steadiness
 from hpcens.files import cache_folder, write_atomically
 from hpcens.members import digest_of
 from hpcens.result import torch_version
@@ -22,10 +23,11 @@ from hpcens.specs import MemberSpec, RunSpec
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a member gave: the shape of one row of its output, and what looks wrong but is no fault."""
+    """What a member gave: the shape of a row of its output, what looks wrong but is no fault, and how steady it is."""
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    steadiness: Steadiness = field(default_factory=Steadiness)
 
 
 class TrialBook:
@@ -53,7 +55,7 @@ class TrialBook:
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])))
+    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), Steadiness(**raw["steadiness"]))
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:

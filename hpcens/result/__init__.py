@@ -89,6 +89,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hpcens.result.description import describe_result as describe_result
     from hpcens.result.description import members_of as members_of
+    from hpcens.result.description import unsteady_of as unsteady_of
     from hpcens.result.destination import check_output as check_output
     from hpcens.result.destination import require_room as require_room
     from hpcens.result.destination import room as room
@@ -120,7 +121,7 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
-        "description": ("describe_result", "members_of"),
+        "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
         "earlier": ("is_finished", "stored_members"),

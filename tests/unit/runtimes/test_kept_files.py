@@ -117,7 +117,11 @@ def test_ranks_that_prepare_the_same_at_once_do_not_mix_their_files(tmp_path):
 
 
 def test_nothing_is_left_of_a_preparation_that_fails(tmp_path):
-    with pytest.raises(OSError, match="full"), kept_files.kept((tmp_path / "m.ts",)) as path:
-        path.write_bytes(b"half")
-        raise OSError("full")
+    def build():
+        with kept_files.kept((tmp_path / "m.ts",)) as path:
+            path.write_bytes(b"half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        build()
     assert list(tmp_path.iterdir()) == []
