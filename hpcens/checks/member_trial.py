@@ -101,6 +101,8 @@ def try_member(
     quick = time.monotonic() - began < _QUICK
     warnings = [*_check_space(member, engine.given(member.name, staged)), *_alone(engine, member, staged, values)]
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
+    if changed := forward.surroundings.changed:
+        warnings.append(forward.surroundings.described(changed))
     return Trial(tuple(values.shape[1:]), tuple(warnings), found)
 
 

@@ -145,7 +145,7 @@ class Engine:
     def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
-        with torch.inference_mode():
+        with forward.surroundings.around(), torch.inference_mode():
             return self.hardware.fetch(forward.given(*(rows[place] for place in forward.inputs)))
 
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
@@ -153,7 +153,7 @@ class Engine:
         parts = []
         self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
-        with torch.inference_mode():
+        with loaded.forward.surroundings.around(), torch.inference_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
                 piece = [x[start:stop] for x in inputs]
                 try:
@@ -188,7 +188,7 @@ class Engine:
         bad = sorted(set(range(count)) - set(good))
         self._raised += [start + row for row in bad]
         if not good:
-            return torch.full((count, *blank), torch.nan, device=inputs[0].device)
+            return torch.full((count, *blank), torch.nan, dtype=torch.float32, device=inputs[0].device)
         order = list(range(count))
         for row in bad:
             order[row] = good[0]

@@ -111,6 +111,7 @@ def load(
     """
     from hpcens.members.forward import Forward
     from hpcens.members.preprocess import Preprocessing
+    from hpcens.members.surroundings import surroundings_of
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
@@ -118,13 +119,24 @@ def load(
         if changed:
             raise MemberError(f"member {member.name}: {member.file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
-    preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None
-    network = network or _network(member, spec.search_path, cores)
+    surroundings = surroundings_of(member)
+    with surroundings.while_loading():
+        preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
+        network = network or _network(member, spec.search_path, cores)
     mapped = (
         class_rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
     )
-    return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared)
+    return Forward(
+        member,
+        network,
+        preprocessing,
+        inputs=places,
+        space=space,
+        rounds=mapped,
+        prepared=prepared,
+        surroundings=surroundings,
+    )
 
 
 def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:

@@ -11,6 +11,7 @@ import torch
 from hpcens.errors import MemberError
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
+from hpcens.members.surroundings import Surroundings
 from hpcens.specs import MemberSpec, Space
 from hpcens.usercode import describe_exception
 
@@ -31,15 +32,18 @@ class Forward(torch.nn.Module):
         space: Space,
         rounds: tuple[tuple[int, ...], ...] | None,
         prepared: bool = False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Put the parts of a member together.
 
-        inputs    numbers of the dataset's inputs that it is called with, in its order
-        space     the one the rule combines in
-        rounds    see `class_rounds`; None where the classes are the ensemble's
-        prepared  whether the network is one that `execute` has made, in an earlier process
+        inputs        numbers of the dataset's inputs that it is called with, in its order
+        space         the one the rule combines in
+        rounds        see `class_rounds`; None where the classes are the ensemble's
+        prepared      whether the network is one that `execute` has made, in an earlier process
+        surroundings  in which it is to be called, as loading it has left them; None: those of all
         """
         super().__init__()
+        self.surroundings = surroundings or Surroundings(spec.name)
         self._rounds: torch.Tensor | None
         self.inputs = inputs
         self._name = spec.name

@@ -22,6 +22,7 @@ DOORS = {
         "members/graphs.py",
         "members/onnx.py",
         "members/network.py",
+        "members/surroundings.py",
         "members/preprocess.py",
         "members/forward.py",
         "engine/cpu.py",
