@@ -19,6 +19,7 @@ from hpcens.profiling.references import Pass, References
 from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
 from hpcens.runtimes.agreement import tolerance_in
+from hpcens.runtimes.recording import record, recording_of
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
@@ -193,6 +194,9 @@ class _Bench:
             profile = replace(profile, output_shape=run.shape, difference=apart, same_bits=same)
             if profile.difference > self.measurement.tolerance:
                 break
+            if runtime in self.measurement.keys:
+                path = recording_of(recipe.package, batch)
+                record(engine, self.measurement.member, self.inputs, tuple(a[:batch] for a in self.rows), path)
             speeds = _time(engine, name, run.staged, batch, deadline, len(sizes))
             middle = statistics.median(speeds)
             batches[batch] = BatchProfile(batch, middle, run.workspace, (max(speeds) - min(speeds)) / middle)

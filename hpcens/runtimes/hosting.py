@@ -9,6 +9,7 @@ from pathlib import Path
 from hpcens.engine import Engine
 from hpcens.members import load
 from hpcens.runtimes.recipe import Recipe
+from hpcens.runtimes.recording import recording_of, repeat
 from hpcens.specs import MemberSpec, RunSpec, Space
 from hpcens.vocabulary import Instance, Rows
 
@@ -33,6 +34,7 @@ def host(
     cores    threads of a CPU device
     rows     of the dataset, for each input: a whole batch of each member that is prepared for its runtime
     package  where what takes long to prepare of a member in a runtime is kept
+    Raises MemberError where a member does not give what it gave when it was measured.
     """
     engine.clear()
     hosted = {instance.member: instance for instance in instances}
@@ -44,4 +46,6 @@ def host(
             recipe = Recipe(build, instance.runtime, engine.hardware, cores, rows, kept, whole)
             again = recipe.make if recipe.fixed else None
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
+            path, tolerance = recording_of(kept, instance.batch), spec.plan.tolerance
+            repeat(engine, member, inputs, rows, path, tolerance=tolerance)
     engine.hardware.release()  # what preparing them has left behind
