@@ -15,7 +15,7 @@ chunked.
 | `classes` | (classes,) text | class names, where given |
 | `hpcens/written` | (segments,) uint8 | 1: the segment's rows are durable |
 | `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes in all outputs, seeded with its number |
-| `hpcens/summary` | (65536,) uint8 | JSON padded with blanks: `rows`, `finished`, `masked` (but for `combine`) |
+| `hpcens/summary` | (65536,) uint8 | JSON, then blanks: `rows`, `finished`, `masked` (but for `combine`), `spot_checks` |
 | `hpcens/plan`, `hpcens/config` | uint8 | the plan, and the configuration, as JSON; not in phases |
 
 | attribute | type | meaning |
@@ -29,6 +29,7 @@ chunked.
 | `spaces`, `precision` | JSON | member → what it gives; member → its precision |
 | `members` | JSON | member → `path` of its weights, and its digests |
 | `member_names` | [text] | in member order |
+| `unsteady` | JSON | where there are any: member → `reproducible`: false; `alone`, `other_batch`: how far off |
 | `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |
 | `outputs` | [text] | datasets of rows, in the order in which they are checksummed |
 | `segment_rows` | int | rows of a segment; the last one may have fewer |

@@ -5,7 +5,7 @@ import json
 import h5py
 import pytest
 
-from hpcens.profiling.bench import difference
+from hpcens.runtimes.agreement import difference
 
 pytestmark = pytest.mark.mpi
 
