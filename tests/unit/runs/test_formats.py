@@ -12,7 +12,7 @@ import hpcens.result
 import hpcens.runs
 from hpcens.processes import Process
 from hpcens.profiling import ProfileBook, book
-from hpcens.result.description import describe_result
+from hpcens.result.description import describe_result, unsteady_of
 from hpcens.result.disk import Disk
 from hpcens.result.fingerprint import make_fingerprint
 from hpcens.result.journal import Header, Journal, Kind, Record
@@ -194,7 +194,19 @@ def test_attributes_and_fingerprint():
     assert {name: listed[name] for name in ("rule", "outputs", "numerics")} == {
         name: set(tree[name]) for name in ("rule", "outputs", "numerics")
     }
-    written = describe_result(spec, tree, members={}, datasets=[], library="", combined_from="{}")
+    written = describe_result(
+        spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}}, combined_from="{}"
+    )
     tables, _ = section(hpcens.result, "Result")
     heads = [row[0] for row in tables].index("attribute")
     assert quoted(row[0] for row in tables[heads:]) == set(written) | {"outputs", "segment_rows"}
+
+
+def test_a_result_says_nothing_of_members_that_are_steady():
+    """So that what it says of itself stays as it was."""
+    spec, numerics = RunSpec(members=()), Numerics(16, {}, ("cpu",), "2.4.0")
+    tree = make_fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
+    assert "unsteady" not in describe_result(spec, tree, members={}, datasets=[], library="", unsteady={})
+    attributes = describe_result(spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}})
+    assert unsteady_of(attributes, ["a", "b"]) == {"a": {"alone": 0.1}} and unsteady_of(attributes, ["b"]) == {}
+    assert unsteady_of({}, ["a"]) == {}
