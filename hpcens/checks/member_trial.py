@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +19,10 @@ from hpcens.checks.trials import Trial
 from hpcens.dataset import Source
 from hpcens.engine import Hardware, open_hardware, use_cores
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError, as_verdict
-from hpcens.members import load
+from hpcens.members import has_code, load
+from hpcens.processes import die_with
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
+from hpcens.usercode.imported import Imported
 from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
@@ -28,7 +36,7 @@ _OTHER_BYTES = 64 << 20
 _QUICK = 4.0
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
 _SUM_TOLERANCE = 1e-3
-_EPSILON = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+_EPSILON = {"float64": 0.0, "float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 def trials(
@@ -36,32 +44,68 @@ def trials(
 ) -> Iterator[tuple[str, Trial | HpcensError | None]]:
     """Try members in turn: yield a member's name with None where its trial begins, then with what came of it.
 
+    Each code of theirs is tried in a process of its own, forked from this one before anything of theirs is imported,
+    so that what it imports is known apart from what others do.
+
     members  names of those to try
     inputs   names of the dataset's inputs, in their order
     space    the one the rule combines in
     """
     use_cores(device.cores)
+    import hpcens.engine.engine  # noqa: F401 torch, once for all: what follows is the members' own time
+
     source = Source(job.datasets, job.spec.dataset, job.limit)
     rows = source.head(ROWS)
     others = other_rows(source)
-    hardware = open_hardware(device)  # imports torch: what follows is the members' own time
+    by_code: dict[str, list[MemberSpec]] = {}
     for member in job.spec.members:
         if member.name in members:
-            yield member.name, None
-            try:
-                outcome: Trial | HpcensError = try_member(
-                    member,
-                    job.spec,
-                    inputs=inputs,
-                    space=space,
-                    cores=device.cores,
-                    hardware=hardware,
-                    rows=rows,
-                    others=others,
-                )
-            except (Exception, SystemExit) as error:
-                outcome = _fault(member, error)
-            yield member.name, outcome
+            by_code.setdefault(_code(member), []).append(member)
+    for alike in by_code.values():
+        if _continue_in_child():
+            hardware = open_hardware(device)
+            before = frozenset(sys.modules)
+            for member in alike:
+                yield member.name, None
+                try:
+                    trial = try_member(
+                        member,
+                        job.spec,
+                        inputs=inputs,
+                        space=space,
+                        cores=device.cores,
+                        hardware=hardware,
+                        rows=rows,
+                        others=others,
+                    )
+                    imported = Imported.since(before) if has_code(member) else trial.imported
+                    yield member.name, replace(trial, imported=imported)
+                except (Exception, SystemExit) as error:
+                    yield member.name, _fault(member, error)
+            os._exit(0)
+
+
+def _code(member: MemberSpec) -> str:
+    """Return what is the same for members that run the same code."""
+    unpickled = str(member.file) if member.trust else ""
+    calls = [step.call for step in member.preprocess]
+    return json.dumps([member.factory, member.arguments, unpickled, calls], sort_keys=True)
+
+
+def _continue_in_child() -> bool:
+    """Fork; return True in the child, False in the parent once that child has ended well. Else end alike."""
+    parent = os.getpid()
+    if (child := os.fork()) == 0:
+        die_with(parent)
+        return True
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to put back
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(parent, -code)
+    if code:
+        os._exit(code)
+    return False
 
 
 def _fault(member: MemberSpec, error: BaseException) -> HpcensError:
@@ -91,6 +135,7 @@ def try_member(
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
     from hpcens.engine import Engine
+    from hpcens.members import unwritten
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
@@ -99,11 +144,13 @@ def try_member(
     began = time.monotonic()
     values, _ = engine.run(member.name, staged)
     quick = time.monotonic() - began < _QUICK
+    if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
+        raise unwritten(member, "returns float64")
     warnings = [*_check_space(member, engine.given(member.name, staged)), *_alone(engine, member, staged, values)]
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
     if changed := forward.surroundings.changed:
         warnings.append(forward.surroundings.described(changed))
-    return Trial(tuple(values.shape[1:]), tuple(warnings), found)
+    return Trial(tuple(values.shape[1:]), tuple(warnings), steadiness=found)
 
 
 def other_rows(source: Source) -> Rows:
@@ -121,7 +168,7 @@ def _check_space(member: MemberSpec, values: Array) -> Iterator[str]:
 
     values  (rows, …) of the member's output, in its own classes and space
     """
-    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.precision])
+    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.computes_in])
     if member.output == "probabilities":
         if values.ndim < 2:
             what = f"{values.shape}: probabilities of {len(values)} rows need an axis of classes"

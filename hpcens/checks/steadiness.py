@@ -92,7 +92,7 @@ def examine(
 
 def require_no_chance(member: MemberSpec, steadiness: Steadiness, tolerance: float) -> None:
     """Raise MemberError where two equal calls lie further apart than the tolerance."""
-    if steadiness.again > tolerance_in(member.precision, tolerance):
+    if steadiness.again > tolerance_in(member.computes_in, tolerance):
         raise chance(member.name, steadiness.again, tolerance)
 
 
@@ -108,7 +108,7 @@ def chance(name: str, apart: float, tolerance: float) -> MemberError:
 
 def steadiness_warnings(member: MemberSpec, steadiness: Steadiness, tolerance: float) -> Iterator[str]:
     """Yield what is no fault, but changes what the numbers mean."""
-    found = steadiness.faults(member.precision, tolerance)
+    found = steadiness.faults(member.computes_in, tolerance)
     if "reproducible" in found:
         yield (
             f"member {member.name} gives other bits each time, {steadiness.again:.2g} apart and within plan.tolerance:"

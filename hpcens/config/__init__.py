@@ -17,6 +17,7 @@ from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
 from hpcens.config.shorthands import expand
 from hpcens.config.site import slurm_settings as slurm_settings
+from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
@@ -47,6 +48,8 @@ def load(path: Path) -> RunSpec:
     output = spec.output
     if "datasets" not in tree.get("output", {}) and all(member.output == "values" for member in spec.members):
         output = replace(output, datasets=("prediction",))  # members that do not classify have no label
+    if "dtype" not in tree.get("output", {}) and any(member.precision == "float64" for member in spec.members):
+        output = replace(output, dtype="float64")
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
     rule = spec.rule
@@ -96,8 +99,10 @@ def _from_json(kind: type[Stored], text: str) -> Stored:
 
     try:
         # Not validate_json: a path may hold bytes that are not UTF-8, which only Python's own JSON carries.
-        return TypeAdapter(kind).validate_python(json.loads(text))
-    except ValueError as error:
+        tree = json.loads(text)
+        tree = tree | {"spec": of_today(tree["spec"])} if kind is Job else of_today(tree)
+        return TypeAdapter(kind).validate_python(tree)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
 
 

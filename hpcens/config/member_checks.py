@@ -7,6 +7,7 @@ from typing import Any
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import example
 from hpcens.config.rule_checks import Parts
+from hpcens.config.step_checks import check_resize, expand_steps
 from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
 
 _SAFER = "give factory and weights, or a file of torch.export.save under exported"
@@ -18,6 +19,7 @@ def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
         member["inputs"] = [member["inputs"]]
     if type(member.get("select")) is int:
         member["select"] = str(member["select"])
+    expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
     if "classes" in member:
         member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
 
@@ -61,8 +63,16 @@ def check_members(parts: Parts) -> None:
                     missing=classes is None and ("classes",) not in page.refused,
                     space=parts.space,
                 )
-            if "onnx" in usable_keys and usable_keys.get("precision", "float32") != "float32":
-                page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+            _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
+
+
+def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
+    precision = usable.get("precision", "float32")
+    if "onnx" in usable and precision in ("bfloat16", "float16"):
+        page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+    if precision == "float64" and runtime == "openvino":
+        what = "float64 cannot be computed by plan.runtime: openvino; write runtime: auto, or remove precision"
+        page.problem((*place, "precision"), what)
 
 
 def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict[str, Any]) -> None:
@@ -116,6 +126,7 @@ def _check_steps(page: Page, place: Place, usable: dict[str, Any], all_inputs: l
             page.problem(
                 (*step_place, "input"), f"{shown(name)} is no input of this member; add it to inputs, or remove it"
             )
+        check_resize(page, (*step_place, "resize"), step.get("resize"))
         by = step.get("normalize")
         if isinstance(by, dict) and isinstance(by.get("mean"), list) and isinstance(by.get("std"), list):
             mean, std = len(by["mean"]), len(by["std"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -48,8 +49,11 @@ class CpuHardware:
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         return module
 
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        return torch.from_numpy(self._buffers.empty(shape, str(dtype).removeprefix("torch.")))
+
     def fetch(self, values: torch.Tensor) -> Array:
-        return self._buffers.copy(values.numpy())
+        return values.numpy()
 
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or (

@@ -11,7 +11,7 @@ thread: each way in sets it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,9 @@ class CudaHardware:
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         return module.to(self._device)
+
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=dtype, device=self._device)
 
     def fetch(self, values: torch.Tensor) -> Array:
         return values.cpu().numpy()

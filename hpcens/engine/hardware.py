@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +26,11 @@ class Hardware(Protocol):
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         """Return the module on the device."""
 
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        """Return memory on the device for the outputs of a segment, whatever it holds."""
+
     def fetch(self, values: torch.Tensor) -> Array:
-        """Return values in host memory, complete on return."""
+        """Return what was put into such room, in host memory and complete on return."""
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the error says that the device's memory is used up."""

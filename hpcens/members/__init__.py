@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
 from hpcens.members.onnx_files import data_files
-from hpcens.specs import MemberSpec, RunSpec, Space, class_rounds
+from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space, class_rounds
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
+    from hpcens.members.casting import Cast as Cast
+    from hpcens.members.casting import unwritten as unwritten
     from hpcens.members.forward import Forward as Forward
     from hpcens.members.network import Network as Network
     from hpcens.members.preprocess import PreprocessingFailed as PreprocessingFailed
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: they import torch
     _NAMES = {
+        "casting": ("Cast", "unwritten"),
         "forward": ("Forward",),
         "network": ("Network",),
         "preprocess": ("PreprocessingFailed", "cause_of"),
@@ -51,11 +54,34 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         digests["arguments"] = json.dumps(spec.arguments, sort_keys=True)
     for i, step in enumerate(spec.preprocess):
         settings = {key: value for key, value in asdict(step).items() if value is not None}
+        if step.resize is not None:
+            how = settings["resize"]
+            settings["resize"] = how.pop("size")
+            if step.resize != ResizeSpec(size=step.resize.size):  # what every resize of format 1 is, and does not say
+                digests[f"resize of preprocess[{i}]"] = json.dumps(how, sort_keys=True)
         digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
-    used = {"inputs": spec.inputs, "select": spec.select, "classes": spec.classes and list(spec.classes.items())}
+    used = {
+        "inputs": spec.inputs,
+        "select": spec.select,
+        "classes": spec.classes and list(spec.classes.items()),
+        "bad_rows": spec.bad_rows,
+    }
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
+
+
+def has_code(spec: MemberSpec) -> bool:
+    """Tell whether the member is loaded, or its inputs prepared, by code of the user's own."""
+    sources = spec.factory is not None or spec.pickled is not None
+    return sources or any(step.call is not None for step in spec.preprocess)
+
+
+def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the modules in which the member's functions lie, with their digests out of `member_digests`."""
+    calls = {f"code of preprocess[{i}]": step.call for i, step in enumerate(spec.preprocess)}
+    paths = {"code": spec.factory} | calls
+    return {path.partition(":")[0]: digests[key] for key, path in paths.items() if path is not None}
 
 
 def digest_of(digests: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.members.casting import Cast, cast, cast_module, require_written
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
 from hpcens.members.surroundings import Surroundings
@@ -47,7 +48,8 @@ class Forward(torch.nn.Module):
         self._rounds: torch.Tensor | None
         self.inputs = inputs
         self._name = spec.name
-        self._precision: torch.dtype = getattr(torch, spec.precision)
+        self._precision: torch.dtype = getattr(torch, spec.computes_in)
+        self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._softmax = spec.output == "logits" and space == "probabilities"
         self._network = network if prepared else _in_precision(spec, network)
         self._choose: Callable[[object], torch.Tensor] = (
@@ -56,12 +58,18 @@ class Forward(torch.nn.Module):
         self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
         self._classes = len(spec.classes or ())
-        self._mends = any(step.call is not None for step in spec.preprocess)
+        self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
         self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
 
     @property
+    def casts(self) -> tuple[Cast, ...]:
+        """What each of `inputs` is cast to before anything else."""
+        return self._preprocessing.casts
+
+    @property
     def judged(self) -> tuple[int, ...]:
-        """Inputs that must be finite: none where a function of the user's own prepares them, which may mend them."""
+        """Inputs that must be finite: none where the module handles others, or a function of the user's own prepares
+        them, which may mend them."""
         return () if self._mends else self.inputs
 
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
@@ -80,7 +88,7 @@ class Forward(torch.nn.Module):
         return True
 
     def forward(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return the member's output, (batch, *output shape) float32, in the space and classes of the ensemble.
+        """Return the member's output, (batch, *output shape) of `dtype`, in the space and classes of the ensemble.
 
         rows  (batch, *row shape) of each input, as it is stored
         Raises MemberError where what the member gives is not what its spec says, PreprocessingFailed where a step of
@@ -92,7 +100,16 @@ class Forward(torch.nn.Module):
         return values if self._rounds is None else self._mapped(values, self._rounds)
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return what the member itself gives, float32: before any softmax, in its own classes."""
+        """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
+        return self._returned(rows).to(self.dtype)
+
+    def rounds(self, *rows: torch.Tensor) -> bool:
+        """Tell whether what the member's network returns changes by being brought to `dtype`."""
+        values = self._returned(rows)
+        narrow = values.to(self.dtype)
+        return bool(((narrow != values) & ~torch.isnan(values)).any())
+
+    def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         count = len(rows[0])
         values: torch.Tensor = self.passes(*self._inputs(rows))
         if values.shape[:1] != (count,):
@@ -104,7 +121,12 @@ class Forward(torch.nn.Module):
                 f"member {self._name} returned {_shown(values)}, and members give real floats",
                 "let its forward end with logits, probabilities or values as floats",
             )
-        return values.to(torch.float32)
+        if self.dtype == torch.float64 and values.dtype != torch.float64:
+            raise MemberError(
+                f"member {self._name} returned {_shown(values)} under precision: float64: it does not compute in it",
+                "remove precision: float64, or let its forward keep the dtype of its inputs",
+            )
+        return values
 
     def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
         """Run from now on what `prepare` makes of the network, the choice of its output included.
@@ -118,7 +140,7 @@ class Forward(torch.nn.Module):
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what the network is called with."""
-        return [x.to(self._precision) if x.is_floating_point() else x for x in self._preprocessing(*rows)]
+        return [cast(x, self._precision) for x in self._preprocessing(*rows)]
 
     def _checked(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.dim() < 2 or logits.shape[-1] < 2:
@@ -165,11 +187,12 @@ def _whole(returned: object) -> torch.Tensor:
 
 
 def _in_precision(spec: MemberSpec, network: Network) -> Network:
+    require_written(spec, network.module)
     try:
-        return replace(network, module=network.module.to(getattr(torch, spec.precision)))
+        return replace(network, module=cast_module(network.module, getattr(torch, spec.computes_in)))
     except Exception as error:
         raise MemberError(
-            f"member {spec.name} cannot be brought to {spec.precision}: {describe_exception(error)}",
+            f"member {spec.name} cannot be brought to {spec.computes_in}: {describe_exception(error)}",
             "give it precision: float32",
         ) from error
 

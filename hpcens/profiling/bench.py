@@ -210,7 +210,7 @@ class _Bench:
         member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
         key = self.measurement.keys.get(runtime)
-        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.digest if key else ""))
+        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.package if key else ""))
 
     def _pass(self, engine: Engine, hardware: Hardware, batch: int, runtime: str) -> Pass | None:
         """Run a batch, and again, and compare what it gives with what eager gives; None where it does not fit.
@@ -241,7 +241,7 @@ class _Bench:
             self._need_reference(batch)
             apart = self.references.apart(batch, values, self._on_others(engine, name))
         between = self.references.between_calls(batch, values, again)
-        if between > tolerance_in(self.measurement.member.precision, self.measurement.tolerance):
+        if between > tolerance_in(self.measurement.member.computes_in, self.measurement.tolerance):
             if runtime == "eager":
                 raise chance(name, between, self.measurement.tolerance)
             raise RuntimeUnsuited(f"{runtime}: it gives other values each time, {between:.2g} apart")

@@ -15,7 +15,7 @@ chunked.
 | `classes` | (classes,) text | class names, where given |
 | `hpcens/written` | (segments,) uint8 | 1: the segment's rows are durable |
 | `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes in all outputs, seeded with its number |
-| `hpcens/summary` | (65536,) uint8 | JSON, then blanks: `rows`, `finished`, `masked` (but for `combine`), `spot_checks` |
+| `hpcens/summary` | (65536,) uint8 | JSON, blanks: `rows`, `finished`, `masked` (not of `combine`), `spot_checks` |
 | `hpcens/plan`, `hpcens/config` | uint8 | the plan, and the configuration, as JSON; not in phases |
 
 | attribute | type | meaning |
@@ -63,10 +63,11 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 6 | MASKED_INPUT | `member` was fed NaN or infinity in `batch` rows; `checksum` is the index of the first |
 | 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
+| 9 | MASKED_CAST | the same, for rows that hold numbers which the dtype they are cast to cannot |
 
-Fingerprint (`fingerprint.json`, and the attribute of results), format 1: a field that is added or absent is a
+Fingerprint (`fingerprint.json`, and the attribute of results), format 1 or 2: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
-whether a result is there already, and by `verify`.
+whether a result is there already, and by `verify`. `format: 2` stands in it where one of the keys added by it does.
 
 | branch | field | meaning |
 | --- | --- | --- |
@@ -80,6 +81,14 @@ whether a result is there already, and by `verify`.
 | `rule` | `name`, `space`, `weights`, `trim`, `digests` | of the rule, and of code and weights of the user's own |
 | `outputs` | `datasets`, `dtype`, `classes`, `bad_rows` | what the result holds |
 | `numerics` | `segment_rows`, `kinds`, `torch` | what fixes the bytes beside the members' own |
+
+Added keys (`FORMAT_2`), format 2: left out of a fingerprint while they mean what results of format 1 meant, so that
+those are continued; `*` is any name, `[]` any number.
+
+| place | meaning; left out at |
+| --- | --- |
+| `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
+| `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 """
 
 from __future__ import annotations
@@ -97,13 +106,16 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
+    from hpcens.result.fingerprint import in_format as in_format
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
     from hpcens.result.fingerprint import require_same as require_same
+    from hpcens.result.fingerprint import rounded_members as rounded_members
     from hpcens.result.fingerprint import rule_branch as rule_branch
     from hpcens.result.fingerprint import torch_version as torch_version
     from hpcens.result.finished import Finished as Finished
@@ -125,13 +137,15 @@ else:
         "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "stored_members"),
         "fingerprint": (
             "differences",
+            "in_format",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",
             "require_same",
+            "rounded_members",
             "rule_branch",
             "torch_version",
         ),

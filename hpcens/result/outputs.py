@@ -13,7 +13,7 @@ from hpcens.specs import OF_CLASSES, RunSpec, Space
 from hpcens.vocabulary import Array
 
 _SCALE = 255
-_DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
+_DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1", "float64": "<f8"}
 _DESCRIPTIONS = {
     "variance": "population variance over the members, element by element",
     "entropy": "entropy of the members' mean probabilities",
@@ -79,6 +79,7 @@ def _kind(name: str) -> str:
 
 def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space) -> Sequence[Output]:
     dtype = _DTYPES[spec.output.dtype]
+    full = _DTYPES["float64" if spec.output.dtype == "float64" else "float32"]
     classes = space != "values" and len(shape) > 0
     scaled = {"scale": 1 / _SCALE, "scaled": "values are these times the scale"} if spec.output.dtype == "uint8" else {}
     stored = {"space": space, **scaled}
@@ -106,9 +107,9 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space) -> 
                 for member in spec.member_names
             )
         case "variance":
-            return (Output("variance", shape, "<f4", {"description": _DESCRIPTIONS[name], "space": space}, classes),)
+            return (Output("variance", shape, full, {"description": _DESCRIPTIONS[name], "space": space}, classes),)
     units = {"units": "1" if name == "disagreement" else "nat"}
-    return (Output(name, shape[:-1], "<f4", {"description": _DESCRIPTIONS[name], **units}),)
+    return (Output(name, shape[:-1], full, {"description": _DESCRIPTIONS[name], **units}),)
 
 
 def encoded(values: Array, output: Output) -> Array:
@@ -126,7 +127,7 @@ def encoded(values: Array, output: Output) -> Array:
             largest, limit = np.abs(values).max(), float(np.finfo(dtype).max)
             raise DataError(
                 f"{output.name} holds ±{largest:g}, beyond {dtype.name} ({limit:g})",
-                "output.dtype: float32, if it is not; else scale the members' outputs",
+                "write output.dtype: float32, or float64 if it is that; or scale the members' outputs",
             )
         return fitting
     if output.dtype == _DTYPES["uint8"]:

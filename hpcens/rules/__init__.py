@@ -1,7 +1,8 @@
 """Rules: how the members' outputs of a segment become one. Plain numpy, no torch.
 
 A rule sees the whole stack, (members, rows, *output shape), always in member order, so that the
-bytes written never depend on which member finished first. Rules compute in float64 and round once.
+bytes written never depend on which member finished first. Rules compute in float64; they are rounded once, to float32,
+or not at all where the ensemble combines in float64.
 
 | rule | what it gives | where |
 | --- | --- | --- |
@@ -18,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from hpcens.errors import UsageError
 from hpcens.rules.average import geometric, weighted
 from hpcens.rules.function import load_function
@@ -30,7 +33,7 @@ from hpcens.rules.uncertainty import disagreement as disagreement
 from hpcens.rules.uncertainty import entropies as entropies
 from hpcens.rules.uncertainty import variance as variance
 from hpcens.rules.vote import vote
-from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, RuleSpec, Space
+from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, OutputDtype, RuleSpec, Space
 
 
 def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
@@ -61,15 +64,26 @@ def weights_of(rule: RuleSpec, members: Sequence[MemberSpec]) -> tuple[float, ..
 
 
 def make_rule(
-    rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path = Path(), code: str | None = None
+    rule: RuleSpec,
+    members: Sequence[MemberSpec],
+    search_path: Path = Path(),
+    code: str | None = None,
+    dtype: OutputDtype = "float32",
 ) -> Rule:
     """Make any rule but `stack`, as a function: of (rows, *output shape) for each member, to one such array.
 
     search_path  folder from which a function of the user's own is imported
     code         digest that the function's module must have; None: any
+    dtype        to which it rounds: `RunSpec.combined_dtype`
     """
     if ":" in rule.name:
-        return load_function(rule.name, search_path, tuple(member.name for member in members), code)
+        return load_function(rule.name, search_path, tuple(member.name for member in members), code, dtype)
+    combine = _exact(rule, members)
+    return lambda stack: np.asarray(combine(stack), dtype)
+
+
+def _exact(rule: RuleSpec, members: Sequence[MemberSpec]) -> Rule:
+    """Make a rule of hpcens, before it is rounded."""
     match rule.name:
         case "mean" | "weighted":
             return weighted(weights_of(rule, members))

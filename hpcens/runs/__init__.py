@@ -46,7 +46,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | `idle` | [text] | devices on which no rank computed |
 | `ranks` | [object] | `role`; `spent`: task or wait → seconds; `syncing`: seconds of waiting for the disk |
 | | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
-| `masked` | [object] | `member`; `cause`: input, output or raised; `rows`: how many; `first`: index of the first |
+| `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
 | `spot_checks` | [object] | `member`; `runtime`; `rows`: scored in eager too; `beyond`: of them, `plan.tolerance` |
 | | | `worst`: the most by which one differed |
 

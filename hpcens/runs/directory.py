@@ -34,6 +34,7 @@ from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
 from hpcens.runs.liveness import alive
 from hpcens.runs.submission import SlurmJob, Submission
+from hpcens.shell import quoted
 
 
 class RunDirectory:
@@ -131,7 +132,7 @@ class RunDirectory:
         if newest is not None and (process := alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
-                f"follow it: hpcens status {self.path}; or end it first",
+                f"follow it: hpcens status {quoted(self.path)}; or end it first",
             )
 
     def begin(self, job: SlurmJob | None = None) -> Epoch:

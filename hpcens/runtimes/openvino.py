@@ -25,7 +25,8 @@ def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, f
 
     Raises RuntimeUnsuited where it does not compute in float32, else whatever OpenVINO raises.
     """
-    if any(x.is_floating_point() and x.dtype != torch.float32 for x in inputs):
+    own = (*inputs, *module.parameters(), *module.buffers())
+    if any(x.is_complex() or (x.is_floating_point() and x.dtype != torch.float32) for x in own):
         raise RuntimeUnsuited("openvino: it is run in float32 alone")
     model = convert_model(traced(module, inputs), example_input=tuple(inputs))
     model.reshape({place: list(x.shape) for place, x in enumerate(inputs)})

@@ -108,7 +108,7 @@ def repeat(
         return
     probabilities = member.output == "probabilities"
     apart = difference(values, recording.values, probabilities=probabilities)
-    if apart > tolerance_in(member.precision, tolerance):
+    if apart > tolerance_in(member.computes_in, tolerance):
         raise MemberError(
             f"member {member.name} does not give what it gave when it was measured: it is {apart:.2g} off, and"
             f" plan.tolerance is {tolerance:g} (recorded in {path})",

@@ -159,7 +159,7 @@ class SpotChecks:
         """Count rows that are off; make the run void where they are too far off, or too many."""
         spec, name = self._assignment.job.spec, checked.member.name
         probabilities = self._assignment.preflight.space == "probabilities"
-        tolerance = tolerance_in(checked.member.precision, spec.plan.tolerance)
+        tolerance = tolerance_in(checked.member.computes_in, spec.plan.tolerance)
         apart = differences(values[rows], reference, probabilities=probabilities, scale=spread_over_rows(values))
         apart = np.full(len(reference), np.inf) if apart is None else apart
         before = self._found.get(name, SpotCheck(name, checked.runtime, 0, 0, 0.0))

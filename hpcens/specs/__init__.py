@@ -18,9 +18,13 @@ from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
 from hpcens.specs.member import CastName as CastName
+from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
+from hpcens.specs.member import OutputDtype as OutputDtype
 from hpcens.specs.member import Precision as Precision
+from hpcens.specs.member import ResizeMode as ResizeMode
+from hpcens.specs.member import ResizeSpec as ResizeSpec
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Trust as Trust
@@ -42,7 +46,7 @@ OutputName = Literal[
     "mutual_information",
     "disagreement",
 ]
-DtypeName = Literal["float32", "float16", "uint8"]
+DtypeName = Literal["float32", "float16", "uint8", "float64"]
 BadRows = Literal["fail", "mask"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
@@ -117,6 +121,7 @@ class RuleSpec:
     arguments  rule stack: keyword arguments of the factory
     weights    rule stack: safetensors file with the module's state dict
     output     rule stack: what the module gives (None: logits, or values where values are combined)
+    precision  rule stack: of the module (None: float64 where outputs are combined in it, else as a member's)
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -127,6 +132,7 @@ class RuleSpec:
     arguments: dict[str, Any] = field(default_factory=dict)
     weights: Path | None = None
     output: Space | None = None
+    precision: OutputDtype | None = None
 
     def cut(self, members: int) -> int:
         """Return how many rule trimmed leaves out at either end: ⌊trim · members⌋, free of binary fractions' errors."""
@@ -208,7 +214,8 @@ class OutputSpec:
     """Where the result goes (None: named after the dataset) and what it holds.
 
     datasets     OutputNames, with a number for the K of top-K
-    dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255
+    dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255;
+                 uncertainties are float32, under float64 they are float64 too
     compression  compression of the finished file, which is then a copy (None: none)
     """
 
@@ -253,6 +260,12 @@ class RunSpec:
     @property
     def member_names(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.members)
+
+    @property
+    def combined_dtype(self) -> OutputDtype:
+        """The dtype to which the rule rounds: float64 where a member gives it or the result holds it, else float32."""
+        dtypes = {self.output.dtype, *(member.output_dtype for member in self.members)}
+        return "float64" if "float64" in dtypes else "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

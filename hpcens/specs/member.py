@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
+OutputDtype = Literal["float32", "float64"]
+"""Dtypes in which members' outputs are sent and combined."""
+ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
 Trust = Literal["pickle"]
+MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
@@ -30,13 +34,28 @@ class NormalizeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResizeSpec:
+    """To what size the last two axes are brought, and how.
+
+    size       height and width, or one number: the shorter side's, and the other keeps its proportion, rounded down
+    mode       as torch.nn.functional.interpolate names them; corners are not aligned
+    antialias  smooth before pixels are left out, as Pillow does; for bilinear and bicubic
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    size: tuple[int, ...]
+    mode: ResizeMode = "bilinear"
+    antialias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepSpec:
     """One step of a member's preprocessing: one of the kinds below, on one input (by default the first).
 
     cast       dtype
     scale      factor
     normalize  mean and std per channel
-    resize     height and width of the last two axes, bilinear
+    resize     size of the last two axes
     crop       height and width cut from the middle of the last two axes
     layout     permutation of axes by letters, such as NHWC->NCHW
     call       import path of a function. On an input, it takes a tensor and returns one; else it takes all inputs as
@@ -49,7 +68,7 @@ class StepSpec:
     cast: CastName | None = None
     scale: float | None = None
     normalize: NormalizeSpec | None = None
-    resize: tuple[int, ...] | None = None
+    resize: ResizeSpec | None = None
     crop: tuple[int, ...] | None = None
     layout: str | None = None
     call: str | None = None
@@ -78,12 +97,15 @@ class MemberSpec:
     pickled      whole module of torch.save; only with trust
     trust        pickle: what else would be refused may be unpickled, and can run any code
     inputs       inputs of the dataset the module takes, in its order (None: all)
-    preprocess   steps on the device, in order; inputs are float32 unless their first step is a cast
-    precision    of the module and its inputs; outputs are float32 from there on
+    preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
+                 first step is a cast
+    precision    of the module and its inputs; outputs are float64 from there on under float64, else float32 (None: not
+                 written, which is float32, and refuses a module whose own numbers are float64)
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
+    bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -98,16 +120,39 @@ class MemberSpec:
     trust: Trust | None = None
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
-    precision: Precision = "float32"
+    precision: Precision | None = None
     select: str | None = None
     output: Space = "logits"
     classes: dict[str, str] | None = None
     weight: float | None = None
+    bad_rows: MemberBadRows | None = None
 
     @property
     def source(self) -> SourceName:
         """Which of the sources is given."""
         return next(source for source in SOURCES if getattr(self, source) is not None)
+
+    @property
+    def computes_in(self) -> Precision:
+        """The precision in which the module computes."""
+        return self.precision or "float32"
+
+    @property
+    def output_dtype(self) -> OutputDtype:
+        """The dtype in which its outputs are kept until they are stored."""
+        return "float64" if self.precision == "float64" else "float32"
+
+    def first_step(self, name: str, *, first: bool) -> StepSpec | None:
+        """Return the step by which an input is taken; None where no step does anything to it.
+
+        first  whether it is the member's first input, which steps are applied to unless they name another
+        """
+        on_it = (
+            step
+            for step in self.preprocess
+            if step.input == name or (step.input is None and (first or step.call is not None))
+        )
+        return next(on_it, None)
 
     @property
     def file(self) -> Path:

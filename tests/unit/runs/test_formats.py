@@ -14,7 +14,7 @@ from hpcens.processes import Process
 from hpcens.profiling import ProfileBook, book
 from hpcens.result.description import describe_result, unsteady_of
 from hpcens.result.disk import Disk
-from hpcens.result.fingerprint import make_fingerprint
+from hpcens.result.fingerprint import FORMAT_2, make_fingerprint
 from hpcens.result.journal import Header, Journal, Kind, Record
 from hpcens.runs import (
     Claim,
@@ -194,6 +194,8 @@ def test_attributes_and_fingerprint():
     assert {name: listed[name] for name in ("rule", "outputs", "numerics")} == {
         name: set(tree[name]) for name in ("rule", "outputs", "numerics")
     }
+    added, _ = section(hpcens.result, "Added keys")
+    assert quoted(row[0] for row in added[1:]) == {".".join(key.place) for key in FORMAT_2}
     written = describe_result(
         spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}}, combined_from="{}"
     )
