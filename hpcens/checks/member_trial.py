@@ -27,6 +27,7 @@ from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
     from hpcens.engine import Engine
+    from hpcens.members import Forward
 
 ROWS = 2
 # Other rows of the dataset, by which a larger batch is filled; fewer where they are large.
@@ -87,7 +88,7 @@ def trials(
 
 def _code(member: MemberSpec) -> str:
     """Return what is the same for members that run the same code."""
-    unpickled = str(member.file) if member.trust else ""
+    unpickled = str(member.file) if member.unpickles else ""
     calls = [step.call for step in member.preprocess]
     return json.dumps([member.factory, member.arguments, unpickled, calls], sort_keys=True)
 
@@ -146,7 +147,10 @@ def try_member(
     quick = time.monotonic() - began < _QUICK
     if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
         raise unwritten(member, "returns float64")
-    warnings = [*_check_space(member, engine.given(member.name, staged)), *_alone(engine, member, staged, values)]
+    warnings = [
+        *_check_space(member, engine.given(member.name, staged)),
+        *_alone(engine, member, forward, staged, values),
+    ]
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
     if changed := forward.surroundings.changed:
         warnings.append(forward.surroundings.described(changed))
@@ -195,12 +199,22 @@ def _are_probabilities(values: Array, tolerance: float) -> bool:
     return bool((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) <= tolerance).all())
 
 
-def _alone(engine: Engine, member: MemberSpec, staged: Sequence[Any], together: Array) -> Iterator[str]:
-    """Run the member on a single row, which the last batch of a dataset may be; a warning where it fails."""
+def _alone(
+    engine: Engine, member: MemberSpec, forward: Forward, staged: Sequence[Any], together: Array
+) -> Iterator[str]:
+    """Run the member on a single row, which the last batch of a dataset may be; a warning where that needs a second.
+
+    Raises MemberError where it fails with one as well.
+    """
     try:
         values, _ = engine.run(member.name, [x[:1] for x in staged])
         wrong = f"it gives {list(values.shape)}" if values.shape[1:] != together.shape[1:] else ""
     except MemberError as error:
         wrong = error.what
     if wrong:
-        yield f"member {member.name} fails where a batch has one row, and the last one may: {wrong}"
+        raise MemberError(
+            f"member {member.name} fails where a batch has one row, and the last one may: {wrong}",
+            "let its forward keep the axis of rows: squeeze(-1), not squeeze()",
+        )
+    if forward.doubles:
+        yield f"member {member.name} fails where a batch has one row: such a batch is run as two rows, and cut"

@@ -53,6 +53,8 @@ FORMAT_2: tuple[AddedKey, ...] = (
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
+    AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
     AddedKey(("rule", "digests", "imports *"), None, ""),

@@ -61,7 +61,7 @@ DOORS = {
         "result/working.py",
     },
     "hdf5plugin": {"dataset/filters.py", "dataset/plugins.py"},
-    "submitit": {"launch/submitit_local.py", "launch/slurm.py"},
+    "submitit": {"launch/submitit_local.py", "launch/slurm.py", "launch/queued.py"},
     "argparse": {
         "cli/__init__.py",
         "cli/job.py",
