@@ -16,7 +16,7 @@ from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
 from hpcens.combining import try_rule
 from hpcens.engine import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
-from hpcens.result import outputs_of, require_room, room
+from hpcens.result import outputs_of, require_room, require_same_axis, room
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec, check_shapes
 
@@ -39,6 +39,7 @@ def check_members(
     shapes = {name: trial.shape for name, trial in trials.items()}
     check_shapes(shapes)
     for shape in shapes.values():
+        require_same_axis(job, preflight.space, shape, preflight.stored)
         outputs = outputs_of(job.spec, shape, preflight.space)
         require_room(job, room(RunDirectory.of(job.output), preflight.facts.rows, outputs, job.spec.output.compression))
     if preflight.rule and shapes:
@@ -88,6 +89,19 @@ def _has_devices(job: Job) -> bool:
         return bool(discover(job.spec.devices))
     except UsageError:
         return False
+
+
+def taken(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict[str, str]:
+    """Return what the output of each member is taken to be, in words, of those that were tried.
+
+    book  of trials that were passed; None: the user's
+    """
+    book = book or TrialBook.default()
+    trials = {
+        member.name: book.get(member_key(member, job.spec, preflight), job.spec.search_path)
+        for member in job.spec.members
+    }
+    return {name: trial.taken for name, trial in trials.items() if trial is not None}
 
 
 def _trials(

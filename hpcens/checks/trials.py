@@ -16,7 +16,7 @@ from hpcens import __version__
 from hpcens.checks.findings import Preflight
 from hpcens.checks.steadiness import Steadiness
 from hpcens.files import cache_folder, write_atomically
-from hpcens.members import digest_of
+from hpcens.members import common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -24,15 +24,19 @@ from hpcens.usercode.imported import Imported, is_of_imports
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a member gave: the shape of one row of its output, and what looks wrong but is no fault.
+    """What a member gave.
 
+    shape       of one row of its output, as the ensemble combines it
+    warnings    what looks wrong but is no fault
     imported    what its code had imported once it had run
+    taken       what its output is taken to be, in words
     steadiness  how far its outputs for the same row lie apart
     """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     imported: Imported = field(default_factory=Imported)
+    taken: str = ""
     steadiness: Steadiness = field(default_factory=Steadiness)
 
 
@@ -62,8 +66,13 @@ class TrialBook:
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
-    imported, steadiness = Imported.from_json(raw["imported"]), Steadiness(**raw["steadiness"])
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), imported, steadiness)
+    return Trial(
+        tuple(map(int, raw["shape"])),
+        tuple(map(str, raw["warnings"])),
+        imported=Imported.from_json(raw["imported"]),
+        taken=str(raw["taken"]),
+        steadiness=Steadiness(**raw["steadiness"]),
+    )
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
@@ -71,7 +80,7 @@ def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
     parts = (
         *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
-        json.dumps(spec.classes),
+        json.dumps([spec.classes, member.class_axis, spec.class_axis, common_axis(spec), spec.task, spec.assumed]),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 

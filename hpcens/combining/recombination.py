@@ -66,7 +66,9 @@ class Recombination:
     def _write(self, epoch: Epoch, events: Events) -> None:
         """Combine until all of it reads back whole, then give it its name."""
         request, form = self._request, self._form()
-        combiner = tried_combiner(request.spec, request.space, form.outputs, request.digests, request.shape)
+        combiner = tried_combiner(
+            request.spec, request.space, form.outputs, request.digests, request.shape, request.class_axis
+        )
         result = Result.open(self._run, epoch, form)
         while result.missing or result.revoke_damaged():
             self._combine(combiner, result, events)
@@ -116,7 +118,7 @@ class Recombination:
             combined_from=json.dumps(origin),
         )
         return Form(
-            outputs=outputs_of(spec, request.shape, request.space),
+            outputs=outputs_of(spec, request.shape, request.space, request.class_axis),
             segmentation=source.segmentation,
             attributes=attributes,
             classes=spec.classes or (),

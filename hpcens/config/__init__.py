@@ -22,6 +22,8 @@ from hpcens.errors import UsageError
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
 RESULT_SUFFIX = ".predictions.h5"
+# of a member, what says what its output means
+_MEANING = ("output", "classes")
 
 
 def load(path: Path) -> RunSpec:
@@ -52,6 +54,7 @@ def load(path: Path) -> RunSpec:
         output = replace(output, dtype="float64")
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
+    means = (tree.get("task"), tree.get("classes"), *(m.get(key) for m in tree["members"] for key in _MEANING))
     rule = spec.rule
     if rule.weights is not None:
         rule = replace(rule, weights=folder / os.path.expanduser(rule.weights))
@@ -61,6 +64,7 @@ def load(path: Path) -> RunSpec:
         members=tuple(_absolute(folder, member) for member in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
+        assumed=all(value is None for value in means),
         search_path=folder,
     )
 

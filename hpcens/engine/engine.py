@@ -16,7 +16,7 @@ import torch
 
 from hpcens.engine.hardware import Hardware
 from hpcens.engine.outputs import Outputs
-from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.errors import DeviceOutOfMemory, MemberError, UsageError
 from hpcens.members import Cast, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
@@ -88,7 +88,8 @@ class Engine:
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """Yield one answer per member, (rows of the segment, *output shape), with the rows that are bad.
 
-        Raises MemberError where a member raises or gives a wrong number of rows, DeviceOutOfMemory where not even one
+        Raises MemberError where a member raises or gives a wrong number of rows, UsageError where the YAML does not say
+        what it gives, DeviceOutOfMemory where not even one
         row fits.
         """
         staged = self._staged.pop(task.segment, None)
@@ -172,7 +173,7 @@ class Engine:
                 piece = [x[start:stop] for x in inputs]
                 try:
                     outputs.take(start, loaded.forward(*piece))
-                except MemberError:
+                except (MemberError, UsageError):
                     raise
                 except PreprocessingFailed as failure:
                     if ran_out(self.hardware, failure):

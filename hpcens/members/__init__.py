@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
+from hpcens.members.layout import Taken as Taken
+from hpcens.members.layout import common_axis as common_axis
+from hpcens.members.layout import describe_taken as describe_taken
+from hpcens.members.layout import layout_digests as layout_digests
+from hpcens.members.layout import result_axis as result_axis
+from hpcens.members.layout import taken as taken
 from hpcens.members.onnx_files import data_files
-from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space, class_rounds
+from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
@@ -142,6 +148,7 @@ def load(
     digests  what `member_digests` gave when the run was planned: other weights are refused
     Raises MemberError: not importable, does not build, another kind of file, weights do not match.
     """
+    from hpcens.members.conversion import Conversion
     from hpcens.members.forward import Forward
     from hpcens.members.preprocess import Preprocessing
     from hpcens.members.surroundings import surroundings_of
@@ -158,16 +165,13 @@ def load(
     with surroundings.while_loading():
         preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
         network = network or _network(member, spec.search_path, cores)
-    mapped = (
-        class_rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
-    )
+    conversion = Conversion(member, spec, space)
     return Forward(
         member,
         network,
         preprocessing,
         inputs=places,
-        space=space,
-        rounds=mapped,
+        conversion=conversion,
         prepared=prepared,
         surroundings=surroundings,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hpcens.planning.capacity import Expectation, PlanAnswer
 from hpcens.planning.comparison import Compared
@@ -12,6 +12,7 @@ from hpcens.reports.text import amount
 from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
+_MANY_MEMBERS = 20
 _SHADES = (254, 195, 153, 117, 75, 39, 33)
 
 
@@ -95,6 +96,18 @@ def load_of(hosting: Hosting) -> float:
 def devices_phrase(names: Sequence[str]) -> str:
     """Write few names as they are, many as the first, the last and their number."""
     return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def taken_lines(taken: Mapping[str, str]) -> Iterator[str]:
+    """Yield what each member's output is taken to be, a line a member; of many, one for all that are alike.
+
+    taken  member → what, in words
+    """
+    alike: dict[str, list[str]] = {}
+    for member, what in taken.items():
+        alike.setdefault(what if len(taken) > _MANY_MEMBERS else member, []).append(member)
+    for members in alike.values():
+        yield f"{devices_phrase(members)}: {taken[members[0]]}"
 
 
 def allocation_lines(allocations: Sequence[Allocation]) -> Iterator[str]:

@@ -95,6 +95,9 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
 | `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
 | `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
+| `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
+| `members.*.task` | binary or multilabel; multiclass and regression, which `output` tells apart |
+| `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
 """
 
 from __future__ import annotations
@@ -114,9 +117,11 @@ if TYPE_CHECKING:
     from hpcens.result.disk import writing_speed as writing_speed
     from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
+    from hpcens.result.earlier import require_same_axis as require_same_axis
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import in_format as in_format
+    from hpcens.result.fingerprint import keeps_classes as keeps_classes
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -143,10 +148,11 @@ else:
         "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("earlier_tree", "is_finished", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",
+            "keeps_classes",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",

@@ -59,6 +59,9 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "library *"), None, ""),
     AddedKey(("rule", "digests", "imports *"), None, ""),
     AddedKey(("rule", "digests", "library *"), None, ""),
+    AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
+    AddedKey(("members", "*", "task"), None, "task: multiclass"),
+    AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -130,6 +133,7 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
         "space": space,
         "weights": {member.name: member.weight for member in spec.members},
         "trim": spec.rule.trim,
+        "normalize": spec.rule.normalize,
         "digests": dict(digests),
     }
 
@@ -142,6 +146,19 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
     }
+
+
+def keeps_classes(before: Tree, now: Tree) -> bool:
+    """Tell whether what a result stores of members is in the classes that it is to have now.
+
+    Names may change where they only are names: not where a member's own classes were brought to them.
+
+    before  fingerprint of the result
+    now     fingerprint, or its branches, of what is to be made with its members
+    """
+    brought = any("classes" in member for member in before["members"].values())
+    same: bool = before["outputs"]["classes"] == now["outputs"]["classes"]
+    return same or not brought
 
 
 def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:

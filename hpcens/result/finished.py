@@ -53,8 +53,8 @@ class Finished:
     def _described(self, name: str) -> Output:
         dataset = self._file[name]
         attributes = {key: dataset.attrs[key] for key in dataset.attrs if not key.startswith("DIMENSION_")}
-        classes = dataset.ndim > 1 and dataset.dims[dataset.ndim - 1].label == "class"
-        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, attributes, classes)
+        axis = next((axis for axis in range(1, dataset.ndim) if dataset.dims[axis].label == "class"), None)
+        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, attributes, axis)
 
     def output(self, name: str) -> Output:
         """Describe an output or a column; the dtype of text is `O`.

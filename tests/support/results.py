@@ -29,7 +29,7 @@ def form(folder, compression=None):
     digest = hashlib.sha256(b"weights").hexdigest()
     attributes = {"fingerprint": "{}", "members": json.dumps({"a": {"path": str(weights), "weights": digest}})}
     outputs = (
-        Output("prediction", (2,), "<f4", {"description": "what comes out"}, classes=True),
+        Output("prediction", (2,), "<f4", {"description": "what comes out"}, class_axis=1),
         Output("label", (), "<i4"),
     )
     return Form(

@@ -22,6 +22,7 @@ DOORS = {
         "members/weights.py",
         "members/graphs.py",
         "members/onnx.py",
+        "members/conversion.py",
         "members/network.py",
         "members/surroundings.py",
         "members/casting.py",

@@ -14,6 +14,7 @@ from torch import nn
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.errors import MemberError, RuntimeUnsuited
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
@@ -22,7 +23,7 @@ from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.frozen import looks_at_numbers, traced
 from hpcens.runtimes.recipe import Recipe
-from hpcens.specs import MemberSpec
+from hpcens.specs import MemberSpec, RunSpec
 
 BATCH = 8
 FIXED = ["frozen", "frozen_channels_last", "openvino", "compiled"]  # prepared for one batch size
@@ -97,7 +98,8 @@ def made(module, prepared=None, **spec):
     spec = MemberSpec(name="member", factory="x:y", weights=Path("x"), output="logits", **spec)
     torch.manual_seed(3)
     network = prepared or Network(module().eval().requires_grad_(False))
-    given = {"inputs": (0,), "space": "probabilities", "rounds": None, "prepared": prepared is not None}
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "probabilities")
+    given = {"inputs": (0,), "conversion": conversion, "prepared": prepared is not None}
     return Forward(spec, network, Preprocessing(spec, ["images"], Path()), **given)
 
 
