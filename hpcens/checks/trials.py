@@ -14,6 +14,7 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
+from hpcens.checks.steadiness import Steadiness
 from hpcens.files import MALFORMED, cache_folder, keep_in_cache
 from hpcens.members import STATE, common_axis, digest_of
 from hpcens.result import torch_version
@@ -25,11 +26,12 @@ from hpcens.usercode.imported import Imported, is_of_imports
 class Trial:
     """What a member gave.
 
-    shape     of one row of its output, as the ensemble combines it
-    warnings  what looks wrong but is no fault
-    imported  what its code had imported once it had run
-    taken     what its output is taken to be, in words
-    state     digest of the weights that its factory loads; empty for others
+    shape       of one row of its output, as the ensemble combines it
+    warnings    what looks wrong but is no fault
+    imported    what its code had imported once it had run
+    taken       what its output is taken to be, in words
+    state       digest of the weights that its factory loads; empty for others
+    steadiness  how far its outputs for the same row lie apart
     """
 
     shape: tuple[int, ...]
@@ -37,6 +39,7 @@ class Trial:
     imported: Imported = field(default_factory=Imported)
     taken: str = ""
     state: str = ""
+    steadiness: Steadiness = field(default_factory=Steadiness)
 
 
 class TrialBook:
@@ -64,13 +67,13 @@ class TrialBook:
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
-    imported = Imported.from_json(raw["imported"])
     return Trial(
         tuple(map(int, raw["shape"])),
         tuple(map(str, raw["warnings"])),
-        imported=imported,
+        imported=Imported.from_json(raw["imported"]),
         taken=str(raw["taken"]),
         state=str(raw["state"]),
+        steadiness=Steadiness(**raw["steadiness"]),
     )
 
 

@@ -157,6 +157,7 @@ def load(
     from hpcens.members.conversion import Conversion
     from hpcens.members.forward import Forward
     from hpcens.members.preprocess import Preprocessing
+    from hpcens.members.surroundings import surroundings_of
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
@@ -165,16 +166,26 @@ def load(
             file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else str(member.file)
             raise MemberError(f"member {member.name}: {file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
-    preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None
-    network = network or _network(member, spec.search_path, cores)
+    surroundings = surroundings_of(member)
+    with surroundings.while_loading():
+        preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
+        network = network or _network(member, spec.search_path, cores)
     if network.state and digests is not None and digests.get(STATE, network.state) != network.state:
         raise MemberError(
             f"member {member.name}: its factory loaded other weights than when it was tried",
             "let it load one version by name, and remove the trials in the cache",
         )
     conversion = Conversion(member, spec, space)
-    return Forward(member, network, preprocessing, inputs=places, conversion=conversion, prepared=prepared)
+    return Forward(
+        member,
+        network,
+        preprocessing,
+        inputs=places,
+        conversion=conversion,
+        prepared=prepared,
+        surroundings=surroundings,
+    )
 
 
 def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:

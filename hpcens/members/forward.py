@@ -14,6 +14,7 @@ from hpcens.members.casting import Cast, cast, cast_module, require_written
 from hpcens.members.conversion import Conversion
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
+from hpcens.members.surroundings import Surroundings
 from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
@@ -37,14 +38,17 @@ class Forward(torch.nn.Module):
         inputs: tuple[int, ...],
         conversion: Conversion,
         prepared: bool = False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Put the parts of a member together.
 
-        inputs      numbers of the dataset's inputs that it is called with, in its order
-        conversion  from what the network gives to what the ensemble combines
-        prepared    whether the network is one that `execute` has made, in an earlier process
+        inputs        numbers of the dataset's inputs that it is called with, in its order
+        conversion    from what the network gives to what the ensemble combines
+        prepared      whether the network is one that `execute` has made, in an earlier process
+        surroundings  in which it is to be called, as loading it has left them; None: those of all
         """
         super().__init__()
+        self.surroundings = surroundings or Surroundings(spec.name)
         self.inputs = inputs
         self._name = spec.name
         self.gradients = spec.gradients

@@ -170,7 +170,8 @@ class PlanSpec:
     """Which planner computes the allocation matrix, and what it may choose from.
 
     runtime    auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
-    tolerance  by how much a runtime may differ from eager: in probabilities, else as a part of the largest value
+    tolerance  by how much a runtime may differ from eager, and a member from itself when it is called again: in
+               probabilities, else as a part of a value's standard deviation over rows
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

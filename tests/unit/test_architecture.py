@@ -24,6 +24,7 @@ DOORS = {
         "members/onnx.py",
         "members/conversion.py",
         "members/network.py",
+        "members/surroundings.py",
         "members/casting.py",
         "members/preprocess.py",
         "members/forward.py",
