@@ -212,13 +212,19 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("stacks", None)
 
 
-def stacked(folder, dtype, precision=None, **more):
+def stacked(folder, built, precision=None, **more):
+    """A stack whose factory builds a module of this dtype."""
     torch.manual_seed(1)
-    module = torch.nn.Linear(12, 4, dtype=getattr(torch, dtype))
+    module = torch.nn.Linear(12, 4, dtype=getattr(torch, built))
     torch.save(module.state_dict(), folder / "stack.pt")
-    made = spec(rule="stack", factory="stacks:Flat", weights=folder / "stack.pt", precision=precision, **more)
-    rule = replace(made.rule, arguments={"dtype": dtype})
-    return replace(made, rule=rule, search_path=folder), module
+    rule = RuleSpec(
+        name="stack",
+        factory="stacks:Flat",
+        arguments={"dtype": built},
+        weights=folder / "stack.pt",
+        precision=precision,
+    )
+    return replace(spec(**more), rule=rule, search_path=folder), module
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
