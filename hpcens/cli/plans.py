@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
 from contextlib import closing
 from dataclasses import replace
 
 from hpcens.cli.job import job_of
-from hpcens.cli.terminal import show
+from hpcens.cli.terminal import say, show
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch.profile import profile as start_profiling
 from hpcens.launch.start import check_once, start
@@ -20,6 +19,7 @@ from hpcens.reports.html import write_page
 from hpcens.reports.plans import answer_lines, simulation_lines
 from hpcens.reports.profiles import profile_lines
 from hpcens.reports.progress import Follower
+from hpcens.shell import quoted
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -30,14 +30,14 @@ def profile(options: Namespace) -> int:
         show(profile_lines(ProfileBook.default()))
         return COMPLETE
     if options.clear:
-        print(f"{ProfileBook.default().clear()} profiles are forgotten")
+        say(f"{ProfileBook.default().clear()} profiles are forgotten")
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
     _, missing = _measured(replace(job_of(options), thorough=options.thorough))
     if not missing:
-        print("all members were measured on this host's devices before")
-    print("profiled; next: hpcens plan " + shlex.join(options.dataset))
+        say("all members were measured on this host's devices before")
+    say("profiled; next: hpcens plan " + " ".join(map(quoted, options.dataset)))
     return COMPLETE
 
 
@@ -50,7 +50,7 @@ def plan(options: Namespace) -> int:
     if answer.plan is not None and options.html:
         write_page(answer.plan, options.html)
     if answer.plan is not None and options.json:
-        print(answer.plan.to_json())
+        say(answer.plan.to_json())
     else:
         show(answer_lines(answer, options.deadline, shaded=sys.stdout.isatty()))
     return COMPLETE
@@ -63,7 +63,7 @@ def simulate(options: Namespace) -> int:
         stored = replace(stored, rows=options.rows)
     simulated = simulation.simulate(stored)
     if options.json:
-        print(simulated.to_json())
+        say(simulated.to_json())
     else:
         show(simulation_lines(stored, simulated))
     return COMPLETE

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from hpcens.combining.digests import rule_modules
 from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
-from hpcens.errors import HpcensError
+from hpcens.errors import HpcensError, RuleError
 from hpcens.result import Output, encoded
 from hpcens.rules import Floats, disagreement, entropies, label, make_rule, top, variance, weights_of
 from hpcens.specs import RunSpec, Space
+from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Array
 
 
@@ -84,3 +87,19 @@ class Combiner:
         if "disagreement" in names:
             values["disagreement"] = disagreement(stack, values["label"])
         return values
+
+
+def tried_combiner(
+    spec: RunSpec, space: Space, outputs: Sequence[Output], digests: Mapping[str, str], shape: tuple[int, ...]
+) -> Combiner:
+    """Return a Combiner that has combined made-up outputs, by the code that the digests name.
+
+    shape  of one member's output for one row
+    Raises what `Combiner` raises, and RuleError where a rule of the user's own has imported other code.
+    """
+    before = frozenset(sys.modules)
+    combiner = Combiner(spec, space, outputs, digests)
+    combiner.try_out(shape)
+    if digests and (other := other_code(before, digests, rule_modules(spec, digests))):
+        raise RuleError(f"rule {spec.rule.name}: {other} the run was checked", "run it again")
+    return combiner

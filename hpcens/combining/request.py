@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.combining.digests import rule_digests
+from hpcens.combining.digests import rule_digests, rule_modules
+from hpcens.combining.rule_process import try_rule
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import member_digests
-from hpcens.result import Finished, check_output, differences, outputs_branch, rounded_members, rule_branch
+from hpcens.result import Finished, check_output, differences, in_format, outputs_branch, rounded_members, rule_branch
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
+from hpcens.usercode.imported import digested_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +67,17 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             f"rule.space: {stored}; or score again under the other space",
         )
     digests = rule_digests(spec, space)
-    fingerprint = {
-        **source.fingerprint,
-        "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
-        "rule": rule_branch(spec, digests, space),
-        "outputs": outputs_branch(spec),
-    }
+    if digests:
+        shape = source.output(f"members/{spec.member_names[0]}").shape
+        digests |= try_rule(spec, space, digests, shape).digests(rule_modules(spec, digests))
+    fingerprint = in_format(
+        {
+            **source.fingerprint,
+            "members": {name: source.fingerprint["members"][name] for name in spec.member_names},
+            "rule": rule_branch(spec, digests, space),
+            "outputs": outputs_branch(spec),
+        }
+    )
     return Request(source, spec, output, space, digests, fingerprint)
 
 
@@ -101,8 +108,9 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
             lines.append(f"members.{member.name}.precision: {precision} then, {member.computes_in} now")
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
+        now |= digested_again(before[member.name], spec.search_path)
         then = {key: before[member.name].get(key) for key in now}
-        lines += differences(then, now, f"members.{member.name}")
+        lines += differences(then, now, "members", member.name)
     if lines:
         raise FingerprintMismatch(
             f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),

@@ -17,6 +17,7 @@ from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
 from hpcens.config.shorthands import expand
 from hpcens.config.site import slurm_settings as slurm_settings
+from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
@@ -67,7 +68,9 @@ def load(path: Path) -> RunSpec:
 def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     """Return the member with its files' paths made absolute."""
     files = {key: getattr(member, key) for key in FILES}
-    return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
+    absolute = {k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None}
+    further = tuple(folder / os.path.expanduser(file) for file in member.files)
+    return replace(member, **absolute, files=further)
 
 
 Stored = TypeVar("Stored", RunSpec, Job)
@@ -98,8 +101,10 @@ def _from_json(kind: type[Stored], text: str) -> Stored:
 
     try:
         # Not validate_json: a path may hold bytes that are not UTF-8, which only Python's own JSON carries.
-        return TypeAdapter(kind).validate_python(json.loads(text))
-    except ValueError as error:
+        tree = json.loads(text)
+        tree = tree | {"spec": of_today(tree["spec"])} if kind is Job else of_today(tree)
+        return TypeAdapter(kind).validate_python(tree)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
 
 

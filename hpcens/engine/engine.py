@@ -21,6 +21,9 @@ from hpcens.members import Cast, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
 
+# what torch says of gradients that are asked for in inference mode, or of inputs that need none
+_WITHOUT_GRADIENTS = ("does not require grad", "nference tensor", "inference mode")
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -149,14 +152,14 @@ class Engine:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
         outputs = Outputs(self.hardware, name, len(rows[0]))
-        with torch.inference_mode():
+        with forward.grad_mode():
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
 
     def rounds(self, name: str, rows: Sequence[torch.Tensor]) -> bool:
         """Tell whether a member's network returns numbers that its outputs, of float32, do not keep."""
         forward = self._members[name].forward
-        with torch.inference_mode():
+        with forward.grad_mode():
             return forward.rounds(*(rows[place] for place in forward.inputs))
 
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
@@ -164,7 +167,7 @@ class Engine:
         outputs = Outputs(self.hardware, name, len(rows[0]))
         self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
-        with torch.inference_mode():
+        with loaded.forward.grad_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
                 piece = [x[start:stop] for x in inputs]
                 try:
@@ -257,9 +260,12 @@ def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseE
     """
     shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
     stop = start + len(inputs[0])
+    remedy = "check its inputs and its preprocess against the rows of this dataset"
+    if any(words in str(error) for words in _WITHOUT_GRADIENTS):
+        remedy = "it takes gradients in its forward, as forces are: write gradients: true for it in the YAML"
     return MemberError(
         f"member {place} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
-        "check its inputs and its preprocess against the rows of this dataset",
+        remedy,
     )
 
 

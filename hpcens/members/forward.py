@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,9 @@ Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 
 class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
+
+    # gradients  whether it takes gradients in its forward
+    # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
         self,
@@ -44,6 +48,8 @@ class Forward(torch.nn.Module):
         self._rounds: torch.Tensor | None
         self.inputs = inputs
         self._name = spec.name
+        self.gradients = spec.gradients
+        self.doubles = False
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._softmax = spec.output == "logits" and space == "probabilities"
@@ -54,7 +60,7 @@ class Forward(torch.nn.Module):
         self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
         self._classes = len(spec.classes or ())
-        self._mends = any(step.call is not None for step in spec.preprocess)
+        self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
         self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
 
     @property
@@ -64,7 +70,8 @@ class Forward(torch.nn.Module):
 
     @property
     def judged(self) -> tuple[int, ...]:
-        """Inputs that must be finite: none where a function of the user's own prepares them, which may mend them."""
+        """Inputs that must be finite: none where the module handles others, or a function of the user's own prepares
+        them, which may mend them."""
         return () if self._mends else self.inputs
 
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
@@ -106,7 +113,7 @@ class Forward(torch.nn.Module):
 
     def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         count = len(rows[0])
-        values: torch.Tensor = self.passes(*self._inputs(rows))
+        values = self._of_one(rows) if count == 1 else self._called(rows)
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
@@ -122,6 +129,40 @@ class Forward(torch.nn.Module):
                 "remove precision: float64, or let its forward keep the dtype of its inputs",
             )
         return values
+
+    def _called(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        values: torch.Tensor = self.passes(*self._inputs(rows))
+        return values.detach() if self.gradients else values
+
+    def _of_one(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.
+
+        The last batch of a dataset may be one, and squeeze() takes its axis of rows away.
+        """
+        failure: Exception | None = None
+        if not self.doubles:
+            try:
+                values = self._called(rows)
+                if values.shape[:1] == (1,):
+                    return values
+            except Exception as error:  # whatever its code raises
+                failure = error
+        try:
+            values = self._called([torch.cat([x, x]) for x in rows])
+        except Exception:
+            if failure is None:
+                raise
+            raise failure from None  # it fails on two rows as well: the first says what is wrong
+        if values.shape[:1] == (2,):
+            self.doubles = True
+            return values[:1]
+        if failure is not None:
+            raise failure
+        return values
+
+    def grad_mode(self) -> AbstractContextManager[None]:
+        """Return the mode of autograd to run it in: without any of it, unless it takes gradients in its forward."""
+        return torch.enable_grad() if self.gradients else torch.inference_mode()
 
     def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
         """Run from now on what `prepare` makes of the network, the choice of its output included.

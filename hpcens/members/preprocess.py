@@ -11,7 +11,7 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.casting import Cast
-from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
+from hpcens.specs import MemberSpec, NormalizeSpec, ResizeSpec, StepSpec
 from hpcens.usercode import import_member_code
 
 Inputs = tuple[torch.Tensor, ...]
@@ -172,14 +172,25 @@ def _scale(x: torch.Tensor, by: float, dtype: torch.dtype) -> torch.Tensor:
     return (x if x.is_floating_point() or dtype == torch.float32 else x.to(dtype)) * by
 
 
-def _resize(x: torch.Tensor, by: Sequence[int]) -> torch.Tensor:
-    """Resize to (height, width): bilinear, corners not aligned, no antialias."""
+def _resize(x: torch.Tensor, by: ResizeSpec) -> torch.Tensor:
+    """Resize the last two axes; corners are not aligned."""
     _require_floats(x)
     if x.dim() not in (3, 4):
         raise _Misfit("resize takes (rows, height, width) or (rows, channels, height, width)")
     images = x if x.dim() == 4 else x.unsqueeze(1)
-    resized = torch.nn.functional.interpolate(images, size=tuple(by), mode="bilinear", align_corners=False)
+    size = _target(by.size, *images.shape[-2:])
+    smooth = {"align_corners": False, "antialias": by.antialias} if by.mode in ("bilinear", "bicubic") else {}
+    resized: torch.Tensor = torch.nn.functional.interpolate(images, size=size, mode=by.mode, **smooth)
     return resized if x.dim() == 4 else resized.squeeze(1)
+
+
+def _target(size: Sequence[int], height: int, width: int) -> tuple[int, int]:
+    """Return height and width after a resize. One number is the shorter side's: the other one is rounded down."""
+    if len(size) == 2:
+        return size[0], size[1]
+    shorter, longer = min(height, width), max(height, width)
+    scaled = size[0] * longer // shorter
+    return (size[0], scaled) if height <= width else (scaled, size[0])
 
 
 def _crop(x: torch.Tensor, by: Sequence[int]) -> torch.Tensor:

@@ -64,9 +64,9 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
 | 9 | MASKED_CAST | the same, for rows that hold numbers which the dtype they are cast to cannot |
 
-Fingerprint (`fingerprint.json`, and the attribute of results), format 1: a field that is added or absent is a
+Fingerprint (`fingerprint.json`, and the attribute of results), format 1 or 2: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
-whether a result is there already, and by `verify`.
+whether a result is there already, and by `verify`. `format: 2` stands in it where one of the keys added by it does.
 
 | branch | field | meaning |
 | --- | --- | --- |
@@ -80,6 +80,20 @@ whether a result is there already, and by `verify`.
 | `rule` | `name`, `space`, `weights`, `trim`, `digests` | of the rule, and of code and weights of the user's own |
 | `outputs` | `datasets`, `dtype`, `classes`, `bad_rows` | what the result holds |
 | `numerics` | `segment_rows`, `kinds`, `torch` | what fixes the bytes beside the members' own |
+
+Added keys (`FORMAT_2`), format 2: left out of a fingerprint while they mean what results of format 1 meant, so that
+those are continued; `*` is any name, `[]` any number.
+
+| place | meaning; left out at |
+| --- | --- |
+| `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
+| `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
+| `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.file *` | digest of a further file that its code opens; where it names none |
+| `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
+| `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
+| `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
 """
 
 from __future__ import annotations
@@ -96,9 +110,11 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
+    from hpcens.result.fingerprint import in_format as in_format
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -125,9 +141,10 @@ else:
         "description": ("describe_result", "members_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "stored_members"),
         "fingerprint": (
             "differences",
+            "in_format",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",

@@ -5,7 +5,7 @@ Both are decided by fingerprints: that of the finished file, and that of a run t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     same = same and before["rule"]["space"] == now["rule"]["space"]
     same = same and before["outputs"]["bad_rows"] == now["outputs"]["bad_rows"]
     return tuple(name for name in names if name in before["members"]) if full and same else ()
+
+
+def earlier_tree(output: Path) -> Mapping[str, Any]:
+    """Return the fingerprint of the run that was begun for this output, else of the finished file; empty without."""
+    begun = read_json(RunDirectory.of(output).fingerprint)
+    tree = begun or (fingerprint_of(output) if output.exists() else None)
+    return tree if isinstance(tree, dict) else {}
 
 
 def is_finished(output: Path, current: Current, *, extended: bool = False) -> bool:

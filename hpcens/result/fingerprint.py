@@ -1,9 +1,14 @@
-"""The fingerprint: what a result was made of, as a tree of digests; a resume compares it branch by branch."""
+"""The fingerprint: what a result was made of, as a tree of digests; a resume compares it branch by branch.
+
+Format 2 adds keys, those of `FORMAT_2`. A key that means what format 1 meant is left out, and where none is left the
+tree is one of format 1, so that results of earlier code are continued by whoever did not change what they mean.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +17,50 @@ from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Numerics
 
 Tree = Mapping[str, Any]
+Place = tuple[str, ...]
+_NUMBER = re.compile(r"\[\d+\]")
+
+
+@dataclass(frozen=True, slots=True)
+class AddedKey:
+    """A field of the tree that format 1 does not have.
+
+    place  where it stands: the names on the way to it; `*` stands for any name or any end of a name, `[]` for any
+           number in brackets
+    old    its value where it means what format 1 meant; it is left out then. None: it always is in, if it is there
+    write  what restores that meaning in the YAML, its key named: "class_axis: -1"; empty where nothing does
+    """
+
+    place: Place
+    old: Any
+    write: str
+
+    def stands_at(self, place: Place) -> bool:
+        """Tell whether a place of a tree is this field's."""
+        pairs = zip(self.place, place, strict=False)
+        return len(place) == len(self.place) and all(_fits(pattern, name) for pattern, name in pairs)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    begins = pattern.endswith("*") and name.startswith(pattern[:-1])
+    return begins or pattern in (name, _NUMBER.sub("[]", name))
+
+
+FORMAT_2: tuple[AddedKey, ...] = (
+    AddedKey(
+        ("members", "*", "resize of preprocess[]"),
+        None,
+        "members[].preprocess[].resize with mode: bilinear, antialias: false",
+    ),
+    AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
+    AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "file *"), None, "no members[].files"),
+    AddedKey(("members", "*", "imports *"), None, ""),
+    AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "imports *"), None, ""),
+    AddedKey(("rule", "digests", "library *"), None, ""),
+)
+"""All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
 
 def make_fingerprint(
@@ -31,20 +80,47 @@ def make_fingerprint(
     space    the one the rule combines in
     """
     fixed = asdict(numerics)
-    return {
-        "data": dict(data),
-        "members": {
-            member.name: {
-                **members[member.name],
-                "output": member.output,
-                "numerics": fixed["members"].get(member.name, {}) | {"precision": member.computes_in},
-            }
-            for member in spec.members
-        },
-        "rule": rule_branch(spec, rule, space),
-        "outputs": outputs_branch(spec),
-        "numerics": {"segment_rows": numerics.segment_rows, "kinds": list(numerics.kinds), "torch": numerics.torch},
-    }
+    return in_format(
+        {
+            "data": dict(data),
+            "members": {
+                member.name: {
+                    **members[member.name],
+                    "output": member.output,
+                    "numerics": fixed["members"].get(member.name, {}) | {"precision": member.computes_in},
+                }
+                for member in spec.members
+            },
+            "rule": rule_branch(spec, rule, space),
+            "outputs": outputs_branch(spec),
+            "numerics": {"segment_rows": numerics.segment_rows, "kinds": list(numerics.kinds), "torch": numerics.torch},
+        }
+    )
+
+
+def in_format(tree: Tree) -> dict[str, Any]:
+    """Return the tree without the added keys that mean what format 1 meant; `format: 2` is in it if one is left."""
+    left: list[Place] = []
+    whole = _without_old({name: branch for name, branch in tree.items() if name != "format"}, (), left)
+    return whole | ({"format": 2} if left else {})
+
+
+def _without_old(branch: Tree, place: Place, left: list[Place]) -> dict[str, Any]:
+    """Leave out added keys at their old meanings. left: takes the places of those that stay."""
+    kept: dict[str, Any] = {}
+    for name, value in branch.items():
+        here = (*place, name)
+        added = _added_key(here)
+        if added is not None and value == added.old:
+            continue
+        if added is not None:
+            left.append(here)
+        kept[name] = _without_old(value, here, left) if isinstance(value, Mapping) else value
+    return kept
+
+
+def _added_key(place: Place) -> AddedKey | None:
+    return next((key for key in FORMAT_2 if key.stands_at(place)), None)
 
 
 def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict[str, Any]:
@@ -88,15 +164,15 @@ def torch_version() -> str:
         raise UsageError("torch is not installed", "pip install torch, or load your site's module") from None
 
 
-def differences(old: Tree, new: Tree, path: str = "") -> Iterator[str]:
-    """Yield one line for each place where the trees differ."""
+def differences(old: Tree, new: Tree, *above: str) -> Iterator[str]:
+    """Yield one line for each place where the trees differ. above: names of the branches they are."""
     for key in [*old, *(key for key in new if key not in old)]:
-        place = f"{path}.{key}" if path else key
+        place = (*above, key)
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from differences(before, after, place)
-        elif before != after:
-            yield f"{place}: {_shown(before)} then, {_shown(after)} now"
+            yield from differences(before, after, *place)
+        elif before != after and place != ("format",):  # which says only that other lines are about added keys
+            yield f"{'.'.join(place)}: {_shown(before)} then, {_shown(after)} now{_restoring(place, before)}"
 
 
 def _shown(value: object) -> str:
@@ -104,8 +180,19 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def _restoring(place: Place, before: object) -> str:
+    """Say what to write for the meaning that an added key had before, where it then was left out."""
+    added = _added_key(place)
+    if added is None or before is not None:
+        return ""
+    return f" → {added.write} in the YAML is what it was made with" if added.write else " → it was made without a look"
+
+
 def require_same(old: Tree, new: Tree, where: str) -> None:
-    """Raise FingerprintMismatch with every difference. where: what the old tree was found in, for the message."""
+    """Raise FingerprintMismatch with every difference. where: what the old tree was found in, for the message.
+
+    The format of either need not be the other's: what counts is which keys are in.
+    """
     lines = list(differences(old, new))
     if lines:
         raise FingerprintMismatch(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from hpcens.combining import Combiner
+from hpcens.combining import tried_combiner
 from hpcens.dataset import Source
 from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
@@ -89,8 +89,8 @@ class ReducerPost:
         self._assignment = assignment
         self._run = run
         self._epoch = epoch
-        self._combiner = Combiner(spec, preflight.space, assignment.phases[-1].form.outputs, preflight.rule)
-        self._combiner.try_out(assignment.shape)
+        outputs = assignment.phases[-1].form.outputs
+        self._combiner = tried_combiner(spec, preflight.space, outputs, preflight.rule, assignment.shape)
         self._phase = assignment.phases[0]
         self._writer: Writer | None = None
         self._synced = 0.0

@@ -18,10 +18,13 @@ from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
 from hpcens.specs.member import CastName as CastName
+from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
 from hpcens.specs.member import OutputDtype as OutputDtype
 from hpcens.specs.member import Precision as Precision
+from hpcens.specs.member import ResizeMode as ResizeMode
+from hpcens.specs.member import ResizeSpec as ResizeSpec
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Trust as Trust

@@ -20,7 +20,7 @@ members:
   - name: safetensors
     factory: nets:Linear
     weights: {weights}/linear.safetensors
-    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 0.00392}}]
+    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 1/255}}]
   - name: state
     factory: nets:Conv
     weights: conv.pt
@@ -30,18 +30,18 @@ members:
     classes: [d, c, b, a]
   - name: script
     torchscript: conv.script
-    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 0.00392}}]
+    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 1/255}}]
     precision: bfloat16
   - name: exported
     exported: recurrent.pt2
     preprocess: [{{call: "nets:halved"}}, {{layout: NHWC->NCHW}}, {{scale: 0.00784}}]
   - name: onnx
     onnx: linear.onnx
-    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 0.00392}}]
+    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 1/255}}]
   - name: pickled
     pickled: linear.pickle
     trust: pickle
-    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 0.00392}}]
+    preprocess: [{{layout: NHWC->NCHW}}, {{scale: 1/255}}]
 classes: [a, b, c, d]
 devices: {{cpu: 2}}
 plan: {{batch_sizes: [16]}}
@@ -73,7 +73,7 @@ def test_an_ensemble_from_every_source_is_what_float64_says(project):
     assert "warning" not in out
 
     exact = torch.from_numpy(images.transpose(0, 3, 1, 2).astype(np.float64))
-    scaled = exact * 0.00392
+    scaled = exact / 255
     mean, std = (torch.tensor(of).double().reshape(3, 1, 1) for of in ([100, 110, 120], [50, 60, 70]))
     with torch.inference_mode():
         double = {name: net.double() for name, net in made.items()}

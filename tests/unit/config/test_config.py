@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
         factory="models:build",
         weights=file.parent / "a.safetensors",
         arguments=arguments,
-        trust="pickle",
+        trust=("pickle",),
         inputs=("images", "age"),
         preprocess=(
             StepSpec(cast="float32"),
@@ -164,6 +165,32 @@ def test_a_shorthand_is_its_long_form(file: Path, short: str, long: str) -> None
 
 
 VALUES_ONLY = HEAD.replace("weights:", "output: values\n    weights:")
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        ("scale: 1/255", "scale: 0.00392156862745098"),
+        ("scale: -3.5 / 7", "scale: -0.5"),
+        ("resize: [8, 9]", "resize: {size: [8, 9], mode: bilinear, antialias: false}"),
+        ("resize: 8", "resize: {size: [8]}"),
+        ("resize: {size: 8, mode: bicubic}", "resize: {size: [8], mode: bicubic}"),
+        ("normalize: {mean: [1/2], std: [1/4]}", "normalize: {mean: [0.5], std: [0.25]}"),
+    ],
+)
+def test_a_shorthand_of_a_step_is_its_long_form(file: Path, short: str, long: str) -> None:
+    member = "members: [{{name: a, factory: 'm:b', weights: w, preprocess: [{{{}}}]}}]"
+    assert loaded(file, member.format(short)) == loaded(file, member.format(long))
+
+
+def test_a_resize_that_earlier_code_has_stored_is_read(file: Path) -> None:
+    """It was a list of height and width."""
+    spec = loaded(file, "members: [{name: a, factory: 'm:b', weights: w, preprocess: [{resize: [8, 9]}]}]")
+    tree = json.loads(config.spec_to_json(spec))
+    tree["members"][0]["preprocess"][0]["resize"] = [8, 9]
+    assert config.spec_from_json(json.dumps(tree)) == spec
+    job = Job(datasets=(Path("d.h5"),), output=Path("o.h5"), spec=spec)
+    assert config.job_from_json(json.dumps(json.loads(config.job_to_json(job)) | {"spec": tree})) == job
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def around(pattern: str) -> dict[str, Any]:
         member = {"name": "a"} | ({"trust": "pickle"} if source == "pickled" else {})
     elif source.startswith("preprocess[]."):
         triple = [1.0] if pattern.endswith("[]") else [1.0, 1.0, 1.0]
-        steps = {key: {key: [1, 1]} for key in ("resize", "crop")} | {
+        steps = {
+            "crop": {"crop": [1, 1]},
+            "resize": {"resize": {"size": [1, 1]}},
             "input": {"scale": 2.0},
             "normalize": {"normalize": {"mean": triple, "std": triple}},
         }
@@ -135,6 +137,6 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
         loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
     left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
     spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
-    assert spec.members[0].weight == 0.5 and spec.members[0].trust == "pickle"
-    steps = ["cast", "layout", "scale", "resize", "crop", "normalize", "call"]
+    assert spec.members[0].weight == 0.5 and spec.members[0].trust == ("pickle",)
+    steps = ["cast", "layout", "scale", "resize", "resize", "crop", "normalize", "call"]
     assert [step.kind for step in spec.members[0].preprocess] == steps

@@ -281,6 +281,18 @@ class TestContract:
         x[6, 0, 0, 0] = 3e38
         assert only(hosting(family(), batch=4, a=Calls(lambda x: x[:, 0, 0])), Predict(7, ("a",), (x,))).bad == ()
 
+    @pytest.mark.parametrize("poison", [float("nan"), float("-inf")])
+    def test_a_member_may_take_rows_that_are_no_numbers_and_is_judged_by_what_it_gives(self, family, poison):
+        x = rows(9)
+        x[6, 1, 2, 3] = poison
+        module = Calls(lambda x: torch.nan_to_num(x, 2.0, 2.0, 2.0).flatten(1))
+        spec = {"bad_rows": "pass"}
+        answer = only(hosting(family(), spec=spec, batch=4, a=module), Predict(7, ("a",), (x,)))
+        assert answer.bad == () and (answer.values == np.nan_to_num(x, nan=2, neginf=2).reshape(9, -1)).all()
+        gives_them = Calls(lambda x: x.flatten(1))
+        answer = only(hosting(family(), spec=spec, batch=4, a=gives_them), Predict(7, ("a",), (x,)))
+        assert answer.bad == (Bad("output", (6,)),)
+
     def test_running_out_halves_the_batch_from_the_first_row_on(self, family):
         device = family()
         member = Limited(net(), 5, device.exhaust)

@@ -10,7 +10,7 @@ from support.project import ENSEMBLE
 
 from hpcens.errors import MemberError
 from hpcens.members.preprocess import Preprocessing
-from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec, class_faults, class_rounds, merged_classes
+from hpcens.specs import MemberSpec, NormalizeSpec, ResizeSpec, StepSpec, class_faults, class_rounds, merged_classes
 
 
 def prepared(steps, *rows, names=("images",), spec_inputs=None):
@@ -52,7 +52,7 @@ STEPS = {
         StepSpec(normalize=NormalizeSpec(mean=(100.0,), std=(50.0,))),
         lambda x: (x - 100) / 50,
     ),
-    "resize": (StepSpec(resize=(4, 9)), lambda x: resized(x, 4, 9)),
+    "resize": (StepSpec(resize=ResizeSpec(size=(4, 9))), lambda x: resized(x, 4, 9)),
     "crop": (
         StepSpec(crop=(2, 3)),
         lambda x: sliding_window_view(x, (2, 3), (2, 3))[:, :, (x.shape[2] - 2) // 2, (x.shape[3] - 3) // 2],
@@ -95,7 +95,7 @@ class TestSteps:
     def test_rows_without_channels_are_resized_too(self):
         x = images(shape=(4, 7, 6))
         np.testing.assert_allclose(
-            only([StepSpec(resize=(3, 3))], x).numpy(), resized(x.astype(float), 3, 3), rtol=1e-5
+            only([StepSpec(resize=ResizeSpec(size=(3, 3)))], x).numpy(), resized(x.astype(float), 3, 3), rtol=1e-5
         )
 
     def test_without_steps_rows_are_float32_and_a_copy(self):
@@ -124,7 +124,7 @@ class TestSteps:
                 r"preprocess\[0\] \(crop\): 8 × 2 cannot be cut from 7 × 6 \(input \(5, 3",
             ),
             (StepSpec(crop=(1, 1)), (5, 3), "cannot be cut from 0 × 0"),
-            (StepSpec(resize=(2, 2)), (5, 3), r"resize takes \(rows, height, width\) or"),
+            (StepSpec(resize=ResizeSpec(size=(2, 2))), (5, 3), r"resize takes \(rows, height, width\) or"),
             (StepSpec(layout="NHWC->NCHW"), (5, 3, 7), "NHWC->NCHW is for 4 axes, rows included"),
             (STEPS["normalize"][0], (5, 7, 6, 3), "3 channels are given, axis 1 has 7"),
             (STEPS["normalize"][0], (5,), "3 channels are given, axis 1 has 0"),

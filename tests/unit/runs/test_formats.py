@@ -14,7 +14,7 @@ from hpcens.processes import Process
 from hpcens.profiling import ProfileBook
 from hpcens.result.description import describe_result
 from hpcens.result.disk import Disk
-from hpcens.result.fingerprint import make_fingerprint
+from hpcens.result.fingerprint import FORMAT_2, make_fingerprint
 from hpcens.result.journal import Header, Journal, Kind, Record
 from hpcens.runs import (
     Claim,
@@ -188,6 +188,8 @@ def test_attributes_and_fingerprint():
     assert {name: listed[name] for name in ("rule", "outputs", "numerics")} == {
         name: set(tree[name]) for name in ("rule", "outputs", "numerics")
     }
+    added, _ = section(hpcens.result, "Added keys")
+    assert quoted(row[0] for row in added[1:]) == {".".join(key.place) for key in FORMAT_2}
     written = describe_result(spec, tree, members={}, datasets=[], library="", combined_from="{}")
     tables, _ = section(hpcens.result, "Result")
     heads = [row[0] for row in tables].index("attribute")

@@ -1,0 +1,118 @@
+"""Whole runs in one process: real members, rule, store and file, in a world of virtual time instead of MPI."""
+
+from contextlib import closing
+
+from hpcens.checks.member_trial import ROWS, try_member
+from hpcens.checks.preflight import check, is_complete
+from hpcens.combining import Combiner
+from hpcens.config import load
+from hpcens.dataset.source import Source
+from hpcens.engine.cpu import CpuHardware
+from hpcens.engine.engine import Engine
+from hpcens.members import load as load_member
+from hpcens.planning.numerics import fingerprint_under, fixed_numerics
+from hpcens.planning.phases import Assignment, phases_of
+from hpcens.result.fingerprint import torch_version
+from hpcens.result.scored import scored_form
+from hpcens.roles.dispatch import Shares
+from hpcens.roles.rank_roles import RankRoles
+from hpcens.runs import RunDirectory
+from hpcens.scoring.writer import Writer
+from hpcens.specs import Job
+from hpcens.specs.classes import check_shapes
+from hpcens.vocabulary import MemberNumerics, Numerics, Plan
+from support.results import begin
+from support.wiring import Wiring
+
+SEGMENT, BATCH = 4, 2
+DEVICES = (2, 3)
+
+
+def run(config, dataset, output, *, phases=(), writers=1, most=None):
+    """Score a dataset, as `hpcens run` does; return the names of the members that were scored.
+
+    phases  names of members, a group a phase; () for all at once
+    most    end within the first phase, after so many segments; None: go on to the result
+    """
+    job = Job(datasets=(dataset,), output=output, spec=load(config))
+    preflight = check(job)
+    if is_complete(job, preflight):
+        return ()
+    names = tuple(member.name for member in job.spec.members if member.name not in preflight.stored)
+    fixed = fixed_numerics(job, preflight)
+    members = {name: MemberNumerics(BATCH, "eager") for name in names} | dict(fixed.members if fixed else {})
+    plan = Plan(
+        planner="optimal",
+        devices=(),
+        hostings=(),
+        numerics=Numerics(SEGMENT, members, ("cpu",), torch_version()),
+        phases=phases,
+        window=4,
+        read_ahead=3,
+        **dict(rows=preflight.facts.rows, row_bytes=8, output_bytes=8, differences={}, loading=0),
+        **dict(throughput=1, bound=1, limit=""),
+    )
+    with closing(Source(job.datasets, job.spec.dataset, job.limit)) as source:
+        _start(job, preflight, names, plan, source, writers, most)
+    return names
+
+
+def _start(job, preflight, names, plan, source, writers, most):
+    """From the trial of the members to the result, or to the end of what is to be scored."""
+    shape = _tried(job, preflight, names, source)
+    tree = fingerprint_under(plan.numerics, job, preflight)
+    directory = RunDirectory.of(job.output)
+    directory.path.mkdir(exist_ok=True)
+    directory.fix_fingerprint(tree)
+    found = dict(facts=preflight.facts, digests=preflight.digests, space=preflight.space)
+    form = scored_form(job, shape=shape, tree=tree, plan=plan, library="", **found)
+    combiner = Combiner(job.spec, preflight.space, form.outputs, preflight.rule)
+    combiner.try_out(shape)
+    left = phases_of(directory, plan, form, shape)
+    assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())
+    epoch = begin(directory)
+    for phase in left:
+        of = [
+            Writer(assignment, phase, combiner, run=directory, epoch=epoch, place=place, writers=writers)
+            for place in range(writers)
+        ]
+        _score(assignment, phase, of, source, most)
+        assert [writer.result.revoke_damaged() for writer in of] == [[]] * writers
+        for writer in of[1:]:
+            writer.close()
+        if most is None:
+            of[0].finish({"rows": preflight.facts.rows, "finished": 0.0})
+        of[0].close()
+        if most is not None:
+            return
+
+
+def _tried(job, preflight, names, source):
+    """The shape of a member's output for one row, which all have; each is tried, as before any start."""
+    options = dict(inputs=preflight.facts.names, space=preflight.space, cores=1, rows=source.head(ROWS))
+    members = [member for member in job.spec.members if member.name in names]
+    trials = {m.name: try_member(m, job.spec, hardware=CpuHardware(1), **options) for m in members}
+    check_shapes({name: trial.shape for name, trial in trials.items()})
+    return next(iter(trials.values())).shape
+
+
+def _score(assignment, phase, writers, source, most):
+    """One round: a reader, these writers, and devices that host all members of the phase."""
+    job, preflight = assignment.job, assignment.preflight
+    engine = Engine(CpuHardware(1), assignment.shape if job.spec.bad_rows == "mask" else None)
+    for member in job.spec.members:
+        if member.name in phase.members:
+            forward = load_member(member, job.spec, inputs=preflight.facts.names, space=preflight.space)
+            engine.host(member.name, forward, batch=assignment.plan.numerics.members[member.name].batch)
+    reducers = dict(enumerate(writers, 20))
+    Wiring(
+        segments=sorted(segment for writer in writers for segment in writer.result.missing)[:most],
+        members=phase.members,
+        shares=Shares({member: dict.fromkeys(DEVICES, 1.0) for member in phase.members}),
+        devices=DEVICES,
+        read=lambda segment: source.read(phase.form.segmentation, segment),
+        predict=engine.predict,
+        write=lambda rank, task: reducers[rank].write(task),
+        flush=lambda rank, segments: reducers[rank].result.flush(segments),
+        reducers=list(reducers),
+    ).run()

@@ -1,0 +1,270 @@
+"""Combinations: a key beside each other key and each verb works, or is refused by name.
+
+To add a key: give it a line in KEYS, what turns the base configuration into one that has it; and rows in ROWS. A row
+says what comes of a key with another key, or with a verb of VERBS: WORKS, or a pattern of what refuses it. What works
+is scored, in one process (`support.one_process`), and for a verb compared with an undisturbed run byte for byte.
+"""
+
+import json
+import re
+import sys
+from contextlib import closing
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from support.one_process import run
+
+from hpcens.combining import Recombination, require_same_members
+from hpcens.config import load
+from hpcens.errors import HpcensError
+from hpcens.result.export import export
+from hpcens.result.finished import Finished
+from hpcens.result.verify import verify
+
+MODELS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, shape=(4,), seed=0, inputs=108):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.shape = tuple(shape)
+        self.head = nn.Linear(inputs, torch.Size(shape).numel())
+
+    def forward(self, x):
+        return self.head(torch.nan_to_num(x.flatten(1))).unflatten(1, self.shape)
+
+class Forces(Net):
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(super().forward(x).tanh().sum(), x)
+        return slope.flatten(1)[:, :4]
+
+class Alone(Net):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
+def halved(x):
+    return x / 2
+
+def middle(stack, names):
+    return stack.mean(0)
+"""
+BASE = {
+    "members": [
+        {"name": "a", "factory": "combined_models:Net", "weights": "a.pt", "arguments": {"seed": 1}},
+        {"name": "b", "factory": "combined_models:Net", "weights": "b.pt", "arguments": {"seed": 2}},
+    ],
+    "dataset": {"input": "images"},
+    "output": {"datasets": ["prediction", "label", "members", "variance", "entropy"]},
+}
+# Of each key what is merged into BASE: a mapping under `members` goes into each of them.
+KEYS = {
+    "bad_rows: mask": {"bad_rows": "mask"},
+    "columns": {"dataset": {"columns": ["ids"]}},
+    "select": {"dataset": {"select": {"start": 3, "stop": 17}}},
+    "compression": {"output": {"compression": "gzip"}},
+    "dtype: uint8": {"output": {"dtype": "uint8"}},
+    "dtype: float16": {"output": {"dtype": "float16"}},
+    "top-K": {"output": {"datasets": ["prediction", "label", "members", "top-2"]}},
+    "rule: vote": {"rule": {"name": "vote"}},
+    "rule: geometric": {"rule": {"name": "geometric"}},
+    "rule: median": {"rule": {"name": "median"}},
+    "rule: weighted": {"rule": {"name": "weighted"}, "members": {"weight": 0.5}},
+    "rule: m:f": {"rule": {"name": "combined_models:middle"}},
+    "space: logits": {"rule": {"space": "logits"}},
+    "output: values": {"members": {"output": "values"}, "output": {"datasets": ["prediction", "members", "variance"]}},
+    "classes": {"classes": ["ant", "bee", "cat", "dog"]},
+    "member classes": {"classes": ["x", "y"], "members": {"classes": {"ant": "y", "bee": "x", "cat": "y", "dog": "y"}}},
+    "preprocess": {"members": {"preprocess": [{"call": "combined_models:halved"}]}},
+    "resize": {"members": {"preprocess": [{"resize": {"size": 6, "mode": "bicubic", "antialias": True}}]}},
+    "scale: 1/255": {"members": {"preprocess": [{"scale": "1/255"}]}},
+    "bad_rows: pass": {"members": {"bad_rows": "pass"}},
+    "gradients": {"members": {"factory": "combined_models:Forces", "gradients": True}},
+    "files": {"members": {"files": ["combined_models.py"]}},
+    "trust": {"members": {"trust": ["pickle"]}},
+    "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "squeeze": {"members": {"factory": "combined_models:Alone"}},
+}
+ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
+WORKS = ""
+ROWS = [
+    *(("resize", verb, WORKS) for verb in ALL_VERBS),
+    *(("bad_rows: pass", verb, WORKS) for verb in ALL_VERBS),
+    *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases", "masks")),
+    *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
+    *((key, verb, WORKS) for key in ("gradients", "files") for verb in ALL_VERBS),
+    *(("trust", verb, WORKS) for verb in ("resume", "combine", "adding a member")),
+    *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
+    *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
+    *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
+    ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
+    ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
+    ("rule: vote", "output: values", "vote counts classes"),
+]
+
+
+class Bench:
+    """A folder with a dataset and the configuration of one row of the table, and the verbs."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.config = folder / "run.yaml"
+        self.dataset = folder / "data.h5"
+        (folder / "combined_models.py").write_text(MODELS)
+        with h5py.File(self.dataset, "w") as file:
+            file["images"] = np.random.default_rng(0).random((22, 3, 6, 6), np.float32)
+            file["ids"] = np.arange(22)
+
+    def configure(self, *keys):
+        """Write the configuration, and weights for its members."""
+        tree = BASE
+        for key in keys:
+            tree = merged(tree, KEYS[key])
+        names = {}
+        exec(MODELS, names)
+        for member in tree["members"]:
+            torch.save(names["Net"](**member["arguments"]).state_dict(), self.folder / member["weights"])
+        self.tree = tree
+        self.config.write_text(json.dumps(tree))
+        return self
+
+    def score(self, name="whole", **options):
+        output = self.folder / f"{name}.h5"
+        scored = run(self.config, self.dataset, output, **options)
+        self.output = output
+        return scored
+
+    def same(self, name):
+        """Hold a result against the undisturbed one, byte for byte."""
+        self.score("undisturbed")
+        assert content(self.folder / f"{name}.h5") == content(self.folder / "undisturbed.h5")
+
+
+def merged(tree, change):
+    result = dict(tree)
+    for key, value in change.items():
+        if key == "members" and isinstance(value, dict):
+            result[key] = [merged(member, value) for member in tree[key]]
+        elif isinstance(value, dict) and isinstance(tree.get(key), dict):
+            result[key] = merged(tree[key], value)
+        else:
+            result[key] = value
+    return result
+
+
+def content(path):
+    with h5py.File(path) as file:
+        return {name: file[name][()].tobytes() for name in [*file.attrs["outputs"], "hpcens/checksums"]}
+
+
+def resume(bench):
+    bench.score(most=2)
+    assert bench.score() == ("a", "b")
+    bench.same("whole")
+
+
+def combine(bench):
+    """Stored members under the same rule give the very result."""
+    bench.score()
+    with closing(Finished(bench.folder / "whole.h5")) as source:
+        spec = load(bench.config)
+        require_same_members(source, spec)
+        Recombination(source, spec, bench.folder / "again.h5").write()
+    bench.same("again")
+
+
+def adding(bench):
+    """The second member is all that is scored; the result is that of both at once."""
+    both = bench.tree
+    bench.config.write_text(json.dumps(both | {"members": both["members"][:1]}))
+    bench.score()
+    bench.config.write_text(json.dumps(both))
+    assert bench.score() == ("b",)
+    bench.same("whole")
+
+
+def phases(bench):
+    bench.score(phases=(("b",), ("a",)))
+    bench.same("whole")
+
+
+def reducers(bench):
+    bench.score(writers=3)
+    bench.same("whole")
+
+
+def masks(bench):
+    """A row that holds NaN is masked, and spoils no other."""
+    bench.score("clean")
+    with h5py.File(bench.dataset, "r+") as file:
+        file["images"][9, 0, 0, 0] = np.nan
+    bench.score("masked")
+    with h5py.File(bench.folder / "clean.h5") as clean, h5py.File(bench.folder / "masked.h5") as file:
+        places = np.flatnonzero(file["valid"][:] == 0)
+        handled = bench.tree["members"][0].get("bad_rows") == "pass"
+        assert len(places) == (0 if handled else 1)
+        for name in file.attrs["outputs"]:
+            values = file[name][()]
+            blank = {"f": np.isnan, "i": lambda x: x == -1, "u": lambda x: x == 0}[values.dtype.kind]
+            assert blank(values[places]).all(), name
+            good = np.delete(np.arange(len(values)), [9] if handled else places)
+            assert values[good].tobytes() == clean[name][()][good].tobytes(), name
+
+
+def exported(bench):
+    bench.score()
+    with closing(Finished(bench.output)) as result:
+        export(result, bench.folder / "out.npy", ["prediction"])
+        export(result, bench.folder / "out.csv")
+        export(result, bench.folder / "out.parquet")
+        scale = result.output("prediction").attributes.get("scale", 1)
+    with h5py.File(bench.output) as file:
+        expected = file["prediction"][()] * np.float32(scale)
+    assert np.array_equal(np.load(bench.folder / "out.npy"), expected, equal_nan=True)
+
+
+def verified(bench):
+    bench.score()
+    assert verify(bench.output).faults == []
+
+
+VERBS = {
+    "resume": resume,
+    "combine": combine,
+    "adding a member": adding,
+    "phases": phases,
+    "several reducers": reducers,
+    "masks": masks,
+    "export": exported,
+    "verify": verified,
+}
+
+
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    torch.set_num_threads(1)
+    yield Bench(tmp_path)
+    sys.modules.pop("combined_models", None)
+
+
+@pytest.mark.parametrize(("key", "beside", "outcome"), ROWS, ids=lambda part: part or "works")
+def test_a_key_beside_another_and_with_each_verb_works_or_is_refused_by_name(bench, key, beside, outcome):
+    def tried():
+        if beside in VERBS:
+            VERBS[beside](bench.configure(key, *(["bad_rows: mask"] if beside == "masks" else [])))
+        else:
+            bench.configure(key, beside).score()
+
+    if outcome == WORKS:
+        tried()
+    else:
+        with pytest.raises(HpcensError) as caught:
+            tried()
+        said = f"{caught.value} → {caught.value.remedy}"
+        assert re.search(outcome, said), said

@@ -1,0 +1,72 @@
+"""The fingerprint's formats: a tree of earlier code is equal while nothing means anything else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcens.errors import FingerprintMismatch
+from hpcens.result import fingerprint
+from hpcens.result.fingerprint import AddedKey, in_format, make_fingerprint, require_same
+from hpcens.specs import MemberSpec, RunSpec
+from hpcens.vocabulary import MemberNumerics, Numerics
+
+# What code of format 1 wrote for this specification.
+FORMAT_1 = """{"data": {"rows": 3}, "members": {"a.b": {"weights": "0", "output": "logits", "numerics": {"batch": 8,
+"runtime": "eager", "precision": "float32"}}}, "rule": {"name": "mean", "space": "probabilities", "weights": {"a.b":
+null}, "trim": null, "digests": {}}, "outputs": {"datasets": ["prediction", "label"], "dtype": "float32", "classes": [],
+"bad_rows": "fail"}, "numerics": {"segment_rows": 16, "kinds": ["cpu"], "torch": "2.4"}}"""
+SPEC = RunSpec(members=(MemberSpec(name="a.b", factory="m:f", weights=Path("a.pt")),))
+
+
+def tree(spec=SPEC, **digests):
+    return make_fingerprint(
+        spec,
+        data={"rows": 3},
+        members={"a.b": {"weights": "0", **digests}},
+        rule={},
+        space="probabilities",
+        numerics=Numerics(16, {"a.b": MemberNumerics(8, "eager")}, ("cpu",), "2.4"),
+    )
+
+
+@pytest.fixture
+def added(monkeypatch):
+    """Two keys that the format adds."""
+    keys = (
+        AddedKey(("members", "*", "turn of preprocess[]"), "left", "members[].preprocess[].turn: left"),
+        AddedKey(("outputs", "sides"), 2, "sides: 2"),
+    )
+    monkeypatch.setattr(fingerprint, "FORMAT_2", keys)
+
+
+def test_a_tree_of_unchanged_meaning_is_that_of_format_1():
+    assert json.dumps(tree()) == json.dumps(json.loads(FORMAT_1))
+
+
+def test_an_added_key_is_left_out_at_its_old_meaning(added):
+    assert tree(**{"turn of preprocess[3]": "left"}) == json.loads(FORMAT_1)
+    right = tree(**{"turn of preprocess[3]": "right"})
+    assert right["format"] == 2 and right["members"]["a.b"]["turn of preprocess[3]"] == "right"
+    assert in_format(right) == right, "and it stays what it is"
+    right["members"] = tree()["members"]
+    assert in_format(right) == json.loads(FORMAT_1), "the format goes with the last key that needs it"
+    right["outputs"]["sides"] = 3
+    assert in_format(right)["format"] == 2
+    assert "format" not in in_format(right | {"outputs": {"sides": 2}})
+
+
+def test_a_refusal_names_the_key_and_what_restores_its_meaning(added):
+    before = json.loads(FORMAT_1)
+    now = tree(replace(SPEC, bad_rows="mask"), **{"turn of preprocess[3]": "right"})
+    with pytest.raises(FingerprintMismatch) as caught:
+        require_same(before, now, "run.h5")
+    lines = str(caught.value).splitlines()
+    assert [line.strip() for line in lines if " then, " in line] == [
+        "members.a.b.turn of preprocess[3]: absent then, right now"
+        " → members[].preprocess[].turn: left in the YAML is what it was made with",
+        "outputs.bad_rows: fail then, mask now",
+    ]
+    with pytest.raises(FingerprintMismatch, match="right then, absent now"):
+        require_same(now, before, "run.h5")
