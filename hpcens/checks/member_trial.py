@@ -130,7 +130,7 @@ def try_member(
         *_check_space(member, engine.given(member.name, staged)),
         *_alone(engine, member, forward, staged, values),
     ]
-    return Trial(tuple(values.shape[1:]), tuple(warnings))
+    return Trial(tuple(values.shape[1:]), tuple(warnings), complex=forward.complex)
 
 
 def _check_space(member: MemberSpec, values: Array) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
 from hpcens.files import cache_folder, write_atomically
-from hpcens.members import digest_of
+from hpcens.members import COMPLEX, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -26,11 +26,13 @@ class Trial:
     """What a member gave: the shape of one row of its output, and what looks wrong but is no fault.
 
     imported  what its code had imported once it had run
+    complex   whether it has complex parameters or buffers
     """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     imported: Imported = field(default_factory=Imported)
+    complex: bool = False
 
 
 class TrialBook:
@@ -60,11 +62,11 @@ class TrialBook:
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
     imported = Imported.from_json(raw["imported"])
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), imported=imported)
+    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])), imported, bool(raw["complex"]))
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
-    """Digest all that a member's trial depends on, but what its code imports: that is what a trial finds."""
+    """Digest all that a member's trial depends on, but what a trial finds: what its code imports."""
     parts = (
         *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
@@ -81,4 +83,4 @@ def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str
 
 
 def _own(digests: Mapping[str, str]) -> dict[str, str]:
-    return {key: digest for key, digest in digests.items() if not is_of_imports(key)}
+    return {key: digest for key, digest in digests.items() if not is_of_imports(key) and key != COMPLEX}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
+from hpcens.members.complex_files import holds_complex
 from hpcens.members.onnx_files import data_files
 from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space, class_rounds
 from hpcens.usercode import member_code_digest
@@ -39,6 +40,10 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+COMPLEX = "complex numbers"
+"""What says of a member that it has some, among its digests: of one with code once it was tried."""
+
+
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     """Digest what makes the member: its files, the modules its functions lie in, and how it is used.
 
@@ -63,6 +68,8 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
     digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
+    if (spec.torchscript or spec.exported) and holds_complex(spec.file):
+        digests[COMPLEX] = "kept"
     used = {
         "inputs": spec.inputs,
         "select": spec.select,

@@ -24,6 +24,7 @@ class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
 
     # gradients  whether it takes gradients in its forward
+    # complex    whether its network has complex parameters or buffers
     # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
@@ -54,6 +55,7 @@ class Forward(torch.nn.Module):
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._softmax = spec.output == "logits" and space == "probabilities"
         self._network = network if prepared else _in_precision(spec, network)
+        self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
         self._choose: Callable[[object], torch.Tensor] = (
             _whole if prepared else partial(_chosen, spec.name, spec.select)
         )

@@ -90,8 +90,10 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 | `members.*.gradients` | whether it takes gradients in its forward; if not |
 | `members.*.file *` | digest of a further file that its code opens; where it names none |
+| `members.*.complex numbers` | kept, where it has such parameters or buffers: format 1 kept their real parts alone |
 | `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
 | `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.precision` | of a stack's module; float32 |
 | `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
 | `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
 """

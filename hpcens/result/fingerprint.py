@@ -55,8 +55,10 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
+    AddedKey(("members", "*", "complex numbers"), None, ""),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "precision"), "float32", "rule.precision: float32"),
     AddedKey(("rule", "digests", "imports *"), None, ""),
     AddedKey(("rule", "digests", "library *"), None, ""),
 )
