@@ -158,7 +158,14 @@ def try_member(
     if changed := forward.surroundings.changed:
         warnings.append(forward.surroundings.described(changed))
     words = describe_taken(member, spec, shape, space)
-    return Trial(tuple(values.shape[1:]), (*notes, *warnings), taken=words, state=forward.state, steadiness=found)
+    return Trial(
+        tuple(values.shape[1:]),
+        (*notes, *warnings),
+        taken=words,
+        state=forward.state,
+        steadiness=found,
+        complex=forward.complex,
+    )
 
 
 def other_rows(source: Source) -> Rows:

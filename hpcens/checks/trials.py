@@ -16,7 +16,7 @@ from hpcens import __version__
 from hpcens.checks.findings import Preflight
 from hpcens.checks.steadiness import Steadiness
 from hpcens.files import MALFORMED, cache_folder, keep_in_cache
-from hpcens.members import STATE, common_axis, digest_of
+from hpcens.members import COMPLEX, STATE, common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -32,6 +32,7 @@ class Trial:
     taken       what its output is taken to be, in words
     state       digest of the weights that its factory loads; empty for others
     steadiness  how far its outputs for the same row lie apart
+    complex     whether it has complex parameters or buffers
     """
 
     shape: tuple[int, ...]
@@ -40,6 +41,7 @@ class Trial:
     taken: str = ""
     state: str = ""
     steadiness: Steadiness = field(default_factory=Steadiness)
+    complex: bool = False
 
 
 class TrialBook:
@@ -74,11 +76,12 @@ def _trial(raw: Mapping[str, Any]) -> Trial:
         taken=str(raw["taken"]),
         state=str(raw["state"]),
         steadiness=Steadiness(**raw["steadiness"]),
+        complex=bool(raw["complex"]),
     )
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
-    """Digest all that a member's trial depends on, but what its code imports: that is what a trial finds."""
+    """Digest all that a member's trial depends on, but what a trial finds: what its code imports."""
     parts = (
         *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
@@ -100,4 +103,4 @@ def _own(digests: Mapping[str, str]) -> dict[str, str]:
 
 def is_found(key: str) -> bool:
     """Tell whether a digest is of what only a trial can tell."""
-    return key == STATE or is_of_imports(key)
+    return key in (STATE, COMPLEX) or is_of_imports(key)

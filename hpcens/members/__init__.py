@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
+from hpcens.members.complex_files import holds_complex
 from hpcens.members.layout import Taken as Taken
 from hpcens.members.layout import common_axis as common_axis
 from hpcens.members.layout import describe_taken as describe_taken
@@ -45,6 +46,10 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+COMPLEX = "complex numbers"
+"""What says of a member that it has some, among its digests: of one with code once it was tried."""
+
+
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     """Digest what makes the member: its files, the modules its functions lie in, and how it is used.
 
@@ -69,6 +74,8 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
     digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
+    if (spec.torchscript or spec.exported) and holds_complex(spec.file):
+        digests[COMPLEX] = "kept"
     used = {
         "inputs": spec.inputs,
         "select": spec.select,

@@ -27,6 +27,7 @@ class Forward(torch.nn.Module):
 
     # gradients  whether it takes gradients in its forward
     # state, notes  see `Network`
+    # complex    whether its network has complex parameters or buffers
     # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
@@ -57,6 +58,7 @@ class Forward(torch.nn.Module):
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._network = network if prepared else _in_precision(spec, network)
+        self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
         self._choose: Callable[[object], torch.Tensor] = (
             _whole if prepared else partial(_chosen, spec.name, spec.select)
         )

@@ -94,8 +94,10 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.key of weights` | which state dict of a checkpoint is taken; where none is named |
 | `members.*.prefix of weights` | what its keys begin with; where none is named |
 | `members.*.state` | digest of the weights that its factory loads; where it loads none |
+| `members.*.complex numbers` | kept, where it has such parameters or buffers: format 1 kept their real parts alone |
 | `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
 | `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.precision` | of a stack's module; float32 |
 | `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
 | `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
 | `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
