@@ -52,6 +52,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
         None,
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
+    AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
