@@ -4,7 +4,7 @@
 too: a file there that is called as a library is, perhaps another person's, would run in the library's place. So
 whatever hpcens starts, it starts through this file, which takes the place of `python`:
 
-    python hpcens/entry.py [-u] -m MODULE [ARGUMENT…]
+    python hpcens/entry.py -m MODULE [ARGUMENT…]
 
 It is the first that a process runs, so it imports only what Python itself has loaded by then.
 """
@@ -25,14 +25,9 @@ def leave_out_working_folder() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # Python 3.11 and later: no working folder for `-m` of other people's either
 
 
-def python() -> list[str]:
-    """Return the words of a command that takes the place of `python` where a module is to run."""
-    return [sys.executable, os.path.abspath(__file__)]
-
-
 def command(module: str, *arguments: str) -> list[str]:
     """Return the words of the command that runs a module in a process of its own."""
-    return [*python(), "-m", module, *arguments]
+    return [sys.executable, os.path.abspath(__file__), "-m", module, *arguments]
 
 
 def _is_working_folder(entry: str) -> bool:

@@ -25,6 +25,7 @@ from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
     from hpcens.engine import Engine
+    from hpcens.members import Forward
 
 ROWS = 2
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
@@ -71,7 +72,7 @@ def trials(
 
 def _code(member: MemberSpec) -> str:
     """Return what is the same for members that run the same code."""
-    unpickled = str(member.file) if member.trust else ""
+    unpickled = str(member.file) if member.unpickles else ""
     calls = [step.call for step in member.preprocess]
     return json.dumps([member.factory, member.arguments, unpickled, calls], sort_keys=True)
 
@@ -123,9 +124,12 @@ def try_member(
     engine.host(member.name, forward, batch=ROWS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
     values, _ = engine.run(member.name, staged)
-    if forward.rounded and member.precision is None:
+    if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
         raise unwritten(member, "returns float64")
-    warnings = [*_check_space(member, engine.given(member.name, staged)), *_alone(engine, member, staged, values)]
+    warnings = [
+        *_check_space(member, engine.given(member.name, staged)),
+        *_alone(engine, member, forward, staged, values),
+    ]
     return Trial(tuple(values.shape[1:]), tuple(warnings))
 
 
@@ -161,12 +165,22 @@ def _are_probabilities(values: Array, tolerance: float) -> bool:
     return bool((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) <= tolerance).all())
 
 
-def _alone(engine: Engine, member: MemberSpec, staged: Sequence[Any], together: Array) -> Iterator[str]:
-    """Run the member on a single row, which the last batch of a dataset may be; a warning where it fails."""
+def _alone(
+    engine: Engine, member: MemberSpec, forward: Forward, staged: Sequence[Any], together: Array
+) -> Iterator[str]:
+    """Run the member on a single row, which the last batch of a dataset may be; a warning where that needs a second.
+
+    Raises MemberError where it fails with one as well.
+    """
     try:
         values, _ = engine.run(member.name, [x[:1] for x in staged])
         wrong = f"it gives {list(values.shape)}" if values.shape[1:] != together.shape[1:] else ""
     except MemberError as error:
         wrong = error.what
     if wrong:
-        yield f"member {member.name} fails where a batch has one row, and the last one may: {wrong}"
+        raise MemberError(
+            f"member {member.name} fails where a batch has one row, and the last one may: {wrong}",
+            "let its forward keep the axis of rows: squeeze(-1), not squeeze()",
+        )
+    if forward.doubles:
+        yield f"member {member.name} fails where a batch has one row: such a batch is run as two rows, and cut"

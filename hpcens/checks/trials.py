@@ -75,7 +75,8 @@ def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
 
 def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str:
     """Digest all that the trial of a rule on outputs of this shape depends on."""
-    parts = [asdict(spec.rule), _own(preflight.rule), spec.member_names, shape, preflight.space, __version__]
+    names, dtype = spec.member_names, spec.combined_dtype
+    parts = [asdict(spec.rule), _own(preflight.rule), names, shape, preflight.space, dtype, __version__]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 

@@ -48,7 +48,6 @@ class Recombination:
             raise DataError(
                 f"{request.source.path}: {', '.join(broken)} is not what was written", "the file is damaged"
             )
-        run.path.mkdir(exist_ok=True)
         epoch = run.begin()
         try:
             run.store_fingerprint(request.fingerprint)

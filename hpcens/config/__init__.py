@@ -68,7 +68,9 @@ def load(path: Path) -> RunSpec:
 def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     """Return the member with its files' paths made absolute."""
     files = {key: getattr(member, key) for key in FILES}
-    return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
+    absolute = {k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None}
+    further = tuple(folder / os.path.expanduser(file) for file in member.files)
+    return replace(member, **absolute, files=further)
 
 
 Stored = TypeVar("Stored", RunSpec, Job)

@@ -10,6 +10,8 @@ def of_today(spec: Any) -> Any:
     if not isinstance(spec, dict):
         return spec
     for member in spec.get("members") or ():
+        if isinstance(member.get("trust"), str):
+            member["trust"] = [member["trust"]]
         for step in member.get("preprocess") or ():
             if isinstance(step.get("resize"), list):  # height and width
                 step["resize"] = {"size": step["resize"]}

@@ -86,7 +86,6 @@ def begin(
 
 
 def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
-    run.path.mkdir(exist_ok=True)
     epoch = run.begin(slurm)
     epoch.keep_order(order)
     return epoch

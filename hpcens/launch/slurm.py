@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
-from hpcens.entry import python
+from hpcens.entry import command
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
@@ -101,8 +101,8 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
     Raises UsageError where Slurm refuses it.
     """
     run = RunDirectory.of(job.output)
-    run.path.mkdir(exist_ok=True)
     number = secrets.token_hex(4)
+    run.own("submitit", f"submitit/{number}")
     newest = run.newest
     submission = Submission(
         id=number,
@@ -141,7 +141,7 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
 
     try:
         folder = RunDirectory.of(job.output).path / "submitit" / submission
-        executor = submitit.SlurmExecutor(folder, python=shlex.join(python()))
+        executor = submitit.SlurmExecutor(folder, python=shlex.join(command("hpcens.launch.queued")))
     except RuntimeError as error:
         raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
     executor.update_parameters(**{key: value for key, value in asked.items() if value is not None or key == "time"})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcens.entry import command
 from hpcens.errors import FAILURE
 from hpcens.launch.follow import StopSignals, Watcher, follow
 from hpcens.launch.local import begin, order, ranks_of
@@ -32,8 +34,8 @@ def submit(job: Job, preflight: Preflight) -> BackgroundJob:
 
     run, expected = RunDirectory.of(job.output), ranks_of(job)
     newest = run.newest
-    run.path.mkdir(exist_ok=True)
-    executor = submitit.LocalExecutor(run.path / "submitit")
+    run.own("submitit")
+    executor = submitit.LocalExecutor(run.path / "submitit", python=shlex.join(command("hpcens.launch.queued")))
     executor.update_parameters(timeout_min=_FOREVER_MINUTES)
     folder = Path.cwd()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C here is not the job's

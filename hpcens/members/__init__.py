@@ -62,11 +62,13 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
+    digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
     used = {
         "inputs": spec.inputs,
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
         "bad_rows": spec.bad_rows,
+        "gradients": spec.gradients or None,
     }
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
@@ -89,11 +91,16 @@ def digest_of(digests: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _digest(spec: MemberSpec, file: Path) -> str:
+def _written(file: Path, search_path: Path) -> str:
+    """Return a path as it may be written in the YAML: relative to its folder where it lies there."""
+    return str(file.relative_to(search_path)) if file.is_relative_to(search_path) else str(file)
+
+
+def _digest(spec: MemberSpec, file: Path, key: str = "") -> str:
     try:
         return digest_file(file)
     except OSError as error:
-        key = "weights" if spec.source == "factory" else spec.source
+        key = key or ("weights" if spec.source == "factory" else spec.source)
         raise MemberError(
             f"member {spec.name}: {key} {file}: {error.strerror}", f"check members[].{key} in the YAML"
         ) from None
@@ -140,9 +147,10 @@ def load(
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
-        changed = [key for key, digest in digests.items() if key.startswith("weights") and now.get(key) != digest]
-        if changed:
-            raise MemberError(f"member {member.name}: {member.file} changed since the run was planned", "run it again")
+        opened = [key for key in digests if key.startswith(("weights", "file "))]
+        if changed := [key for key in opened if now.get(key) != digests[key]]:
+            file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else member.file
+            raise MemberError(f"member {member.name}: {file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
     preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None

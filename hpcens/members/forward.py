@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
@@ -21,6 +22,9 @@ Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 
 class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
+
+    # gradients  whether it takes gradients in its forward
+    # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
         self,
@@ -44,9 +48,10 @@ class Forward(torch.nn.Module):
         self._rounds: torch.Tensor | None
         self.inputs = inputs
         self._name = spec.name
+        self.gradients = spec.gradients
+        self.doubles = False
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
-        self.rounded = False
         self._softmax = spec.output == "logits" and space == "probabilities"
         self._network = network if prepared else _in_precision(spec, network)
         self._choose: Callable[[object], torch.Tensor] = (
@@ -98,8 +103,17 @@ class Forward(torch.nn.Module):
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
         """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
+        return self._returned(rows).to(self.dtype)
+
+    def rounds(self, *rows: torch.Tensor) -> bool:
+        """Tell whether what the member's network returns changes by being brought to `dtype`."""
+        values = self._returned(rows)
+        narrow = values.to(self.dtype)
+        return bool(((narrow != values) & ~torch.isnan(values)).any())
+
+    def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         count = len(rows[0])
-        values: torch.Tensor = self.passes(*self._inputs(rows))
+        values = self._of_one(rows) if count == 1 else self._called(rows)
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
@@ -114,8 +128,41 @@ class Forward(torch.nn.Module):
                 f"member {self._name} returned {_shown(values)} under precision: float64: it does not compute in it",
                 "remove precision: float64, or let its forward keep the dtype of its inputs",
             )
-        self.rounded |= values.dtype != self.dtype and values.dtype == torch.float64
-        return values.to(self.dtype)
+        return values
+
+    def _called(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        values: torch.Tensor = self.passes(*self._inputs(rows))
+        return values.detach() if self.gradients else values
+
+    def _of_one(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.
+
+        The last batch of a dataset may be one, and squeeze() takes its axis of rows away.
+        """
+        failure: Exception | None = None
+        if not self.doubles:
+            try:
+                values = self._called(rows)
+                if values.shape[:1] == (1,):
+                    return values
+            except Exception as error:  # whatever its code raises
+                failure = error
+        try:
+            values = self._called([torch.cat([x, x]) for x in rows])
+        except Exception:
+            if failure is None:
+                raise
+            raise failure from None  # it fails on two rows as well: the first says what is wrong
+        if values.shape[:1] == (2,):
+            self.doubles = True
+            return values[:1]
+        if failure is not None:
+            raise failure
+        return values
+
+    def grad_mode(self) -> AbstractContextManager[None]:
+        """Return the mode of autograd to run it in: without any of it, unless it takes gradients in its forward."""
+        return torch.enable_grad() if self.gradients else torch.inference_mode()
 
     def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
         """Run from now on what `prepare` makes of the network, the choice of its output included.
@@ -129,7 +176,8 @@ class Forward(torch.nn.Module):
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what the network is called with."""
-        return [cast(x, self._precision) for x in self._preprocessing(*rows)]
+        to = self._precision
+        return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
 
     def _checked(self, logits: torch.Tensor) -> torch.Tensor:
         if logits.dim() < 2 or logits.shape[-1] < 2:

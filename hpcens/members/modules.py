@@ -48,7 +48,7 @@ def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module
 
 
 def _unpickled(spec: MemberSpec, search_path: Path) -> torch.nn.Module:
-    if spec.trust != "pickle":
+    if not spec.unpickles:
         raise refused(spec, "a pickled module")
     add_to_path(search_path)
     module = unpickle(spec)

@@ -86,7 +86,7 @@ def unpickle(spec: MemberSpec) -> Any:
     """Load what a torch file holds, on the CPU; any object only where the member is trusted by name."""
     import torch
 
-    trusted = spec.trust == "pickle"
+    trusted = spec.unpickles
     try:
         with spec.file.open("rb") as file:  # by its name alone, torch would take it for another format
             return torch.load(file, map_location="cpu", weights_only=not trusted)

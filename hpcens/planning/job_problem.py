@@ -66,8 +66,8 @@ def rounded_inputs(needs: Needs) -> str:
             wide = any(each.name == name and each.dtype.endswith("f8") for each in inputs)
             if wide and member.output_dtype == "float32" and (step is None or step.cast is None):
                 rounded.setdefault(name, []).append(member.name)
-    each = "; ".join(f"{name} to float32 for {', '.join(members)}" for name, members in rounded.items())
-    return f"inputs of float64 are rounded, which precision: float64 would not: {each}" if each else ""
+    each = "; ".join(f"{name} for {', '.join(members)}" for name, members in rounded.items())
+    return f"inputs of float64 are rounded to float32, {each}: precision: float64 keeps them" if each else ""
 
 
 def _sent_bytes(job: Job, shape: Sequence[int]) -> int:

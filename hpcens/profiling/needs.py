@@ -138,4 +138,4 @@ def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: st
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:
     """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix."""
-    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).digest
+    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).package

@@ -89,6 +89,12 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
 | `data.files.*.decode *` | how packed numbers of an input are unpacked; if they are not |
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
+| `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.file *` | digest of a further file that its code opens; where it names none |
+| `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
+| `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
+| `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
 """
 
 from __future__ import annotations

@@ -54,6 +54,8 @@ FORMAT_2: tuple[AddedKey, ...] = (
     ),
     AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
+    AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
     AddedKey(("rule", "digests", "imports *"), None, ""),

@@ -12,7 +12,7 @@ OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
 ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
-Trust = Literal["pickle"]
+Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
@@ -95,7 +95,9 @@ class MemberSpec:
     exported     file of torch.export.save
     onnx         ONNX file, run by onnxruntime on the CPU
     pickled      whole module of torch.save; only with trust
-    trust        pickle: what else would be refused may be unpickled, and can run any code
+    trust        pickle: what else would be refused may be unpickled, and can run any code; file_access: a graph may
+                 read and write files as it runs
+    files        further files that its code opens, whose content is part of what the member is
     inputs       inputs of the dataset the module takes, in its order (None: all)
     preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
                  first step is a cast
@@ -105,6 +107,7 @@ class MemberSpec:
     output       space of the module's output: logits, probabilities or values
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
+    gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     """
 
@@ -117,7 +120,8 @@ class MemberSpec:
     exported: Path | None = None
     onnx: Path | None = None
     pickled: Path | None = None
-    trust: Trust | None = None
+    trust: tuple[Trust, ...] | None = None
+    files: tuple[Path, ...] = ()
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
     precision: Precision | None = None
@@ -125,12 +129,18 @@ class MemberSpec:
     output: Space = "logits"
     classes: dict[str, str] | None = None
     weight: float | None = None
+    gradients: bool = False
     bad_rows: MemberBadRows | None = None
 
     @property
     def source(self) -> SourceName:
         """Which of the sources is given."""
         return next(source for source in SOURCES if getattr(self, source) is not None)
+
+    @property
+    def unpickles(self) -> bool:
+        """Whether what else would be refused may be unpickled."""
+        return "pickle" in (self.trust or ())
 
     @property
     def computes_in(self) -> Precision:

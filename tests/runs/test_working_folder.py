@@ -11,6 +11,7 @@ from support.project import ROOT, Project
 
 from hpcens.config.job import job_from
 from hpcens.launch.slurm import sbatch_text
+from hpcens.runs import RunDirectory
 from hpcens.specs import SlurmSpec
 
 # of Python, of hpcens' own libraries, and of those that they look for
@@ -101,7 +102,9 @@ def test_no_job_imports_what_was_planted(planted, tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     config = planted.dataset.with_name("hpcens.yaml")
+    monkeypatch.chdir(config.parent)
     job = job_from([str(planted.dataset)], config=config)
+    RunDirectory.of(job.output).own("submitit", "submitit/ID")
     script = tmp_path / "job.sh"
     script.write_text(sbatch_text(job, SlurmSpec()))
     environment = {**planted.environment, "PATH": os.environ["PATH"]}

@@ -29,6 +29,7 @@ DOORS = {
         "engine/cpu.py",
         "engine/cuda.py",
         "engine/engine.py",
+        "engine/outputs.py",
         "runtimes/recipe.py",
         "runtimes/prepare.py",
         "runtimes/channels_last.py",
@@ -61,7 +62,7 @@ DOORS = {
         "result/working.py",
     },
     "hdf5plugin": {"dataset/filters.py", "dataset/plugins.py"},
-    "submitit": {"launch/submitit_local.py", "launch/slurm.py"},
+    "submitit": {"launch/submitit_local.py", "launch/slurm.py", "launch/queued.py"},
     "argparse": {
         "cli/__init__.py",
         "cli/job.py",

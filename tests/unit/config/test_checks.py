@@ -265,7 +265,25 @@ MISTAKES = [
     ("  - {name: c, onnx: o, precision: float16}", 8, "members[2].precision", "an ONNX file has its own; remove it"),
     ("  - {name: c, onnx: o, trust: pickle}", 8, "members[2].trust", "onnx is never unpickled; remove it"),
     ("  - {name: c, pickled: p}", 8, "members[2].trust", "if you trust it, write trust: pickle, else give factory and"),
-    ("  - {name: c, pickled: p, trust: me}", 8, "members[2].trust", "not one of pickle; for example trust: pickle"),
+    (
+        "  - {name: c, factory: m:f, weights: w, trust: file_access}",
+        8,
+        "members[2].trust",
+        "for the graphs of torchscript and exported",
+    ),
+    ("  - {name: c, onnx: o, gradients: true}", 8, "members[2].gradients", "onnx is a graph without it; remove it"),
+    (
+        "  - {name: c, factory: m:f, weights: w, gradients: true}\nplan: {runtime: frozen}",
+        8,
+        "members[2].gradients",
+        "runtime: auto or eager",
+    ),
+    (
+        "  - {name: c, pickled: p, trust: me}",
+        8,
+        "members[2].trust",
+        "not one of pickle, file_access; for example pickle",
+    ),
     ("    inputs: []", 8, "members[1].inputs", "must not be empty; for example inputs: [images]"),
     ("    inputs: [a, a]", 8, "members[1].inputs[1]", '"a" is already members[1].inputs[0]; remove it'),
     (

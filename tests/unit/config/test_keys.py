@@ -137,6 +137,6 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
         loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
     left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
     spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
-    assert spec.members[0].weight == 0.5 and spec.members[0].trust == "pickle"
+    assert spec.members[0].weight == 0.5 and spec.members[0].trust == ("pickle",)
     steps = ["cast", "layout", "scale", "resize", "resize", "crop", "normalize", "call"]
     assert [step.kind for step in spec.members[0].preprocess] == steps

@@ -45,7 +45,7 @@ export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output /data/out.run/submitit/ID/%j_%t_log.out --error /data/out.run/submitit/ID/%j_%t_log.err \
---mpi=pmix --kill-on-bad-exit=1 PYTHON ENTRY -u -m submitit.core._submit /data/out.run/submitit/ID
+--mpi=pmix --kill-on-bad-exit=1 PYTHON ENTRY -m hpcens.launch.queued -u -m submitit.core._submit /data/out.run/submitit/ID
 """
 
 
