@@ -40,5 +40,6 @@ class Preflight:
         """Return what `to_json` wrote."""
         raw = json.loads(text)
         facts = raw.pop("facts")
+        facts["remarks"] = tuple(facts["remarks"])
         facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
         return Preflight(facts=Facts(**facts), stored=tuple(raw.pop("stored")), unseen=tuple(raw.pop("unseen")), **raw)

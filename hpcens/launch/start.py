@@ -36,7 +36,10 @@ class CheckedJob:
 
 def check_once(job: Job) -> CheckedJob:
     """Check all that the job names, and try members whose code is new here. Raises what the job would end with."""
-    return CheckedJob(job, tried(job, check(job)))
+    preflight = check(job)
+    for remark in preflight.facts.remarks:
+        print(printable(f"hpcens: note: {remark}"), file=sys.stderr)
+    return CheckedJob(job, tried(job, preflight))
 
 
 def start(checked: CheckedJob, way: Way[Started]) -> Started:

@@ -88,6 +88,7 @@ those are continued; `*` is any name, `[]` any number.
 | place | meaning; left out at |
 | --- | --- |
 | `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
+| `data.files.*.decode *` | how packed numbers of an input are unpacked; if they are not |
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 | `members.*.gradients` | whether it takes gradients in its forward; if not |
 | `members.*.file *` | digest of a further file that its code opens; where it names none |

@@ -53,6 +53,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
         None,
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
+    AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),

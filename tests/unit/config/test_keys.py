@@ -78,7 +78,7 @@ def around(pattern: str) -> dict[str, Any]:
         tree["rule"] = {"name": "median"}
     elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output", "rule.precision"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
-    elif ".field" in pattern:
+    elif pattern.startswith("dataset.inputs{}."):
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
