@@ -213,7 +213,8 @@ def cache_folder() -> Path:
     folder = Path(root)
     with contextlib.suppress(OSError):  # whoever writes to it says what is wrong
         folder.parent.mkdir(parents=True, exist_ok=True)
-        own_folder(folder, PRIVATE, "set HPCENS_CACHE to a folder of your own")
+        if folder.is_dir() or not folder.exists():
+            own_folder(folder, PRIVATE, "set HPCENS_CACHE to a folder of your own")
     return folder
 
 

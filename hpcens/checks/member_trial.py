@@ -7,12 +7,14 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hpcens.checks.steadiness import examine
 from hpcens.checks.trials import Trial
 from hpcens.dataset import Source
 from hpcens.engine import Hardware, open_hardware, use_cores
@@ -28,6 +30,11 @@ if TYPE_CHECKING:
     from hpcens.members import Forward
 
 ROWS = 2
+# Other rows of the dataset, by which a larger batch is filled; fewer where they are large.
+_OTHERS = 6
+_OTHER_BYTES = 64 << 20
+# Seconds that the first batch may take, so that some more can be run in the time of a trial.
+_QUICK = 4.0
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
 _SUM_TOLERANCE = 1e-3
 # numbers from 0 to 1 that are hardly all logits
@@ -50,7 +57,9 @@ def trials(
     use_cores(device.cores)
     import hpcens.engine.engine  # noqa: F401 torch, once for all: what follows is the members' own time
 
-    rows = Source(job.datasets, job.spec.dataset, job.limit).head(ROWS)
+    source = Source(job.datasets, job.spec.dataset, job.limit)
+    rows = source.head(ROWS)
+    others = other_rows(source)
     by_code: dict[str, list[MemberSpec]] = {}
     for member in job.spec.members:
         if member.name in members:
@@ -63,7 +72,14 @@ def trials(
                 yield member.name, None
                 try:
                     trial = try_member(
-                        member, job.spec, inputs=inputs, space=space, cores=device.cores, hardware=hardware, rows=rows
+                        member,
+                        job.spec,
+                        inputs=inputs,
+                        space=space,
+                        cores=device.cores,
+                        hardware=hardware,
+                        rows=rows,
+                        others=others,
                     )
                     imported = Imported.since(before) if has_code(member) else trial.imported
                     yield member.name, replace(trial, imported=imported)
@@ -113,9 +129,12 @@ def try_member(
     cores: int,
     hardware: Hardware,
     rows: Rows,
+    others: Rows = (),
 ) -> Trial:
-    """Load a member and run it on these rows, and on the first alone.
+    """Load a member and run it on these rows, together, alone, and with others.
 
+    rows    the dataset's first, for each input
+    others  some from elsewhere in the dataset, for each input; may be none
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
     from hpcens.engine import Engine
@@ -123,16 +142,40 @@ def try_member(
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
-    engine.host(member.name, forward, batch=ROWS)
+    engine.host(member.name, forward, batch=ROWS + _OTHERS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
+    began = time.monotonic()
     values, _ = engine.run(member.name, staged)
+    quick = time.monotonic() - began < _QUICK
     if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
         raise unwritten(member, "returns float64")
     given = engine.given(member.name, staged)
     shape = tuple(given.shape[1:])
     how = taken(member, spec, shape, space)
     warnings = [*_check_space(member, spec, how, given), *_alone(engine, member, forward, staged, values)]
-    return Trial(tuple(values.shape[1:]), tuple(warnings), taken=describe_taken(member, spec, shape, space))
+    notes = [f"member {member.name}: {note}" for note in forward.notes]
+    found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
+    if changed := forward.surroundings.changed:
+        warnings.append(forward.surroundings.described(changed))
+    words = describe_taken(member, spec, shape, space)
+    return Trial(
+        tuple(values.shape[1:]),
+        (*notes, *warnings),
+        taken=words,
+        state=forward.state,
+        steadiness=found,
+        complex=forward.complex,
+    )
+
+
+def other_rows(source: Source) -> Rows:
+    """Read some rows from all over the dataset, for each input; none where there are no others than the first."""
+    count = min(_OTHERS, source.rows - ROWS, max(1, _OTHER_BYTES // max(1, source.row_bytes)))
+    if count < 1:
+        return ()
+    places = [ROWS + (source.rows - ROWS - 1) * (i + 1) // count for i in range(count)]
+    pieces = [source.rows_between(place, place + 1) for place in places]
+    return tuple(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
 
 
 def _check_space(member: MemberSpec, spec: RunSpec, how: Taken, values: Array) -> Iterator[str]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
+from hpcens.checks.steadiness import Steadiness
 from hpcens.files import MALFORMED, cache_folder, keep_in_cache
-from hpcens.members import common_axis, digest_of
+from hpcens.members import COMPLEX, STATE, common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
@@ -25,16 +26,22 @@ from hpcens.usercode.imported import Imported, is_of_imports
 class Trial:
     """What a member gave.
 
-    shape     of one row of its output, as the ensemble combines it
-    warnings  what looks wrong but is no fault
-    imported  what its code had imported once it had run
-    taken     what its output is taken to be, in words
+    shape       of one row of its output, as the ensemble combines it
+    warnings    what looks wrong but is no fault
+    imported    what its code had imported once it had run
+    taken       what its output is taken to be, in words
+    state       digest of the weights that its factory loads; empty for others
+    steadiness  how far its outputs for the same row lie apart
+    complex     whether it has complex parameters or buffers
     """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
     imported: Imported = field(default_factory=Imported)
     taken: str = ""
+    state: str = ""
+    steadiness: Steadiness = field(default_factory=Steadiness)
+    complex: bool = False
 
 
 class TrialBook:
@@ -62,13 +69,19 @@ class TrialBook:
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
-    imported = Imported.from_json(raw["imported"])
-    warnings = tuple(map(str, raw["warnings"]))
-    return Trial(tuple(map(int, raw["shape"])), warnings, imported=imported, taken=str(raw["taken"]))
+    return Trial(
+        tuple(map(int, raw["shape"])),
+        tuple(map(str, raw["warnings"])),
+        imported=Imported.from_json(raw["imported"]),
+        taken=str(raw["taken"]),
+        state=str(raw["state"]),
+        steadiness=Steadiness(**raw["steadiness"]),
+        complex=bool(raw["complex"]),
+    )
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
-    """Digest all that a member's trial depends on, but what its code imports: that is what a trial finds."""
+    """Digest all that a member's trial depends on, but what a trial finds: what its code imports."""
     parts = (
         *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
@@ -85,4 +98,9 @@ def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str
 
 
 def _own(digests: Mapping[str, str]) -> dict[str, str]:
-    return {key: digest for key, digest in digests.items() if not is_of_imports(key)}
+    return {key: digest for key, digest in digests.items() if not is_found(key)}
+
+
+def is_found(key: str) -> bool:
+    """Tell whether a digest is of what only a trial can tell."""
+    return key in (STATE, COMPLEX) or is_of_imports(key)

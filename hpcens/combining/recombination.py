@@ -18,7 +18,7 @@ from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
 from hpcens.processes import node
-from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of
+from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of, unsteady_of
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
 from hpcens.runs.epoch import superseded
 from hpcens.runs.liveness import beating
@@ -120,6 +120,7 @@ class Recombination:
             members=json.loads(source.attributes["members"]),
             datasets=[Path(name) for name in source.attributes["datasets"]],
             library="",
+            unsteady=unsteady_of(source.attributes, spec.member_names),
             combined_from=json.dumps(origin),
         )
         return Form(

@@ -10,7 +10,7 @@ import numpy as np
 from hpcens.errors import RuleError
 from hpcens.members import load
 from hpcens.rules import Floats, Rule
-from hpcens.specs import LAST, MemberSpec, OutputDtype, RuleSpec, RunSpec, Space, Task
+from hpcens.specs import LAST, MemberSpec, OutputDtype, RuleSpec, RunSpec, Space, Task, WeightsSpec
 
 _NAME = "of rule stack"
 _BATCH = 256
@@ -24,7 +24,7 @@ def stack_member(rule: RuleSpec, space: Space, dtype: OutputDtype) -> MemberSpec
     return MemberSpec(
         name=_NAME,
         factory=rule.factory,
-        weights=rule.weights,
+        weights=WeightsSpec(path=rule.weights),
         arguments=rule.arguments,
         output=output,
         precision=precision,

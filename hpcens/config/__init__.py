@@ -72,10 +72,13 @@ def load(path: Path) -> RunSpec:
 
 def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     """Return the member with its files' paths made absolute."""
-    files = {key: getattr(member, key) for key in FILES}
+    files = {key: getattr(member, key) for key in FILES if key != "weights"}
+    weights = member.weights
+    if weights is not None and weights.path is not None:
+        weights = replace(weights, path=folder / os.path.expanduser(weights.path))
     absolute = {k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None}
     further = tuple(folder / os.path.expanduser(file) for file in member.files)
-    return replace(member, **absolute, files=further)
+    return replace(member, **absolute, weights=weights, files=further)
 
 
 Stored = TypeVar("Stored", RunSpec, Job)

@@ -28,6 +28,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
         if isinstance(inputs := dataset.get("inputs"), dict):
             for name in inputs:
                 _expand_text(inputs, name, "path")
+                if isinstance(wanted := inputs[name], dict) and type(wanted.get("decode")) is bool:
+                    wanted["decode"] = str(wanted["decode"]).lower()
     if isinstance(slurm := tree.get("slurm"), dict):
         expand_slurm(page, slurm)
     if type(number := tree.get("classes")) is int:

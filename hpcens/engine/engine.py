@@ -153,14 +153,14 @@ class Engine:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
         outputs = Outputs(self.hardware, name, len(rows[0]))
-        with forward.grad_mode():
+        with forward.surroundings.around(), forward.grad_mode():
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
 
     def rounds(self, name: str, rows: Sequence[torch.Tensor]) -> bool:
         """Tell whether a member's network returns numbers that its outputs, of float32, do not keep."""
         forward = self._members[name].forward
-        with forward.grad_mode():
+        with forward.surroundings.around(), forward.grad_mode():
             return forward.rounds(*(rows[place] for place in forward.inputs))
 
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
@@ -168,7 +168,7 @@ class Engine:
         outputs = Outputs(self.hardware, name, len(rows[0]))
         self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
-        with loaded.forward.grad_mode():
+        with loaded.forward.surroundings.around(), loaded.forward.grad_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
                 piece = [x[start:stop] for x in inputs]
                 try:

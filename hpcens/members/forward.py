@@ -14,6 +14,7 @@ from hpcens.members.casting import Cast, cast, cast_module, require_written
 from hpcens.members.conversion import Conversion
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
+from hpcens.members.surroundings import Surroundings
 from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
@@ -25,6 +26,8 @@ class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, conversion to what the ensemble combines; in turn."""
 
     # gradients  whether it takes gradients in its forward
+    # state, notes  see `Network`
+    # complex    whether its network has complex parameters or buffers
     # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
@@ -36,21 +39,26 @@ class Forward(torch.nn.Module):
         inputs: tuple[int, ...],
         conversion: Conversion,
         prepared: bool = False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Put the parts of a member together.
 
-        inputs      numbers of the dataset's inputs that it is called with, in its order
-        conversion  from what the network gives to what the ensemble combines
-        prepared    whether the network is one that `execute` has made, in an earlier process
+        inputs        numbers of the dataset's inputs that it is called with, in its order
+        conversion    from what the network gives to what the ensemble combines
+        prepared      whether the network is one that `execute` has made, in an earlier process
+        surroundings  in which it is to be called, as loading it has left them; None: those of all
         """
         super().__init__()
+        self.surroundings = surroundings or Surroundings(spec.name)
         self.inputs = inputs
         self._name = spec.name
         self.gradients = spec.gradients
         self.doubles = False
+        self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._network = network if prepared else _in_precision(spec, network)
+        self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
         self._choose: Callable[[object], torch.Tensor] = (
             _whole if prepared else partial(_chosen, spec.name, spec.select)
         )

@@ -14,6 +14,9 @@ from typing import Any
 from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
+FORMAT = 2
+"""Of the profiles that are kept. Those of format 1, which did not say so, are measured anew: the difference from eager
+was taken as a part of the values' size, on the rows for which the runtime was prepared."""
 # Runs whose speeds are kept, of each kind of device.
 _KEPT = 9
 # What the cache refused to keep: this process goes on with it.
@@ -41,7 +44,7 @@ class ProfileBook:
         """Return the stored profile; None where there is none or the file is damaged."""
         try:
             raw = _read(self.folder / f"{key.digest}.json")
-            if raw.pop("key") != asdict(key):
+            if raw.pop("key") != asdict(key) or raw.pop("format") != FORMAT:
                 return None
             return profile_from_dict(raw)
         except (OSError, *MALFORMED):
@@ -54,8 +57,10 @@ class ProfileBook:
             kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
             tried = tuple(sorted({*before.tried, *profile.tried}))
             apart = max(before.difference, profile.difference) if kept else profile.difference
-            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried, difference=apart)
-        _write(self.folder / f"{key.digest}.json", {"key": asdict(key)} | asdict(profile))
+            same = profile.same_bits and (before.same_bits or not kept)
+            batches = {**kept, **profile.batches}
+            profile = replace(profile, batches=batches, tried=tried, difference=apart, same_bits=same)
+        _write(self.folder / f"{key.digest}.json", {"format": FORMAT, "key": asdict(key)} | asdict(profile))
 
     def link(self, key: LinkKey) -> Link | None:
         """Return the link as a run measured it last; None where none did or the file is damaged."""

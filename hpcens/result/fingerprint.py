@@ -53,11 +53,17 @@ FORMAT_2: tuple[AddedKey, ...] = (
         None,
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
+    AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
+    AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
+    AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),
+    AddedKey(("members", "*", "state"), None, "a file under members[].weights"),
+    AddedKey(("members", "*", "complex numbers"), None, ""),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "precision"), "float32", "rule.precision: float32"),
     AddedKey(("rule", "digests", "imports *"), None, ""),
     AddedKey(("rule", "digests", "library *"), None, ""),
     AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
@@ -212,7 +218,9 @@ def _restoring(place: Place, before: object) -> str:
     added = _added_key(place)
     if added is None or before is not None:
         return ""
-    return f" → {added.write} in the YAML is what it was made with" if added.write else " → it was made without a look"
+    if not added.write:
+        return " → the earlier hpcens that made it did not look at this, and can finish it or add to it"
+    return f" → {added.write} in the YAML is what it was made with"
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:

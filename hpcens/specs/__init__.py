@@ -30,6 +30,7 @@ from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.member import WeightsSpec as WeightsSpec
 from hpcens.specs.rule import RuleSpec as RuleSpec
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
@@ -51,6 +52,7 @@ OutputName = Literal[
 ]
 DtypeName = Literal["float32", "float16", "uint8", "float64"]
 BadRows = Literal["fail", "mask"]
+Decode = Literal["auto", "true", "false"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 COMBINABLE: dict[str, tuple[Space, ...]] = {
@@ -75,11 +77,21 @@ NORMALIZED = ("mean", "weighted", "geometric", "vote", "stack")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """Where an input lies in the file: the path of an HDF5 dataset and, where its type is compound, a field."""
+    """Where an input lies in the file, and how it is read.
+
+    path    of an HDF5 dataset
+    field   of it, where its type is compound
+    axis    that of the rows (None: the first); the others keep their order
+    decode  whether packed numbers are unpacked: scale_factor, add_offset, fill values; auto: in files of netCDF
+    fill    what fill values become (None: NaN)
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     path: str
     field: str | None = None
+    axis: int | None = None
+    decode: Decode = "auto"
+    fill: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +181,8 @@ class PlanSpec:
     """Which planner computes the allocation matrix, and what it may choose from.
 
     runtime    auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
-    tolerance  by how much a runtime may differ from eager: in probabilities, else as a part of the largest value
+    tolerance  by how much a runtime may differ from eager, and a member from itself when it is called again: in
+               probabilities, else as a part of a value's standard deviation over rows
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

@@ -87,13 +87,30 @@ STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSpec:
+    """Where the state dict of a factory's module lies.
+
+    path    safetensors or torch file; None: the factory loads the weights itself
+    key     of the state dict in a checkpoint that holds several things, with dots for what lies deeper
+    prefix  what the keys of the module's own begin with; others are unexpected
+    ignore  patterns of unexpected keys that may be left out
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    path: Path | None = None
+    key: str | None = None
+    prefix: str | None = None
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSpec:
     """One network of the ensemble, from exactly one of factory, torchscript, exported, onnx and pickled.
 
     name         identifies the member in the plan, the result and every message
     factory      import path `package.module:callable` that builds the torch module
     arguments    keyword arguments of the factory
-    weights      safetensors or torch file with the state dict of the factory's module
+    weights      state dict of the factory's module; a path alone is as good as a WeightsSpec of it
     torchscript  file of torch.jit.save
     exported     file of torch.export.save
     onnx         ONNX file, run by onnxruntime on the CPU
@@ -119,7 +136,7 @@ class MemberSpec:
     name: str
     factory: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
-    weights: Path | None = None
+    weights: WeightsSpec | None = None
     torchscript: Path | None = None
     exported: Path | None = None
     onnx: Path | None = None
@@ -136,6 +153,10 @@ class MemberSpec:
     weight: float | None = None
     gradients: bool = False
     bad_rows: MemberBadRows | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, Path):
+            object.__setattr__(self, "weights", WeightsSpec(path=self.weights))
 
     @property
     def source(self) -> SourceName:
@@ -171,7 +192,12 @@ class MemberSpec:
 
     @property
     def file(self) -> Path:
-        """The file with the member's weights."""
-        file = self.weights if self.source == "factory" else getattr(self, self.source)
+        """The file with the member's weights. Not of one whose factory loads them."""
+        file = self.weights.path if self.weights is not None else getattr(self, self.source)
         assert isinstance(file, Path), "config refuses a member without"
         return file
+
+    @property
+    def loads_itself(self) -> bool:
+        """Whether its factory loads the weights itself."""
+        return self.weights is not None and self.weights.path is None

@@ -66,9 +66,10 @@ class Profile:
     output_shape    shape of one row of output
     batches         what was measured, by batch size; sizes that do not fit or cannot win are absent
     tried           batch sizes that were asked for, whether or not they came to be measured
-    difference      the largest by which it differed from eager on rows of the dataset, see `profiler.difference`
+    difference      the largest by which it differed from eager on rows of the dataset, see `runtimes.agreement`
     refused         why the member cannot run in this runtime, or was not tried; else empty
     worth_from      rows of a dataset from which it will be tried; None where that is no matter of rows
+    same_bits       whether equal calls gave the same bits
     """
 
     weights: int
@@ -80,6 +81,7 @@ class Profile:
     difference: float = 0.0
     refused: str = ""
     worth_from: int | None = None
+    same_bits: bool = True
 
     @property
     def best(self) -> float:

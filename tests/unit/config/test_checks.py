@@ -323,6 +323,21 @@ MISTAKES = [
         "members[2].trust",
         "for the graphs of torchscript and exported",
     ),
+    (
+        "  - {name: c, factory: m:f, weights: {key: a}}",
+        8,
+        "members[2].weights.path",
+        "is missing; for example path: last",
+    ),
+    ("  - {name: c, factory: m:f, weights: {}}", 8, "members[2].weights.path", "is missing; for example path: last"),
+    ("  - {name: c, factory: m:f, weights: {path: w, strict: no}}", 8, "members[2].weights.strict", "unknown key"),
+    (
+        "  - {name: c, factory: m:f, weights: factory, trust: pickle}",
+        8,
+        "members[2].trust",
+        "factory names none; remove",
+    ),
+    ("  - {name: c, onnx: o, weights: factory}", 8, "members[2].weights", "is for a factory, and onnx brings its own"),
     ("  - {name: c, onnx: o, gradients: true}", 8, "members[2].gradients", "onnx is a graph without it; remove it"),
     (
         "  - {name: c, factory: m:f, weights: w, gradients: true}\nplan: {runtime: frozen}",

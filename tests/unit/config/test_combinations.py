@@ -105,6 +105,8 @@ KEYS = {
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "weights.key": {"members": {"weights": {"path": "a.pt", "key": "ema", "prefix": "net.", "ignore": ["loss.*"]}}},
+    "weights: factory": {"members": {"factory": "combined_models:Net", "weights": "factory"}},
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
 }
 NEW = (
@@ -119,7 +121,10 @@ ROWS = [
     *((key, verb, WORKS) for key in NEW for verb in ALL_VERBS),
     *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
-    *((key, verb, WORKS) for key in ("gradients", "files") for verb in ALL_VERBS),
+    *((key, verb, WORKS) for key in ("gradients", "files", "weights.key") for verb in ALL_VERBS),
+    *(("weights: factory", verb, WORKS) for verb in ALL_VERBS),
+    *(("weights: factory", key, WORKS) for key in ("bad_rows: pass", "preprocess", "files", "rule: m:f")),
+    ("weights: factory", "trust", "members.0..trust: is for a file, and weights: factory names none; remove it"),
     *(("trust", verb, WORKS) for verb in ("resume", "combine", "adding a member")),
     *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
     *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
@@ -175,7 +180,12 @@ class Bench:
         names = {}
         exec(MODELS, names)
         for member in tree["members"]:
-            torch.save(names["Net"](**member["arguments"]).state_dict(), self.folder / member["weights"])
+            state = names["Net"](**member["arguments"]).state_dict()
+            if isinstance(member["weights"], dict):
+                inner = {f"net.{key}": value for key, value in state.items()} | {"loss.weight": torch.ones(2)}
+                torch.save({"state": state, "ema": inner}, self.folder / member["weights"]["path"])
+            elif member["weights"] != "factory":
+                torch.save(state, self.folder / member["weights"])
         self.tree = tree
         self.config.write_text(json.dumps(tree))
         return self

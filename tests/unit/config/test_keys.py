@@ -53,6 +53,8 @@ def around(pattern: str) -> dict[str, Any]:
     member: dict[str, Any] = {"name": "a", "factory": "m:b", "weights": "w"}
     if source in SOURCES[1:]:
         member = {"name": "a"} | ({"trust": "pickle"} if source == "pickled" else {})
+    elif source.startswith("weights."):
+        member["weights"] = {"path": "w"}
     elif source.startswith("preprocess[]."):
         triple = [1.0] if pattern.endswith("[]") else [1.0, 1.0, 1.0]
         steps = {
@@ -76,7 +78,7 @@ def around(pattern: str) -> dict[str, Any]:
         tree["rule"] = {"name": "median"}
     elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output", "rule.precision"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
-    elif ".field" in pattern:
+    elif pattern.startswith("dataset.inputs{}."):
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
