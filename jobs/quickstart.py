@@ -143,7 +143,6 @@ def configuration() -> str:
 dataset: {{input: images}}
 members:
 {members}
-task: multiclass
 classes: 10
 rule: mean
 devices: {{cpu: {CORES}}}

@@ -28,10 +28,9 @@ def experience(run: RunDirectory) -> Speeds:
     seconds: dict[tuple[str, str], float] = {}
     for epoch in run.epochs():
         report = Report.load(epoch.report)
-        plan = Plan.kept(epoch.plan)
-        if report is None or plan is None:
+        if report is None or not epoch.plan.exists():
             continue
-        kinds = {device.name: device.kind for device in plan.devices}
+        kinds = {device.name: device.kind for device in Plan.load(epoch.plan).devices}
         for instance in report.instances:
             if instance.rows >= BATCHES * instance.batch and instance.device in kinds:
                 key = kinds[instance.device], instance.member

@@ -11,16 +11,11 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache
+from hpcens.files import cache_folder, write_atomically
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
-FORMAT = 2
-"""Of the profiles that are kept. Those of format 1, which did not say so, are measured anew: the difference from eager
-was taken as a part of the values' size, on the rows for which the runtime was prepared."""
 # Runs whose speeds are kept, of each kind of device.
 _KEPT = 9
-# What the cache refused to keep: this process goes on with it.
-_UNKEPT: dict[Path, str] = {}
 
 
 class ProfileBook:
@@ -43,11 +38,11 @@ class ProfileBook:
     def get(self, key: ProfileKey) -> Profile | None:
         """Return the stored profile; None where there is none or the file is damaged."""
         try:
-            raw = _read(self.folder / f"{key.digest}.json")
-            if raw.pop("key") != asdict(key) or raw.pop("format") != FORMAT:
+            raw = json.loads((self.folder / f"{key.digest}.json").read_text())
+            if raw.pop("key") != asdict(key):
                 return None
             return profile_from_dict(raw)
-        except (OSError, *MALFORMED):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def put(self, key: ProfileKey, profile: Profile) -> None:
@@ -57,17 +52,15 @@ class ProfileBook:
             kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
             tried = tuple(sorted({*before.tried, *profile.tried}))
             apart = max(before.difference, profile.difference) if kept else profile.difference
-            same = profile.same_bits and (before.same_bits or not kept)
-            batches = {**kept, **profile.batches}
-            profile = replace(profile, batches=batches, tried=tried, difference=apart, same_bits=same)
-        _write(self.folder / f"{key.digest}.json", {"format": FORMAT, "key": asdict(key)} | asdict(profile))
+            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried, difference=apart)
+        _write(self.folder / f"{key.digest}.json", {"key": asdict(key)} | asdict(profile))
 
     def link(self, key: LinkKey) -> Link | None:
         """Return the link as a run measured it last; None where none did or the file is damaged."""
         try:
-            raw = _read(self._links / f"{key.digest}.json")
-            return checked(Link(**raw["link"])) if raw["key"] == asdict(key) else None
-        except (OSError, *MALFORMED):
+            raw = json.loads((self._links / f"{key.digest}.json").read_text())
+            return Link(**raw["link"]) if raw["key"] == asdict(key) else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def put_link(self, key: LinkKey, link: Link) -> None:
@@ -77,8 +70,8 @@ class ProfileBook:
         """Yield all links in the book."""
         for path in sorted(self._links.glob("*.json")):
             try:
-                key = checked(LinkKey(**json.loads(path.read_text())["key"]))
-            except (OSError, *MALFORMED):
+                key = LinkKey(**json.loads(path.read_text())["key"])
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
             if link := self.link(key):
                 yield key, link
@@ -90,16 +83,16 @@ class ProfileBook:
     def reached(self, kind: str) -> list[float]:
         """Return what parts of the profiled rows/s the latest runs reached on devices of a kind, the last one last."""
         try:
-            raw = _read(self._kind(kind))
+            raw = json.loads(self._kind(kind).read_text())
             return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
-        except (OSError, *MALFORMED):
+        except (OSError, ValueError, KeyError, TypeError):
             return []
 
     def kinds(self) -> list[str]:
         """Return kinds of device of which runs have noted what they reached."""
         kinds = []
         for path in sorted((self.folder / "kinds").glob("*.json")):
-            with suppress(OSError, *MALFORMED):
+            with suppress(OSError, ValueError, KeyError, TypeError):
                 kinds.append(str(json.loads(path.read_text())["kind"]))
         return kinds
 
@@ -114,8 +107,8 @@ class ProfileBook:
         keys = []
         for path in self.folder.glob("*.json"):
             try:
-                keys.append(checked(ProfileKey(**json.loads(path.read_text())["key"])))
-            except (OSError, *MALFORMED):
+                keys.append(ProfileKey(**json.loads(path.read_text())["key"]))
+            except (OSError, ValueError, KeyError, TypeError):
                 continue
         for key in sorted(keys, key=astuple):
             if profile := self.get(key):
@@ -147,12 +140,5 @@ class ProfileBook:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1)
-    if keep_in_cache(path, text):
-        _UNKEPT.pop(path, None)
-    else:
-        _UNKEPT[path] = text
-
-
-def _read(path: Path) -> Any:
-    return json.loads(_UNKEPT.get(path) or path.read_text())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(content, indent=1), durable=False)
