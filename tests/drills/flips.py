@@ -103,7 +103,7 @@ def project(folder, name):
 def drained(folder, name):
     """Return a run that was stopped when some of its segments were durable."""
     run = project(folder, name)
-    (run.folder / "hold").touch()
+    (run.folder / "hold").write_text("24")
     process = run.start("run", "dataset.h5")
     wait_for(lambda: some_are_durable(run), process, 200)
     run.hpcens("cancel", str(run.run))
