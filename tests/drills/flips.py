@@ -107,6 +107,7 @@ def drained(folder, name):
     process = run.start("run", "dataset.h5")
     wait_for(lambda: some_are_durable(run), process, 200)
     run.hpcens("cancel", str(run.run))
+    wait_for(lambda: "draining" in (run.run / "epochs/0001/events.jsonl").read_text(), process, 200)
     (run.folder / "hold").unlink()
     process.communicate(timeout=200)
     return run
