@@ -80,5 +80,5 @@ def test_code_that_was_not_looked_at_is_named_with_who_can_finish_it():
         FingerprintMismatch, match="imports layers: absent then, 1 now → the earlier hpcens that made it"
     ):
         require_same(before, now, "run.h5")
-    with pytest.raises(FingerprintMismatch, match="library blocks: 2.0 then, 2.1 now"):
+    with pytest.raises(FingerprintMismatch, match=r"library blocks: 2.0 then, 2.1 now"):
         require_same(now, tree(**{"imports layers": "1", "library blocks": "2.1"}), "run.h5")
