@@ -43,8 +43,8 @@ class Columns:
         if self.identity is not None:
             source.expect(self.identity)
         for name in self.spec.columns:
-            datasets = (part.column(name).dataset for part in source.files())
-            kinds = [(column.dtype, column.shape[1:]) for column in datasets]
+            parts = (part.column(name) for part in source.files())
+            kinds = [(column.dataset.dtype, column.row_shape) for column in parts]
             dtype, shape = _common(name, kinds)
             copy = file.create_dataset(f"columns/{name.strip('/')}", (source.rows, *shape), dtype)
             for start, values in _blocks(
@@ -66,7 +66,7 @@ def _values(column: Guarded, where: slice | Array) -> Array:
     if isinstance(where, slice):
         return column.read_rows(where.start, where.stop)
     rows, places = ascending(where)
-    values = np.empty((len(where), *column.dataset.shape[1:]), column.dataset.dtype)
+    values = np.empty((len(where), *column.row_shape), column.dataset.dtype)
     for begin, end in pieces(rows, _GAP, max(_GAP, len(rows))):
         first = int(rows[begin])
         values[places[begin:end]] = column.read_rows(first, int(rows[end - 1]) + 1)[rows[begin:end] - first]

@@ -93,7 +93,7 @@ def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
             open_file(path).close()
         missing = missing_file(file, key)
         if missing is not None:
-            raise DataError(f"{where} is a link into {missing}, which is not there", "copy it too")
+            raise DataError(f"{where} is a link to {missing}, which is not there", "copy it too")
         names = _names(file)
         close = get_close_matches(key, names, 1)
         hint = f"did you mean {close[0]}? " if close else ""
@@ -106,10 +106,10 @@ def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
     return dataset
 
 
-def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> Array:
-    """Read rows through the library. Raises DataError naming them where they cannot be read."""
+def read_rows(dataset: h5py.Dataset, start: int, stop: int, axis: int = 0) -> Array:
+    """Read rows through the library, (rows, …). Raises DataError naming them where they cannot be read."""
     try:
-        rows: Array = dataset[start:stop]
+        rows: Array = np.moveaxis(dataset[(*(slice(None),) * axis, slice(start, stop))], axis, 0)
     except Exception as error:  # HDF5's errors come as half a dozen types
         raise unreadable(dataset, start, stop, error) from None
     return rows
@@ -123,11 +123,18 @@ def unreadable(dataset: h5py.Dataset, start: int, stop: int, error: object) -> D
     )
 
 
-def bytes_behind_a_row(dataset: h5py.Dataset) -> int:
-    """Return the bytes that are decompressed to see one row."""
-    rest = zip(dataset.shape[1:], (dataset.chunks or dataset.shape)[1:], strict=True)
-    across: int = math.prod(-(-size // step) * step for size, step in rest)
-    return int((dataset.chunks or (1,))[0]) * across * int(dataset.dtype.itemsize)
+def bytes_behind_a_row(dataset: h5py.Dataset, axis: int = 0) -> int:
+    """Return the bytes that are decompressed to see one row. axis: that of the rows."""
+    chunk = dataset.chunks or tuple(1 if side == axis else size for side, size in enumerate(dataset.shape))
+    across = zip(dataset.shape, chunk, strict=True)
+    sides = (step if side == axis else -(-size // step) * step for side, (size, step) in enumerate(across))
+    return int(math.prod(sides) * dataset.dtype.itemsize)
+
+
+def holds_marks(dataset: h5py.Dataset) -> bool:
+    """Tell whether a dataset holds booleans, as numpy, PyTables (bits) or MATLAB (logical) store them."""
+    logical = dataset.attrs.get("MATLAB_class", b"") in (b"logical", "logical")
+    return dataset.dtype.kind == "b" or logical or isinstance(dataset.id.get_type(), h5py.h5t.TypeBitfieldID)
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:

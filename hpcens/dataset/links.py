@@ -99,7 +99,7 @@ def passed(file: h5py.File, key: str) -> list[Path]:
 
 
 def missing_file(file: h5py.File, key: str) -> str | None:
-    """Return the name of a file into which a link on a path leads and that is not there; None where all are."""
+    """Return what a link on a path leads to in a file that is not there, and its name; None where all are."""
     return next((name for name in _followed(file, key) if isinstance(name, str)), None)
 
 
@@ -109,7 +109,7 @@ def _followed(file: h5py.File, key: str) -> Iterator[Path | str]:
 
 
 def _walk(group: h5py.Group, home: Path, key: str, left: int) -> Iterator[Path | str]:
-    """Yield the files that lie behind a path from a group on, last the name of one that is not there.
+    """Yield the files that lie behind a path from a group on, last, in words, what is not there.
 
     left  links that may still be followed
     """
@@ -124,7 +124,7 @@ def _walk(group: h5py.Group, home: Path, key: str, left: int) -> Iterator[Path |
         if kind == h5py.h5l.TYPE_EXTERNAL:
             target, inside = map(os.fsdecode, links.get_val(name))
             path = named_file(home, target, LINK)
-            yield target if path is None else path
+            yield f"{inside} in {target}" if path is None else path
             if path is not None:
                 with h5py.File(path, "r", locking=False) as other:
                     yield from _walk(other["/"], path, f"{inside}/{rest}", left - 1)

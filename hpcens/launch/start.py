@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from hpcens.checks.members import check_members, tried
+from hpcens.checks.members import check_members, tried, unsteady_members
 from hpcens.checks.preflight import Preflight, check, is_complete
 from hpcens.shell import printable
 from hpcens.specs import Job
@@ -36,7 +36,10 @@ class CheckedJob:
 
 def check_once(job: Job) -> CheckedJob:
     """Check all that the job names, and try members whose code is new here. Raises what the job would end with."""
-    return CheckedJob(job, tried(job, check(job)))
+    preflight = check(job)
+    for remark in preflight.facts.remarks:
+        print(printable(f"hpcens: note: {remark}"), file=sys.stderr)
+    return CheckedJob(job, tried(job, preflight))
 
 
 def start(checked: CheckedJob, way: Way[Started]) -> Started:
@@ -46,4 +49,7 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
     """
     for warning in check_members(checked.job, checked.preflight):
         print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
-    return way(checked.job, checked.preflight)
+    preflight = checked.preflight
+    if unsteady := unsteady_members(checked.job, preflight):
+        preflight = replace(preflight, unsteady=unsteady)
+    return way(checked.job, preflight)

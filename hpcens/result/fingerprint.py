@@ -13,8 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.files import MALFORMED
 from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary import Numerics
+from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
 Place = tuple[str, ...]
@@ -52,16 +53,22 @@ FORMAT_2: tuple[AddedKey, ...] = (
         None,
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
+    AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
     AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),
     AddedKey(("members", "*", "state"), None, "a file under members[].weights"),
+    AddedKey(("members", "*", "complex numbers"), None, ""),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "precision"), "float32", "rule.precision: float32"),
     AddedKey(("rule", "digests", "imports *"), None, ""),
     AddedKey(("rule", "digests", "library *"), None, ""),
+    AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
+    AddedKey(("members", "*", "task"), None, "task: multiclass"),
+    AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -133,6 +140,7 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
         "space": space,
         "weights": {member.name: member.weight for member in spec.members},
         "trim": spec.rule.trim,
+        "normalize": spec.rule.normalize,
         "digests": dict(digests),
     }
 
@@ -145,6 +153,28 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
     }
+
+
+def is_whole(tree: Any) -> bool:
+    """Return whether this is a fingerprint: with all its branches, and numerics in them that can be used."""
+    try:
+        numerics_from_dict(numerics_of(tree))
+    except MALFORMED:
+        return False
+    return all(isinstance(tree.get(branch), dict) for branch in ("data", "rule", "outputs"))
+
+
+def keeps_classes(before: Tree, now: Tree) -> bool:
+    """Tell whether what a result stores of members is in the classes that it is to have now.
+
+    Names may change where they only are names: not where a member's own classes were brought to them.
+
+    before  fingerprint of the result
+    now     fingerprint, or its branches, of what is to be made with its members
+    """
+    brought = any("classes" in member for member in before["members"].values())
+    same: bool = before["outputs"]["classes"] == now["outputs"]["classes"]
+    return same or not brought
 
 
 def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
@@ -16,6 +17,8 @@ Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
+LAST = -1
+"""The last axis: where classes are unless `class_axis` says otherwise, if a row has one axis alone."""
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 """Where a member may come from: a key of MemberSpec each."""
 FILES = ("weights", *SOURCES[1:])
@@ -122,6 +125,7 @@ class MemberSpec:
                  written, which is float32, and refuses a module whose own numbers are float64)
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
+    class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
     gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
@@ -144,6 +148,7 @@ class MemberSpec:
     precision: Precision | None = None
     select: str | None = None
     output: Space = "logits"
+    class_axis: int | None = None
     classes: dict[str, str] | None = None
     weight: float | None = None
     gradients: bool = False

@@ -84,7 +84,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
 
 def test_what_is_not_said_has_the_default(file: Path) -> None:
     spec = loaded(file, HEAD)
-    assert spec == RunSpec(members=spec.members, search_path=file.parent)
+    assert spec == RunSpec(members=spec.members, search_path=file.parent, assumed=True)
     assert [str(member.file) for member in spec.members] == [
         f"{file.parent}/a.safetensors",
         "/weights/b.safetensors",

@@ -40,7 +40,7 @@ def fields(kind: Any, place: str = "") -> dict[str, object]:
 
 
 SETTABLE = fields(RunSpec)
-del SETTABLE["search_path"]
+del SETTABLE["search_path"], SETTABLE["assumed"]
 
 
 def test_the_table_of_keys_is_that_of_the_specs() -> None:
@@ -74,9 +74,11 @@ def around(pattern: str) -> dict[str, Any]:
     if pattern == "rule.trim":
         tree["members"] = [member | {"name": f"m{i}"} for i in range(5)]
         tree["rule"] = {"name": "trimmed"}
+    elif pattern == "rule.normalize":
+        tree["rule"] = {"name": "median"}
     elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output", "rule.precision"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
-    elif ".field" in pattern:
+    elif pattern.startswith("dataset.inputs{}."):
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
@@ -100,7 +102,7 @@ def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
 
 def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
     spec = loaded(file, config.template())
-    default = RunSpec(members=spec.members, search_path=file.parent)
+    default = RunSpec(members=spec.members, task="multiclass", search_path=file.parent)
     assert spec == default
     assert all(
         member == MemberSpec(name=member.name, factory="models:build", weights=member.weights)
