@@ -236,8 +236,16 @@ def _plan(raw: dict[str, Any]) -> Plan:
         if not plan.numerics.members.keys() >= hosting.speeds.keys():
             raise ValueError("it hosts members of which it does not say how they compute")
     for number, group in enumerate(plan.groups):
-        if not {m for hosting in plan.hostings if hosting.phase == number for m in hosting.speeds}.issuperset(group):
-            raise ValueError("it has members that no device hosts")
+        hosted = {member for hosting in plan.hostings if hosting.phase == number for member in hosting.speeds}
+        if not group or not hosted.issuperset(group):
+            raise ValueError("it has a phase without members, or members that no device hosts")
+    rates = plan.rates
+    seconds, speeds = (
+        (rates.message_seconds, rates.sync_seconds),
+        (rates.reading, rates.reading_together, rates.link, rates.disk),
+    )
+    if not all(s is None or 0 <= s < inf for s in seconds) or not all(s is None or s > 0 for s in speeds):
+        raise ValueError("a measured rate is none")
     counts = (plan.rows + 1, plan.window, plan.read_ahead, plan.readers, plan.reducers, plan.numerics.segment_rows)
     if min(counts) < 1 or not 0 < plan.throughput < inf or not plan.bound > 0:
         raise ValueError("a number in it is not above 0")
