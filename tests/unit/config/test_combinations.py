@@ -88,6 +88,9 @@ KEYS = {
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "decode": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True}}}},
+    "fill": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True, "fill": 0}}}},
+    "axis": {"dataset": {"input": None, "inputs": {"images": {"path": "turned", "axis": 1}}}},
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
 }
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
@@ -102,6 +105,9 @@ ROWS = [
     *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
     *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
     *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
+    *((key, verb, WORKS) for key in ("decode", "fill", "axis") for verb in ALL_VERBS),
+    *((key, beside, WORKS) for key in ("decode", "fill") for beside in ("axis", "select", "bad_rows: pass", "resize")),
+    *(("axis", beside, WORKS) for beside in ("columns", "select", "bad_rows: mask", "files", "gradients")),
     ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
     ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
     ("rule: vote", "output: values", "vote counts classes"),
@@ -117,7 +123,10 @@ class Bench:
         self.dataset = folder / "data.h5"
         (folder / "combined_models.py").write_text(MODELS)
         with h5py.File(self.dataset, "w") as file:
-            file["images"] = np.random.default_rng(0).random((22, 3, 6, 6), np.float32)
+            images = np.random.default_rng(0).random((22, 3, 6, 6), np.float32)
+            for name, values in {"images": images, "turned": np.moveaxis(images, 0, 1)}.items():
+                file[name] = values
+                file[name].attrs.update(scale_factor=0.5, _FillValue=np.float32(-9))
             file["ids"] = np.arange(22)
 
     def configure(self, *keys):
@@ -202,7 +211,7 @@ def masks(bench):
     """A row that holds NaN is masked, and spoils no other."""
     bench.score("clean")
     with h5py.File(bench.dataset, "r+") as file:
-        file["images"][9, 0, 0, 0] = np.nan
+        file["images"][9, 0, 0, 0] = file["turned"][0, 9, 0, 0] = np.nan
     bench.score("masked")
     with h5py.File(bench.folder / "clean.h5") as clean, h5py.File(bench.folder / "masked.h5") as file:
         places = np.flatnonzero(file["valid"][:] == 0)
