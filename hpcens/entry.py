@@ -31,11 +31,15 @@ def command(module: str, *arguments: str) -> list[str]:
 
 
 def _is_working_folder(entry: str) -> bool:
-    """Whether an entry of the path is the working folder; where Python keeps its own modules it never is."""
+    """Whether an entry of the path is the working folder, unless Python's own modules lie there, or hpcens does.
+
+    What lies beside hpcens could have been hpcens.
+    """
     try:
         folder = os.path.realpath(entry)  # that of an empty entry is the working folder
         own = tuple(os.path.join(os.path.realpath(prefix), "lib") for prefix in (sys.prefix, sys.base_prefix))
-        return folder == os.path.realpath(os.getcwd()) and not folder.startswith(own)
+        home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+        return folder == os.path.realpath(os.getcwd()) and folder != home and not folder.startswith(own)
     except OSError:  # there is no working folder any more
         return entry in ("", os.curdir)
 

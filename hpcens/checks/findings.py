@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from hpcens.dataset import Facts, Input
 from hpcens.specs import Space
@@ -20,6 +20,7 @@ class Preflight:
     space    the one the rule combines in
     stored   members whose outputs are taken from the finished result, to which the job adds others
     unseen   members of whose code it is not known yet what it imports: they have to be tried; see `with_imports`
+    unsteady member → what its trial found of its outputs that the result is to say, see `Steadiness.faults`
     """
 
     facts: Facts
@@ -28,6 +29,7 @@ class Preflight:
     space: Space
     stored: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
+    unsteady: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Return it as a line of JSON."""

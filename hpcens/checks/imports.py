@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from hpcens.checks.findings import Preflight
-from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
+from hpcens.checks.trials import Trial, TrialBook, is_found, member_key, rule_key
 from hpcens.combining import rule_modules
-from hpcens.members import has_code, own_modules
+from hpcens.members import COMPLEX, STATE, has_code, own_modules
 from hpcens.result import earlier_tree
 from hpcens.specs import Job, MemberSpec, RunSpec
 from hpcens.usercode.imported import digested_again, is_of_imports
@@ -34,6 +34,8 @@ def with_imports(job: Job, preflight: Preflight, book: TrialBook) -> Preflight:
         imports = _of_earlier(earlier.get("members", {}).get(member.name, {}), digests[member.name], spec)
         if imports is None and (trial := trials[member.name]) is not None:
             imports = trial.imported.digests(own_modules(member, digests[member.name]))
+            imports |= {STATE: trial.state} if member.loads_itself else {}
+            imports |= {COMPLEX: "kept"} if trial.complex else {}
         if imports is None:
             unseen.append(member.name)
         digests[member.name] = {**digests[member.name], **(imports or {})}
@@ -51,11 +53,14 @@ def with_imports(job: Job, preflight: Preflight, book: TrialBook) -> Preflight:
 def _of_earlier(branch: Mapping[str, Any], digests: Mapping[str, str], spec: RunSpec) -> dict[str, str] | None:
     """Return the imports that an earlier result names, where it was made of the same, and they are what they were.
 
+    With them comes whether the member has complex numbers.
+
     None where it names none: a result of earlier code did not look.
     """
-    imports = {key: digest for key, digest in branch.items() if is_of_imports(key)}
-    same = imports and all(branch.get(key) == digest for key, digest in digests.items())
-    return imports if same and digested_again(imports, spec.search_path) == imports else None
+    found = {key: digest for key, digest in branch.items() if is_found(key)}
+    imports = {key: digest for key, digest in found.items() if is_of_imports(key)}
+    same = found and all(branch.get(key) == digest for key, digest in digests.items())
+    return found if same and digested_again(imports, spec.search_path) == imports else None
 
 
 def _rule_trial(

@@ -54,7 +54,8 @@ def _one_process(
                 return
             if outcome is None:
                 current = by_name[name]
-                limit = seconds + current.file.stat().st_size / _BYTES_A_SECOND
+                size = 0 if current.loads_itself else current.file.stat().st_size
+                limit = seconds + size / _BYTES_A_SECOND
             else:
                 yield name, outcome
 

@@ -5,16 +5,18 @@ All members give one output of one shape, in a space the rule can combine, and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from hpcens.checks.imports import RULE, untried
 from hpcens.checks.member_process import SECONDS, try_members
 from hpcens.checks.preflight import Preflight, after_trials
+from hpcens.checks.steadiness import require_no_chance, steadiness_warnings
 from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
 from hpcens.combining import try_rule
 from hpcens.engine import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
-from hpcens.result import outputs_of, require_room, room
+from hpcens.result import outputs_of, require_room, require_same_axis, room
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec, check_shapes
 
@@ -37,11 +39,33 @@ def check_members(
     shapes = {name: trial.shape for name, trial in trials.items()}
     check_shapes(shapes)
     for shape in shapes.values():
+        require_same_axis(job, preflight.space, shape, preflight.stored)
         outputs = outputs_of(job.spec, shape, preflight.space)
         require_room(job, room(RunDirectory.of(job.output), preflight.facts.rows, outputs, job.spec.output.compression))
     if preflight.rule and shapes:
         check_rule(job, preflight, next(iter(shapes.values())), book)
-    return tuple(warning for trial in trials.values() for warning in trial.warnings)
+    tolerance = job.spec.plan.tolerance
+    return tuple(
+        warning
+        for member in members
+        if (trial := trials.get(member.name)) is not None
+        for warning in (*trial.warnings, *steadiness_warnings(member, trial.steadiness, tolerance))
+    )
+
+
+def unsteady_members(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict[str, Any]:
+    """Return of each member that was tried and is not steady what the result says of it, see `Steadiness.faults`.
+
+    book  of trials that were passed; None: the user's
+    """
+    book = book or TrialBook.default()
+    found = {}
+    for member in job.spec.members:
+        stored = member.name in preflight.stored
+        trial = None if stored else book.get(member_key(member, job.spec, preflight), job.spec.search_path)
+        if trial and (faults := trial.steadiness.faults(member.computes_in, job.spec.plan.tolerance)):
+            found[member.name] = dict(faults)
+    return found
 
 
 def tried(job: Job, preflight: Preflight, book: TrialBook | None = None, seconds: float = SECONDS) -> Preflight:
@@ -67,6 +91,19 @@ def _has_devices(job: Job) -> bool:
         return False
 
 
+def taken(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict[str, str]:
+    """Return what the output of each member is taken to be, in words, of those that were tried.
+
+    book  of trials that were passed; None: the user's
+    """
+    book = book or TrialBook.default()
+    trials = {
+        member.name: book.get(member_key(member, job.spec, preflight), job.spec.search_path)
+        for member in job.spec.members
+    }
+    return {name: trial.taken for name, trial in trials.items() if trial is not None}
+
+
 def _trials(
     job: Job, preflight: Preflight, members: Sequence[MemberSpec], book: TrialBook, seconds: float
 ) -> dict[str, Trial]:
@@ -82,9 +119,20 @@ def _trials(
             trials[name] = outcome
         else:
             faults.append(outcome)
+    faults += _by_chance(job, members, trials)
     if faults:
         raise faults[0] if len(faults) == 1 else _together(faults)
     return {name: trials[name] for name in keys if name in trials}
+
+
+def _by_chance(job: Job, members: Sequence[MemberSpec], trials: Mapping[str, Trial]) -> Iterator[HpcensError]:
+    """Yield what is wrong with members that passed, but whose outputs depend on chance."""
+    for member in members:
+        if (trial := trials.get(member.name)) is not None:
+            try:
+                require_no_chance(member, trial.steadiness, job.spec.plan.tolerance)
+            except MemberError as error:
+                yield error
 
 
 def _together(faults: Sequence[HpcensError]) -> HpcensError:

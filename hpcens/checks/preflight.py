@@ -12,7 +12,7 @@ from hpcens.checks.trials import TrialBook
 from hpcens.combining import rule_digests
 from hpcens.dataset import Facts, inspecting
 from hpcens.errors import DataError
-from hpcens.members import input_places, member_digests
+from hpcens.members import input_places, layout_digests, member_digests
 from hpcens.result import check_output, is_finished, make_fingerprint, stored_members, torch_version
 from hpcens.rules import combining_space
 from hpcens.specs import BadRows, Job, MemberSpec, RunSpec
@@ -26,9 +26,12 @@ def check(job: Job, book: TrialBook | None = None) -> Preflight:
 
     book  of trials that were passed, which tell what members import; None: the user's
     """
-    space = combining_space(job.spec.rule, job.spec.members)
+    space = combining_space(job.spec.rule, job.spec.members, job.spec.task)
     with inspecting(job.datasets, job.spec.dataset, job.limit) as facts_of:
-        digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
+        digests = {
+            member.name: member_digests(member, job.spec.search_path) | layout_digests(member, job.spec)
+            for member in job.spec.members
+        }
         rule = rule_digests(job.spec, space)
         facts = facts_of()
     for member in job.spec.members:

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -29,18 +30,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module, _, name = options.verb.partition(".")
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(f"hpcens.cli.{module}"), name)
         return verb(options)
-    except HpcensError as error:
-        say(f"hpcens: {error}", to_stderr=True)
-        return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except OSError as error:
+    except (HpcensError, OSError) as error:
         known = as_verdict(error)
-        say(f"hpcens: {known}", to_stderr=True)
+        with suppress(OSError):
+            say(f"hpcens: {known}", to_stderr=True)
         return known.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is yet to be printed. Where a closed pipe or a full disk refuses it, the exit code is the verb's."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Parser(argparse.ArgumentParser):

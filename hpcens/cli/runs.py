@@ -12,7 +12,9 @@ from pathlib import Path
 
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, UsageError
-from hpcens.runs import AGAIN, RunDirectory, Verdict, alive, end_ranks
+from hpcens.runs import AGAIN, Claim, RunDirectory, Verdict, alive, end_ranks
+from hpcens.runs.announcement import announced
+from hpcens.runs.cancellation import ask_to_end
 from hpcens.runs.status import Status, run_of
 from hpcens.runs.status import status as status_of
 from hpcens.scheduler import jobs as slurm
@@ -81,24 +83,28 @@ def logs(options: Namespace) -> int:
 def cancel(options: Namespace) -> int:
     """Have a run drain, or end it at once; take queued jobs out of the queue."""
     run = run_of(options.run)
-    epoch, submission = run.newest, run.submission
+    epoch, submission, coming = run.newest, run.submission, announced(run.path)
     working = epoch is not None and bool(alive(epoch))
     jobs = submission.jobs if submission else ()
     living = [job for job in jobs if (answer := slurm.ask(job)) is not None and answer.lives]
-    if not working and not living:
+    if not working and not living and not coming:
         raise UsageError(f"nothing works on {run.path}", f"hpcens status {quoted(run.path)}")
+    claim = Claim.load(epoch.claim) if epoch is not None and working else None
+    names = {*coming, *(claim.names if claim else ()), *([submission.id] if submission and living else ())}
+    ask_to_end(run.cancel, "cancelled", names)
     if options.now and submission and living:
         _end(submission.jobs)
         say(f"job {', '.join(living)} is ended; next: hpcens status {quoted(short(run.path))}")
         return COMPLETE
     if working:
-        run.cancel.write_text("cancelled")
         waiting = [job for job in jobs[1:] if job in living]
         if waiting:
             slurm.end(waiting)
         if options.now:
             _kill(run)
         say(f"{'killed' if options.now else 'draining'}; next: hpcens status {quoted(short(run.path))}")
+    elif coming and not living:
+        say(f"it will end before it begins; next: hpcens status {quoted(short(run.path))}")
     elif submission:
         _end(submission.jobs)
         say(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")

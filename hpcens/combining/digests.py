@@ -19,9 +19,8 @@ def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
     rule = spec.rule
     if rule.name == "stack":
         member = stack_member(rule, space, spec.combined_dtype)
-        wide = {"precision": member.computes_in} if member.computes_in != "float32" else {}
         digests = member_digests(member, spec.search_path)
-        return {**digests, "output": member.output, "torch": torch_version(), **wide}
+        return {**digests, "output": member.output, "torch": torch_version(), "precision": member.computes_in}
     return {"code": function_digest(rule.name, spec.search_path)} if ":" in rule.name else {}
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from hpcens.combining.combiner import Combiner
 from hpcens.engine import use_cores
 from hpcens.errors import HpcensError, RuleError, as_verdict
+from hpcens.members import result_axis
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.specs import RunSpec, Space
 from hpcens.usercode.imported import Imported
@@ -47,7 +48,7 @@ def _combine(
     use_cores(1)
     before = frozenset(sys.modules)
     try:
-        Combiner(spec, space, (), digests).try_out(shape)
+        Combiner(spec, space, (), digests, result_axis(spec, shape, space)).try_out(shape)
     except HpcensError as error:
         yield RuleError(error.what, error.remedy)
     except Exception as error:

@@ -12,6 +12,7 @@ from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
 from hpcens.config.rule_checks import Parts, check_output, check_rule
+from hpcens.config.task_checks import check_task
 from hpcens.shell import has_control_characters
 
 _TYPES = {
@@ -98,6 +99,7 @@ def _unfit_for_scripts(place: Place, value: Any) -> str:
 def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     """Check what must fit together, as far as the parts can be used: one that is refused is left out."""
     parts = Parts(page, tree)
+    check_task(parts)
     check_rule(parts)
     check_output(parts)
     check_members(parts)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcens.dataset.source import Facts as Facts
     from hpcens.dataset.source import Source as Source
     from hpcens.dataset.source import sample_rows as sample_rows
+    from hpcens.dataset.source import spread_rows as spread_rows
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
@@ -23,7 +24,7 @@ else:
         "filters": ("check_filter",),
         "inputs": ("Input",),
         "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
-        "source": ("Facts", "Source", "sample_rows"),
+        "source": ("Facts", "Source", "sample_rows", "spread_rows"),
     }
 
     def __getattr__(name):

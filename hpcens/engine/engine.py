@@ -16,7 +16,7 @@ import torch
 
 from hpcens.engine.hardware import Hardware
 from hpcens.engine.outputs import Outputs
-from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.errors import DeviceOutOfMemory, MemberError, UsageError
 from hpcens.members import Cast, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
@@ -88,7 +88,8 @@ class Engine:
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """Yield one answer per member, (rows of the segment, *output shape), with the rows that are bad.
 
-        Raises MemberError where a member raises or gives a wrong number of rows, DeviceOutOfMemory where not even one
+        Raises MemberError where a member raises or gives a wrong number of rows, UsageError where the YAML does not say
+        what it gives, DeviceOutOfMemory where not even one
         row fits.
         """
         staged = self._staged.pop(task.segment, None)
@@ -152,14 +153,14 @@ class Engine:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
         outputs = Outputs(self.hardware, name, len(rows[0]))
-        with forward.grad_mode():
+        with forward.surroundings.around(), forward.grad_mode():
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
 
     def rounds(self, name: str, rows: Sequence[torch.Tensor]) -> bool:
         """Tell whether a member's network returns numbers that its outputs, of float32, do not keep."""
         forward = self._members[name].forward
-        with forward.grad_mode():
+        with forward.surroundings.around(), forward.grad_mode():
             return forward.rounds(*(rows[place] for place in forward.inputs))
 
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
@@ -167,12 +168,12 @@ class Engine:
         outputs = Outputs(self.hardware, name, len(rows[0]))
         self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
-        with loaded.forward.grad_mode():
+        with loaded.forward.surroundings.around(), loaded.forward.grad_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
                 piece = [x[start:stop] for x in inputs]
                 try:
                     outputs.take(start, loaded.forward(*piece))
-                except MemberError:
+                except (MemberError, UsageError):
                     raise
                 except PreprocessingFailed as failure:
                     if ran_out(self.hardware, failure):

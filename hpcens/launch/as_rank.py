@@ -6,6 +6,7 @@ rank alone: a build of h5py for MPI begins MPI at its import, and MPI does not s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -84,7 +85,8 @@ def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str,
         return str(RunDirectory.of(job.output).path), epoch.number
     except Exception as error:  # whatever it is: the others wait to hear of it
         if not isinstance(error, HpcensError):
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the disk of the log may be full
+                traceback.print_exc()
         return as_verdict(error)
 
 

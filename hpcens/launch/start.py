@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from hpcens.checks.members import check_members, tried
+from hpcens.checks.members import check_members, tried, unsteady_members
 from hpcens.checks.preflight import Preflight, check, is_complete
 from hpcens.shell import printable
 from hpcens.specs import Job
@@ -49,4 +49,7 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
     """
     for warning in check_members(checked.job, checked.preflight):
         print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
-    return way(checked.job, checked.preflight)
+    preflight = checked.preflight
+    if unsteady := unsteady_members(checked.job, preflight):
+        preflight = replace(preflight, unsteady=unsteady)
+    return way(checked.job, preflight)

@@ -11,9 +11,11 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.casting import Cast, cast, cast_module, require_written
+from hpcens.members.conversion import Conversion
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
-from hpcens.specs import MemberSpec, Space
+from hpcens.members.surroundings import Surroundings
+from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
@@ -21,9 +23,11 @@ Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 
 
 class Forward(torch.nn.Module):
-    """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
+    """Preprocessing, precision, network, choice of its output, conversion to what the ensemble combines; in turn."""
 
     # gradients  whether it takes gradients in its forward
+    # state, notes  see `Network`
+    # complex    whether its network has complex parameters or buffers
     # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
@@ -33,35 +37,35 @@ class Forward(torch.nn.Module):
         preprocessing: Preprocessing,
         *,
         inputs: tuple[int, ...],
-        space: Space,
-        rounds: tuple[tuple[int, ...], ...] | None,
+        conversion: Conversion,
         prepared: bool = False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Put the parts of a member together.
 
-        inputs    numbers of the dataset's inputs that it is called with, in its order
-        space     the one the rule combines in
-        rounds    see `class_rounds`; None where the classes are the ensemble's
-        prepared  whether the network is one that `execute` has made, in an earlier process
+        inputs        numbers of the dataset's inputs that it is called with, in its order
+        conversion    from what the network gives to what the ensemble combines
+        prepared      whether the network is one that `execute` has made, in an earlier process
+        surroundings  in which it is to be called, as loading it has left them; None: those of all
         """
         super().__init__()
-        self._rounds: torch.Tensor | None
+        self.surroundings = surroundings or Surroundings(spec.name)
         self.inputs = inputs
         self._name = spec.name
         self.gradients = spec.gradients
         self.doubles = False
+        self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
-        self._softmax = spec.output == "logits" and space == "probabilities"
         self._network = network if prepared else _in_precision(spec, network)
+        self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
         self._choose: Callable[[object], torch.Tensor] = (
             _whole if prepared else partial(_chosen, spec.name, spec.select)
         )
         self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
-        self._classes = len(spec.classes or ())
         self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
-        self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
+        self._conversion = conversion
 
     @property
     def casts(self) -> tuple[Cast, ...]:
@@ -90,16 +94,14 @@ class Forward(torch.nn.Module):
         return True
 
     def forward(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return the member's output, (batch, *output shape) of `dtype`, in the space and classes of the ensemble.
+        """Return the member's output, (batch, *output shape) of `dtype`, as the ensemble combines it.
 
         rows  (batch, *row shape) of each input, as it is stored
-        Raises MemberError where what the member gives is not what its spec says, PreprocessingFailed where a step of
-        its preprocessing raises.
+        Raises MemberError or UsageError where what the member gives is not what its spec says, PreprocessingFailed
+        where a step of its preprocessing raises.
         """
-        values = self.given(*rows)
-        if self._softmax:
-            values = torch.softmax(self._checked(values), -1)
-        return values if self._rounds is None else self._mapped(values, self._rounds)
+        values: torch.Tensor = self._conversion(self.given(*rows))
+        return values
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
         """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
@@ -178,32 +180,6 @@ class Forward(torch.nn.Module):
         """Return what the network is called with."""
         to = self._precision
         return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
-
-    def _checked(self, logits: torch.Tensor) -> torch.Tensor:
-        if logits.dim() < 2 or logits.shape[-1] < 2:
-            raise MemberError(
-                f"member {self._name} returned {tuple(logits.shape)}: logits of {len(logits)} rows need an axis of"
-                " two classes or more to become probabilities",
-                "give it output: probabilities or values in the YAML, or one logit per class",
-            )
-        return logits
-
-    def _mapped(self, values: torch.Tensor, rounds: torch.Tensor) -> torch.Tensor:
-        """Bring the last axis to the ensemble's classes.
-
-        Always added in one order, which index_add on a GPU would not.
-        """
-        if values.dim() < 2 or values.shape[-1] != self._classes:
-            raise MemberError(
-                f"member {self._name} returned {tuple(values.shape)}, and its classes name {self._classes}",
-                "correct members[].classes in the YAML: one for each place of the last axis, in its order",
-            )
-        padded = torch.nn.functional.pad(values, (0, 1))
-        first, *others = rounds.unbind()
-        total = padded[..., first]
-        for places in others:
-            total = total + padded[..., places]
-        return total
 
 
 class _Chosen(torch.nn.Module):

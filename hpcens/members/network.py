@@ -10,11 +10,17 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A module, and the batches it admits: from `least` to `most` rows (None: any number)."""
+    """A module, and the batches it admits: from `least` to `most` rows (None: any number).
+
+    state  digest of weights that its factory has loaded; empty for others
+    notes  what a user may want to know of how it was loaded
+    """
 
     module: torch.nn.Module
     least: int = 1
     most: int | None = None
+    state: str = ""
+    notes: tuple[str, ...] = ()
 
     def slices(self, rows: int) -> Iterator[tuple[int, int, int]]:
         """Cut a batch of rows into pieces that are admitted: (start, stop, rows that the piece lacks)."""

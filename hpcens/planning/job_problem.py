@@ -8,7 +8,7 @@ from statistics import median
 
 from hpcens.allocation import Problem
 from hpcens.profiling import Needs
-from hpcens.result import Finished, outputs_of
+from hpcens.result import Finished, outputs_of, require_same_axis
 from hpcens.specs import Job, check_shapes
 from hpcens.vocabulary import Device, IoRates
 
@@ -38,6 +38,7 @@ def state_problem(
     shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}
     shapes |= _stored_shapes(job, preflight.stored)
     check_shapes(shapes)
+    require_same_axis(job, preflight.space, next(iter(shapes.values())), preflight.stored)
     row_bytes = preflight.facts.row_bytes
     largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
     shape = next(iter(shapes.values()))

@@ -13,8 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.files import MALFORMED
 from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary import Numerics
+from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
 Place = tuple[str, ...]
@@ -56,10 +57,18 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
+    AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
+    AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),
+    AddedKey(("members", "*", "state"), None, "a file under members[].weights"),
+    AddedKey(("members", "*", "complex numbers"), None, ""),
     AddedKey(("members", "*", "imports *"), None, ""),
     AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "precision"), "float32", "rule.precision: float32"),
     AddedKey(("rule", "digests", "imports *"), None, ""),
     AddedKey(("rule", "digests", "library *"), None, ""),
+    AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
+    AddedKey(("members", "*", "task"), None, "task: multiclass"),
+    AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -131,6 +140,7 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
         "space": space,
         "weights": {member.name: member.weight for member in spec.members},
         "trim": spec.rule.trim,
+        "normalize": spec.rule.normalize,
         "digests": dict(digests),
     }
 
@@ -143,6 +153,28 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
     }
+
+
+def is_whole(tree: Any) -> bool:
+    """Return whether this is a fingerprint: with all its branches, and numerics in them that can be used."""
+    try:
+        numerics_from_dict(numerics_of(tree))
+    except MALFORMED:
+        return False
+    return all(isinstance(tree.get(branch), dict) for branch in ("data", "rule", "outputs"))
+
+
+def keeps_classes(before: Tree, now: Tree) -> bool:
+    """Tell whether what a result stores of members is in the classes that it is to have now.
+
+    Names may change where they only are names: not where a member's own classes were brought to them.
+
+    before  fingerprint of the result
+    now     fingerprint, or its branches, of what is to be made with its members
+    """
+    brought = any("classes" in member for member in before["members"].values())
+    same: bool = before["outputs"]["classes"] == now["outputs"]["classes"]
+    return same or not brought
 
 
 def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +218,9 @@ def _restoring(place: Place, before: object) -> str:
     added = _added_key(place)
     if added is None or before is not None:
         return ""
-    return f" → {added.write} in the YAML is what it was made with" if added.write else " → it was made without a look"
+    if not added.write:
+        return " → the earlier hpcens that made it did not look at this, and can finish it or add to it"
+    return f" → {added.write} in the YAML is what it was made with"
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:

@@ -11,6 +11,7 @@ from hpcens.engine import Engine
 from hpcens.errors import MemberError
 from hpcens.members import has_code, load, own_modules
 from hpcens.runtimes.recipe import Recipe
+from hpcens.runtimes.recording import recording_of, repeat
 from hpcens.specs import MemberSpec, RunSpec, Space
 from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Instance, Rows
@@ -36,6 +37,7 @@ def host(
     cores    threads of a CPU device
     rows     of the dataset, for each input: a whole batch of each member that is prepared for its runtime
     package  where what takes long to prepare of a member in a runtime is kept
+    Raises MemberError where a member does not give what it gave when it was measured.
     """
     engine.clear()
     hosted = {instance.member: instance for instance in instances}
@@ -49,6 +51,8 @@ def host(
             before = frozenset(sys.modules)
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
             _require_same_code(member, digests[member.name], before)
+            path, tolerance = recording_of(kept, instance.batch), spec.plan.tolerance
+            repeat(engine, member, inputs, rows, path, tolerance=tolerance)
     engine.hardware.release()  # what preparing them has left behind
 
 

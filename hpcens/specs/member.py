@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
@@ -16,6 +17,8 @@ Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
+LAST = -1
+"""The last axis: where classes are unless `class_axis` says otherwise, if a row has one axis alone."""
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 """Where a member may come from: a key of MemberSpec each."""
 FILES = ("weights", *SOURCES[1:])
@@ -84,13 +87,30 @@ STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSpec:
+    """Where the state dict of a factory's module lies.
+
+    path    safetensors or torch file; None: the factory loads the weights itself
+    key     of the state dict in a checkpoint that holds several things, with dots for what lies deeper
+    prefix  what the keys of the module's own begin with; others are unexpected
+    ignore  patterns of unexpected keys that may be left out
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    path: Path | None = None
+    key: str | None = None
+    prefix: str | None = None
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSpec:
     """One network of the ensemble, from exactly one of factory, torchscript, exported, onnx and pickled.
 
     name         identifies the member in the plan, the result and every message
     factory      import path `package.module:callable` that builds the torch module
     arguments    keyword arguments of the factory
-    weights      safetensors or torch file with the state dict of the factory's module
+    weights      state dict of the factory's module; a path alone is as good as a WeightsSpec of it
     torchscript  file of torch.jit.save
     exported     file of torch.export.save
     onnx         ONNX file, run by onnxruntime on the CPU
@@ -105,6 +125,7 @@ class MemberSpec:
                  written, which is float32, and refuses a module whose own numbers are float64)
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
+    class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
     gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
@@ -115,7 +136,7 @@ class MemberSpec:
     name: str
     factory: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
-    weights: Path | None = None
+    weights: WeightsSpec | None = None
     torchscript: Path | None = None
     exported: Path | None = None
     onnx: Path | None = None
@@ -127,10 +148,15 @@ class MemberSpec:
     precision: Precision | None = None
     select: str | None = None
     output: Space = "logits"
+    class_axis: int | None = None
     classes: dict[str, str] | None = None
     weight: float | None = None
     gradients: bool = False
     bad_rows: MemberBadRows | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, Path):
+            object.__setattr__(self, "weights", WeightsSpec(path=self.weights))
 
     @property
     def source(self) -> SourceName:
@@ -166,7 +192,12 @@ class MemberSpec:
 
     @property
     def file(self) -> Path:
-        """The file with the member's weights."""
-        file = self.weights if self.source == "factory" else getattr(self, self.source)
+        """The file with the member's weights. Not of one whose factory loads them."""
+        file = self.weights.path if self.weights is not None else getattr(self, self.source)
         assert isinstance(file, Path), "config refuses a member without"
         return file
+
+    @property
+    def loads_itself(self) -> bool:
+        """Whether its factory loads the weights itself."""
+        return self.weights is not None and self.weights.path is None

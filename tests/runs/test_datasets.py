@@ -52,6 +52,7 @@ dataset:
   select: mask
   columns: [ids]
 devices: {cpu: 2}
+task: multiclass
 plan: {batch_sizes: [16]}
 """)
     return net, {name: np.concatenate(values) for name, values in found.items()}

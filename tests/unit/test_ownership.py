@@ -66,7 +66,7 @@ def test_a_run_directory_of_another_user_is_refused(folder, tmp_path, monkeypatc
     run = RunDirectory(tmp_path / "out.run")
     run.own()
     give_away(run.path / folder, monkeypatch)
-    with pytest.raises(UsageError, match="belongs to .*who could put other files"):
+    with pytest.raises(UsageError, match=r"belongs to .*who could put other files"):
         run.begin()
 
 

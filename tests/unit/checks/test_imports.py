@@ -242,3 +242,24 @@ def test_a_damaged_list_is_none(owned):
     [file] = owned.book.folder.iterdir()
     file.write_text(re.sub(r'"files": \{', '"files": {"x": 3, ', file.read_text()))
     assert check(owned.job(), owned.book).unseen == ("m",)
+
+
+def test_weights_of_a_factory_are_told_by_its_trial_and_kept(owned, monkeypatch):
+    owned.write("models.py", "import torch\ndef build():\n    torch.manual_seed(0)\n    return torch.nn.Linear(8, 4)\n")
+    job = owned.job({"weights": "factory"})
+    digests = owned.preflight(job).digests["m"]
+    assert digests["weights"] == "factory" and len(digests["state"]) == 64
+    no_trial(monkeypatch)
+    assert owned.preflight(job).digests["m"] == digests
+
+
+def test_a_file_that_code_opens_is_part_of_the_member(owned):
+    owned.write("scaler.npz", "1")
+    job = owned.job({"files": ["scaler.npz"]})
+    before = owned.preflight(job)
+    assert "file scaler.npz" in before.digests["m"]
+    owned.write("scaler.npz", "2")
+    assert owned.preflight(job).digests["m"] != before.digests["m"]
+    (owned.folder / "scaler.npz").unlink()
+    with pytest.raises(MemberError, match=r"member m: files .*scaler.npz: No such file"):
+        check(job, owned.book)

@@ -97,7 +97,7 @@ def test_a_member_is_tried_again_once_something_about_it_changed(held, asked):
     ("member", "said"),
     [
         ("factory: own:Linear, output: probabilities", "m0 says output: probabilities, but .* write output: logits if"),
-        ("factory: own:Sigmoids, output: probabilities", "with sums like .* output: values if its classes do not"),
+        ("factory: own:Sigmoids, output: probabilities", "with sums like .* task: multilabel if its classes do not"),
         ("factory: own:Single, output: probabilities", r"returned \(2,\): probabilities of 2 rows need an axis"),
         ("Single", r"returned \(2,\): logits of 2 rows need an axis of two classes"),
         ("Pair", r"m0 returned tuple of 0: float32 \(2, 4\), 1: .*not one tensor.*select: 0"),

@@ -296,3 +296,22 @@ def test_mutated_files_end_in_order():
         for number in range(5):
             fuzz.candidate(number, seed=1)
     assert fuzz.faults == []
+
+
+def test_a_file_that_goes_while_it_is_read_is_bad_data(path):
+    """Story: somebody tidies up in mid-run; the rows could be read on, but not by the next start."""
+    source = Source([path], DatasetSpec(input="images"), None)
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read any more") as caught:
+        source.read(Segmentation(20, 5), 0)
+    assert "put it back" in caught.value.remedy
+
+
+def test_a_limit_of_processor_time_is_not_raised(path):
+    """Story: a login node's `ulimit -t`: the look at a dataset takes what is left of it, and names it."""
+    script = "import sys; from pathlib import Path; from hpcens.specs import DatasetSpec; "
+    script += "from hpcens.dataset import inspection; "
+    script += "print(inspection.inspect_speed([Path(sys.argv[1])], DatasetSpec(input='images'), None))"
+    command = ["bash", "-c", f'ulimit -t 40; exec "{sys.executable}" -c "$0" "$1"', script, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

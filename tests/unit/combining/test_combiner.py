@@ -26,6 +26,7 @@ def spec(rule="mean", datasets=EVERYTHING, count=3, counting=None, space="probab
         members=tuple(members(counting or [None] * count, space)),
         rule=RuleSpec(name=rule, **more),
         output=OutputSpec(datasets=datasets, dtype=dtype),
+        class_axis=-1,
         search_path=ENSEMBLE,
     )
 
@@ -137,10 +138,10 @@ def test_what_does_not_fit_the_dtype_is_an_error_that_names_the_segment():
 
 def test_an_output_says_what_it_is():
     told = {output.name: output for output in outputs_of(spec(dtype="uint8"), (2, 4), "probabilities")}
-    assert told["prediction"].attributes["scale"] == 1 / 255 and told["prediction"].classes
+    assert told["prediction"].attributes["scale"] == 1 / 255 and told["prediction"].class_axis == 2
     assert told["prediction"].attributes["space"] == "probabilities"
     assert told["entropy"].attributes["units"] == "nat" and told["entropy"].shape == (2,)
-    assert not told["label"].classes and told["members/m2"].attributes["description"] == "output of member m2"
+    assert told["label"].class_axis is None and told["members/m2"].attributes["description"] == "output of member m2"
 
 
 # Rules of the user's own

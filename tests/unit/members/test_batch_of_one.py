@@ -9,10 +9,11 @@ from hpcens.checks.preflight import check
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.errors import MemberError
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
-from hpcens.specs import MemberSpec, StepSpec
+from hpcens.specs import MemberSpec, RunSpec, StepSpec
 
 
 class Counting(torch.nn.Module):
@@ -34,7 +35,8 @@ def engine_of(module, steps=(), folder=None):
     spec = MemberSpec(name="m", factory="m:f", weights=None, output="values", preprocess=steps)
     engine = Engine(CpuHardware(1))
     parts = Preprocessing(spec, ["x"], folder)
-    forward = Forward(spec, Network(module.eval()), parts, inputs=(0,), space="values", rounds=None)
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "values")
+    forward = Forward(spec, Network(module.eval()), parts, inputs=(0,), conversion=conversion)
     engine.host("m", forward, batch=32)
     return engine
 
