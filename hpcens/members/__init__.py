@@ -69,8 +69,9 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         "inputs": spec.inputs,
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
-        "bad_rows": spec.bad_rows,
     }
+    if spec.bad_rows is not None:
+        digests["bad_rows"] = spec.bad_rows
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 

@@ -72,10 +72,10 @@ def taken(member: MemberSpec, spec: RunSpec, shape: Sequence[int], space: Space)
     Raises UsageError where the YAML does not say which axis has the classes, or it does not fit.
     """
     if spec.assumed and prod(shape) > 1:
-        axis = f"; of classes, their axis too: class_axis: {_axes(shape)}" if len(shape) > 1 else ""
+        place = f"; of classes, their axis too: class_axis: {_axes(shape)}" if len(shape) > 1 else ""
         raise UsageError(
             f"member {member.name} gives {list(shape)} a row, and the YAML does not say what these are",
-            f"add a line: task: multiclass (softmax over the classes), {_OTHERS}{axis}",
+            f"add a line: task: multiclass (softmax over the classes), {_OTHERS}{place}",
         )
     if not has_classes(spec, space):
         return Taken(None)

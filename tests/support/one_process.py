@@ -14,6 +14,7 @@ from hpcens.members import load as load_member
 from hpcens.members import result_axis
 from hpcens.planning.numerics import fingerprint_under, fixed_numerics
 from hpcens.planning.phases import Assignment, phases_of
+from hpcens.result.earlier import require_same_axis
 from hpcens.result.fingerprint import torch_version
 from hpcens.result.scored import scored_form
 from hpcens.roles.dispatch import Shares
@@ -104,7 +105,9 @@ def _tried(job, preflight, names, source):
     members = [member for member in job.spec.members if member.name in names]
     trials = {m.name: try_member(m, job.spec, hardware=CpuHardware(1), **options) for m in members}
     check_shapes({name: trial.shape for name, trial in trials.items()})
-    return next(iter(trials.values())).shape
+    shape = next(iter(trials.values())).shape
+    require_same_axis(job, preflight.space, shape, preflight.stored)
+    return shape
 
 
 def _score(assignment, phase, writers, source, most):
