@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from hpcens.ownership import PRIVATE, own_folder
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -20,7 +21,7 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("w") as file:
+        with open(temporary, "w", opener=_create) as file:
             file.write(text)
             if durable:
                 file.flush()
@@ -32,27 +33,17 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
         raise
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a library a name of its own to write under; the whole file then takes the place of `path`.
-
-    The name ends as `path` does. Where the block raises, nothing is left and `path` stays as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def read_json(path: Path) -> Any:
     """Return the file's content; None where it is missing or not (yet) whole."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
+
+
+def _create(path: str, flags: int) -> int:
+    """Open a file that is not there yet, and is not what a link names; none but its owner may write to it."""
+    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o644)
 
 
 def digest_file(path: Path) -> str:
@@ -65,8 +56,15 @@ def digest_file(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return $HPCENS_CACHE, else the user's cache folder: profiles, trials and prepared networks lie in it."""
+    """Return $HPCENS_CACHE, else the user's cache folder: profiles, trials and prepared networks lie in it.
+
+    It is made where it is missing, for its user alone. Raises UsageError where another user owns it or may write to it.
+    """
     root = os.environ.get("HPCENS_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hpcens"
     )
-    return Path(root)
+    folder = Path(root)
+    with contextlib.suppress(OSError):  # whoever writes to it says what is wrong
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        own_folder(folder, PRIVATE, "set HPCENS_CACHE to a folder of your own")
+    return folder

@@ -10,6 +10,16 @@ from support.project import ENSEMBLE, MEMBERS, Project
 
 from hpcens.specs import MemberSpec
 
+TESTS = Path(__file__).parent
+MARKS = {"runs": "mpi", "slurm": "slurm"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark each test by its folder; what starts neither MPI ranks nor a cluster is fast."""
+    for item in items:
+        item.add_marker(MARKS.get(item.path.relative_to(TESTS).parts[0], "fast"))
+
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
@@ -29,14 +39,17 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory):
-    """One profile book for all tests: the members are the same."""
-    return tmp_path_factory.mktemp("cache")
+    """One profile book for all tests, whichever worker runs them: the members are the same."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory):
     """A Slurm cluster of three nodes (2, 1 and 2 GPUs), as the environment its clients need."""
-    script = Path(__file__).parent.parent / "slurm" / "cluster"
+    script = TESTS.parent / "slurm" / "cluster"
     folder = tmp_path_factory.mktemp("cluster")
     try:
         made = subprocess.run([script, "up", folder, "nodes=3", "gpus=2,1,2"], capture_output=True, text=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from hpcens.checks.findings import Preflight
 from hpcens.checks.member_trial import trials
-from hpcens.checks.preflight import Preflight
 from hpcens.checks.trials import Trial
 from hpcens.errors import HpcensError, MemberError
 from hpcens.processes.isolation import NoAnswer, isolated

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,19 +17,22 @@ from hpcens.checks.trials import Trial
 from hpcens.dataset import Source
 from hpcens.engine import Hardware, open_hardware, use_cores
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError, as_verdict
-from hpcens.members import Taken, describe_taken, load, taken
+from hpcens.members import Taken, describe_taken, has_code, load, taken
+from hpcens.processes import die_with
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
+from hpcens.usercode.imported import Imported
 from hpcens.vocabulary import Array, Device, Rows
 
 if TYPE_CHECKING:
     from hpcens.engine import Engine
+    from hpcens.members import Forward
 
 ROWS = 2
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
 _SUM_TOLERANCE = 1e-3
 # numbers from 0 to 1 that are hardly all logits
 _MANY = 16
-_EPSILON = {"float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+_EPSILON = {"float64": 0.0, "float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
 def trials(
@@ -31,23 +40,59 @@ def trials(
 ) -> Iterator[tuple[str, Trial | HpcensError | None]]:
     """Try members in turn: yield a member's name with None where its trial begins, then with what came of it.
 
+    Each code of theirs is tried in a process of its own, forked from this one before anything of theirs is imported,
+    so that what it imports is known apart from what others do.
+
     members  names of those to try
     inputs   names of the dataset's inputs, in their order
     space    the one the rule combines in
     """
     use_cores(device.cores)
+    import hpcens.engine.engine  # noqa: F401 torch, once for all: what follows is the members' own time
+
     rows = Source(job.datasets, job.spec.dataset, job.limit).head(ROWS)
-    hardware = open_hardware(device)  # imports torch: what follows is the members' own time
+    by_code: dict[str, list[MemberSpec]] = {}
     for member in job.spec.members:
         if member.name in members:
-            yield member.name, None
-            try:
-                outcome: Trial | HpcensError = try_member(
-                    member, job.spec, inputs=inputs, space=space, cores=device.cores, hardware=hardware, rows=rows
-                )
-            except (Exception, SystemExit) as error:
-                outcome = _fault(member, error)
-            yield member.name, outcome
+            by_code.setdefault(_code(member), []).append(member)
+    for alike in by_code.values():
+        if _continue_in_child():
+            hardware = open_hardware(device)
+            before = frozenset(sys.modules)
+            for member in alike:
+                yield member.name, None
+                try:
+                    trial = try_member(
+                        member, job.spec, inputs=inputs, space=space, cores=device.cores, hardware=hardware, rows=rows
+                    )
+                    imported = Imported.since(before) if has_code(member) else trial.imported
+                    yield member.name, replace(trial, imported=imported)
+                except (Exception, SystemExit) as error:
+                    yield member.name, _fault(member, error)
+            os._exit(0)
+
+
+def _code(member: MemberSpec) -> str:
+    """Return what is the same for members that run the same code."""
+    unpickled = str(member.file) if member.unpickles else ""
+    calls = [step.call for step in member.preprocess]
+    return json.dumps([member.factory, member.arguments, unpickled, calls], sort_keys=True)
+
+
+def _continue_in_child() -> bool:
+    """Fork; return True in the child, False in the parent once that child has ended well. Else end alike."""
+    parent = os.getpid()
+    if (child := os.fork()) == 0:
+        die_with(parent)
+        return True
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code < 0:
+        with contextlib.suppress(OSError):  # SIGKILL has no handler to put back
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(parent, -code)
+    if code:
+        os._exit(code)
+    return False
 
 
 def _fault(member: MemberSpec, error: BaseException) -> HpcensError:
@@ -74,16 +119,19 @@ def try_member(
     Raises MemberError where it cannot be loaded or run, or gives what it does not say it gives.
     """
     from hpcens.engine import Engine
+    from hpcens.members import unwritten
 
     engine = Engine(hardware)
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
     engine.host(member.name, forward, batch=ROWS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
     values, _ = engine.run(member.name, staged)
+    if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
+        raise unwritten(member, "returns float64")
     given = engine.given(member.name, staged)
     shape = tuple(given.shape[1:])
     how = taken(member, spec, shape, space)
-    warnings = [*_check_space(member, spec, how, given), *_alone(engine, member, staged, values)]
+    warnings = [*_check_space(member, spec, how, given), *_alone(engine, member, forward, staged, values)]
     return Trial(tuple(values.shape[1:]), tuple(warnings), describe_taken(member, spec, shape, space))
 
 
@@ -93,7 +141,7 @@ def _check_space(member: MemberSpec, spec: RunSpec, how: Taken, values: Array) -
     how     what they are taken to be
     values  (rows, …) of the member's output, in its own classes and space
     """
-    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.precision])
+    tolerance = max(_SUM_TOLERANCE, _EPSILON[member.computes_in])
     if member.output == "probabilities":
         if how.axis is None:
             what = f"{values.shape}: probabilities of {len(values)} rows need an axis of classes"
@@ -138,12 +186,22 @@ def _are_probabilities(values: Array, tolerance: float) -> bool:
     return bool((values >= 0).all() and (np.abs(values.sum(axis=-1) - 1) <= tolerance).all())
 
 
-def _alone(engine: Engine, member: MemberSpec, staged: Sequence[Any], together: Array) -> Iterator[str]:
-    """Run the member on a single row, which the last batch of a dataset may be; a warning where it fails."""
+def _alone(
+    engine: Engine, member: MemberSpec, forward: Forward, staged: Sequence[Any], together: Array
+) -> Iterator[str]:
+    """Run the member on a single row, which the last batch of a dataset may be; a warning where that needs a second.
+
+    Raises MemberError where it fails with one as well.
+    """
     try:
         values, _ = engine.run(member.name, [x[:1] for x in staged])
         wrong = f"it gives {list(values.shape)}" if values.shape[1:] != together.shape[1:] else ""
     except MemberError as error:
         wrong = error.what
     if wrong:
-        yield f"member {member.name} fails where a batch has one row, and the last one may: {wrong}"
+        raise MemberError(
+            f"member {member.name} fails where a batch has one row, and the last one may: {wrong}",
+            "let its forward keep the axis of rows: squeeze(-1), not squeeze()",
+        )
+    if forward.doubles:
+        yield f"member {member.name} fails where a batch has one row: such a batch is run as two rows, and cut"

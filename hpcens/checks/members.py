@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hpcens.checks.imports import RULE, untried
 from hpcens.checks.member_process import SECONDS, try_members
-from hpcens.checks.preflight import Preflight
-from hpcens.checks.rule_process import try_rule
+from hpcens.checks.preflight import Preflight, after_trials
 from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
+from hpcens.combining import try_rule
 from hpcens.engine import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.result import outputs_of, require_room, require_same_axis, room
@@ -31,6 +32,7 @@ def check_members(
     """
     book = book or TrialBook.default()
     members = [member for member in job.spec.members if member.name not in preflight.stored]
+    preflight = tried(job, preflight, book, seconds)
     trials = _trials(job, preflight, members, book, seconds)
     shapes = {name: trial.shape for name, trial in trials.items()}
     check_shapes(shapes)
@@ -49,8 +51,32 @@ def taken(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict
     book  of trials that were passed; None: the user's
     """
     book = book or TrialBook.default()
-    trials = {member.name: book.get(member_key(member, job.spec, preflight)) for member in job.spec.members}
+    keys = {member.name: member_key(member, job.spec, preflight) for member in job.spec.members}
+    trials = {name: book.get(key, job.spec.search_path) for name, key in keys.items()}
     return {name: trial.taken for name, trial in trials.items() if trial is not None}
+
+
+def tried(job: Job, preflight: Preflight, book: TrialBook | None = None, seconds: float = SECONDS) -> Preflight:
+    """Try the members and the rule of whose code it is not known what it imports; return what is known then.
+
+    book     see `check_members`
+    seconds  see `check_members`
+    Returns the preflight as it is where this host has no such devices. Raises what `check_members` raises.
+    """
+    if not preflight.unseen or not _has_devices(job):
+        return preflight
+    book = book or TrialBook.default()
+    trials = _trials(job, preflight, untried(job, preflight), book, seconds)
+    if RULE in preflight.unseen:
+        check_rule(job, preflight, next(iter(trials.values())).shape, book)
+    return after_trials(job, preflight, book)
+
+
+def _has_devices(job: Job) -> bool:
+    try:
+        return bool(discover(job.spec.devices))
+    except UsageError:
+        return False
 
 
 def _trials(
@@ -58,7 +84,7 @@ def _trials(
 ) -> dict[str, Trial]:
     """Each member's trial, from the book where it is there; of members without one, none where there is no device."""
     keys = {member.name: member_key(member, job.spec, preflight) for member in members}
-    trials = {name: trial for name, key in keys.items() if (trial := book.get(key)) is not None}
+    trials = {name: trial for name, key in keys.items() if (trial := book.get(key, job.spec.search_path)) is not None}
     missing = [member for member in members if member.name not in trials]
     devices = discover(job.spec.devices) if missing else ()
     faults: list[HpcensError] = []
@@ -82,6 +108,6 @@ def _together(faults: Sequence[HpcensError]) -> HpcensError:
 def check_rule(job: Job, preflight: Preflight, shape: tuple[int, ...], book: TrialBook) -> None:
     """Try a rule of the user's own, unless it passed before with as many members of that shape."""
     key = rule_key(job.spec, preflight, shape)
-    if book.get(key) is None:
-        try_rule(job.spec, preflight.space, preflight.rule, shape)
-        book.put(key, Trial(shape))
+    if book.get(key, job.spec.search_path) is None:
+        imported = try_rule(job.spec, preflight.space, preflight.rule, shape)
+        book.put(key, Trial(shape, imported=imported))

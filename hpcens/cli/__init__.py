@@ -1,6 +1,8 @@
 """The command line: verbs from files to files. Everything heavy is imported with the verb's own module."""
 
-from __future__ import annotations
+from hpcens.entry import leave_out_working_folder
+
+leave_out_working_folder()  # before anything else is imported that may lie there
 
 import argparse
 import os
@@ -9,9 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from hpcens import __version__
+from hpcens.cli.terminal import say
 from hpcens.errors import FAILURE, HpcensError, as_verdict
+from hpcens.shell import printable
 
 # Adds a verb: its name, the function that does it as MODULE.FUNCTION of this folder, and what it does in a line.
 AddVerb = Callable[[str, str, str], argparse.ArgumentParser]
@@ -25,21 +30,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(f"hpcens.cli.{module}"), name)
         return verb(options)
     except HpcensError as error:
-        print(f"hpcens: {error}", file=sys.stderr)
+        say(f"hpcens: {error}", to_stderr=True)
         return error.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except OSError as error:
         known = as_verdict(error)
-        print(f"hpcens: {known}", file=sys.stderr)
+        say(f"hpcens: {known}", to_stderr=True)
         return known.exit_code
     except KeyboardInterrupt:
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line without obeying what stands there."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hpcens",
         description="Score large HDF5 datasets with ensembles of PyTorch networks.",
         epilog="exit codes: 0 complete and verified · 1 failure · 2 usage or configuration · 65 bad data ·"

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcens.cli.terminal import short, show
+from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, UsageError
 from hpcens.runs import AGAIN, RunDirectory, Verdict, alive, end_ranks
 from hpcens.runs.status import Status, run_of
 from hpcens.runs.status import status as status_of
 from hpcens.scheduler import jobs as slurm
+from hpcens.shell import quoted
 
 _WATCH_SECONDS = 2.0
 
@@ -69,9 +70,9 @@ def logs(options: Namespace) -> int:
     if epoch is not None and epoch.log.exists():
         files.append(epoch.log)
     if not files:
-        raise UsageError(f"{run.path} has no logs yet", f"hpcens status {run.path}")
+        raise UsageError(f"{run.path} has no logs yet", f"hpcens status {quoted(run.path)}")
     for file in files:
-        print(f"==> {short(file)}")
+        say(f"==> {short(file)}")
         lines = file.read_text(errors="replace").splitlines()
         show(lines[-options.lines :] if options.lines else lines)
     return COMPLETE
@@ -85,10 +86,10 @@ def cancel(options: Namespace) -> int:
     jobs = submission.jobs if submission else ()
     living = [job for job in jobs if (answer := slurm.ask(job)) is not None and answer.lives]
     if not working and not living:
-        raise UsageError(f"nothing works on {run.path}", f"hpcens status {run.path}")
+        raise UsageError(f"nothing works on {run.path}", f"hpcens status {quoted(run.path)}")
     if options.now and submission and living:
         _end(submission.jobs)
-        print(f"job {', '.join(living)} is ended; next: hpcens status {short(run.path)}")
+        say(f"job {', '.join(living)} is ended; next: hpcens status {quoted(short(run.path))}")
         return COMPLETE
     if working:
         run.cancel.write_text("cancelled")
@@ -97,10 +98,10 @@ def cancel(options: Namespace) -> int:
             slurm.end(waiting)
         if options.now:
             _kill(run)
-        print(f"{'killed' if options.now else 'draining'}; next: hpcens status {short(run.path)}")
+        say(f"{'killed' if options.now else 'draining'}; next: hpcens status {quoted(short(run.path))}")
     elif submission:
         _end(submission.jobs)
-        print(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
+        say(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
     return COMPLETE
 
 
@@ -121,8 +122,8 @@ def runs(options: Namespace) -> int:
     """List the runs of a folder, a line each."""
     statuses = [status_of(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
     if options.json:
-        print(json.dumps([asdict(run) for run in statuses], indent=1))
+        say(json.dumps([asdict(run) for run in statuses], indent=1))
     else:
         for run in statuses:
-            print(f"{run.state:9}  {run.rows:>12,} of {run.of:<12,}  {run.job or '-':8}  {short(Path(run.run))}")
+            say(f"{run.state:9}  {run.rows:>12,} of {run.of:<12,}  {run.job or '-':8}  {short(Path(run.run))}")
     return COMPLETE

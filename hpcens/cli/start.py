@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from hpcens.cli.job import job_of
-from hpcens.cli.terminal import short, show
+from hpcens.cli.terminal import say, short, show
 from hpcens.config import slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch import local, slurm, submitit_local
@@ -21,6 +20,7 @@ from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import report_lines, start_lines
 from hpcens.runs import Claim, Report, RunDirectory, Verdict, read_events
+from hpcens.shell import quoted
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -40,10 +40,10 @@ def submit(options: Namespace) -> int:
     here = way is submitit_local.submit
     wait = here if options.wait is None else options.wait
     if options.parsable and not here:
-        print(started.id, flush=True)
+        say(started.id)
     elif not (here and wait):
         begun = "started" if here else "submitted"
-        print(f"job {started.id} is {begun}; next: hpcens status {short(run.path)}", flush=True)
+        say(f"job {started.id} is {begun}; next: hpcens status {quoted(short(run.path))}")
     if not wait:
         return COMPLETE
     with closing(Follower()) as follower:
@@ -65,10 +65,10 @@ def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
             nodes, allocation = capacity.fewest(options.deadline, settings.partition)
             settings = asking_for(settings, nodes, allocation.nodes)
             if not options.parsable:
-                print(deadline_line(options.deadline, allocation))
+                say(deadline_line(options.deadline, allocation))
         if options.dry_run:
             expected = capacity.expected(settings.nodes or 1)
-            print(slurm.sbatch_text(job, settings))
+            say(slurm.sbatch_text(job, settings))
             show(expectation_lines(expected))
             return None
     slurm.refuse_if_queued(RunDirectory.of(job.output))
@@ -87,7 +87,7 @@ def run_here(options: Namespace) -> int:
 
 
 def _complete(output: Path) -> int:
-    print(f"{short(output)} is complete already; next: hpcens verify {short(output)}")
+    say(f"{short(output)} is complete already; next: hpcens verify {quoted(short(output))}")
     return COMPLETE
 
 
@@ -100,8 +100,8 @@ def _conclude(job: Job, verdict: Verdict) -> int:
         show(start_lines(claim.began, (event for _, event in read_events(epoch.events)), report))
         show(report_lines(report))
     if verdict.code == COMPLETE:
-        print(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {short(job.output)}")
+        say(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {quoted(short(job.output))}")
     else:
-        next_step = verdict.remedy or f"hpcens status {short(run.path)}"
-        print(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", file=sys.stderr)
+        next_step = verdict.remedy or f"hpcens status {quoted(short(run.path))}"
+        say(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", to_stderr=True)
     return verdict.code

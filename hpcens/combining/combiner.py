@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from hpcens.combining.digests import rule_modules
 from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
-from hpcens.errors import HpcensError
+from hpcens.errors import HpcensError, RuleError
+from hpcens.members import result_axis
 from hpcens.result import Output, encoded
 from hpcens.rules import Floats, disagreement, entropies, label, labels, make_rule, top, variance, weights_of
 from hpcens.specs import LAST, RunSpec, Space
+from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Array
 
 
@@ -36,27 +40,29 @@ class Combiner:
         self._outputs = tuple(outputs)
         self._names = {output.name for output in outputs}
         self._members = spec.member_names
+        self._dtypes = tuple(member.output_dtype for member in spec.members)
         self._weights = weights_of(spec.rule, spec.members)
         self._top = spec.output.top or 0
         self._logits = space == "logits"
         self._axis = LAST if class_axis is None else class_axis
         self._multilabel = spec.task == "multilabel"
+        dtype = spec.combined_dtype
         self._rule = (
-            load_stack_rule(spec.rule, space, spec.search_path, digests, task=spec.task, class_axis=self._axis)
+            load_stack_rule(spec.rule, space, spec.search_path, digests, dtype, task=spec.task, class_axis=self._axis)
             if spec.rule.name == "stack"
-            else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"), axis=self._axis)
+            else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"), dtype, axis=self._axis)
         )
 
     def combine(self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = ()) -> dict[str, Array]:
         """Combine one segment; return dataset name → rows as they are stored.
 
         segment  its number, for messages
-        stack    in member order, each (rows, *output shape) float32
+        stack    in member order, each (rows, *output shape), in the dtype the member gives or as it was stored
         masked   places of rows that are not to be scored, whatever the stack holds there
         Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
         """
         try:
-            values = self._values(fill_masked(stack, masked, self._axis))
+            values = self._values(fill_masked(self._as_given(stack), masked, self._axis))
             values["valid"] = valid(len(stack[0]), masked)
             blanked = [output for output in self._outputs if output.name != "valid"]
             stored = {output.name: encoded(values[output.name], output) for output in self._outputs}
@@ -69,7 +75,11 @@ class Combiner:
         made_up = np.random.default_rng(0).random((len(self._members), 3, *shape), np.float32)
         divided = shape and not self._logits and not self._multilabel
         axis = self._axis if self._axis < 0 else self._axis + 1  # that of the members comes first here
-        self._rule(list(made_up / made_up.sum(axis=axis, keepdims=True) if divided else made_up))
+        self._rule(self._as_given(made_up / made_up.sum(axis=axis, keepdims=True) if divided else made_up))
+
+    def _as_given(self, stack: Iterable[Floats]) -> list[Floats]:
+        """Return the stack as the members gave it: a result may store it wider, and a rule may tell the difference."""
+        return [values.astype(dtype, copy=False) for values, dtype in zip(stack, self._dtypes, strict=True)]
 
     def _values(self, stack: Sequence[Floats]) -> dict[str, Array]:
         names = self._names
@@ -92,3 +102,26 @@ class Combiner:
         if "disagreement" in names:
             values["disagreement"] = disagreement(stack, values["label"], self._axis)
         return values
+
+
+def tried_combiner(
+    spec: RunSpec,
+    space: Space,
+    outputs: Sequence[Output],
+    digests: Mapping[str, str],
+    shape: tuple[int, ...],
+    class_axis: int | None = None,
+) -> Combiner:
+    """Return a Combiner that has combined made-up outputs, by the code that the digests name.
+
+    shape       of one member's output for one row
+    class_axis  of its classes; None: `result_axis` finds it
+    Raises what `Combiner` raises, and RuleError where a rule of the user's own has imported other code.
+    """
+    before = frozenset(sys.modules)
+    axis = result_axis(spec, shape, space) if class_axis is None else class_axis
+    combiner = Combiner(spec, space, outputs, digests, axis)
+    combiner.try_out(shape)
+    if digests and (other := other_code(before, digests, rule_modules(spec, digests))):
+        raise RuleError(f"rule {spec.rule.name}: {other} the run was checked", "run it again")
+    return combiner

@@ -19,6 +19,13 @@ _FAULTS = {
     "input": "is fed NaN or infinity in",
     "output": "gave NaN or infinity for",
     "raised": "has a preprocessing that raises on",
+    "cast": "is fed numbers that the dtype they are cast to cannot hold in",
+}
+_MASK = "or have such rows masked and counted: bad_rows: mask"
+_REMEDIES = {
+    "cast": "write as the first step of preprocess what they are cast to: [{cast: int64}] for a member of integers,"
+    " [{cast: float64}] with precision: float64 or before a step that scales, [{cast: float32}] to have them rounded;"
+    f" {_MASK}"
 }
 
 
@@ -35,7 +42,7 @@ def masked_rows(policy: BadRows, start: int, bad: Mapping[str, Iterable[Bad]]) -
             for cause in causes:
                 raise DataError(
                     f"member {member} {_FAULTS[cause.cause]} {describe_rows(start + row for row in cause.rows)}",
-                    "look at these rows of the dataset; or have such rows masked and counted: bad_rows: mask",
+                    _REMEDIES.get(cause.cause, f"look at these rows of the dataset; {_MASK}"),
                 )
     return sorted({row for causes in bad.values() for cause in causes for row in cause.rows})
 

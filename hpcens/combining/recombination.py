@@ -12,7 +12,7 @@ import json
 import time
 from pathlib import Path
 
-from hpcens.combining.combiner import Combiner
+from hpcens.combining.combiner import Combiner, tried_combiner
 from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
@@ -48,7 +48,6 @@ class Recombination:
             raise DataError(
                 f"{request.source.path}: {', '.join(broken)} is not what was written", "the file is damaged"
             )
-        run.path.mkdir(exist_ok=True)
         epoch = run.begin()
         try:
             run.store_fingerprint(request.fingerprint)
@@ -67,8 +66,8 @@ class Recombination:
     def _write(self, epoch: Epoch, events: Events) -> None:
         """Combine until all of it reads back whole, then give it its name."""
         request, form = self._request, self._form()
-        combiner = Combiner(request.spec, request.space, form.outputs, request.digests, request.class_axis)
-        combiner.try_out(request.shape)
+        axis = request.class_axis
+        combiner = tried_combiner(request.spec, request.space, form.outputs, request.digests, request.shape, axis)
         result = Result.open(self._run, epoch, form)
         while result.missing or result.revoke_damaged():
             self._combine(combiner, result, events)

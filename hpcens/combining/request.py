@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.combining.digests import rule_digests
+from hpcens.combining.digests import rule_digests, rule_modules
+from hpcens.combining.rule_process import try_rule
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import layout_digests, member_digests
@@ -19,10 +20,12 @@ from hpcens.result import (
     in_format,
     keeps_classes,
     outputs_branch,
+    rounded_members,
     rule_branch,
 )
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
+from hpcens.usercode.imported import digested_again, is_of_imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,9 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             f"rule.space: {stored}; or score again under the other space",
         )
     digests = rule_digests(spec, space)
+    if digests:
+        shape = source.output(f"members/{spec.member_names[0]}").shape
+        digests |= try_rule(spec, space, digests, shape).digests(rule_modules(spec, digests))
     fingerprint = in_format(
         {
             **source.fingerprint,
@@ -113,9 +119,14 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
         stored = before[member.name]
         now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec)}
         compared = {"output", "class_axis", "task"}
+        precision = stored["numerics"]["precision"]
+        if "float64" in (precision, member.computes_in) and precision != member.computes_in:
+            lines.append(f"members.{member.name}.precision: {precision} then, {member.computes_in} now")
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
-            compared = {*now, *stored} - {"numerics"}
+            compared |= {*now, *stored} - {"numerics"} - {*filter(is_of_imports, stored)}
+        now |= digested_again(stored, spec.search_path)
+        compared |= now.keys()
         then = {key: value for key, value in stored.items() if key in compared}
         lines += differences(then, now, "members", member.name)
     if not keeps_classes(source.fingerprint, {"outputs": outputs_branch(spec)}):
@@ -141,5 +152,10 @@ def _require_stored(source: Finished, spec: RunSpec) -> None:
         raise UsageError(
             f"{source.path} does not hold its members' outputs", "score again with members among output.datasets"
         )
-    if (dtype := source.fingerprint["outputs"]["dtype"]) != "float32":
-        raise UsageError(f"{source.path} holds its members' outputs as {dtype}", "only float32 is combined again")
+    if rounded := rounded_members(source.fingerprint, spec.member_names):
+        raise UsageError(
+            f"{source.path} holds its members' outputs as {source.fingerprint['outputs']['dtype']}, rounded from what"
+            f" {', '.join(rounded)} gave",
+            "only float32, of members of precision float64 only float64, is combined again: score again with that"
+            " output.dtype",
+        )

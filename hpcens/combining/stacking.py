@@ -10,17 +10,25 @@ import numpy as np
 from hpcens.errors import RuleError
 from hpcens.members import load
 from hpcens.rules import Floats, Rule
-from hpcens.specs import LAST, MemberSpec, RuleSpec, RunSpec, Space, Task
+from hpcens.specs import LAST, MemberSpec, OutputDtype, RuleSpec, RunSpec, Space, Task
 
 _NAME = "of rule stack"
 _BATCH = 256
 
 
-def stack_member(rule: RuleSpec, space: Space) -> MemberSpec:
-    """Describe the module of a rule `stack` as the member it is."""
+def stack_member(rule: RuleSpec, space: Space, dtype: OutputDtype) -> MemberSpec:
+    """Describe the module of a rule `stack` as the member it is. dtype: in which the ensemble combines."""
     assert rule.factory is not None and rule.weights is not None, "the configuration was checked"
     output: Space = rule.output or ("values" if space == "values" else "logits")
-    return MemberSpec(name=_NAME, factory=rule.factory, weights=rule.weights, arguments=rule.arguments, output=output)
+    precision = rule.precision or ("float64" if dtype == "float64" else None)
+    return MemberSpec(
+        name=_NAME,
+        factory=rule.factory,
+        weights=rule.weights,
+        arguments=rule.arguments,
+        output=output,
+        precision=precision,
+    )
 
 
 def load_stack_rule(
@@ -28,22 +36,24 @@ def load_stack_rule(
     space: Space,
     search_path: Path,
     digests: Mapping[str, str],
+    dtype: OutputDtype,
     *,
     task: Task | None = None,
     class_axis: int = LAST,
 ) -> Rule:
-    """Load the module as a rule: it sees float32 (rows, members, *output shape), in the space the rule combines in.
+    """Load the module as a rule: it sees (rows, members, *output shape), in the space the rule combines in.
 
     It runs on one CPU thread, in batches of 256 rows from the segment's first on: its bytes depend on the
     segment alone. Logits become probabilities where those are combined.
 
+    dtype       in which the ensemble combines
     task        of the ensemble, and so of the module
     class_axis  of the ensemble, and so of what the module gives
     Raises MemberError where it cannot be loaded; the rule raises RuleError where it gives another shape or NaN.
     """
     from hpcens.engine import CpuHardware, Engine
 
-    spec = stack_member(rule, space)
+    spec = stack_member(rule, space, dtype)
     hardware = CpuHardware(1)
     engine = Engine(hardware)
     alone = RunSpec(members=(spec,), search_path=search_path, task=task, class_axis=class_axis)
@@ -59,6 +69,6 @@ def load_stack_rule(
             )
         if not np.isfinite(prediction).all():
             raise RuleError(f"rule stack: {spec.factory} gave NaN or infinity", "look at its weights")
-        return np.asarray(prediction, np.float32)
+        return np.asarray(prediction, dtype)
 
     return combine

@@ -50,6 +50,8 @@ def load(path: Path) -> RunSpec:
     output = spec.output
     if "datasets" not in tree.get("output", {}) and all(member.output == "values" for member in spec.members):
         output = replace(output, datasets=("prediction",))  # members that do not classify have no label
+    if "dtype" not in tree.get("output", {}) and any(member.precision == "float64" for member in spec.members):
+        output = replace(output, dtype="float64")
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
     means = (tree.get("task"), tree.get("classes"), *(m.get(key) for m in tree["members"] for key in _MEANING))
@@ -70,7 +72,9 @@ def load(path: Path) -> RunSpec:
 def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     """Return the member with its files' paths made absolute."""
     files = {key: getattr(member, key) for key in FILES}
-    return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
+    absolute = {k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None}
+    further = tuple(folder / os.path.expanduser(file) for file in member.files)
+    return replace(member, **absolute, files=further)
 
 
 Stored = TypeVar("Stored", RunSpec, Job)

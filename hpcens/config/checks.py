@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -11,6 +12,7 @@ from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
 from hpcens.config.rule_checks import Parts, check_output, check_rule
 from hpcens.config.task_checks import check_task
+from hpcens.shell import has_control_characters
 
 _TYPES = {
     "string_type": "text",
@@ -19,6 +21,8 @@ _TYPES = {
     "tuple_type": "a list",
     "bool_type": "true or false",
 }
+# What goes to code and to the shell of the user's own, and may say anything to them.
+_FREE_TEXT = ("members[].arguments", "rule.arguments", "slurm.setup")
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:
@@ -73,9 +77,22 @@ def check_values(page: Page, value: Any, place: Place = ()) -> None:
     elif key and not key.holds(value):
         subject = "" if isinstance(value, list) else f"{shown(value)} "
         page.refuse(place, f"{subject}{key.otherwise}; {example(place)}")
+    elif (what := _unfit_for_scripts(place, value)) and place not in {noted for noted, _, _ in page.problems}:
+        page.refuse(place, what)
     elif isinstance(value, dict | list):
         for part, inner in value.items() if isinstance(value, dict) else enumerate(value):
             check_values(page, inner, (*place, part))
+
+
+def _unfit_for_scripts(place: Place, value: Any) -> str:
+    """Say what keeps a value, or its key, from being a word of a script; empty where nothing does."""
+    if any(pattern(place[:n]) in _FREE_TEXT for n in range(len(place) + 1)):
+        return ""
+    if any(isinstance(word, str) and has_control_characters(word) for word in (value, *place[-1:])):
+        return "holds line breaks or other control characters; write it without"
+    if place[:-1] == ("slurm", "arguments") and not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", str(place[-1])):
+        return "is no argument of sbatch; write its long name without the dashes, for example reservation"
+    return ""
 
 
 def check_ensemble(page: Page, tree: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ _SAFER = "give factory and weights, or a file of torch.export.save under exporte
 
 def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
     """Write the shorthands of a member out, in place."""
-    if isinstance(member.get("inputs"), str):
-        member["inputs"] = [member["inputs"]]
+    for key in ("inputs", "trust", "files"):
+        if isinstance(member.get(key), str):
+            member[key] = [member[key]]
     if type(member.get("select")) is int:
         member["select"] = str(member["select"])
     expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
@@ -63,8 +64,28 @@ def check_members(parts: Parts) -> None:
                     missing=classes is None and ("classes",) not in page.refused,
                     space=parts.space,
                 )
-            if "onnx" in usable_keys and usable_keys.get("precision", "float32") != "float32":
-                page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+            _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
+            _check_gradients(page, place, usable_keys, parts.at("plan", "runtime"))
+
+
+def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
+    precision = usable.get("precision", "float32")
+    if "onnx" in usable and precision in ("bfloat16", "float16"):
+        page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
+    if precision == "float64" and runtime == "openvino":
+        what = "float64 cannot be computed by plan.runtime: openvino; write runtime: auto, or remove precision"
+        page.problem((*place, "precision"), what)
+
+
+def _check_gradients(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
+    if usable.get("gradients") is not True:
+        return
+    if graph := next((source for source in ("onnx", "exported") if source in usable), None):
+        what = f"is for modules that call autograd in their forward, and {graph} is a graph without it; remove it"
+        page.problem((*place, "gradients"), what)
+    if runtime not in (None, "auto", "eager"):
+        what = f"cannot be taken under plan.runtime: {runtime}; write runtime: auto or eager"
+        page.problem((*place, "gradients"), what)
 
 
 def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict[str, Any]) -> None:
@@ -79,11 +100,17 @@ def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict
     for key in ("weights", "arguments"):
         if sources and sources[0] != "factory" and key in usable:
             page.problem((*place, key), f"is for a factory, and {sources[0]} brings its own; remove one of them")
-    if sources[:1] == ["pickled"] and member.get("trust") is None:
+    written = member.get("trust")
+    trust = written if isinstance(written, list) else []
+    refused = any(at[: len(place) + 1] == (*place, "trust") for at in page.refused)
+    if sources[:1] == ["pickled"] and "pickle" not in trust and not refused:
         what = f"is missing: a pickled module can run any code; if you trust it, write trust: pickle, else {_SAFER}"
         page.problem((*place, "trust"), what)
-    if sources and sources[0] not in ("factory", "pickled") and "trust" in usable:
+    if sources and sources[0] not in ("factory", "pickled") and "pickle" in trust:
         page.problem((*place, "trust"), f"is for pickled or weights, and {sources[0]} is never unpickled; remove it")
+    if sources and sources[0] not in ("torchscript", "exported", "pickled") and "file_access" in trust:
+        what = f"file_access is for the graphs of torchscript and exported, and {sources[0]} brings none; remove it"
+        page.problem((*place, "trust"), what)
 
 
 def _inputs(parts: Parts) -> list[str] | None:

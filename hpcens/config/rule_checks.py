@@ -9,7 +9,14 @@ from hpcens.config.document import Page
 from hpcens.config.keys import example
 from hpcens.specs import COMBINABLE, OF_CLASSES, RULE_SPACES, MemberSpec, RuleSpec
 
-_OWN = {"trim": "trimmed", "factory": "stack", "arguments": "stack", "weights": "stack", "output": "stack"}
+_OWN = {
+    "trim": "trimmed",
+    "factory": "stack",
+    "arguments": "stack",
+    "weights": "stack",
+    "output": "stack",
+    "precision": "stack",
+}
 _NEEDED = ("trim", "factory", "weights")
 _LEVELS = {"gzip": range(10), "lzf": range(0), "zstd": range(1, 23), "blosc-zstd": range(10), "blosc-lz4": range(10)}
 

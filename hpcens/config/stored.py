@@ -14,6 +14,8 @@ def of_today(spec: Any) -> Any:
     if "class_axis" not in spec:  # it was the last, however many axes a row had
         spec = spec | {"class_axis": LAST}
     for member in spec.get("members") or ():
+        if isinstance(member.get("trust"), str):
+            member["trust"] = [member["trust"]]
         for step in member.get("preprocess") or ():
             if isinstance(step.get("resize"), list):  # height and width
                 step["resize"] = {"size": step["resize"]}

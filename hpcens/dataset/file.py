@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcens.dataset.hdf5 import (
-    bytes_behind_a_row,
-    find_dataset,
-    kind_of,
-    listed,
-    only_dataset,
-    open_file,
-    read_rows,
-    sources,
-)
+from hpcens.dataset.guard import Guarded, Origins
+from hpcens.dataset.hdf5 import bytes_behind_a_row, kind_of, listed, only_dataset, open_file
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
+from hpcens.dataset.stamps import SETTLE, describe_file, describe_stamp, stamp
 from hpcens.dataset.table import Chunked, Plain, Target, open_table
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
@@ -51,29 +44,38 @@ class DatasetFile:
     mask or columns of other lengths; indices out of range.
     """
 
-    def __init__(self, path: Path, spec: DatasetSpec) -> None:
-        """Open the file and find its inputs."""
+    def __init__(self, path: Path, spec: DatasetSpec, origins: Origins) -> None:
+        """Open the file and find its inputs. origins: what is known of it from before, or will be."""
         self.path = path
         self._file = open_file(path)
         self._stamp = stamp(path)
+        self._origins = origins
+        origins.stamps.require([path])
         self._spec = spec
         self._input_specs = spec.input_specs or {"": InputSpec(path=only_dataset(self._file, path))}
-        self._datasets = self._find()
-        if any(dataset.is_virtual for dataset in self._datasets.values()):
+        self._guarded = self._find()
+        if any(guarded.dataset.is_virtual for guarded in self._guarded.values()):
+            self._guarded.clear()
             self._file.close()
             self._file = open_file(path, virtual=True)
-            self._datasets = self._find()
+            self._guarded = self._find()
+        self._datasets = {name: guarded.dataset for name, guarded in self._guarded.items()}
         self.inputs = tuple(self._input(name, wanted) for name, wanted in self._input_specs.items())
         lengths = {dataset.name: dataset.shape[0] for dataset in self._datasets.values()}
         self.rows = next(iter(lengths.values()))
         if len(set(lengths.values())) > 1:
             each = ", ".join(f"{name} {rows}" for name, rows in lengths.items())
             raise DataError(f"{path}: the inputs differ in rows: {each}", "every input has one row a sample")
+        if origins.rows not in (None, self.rows):  # a block of a virtual dataset is gone
+            raise DataError(f"{path} had {origins.rows} rows before, and has {self.rows} now", SETTLE)
+        origins.rows = self.rows
         self._tables: dict[str, Plain | Chunked] = {}
 
-    def _find(self) -> dict[str, h5py.Dataset]:
-        inputs = self._input_specs.items()
-        return {name: find_dataset(self._file, wanted.path, "dataset.inputs") for name, wanted in inputs}
+    def _find(self) -> dict[str, Guarded]:
+        return {name: self._guard(wanted.path, "dataset.inputs") for name, wanted in self._input_specs.items()}
+
+    def _guard(self, path: str, place: str) -> Guarded:
+        return Guarded(self._file, self.path, path, place, self._origins)
 
     def _input(self, name: str, wanted: InputSpec) -> Input:
         dataset = self._datasets[name]
@@ -114,7 +116,7 @@ class DatasetFile:
             start, stop = (select.start or 0, select.stop) if select else (0, None)
             low = min(self.rows, max(0, start - first))
             return Span(low, self.rows if stop is None else max(low, min(self.rows, stop - first)))
-        chosen = find_dataset(self._file, select.path, "dataset.select")
+        chosen = self._guard(select.path, "dataset.select").dataset
         where = f"{self.path}: {chosen.name}"
         if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
             raise DataError(
@@ -123,7 +125,7 @@ class DatasetFile:
             )
 
         def read(start: int, stop: int) -> Array:
-            return read_rows(chosen, start, stop)
+            return self._guard(str(select.path), "dataset.select").read_rows(start, stop)
 
         if chosen.dtype.kind == "b":
             if len(chosen) != self.rows:
@@ -170,25 +172,24 @@ class DatasetFile:
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
         """Read rows into arrays: (rows, *row shape) of each input, in their order."""
-        if (now := stamp(self.path)) != self._stamp:  # of a file cut short the HDF5 library would read zeros
-            raise DataError(
-                f"{self.path} changed while it was read: {describe_stamp(self._stamp)} then, {describe_stamp(now)} now",
-                _SETTLE,
-            )
         targets: dict[str, list[Target]] = {}
+        guards: dict[str, Guarded] = {}
         for (name, wanted), out in zip(self._input_specs.items(), outs, strict=True):
+            guards[self._datasets[name].name] = self._guarded[name]
             targets.setdefault(self._datasets[name].name, []).append((wanted.field, out))
         for name, fields in targets.items():
-            self._tables[name].read(where, fields)
+            with guards[name].reading(where):
+                self._tables[name].read(where, fields)
 
     @property
     def tall(self) -> int:
         """Rows of the tallest chunk, 1 where nothing is chunked."""
         return max((dataset.chunks or (1,))[0] for dataset in self._datasets.values())
 
-    def column(self, path: str) -> h5py.Dataset:
+    def column(self, path: str) -> Guarded:
         """Return a pass-through column, one value (of any shape) a row."""
-        column = find_dataset(self._file, path, "dataset.columns")
+        guarded = self._guard(path, "dataset.columns")
+        column = guarded.dataset
         where = f"{self.path}: {column.name}"
         if column.shape[0] != self.rows:
             raise DataError(
@@ -198,23 +199,46 @@ class DatasetFile:
             raise DataError(
                 f"{where} holds {kind_of(column.dtype)}", "columns are numbers, strings, or compounds of them"
             )
-        return column
+        return guarded
 
     def identity(self, samples: int) -> dict[str, str | int]:
         """Return size and time of the file (and of those it takes rows from), and a digest of rows spread over it.
 
         samples  number of rows, beside the first, that are digested
+        Raises DataError where a file that it takes rows from is missing, or lacks what it is to hold.
         """
+        others = self._others(lambda guarded: guarded.sources.check())
         digest = hashlib.sha256()
-        for name, dataset in self._datasets.items():
+        for name, guarded in self._guarded.items():
             for row in sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)}):
-                digest.update(_bytes(read_rows(dataset, row, row + 1), self._input_specs[name].field))
+                digest.update(_bytes(guarded.read_rows(row, row + 1), self._input_specs[name].field))
         size, modified = self._stamp
         facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
-        others = sorted({other for dataset in self._datasets.values() for other in sources(self.path, dataset)})
-        for i, other in enumerate(others, 1):
-            facts |= {f"source {i}": f"{other.name}, {describe_stamp(stamp(other))}"}
+        facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
         return facts | {"sampled rows": digest.hexdigest()[:32]}
+
+    def expect(self, facts: Mapping[str, str | int]) -> None:
+        """Raise DataError where the file, or one that it takes rows from, is not what `identity` gave; now or later."""
+        before, now = ((int(facts["bytes"]), int(facts["modified"])), int(facts["rows"])), (stamp(self.path), self.rows)
+        if before != now:
+            then, since = (f"{describe_stamp(stamp)}, {rows} rows" for stamp, rows in (before, now))
+            what = f"{self.path} changed since the run was prepared: {then} then, {since} now"
+            raise DataError(what, "run the same command again")
+        self._origins.stamps.expect(str(value) for key, value in facts.items() if key.startswith(_SOURCE))
+        self._origins.stamps.require(self._others(lambda guarded: guarded.sources.named()))
+
+    def _others(self, files: Callable[[Guarded], Iterator[Path]]) -> list[Path]:
+        """Return what is asked of every dataset that is read: inputs, selection and columns."""
+        datasets = [*self._guarded.values()]
+        if self._spec.select is not None and self._spec.select.path is not None:
+            datasets.append(self._guard(self._spec.select.path, "dataset.select"))
+        datasets += [self.column(path) for path in self._spec.columns]
+        return sorted({path for guarded in datasets for path in files(guarded)})
+
+    @property
+    def sources_open(self) -> int:
+        """How many files stay open behind this one."""
+        return sum(len(guarded.opened) for guarded in self._guarded.values())
 
     def sample_bytes(self) -> int:
         """Return the bytes that are decompressed to see one row of every input."""
@@ -224,18 +248,7 @@ class DatasetFile:
         self._file.close()
 
 
-_SETTLE = "score it once nobody writes to it any more"
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """Return size in bytes and time in nanoseconds of a file: what changes when its rows do."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def describe_stamp(stamp: tuple[int, int]) -> str:
-    """Return a stamp in words."""
-    return f"{stamp[0]} bytes, modified {stamp[1]}"
+_SOURCE = "source "  # and a number: key of a file that rows are taken from
 
 
 def _bytes(rows: Array, field: str | None) -> bytes:

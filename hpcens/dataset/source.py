@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate
@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.dataset.file import DatasetFile, Input, describe_stamp, stamp
+from hpcens.dataset.descriptors import most_open
+from hpcens.dataset.file import DatasetFile, Input
+from hpcens.dataset.guard import Origins
 from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec
@@ -23,6 +25,7 @@ _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20
 _MOST_THREADS = 4
 _MOST_OPEN = 8
+_MOST_SOURCES = 512  # of virtual datasets: the more are open, the slower the library opens another
 _PLACES = 4  # in a dataset, of a sample of its rows
 
 
@@ -69,6 +72,7 @@ class Source:
         self._pool = ThreadPoolExecutor(self._threads, "decompress")
         self._open: OrderedDict[int, tuple[DatasetFile, Selection]] = OrderedDict()
         self._firsts: list[int] = []
+        self._origins = tuple(Origins() for _ in self._paths)
         self.inputs: tuple[Input, ...] = ()
         selected = []
         in_all = 0
@@ -99,7 +103,7 @@ class Source:
     def _file(self, index: int) -> tuple[DatasetFile, Selection]:
         """Return a file, opened, with what is selected of it; of many files the last used are kept open."""
         if index not in self._open:
-            file = DatasetFile(self._paths[index], self._spec)
+            file = DatasetFile(self._paths[index], self._spec, self._origins[index])
             selection = file.select(self._firsts[index])
             end = selection.stop if isinstance(selection, Span) else file.rows
             file.open_tables(self._pool, self._threads, end)
@@ -132,16 +136,10 @@ class Source:
         }
         return Facts(self.rows, self.inputs, identity)
 
-    def expect(self, identity: dict[str, Any]) -> None:
-        """Raise DataError where a file is not what it was when this identity was taken."""
-        for path, facts in zip(self._paths, identity["files"].values(), strict=True):
-            before, now = (facts["bytes"], facts["modified"]), stamp(path)
-            if before != now:
-                raise DataError(
-                    f"{path} changed since the run was prepared: {describe_stamp(before)} then,"
-                    f" {describe_stamp(now)} now",
-                    "run the same command again",
-                )
+    def expect(self, identity: Mapping[str, Any]) -> None:
+        """Raise DataError where a file is not what it was when this identity was taken; here, or when it is read."""
+        for i, prepared in enumerate(identity["files"].values()):
+            self._file(i)[0].expect(prepared)
 
     def _described(self, each: Input) -> str:
         wanted = self._spec.input_specs.get(each.name)
@@ -161,6 +159,8 @@ class Source:
         rows = tuple(np.empty((stop - start, *each.shape), each.dtype) for each in self.inputs)
         for file, where, place in self.places(start, stop):
             file.read(where, [array[place] for array in rows])
+        if sum(file.sources_open for file, _ in self._open.values()) > min(_MOST_SOURCES, most_open() // 2):
+            self._close_files()  # a virtual dataset keeps every source open that it was read from
         return rows
 
     def places(self, start: int, stop: int) -> Iterator[tuple[DatasetFile, Where, slice]]:
@@ -178,6 +178,9 @@ class Source:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._close_files()
+
+    def _close_files(self) -> None:
         for file, _ in self._open.values():
             file.close()
         self._open.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -48,8 +49,16 @@ class CpuHardware:
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         return module
 
-    def fetch(self, values: torch.Tensor) -> Array:
-        return self._buffers.copy(values.numpy())
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Array:
+        return self._buffers.empty(shape, str(dtype).removeprefix("torch."))
+
+    def put(self, room: Array, start: int, values: torch.Tensor) -> None:
+        if values.is_neg() or values.requires_grad:
+            values = values.detach().resolve_neg()
+        room[start : start + len(values)] = values.numpy()
+
+    def fetch(self, room: Array) -> Array:
+        return room
 
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or (

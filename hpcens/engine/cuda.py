@@ -11,7 +11,7 @@ thread: each way in sets it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +82,14 @@ class CudaHardware:
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         return module.to(self._device)
 
-    def fetch(self, values: torch.Tensor) -> Array:
-        return values.cpu().numpy()
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(tuple(shape), dtype=dtype, device=self._device)
+
+    def put(self, room: torch.Tensor, start: int, values: torch.Tensor) -> None:
+        room[start : start + len(values)] = values.detach()
+
+    def fetch(self, room: torch.Tensor) -> Array:
+        return room.cpu().numpy()
 
     def out_of_memory(self, error: BaseException) -> bool:
         # libraries and pinned memory are not the allocator's: their errors are recognised by their text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,8 +26,14 @@ class Hardware(Protocol):
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         """Return the module on the device."""
 
-    def fetch(self, values: torch.Tensor) -> Array:
-        """Return values in host memory, complete on return."""
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Any:
+        """Return memory for a segment's outputs, whatever it holds: an array or a tensor."""
+
+    def put(self, room: Any, start: int, values: torch.Tensor) -> None:
+        """Copy values on the device into such memory, from its row `start` on."""
+
+    def fetch(self, room: Any) -> Array:
+        """Return what was put into such memory, in host memory and complete on return."""
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the error says that the device's memory is used up."""

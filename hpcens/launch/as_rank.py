@@ -18,6 +18,7 @@ from hpcens.launch.local import claim
 from hpcens.launch.witness import Tell, witnessed
 from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
+from hpcens.shell import printable, quoted
 from hpcens.specs import Job
 from hpcens.transports import remove_leftovers
 
@@ -54,12 +55,12 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
         return COMPLETE
     if isinstance(start, HpcensError):
         if world.Get_rank() == 0:
-            print(f"hpcens: {start}", file=sys.stderr)
+            print(printable(f"hpcens: {start}"), file=sys.stderr)
         return start.exit_code
     run, number = start
     code = main(Path(run), number, size, launcher, tell, slurm=slurm)
     if world.Get_rank() == 0:
-        print(f"verdict {code}; next: hpcens status {run}")
+        print(f"verdict {code}; next: hpcens status {quoted(run)}")
     return code
 
 
@@ -77,7 +78,7 @@ def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str,
         job = read_job()
         checked = check_once(job)
         if checked.is_complete():
-            print(f"{job.output} is complete already; next: hpcens verify {job.output}")
+            print(printable(f"{job.output} is complete already; next: hpcens verify {quoted(job.output)}"))
             return None
         epoch = start(checked, partial(claim, slurm=slurm))
         return str(RunDirectory.of(job.output).path), epoch.number
@@ -99,6 +100,6 @@ def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJo
         checked = check_once(read_job())
         epoch = claim(checked.job, checked.preflight, slurm)
         epoch.judge(Verdict(error.exit_code, error.what, error.remedy))
-        print(f"hpcens: {error}", file=sys.stderr)
+        print(printable(f"hpcens: {error}"), file=sys.stderr)
         return error.exit_code
     return COMPLETE

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hpcens.config import job_to_json
 from hpcens.engine import discover
+from hpcens.entry import command
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.follow import StopSignals
 from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
@@ -67,14 +68,14 @@ def begin(
     tick  called several times a second while the ranks run
     Raises UsageError: no mpiexec, another live start of the same run.
     """
-    command = [*mpiexec(), "-n", str(expected)]
+    mpi = [*mpiexec(), "-n", str(expected)]
     epoch = _claim(run, order)
-    rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
+    rank = command("hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
         process = subprocess.Popen(
-            [*command, *rank, *(["--only-profile"] if only_profile else [])],
+            [*mpi, *rank, *(["--only-profile"] if only_profile else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -85,7 +86,6 @@ def begin(
 
 
 def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
-    run.path.mkdir(exist_ok=True)
     epoch = run.begin(slurm)
     epoch.keep_order(order)
     return epoch

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hpcens.entry import command
 from hpcens.errors import FAILURE
 from hpcens.launch.follow import StopSignals, Watcher, follow
 from hpcens.launch.local import begin, order, ranks_of
@@ -32,21 +34,29 @@ def submit(job: Job, preflight: Preflight) -> BackgroundJob:
 
     run, expected = RunDirectory.of(job.output), ranks_of(job)
     newest = run.newest
-    run.path.mkdir(exist_ok=True)
-    executor = submitit.LocalExecutor(run.path / "submitit")
+    run.own("submitit")
+    executor = submitit.LocalExecutor(run.path / "submitit", python=shlex.join(command("hpcens.launch.queued")))
     executor.update_parameters(timeout_min=_FOREVER_MINUTES)
+    folder = Path.cwd()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: a Ctrl-C here is not the job's
+    os.chdir(executor.folder)  # submitit's `python -m` imports from the working folder before all others
     try:
         submitted = executor.submit(
-            task, str(run.path), expected, order(job, preflight), os.environ.get("CUDA_VISIBLE_DEVICES")
+            task, str(run.path), expected, order(job, preflight), os.environ.get("CUDA_VISIBLE_DEVICES"), str(folder)
         )
     finally:
+        os.chdir(folder)
         signal.signal(signal.SIGINT, before)
     return BackgroundJob(run, submitted, newest.number if newest else 0)
 
 
-def task(run: str, expected: int, order: str, gpus: str | None) -> int:
-    """Be submitit's task: a start of so many ranks. The process imports next to nothing: ranks wait for it."""
+def task(run: str, expected: int, order: str, gpus: str | None, folder: str) -> int:
+    """Be submitit's task: a start of so many ranks. The process imports next to nothing: ranks wait for it.
+
+    gpus    CUDA_VISIBLE_DEVICES of the one that submitted it, None where it was not set
+    folder  its working folder, in which the ranks are to run
+    """
+    os.chdir(folder)
     if gpus is None:
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # submitit's local executor hides all GPUs
     else:

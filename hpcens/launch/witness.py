@@ -8,7 +8,7 @@ death only when the witness ends, since both hold the launcher's pipes.
 The rank tells its witness over a pipe: a line of JSON when its name or role changes, an empty line as a
 sign of life. A rank that is silent for too long is asked for its stack, judged, and killed.
 
-    python -m hpcens.launch.witness RUN EPOCH RANKS LAUNCHER [--only-profile]
+    python hpcens/entry.py -m hpcens.launch.witness RUN EPOCH RANKS LAUNCHER [--only-profile]
 """
 
 from __future__ import annotations

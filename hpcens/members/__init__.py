@@ -23,6 +23,8 @@ from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
+    from hpcens.members.casting import Cast as Cast
+    from hpcens.members.casting import unwritten as unwritten
     from hpcens.members.forward import Forward as Forward
     from hpcens.members.network import Network as Network
     from hpcens.members.preprocess import PreprocessingFailed as PreprocessingFailed
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: they import torch
     _NAMES = {
+        "casting": ("Cast", "unwritten"),
         "forward": ("Forward",),
         "network": ("Network",),
         "preprocess": ("PreprocessingFailed", "cause_of"),
@@ -65,14 +68,29 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
+    digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
     used = {
         "inputs": spec.inputs,
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
+        "gradients": spec.gradients or None,
     }
     if spec.bad_rows is not None:
         digests["bad_rows"] = spec.bad_rows
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
+
+
+def has_code(spec: MemberSpec) -> bool:
+    """Tell whether the member is loaded, or its inputs prepared, by code of the user's own."""
+    sources = spec.factory is not None or spec.pickled is not None
+    return sources or any(step.call is not None for step in spec.preprocess)
+
+
+def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the modules in which the member's functions lie, with their digests out of `member_digests`."""
+    calls = {f"code of preprocess[{i}]": step.call for i, step in enumerate(spec.preprocess)}
+    paths = {"code": spec.factory} | calls
+    return {path.partition(":")[0]: digests[key] for key, path in paths.items() if path is not None}
 
 
 def digest_of(digests: dict[str, str]) -> str:
@@ -80,11 +98,16 @@ def digest_of(digests: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _digest(spec: MemberSpec, file: Path) -> str:
+def _written(file: Path, search_path: Path) -> str:
+    """Return a path as it may be written in the YAML: relative to its folder where it lies there."""
+    return str(file.relative_to(search_path)) if file.is_relative_to(search_path) else str(file)
+
+
+def _digest(spec: MemberSpec, file: Path, key: str = "") -> str:
     try:
         return digest_file(file)
     except OSError as error:
-        key = "weights" if spec.source == "factory" else spec.source
+        key = key or ("weights" if spec.source == "factory" else spec.source)
         raise MemberError(
             f"member {spec.name}: {key} {file}: {error.strerror}", f"check members[].{key} in the YAML"
         ) from None
@@ -132,9 +155,10 @@ def load(
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
-        changed = [key for key, digest in digests.items() if key.startswith("weights") and now.get(key) != digest]
-        if changed:
-            raise MemberError(f"member {member.name}: {member.file} changed since the run was planned", "run it again")
+        opened = [key for key in digests if key.startswith(("weights", "file "))]
+        if changed := [key for key in opened if now.get(key) != digests[key]]:
+            file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else member.file
+            raise MemberError(f"member {member.name}: {file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
     preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None

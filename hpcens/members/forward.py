@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.members.casting import Cast, cast, cast_module, require_written
 from hpcens.members.conversion import Conversion
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
@@ -21,6 +23,9 @@ Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 
 class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, conversion to what the ensemble combines; in turn."""
+
+    # gradients  whether it takes gradients in its forward
+    # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
         self,
@@ -41,7 +46,10 @@ class Forward(torch.nn.Module):
         super().__init__()
         self.inputs = inputs
         self._name = spec.name
-        self._precision: torch.dtype = getattr(torch, spec.precision)
+        self.gradients = spec.gradients
+        self.doubles = False
+        self._precision: torch.dtype = getattr(torch, spec.computes_in)
+        self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._network = network if prepared else _in_precision(spec, network)
         self._choose: Callable[[object], torch.Tensor] = (
             _whole if prepared else partial(_chosen, spec.name, spec.select)
@@ -50,6 +58,11 @@ class Forward(torch.nn.Module):
         self._preprocessing = preprocessing
         self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
         self._conversion = conversion
+
+    @property
+    def casts(self) -> tuple[Cast, ...]:
+        """What each of `inputs` is cast to before anything else."""
+        return self._preprocessing.casts
 
     @property
     def judged(self) -> tuple[int, ...]:
@@ -73,7 +86,7 @@ class Forward(torch.nn.Module):
         return True
 
     def forward(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return the member's output, (batch, *output shape) float32, as the ensemble combines it.
+        """Return the member's output, (batch, *output shape) of `dtype`, as the ensemble combines it.
 
         rows  (batch, *row shape) of each input, as it is stored
         Raises MemberError or UsageError where what the member gives is not what its spec says, PreprocessingFailed
@@ -83,9 +96,18 @@ class Forward(torch.nn.Module):
         return values
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return what the member itself gives, float32: before any softmax, in its own classes."""
+        """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
+        return self._returned(rows).to(self.dtype)
+
+    def rounds(self, *rows: torch.Tensor) -> bool:
+        """Tell whether what the member's network returns changes by being brought to `dtype`."""
+        values = self._returned(rows)
+        narrow = values.to(self.dtype)
+        return bool(((narrow != values) & ~torch.isnan(values)).any())
+
+    def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         count = len(rows[0])
-        values: torch.Tensor = self.passes(*self._inputs(rows))
+        values = self._of_one(rows) if count == 1 else self._called(rows)
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
@@ -95,7 +117,46 @@ class Forward(torch.nn.Module):
                 f"member {self._name} returned {_shown(values)}, and members give real floats",
                 "let its forward end with logits, probabilities or values as floats",
             )
-        return values.to(torch.float32)
+        if self.dtype == torch.float64 and values.dtype != torch.float64:
+            raise MemberError(
+                f"member {self._name} returned {_shown(values)} under precision: float64: it does not compute in it",
+                "remove precision: float64, or let its forward keep the dtype of its inputs",
+            )
+        return values
+
+    def _called(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        values: torch.Tensor = self.passes(*self._inputs(rows))
+        return values.detach() if self.gradients else values
+
+    def _of_one(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.
+
+        The last batch of a dataset may be one, and squeeze() takes its axis of rows away.
+        """
+        failure: Exception | None = None
+        if not self.doubles:
+            try:
+                values = self._called(rows)
+                if values.shape[:1] == (1,):
+                    return values
+            except Exception as error:  # whatever its code raises
+                failure = error
+        try:
+            values = self._called([torch.cat([x, x]) for x in rows])
+        except Exception:
+            if failure is None:
+                raise
+            raise failure from None  # it fails on two rows as well: the first says what is wrong
+        if values.shape[:1] == (2,):
+            self.doubles = True
+            return values[:1]
+        if failure is not None:
+            raise failure
+        return values
+
+    def grad_mode(self) -> AbstractContextManager[None]:
+        """Return the mode of autograd to run it in: without any of it, unless it takes gradients in its forward."""
+        return torch.enable_grad() if self.gradients else torch.inference_mode()
 
     def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
         """Run from now on what `prepare` makes of the network, the choice of its output included.
@@ -109,7 +170,8 @@ class Forward(torch.nn.Module):
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what the network is called with."""
-        return [x.to(self._precision) if x.is_floating_point() else x for x in self._preprocessing(*rows)]
+        to = self._precision
+        return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
 
 
 class _Chosen(torch.nn.Module):
@@ -130,11 +192,12 @@ def _whole(returned: object) -> torch.Tensor:
 
 
 def _in_precision(spec: MemberSpec, network: Network) -> Network:
+    require_written(spec, network.module)
     try:
-        return replace(network, module=network.module.to(getattr(torch, spec.precision)))
+        return replace(network, module=cast_module(network.module, getattr(torch, spec.computes_in)))
     except Exception as error:
         raise MemberError(
-            f"member {spec.name} cannot be brought to {spec.precision}: {describe_exception(error)}",
+            f"member {spec.name} cannot be brought to {spec.computes_in}: {describe_exception(error)}",
             "give it precision: float32",
         ) from error
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.members.casting import cast_module
 from hpcens.members.network import Network
 from hpcens.members.weights import load_weights, refused, unpickle
 from hpcens.specs import MemberSpec
@@ -22,6 +23,8 @@ def load_module(spec: MemberSpec, search_path: Path) -> Network:
         module = _unpickled(spec, search_path)
     else:
         module = _built(spec, spec.factory, search_path)
+        if spec.computes_in == "float64":  # before: weights of float64 would be rounded to what the factory builds
+            cast_module(module, torch.float64)
         load_weights(spec, module)
     return Network(module.eval().requires_grad_(False))
 
@@ -45,7 +48,7 @@ def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module
 
 
 def _unpickled(spec: MemberSpec, search_path: Path) -> torch.nn.Module:
-    if spec.trust != "pickle":
+    if not spec.unpickles:
         raise refused(spec, "a pickled module")
     add_to_path(search_path)
     module = unpickle(spec)

@@ -38,11 +38,24 @@ class Passes(torch.nn.Module):
         self._choose = choose
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        parts = []
-        for start, stop, padding in self._network.slices(len(inputs[0])):
+        rows = len(inputs[0])
+        if self._network.least <= rows <= (self._network.most or rows):
+            return self._choose(self.module(*inputs))
+        whole: torch.Tensor | None = None
+        for start, stop, padding in self._network.slices(rows):
             piece = [x[start:stop] for x in inputs]
             if padding:
                 piece = [torch.cat([x, x[-1:].expand(padding, *x.shape[1:])]) for x in piece]
             values = self._choose(self.module(*piece))
-            parts.append(values[: stop - start] if padding and len(values) == stop - start + padding else values)
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+            if padding and len(values) == stop - start + padding:
+                values = values[: stop - start]
+            if stop - start == rows:
+                return values
+            if whole is None:
+                whole = values.new_empty((rows, *values.shape[1:]))
+            if values.shape != (stop - start, *whole.shape[1:]):
+                wanted = f"and {tuple(whole.shape[1:])} a row before" if start else "one output row per row"
+                raise ValueError(f"it returned {tuple(values.shape)} for {stop - start} rows, {wanted}")
+            whole[start:stop] = values  # before the next call, which may write where this one's output lies
+        assert whole is not None, "a batch has rows"
+        return whole

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from hpcens.errors import MemberError
+from hpcens.members.casting import unwritten
 from hpcens.members.network import Network
 from hpcens.members.weights import misplaced
 from hpcens.specs import MemberSpec
@@ -26,8 +29,22 @@ def load_onnx(spec: MemberSpec, cores: int) -> Network:
     except Exception as error:
         raise misplaced(spec, error) from error
     inputs = session.get_inputs()
+    _check_precision(spec, inputs)
     size = inputs[0].shape[0] if inputs and inputs[0].shape else None
     return Network(_Session(session), size, size) if isinstance(size, int) else Network(_Session(session))
+
+
+def _check_precision(spec: MemberSpec, inputs: Sequence[Any]) -> None:
+    """Raise MemberError where the graph does not take what the member's precision says, or takes float64 unsaid."""
+    narrow = [f"{x.name} as {x.type}" for x in inputs if x.type in _FLOATS and _FLOATS[x.type] != torch.float64]
+    if spec.computes_in == "float64" and narrow:
+        raise MemberError(
+            f"member {spec.name}: {spec.file} takes {', '.join(narrow)}, and precision: float64 is written",
+            "remove precision: float64, or export a graph of doubles",
+        )
+    wide = [x.name for x in inputs if _FLOATS.get(x.type) == torch.float64]
+    if spec.precision is None and wide:
+        raise unwritten(spec, f"takes float64 ({', '.join(wide)})")
 
 
 class _Session(torch.nn.Module):

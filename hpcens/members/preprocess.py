@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.members.casting import Cast
 from hpcens.specs import MemberSpec, NormalizeSpec, ResizeSpec, StepSpec
 from hpcens.usercode import import_member_code
 
@@ -40,8 +41,8 @@ def cause_of(error: BaseException) -> BaseException:
 class Preprocessing(torch.nn.Module):
     """All steps of a member, in order.
 
-    Every input is copied first, into float32 or the dtype its first step casts to: rows are shared with other
-    members, and a module may change its input.
+    Every input is copied first, into the dtype its first step casts to, else float32, or float64 under that precision:
+    rows are shared with other members, and a module may change its input.
     """
 
     def __init__(self, spec: MemberSpec, names: Sequence[str], search_path: Path) -> None:
@@ -51,12 +52,13 @@ class Preprocessing(torch.nn.Module):
         """
         super().__init__()
         self._member = spec.name
-        self._dtypes = [getattr(torch, _first_cast(spec, name, i == 0)) for i, name in enumerate(names)]
+        self.casts = tuple(_first_cast(spec, name, i == 0) for i, name in enumerate(names))
         self._steps: list[_Step] = []
         for i, step in enumerate(spec.preprocess):
             label = f"preprocess[{i}] ({step.kind}{f' {step.call}' if step.call else ''})"
             place = names.index(step.input) if step.input else 0 if step.call is None else None
-            self._steps.append(_Step(label, place, _function(step, f"member {spec.name}: {label}", search_path)))
+            function = _function(step, f"member {spec.name}: {label}", search_path, getattr(torch, spec.output_dtype))
+            self._steps.append(_Step(label, place, function))
         # known to torch, so that they move to the device with it
         self._placed = torch.nn.ModuleList(s.function for s in self._steps if isinstance(s.function, _Normalize))
 
@@ -66,7 +68,7 @@ class Preprocessing(torch.nn.Module):
         Raises MemberError where a step does not fit the rows, or changes how many there are; PreprocessingFailed
         where a function raises.
         """
-        inputs = tuple(x.to(dtype, copy=True) for x, dtype in zip(rows, self._dtypes, strict=True))
+        inputs = tuple(x.to(cast.dtype, copy=True) for x, cast in zip(rows, self.casts, strict=True))
         for step in self._steps:
             try:
                 inputs = self._applied(step, inputs)
@@ -118,25 +120,26 @@ class _Step:
     function: Callable[..., object]
 
 
-def _first_cast(spec: MemberSpec, name: str, first: bool) -> str:
-    """Return the dtype in which an input is taken: what the first step on it casts to, else float32."""
-    on_it = (
-        step
-        for step in spec.preprocess
-        if step.input == name or (step.input is None and (first or step.call is not None))
-    )
-    return getattr(next(on_it, None), "cast", None) or "float32"
+def _first_cast(spec: MemberSpec, name: str, first: bool) -> Cast:
+    """Return what an input is taken in: what the first step on it casts to, else float32, or float64 under that."""
+    step = spec.first_step(name, first=first)
+    written = getattr(step, "cast", None)
+    dtype = getattr(torch, written or spec.output_dtype)
+    return Cast(dtype, written is not None, getattr(torch, spec.computes_in) if step is None else dtype)
 
 
 class _Misfit(Exception):
     """A step that the rows do not fit."""
 
 
-def _function(step: StepSpec, owner: str, search_path: Path) -> Callable[..., object]:
+def _function(step: StepSpec, owner: str, search_path: Path, dtype: torch.dtype) -> Callable[..., object]:
+    """Make the function of a step. dtype: of what it makes of integers, where it makes floats."""
     if step.call is not None:
         return import_member_code(owner, step.call, search_path)
     if step.normalize is not None:
         return _Normalize(step.normalize)
+    if step.scale is not None:
+        return partial(_scale, by=step.scale, dtype=dtype)
     return partial(_STEPS[step.kind], by=getattr(step, step.kind))
 
 
@@ -165,8 +168,8 @@ def _cast(x: torch.Tensor, by: str) -> torch.Tensor:
     return x.to(getattr(torch, by))
 
 
-def _scale(x: torch.Tensor, by: float) -> torch.Tensor:
-    return x * by
+def _scale(x: torch.Tensor, by: float, dtype: torch.dtype) -> torch.Tensor:
+    return (x if x.is_floating_point() or dtype == torch.float32 else x.to(dtype)) * by
 
 
 def _resize(x: torch.Tensor, by: ResizeSpec) -> torch.Tensor:
@@ -214,7 +217,6 @@ def _require_floats(x: torch.Tensor) -> None:
 
 _STEPS: dict[str, Callable[..., torch.Tensor]] = {
     "cast": _cast,
-    "scale": _scale,
     "resize": _resize,
     "crop": _crop,
     "layout": _layout,

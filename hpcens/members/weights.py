@@ -66,6 +66,7 @@ def load_weights(spec: MemberSpec, module: torch.nn.Module) -> None:
     """
     state = read_state(spec)
     _match(spec, module.state_dict(), state)
+    _keep_complex(spec, module.state_dict(), state)
     module.load_state_dict(state)
 
 
@@ -85,7 +86,7 @@ def unpickle(spec: MemberSpec) -> Any:
     """Load what a torch file holds, on the CPU; any object only where the member is trusted by name."""
     import torch
 
-    trusted = spec.trust == "pickle"
+    trusted = spec.unpickles
     try:
         with spec.file.open("rb") as file:  # by its name alone, torch would take it for another format
             return torch.load(file, map_location="cpu", weights_only=not trusted)
@@ -141,6 +142,17 @@ def _is_state(content: Mapping[Any, Any]) -> bool:
     import torch
 
     return bool(content) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+
+
+def _keep_complex(spec: MemberSpec, wanted: State, stored: State) -> None:
+    """Raise MemberError where a complex number would be put into a real one: its imaginary part would be dropped."""
+    lost = [key for key in wanted if key in stored and stored[key].is_complex() and not wanted[key].is_complex()]
+    if lost:
+        raise MemberError(
+            f"member {spec.name}: {spec.file} does not fit {spec.factory}: {', '.join(lost[:3])} is complex in"
+            " the file, real in the module",
+            "check the factory's arguments, or the weights file",
+        )
 
 
 def _match(spec: MemberSpec, wanted: State, stored: State) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from hpcens.allocation import Problem, plan
 from hpcens.checks.preflight import Preflight
 from hpcens.planning.experience import corrected, experience, reached, tells
-from hpcens.planning.job_problem import state_problem
+from hpcens.planning.job_problem import rounded_inputs, state_problem
 from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
 from hpcens.profiling import Needs, ProfileBook
 from hpcens.result import torch_version
@@ -46,7 +46,7 @@ class JobPlanner:
         if earlier is not None:
             gained = f"{new.throughput:,.0f} rows/s where the earlier ones make {reached(earlier, speeds):,.0f}"
             new = replace(new, remark=f"shares follow the speeds measured so far: {gained}")
-        return new
+        return replace(new, remark="\n".join(line for line in (new.remark, rounded_inputs(self.needs)) if line))
 
     def result_bytes(self, devices: Sequence[Device]) -> int:
         """Return the bytes of all outputs of a result that these devices compute."""
@@ -60,9 +60,8 @@ class JobPlanner:
         sizes = {size for member in self.needs.members for size in self.needs.batch_sizes(member.name)}
         planner = self._job.spec.plan.planner
         new = plan(problem, planner=planner, batch_sizes=tuple(sorted(sizes)), rows=self._rows, torch=self._torch)
-        if self._fixed is None:
-            return replace(new, numerics=with_precisions(new.numerics, self._job))
-        return replace(new, numerics=keep_fixed(new.numerics, self._fixed))
+        numerics = with_precisions(new.numerics, self._job)
+        return replace(new, numerics=numerics if self._fixed is None else keep_fixed(numerics, self._fixed))
 
     def _fits(self, stored: Plan, devices: Sequence[Device]) -> bool:
         return stored.devices == tuple(devices) and stored.numerics == self._fixed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -40,18 +41,39 @@ def state_problem(
     require_same_axis(job, preflight.space, next(iter(shapes.values())), preflight.stored)
     row_bytes = preflight.facts.row_bytes
     largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
-    outputs = outputs_of(job.spec, next(iter(shapes.values())), preflight.space)
+    shape = next(iter(shapes.values()))
+    outputs = outputs_of(job.spec, shape, preflight.space)
     return Problem(
         devices=tuple(devices),
         members=tuple(member.name for member in needs.members),
         profiles=profiles,
         row_bytes=row_bytes,
-        output_bytes=sum(output.row_bytes for output in outputs),
+        output_bytes=max(sum(output.row_bytes for output in outputs), _sent_bytes(job, shape)),
         held=_SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * row_bytes),
         rates=rates,
         readers=readers,
         reducers=reducers,
     )
+
+
+def rounded_inputs(needs: Needs) -> str:
+    """Say which inputs of float64 are rounded for which members, in a line; empty where none are."""
+    inputs = needs.preflight.facts.inputs
+    rounded: dict[str, list[str]] = {}
+    for member in needs.members:
+        taken = needs.preflight.facts.names if member.inputs is None else member.inputs
+        for place, name in enumerate(taken):
+            step = member.first_step(name, first=place == 0)
+            wide = any(each.name == name and each.dtype.endswith("f8") for each in inputs)
+            if wide and member.output_dtype == "float32" and (step is None or step.cast is None):
+                rounded.setdefault(name, []).append(member.name)
+    each = "; ".join(f"{name} for {', '.join(members)}" for name, members in rounded.items())
+    return f"inputs of float64 are rounded to float32, {each}: precision: float64 keeps them" if each else ""
+
+
+def _sent_bytes(job: Job, shape: Sequence[int]) -> int:
+    """Return the bytes of one row of a member's output on its way, where the result may hold less: of float64."""
+    return 8 * math.prod(shape) if any(member.output_dtype == "float64" for member in job.spec.members) else 0
 
 
 def _stored_shapes(job: Job, stored: Sequence[str]) -> dict[str, tuple[int, ...]]:

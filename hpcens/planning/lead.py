@@ -13,7 +13,7 @@ from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample
 from hpcens.result import Form, scored_form
-from hpcens.roles import Hello, RankRoles, recruit, room
+from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan, Profile, ProfileKey, Rows
@@ -43,8 +43,8 @@ class Lead:
         if measurements:
             self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
         largest = max((max(m.batch_sizes) for own in measurements.values() for m in own), default=0)
-        readers, _ = room(self.rank_roles, self.hellos)
-        able = recruit(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
+        readers, _ = most_readers_and_reducers(self.rank_roles, self.hellos)
+        able = extend_roles(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
         return MissingRates(measurements, self._sample(largest), able)
 
     def keep_profiles(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
@@ -60,7 +60,7 @@ class Lead:
         keep_link(survey, rank_roles, self.planner.needs.book)
         devices = tuple(rank_roles.devices[rank] for rank in sorted(rank_roles.devices))
         rates = with_survey(self.work(lambda: measure_io(job, self.planner.result_bytes(devices))), survey)
-        readers, reducers = room(rank_roles, self.hellos)
+        readers, reducers = most_readers_and_reducers(rank_roles, self.hellos)
         plan = self.planner.plan(devices, rates, readers=readers, reducers=reducers)
         tree = fingerprint_under(plan.numerics, job, self.preflight)
         self.run.fix_fingerprint(tree)
@@ -71,7 +71,7 @@ class Lead:
         require_room_for(job, self.run, phases)
         prepared = (numerics.batch for numerics in plan.numerics.members.values() if numerics.runtime != "eager")
         rows = self._sample(max(prepared, default=0))
-        crew = recruit(rank_roles, self.hellos, readers=plan.readers, reducers=plan.reducers)
+        crew = extend_roles(rank_roles, self.hellos, readers=plan.readers, reducers=plan.reducers)
         return Assignment(job, self.preflight, crew, plan, shape, phases, rows)
 
     def _form(self, plan: Plan, tree: Mapping[str, Any], shape: tuple[int, ...]) -> Form:

@@ -36,7 +36,7 @@ def fixed_numerics(job: Job, preflight: Preflight) -> Numerics | None:
 
 def with_precisions(numerics: Numerics, job: Job) -> Numerics:
     """Return numerics with each member's own precision, which is not the planner's to choose."""
-    precisions = {member.name: member.precision for member in job.spec.members}
+    precisions = {member.name: member.computes_in for member in job.spec.members}
     members = {
         name: replace(how, precision=precisions.get(name, how.precision)) for name, how in numerics.members.items()
     }

@@ -200,7 +200,7 @@ class _Bench:
         member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
         key = self.measurement.keys.get(runtime)
-        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.digest if key else ""))
+        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.package if key else ""))
 
     def _pass(
         self, engine: Engine, hardware: Hardware, batch: int, runtime: str

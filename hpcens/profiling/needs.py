@@ -133,9 +133,9 @@ class Needs:
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
     """Return what a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
-    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.precision)
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.computes_in)
 
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:
     """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix."""
-    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).digest
+    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).package

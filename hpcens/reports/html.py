@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 
+from hpcens.files import write_atomically
 from hpcens.reports.plans import devices_phrase, load_of, summary_lines
 from hpcens.reports.text import amount
 from hpcens.vocabulary import Hosting, Plan
@@ -16,6 +18,11 @@ th, td { padding: .3rem .6rem; text-align: right; border: 1px solid #d5dde5; whi
 th:first-child, td:first-child { text-align: left }
 td small { color: #4a5a6a; display: block } .none { color: #9aa8b5 } .bar { fill: #2f6f9f } .track { fill: #e6edf3 }
 """
+
+
+def write_page(plan: Plan, path: Path) -> None:
+    """Write the page to a file. Raises OSError where that cannot be written."""
+    write_atomically(path, draw(plan))
 
 
 def draw(plan: Plan) -> str:

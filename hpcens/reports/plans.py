@@ -69,8 +69,7 @@ def summary_lines(plan: Plan) -> Iterator[str]:
         yield "what a reader can send is not measured: a run on such devices measures it"
     if plan.readers > 1 and plan.rates.reading_together is None:
         yield f"what {plan.readers} readers read at once is not measured: counted as that many times one"
-    if plan.remark:
-        yield plan.remark
+    yield from plan.remark.splitlines()
 
 
 def _runtime_lines(plan: Plan) -> Iterator[str]:

@@ -62,6 +62,7 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 6 | MASKED_INPUT | `member` was fed NaN or infinity in `batch` rows; `checksum` is the index of the first |
 | 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
+| 9 | MASKED_CAST | the same, for rows that hold numbers which the dtype they are cast to cannot |
 
 Fingerprint (`fingerprint.json`, and the attribute of results), format 1 or 2: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
@@ -90,6 +91,12 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
 | `members.*.task` | binary or multilabel; multiclass and regression, which `output` tells apart |
 | `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
+| `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.file *` | digest of a further file that its code opens; where it names none |
+| `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
+| `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
+| `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
 """
 
 from __future__ import annotations
@@ -106,6 +113,7 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import require_same_axis as require_same_axis
     from hpcens.result.earlier import stored_members as stored_members
@@ -116,6 +124,7 @@ if TYPE_CHECKING:
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
     from hpcens.result.fingerprint import require_same as require_same
+    from hpcens.result.fingerprint import rounded_members as rounded_members
     from hpcens.result.fingerprint import rule_branch as rule_branch
     from hpcens.result.fingerprint import torch_version as torch_version
     from hpcens.result.finished import Finished as Finished
@@ -137,7 +146,7 @@ else:
         "description": ("describe_result", "members_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "require_same_axis", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",
@@ -146,6 +155,7 @@ else:
             "numerics_of",
             "outputs_branch",
             "require_same",
+            "rounded_members",
             "rule_branch",
             "torch_version",
         ),

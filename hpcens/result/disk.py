@@ -19,7 +19,9 @@ class Disk:
 
     def open(self, path: Path, *, create: bool = False) -> int:
         """Open for reading and writing; `create` refuses a file that exists."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0), 0o666)
+        return os.open(
+            path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW if create else 0), 0o644
+        )
 
     def close(self, file: int) -> None:
         os.close(file)

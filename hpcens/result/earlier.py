@@ -5,7 +5,7 @@ Both are decided by fingerprints: that of the finished file, and that of a run t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from hpcens.errors import UsageError
 from hpcens.files import read_json
 from hpcens.members import result_axis
-from hpcens.result.fingerprint import keeps_classes, numerics_of, require_same
+from hpcens.result.fingerprint import keeps_classes, numerics_of, require_same, rounded_members
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, Space
@@ -32,13 +32,20 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     names = job.spec.member_names
     if before is None or not set(before["members"]) < set(names):
         return ()
-    full = before["outputs"]["dtype"] == "float32" and "members" in before["outputs"]["datasets"]
+    full = "members" in before["outputs"]["datasets"] and not rounded_members(before, before["members"])
     now = current(numerics_of(before))
     same = all(before[branch] == now[branch] for branch in ("data", "numerics"))
     same = same and all(now["members"][name] == before["members"][name] for name in before["members"])
     same = same and before["rule"]["space"] == now["rule"]["space"]
     same = same and before["outputs"]["bad_rows"] == now["outputs"]["bad_rows"] and keeps_classes(before, now)
     return tuple(name for name in names if name in before["members"]) if full and same else ()
+
+
+def earlier_tree(output: Path) -> Mapping[str, Any]:
+    """Return the fingerprint of the run that was begun for this output, else of the finished file; empty without."""
+    begun = read_json(RunDirectory.of(output).fingerprint)
+    tree = begun or (fingerprint_of(output) if output.exists() else None)
+    return tree if isinstance(tree, dict) else {}
 
 
 def is_finished(output: Path, current: Current, *, extended: bool = False) -> bool:

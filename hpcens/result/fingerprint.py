@@ -7,7 +7,7 @@ tree is one of format 1, so that results of earlier code are continued by whoeve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
@@ -25,9 +25,10 @@ _NUMBER = re.compile(r"\[\d+\]")
 class AddedKey:
     """A field of the tree that format 1 does not have.
 
-    place  where it stands: the names on the way to it; `*` stands for any name, `[]` for any number in brackets
+    place  where it stands: the names on the way to it; `*` stands for any name or any end of a name, `[]` for any
+           number in brackets
     old    its value where it means what format 1 meant; it is left out then. None: it always is in, if it is there
-    write  what restores that meaning in the YAML, its key named: "class_axis: -1"
+    write  what restores that meaning in the YAML, its key named: "class_axis: -1"; empty where nothing does
     """
 
     place: Place
@@ -36,9 +37,13 @@ class AddedKey:
 
     def stands_at(self, place: Place) -> bool:
         """Tell whether a place of a tree is this field's."""
-        return len(place) == len(self.place) and all(
-            mine in ("*", name, _NUMBER.sub("[]", name)) for mine, name in zip(self.place, place, strict=True)
-        )
+        pairs = zip(self.place, place, strict=False)
+        return len(place) == len(self.place) and all(_fits(pattern, name) for pattern, name in pairs)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    begins = pattern.endswith("*") and name.startswith(pattern[:-1])
+    return begins or pattern in (name, _NUMBER.sub("[]", name))
 
 
 FORMAT_2: tuple[AddedKey, ...] = (
@@ -51,6 +56,12 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
     AddedKey(("members", "*", "task"), None, "task: multiclass"),
     AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
+    AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "file *"), None, "no members[].files"),
+    AddedKey(("members", "*", "imports *"), None, ""),
+    AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "imports *"), None, ""),
+    AddedKey(("rule", "digests", "library *"), None, ""),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -79,7 +90,7 @@ def make_fingerprint(
                 member.name: {
                     **members[member.name],
                     "output": member.output,
-                    "numerics": fixed["members"].get(member.name, {}) | {"precision": member.precision},
+                    "numerics": fixed["members"].get(member.name, {}) | {"precision": member.computes_in},
                 }
                 for member in spec.members
             },
@@ -155,6 +166,13 @@ def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {**tree["numerics"], "members": {n: m["numerics"] for n, m in tree["members"].items()}}
 
 
+def rounded_members(tree: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return those of the members whose outputs a result holds in a narrower dtype than they gave."""
+    dtype = tree["outputs"]["dtype"]
+    wide = {n for n in names if tree["members"][n]["numerics"]["precision"] == "float64"}
+    return [n for n in names if dtype != "float64" and (n in wide or dtype != "float32")]
+
+
 def torch_version() -> str:
     """Return the version of the installed torch, without importing it. Raises UsageError where there is none."""
     try:
@@ -182,7 +200,9 @@ def _shown(value: object) -> str:
 def _restoring(place: Place, before: object) -> str:
     """Say what to write for the meaning that an added key had before, where it then was left out."""
     added = _added_key(place)
-    return f" → {added.write} in the YAML is what it was made with" if added is not None and before is None else ""
+    if added is None or before is not None:
+        return ""
+    return f" → {added.write} in the YAML is what it was made with" if added.write else " → it was made without a look"
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:

@@ -15,6 +15,7 @@ from hpcens.errors import DataError, UsageError
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
 from hpcens.result.seal import broken_seals, columns
+from hpcens.shell import quoted
 from hpcens.vocabulary import Array, Segmentation
 
 _CACHE_BYTES = 8 << 20
@@ -144,7 +145,7 @@ class Finished:
         if checksum != self.checksums[segment]:
             raise DataError(
                 f"{self.path}: rows {self.rows(segment)} differ from their checksum",
-                f"the file is damaged: hpcens verify {self.path}",
+                f"the file is damaged: hpcens verify {quoted(self.path)}",
             )
         return values
 

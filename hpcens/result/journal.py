@@ -47,9 +47,11 @@ class Kind(IntEnum):
     """The same, for rows for which it gave NaN or infinity."""
     MASKED_RAISED = 8
     """The same, for rows on which its preprocessing raised."""
+    MASKED_CAST = 9
+    """The same, for rows that hold numbers which the dtype they are cast to cannot."""
 
 
-NOTES = (Kind.REDUCED, Kind.MASKED_INPUT, Kind.MASKED_OUTPUT, Kind.MASKED_RAISED)
+NOTES = (Kind.REDUCED, Kind.MASKED_INPUT, Kind.MASKED_OUTPUT, Kind.MASKED_RAISED, Kind.MASKED_CAST)
 """Kinds of what is noted of a segment beside its checksum; they come before its WRITTEN record."""
 
 

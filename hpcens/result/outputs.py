@@ -14,7 +14,7 @@ from hpcens.specs import NORMALIZED, NOT_MULTILABEL, OF_CLASSES, RunSpec, Space
 from hpcens.vocabulary import Array
 
 _SCALE = 255
-_DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1"}
+_DTYPES = {"float32": "<f4", "float16": "<f2", "uint8": "|u1", "float64": "<f8"}
 _DESCRIPTIONS = {
     "variance": "population variance over the members, element by element",
     "entropy": "entropy of the members' mean probabilities",
@@ -92,6 +92,7 @@ def _kind(name: str) -> str:
 
 def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axis: int | None) -> Sequence[Output]:
     dtype = _DTYPES[spec.output.dtype]
+    full = _DTYPES["float64" if spec.output.dtype == "float64" else "float32"]
     multilabel = spec.task == "multilabel"
     place = {} if axis is None else {"class_axis": axis}
     scaled = {"scale": 1 / _SCALE, "scaled": "values are these times the scale"} if spec.output.dtype == "uint8" else {}
@@ -134,10 +135,10 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axi
             )
         case "variance":
             described = {"description": _DESCRIPTIONS[name], "space": space, **place}
-            return (Output("variance", shape, "<f4", described, axis),)
+            return (Output("variance", shape, full, described, axis),)
     of_each = " of each label" if multilabel else ""
     units = {"units": "1" if name == "disagreement" else "nat"}
-    return of_rows(name, "<f4", f"{_DESCRIPTIONS[name]}{of_each}", **units)
+    return of_rows(name, full, f"{_DESCRIPTIONS[name]}{of_each}", **units)
 
 
 def encoded(values: Array, output: Output) -> Array:
@@ -155,7 +156,7 @@ def encoded(values: Array, output: Output) -> Array:
             largest, limit = np.abs(values).max(), float(np.finfo(dtype).max)
             raise DataError(
                 f"{output.name} holds ±{largest:g}, beyond {dtype.name} ({limit:g})",
-                "output.dtype: float32, if it is not; else scale the members' outputs",
+                "write output.dtype: float32, or float64 if it is that; or scale the members' outputs",
             )
         return fitting
     if output.dtype == _DTYPES["uint8"]:

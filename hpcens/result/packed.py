@@ -27,6 +27,7 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
     """
     assert form.compression is not None
     options = filter_options(form.compression)
+    path.unlink(missing_ok=True)  # HDF5 would write through a link
     make_striped(path)
     with h5py.File(path, "w", locking=False) as packed:
         describe(packed, form)

@@ -28,12 +28,14 @@ from hpcens.result.journal import Content, Header, Journal, Kind, Record, journa
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create
 from hpcens.runs import Claim, Epoch, RunDirectory
+from hpcens.shell import quoted
 from hpcens.vocabulary import Array, Bad, Cause
 
 MASKED: Mapping[Cause, Kind] = {
     "input": Kind.MASKED_INPUT,
     "output": Kind.MASKED_OUTPUT,
     "raised": Kind.MASKED_RAISED,
+    "cast": Kind.MASKED_CAST,
 }
 _NO_BAD_ROWS: Mapping[int, Sequence[Bad]] = {}
 
@@ -239,7 +241,7 @@ class Result:
             pack(self._disk, self._file, self._form, whole)
         newest = self._run.newest
         if newest is not None and newest.number > self._epoch.number:
-            raise HpcensError(f"epoch {newest.number} took this run over", f"hpcens status {self._run.path}")
+            raise HpcensError(f"epoch {newest.number} took this run over", f"hpcens status {quoted(self._run.path)}")
         self._disk.rename(whole, output)
         if whole != self._file.path:
             self._file.path.unlink()

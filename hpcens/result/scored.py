@@ -36,6 +36,7 @@ def scored_form(
     """
     spec = job.spec
     members = members_of(spec, digests)
+    columns = Columns(job.datasets, spec.dataset, job.limit, facts.identity)
     return Form(
         outputs=outputs_of(spec, shape, space),
         segmentation=Segmentation(facts.rows, plan.numerics.segment_rows),
@@ -43,5 +44,5 @@ def scored_form(
         classes=spec.classes or (),
         documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
         compression=spec.output.compression,
-        columns=Columns(job.datasets, spec.dataset, job.limit).copy if spec.dataset.columns else None,
+        columns=columns.copy if spec.dataset.columns else None,
     )

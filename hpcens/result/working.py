@@ -33,6 +33,7 @@ def create(path: Path, form: Form) -> None:
     """
     temporary = path.with_suffix(".making")
     rows, segments = form.segmentation.rows, len(form.segmentation)
+    temporary.unlink(missing_ok=True)  # HDF5 would write through a link
     make_striped(temporary)
     with h5py.File(temporary, "w", locking=False) as file:
         describe(file, form)

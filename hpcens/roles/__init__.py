@@ -1,7 +1,7 @@
 """Roles: what reader, reducer and device workers decide. Pure: they return Sends and do no I/O."""
 
 from hpcens.roles.dispatch import Shares, shares_by_rank, turn
-from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world, recruit, room
+from hpcens.roles.rank_roles import Hello, RankRoles, assign_roles, check_world, extend_roles, most_readers_and_reducers
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
@@ -15,8 +15,8 @@ __all__ = [
     "Worker",
     "assign_roles",
     "check_world",
-    "recruit",
-    "room",
+    "extend_roles",
+    "most_readers_and_reducers",
     "shares_by_rank",
     "turn",
 ]

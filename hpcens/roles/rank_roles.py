@@ -109,7 +109,7 @@ def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
     return RankRoles((reader,), (reducer,), devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
 
 
-def room(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:
+def most_readers_and_reducers(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:
     """Count how many readers, one a node at most, and how many reducers there are ranks for at once."""
     node = {hello.rank: hello.node for hello in hellos}
     parked = Counter(node[hello.rank] for hello in hellos if rank_roles.role(hello.rank) == "parked")
@@ -118,7 +118,7 @@ def room(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:
     return 1 + len(further), 1 + parked[at] - (at in further)
 
 
-def recruit(rank_roles: RankRoles, hellos: Sequence[Hello], *, readers: int, reducers: int) -> RankRoles:
+def extend_roles(rank_roles: RankRoles, hellos: Sequence[Hello], *, readers: int, reducers: int) -> RankRoles:
     """Give parked ranks the roles of further readers and reducers, as far as there are such ranks.
 
     readers   wanted in all; each goes to a node without one, while there is such a node

@@ -1,7 +1,8 @@
 """Rules: how the members' outputs of a segment become one. Plain numpy, no torch.
 
 A rule sees the whole stack, (members, rows, *output shape), always in member order, so that the
-bytes written never depend on which member finished first. Rules compute in float64 and round once.
+bytes written never depend on which member finished first. Rules compute in float64; they are rounded once, to float32,
+or not at all where the ensemble combines in float64.
 
 | rule | what it gives | where |
 | --- | --- | --- |
@@ -19,6 +20,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from hpcens.errors import UsageError
 from hpcens.rules.average import geometric, weighted
 from hpcens.rules.function import load_function
@@ -33,7 +36,7 @@ from hpcens.rules.uncertainty import disagreement as disagreement
 from hpcens.rules.uncertainty import entropies as entropies
 from hpcens.rules.uncertainty import variance as variance
 from hpcens.rules.vote import vote
-from hpcens.specs import COMBINABLE, NOT_MULTILABEL, RULE_SPACES, MemberSpec, RuleSpec, Space, Task
+from hpcens.specs import COMBINABLE, NOT_MULTILABEL, RULE_SPACES, MemberSpec, OutputDtype, RuleSpec, Space, Task
 
 
 def combining_space(rule: RuleSpec, members: Sequence[MemberSpec], task: Task | None = None) -> Space:
@@ -74,6 +77,7 @@ def make_rule(
     members: Sequence[MemberSpec],
     search_path: Path = Path(),
     code: str | None = None,
+    dtype: OutputDtype = "float32",
     *,
     axis: int = -1,
 ) -> Rule:
@@ -81,16 +85,18 @@ def make_rule(
 
     search_path  folder from which a function of the user's own is imported
     code         digest that the function's module must have; None: any
+    dtype        to which it rounds: `RunSpec.combined_dtype`
     axis         of the classes in (rows, *output shape)
     """
-    combine = _plain_rule(rule, members, search_path, code, axis)
-    return normalized(combine, axis) if rule.normalize else combine
+    own = ":" in rule.name
+    names = tuple(member.name for member in members)
+    plain = load_function(rule.name, search_path, names, code, dtype) if own else _exact(rule, members, axis)
+    combine = normalized(plain, axis) if rule.normalize else plain
+    return lambda stack: np.asarray(combine(stack), dtype)
 
 
-def _plain_rule(rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path, code: str | None, axis: int) -> Rule:
-    """Make a rule as its formula says, whatever its probabilities add up to."""
-    if ":" in rule.name:
-        return load_function(rule.name, search_path, tuple(member.name for member in members), code)
+def _exact(rule: RuleSpec, members: Sequence[MemberSpec], axis: int) -> Rule:
+    """Make a rule of hpcens, before it is rounded."""
     match rule.name:
         case "mean" | "weighted":
             return weighted(weights_of(rule, members))

@@ -8,8 +8,6 @@ import numpy as np
 
 from hpcens.rules.stack import Doubles, Floats, Rule
 
-_SMALLEST = float(np.finfo(np.float32).smallest_subnormal)
-
 
 def weighted_sum(weights: Sequence[float], stack: Sequence[Floats]) -> Doubles:
     """Return Σ w·x / Σ w in float64. stack: (rows, *output shape) of each member, in member order."""
@@ -24,22 +22,24 @@ def weighted(weights: Sequence[float]) -> Rule:
     """Make the rule Σ w·x / Σ w; the mean where the weights are equal."""
 
     def combine(stack: Sequence[Floats]) -> Floats:
-        return weighted_sum(weights, stack).astype(np.float32)
+        return weighted_sum(weights, stack)
 
     return combine
 
 
-def geometric(stack: Sequence[Floats], axis: int = -1) -> Floats:
+def geometric(stack: Sequence[Floats], axis: int = -1) -> Doubles:
     """Return exp(Σ log p / members), normalised over the axis of classes: the logarithmic opinion pool.
 
     Genest & Zidek 1986, Combining Probability Distributions. A probability of 0 counts as the smallest
-    positive float32, for softmax underflows to it: a class that all members but one favour stays comparable.
+    positive number of its dtype, for softmax underflows to it: a class that all members but one favour stays
+    comparable.
     """
     logarithm = np.zeros(stack[0].shape, np.float64)
     for values in stack:
-        logarithm += np.log(np.maximum(values, _SMALLEST, dtype=np.float64))
+        smallest = np.float64(np.finfo(values.dtype).smallest_subnormal)
+        logarithm += np.log(np.maximum(values, smallest, dtype=np.float64))
     logarithm /= len(stack)
     logarithm -= logarithm.max(axis=axis, keepdims=True)
     pooled = np.exp(logarithm)
     pooled /= pooled.sum(axis=axis, keepdims=True)
-    return pooled.astype(np.float32)
+    return pooled

@@ -1,9 +1,10 @@
 """A rule of the user's own: `package.module:function`, called once a segment.
 
     def function(stack, names):
-        '''stack: float32 (members, rows, *output shape), a copy; names: the members', a tuple of str.
+        '''stack: (members, rows, *output shape), a copy, float64 where a member gives that, else float32;
+        names: the members', a tuple of str.
 
-        Returns (rows, *output shape), anything that becomes float32, finite.
+        Returns (rows, *output shape), numbers that are finite in the dtype in which the ensemble combines.
         '''
 
 The same stack must always give the same bytes: no state, no random numbers. What it prints goes to stderr.
@@ -20,6 +21,7 @@ import numpy as np
 
 from hpcens.errors import RuleError
 from hpcens.rules.stack import Floats, Rule
+from hpcens.specs import OutputDtype
 from hpcens.usercode import code_digest, import_callable
 
 
@@ -34,12 +36,15 @@ def function_digest(path: str, search_path: Path) -> str:
     return digest
 
 
-def load_function(path: str, search_path: Path, names: tuple[str, ...], code: str | None = None) -> Rule:
+def load_function(
+    path: str, search_path: Path, names: tuple[str, ...], code: str | None = None, dtype: OutputDtype = "float32"
+) -> Rule:
     """Make a rule of the user's function. Raises RuleError where it cannot be imported; the rule, where it fails.
 
     path   import path of the function
     names  names of the members
     code   digest of the function's module when the run was checked: other code is refused
+    dtype  to which what it gives is rounded
     """
     if code is not None and code_digest(path, search_path) != code:
         raise RuleError(f"rule {path}: its module changed since the run was checked", "run it again")
@@ -64,7 +69,7 @@ def load_function(path: str, search_path: Path, names: tuple[str, ...], code: st
                 "it must return numbers of the shape of one member's output",
             )
         with np.errstate(over="ignore"):
-            prediction = returned.astype(np.float32)
+            prediction: Floats = returned.astype(dtype)
         if not np.isfinite(prediction).all():
             raise RuleError(f"rule {path} returned NaN or infinity", "try the function on such a stack alone")
         return prediction

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpcens.errors import RuleError
-from hpcens.rules.stack import Floats, Rule
+from hpcens.rules.stack import Doubles, Floats, Rule
 
 
 def normalized(combine: Rule, axis: int = -1) -> Rule:
@@ -17,7 +17,7 @@ def normalized(combine: Rule, axis: int = -1) -> Rule:
     Raises RuleError where one is negative.
     """
 
-    def combine_and_divide(stack: Sequence[Floats]) -> Floats:
+    def combine_and_divide(stack: Sequence[Floats]) -> Doubles:
         values = np.asarray(combine(stack), np.float64)
         if (values < 0).any():
             raise RuleError(
@@ -26,6 +26,7 @@ def normalized(combine: Rule, axis: int = -1) -> Rule:
             )
         total = values.sum(axis=axis, keepdims=True)
         shares = np.full_like(values, 1 / values.shape[axis])
-        return np.asarray(np.divide(values, total, out=shares, where=total > 0), np.float32)
+        divided: Doubles = np.divide(values, total, out=shares, where=total > 0)
+        return divided
 
     return combine_and_divide

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from hpcens.rules.average import weighted_sum
-from hpcens.rules.stack import Floats, Rule
+from hpcens.rules.stack import Doubles, Floats, Rule
 
 
-def median(stack: Sequence[Floats]) -> Floats:
+def median(stack: Sequence[Floats]) -> Doubles:
     """Return the middle one; of an even number of members the mean of the two in the middle."""
     ordered = _ordered(stack)
     below, above = ordered[(len(stack) - 1) // 2], ordered[len(stack) // 2]
-    return np.asarray((below.astype(np.float64) + above) / 2, np.float32)
+    return (below.astype(np.float64) + above) / 2
 
 
 def trimmed(cut: int) -> Rule:
@@ -25,7 +25,7 @@ def trimmed(cut: int) -> Rule:
 
     def combine(stack: Sequence[Floats]) -> Floats:
         kept = _ordered(stack)[cut : len(stack) - cut]
-        return weighted_sum([1.0] * len(kept), kept).astype(np.float32)
+        return weighted_sum([1.0] * len(kept), kept)
 
     return combine
 
@@ -45,9 +45,9 @@ def _ordered(stack: Sequence[Floats]) -> list[Floats]:
 
 def smallest(stack: Sequence[Floats]) -> Floats:
     """Return the least of the members' outputs."""
-    return np.asarray(np.minimum.reduce(list(stack)), np.float32)
+    return np.asarray(np.minimum.reduce(list(stack)))
 
 
 def largest(stack: Sequence[Floats]) -> Floats:
     """Return the greatest of the members' outputs."""
-    return np.asarray(np.maximum.reduce(list(stack)), np.float32)
+    return np.asarray(np.maximum.reduce(list(stack)))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Doubles = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int32]
 Rule = Callable[[Sequence[Floats]], Floats]
-"""Takes the outputs of the members, in member order, each (rows, *output shape) float32; returns one such array."""
+"""Takes the outputs of the members, in member order, each (rows, *output shape); returns one such array."""
 
 
 def label(prediction: Floats, axis: int = -1) -> Labels:

@@ -46,7 +46,7 @@ nothing lack `rows` and `measured_speed`.
 | `idle` | [text] | devices on which no rank computed |
 | `ranks` | [object] | `role`; `spent`: task or wait → seconds; `syncing`: seconds of waiting for the disk |
 | | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
-| `masked` | [object] | `member`; `cause`: input, output or raised; `rows`: how many; `first`: index of the first |
+| `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
 
 Claim (`claim.json`), format 1. Written by whoever begins a start, before anything else; read by later starts (is it
 alive, is it of the same job), by the journal's header, by `status` and `run --code`.

@@ -29,11 +29,13 @@ from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import read_json, write_atomically
+from hpcens.ownership import PRIVATE, READABLE, own_folder
 from hpcens.processes import Process
 from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
 from hpcens.runs.liveness import alive
 from hpcens.runs.submission import SlurmJob, Submission
+from hpcens.shell import quoted
 
 
 class RunDirectory:
@@ -131,14 +133,25 @@ class RunDirectory:
         if newest is not None and (process := alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
-                f"follow it: hpcens status {self.path}; or end it first",
+                f"follow it: hpcens status {quoted(self.path)}; or end it first",
             )
+
+    def own(self, *folders: str) -> None:
+        """Make the directory, and private folders in it, or see that they are one's own.
+
+        Raises UsageError where another user owns one of them, or may write to it.
+        """
+        for path in (self.path, self.path / "epochs"):
+            own_folder(path, READABLE, "choose another output")
+        for folder in folders:
+            own_folder(self.path / folder, PRIVATE, "choose another output")
 
     def begin(self, job: SlurmJob | None = None) -> Epoch:
         """Claim the next start. Raises UsageError where another start of this run is alive.
 
         job  of Slurm's that this process is part of; a start whose place it takes may live: the fence keeps it out
         """
+        self.own()
         newest = self.newest
         before = Claim.load(newest.claim) if newest else None
         if not (job and before and job.succeeds(before.job)):
@@ -147,14 +160,14 @@ class RunDirectory:
         folder = self.path / "epochs" / f"{number:04d}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            folder.mkdir()
+            folder.mkdir(READABLE)
         except FileExistsError:
             raise UsageError(
                 f"another start of {self.path} began at this very moment",
                 "wait for it to end, or choose another output",
             ) from None
         epoch = Epoch(folder)
-        epoch.ranks.mkdir()
+        epoch.ranks.mkdir(READABLE)
         claim = Claim(number, secrets.token_hex(8), time.time(), job, Process.current())
         write_atomically(epoch.claim, claim.to_json())
         epoch.set_room_aside()

@@ -57,7 +57,7 @@ class Epoch:
 
     def keep_plan(self, plan: Plan) -> None:
         """Write the plan that this start follows."""
-        write_atomically(self.plan, plan.to_json())
+        plan.save(self.plan)
 
     @property
     def successor(self) -> Path:

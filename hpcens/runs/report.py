@@ -66,7 +66,8 @@ class RankReport:
 class MaskedRows:
     """Rows that a member could not score.
 
-    cause  where the fault lay: the member's input, its output, or its preprocessing raised
+    cause  where the fault lay: the member's input, its output, its preprocessing raised, or what it casts to is too
+           narrow
     rows   how many
     first  index of the first of them in the dataset
     """

@@ -21,6 +21,7 @@ from hpcens.runs.requeue import continues, outcome, requeues
 from hpcens.runs.scheduler_answer import ask_sparingly
 from hpcens.runs.submission import Submission
 from hpcens.scheduler.jobs import Answer
+from hpcens.shell import quoted
 
 _WAITING = ("PENDING", "REQUEUED", "CONFIGURING")
 # Of the rows/s of the last seconds: segments come in bursts, which these are to level out.
@@ -123,7 +124,7 @@ def _of_job(run: RunDirectory, epoch: Epoch | None, submission: Submission, ask:
         return _Standing("running", _activity(epoch, process), ask(run, job)[0])
     answer, _ = ask(run, job)
     if answer is None:
-        verdict = Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {run.path}")
+        verdict = Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {quoted(run.path)}")
         return _Standing("requeued" if requeued else "unknown", verdict)
     ours = not answer.name or submission.id in answer.name  # job ids come again on a new cluster
     if ours and answer.state in _WAITING:

@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from hpcens.errors import RuntimeUnsuited
-from hpcens.files import replacing
 
 
-def file(package: Path) -> Path:
+def files(package: Path) -> tuple[Path, ...]:
     """Name the file that a package is kept in."""
-    return package.with_name(f"{package.name}.pt2")
+    return (package.with_name(f"{package.name}.pt2"),)
 
 
 def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path) -> torch.nn.Module:
@@ -28,17 +27,17 @@ def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, f
 
     if not hasattr(torch._inductor, "aoti_load_package"):
         raise RuntimeUnsuited(f"compiled: torch {torch.__version__} has no packages of compiled modules; 2.6 has")
-    with replacing(file) as temporary, torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what export takes exception to, it refuses
         program = torch.export.export(module, tuple(inputs))
         settings = {"freezing": True}
-        torch._inductor.aoti_compile_and_package(program, package_path=str(temporary), inductor_configs=settings)
-    return open_kept(file, cores)
+        torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=settings)
+    return open_kept((file,), cores)
 
 
-def open_kept(file: Path, cores: int) -> torch.nn.Module:
+def open_kept(files: Sequence[Path], cores: int) -> torch.nn.Module:
     """Load the module that was kept in the file; its threads are those of its process, whatever `cores` says."""
-    return _light(file) or _Package(_load(file))
+    return _light(files[0]) or _Package(_load(files[0]))
 
 
 def _load(file: Path) -> Any:

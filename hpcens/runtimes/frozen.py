@@ -5,6 +5,7 @@ torch 2.13 deprecates torch.jit, and says so at every call.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,12 +15,10 @@ from pathlib import Path
 import torch
 from torch.jit import ScriptModule, TracerWarning, optimized_execution  # type: ignore[attr-defined]
 
-from hpcens.files import replacing
 
-
-def file(package: Path) -> Path:
+def files(package: Path) -> tuple[Path, ...]:
     """Name the file that a package is kept in."""
-    return package.with_name(f"{package.name}.ts")
+    return (package.with_name(f"{package.name}.ts"),)
 
 
 def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path) -> torch.nn.Module:
@@ -29,18 +28,19 @@ def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, f
     """
     with _no_deprecation():
         script = torch.jit.freeze(module if isinstance(module, ScriptModule) else traced(module, inputs))
+        content = io.BytesIO()  # torch's own writer ends the process where the disk is full
         try:
-            with replacing(file) as temporary:
-                torch.jit.save(script, temporary)
+            torch.jit.save(script, content)
         except Exception:  # not every graph can be written, and those run none the worse
             return _Fused(script)
-    return open_kept(file, cores)
+    file.write_bytes(content.getbuffer())
+    return open_kept((file,), cores)
 
 
-def open_kept(file: Path, cores: int) -> torch.nn.Module:
+def open_kept(files: Sequence[Path], cores: int) -> torch.nn.Module:
     """Load the module that was kept in the file; its threads are those of its process, whatever `cores` says."""
     with _no_deprecation():
-        return _Fused(torch.jit.load(file, map_location="cpu"))  # type: ignore[no-untyped-call]
+        return _Fused(torch.jit.load(files[0], map_location="cpu"))  # type: ignore[no-untyped-call]
 
 
 class _Fused(torch.nn.Module):

@@ -11,13 +11,13 @@ import torch
 from openvino import Core, convert_model, save_model
 
 from hpcens.errors import RuntimeUnsuited
-from hpcens.files import replacing
 from hpcens.runtimes.frozen import traced
 
 
-def file(package: Path) -> Path:
-    """Name the file that a package's graph is kept in; its weights lie beside it."""
-    return package.with_name(f"{package.name}-openvino-{version('openvino')}.xml")
+def files(package: Path) -> tuple[Path, ...]:
+    """Name the files that a package's graph and its weights are kept in."""
+    name = f"{package.name}-openvino-{version('openvino')}"
+    return package.with_name(f"{name}.xml"), package.with_name(f"{name}.bin")
 
 
 def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path) -> torch.nn.Module:
@@ -25,19 +25,17 @@ def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, f
 
     Raises RuntimeUnsuited where it does not compute in float32, else whatever OpenVINO raises.
     """
-    if any(x.is_floating_point() and x.dtype != torch.float32 for x in inputs):
+    own = (*inputs, *module.parameters(), *module.buffers())
+    if any(x.is_complex() or (x.is_floating_point() and x.dtype != torch.float32) for x in own):
         raise RuntimeUnsuited("openvino: it is run in float32 alone")
     model = convert_model(traced(module, inputs), example_input=tuple(inputs))
     model.reshape({place: list(x.shape) for place, x in enumerate(inputs)})
-    with replacing(file) as temporary:
-        save_model(model, temporary, compress_to_fp16=False)
-        # the weights first: where the graph is, both are taken to be there
-        temporary.with_suffix(".bin").replace(file.with_suffix(".bin"))
-    return open_kept(file, cores)
+    save_model(model, file, compress_to_fp16=False)
+    return open_kept((file, file.with_suffix(".bin")), cores)
 
 
-def open_kept(file: Path, cores: int) -> torch.nn.Module:
-    """Compile the graph that was kept in the file."""
+def open_kept(files: Sequence[Path], cores: int) -> torch.nn.Module:
+    """Compile the graph that was kept in the files."""
     settings = {
         "INFERENCE_NUM_THREADS": cores,
         "NUM_STREAMS": 1,
@@ -45,7 +43,7 @@ def open_kept(file: Path, cores: int) -> torch.nn.Module:
         "INFERENCE_PRECISION_HINT": "f32",
     }
     core = Core()
-    return _Request(core.compile_model(core.read_model(file), "CPU", settings).create_infer_request())
+    return _Request(core.compile_model(core.read_model(*files), "CPU", settings).create_infer_request())
 
 
 class _Request(torch.nn.Module):

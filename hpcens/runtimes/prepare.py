@@ -13,23 +13,25 @@ import torch
 
 from hpcens.errors import RuntimeUnsuited
 from hpcens.members import Network
+from hpcens.runtimes import kept_files
 from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.channels_last import ChannelsLast
 
 
 class _Keeper(Protocol):
-    """The module of a runtime that keeps what takes long to prepare in a file.
+    """The module of a runtime that keeps what takes long to prepare in files.
 
-    file       the file's path, from that of the package, which has no suffix
-    build      make the module for inputs of these shapes, kept in the file; whatever it raises says that it cannot
-    open_kept  open what an earlier build has kept
+    files      the files' paths, from that of the package, which has no suffix
+    build      make the module for inputs of these shapes, and write it to a file, with others beside it; whatever it
+               raises says that it cannot
+    open_kept  open what an earlier build has written, from its files in their order
     """
 
-    def file(self, package: Path) -> Path: ...
+    def files(self, package: Path) -> tuple[Path, ...]: ...
     def build(
         self, module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, file: Path
     ) -> torch.nn.Module: ...
-    def open_kept(self, file: Path, cores: int) -> torch.nn.Module: ...
+    def open_kept(self, files: Sequence[Path], cores: int) -> torch.nn.Module: ...
 
 
 def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, cores: int, package: Path) -> Network:
@@ -53,14 +55,17 @@ def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, c
 
 
 def kept(runtime: str, *, cores: int, package: Path) -> torch.nn.Module | None:
-    """Open what an earlier `prepare` has kept under this path; None where that cannot be, and it is made anew."""
+    """Open what an earlier `prepare` has kept under this path; None where that cannot be, and it is made anew.
+
+    Warns where a file is not what was written.
+    """
     if runtime in ("eager", "channels_last", "cuda_graphs"):
         return None
     try:
         keeper = _keeper(runtime)
-        file = keeper.file(package)
-        return keeper.open_kept(file, cores) if file.exists() else None
-    except Exception:  # whatever the runtime raises where the file is damaged, or another machine's
+        files = kept_files.intact(keeper.files(package))
+        return keeper.open_kept(files, cores) if files is not None else None
+    except Exception:  # whatever the runtime raises where the file is another machine's
         return None
 
 
@@ -87,4 +92,5 @@ def _executed(
     if runtime == "frozen_channels_last":
         module = ChannelsLast(module, inputs).eval()
     keeper = _keeper(runtime)
-    return keeper.build(module, inputs, cores, keeper.file(package))
+    with kept_files.kept(keeper.files(package)) as file:
+        return keeper.build(module, inputs, cores, file)

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from hpcens.combining import Combiner
+from hpcens.combining import tried_combiner
 from hpcens.dataset import Source
-from hpcens.engine import use_cores
-from hpcens.members import result_axis
+from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
@@ -90,9 +89,8 @@ class ReducerPost:
         self._assignment = assignment
         self._run = run
         self._epoch = epoch
-        axis = result_axis(spec, assignment.shape, preflight.space)
-        self._combiner = Combiner(spec, preflight.space, assignment.phases[-1].form.outputs, preflight.rule, axis)
-        self._combiner.try_out(assignment.shape)
+        outputs = assignment.phases[-1].form.outputs
+        self._combiner = tried_combiner(spec, preflight.space, outputs, preflight.rule, assignment.shape)
         self._phase = assignment.phases[0]
         self._writer: Writer | None = None
         self._synced = 0.0
@@ -171,7 +169,7 @@ class DevicePost:
         self._assignment = assignment
         self._device = assignment.rank_roles.devices[rank]
         use_cores(self._device.cores)
-        from hpcens.engine import Engine, open_hardware
+        from hpcens.engine import Engine  # imports torch, which other ranks do without
 
         shape = assignment.shape if assignment.job.spec.bad_rows == "mask" else None
         self._engine = Engine(open_hardware(self._device), shape)

@@ -22,6 +22,7 @@ from hpcens.specs.member import CastName as CastName
 from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
+from hpcens.specs.member import OutputDtype as OutputDtype
 from hpcens.specs.member import Precision as Precision
 from hpcens.specs.member import ResizeMode as ResizeMode
 from hpcens.specs.member import ResizeSpec as ResizeSpec
@@ -29,9 +30,13 @@ from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.rule import COMBINABLE as COMBINABLE
+from hpcens.specs.rule import NORMALIZED as NORMALIZED
+from hpcens.specs.rule import RULE_SPACES as RULE_SPACES
+from hpcens.specs.rule import RuleName as RuleName
+from hpcens.specs.rule import RuleSpec as RuleSpec
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
-RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 RuntimeName = Literal[
     "auto", "eager", "channels_last", "frozen", "frozen_channels_last", "openvino", "compiled", "cuda_graphs"
@@ -47,28 +52,15 @@ OutputName = Literal[
     "mutual_information",
     "disagreement",
 ]
-DtypeName = Literal["float32", "float16", "uint8"]
+DtypeName = Literal["float32", "float16", "uint8", "float64"]
 BadRows = Literal["fail", "mask"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
-
-COMBINABLE: dict[str, tuple[Space, ...]] = {
-    "values": ("values",),
-    "logits": ("logits",),
-    "probabilities": ("logits", "probabilities"),
-}
-"""A space in which a rule combines, and the outputs of members that can be brought there."""
-
-RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "vote": ("logits", "probabilities")}
-"""Rules that do not make sense in every space, and those in which they do."""
 
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
 """Outputs that members which give values do not have."""
 
 NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement"})
 """Rules and outputs that choose between classes: labels that do not exclude one another do not have them."""
-
-NORMALIZED = ("mean", "weighted", "geometric", "vote", "stack")
-"""Rules whose probabilities add up to 1 over the classes if the members' do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,35 +107,6 @@ class DatasetSpec:
         if self.input is None:
             return self.inputs
         return {self.input.rstrip("/").rpartition("/")[2]: InputSpec(path=self.input)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSpec:
-    """How the members' outputs are combined, and in which space.
-
-    name       a RuleName, or `package.module:function`, found beside the YAML (see `rules.function`)
-    space      probabilities (default for members that classify), logits or values
-    trim       rule trimmed: share of the members that is left out at either end
-    factory    rule stack: import path that builds the torch module fed with the members' outputs
-    arguments  rule stack: keyword arguments of the factory
-    weights    rule stack: safetensors file with the module's state dict
-    output     rule stack: what the module gives (None: logits, or values where values are combined)
-    normalize  divide the probabilities of a rule that do not add up to 1 over the classes by their sum
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    name: str = "mean"
-    space: Space | None = None
-    trim: float | None = None
-    factory: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    weights: Path | None = None
-    output: Space | None = None
-    normalize: bool = False
-
-    def cut(self, members: int) -> int:
-        """Return how many rule trimmed leaves out at either end: ⌊trim · members⌋, free of binary fractions' errors."""
-        return int(round((self.trim or 0.0) * members, 9))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +183,8 @@ class OutputSpec:
     """Where the result goes (None: named after the dataset) and what it holds.
 
     datasets     OutputNames, with a number for the K of top-K
-    dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255
+    dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255;
+                 uncertainties are float32, under float64 they are float64 too
     compression  compression of the finished file, which is then a copy (None: none)
     """
 
@@ -271,6 +235,12 @@ class RunSpec:
     @property
     def member_names(self) -> tuple[str, ...]:
         return tuple(member.name for member in self.members)
+
+    @property
+    def combined_dtype(self) -> OutputDtype:
+        """The dtype to which the rule rounds: float64 where a member gives it or the result holds it, else float32."""
+        dtypes = {self.output.dtype, *(member.output_dtype for member in self.members)}
+        return "float64" if "float64" in dtypes else "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,12 @@ from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["float32", "bfloat16", "float16", "float64"]
+OutputDtype = Literal["float32", "float64"]
+"""Dtypes in which members' outputs are sent and combined."""
 ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
-Trust = Literal["pickle"]
+Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
@@ -96,15 +98,20 @@ class MemberSpec:
     exported     file of torch.export.save
     onnx         ONNX file, run by onnxruntime on the CPU
     pickled      whole module of torch.save; only with trust
-    trust        pickle: what else would be refused may be unpickled, and can run any code
+    trust        pickle: what else would be refused may be unpickled, and can run any code; file_access: a graph may
+                 read and write files as it runs
+    files        further files that its code opens, whose content is part of what the member is
     inputs       inputs of the dataset the module takes, in its order (None: all)
-    preprocess   steps on the device, in order; inputs are float32 unless their first step is a cast
-    precision    of the module and its inputs; outputs are float32 from there on
+    preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
+                 first step is a cast
+    precision    of the module and its inputs; outputs are float64 from there on under float64, else float32 (None: not
+                 written, which is float32, and refuses a module whose own numbers are float64)
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
     class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
+    gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     """
 
@@ -117,21 +124,50 @@ class MemberSpec:
     exported: Path | None = None
     onnx: Path | None = None
     pickled: Path | None = None
-    trust: Trust | None = None
+    trust: tuple[Trust, ...] | None = None
+    files: tuple[Path, ...] = ()
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
-    precision: Precision = "float32"
+    precision: Precision | None = None
     select: str | None = None
     output: Space = "logits"
     class_axis: int | None = None
     classes: dict[str, str] | None = None
     weight: float | None = None
+    gradients: bool = False
     bad_rows: MemberBadRows | None = None
 
     @property
     def source(self) -> SourceName:
         """Which of the sources is given."""
         return next(source for source in SOURCES if getattr(self, source) is not None)
+
+    @property
+    def unpickles(self) -> bool:
+        """Whether what else would be refused may be unpickled."""
+        return "pickle" in (self.trust or ())
+
+    @property
+    def computes_in(self) -> Precision:
+        """The precision in which the module computes."""
+        return self.precision or "float32"
+
+    @property
+    def output_dtype(self) -> OutputDtype:
+        """The dtype in which its outputs are kept until they are stored."""
+        return "float64" if self.precision == "float64" else "float32"
+
+    def first_step(self, name: str, *, first: bool) -> StepSpec | None:
+        """Return the step by which an input is taken; None where no step does anything to it.
+
+        first  whether it is the member's first input, which steps are applied to unless they name another
+        """
+        on_it = (
+            step
+            for step in self.preprocess
+            if step.input == name or (step.input is None and (first or step.call is not None))
+        )
+        return next(on_it, None)
 
     @property
     def file(self) -> Path:

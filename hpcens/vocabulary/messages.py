@@ -49,14 +49,15 @@ Rows = tuple[Array, ...]
 
 LOCAL = -1
 
-Cause = Literal["input", "output", "raised"]
+Cause = Literal["input", "output", "raised", "cast"]
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
     """Rows of a segment that a member could not score: places within the segment, ascending.
 
-    cause  input: NaN or infinity in what it is fed; output: in what it gave; raised: its preprocessing did
+    cause  input: NaN or infinity in what it is fed; output: in what it gave; raised: its preprocessing did; cast: the
+           dtype that the rows are cast to cannot hold their numbers
     """
 
     cause: Cause
@@ -79,7 +80,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """values: (rows of the segment, *output shape), float32; batch: the size really used; bad: rows not scored."""
+    """values: (rows of the segment, *output shape); batch: the size really used; bad: rows not scored."""
 
     segment: int
     member: str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
+from hpcens.files import write_atomically
 from hpcens.vocabulary.devices import Device, device_from_dict
 from hpcens.vocabulary.io_rates import IoRates
 
@@ -189,6 +190,10 @@ class Plan:
             rates=IoRates(**raw.pop("rates")),
             **raw,
         )
+
+    def save(self, path: Path) -> None:
+        """Write the plan to a file. Raises OSError where that cannot be written."""
+        write_atomically(path, self.to_json())
 
     @staticmethod
     def load(path: Path) -> Plan:

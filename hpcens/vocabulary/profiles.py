@@ -33,6 +33,11 @@ class ProfileKey:
     def digest(self) -> str:
         return hashlib.sha256("\0".join(asdict(self).values()).encode()).hexdigest()[:32]
 
+    @property
+    def package(self) -> str:
+        """Name under which what takes long to prepare is kept: not that of networks whose complex numbers were cut."""
+        return f"{self.digest}-2"
+
 
 @dataclass(frozen=True, slots=True)
 class BatchProfile:

@@ -4,6 +4,7 @@ PYTHONPATH=tests python tests/drills/kill.py [KILLS_PER_ROLE]
     default 20; prints a line a role, exits 1 on any fault
 """
 
+import argparse
 import json
 import os
 import random
@@ -141,4 +142,7 @@ def main(kills):
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 20))
+    parser = argparse.ArgumentParser(description="Kill each role at random moments; the same command again.")
+    parser.add_argument("kills", type=int, nargs="?", default=20, help="of each role")
+    options = parser.parse_args()
+    sys.exit(main(options.kills))

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import h5py
 import hdf5plugin
-import nets
 import numpy as np
 import torch
 from safetensors.torch import save_file
@@ -25,6 +24,8 @@ from support.member_files import as_onnx, exported, scripted
 from support.project import ENSEMBLE, MEMBERS, Project
 
 sys.path.insert(0, str(ENSEMBLE))
+
+import nets
 
 ROWS = 97
 LIMIT = 2e-6

@@ -4,6 +4,7 @@ PYTHONPATH=tests python tests/drills/plans.py [INSTANCES [SMALL]]
     default 200 and 500; prints seeds and tables, exits 1 on a fault
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -85,4 +86,8 @@ def main(instances, small):
 
 
 if __name__ == "__main__":
-    sys.exit(main(*(int(argument) for argument in (sys.argv[1:] + ["200", "500"][len(sys.argv) - 1 :]))))
+    parser = argparse.ArgumentParser(description="Random planning problems, and small ones against brute force.")
+    parser.add_argument("instances", type=int, nargs="?", default=200)
+    parser.add_argument("small", type=int, nargs="?", default=500, help="instances for brute force")
+    options = parser.parse_args()
+    sys.exit(main(options.instances, options.small))

@@ -11,6 +11,7 @@ over the seconds of its scoring; the prediction is the run's own plan, made from
 that plan; replayed the same with every instance as fast as it was while it ran, which leaves out what profiles are off.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -155,4 +156,9 @@ def main(folder, rounds, ensembles):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int([*sys.argv, "1"][2]), DOZING if "sleeping" in sys.argv else ENSEMBLES)
+    parser = argparse.ArgumentParser(description="Predicted and simulated against measured.")
+    parser.add_argument("folder", help="keeps the figures of earlier calls")
+    parser.add_argument("rounds", type=int, nargs="?", default=1)
+    parser.add_argument("members", nargs="?", choices=["sleeping"], help="members that only take their time")
+    options = parser.parse_args()
+    main(options.folder, options.rounds, DOZING if options.members else ENSEMBLES)

@@ -13,6 +13,7 @@ PYTHONPATH=tests python tests/drills/slurm.py DRILL…
     reused         a new cluster counts job ids from where the old one did
 """
 
+import argparse
 import contextlib
 import itertools
 import json
@@ -529,4 +530,7 @@ def _fails(name, future):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(description="Drills on Slurm clusters; exits with how many failed.")
+    parser.add_argument("drills", nargs="+", choices=sorted(DRILLS), metavar="DRILL")
+    options = parser.parse_args()
+    sys.exit(main(options.drills))

@@ -50,7 +50,6 @@ output: {{datasets: [prediction, members]}}
 ROWS = 100
 
 
-@pytest.mark.mpi
 def test_an_ensemble_from_every_source_is_what_float64_says(project):
     import nets
 

@@ -10,7 +10,6 @@ from hpcens.runs import RunDirectory
 from hpcens.vocabulary import Plan
 
 
-@pytest.mark.mpi
 def test_plans_count_on_what_the_latest_runs_reached(project, tmp_path):
     """A run notes it; the next plan is made of profiles times the median; what was cleared is forgotten."""
     project.data(1400).yaml(members={"linear": "Linear"})

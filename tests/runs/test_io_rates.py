@@ -60,7 +60,6 @@ def on_nodes(project, ranks, *arguments):
     return json.loads(epoch.plan.read_text()), {role: roles.count(role) for role in set(roles)}
 
 
-@pytest.mark.mpi
 def test_a_run_that_reading_limits_has_a_reader_a_node_and_the_same_bytes(slow_to_read):
     project = slow_to_read
     project.hpcens("run", "dataset.h5")
@@ -77,7 +76,6 @@ def test_a_run_that_reading_limits_has_a_reader_a_node_and_the_same_bytes(slow_t
         assert project.predictions().tobytes() == alone.tobytes()
 
 
-@pytest.mark.mpi
 def test_what_a_run_found_its_link_to_pass_is_known_to_plans(slow_to_read):
     project = slow_to_read
     cache = project.folder / "cache of its own"

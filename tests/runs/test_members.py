@@ -11,7 +11,6 @@ def held(project):
     return Held(project.data(5))
 
 
-@pytest.mark.mpi
 class TestCommand:
     def test_a_broken_member_is_refused_before_a_run_begins(self, held):
         held.yaml("Linear", "exits")

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-import pytest
-
 from hpcens.launch.local import mpiexec
 
 PROGRAM = """
@@ -28,7 +26,6 @@ sys.stdout.write(" ".join(map(str, told)) + "\\n")  # at once: lines of two rank
 """
 
 
-@pytest.mark.mpi
 def test_a_world_without_names_lives_on():
     made = subprocess.run([*mpiexec(), "-n", "2", sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
@@ -49,7 +46,6 @@ print(len(told), 1 <= len(beats) <= 1 + time.monotonic() - began)
 """
 
 
-@pytest.mark.mpi
 def test_a_rank_beats_by_the_clock_however_many_messages_come():
     """Story: a beat a message made minutes of seconds, and a healthy node was given up; or none was left time for."""
     made = subprocess.run([*mpiexec(), "-n", "1", sys.executable, "-c", HEART], capture_output=True, text=True)

@@ -7,8 +7,8 @@ import signal
 import h5py
 import numpy as np
 import pytest
-from support.interruption import HELD, journalled, signatures, wait_for
-from support.project import ENSEMBLE, MEMBERS, Project
+from support.interruption import journalled, signatures, wait_for, write_held
+from support.project import MEMBERS, Project
 
 from hpcens.result.journal import Kind, read_journal
 
@@ -97,16 +97,14 @@ def held_in(folder, weights, cache, at_once, member):
     """The same work in two phases, with a member that stops after some segments while the file `hold` exists."""
     project = bad_data(Project(folder, weights, cache))
     project.yaml(EXTRA, members=MEMBERS | {member: f"Held{MEMBERS[member]}"}, batch_sizes=EAGER)
-    (folder / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
-    (folder / "nets.py").write_text(HELD.replace("Linear", MEMBERS[member]).replace("> 12", "> 4"))
+    write_held(folder)
     (folder / "plan.json").write_text((at_once.folder / "plan.json").read_text())
     write_plan(project)
     project.hpcens("profile", "dataset.h5")
-    (folder / "hold").touch()
+    (folder / "hold").write_text("4")
     return project
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize(("phases", "readers", "reducers"), [(PHASES, 1, 1), ((), 4, 1), (PHASES, 2, 3)])
 def test_any_number_of_phases_readers_and_reducers_gives_the_same_bytes(project, at_once, phases, readers, reducers):
     bad_data(project).yaml(EXTRA, batch_sizes=EAGER)
@@ -127,7 +125,6 @@ def test_any_number_of_phases_readers_and_reducers_gives_the_same_bytes(project,
     assert [of["rows"] for of in events if of["event"] == "progress"][-1] == 400
 
 
-@pytest.mark.mpi
 @pytest.mark.parametrize(("member", "role", "crew"), [("conv", "reducer", 1), ("linear", "reader", 2)])
 def test_kill_a_rank_in_any_phase_and_run_again(tmp_path, weights, cache, at_once, member, role, crew):
     """Story: kill -9 of the only reducer in the first phase, of the second reader in the second one; again, and the
@@ -157,7 +154,6 @@ def test_kill_a_rank_in_any_phase_and_run_again(tmp_path, weights, cache, at_onc
         project.end()
 
 
-@pytest.mark.mpi
 def test_a_signal_drains_all_readers_and_the_same_command_continues_with_one(tmp_path, weights, cache, at_once):
     """Story: two readers and two reducers are interrupted in the first phase; one of each continues."""
     project = held_in(tmp_path, weights, cache, at_once, "conv")

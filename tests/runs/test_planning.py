@@ -3,8 +3,6 @@
 import json
 from dataclasses import replace
 
-import pytest
-
 from hpcens.checks.preflight import check
 from hpcens.cli import main
 from hpcens.config import load
@@ -14,7 +12,6 @@ from hpcens.reports.plans import answer_lines, deadline_line, expectation_lines
 from hpcens.specs import Job, SlurmSpec
 
 
-@pytest.mark.mpi
 def test_the_verbs_of_planning(project, monkeypatch, capsys):
     project.hpcens("plan", "dataset.h5", "-o", "plan.json", "--html", "plan.html")
     plan = json.loads((project.folder / "plan.json").read_text())

@@ -7,7 +7,7 @@ import signal
 import h5py
 import numpy as np
 import pytest
-from support.interruption import HELD, journalled, rank_of, signatures, some_are_durable, wait_for
+from support.interruption import journalled, rank_of, signatures, some_are_durable, wait_for, write_held
 from support.project import ENSEMBLE
 from support.wiring import Wiring
 
@@ -19,8 +19,6 @@ from hpcens.roles.dispatch import shares_by_rank
 from hpcens.rules import make_rule
 from hpcens.specs import DatasetSpec
 from hpcens.vocabulary import Plan, Segmentation
-
-pytestmark = pytest.mark.mpi
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +39,14 @@ def undisturbed(tmp_path_factory, weights, cache):
 @pytest.fixture
 def held(tmp_path, weights, cache, undisturbed):
     """The same work with a member that stops after some segments while the file `hold` exists."""
-    from support.project import ENSEMBLE, MEMBERS, Project
+    from support.project import MEMBERS, Project
 
     project = Project(tmp_path, weights, cache).data(800)
     project.yaml(members=MEMBERS | {"linear": "HeldLinear"})
-    (tmp_path / "nets_fast.py").write_text((ENSEMBLE / "nets.py").read_text())
-    (tmp_path / "nets.py").write_text(HELD)
+    write_held(tmp_path)
     (tmp_path / "plan.json").write_text((undisturbed.folder / "plan.json").read_text())
     project.hpcens("profile", "dataset.h5")
-    (tmp_path / "hold").touch()
+    (tmp_path / "hold").write_text("12")
     yield project
     project.end()
 
@@ -198,12 +195,12 @@ def test_a_member_added_to_a_finished_run_is_all_that_is_scored(held, undisturbe
 
     output = "output: {datasets: [prediction, label, members], compression: gzip, path: dataset.predictions.h5}"
     held.yaml(output, members={name: of for name, of in MEMBERS.items() if name != "linear"})
-    (held.folder / "nets.py").write_text(HELD)
+    write_held(held.folder)
     held.hpcens("run", "dataset.h5", "--plan", "plan.json")
     two = held.output.read_bytes()
     assert held.predictions().tobytes() != undisturbed.predictions().tobytes()
     held.yaml(output, members=MEMBERS | {"linear": "HeldLinear"})
-    (held.folder / "nets.py").write_text(HELD)
+    write_held(held.folder)
     process = held.start("run", "dataset.h5")
     wait_for(lambda: len(list(held.run.glob("epochs/0002/journal"))) and some_are_durable(held), process)
     reducer = [s for s in signatures(held) if s["role"] == "reducer"][-1]
@@ -223,7 +220,7 @@ def test_a_member_added_to_a_finished_run_is_all_that_is_scored(held, undisturbe
     held.yaml(
         "rule: vote\n" + output.replace("dataset.predictions", "vote"), members=MEMBERS | {"linear": "HeldLinear"}
     )
-    (held.folder / "nets.py").write_text(HELD)
+    write_held(held.folder)
     assert "complete already" in held.hpcens("run", "dataset.h5")
     held.hpcens("export", "vote.h5", "-o", "label.npy", "--datasets", "label")
     with h5py.File(held.folder / "vote.h5") as file:
@@ -258,9 +255,9 @@ def test_a_rule_that_cannot_work_is_told_before_anything_starts(project):
 
 def test_a_member_that_raises_is_named(project):
     project.yaml(members={"linear": "Raising"}, batch_sizes="[16]")
-    project.data(33)
+    project.data(35)
     out = project.hpcens("run", "dataset.h5", code=1)
-    assert "member linear raised ValueError: this network dislikes single rows" in out.strip().splitlines()[-1]
+    assert "member linear raised ValueError: this network dislikes three rows" in out.strip().splitlines()[-1]
 
 
 def test_nan_in_an_output_is_bad_data(project):

@@ -3,11 +3,8 @@
 import json
 
 import h5py
-import pytest
 
 from hpcens.profiling.bench import difference
-
-pytestmark = pytest.mark.mpi
 
 
 def test_a_run_in_another_runtime(project, tmp_path):
@@ -31,9 +28,6 @@ def test_a_run_in_another_runtime(project, tmp_path):
     assert len(report["ranks"]) == 4
     for rank in report["ranks"]:
         assert 0 < sum(rank["spent"].values()) <= 1.05 * report["seconds"], "shares of the time add up to it"
-
-
-pytestmark = pytest.mark.mpi
 
 
 def test_a_runtime_that_cannot_be_is_refused_with_the_reason(project):

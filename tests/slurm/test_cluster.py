@@ -15,7 +15,7 @@ from support.project import ENSEMBLE, MEMBERS, Project
 from hpcens.result.journal import Kind, read_journal
 from hpcens.transports.mpich import fnv1a, shared_memory_of
 
-pytestmark = [pytest.mark.slurm, pytest.mark.mpi, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.timeout(500)
 
 SITE = "slurm: {time: 5}\n"
 HELD = """

@@ -5,13 +5,13 @@ from unittest.mock import patch
 
 from hpcens.checks.member_trial import ROWS, try_member
 from hpcens.checks.preflight import check, is_complete
-from hpcens.combining import Combiner
+from hpcens.checks.trials import TrialBook
+from hpcens.combining import tried_combiner
 from hpcens.config import load
 from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.members import load as load_member
-from hpcens.members import result_axis
 from hpcens.planning.numerics import fingerprint_under, fixed_numerics
 from hpcens.planning.phases import Assignment, phases_of
 from hpcens.result.earlier import require_same_axis
@@ -39,7 +39,7 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
     """
     job = Job(datasets=(dataset,), output=output, spec=load(config))
     with patch("hpcens.checks.preflight.inspecting", _inspecting):
-        preflight = check(job)
+        preflight = check(job, TrialBook(output.with_suffix(".trials")))
     if is_complete(job, preflight):
         return ()
     names = tuple(member.name for member in job.spec.members if member.name not in preflight.stored)
@@ -77,9 +77,7 @@ def _start(job, preflight, names, plan, source, writers, most):
     directory.fix_fingerprint(tree)
     found = dict(facts=preflight.facts, digests=preflight.digests, space=preflight.space)
     form = scored_form(job, shape=shape, tree=tree, plan=plan, library="", **found)
-    axis = result_axis(job.spec, shape, preflight.space)
-    combiner = Combiner(job.spec, preflight.space, form.outputs, preflight.rule, axis)
-    combiner.try_out(shape)
+    combiner = tried_combiner(job.spec, preflight.space, form.outputs, preflight.rule, shape)
     left = phases_of(directory, plan, form, shape)
     assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())
     epoch = begin(directory)

@@ -11,13 +11,14 @@ from support.project import ENSEMBLE
 
 from hpcens.checks import members as judging
 from hpcens.checks.preflight import Preflight
-from hpcens.checks.rule_process import try_rule
 from hpcens.checks.trials import TrialBook
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.digests import rule_digests
+from hpcens.combining.rule_process import try_rule
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
+from hpcens.usercode.imported import Imported
 
 
 def spec(rule="mean", datasets=EVERYTHING, count=3, counting=None, space="probabilities", dtype="float32", **more):
@@ -186,7 +187,12 @@ def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd)
 
 def test_a_rehearsal_that_was_passed_is_not_repeated_for_the_same_rule_and_shape(tmp_path, monkeypatch):
     rehearsed = []
-    monkeypatch.setattr(judging, "try_rule", lambda made, space, digests, shape: rehearsed.append((digests, shape)))
+
+    def rehearse(made, space, digests, shape):
+        rehearsed.append((digests, shape))
+        return Imported()
+
+    monkeypatch.setattr(judging, "try_rule", rehearse)
     book = TrialBook(tmp_path)
     made = spec("rules:mean", ("prediction",))
     job = Job(datasets=(), output=tmp_path, spec=made)

@@ -37,6 +37,17 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(torch.nan_to_num(x.flatten(1))).unflatten(1, self.shape)
 
+class Forces(Net):
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(super().forward(x).tanh().sum(), x)
+        return slope.flatten(1)[:, :4]
+
+class Alone(Net):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
 def halved(x):
     return x / 2
 
@@ -90,6 +101,11 @@ KEYS = {
     "resize": {"members": {"preprocess": [{"resize": {"size": 6, "mode": "bicubic", "antialias": True}}]}},
     "scale: 1/255": {"members": {"preprocess": [{"scale": "1/255"}]}},
     "bad_rows: pass": {"members": {"bad_rows": "pass"}},
+    "gradients": {"members": {"factory": "combined_models:Forces", "gradients": True}},
+    "files": {"members": {"files": ["combined_models.py"]}},
+    "trust": {"members": {"trust": ["pickle"]}},
+    "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "squeeze": {"members": {"factory": "combined_models:Alone"}},
 }
 NEW = (
     "class_axis", "member class_axis", "classes decide", "task: binary", "task: multilabel", "output: values",
@@ -103,7 +119,13 @@ ROWS = [
     *((key, verb, WORKS) for key in NEW for verb in ALL_VERBS),
     *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
-    ("dtype: uint8", "combine", "only float32 is combined again"),
+    *((key, verb, WORKS) for key in ("gradients", "files") for verb in ALL_VERBS),
+    *(("trust", verb, WORKS) for verb in ("resume", "combine", "adding a member")),
+    *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
+    *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
+    *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
+    ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
+    ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
     ("rule: vote", "output: values", "vote counts classes"),
     *(("class_axis", key, WORKS) for key in (*OF_RESULTS, "task: multilabel", "classes", "member classes", *RULES)),
     ("class_axis", "output: values", "is the axis of classes, and the members give values"),

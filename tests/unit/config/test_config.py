@@ -44,7 +44,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
         factory="models:build",
         weights=file.parent / "a.safetensors",
         arguments=arguments,
-        trust="pickle",
+        trust=("pickle",),
         inputs=("images", "age"),
         preprocess=(
             StepSpec(cast="float32"),

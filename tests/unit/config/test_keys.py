@@ -74,7 +74,7 @@ def around(pattern: str) -> dict[str, Any]:
         tree["rule"] = {"name": "trimmed"}
     elif pattern == "rule.normalize":
         tree["rule"] = {"name": "median"}
-    elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output"):
+    elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output", "rule.precision"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
     elif ".field" in pattern:
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
@@ -133,12 +133,12 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
         member = {"name": "a", source: first[source]} | ({"trust": first["trust"]} if source == "pickled" else {})
         assert loaded(file, yaml.safe_dump({"members": [member]})).members[0].source == source
     pair = [{key: value for key, value in first.items() if key not in others}, second]
-    for name, own in {"trimmed": {"trim"}, "stack": {"factory", "arguments", "weights", "output"}}.items():
+    for name, own in {"trimmed": {"trim"}, "stack": {"factory", "arguments", "weights", "output", "precision"}}.items():
         left = {key: value for key, value in tree["rule"].items() if key in own or key == "space"}
         members = [{k: v for k, v in m.items() if k != "weight"} | {"name": f"m{i}"} for i, m in enumerate(3 * pair)]
         loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
     left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
     spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
-    assert spec.members[0].weight == 0.5 and spec.members[0].trust == "pickle"
+    assert spec.members[0].weight == 0.5 and spec.members[0].trust == ("pickle",)
     steps = ["cast", "layout", "scale", "resize", "resize", "crop", "normalize", "call"]
     assert [step.kind for step in spec.members[0].preprocess] == steps

@@ -1,6 +1,8 @@
 """The one way to start: every way in checks a job once, and hands on what was found."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -163,3 +165,10 @@ def test_what_a_member_breaks_starts_nothing(project, steps, monkeypatch, capsys
     assert main([*arguments, "dataset.h5"]) == USAGE
     assert [name for name, *_ in steps] == ["inspecting"]
     assert "members differ" in capsys.readouterr().err and not project.run.exists()
+
+
+@pytest.mark.parametrize("module", ["hpcens.cli.rank", "hpcens.launch.slurm", "hpcens.launch.witness"])
+def test_a_witness_imports_nothing_that_may_begin_mpi(module):
+    """Story: h5py was built for MPI, which begins at its import; then the rank is forked, and MPI is lost."""
+    code = f"import sys, {module}; assert not {{'h5py', 'mpi4py', 'torch'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,6 +8,7 @@ import pytest
 from support.instances import problem
 from support.placements import planned
 
+import hpcens
 from hpcens.config.site import slurm_settings
 from hpcens.errors import INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
@@ -38,11 +39,13 @@ GOLDEN = """#!/bin/bash
 
 # setup
 module load mpich
+export PYTHONSAFEPATH=1
+export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD" | paste -sd:)
 
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output /data/out.run/submitit/ID/%j_%t_log.out --error /data/out.run/submitit/ID/%j_%t_log.err \
---mpi=pmix --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit /data/out.run/submitit/ID
+--mpi=pmix --kill-on-bad-exit=1 PYTHON ENTRY -m hpcens.launch.queued -u -m submitit.core._submit /data/out.run/submitit/ID
 """
 
 
@@ -75,7 +78,8 @@ def test_the_golden_script(srun):
         arguments={"reservation": "night"},
     )
     text = sbatch_text(job(cuda=CudaSpec(count=4)), settings)
-    assert text.replace(shlex.quote(sys.executable), "PYTHON") == GOLDEN
+    entry = shlex.quote(str(Path(hpcens.__file__).with_name("entry.py")))
+    assert text.replace(shlex.quote(sys.executable), "PYTHON").replace(entry, "ENTRY") == GOLDEN
 
 
 def test_ranks_for_the_reducers_of_a_given_plan_are_asked_for(srun, tmp_path):

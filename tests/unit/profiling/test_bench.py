@@ -58,8 +58,8 @@ class TestProfile:
 
     def test_a_member_that_fails_is_told_as_it_is(self, weights):
         spec = MemberSpec(name="raising", factory="nets:Raising", weights=weights / "linear.safetensors")
-        with pytest.raises(MemberError, match="dislikes single rows"):
-            profile(spec, (1, 2))
+        with pytest.raises(MemberError, match="dislikes three rows"):
+            profile(spec, (3, 4))
 
 
 finite = st.integers(-1000, 1000).map(lambda n: n / 100)

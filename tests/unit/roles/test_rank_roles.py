@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.errors import UsageError
-from hpcens.roles.rank_roles import Hello, assign_roles, check_world, recruit, room
+from hpcens.roles.rank_roles import Hello, assign_roles, check_world, extend_roles, most_readers_and_reducers
 from hpcens.vocabulary import cpu_devices
 
 
@@ -58,7 +58,7 @@ def test_worlds_that_are_not_what_was_started():
 def test_further_readers_go_to_other_nodes_and_reducers_stay_on_one(surplus, readers, reducers):
     said = hellos(*((spare + 2 * (not node) + 1, 1) for node, spare in enumerate(surplus)))
     node = {hello.rank: hello.node for hello in said}
-    made = recruit(assign_roles(said), said, readers=readers, reducers=reducers)
+    made = extend_roles(assign_roles(said), said, readers=readers, reducers=reducers)
     assert made.readers[0] == 0 and made.reducers[0] == 1
     assert len({*made.readers, *made.reducers, *made.devices}) == len(made.readers) + len(made.reducers) + len(surplus)
     assert {node[rank] for rank in made.reducers} == {"n0"} and len(made.reducers) == min(reducers, 1 + surplus[0])
@@ -77,8 +77,8 @@ def test_there_is_room_for_a_reader_a_node_and_for_reducers_beside_the_first_bot
     said = hellos(*([(1, 0), (ranks[0][0] - 1, 1), *ranks[1:]] if apart else ranks))
     node = {hello.rank: hello.node for hello in said}
     rank_roles = assign_roles(said)
-    readers, reducers = room(rank_roles, said)
-    made = recruit(rank_roles, said, readers=readers, reducers=reducers)
+    readers, reducers = most_readers_and_reducers(rank_roles, said)
+    made = extend_roles(rank_roles, said, readers=readers, reducers=reducers)
     assert (len(made.readers), len(made.reducers)) == (readers, reducers)
     assert len({node[rank] for rank in made.readers}) == readers, "each on a node of its own"
     spare = {node[rank] for rank in node if made.role(rank) == "parked"}

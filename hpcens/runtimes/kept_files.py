@@ -1,0 +1,105 @@
+"""Kept files: what a runtime took long to prepare, with an index beside it that holds the digest of every file.
+
+    NAME.json                     the index: its format, and of each file its name, bytes and SHA-256
+    NAME-0123456789abcdef.SUFFIX  a file, named by its digest: ranks that prepare the same at once never mix theirs
+
+Neither torch nor OpenVINO checks the numbers it reads: a flipped bit would be wrong predictions for ever after.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hpcens.files import digest_file, write_atomically
+
+FORMAT = 1
+_NAMED_BY = 16  # hexadecimal digits of a digest
+
+
+def intact(files: Sequence[Path]) -> tuple[Path, ...] | None:
+    """Return where the files lie, each as it was written; None where they have to be prepared (again).
+
+    files  as the runtime names them, the first of them the one whose name the index has
+    Warns where there are files that are not what was written, or have no digest; and removes them.
+    """
+    index = _index(files[0])
+    try:
+        raw = json.loads(index.read_text())
+        if raw["format"] != FORMAT:
+            return None
+        entries = [(index.with_name(str(entry["file"])), entry["bytes"], entry["sha256"]) for entry in raw["files"]]
+        paths = tuple(path for path, _, _ in entries)
+        if [path.suffix for path in paths] != [file.suffix for file in files]:
+            raise ValueError("files of another runtime")
+        sizes = [path.stat().st_size for path in paths]
+        if sizes == [size for _, size, _ in entries] and all(digest_file(path) == sha for path, _, sha in entries):
+            return paths
+        _remove("does not hold the bytes that were written", index, *paths)
+    except FileNotFoundError:
+        if files[0].exists():
+            _remove("has no digest beside it", *reversed(files))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        strays = (path for file in files for path in index.parent.glob(f"{index.stem}-*{file.suffix}"))
+        _remove("is damaged", *strays, index)
+    return None
+
+
+@contextlib.contextmanager
+def kept(files: Sequence[Path]) -> Iterator[Path]:
+    """Give a path to write the first of the files to; what lies there and beside it after the block is kept.
+
+    files  as the runtime names them; those after the first are written beside it, under its name and their suffixes
+    Where the block raises, or writes nothing, nothing is left.
+    """
+    first = files[0]
+    first.parent.mkdir(parents=True, exist_ok=True)
+    temporary = first.with_name(f"{os.getpid()}-{secrets.token_hex(4)}-{first.name}")
+    written = [temporary.with_suffix(file.suffix) for file in files]
+    try:
+        yield temporary
+        if temporary.exists():
+            _move(written, files)
+    finally:
+        for path in written:
+            path.unlink(missing_ok=True)
+
+
+def _move(written: Sequence[Path], files: Sequence[Path]) -> None:
+    """Give written files their names, then point the index at them; what it pointed at before is removed."""
+    index = _index(files[0])
+    entries = []
+    for path, file in zip(written, files, strict=True):
+        digest, size = digest_file(path), path.stat().st_size
+        name = f"{file.stem}-{digest[:_NAMED_BY]}{file.suffix}"
+        path.replace(file.with_name(name))
+        entries.append({"file": name, "bytes": size, "sha256": digest})
+    before = _named(index)
+    write_atomically(index, json.dumps({"format": FORMAT, "files": entries}), durable=False)
+    for name in before - {str(entry["file"]) for entry in entries}:
+        index.with_name(name).unlink(missing_ok=True)
+
+
+def _named(index: Path) -> set[str]:
+    """Return the names of the files in the index's folder that an index points at."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        names = {str(entry["file"]) for entry in json.loads(index.read_text())["files"]}
+        return {name for name in names if name == Path(name).name and name.startswith(index.stem)}
+    return set()
+
+
+def _index(file: Path) -> Path:
+    return file.with_suffix(".json")
+
+
+def _remove(fault: str, *paths: Path) -> None:
+    """Say what is wrong with the last of the files, and remove all, so that it is said once."""
+    print(f"hpcens: warning: {paths[-1]} {fault}: it is prepared anew", file=sys.stderr, flush=True)
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,129 @@
+"""Kept files: whatever happens to one, what is made of it gives the bytes it gave when it was prepared, or it is made
+anew; never other predictions."""
+
+import json
+import random
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hpcens.engine.cpu import CpuHardware
+from hpcens.engine.engine import Engine
+from hpcens.members.conversion import Conversion
+from hpcens.members.forward import Forward
+from hpcens.members.network import Network
+from hpcens.members.preprocess import Preprocessing
+from hpcens.runtimes import kept_files
+from hpcens.runtimes.recipe import Recipe
+from hpcens.specs import MemberSpec, RunSpec
+
+BATCH = 4
+ROWS = np.random.default_rng(1).random((BATCH, 6), np.float32)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(6, 32), nn.Linear(32, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x).relu())
+
+
+def made(folder, prepared=None):
+    spec = MemberSpec(name="member", factory="x:y", weights=folder / "x", output="values")
+    network = prepared or Network(Small().eval().requires_grad_(False))
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "values")
+    given = {"inputs": (0,), "conversion": conversion, "prepared": prepared is not None}
+    return Forward(spec, network, Preprocessing(spec, ["x"], folder), **given)
+
+
+def run(folder, runtime):
+    recipe = Recipe(partial(made, folder), runtime, CpuHardware(1), 1, (ROWS,), folder / "member", True)
+    engine = Engine(CpuHardware(1))
+    engine.host("member", recipe.make(BATCH), batch=BATCH)
+    return engine.run("member", [torch.from_numpy(ROWS)])[0].tobytes()
+
+
+def flip(path, place, bit):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="module", params=["frozen", "openvino"])
+def prepared(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    return folder, request.param, run(folder, request.param)
+
+
+def test_a_flipped_bit_anywhere_is_found_and_said_once(prepared, capfd):
+    folder, runtime, wanted = prepared
+    draw = random.Random(5)
+    for _ in range(4):
+        for suffix in {path.suffix for path in folder.iterdir()}:
+            [path] = folder.glob(f"*{suffix}")
+            capfd.readouterr()
+            flip(path, draw.randrange(path.stat().st_size), draw.randrange(8))
+            assert run(folder, runtime) == wanted
+            assert capfd.readouterr().err.count("prepared anew") == 1, path
+            assert run(folder, runtime) == wanted and capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"{}", b'{"format": 1, "files": 3}'])
+def test_an_index_that_says_nothing_is_written_anew(prepared, content):
+    folder, runtime, wanted = prepared
+    [index] = folder.glob("*.json")
+    index.write_bytes(content)
+    assert run(folder, runtime) == wanted
+    assert json.loads(index.read_text())["format"] == kept_files.FORMAT
+
+
+def test_an_index_of_a_later_format_is_left_out(prepared, capfd):
+    folder, runtime, wanted = prepared
+    [index] = folder.glob("*.json")
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"format": kept_files.FORMAT + 1}))
+    assert run(folder, runtime) == wanted
+
+
+def test_what_was_kept_without_a_digest_is_not_used(tmp_path, capfd):
+    """Files of an earlier version, which had no digests: this one is damaged."""
+    wanted = run(tmp_path, "frozen")
+    [path] = tmp_path.glob("*.ts")
+    content = path.read_bytes()
+    for left in tmp_path.iterdir():
+        left.unlink()
+    named_then = tmp_path / f"member-{BATCH}.ts"
+    named_then.write_bytes(content.replace(content[len(content) // 2 : len(content) // 2 + 1], b"\0"))
+    capfd.readouterr()
+    assert run(tmp_path, "frozen") == wanted
+    assert "has no digest beside it" in capfd.readouterr().err and not named_then.exists()
+
+
+def test_ranks_that_prepare_the_same_at_once_do_not_mix_their_files(tmp_path):
+    """One is between its files and its index while the other writes its own, whose bytes differ."""
+    files = (tmp_path / "m.xml", tmp_path / "m.bin")
+    with kept_files.kept(files) as mine:
+        mine.write_bytes(b"my graph")
+        mine.with_suffix(".bin").write_bytes(b"my weights")
+        with kept_files.kept(files) as theirs:
+            theirs.write_bytes(b"their graph")
+            theirs.with_suffix(".bin").write_bytes(b"their weights")
+        assert [path.read_bytes() for path in kept_files.intact(files)] == [b"their graph", b"their weights"]
+    assert [path.read_bytes() for path in kept_files.intact(files)] == [b"my graph", b"my weights"]
+    assert len(list(tmp_path.iterdir())) == 3, "what the index does not name any more is removed"
+
+
+def test_nothing_is_left_of_a_preparation_that_fails(tmp_path):
+    def fail():
+        with kept_files.kept((tmp_path / "m.ts",)) as path:
+            path.write_bytes(b"half")
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
