@@ -51,6 +51,14 @@ class Alone(Net):
 def halved(x):
     return x / 2
 
+class Stack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x):
+        return x.mean(1) * self.scale
+
 def middle(stack, names):
     return stack.mean(0)
 """
@@ -77,6 +85,7 @@ KEYS = {
     "rule: median": {"rule": {"name": "median"}},
     "rule: weighted": {"rule": {"name": "weighted"}, "members": {"weight": 0.5}},
     "rule: m:f": {"rule": {"name": "combined_models:middle"}},
+    "rule: stack": {"rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt"}},
     "space: logits": {"rule": {"space": "logits"}},
     "output: values": {
         "task": "regression",
@@ -98,6 +107,7 @@ KEYS = {
     "task: binary": {"task": "binary", "members": {"arguments": {"shape": [1]}}},
     "task: multilabel": {"task": "multilabel"},
     "normalize": {"rule": {"name": "median", "normalize": True}},
+    "precision: float64": {"members": {"precision": "float64"}},
     "resize": {"members": {"preprocess": [{"resize": {"size": 6, "mode": "bicubic", "antialias": True}}]}},
     "scale: 1/255": {"members": {"preprocess": [{"scale": "1/255"}]}},
     "bad_rows: pass": {"members": {"bad_rows": "pass"}},
@@ -112,7 +122,7 @@ NEW = (
     "normalize", "resize", "bad_rows: pass",
 )  # fmt: skip
 OF_RESULTS = ("bad_rows: mask", "compression", "dtype: uint8", "top-K")
-RULES = ("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "space: logits", "normalize")
+RULES = ("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "rule: stack", "space: logits", "normalize")
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
 WORKS = ""
 ROWS = [
@@ -151,6 +161,9 @@ ROWS = [
     ("normalize", "rule: vote", "those of vote do"),
     ("normalize", "space: logits", "is for probabilities, and the rule combines logits"),
     ("normalize", "dtype: uint8", WORKS),
+    ("normalize", "rule: stack", "those of stack do"),
+    *(("precision: float64", key, WORKS) for key in ("class_axis", "task: binary", "task: multilabel", "normalize")),
+    *(("gradients", key, WORKS) for key in ("class_axis", "task: multilabel")),
     ("resize", "preprocess", WORKS),
 ]
 
@@ -176,6 +189,7 @@ class Bench:
         exec(MODELS, names)
         for member in tree["members"]:
             torch.save(names["Net"](**member["arguments"]).state_dict(), self.folder / member["weights"])
+        torch.save(names["Stack"]().state_dict(), self.folder / "stack.pt")
         self.tree = tree
         self.config.write_text(json.dumps(tree))
         return self
@@ -184,7 +198,17 @@ class Bench:
         output = self.folder / f"{name}.h5"
         scored = run(self.config, self.dataset, output, **options)
         self.output = output
+        if output.exists():
+            self._check_sums(output)
         return scored
+
+    def _check_sums(self, output):
+        """What says that it adds up to 1 over the classes does."""
+        with h5py.File(output) as file:
+            attributes, values = dict(file["prediction"].attrs), file["prediction"][()]
+        if attributes.get("sums_to_one"):
+            sums = (values * attributes.get("scale", 1)).sum(attributes["class_axis"])
+            assert np.allclose(sums[np.isfinite(sums)], 1, atol=0.02 if "scale" in attributes else 1e-3)
 
     def same(self, name):
         """Hold a result against the undisturbed one, byte for byte."""
