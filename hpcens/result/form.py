@@ -16,7 +16,7 @@ Datasets of rows say of themselves, where it applies:
 | --- | --- |
 | `description`, `units` | what they hold, in words |
 | `space` | logits, probabilities or values |
-| `class_axis` | axis of the classes, or of the K best of them, that of rows being 0; its dimension is labelled `class` |
+| `class_axis` | axis of the classes, or of the K best of them, that of rows being 0; the classes' is labelled `class` |
 | `sums_to_one` | whether a row of predicted probabilities adds up to 1 over the classes |
 | `scale`, `scaled` | by what uint8 is to be multiplied |
 """
