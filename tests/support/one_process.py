@@ -10,7 +10,7 @@ from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.members import load as load_member
-from hpcens.planning.numerics import fingerprint_under, fixed_numerics
+from hpcens.planning.numerics import fingerprint_under, fixed_numerics, with_precisions
 from hpcens.planning.phases import Assignment, phases_of
 from hpcens.result.fingerprint import torch_version
 from hpcens.result.scored import scored_form
@@ -45,7 +45,7 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
         planner="optimal",
         devices=(),
         hostings=(),
-        numerics=Numerics(SEGMENT, members, ("cpu",), torch_version()),
+        numerics=with_precisions(Numerics(SEGMENT, members, ("cpu",), torch_version()), job),
         phases=phases,
         window=4,
         read_ahead=3,

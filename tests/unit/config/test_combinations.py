@@ -37,6 +37,15 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(torch.nan_to_num(x.flatten(1))).unflatten(1, self.shape)
 
+class Stack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
 class Forces(Net):
     def forward(self, x):
         with torch.enable_grad():
@@ -89,6 +98,15 @@ KEYS = {
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
+    "precision: float64": {"members": {"precision": "float64"}},
+    "precision: float32": {"members": {"precision": "float32"}},
+    "dtype: float64": {"output": {"dtype": "float64"}},
+    "dtype: float32": {"output": {"dtype": "float32"}},
+    "stack": {"rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt"}},
+    "stack of float64": {
+        "rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt", "precision": "float64"}
+    },
+    "runtime: openvino": {"plan": {"runtime": "openvino"}},
 }
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
 WORKS = ""
@@ -102,6 +120,24 @@ ROWS = [
     *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
     *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
     *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
+    *((key, verb, WORKS) for key in ("precision: float64", "dtype: float64") for verb in ALL_VERBS),
+    *(("stack of float64", verb, WORKS) for verb in ALL_VERBS if verb != "adding a member"),  # it takes two
+    *(
+        ("precision: float64", key, WORKS)
+        for key in (
+            *("resize", "scale: 1/255", "bad_rows: pass", "gradients", "files", "trust", "squeeze", "preprocess"),
+            *("classes", "member classes", "output: values", "space: logits", "columns", "select", "compression"),
+            *("rule: vote", "rule: geometric", "rule: median", "rule: weighted", "rule: m:f", "stack", "top-K"),
+            *("dtype: float32", "dtype: float16", "dtype: uint8", "dtype: float64", "stack of float64"),
+        )
+    ),
+    *(("dtype: float64", key, WORKS) for key in ("member classes", "stack", "stack of float64", "precision: float32")),
+    (
+        "precision: float64",
+        "runtime: openvino",
+        "members.0..precision: float64 cannot be computed by plan.runtime: open",
+    ),
+    ("stack of float64", "rule: vote", "precision: is for rule stack, but the rule is vote"),
     ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
     ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
     ("rule: vote", "output: values", "vote counts classes"),
@@ -129,6 +165,8 @@ class Bench:
         exec(MODELS, names)
         for member in tree["members"]:
             torch.save(names["Net"](**member["arguments"]).state_dict(), self.folder / member["weights"])
+        if "weights" in tree.get("rule", {}):
+            torch.save(names["Stack"]().state_dict(), self.folder / tree["rule"]["weights"])
         self.tree = tree
         self.config.write_text(json.dumps(tree))
         return self

@@ -15,7 +15,7 @@ from support.project import ENSEMBLE
 from hpcens.errors import MemberError
 from hpcens.members.casting import Cast
 from hpcens.members.preprocess import Preprocessing
-from hpcens.specs import MemberSpec, NormalizeSpec, StepSpec
+from hpcens.specs import MemberSpec, NormalizeSpec, ResizeSpec, StepSpec
 
 WIDE = X.double()
 SUPPORT = Path(precise.__file__).parent
@@ -144,7 +144,7 @@ class TestFloat64:
         assert (prepared(whole, StepSpec(cast="uint8"), StepSpec(scale=0.1)) == whole * 0.1).all()
         np.testing.assert_allclose(prepared(rows, normalize), (rows - mean) / std, rtol=1e-14)
         assert (prepared(rows, StepSpec(crop=(2, 2))) == rows[:, :, 2:4, 2:4]).all()
-        halved = prepared(rows, StepSpec(resize=(3, 3)))
+        halved = prepared(rows, StepSpec(resize=ResizeSpec(size=(3, 3))))
         np.testing.assert_allclose(halved, rows.reshape(4, 3, 3, 2, 3, 2).mean((3, 5)), rtol=1e-15)
         assert (prepared(rows, StepSpec(call="nets:halved")) == rows / 2).all()
 
