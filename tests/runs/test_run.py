@@ -202,7 +202,7 @@ def test_a_member_added_to_a_finished_run_is_all_that_is_scored(held, undisturbe
     held.yaml(output, members=MEMBERS | {"linear": "HeldLinear"})
     write_held(held.folder)
     process = held.start("run", "dataset.h5")
-    wait_for(lambda: len(list(held.run.glob("epochs/0002/journal"))) and some_are_durable(held), process)
+    wait_for(lambda: len(journalled(held)) == 2 and some_are_durable(held), process)
     reducer = [s for s in signatures(held) if s["role"] == "reducer"][-1]
     os.kill(reducer["pid"], signal.SIGKILL)
     process.communicate(timeout=30)
