@@ -28,7 +28,10 @@ Every folder is a noun; imports only go to lines further down.
     arrays       memory that outlives a pass
     processes    which process lives; questions put to one of their own
     files        written whole or not at all
+    ownership    whose a file is: only one's own are trusted
     errors       exit codes, and messages that say what to do
+    shell        words for shells and terminals: quoted, escaped, refused
+    entry        how a process begins: the working folder is kept off its path
 """
 
 __version__ = "0.1.0"

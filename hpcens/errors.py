@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 COMPLETE = 0
 FAILURE = 1
@@ -72,6 +73,10 @@ class Silent(HpcensError):
     """A node gives no sign of life."""
 
 
+class Stopped(HpcensError):
+    """A rank is stopped, and does not go on."""
+
+
 class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 
@@ -95,14 +100,46 @@ _RESUMABLE = {
 }
 
 
+_BROKEN = {
+    errno.EIO: "the disk, or the server behind it, failed to read or write",
+    errno.EROFS: "the file system is mounted read-only, as after an error",
+}
+_HDF5_NUMBER = re.compile(r"\berrno = (\d+)")
+_HDF5_FILE = re.compile(r"name = '([^']*)'")
+
+
 def as_verdict(error: BaseException) -> HpcensError:
     """The error as one of ours: a full disk ends resumable, anything unknown is a failure."""
     if isinstance(error, HpcensError):
         return error
-    if isinstance(error, OSError) and error.errno in _RESUMABLE:
-        what, remedy = _RESUMABLE[error.errno]
+    number, where = refusal(error)
+    if number in _RESUMABLE:
+        what, remedy = _RESUMABLE[number]
         return Incomplete(
-            f"writing stopped: {what} ({error.filename or error.strerror})",
+            f"writing stopped: {what} ({where})",
             f"{remedy}, then run the same command again; what is journalled is kept",
         )
+    if number in _BROKEN:
+        return HpcensError(
+            f"{_BROKEN[number]} ({where})",
+            "have the disk or its server checked (dmesg names it), then run the same command again; what is journalled"
+            " is kept",
+        )
     return HpcensError(f"{type(error).__name__}: {error}")
+
+
+def refusal(error: BaseException) -> tuple[int, str]:
+    """Return the number of the system's error behind an error, 0 where there is none; and the file, or what was said.
+
+    HDF5 says it in words alone, and not always as an OSError.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno:
+            named = _HDF5_FILE.search(str(cause))
+            return cause.errno, str(cause.filename or (named[1] if named else "") or cause.strerror)
+        if isinstance(cause, OSError | RuntimeError) and (found := _HDF5_NUMBER.search(str(cause))):
+            named = _HDF5_FILE.search(str(cause))
+            return int(found[1]), named[1] if named else str(cause)
+        cause = cause.__cause__
+    return 0, ""

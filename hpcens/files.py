@@ -3,12 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import hashlib
 import json
 import os
+import re
 import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from math import isnan
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from hpcens.ownership import PRIVATE, READABLE, own_folder
+
+# Names of files in the cache that are being written, as `keep_in_cache` and earlier versions choose them.
+_DRAFT = re.compile(r"\..+\.\d+\.[0-9a-f]{8}$|\d+-[0-9a-f]{8}-.")
+_OLD_SECONDS = 3600.0
+_PROBE_BYTES = 1 << 16
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the system's errors of a disk without room."""
+
+Content = TypeVar("Content")
+Record = TypeVar("Record")
+# types of fields, as they are written → of the values they take
+_PLAIN = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "Mapping": (dict,), "tuple": (tuple,)}
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
@@ -19,7 +44,7 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with temporary.open("w") as file:
+        with open(temporary, "w", opener=_create) as file:
             file.write(text)
             if durable:
                 file.flush()
@@ -31,12 +56,141 @@ def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
         raise
 
 
-def read_json(path: Path) -> Any:
-    """Return the file's content; None where it is missing or not (yet) whole."""
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What JSON of the wrong kind raises when it is read: no JSON, other keys, other types, numbers too large, too deep."""
+
+
+def make_first(path: Path, draft: Path) -> None:
+    """Give a file that is whole its name, unless there is a file of that name: the first one stays.
+
+    draft  the file, in the same folder; gone afterwards
+    Raises OSError where the file system refuses, FileExistsError where another was first.
+    """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here: whoever makes the name owns it, and puts the whole file in its place
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            except OSError as error:
+                if error.errno not in FULL or path.exists():
+                    raise
+            draft.replace(path)  # takes the name of the draft where the disk has none left
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def claim_folder(folder: Path, contents: Mapping[str, str]) -> bool:
+    """Make a folder appear with all that is in it, durably; return whether it was this call that made it.
+
+    A folder that is not empty never takes the place of another: of several claims at once a single one succeeds,
+    on every file system, and nobody ever sees a part of it.
+
+    contents  path within the folder → text of the file; no text where the path is that of a folder, ending in /.
+              The first is a file with a text that no other claim has.
+    Raises OSError where the disk is full or refuses.
+    """
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
+    try:
+        for name, text in contents.items():
+            _make(draft / name, text if not name.endswith("/") else None)
+        for part in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+            part.chmod(part.stat().st_mode & READABLE)  # others may not write, whatever the umask
+        sync_folder(draft)
+        draft.rename(folder)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        first, text = next(iter(contents.items()))
+        with contextlib.suppress(OSError):
+            if (folder / first).read_text() == text:  # a file server did it, and was asked again
+                sync_folder(folder.parent)
+                return True
+        taken = error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT) and folder.exists()
+        if not taken:
+            raise
+        return False
+    sync_folder(folder.parent)
+    return True
+
+
+def drafts(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield claims that have not succeeded (yet) in a folder: the name each is for, and where it lies."""
+    for path in folder.glob(".*.*"):
+        yield path.name[1:].rpartition(".")[0], path
+
+
+def _make(path: Path, text: str | None) -> None:
+    """Make a file, durably, or a folder where there is no text."""
+    (path if text is None else path.parent).mkdir(parents=True, exist_ok=True)
+    if text is not None:
+        with path.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable which files the folder has, under which names."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def refusing(folder: Path) -> OSError | None:
+    """Return the error by which a folder refuses to take a small file more; None where it takes it."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(_PROBE_BYTES))
+            os.fsync(file.fileno())
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(folder))
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """Return the file's object; None where it is missing, not (yet) whole, or no object."""
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    return raw if isinstance(raw, dict) else None
+
+
+def read_as(path: Path, build: Callable[[dict[str, Any]], Content]) -> Content | None:
+    """Return what is built of the file's object; None where it is missing, not (yet) whole, or nothing can be built."""
+    raw = read_json(path)
+    if raw is None:
+        return None
+    try:
+        return build(raw)
+    except MALFORMED:
+        return None
+
+
+def checked(record: Record) -> Record:
+    """Return a dataclass that was built of JSON. Raises TypeError or ValueError where a plain field is of another type.
+
+    Numbers are to be numbers, and whole ones to fit 64 bits.
+    """
+    for entry in fields(record):  # type: ignore[arg-type]
+        value, kind = getattr(record, entry.name), str(entry.type)
+        types = _PLAIN.get(kind.removesuffix(" | None").partition("[")[0])
+        if types is None or (value is None and kind.endswith(" | None")):
+            continue
+        if type(value) not in types:
+            raise TypeError(f"{entry.name} is {type(value).__name__}, not {kind}")
+        if (type(value) is float and isnan(value)) or (type(value) is int and abs(value) >= 1 << 63):
+            raise ValueError(f"{entry.name} is {value!r:.40}")
+    return record
+
+
+def _create(path: str, flags: int) -> int:
+    """Open a file that is not there yet, and is not what a link names; none but its owner may write to it."""
+    return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o644)
 
 
 def digest_file(path: Path) -> str:
@@ -49,8 +203,60 @@ def digest_file(path: Path) -> str:
 
 
 def cache_folder() -> Path:
-    """Return $HPCENS_CACHE, else the user's cache folder: profiles, trials and prepared networks lie in it."""
+    """Return $HPCENS_CACHE, else the user's cache folder: profiles, trials and prepared networks lie in it.
+
+    It is made where it is missing, for its user alone. Raises UsageError where another user owns it or may write to it.
+    """
     root = os.environ.get("HPCENS_CACHE") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hpcens"
     )
-    return Path(root)
+    folder = Path(root)
+    with contextlib.suppress(OSError):  # whoever writes to it says what is wrong
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.is_dir() or not folder.exists():
+            own_folder(folder, PRIVATE, "set HPCENS_CACHE to a folder of your own")
+    return folder
+
+
+def keep_in_cache(path: Path, content: str | Path) -> bool:
+    """Keep a file in the cache, whole or not at all; return whether it is there. What others left half is swept.
+
+    content  text, or a file to copy
+    Where the cache is full or refuses, a warning says so, once a process: all of it can be made again.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if isinstance(content, str):
+                draft.write_text(content)
+            else:
+                shutil.copyfile(content, draft)
+            _sweep(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        _warn_of_cache(str(cache_folder()), error.strerror or str(error))
+        return False
+    return True
+
+
+def _sweep(fresh: Path) -> None:
+    """Remove drafts that are much older than a fresh one in the same folder, both by the file server's clock."""
+    now = fresh.stat().st_mtime
+    for path in fresh.parent.iterdir():
+        if _DRAFT.match(path.name):
+            with contextlib.suppress(OSError):  # another was as quick
+                if path.stat().st_mtime < now - _OLD_SECONDS:
+                    path.unlink()
+
+
+@functools.cache
+def _warn_of_cache(folder: str, why: str) -> None:
+    print(
+        f"hpcens: warning: the cache {folder} keeps nothing ({why}): what is measured and prepared is so again by the"
+        " next start; set HPCENS_CACHE to a folder that can be written",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -216,6 +216,7 @@ def configuration(folder: Path, runtime: str) -> str:
     )
     return f"""members:
 {members}
+task: multiclass
 rule: mean
 plan: {{runtime: {runtime}}}
 output: {{path: hpcens-{runtime}.h5, datasets: [prediction]}}

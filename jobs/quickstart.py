@@ -143,6 +143,7 @@ def configuration() -> str:
 dataset: {{input: images}}
 members:
 {members}
+task: multiclass
 classes: 10
 rule: mean
 devices: {{cpu: {CORES}}}

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from hpcens.checks.findings import Preflight
 from hpcens.checks.member_trial import trials
-from hpcens.checks.preflight import Preflight
 from hpcens.checks.trials import Trial
 from hpcens.errors import HpcensError, MemberError
 from hpcens.processes.isolation import NoAnswer, isolated
@@ -54,7 +54,8 @@ def _one_process(
                 return
             if outcome is None:
                 current = by_name[name]
-                limit = seconds + current.file.stat().st_size / _BYTES_A_SECOND
+                size = 0 if current.loads_itself else current.file.stat().st_size
+                limit = seconds + size / _BYTES_A_SECOND
             else:
                 yield name, outcome
 

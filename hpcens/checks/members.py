@@ -5,15 +5,18 @@ All members give one output of one shape, in a space the rule can combine, and s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+from hpcens.checks.imports import RULE, untried
 from hpcens.checks.member_process import SECONDS, try_members
-from hpcens.checks.preflight import Preflight
-from hpcens.checks.rule_process import try_rule
+from hpcens.checks.preflight import Preflight, after_trials
+from hpcens.checks.steadiness import require_no_chance, steadiness_warnings
 from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
+from hpcens.combining import try_rule
 from hpcens.engine import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
-from hpcens.result import outputs_of, require_room, room
+from hpcens.result import outputs_of, require_room, require_same_axis, room
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec, check_shapes
 
@@ -31,15 +34,74 @@ def check_members(
     """
     book = book or TrialBook.default()
     members = [member for member in job.spec.members if member.name not in preflight.stored]
+    preflight = tried(job, preflight, book, seconds)
     trials = _trials(job, preflight, members, book, seconds)
     shapes = {name: trial.shape for name, trial in trials.items()}
     check_shapes(shapes)
     for shape in shapes.values():
+        require_same_axis(job, preflight.space, shape, preflight.stored)
         outputs = outputs_of(job.spec, shape, preflight.space)
         require_room(job, room(RunDirectory.of(job.output), preflight.facts.rows, outputs, job.spec.output.compression))
     if preflight.rule and shapes:
         check_rule(job, preflight, next(iter(shapes.values())), book)
-    return tuple(warning for trial in trials.values() for warning in trial.warnings)
+    tolerance = job.spec.plan.tolerance
+    return tuple(
+        warning
+        for member in members
+        if (trial := trials.get(member.name)) is not None
+        for warning in (*trial.warnings, *steadiness_warnings(member, trial.steadiness, tolerance))
+    )
+
+
+def unsteady_members(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict[str, Any]:
+    """Return of each member that was tried and is not steady what the result says of it, see `Steadiness.faults`.
+
+    book  of trials that were passed; None: the user's
+    """
+    book = book or TrialBook.default()
+    found = {}
+    for member in job.spec.members:
+        stored = member.name in preflight.stored
+        trial = None if stored else book.get(member_key(member, job.spec, preflight), job.spec.search_path)
+        if trial and (faults := trial.steadiness.faults(member.computes_in, job.spec.plan.tolerance)):
+            found[member.name] = dict(faults)
+    return found
+
+
+def tried(job: Job, preflight: Preflight, book: TrialBook | None = None, seconds: float = SECONDS) -> Preflight:
+    """Try the members and the rule of whose code it is not known what it imports; return what is known then.
+
+    book     see `check_members`
+    seconds  see `check_members`
+    Returns the preflight as it is where this host has no such devices. Raises what `check_members` raises.
+    """
+    if not preflight.unseen or not _has_devices(job):
+        return preflight
+    book = book or TrialBook.default()
+    trials = _trials(job, preflight, untried(job, preflight), book, seconds)
+    if RULE in preflight.unseen:
+        check_rule(job, preflight, next(iter(trials.values())).shape, book)
+    return after_trials(job, preflight, book)
+
+
+def _has_devices(job: Job) -> bool:
+    try:
+        return bool(discover(job.spec.devices))
+    except UsageError:
+        return False
+
+
+def taken(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict[str, str]:
+    """Return what the output of each member is taken to be, in words, of those that were tried.
+
+    book  of trials that were passed; None: the user's
+    """
+    book = book or TrialBook.default()
+    trials = {
+        member.name: book.get(member_key(member, job.spec, preflight), job.spec.search_path)
+        for member in job.spec.members
+    }
+    return {name: trial.taken for name, trial in trials.items() if trial is not None}
 
 
 def _trials(
@@ -47,7 +109,7 @@ def _trials(
 ) -> dict[str, Trial]:
     """Each member's trial, from the book where it is there; of members without one, none where there is no device."""
     keys = {member.name: member_key(member, job.spec, preflight) for member in members}
-    trials = {name: trial for name, key in keys.items() if (trial := book.get(key)) is not None}
+    trials = {name: trial for name, key in keys.items() if (trial := book.get(key, job.spec.search_path)) is not None}
     missing = [member for member in members if member.name not in trials]
     devices = discover(job.spec.devices) if missing else ()
     faults: list[HpcensError] = []
@@ -57,9 +119,20 @@ def _trials(
             trials[name] = outcome
         else:
             faults.append(outcome)
+    faults += _by_chance(job, members, trials)
     if faults:
         raise faults[0] if len(faults) == 1 else _together(faults)
     return {name: trials[name] for name in keys if name in trials}
+
+
+def _by_chance(job: Job, members: Sequence[MemberSpec], trials: Mapping[str, Trial]) -> Iterator[HpcensError]:
+    """Yield what is wrong with members that passed, but whose outputs depend on chance."""
+    for member in members:
+        if (trial := trials.get(member.name)) is not None:
+            try:
+                require_no_chance(member, trial.steadiness, job.spec.plan.tolerance)
+            except MemberError as error:
+                yield error
 
 
 def _together(faults: Sequence[HpcensError]) -> HpcensError:
@@ -71,6 +144,6 @@ def _together(faults: Sequence[HpcensError]) -> HpcensError:
 def check_rule(job: Job, preflight: Preflight, shape: tuple[int, ...], book: TrialBook) -> None:
     """Try a rule of the user's own, unless it passed before with as many members of that shape."""
     key = rule_key(job.spec, preflight, shape)
-    if book.get(key) is None:
-        try_rule(job.spec, preflight.space, preflight.rule, shape)
-        book.put(key, Trial(shape))
+    if book.get(key, job.spec.search_path) is None:
+        imported = try_rule(job.spec, preflight.space, preflight.rule, shape)
+        book.put(key, Trial(shape, imported=imported))

@@ -2,64 +2,66 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from hpcens.checks.findings import Preflight as Preflight
+from hpcens.checks.imports import with_imports
+from hpcens.checks.trials import TrialBook
 from hpcens.combining import rule_digests
-from hpcens.dataset import Facts, Input, inspecting
-from hpcens.members import input_places, member_digests
+from hpcens.dataset import Facts, inspecting
+from hpcens.errors import DataError
+from hpcens.members import input_places, layout_digests, member_digests
 from hpcens.result import check_output, is_finished, make_fingerprint, stored_members, torch_version
 from hpcens.rules import combining_space
-from hpcens.specs import Job, RunSpec, Space
+from hpcens.specs import BadRows, Job, MemberSpec, RunSpec
 from hpcens.vocabulary import Plan, numerics_from_dict
 
+_MOSTLY = 0.5  # a share of rows above which fill values are the rule, as in maps with land and sea
 
-@dataclass(frozen=True, slots=True)
-class Preflight:
-    """What was found of a job before it starts.
 
-    facts    of the dataset
-    digests  of what makes each member: its files, its code, its use
-    rule     digests of a rule of the user's own; empty for the others
-    space    the one the rule combines in
-    stored   members whose outputs are taken from the finished result, to which the job adds others
+def check(job: Job, book: TrialBook | None = None) -> Preflight:
+    """Look at everything a job names. Raises the error that the job would end with.
+
+    book  of trials that were passed, which tell what members import; None: the user's
     """
-
-    facts: Facts
-    digests: Mapping[str, Mapping[str, str]]
-    rule: Mapping[str, str]
-    space: Space
-    stored: tuple[str, ...] = ()
-
-    def to_json(self) -> str:
-        """Return it as a line of JSON."""
-        return json.dumps(asdict(self))
-
-    @staticmethod
-    def from_json(text: str) -> Preflight:
-        """Return what `to_json` wrote."""
-        raw = json.loads(text)
-        facts = raw.pop("facts")
-        facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
-        return Preflight(facts=Facts(**facts), stored=tuple(raw.pop("stored")), **raw)
-
-
-def check(job: Job) -> Preflight:
-    """Look at everything a job names. Raises the error that the job would end with."""
-    space = combining_space(job.spec.rule, job.spec.members)
+    space = combining_space(job.spec.rule, job.spec.members, job.spec.task)
     with inspecting(job.datasets, job.spec.dataset, job.limit) as facts_of:
-        digests = {member.name: member_digests(member, job.spec.search_path) for member in job.spec.members}
+        digests = {
+            member.name: member_digests(member, job.spec.search_path) | layout_digests(member, job.spec)
+            for member in job.spec.members
+        }
         rule = rule_digests(job.spec, space)
         facts = facts_of()
     for member in job.spec.members:
-        input_places(member, facts.names)
+        require_numbers(member, job.spec.bad_rows, facts)
     check_output(job.output, job.spec.output.compression, *job.datasets)
     if job.plan is not None:
         Plan.load(job.plan)
-    preflight = Preflight(facts, digests, rule, space)
+    return after_trials(job, Preflight(facts, digests, rule, space), book)
+
+
+def require_numbers(member: MemberSpec, bad_rows: BadRows, facts: Facts) -> None:
+    """Raise DataError where most rows are bad ones for a member, since they hold fill values.
+
+    bad_rows  what becomes of such rows
+    Raises UsageError where the dataset lacks an input of the member's.
+    """
+    for name in (facts.names[place] for place in input_places(member, facts.names)):
+        if member.bad_rows != "pass" and facts.filled.get(name, 0) > _MOSTLY:
+            fate = "all such rows would be masked" if bad_rows == "mask" else "the first such row would end the run"
+            raise DataError(
+                f"{facts.filled[name]:.0%} of the rows looked at hold fill values in the input {name}, which are NaN to"
+                f" member {member.name}: {fate}",
+                f"have them replaced, dataset.inputs.{name}.fill: 0; or, if the network takes NaN, write bad_rows: pass"
+                f" for the member; or score them as they are stored, dataset.inputs.{name}.decode: false",
+            )
+
+
+def after_trials(job: Job, preflight: Preflight, book: TrialBook | None = None) -> Preflight:
+    """Return what was found with all that trials have told since. book: see `check`."""
+    preflight = with_imports(job, preflight, book or TrialBook.default())
     return replace(preflight, stored=stored_members(job, partial(_fingerprint, job.spec, preflight)))
 
 

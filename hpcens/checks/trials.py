@@ -8,24 +8,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
-from hpcens.checks.preflight import Preflight
-from hpcens.files import cache_folder, write_atomically
-from hpcens.members import digest_of
+from hpcens.checks.findings import Preflight
+from hpcens.checks.steadiness import Steadiness
+from hpcens.files import MALFORMED, cache_folder, keep_in_cache
+from hpcens.members import COMPLEX, STATE, common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
+from hpcens.usercode.imported import Imported, is_of_imports
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a member gave: the shape of one row of its output, and what looks wrong but is no fault."""
+    """What a member gave.
+
+    shape       of one row of its output, as the ensemble combines it
+    warnings    what looks wrong but is no fault
+    imported    what its code had imported once it had run
+    taken       what its output is taken to be, in words
+    state       digest of the weights that its factory loads; empty for others
+    steadiness  how far its outputs for the same row lie apart
+    complex     whether it has complex parameters or buffers
+    """
 
     shape: tuple[int, ...]
     warnings: tuple[str, ...] = ()
+    imported: Imported = field(default_factory=Imported)
+    taken: str = ""
+    state: str = ""
+    steadiness: Steadiness = field(default_factory=Steadiness)
+    complex: bool = False
 
 
 class TrialBook:
@@ -39,34 +55,52 @@ class TrialBook:
         """Return the book beside the profiles."""
         return TrialBook(cache_folder() / "trials")
 
-    def get(self, key: str) -> Trial | None:
-        """Return the stored trial; None where there is none or the file is damaged."""
+    def get(self, key: str, search_path: Path) -> Trial | None:
+        """Return the stored trial; None where there is none, the file is damaged, or imported code changed since."""
         try:
-            return _trial(json.loads((self.folder / f"{key}.json").read_text()))
-        except (OSError, ValueError, KeyError, TypeError):
+            trial = _trial(json.loads((self.folder / f"{key}.json").read_text()))
+        except (OSError, *MALFORMED):
             return None
+        return trial if trial.imported.stands(search_path) else None
 
     def put(self, key: str, trial: Trial) -> None:
         """Keep a trial."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{key}.json", json.dumps(asdict(trial)), durable=False)
+        keep_in_cache(self.folder / f"{key}.json", json.dumps(asdict(trial)))
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:
-    return Trial(tuple(map(int, raw["shape"])), tuple(map(str, raw["warnings"])))
+    return Trial(
+        tuple(map(int, raw["shape"])),
+        tuple(map(str, raw["warnings"])),
+        imported=Imported.from_json(raw["imported"]),
+        taken=str(raw["taken"]),
+        state=str(raw["state"]),
+        steadiness=Steadiness(**raw["steadiness"]),
+        complex=bool(raw["complex"]),
+    )
 
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
-    """Digest all that a member's trial depends on."""
+    """Digest all that a member's trial depends on, but what a trial finds: what its code imports."""
     parts = (
-        *(digest_of(dict(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
+        *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
-        json.dumps(spec.classes),
+        json.dumps([spec.classes, member.class_axis, spec.class_axis, common_axis(spec), spec.task, spec.assumed]),
     )
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str:
     """Digest all that the trial of a rule on outputs of this shape depends on."""
-    parts = [asdict(spec.rule), dict(preflight.rule), spec.member_names, shape, preflight.space, __version__]
+    names, dtype = spec.member_names, spec.combined_dtype
+    parts = [asdict(spec.rule), _own(preflight.rule), names, shape, preflight.space, dtype, __version__]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+
+
+def _own(digests: Mapping[str, str]) -> dict[str, str]:
+    return {key: digest for key, digest in digests.items() if not is_found(key)}
+
+
+def is_found(key: str) -> bool:
+    """Tell whether a digest is of what only a trial can tell."""
+    return key in (STATE, COMPLEX) or is_of_imports(key)

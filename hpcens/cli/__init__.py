@@ -1,17 +1,23 @@
 """The command line: verbs from files to files. Everything heavy is imported with the verb's own module."""
 
-from __future__ import annotations
+from hpcens.entry import leave_out_working_folder
+
+leave_out_working_folder()  # before anything else is imported that may lie there
 
 import argparse
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from hpcens import __version__
+from hpcens.cli.terminal import say
 from hpcens.errors import FAILURE, HpcensError, as_verdict
+from hpcens.shell import printable
 
 # Adds a verb: its name, the function that does it as MODULE.FUNCTION of this folder, and what it does in a line.
 AddVerb = Callable[[str, str, str], argparse.ArgumentParser]
@@ -24,22 +30,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module, _, name = options.verb.partition(".")
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(f"hpcens.cli.{module}"), name)
         return verb(options)
-    except HpcensError as error:
-        print(f"hpcens: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
-    except OSError as error:
+    except (HpcensError, OSError) as error:
         known = as_verdict(error)
-        print(f"hpcens: {known}", file=sys.stderr)
+        with suppress(OSError):
+            say(f"hpcens: {known}", to_stderr=True)
         return known.exit_code
     except KeyboardInterrupt:
         return 130
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """Write what is yet to be printed. Where a closed pipe or a full disk refuses it, the exit code is the verb's."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line without obeying what stands there."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hpcens",
         description="Score large HDF5 datasets with ensembles of PyTorch networks.",
         epilog="exit codes: 0 complete and verified · 1 failure · 2 usage or configuration · 65 bad data ·"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from hpcens.cli.terminal import say
 from hpcens.config import template
 from hpcens.errors import COMPLETE, UsageError
+from hpcens.shell import quoted
 
 
 def init(options: Namespace) -> int:
@@ -17,5 +19,5 @@ def init(options: Namespace) -> int:
         raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
     except OSError as error:
         raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
-    print(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {options.path}")
+    say(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {quoted(options.path)}")
     return COMPLETE

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from argparse import Namespace
 from contextlib import closing
 from dataclasses import replace
 
+from hpcens.checks.members import taken
 from hpcens.cli.job import job_of
-from hpcens.cli.terminal import show
+from hpcens.cli.terminal import say, show
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch.profile import profile as start_profiling
-from hpcens.launch.start import check_once, start
+from hpcens.launch.start import CheckedJob, check_once, start
 from hpcens.planning import simulation
 from hpcens.planning.capacity import Capacity, PlanRequest
 from hpcens.profiling import ProfileBook
 from hpcens.reports.html import write_page
-from hpcens.reports.plans import answer_lines, simulation_lines
+from hpcens.reports.plans import answer_lines, simulation_lines, taken_lines
 from hpcens.reports.profiles import profile_lines
 from hpcens.reports.progress import Follower
-from hpcens.specs import Job
+from hpcens.shell import quoted
 from hpcens.vocabulary import Plan
 
 
@@ -30,29 +30,31 @@ def profile(options: Namespace) -> int:
         show(profile_lines(ProfileBook.default()))
         return COMPLETE
     if options.clear:
-        print(f"{ProfileBook.default().clear()} profiles are forgotten")
+        say(f"{ProfileBook.default().clear()} profiles are forgotten")
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    _, missing = _measured(replace(job_of(options), thorough=options.thorough))
+    _, missing = _measured(check_once(replace(job_of(options), thorough=options.thorough)))
     if not missing:
-        print("all members were measured on this host's devices before")
-    print("profiled; next: hpcens plan " + shlex.join(options.dataset))
+        say("all members were measured on this host's devices before")
+    say("profiled; next: hpcens plan " + " ".join(map(quoted, options.dataset)))
     return COMPLETE
 
 
 def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
-    capacity, _ = _measured(job_of(options))
+    checked = check_once(job_of(options))
+    capacity, _ = _measured(checked)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:
         answer.plan.save(options.output)
     if answer.plan is not None and options.html:
         write_page(answer.plan, options.html)
     if answer.plan is not None and options.json:
-        print(answer.plan.to_json())
+        say(answer.plan.to_json())
     else:
         show(answer_lines(answer, options.deadline, shaded=sys.stdout.isatty()))
+        show(taken_lines(taken(checked.job, checked.preflight)))
     return COMPLETE
 
 
@@ -63,22 +65,21 @@ def simulate(options: Namespace) -> int:
         stored = replace(stored, rows=options.rows)
     simulated = simulation.simulate(stored)
     if options.json:
-        print(simulated.to_json())
+        say(simulated.to_json())
     else:
         show(simulation_lines(stored, simulated))
     return COMPLETE
 
 
-def _measured(job: Job) -> tuple[Capacity, int]:
+def _measured(checked: CheckedJob) -> tuple[Capacity, int]:
     """Measure what is missing on this host's devices; return the job's capacity and how many measurements it took."""
-    checked = check_once(job)
-    capacity = Capacity(job, checked.preflight)
+    capacity = Capacity(checked.job, checked.preflight)
 
     def measure(*_: object) -> int:
         missing = capacity.missing()
         if missing:
             with closing(Follower()) as follower:
-                start_profiling(job, checked.preflight, tick=follower.tick)
+                start_profiling(checked.job, checked.preflight, tick=follower.tick)
         return missing
 
     return capacity, start(checked, measure)

@@ -13,6 +13,7 @@ from hpcens.cli.terminal import short
 from hpcens.errors import HpcensError
 from hpcens.launch.as_rank import be_a_rank, inside_world
 from hpcens.runs import Claim, RunDirectory, SlurmJob
+from hpcens.shell import quoted
 
 
 def run(options: Namespace) -> int:
@@ -37,5 +38,7 @@ def verdict_code(output: Path) -> int:
     if epoch is None or (slurm and not (claim and slurm.same(claim.job))):
         raise HpcensError(f"nothing was started here for {short(output)}", "look at what srun has written")
     if epoch.verdict is None:
-        raise HpcensError(f"epoch {epoch.number} of {short(run.path)} left no verdict", f"hpcens status {run.path}")
+        raise HpcensError(
+            f"epoch {epoch.number} of {short(run.path)} left no verdict", f"hpcens status {quoted(run.path)}"
+        )
     return epoch.verdict.code

@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hpcens.cli.terminal import short, show
+from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, UsageError
-from hpcens.runs import AGAIN, RunDirectory, Verdict, alive, end_ranks
+from hpcens.runs import AGAIN, Claim, RunDirectory, Verdict, alive, end_ranks
+from hpcens.runs.announcement import announced
+from hpcens.runs.cancellation import ask_to_end
 from hpcens.runs.status import Status, run_of
 from hpcens.runs.status import status as status_of
 from hpcens.scheduler import jobs as slurm
+from hpcens.shell import quoted
 
 _WATCH_SECONDS = 2.0
 
@@ -69,9 +72,9 @@ def logs(options: Namespace) -> int:
     if epoch is not None and epoch.log.exists():
         files.append(epoch.log)
     if not files:
-        raise UsageError(f"{run.path} has no logs yet", f"hpcens status {run.path}")
+        raise UsageError(f"{run.path} has no logs yet", f"hpcens status {quoted(run.path)}")
     for file in files:
-        print(f"==> {short(file)}")
+        say(f"==> {short(file)}")
         lines = file.read_text(errors="replace").splitlines()
         show(lines[-options.lines :] if options.lines else lines)
     return COMPLETE
@@ -80,27 +83,31 @@ def logs(options: Namespace) -> int:
 def cancel(options: Namespace) -> int:
     """Have a run drain, or end it at once; take queued jobs out of the queue."""
     run = run_of(options.run)
-    epoch, submission = run.newest, run.submission
+    epoch, submission, coming = run.newest, run.submission, announced(run.path)
     working = epoch is not None and bool(alive(epoch))
     jobs = submission.jobs if submission else ()
     living = [job for job in jobs if (answer := slurm.ask(job)) is not None and answer.lives]
-    if not working and not living:
-        raise UsageError(f"nothing works on {run.path}", f"hpcens status {run.path}")
+    if not working and not living and not coming:
+        raise UsageError(f"nothing works on {run.path}", f"hpcens status {quoted(run.path)}")
+    claim = Claim.load(epoch.claim) if epoch is not None and working else None
+    names = {*coming, *(claim.names if claim else ()), *([submission.id] if submission and living else ())}
+    ask_to_end(run.cancel, "cancelled", names)
     if options.now and submission and living:
         _end(submission.jobs)
-        print(f"job {', '.join(living)} is ended; next: hpcens status {short(run.path)}")
+        say(f"job {', '.join(living)} is ended; next: hpcens status {quoted(short(run.path))}")
         return COMPLETE
     if working:
-        run.cancel.write_text("cancelled")
         waiting = [job for job in jobs[1:] if job in living]
         if waiting:
             slurm.end(waiting)
         if options.now:
             _kill(run)
-        print(f"{'killed' if options.now else 'draining'}; next: hpcens status {short(run.path)}")
+        say(f"{'killed' if options.now else 'draining'}; next: hpcens status {quoted(short(run.path))}")
+    elif coming and not living:
+        say(f"it will end before it begins; next: hpcens status {quoted(short(run.path))}")
     elif submission:
         _end(submission.jobs)
-        print(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
+        say(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
     return COMPLETE
 
 
@@ -121,8 +128,8 @@ def runs(options: Namespace) -> int:
     """List the runs of a folder, a line each."""
     statuses = [status_of(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
     if options.json:
-        print(json.dumps([asdict(run) for run in statuses], indent=1))
+        say(json.dumps([asdict(run) for run in statuses], indent=1))
     else:
         for run in statuses:
-            print(f"{run.state:9}  {run.rows:>12,} of {run.of:<12,}  {run.job or '-':8}  {short(Path(run.run))}")
+            say(f"{run.state:9}  {run.rows:>12,} of {run.of:<12,}  {run.job or '-':8}  {short(Path(run.run))}")
     return COMPLETE

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from hpcens.combining.digests import rule_modules
 from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
-from hpcens.errors import HpcensError
+from hpcens.errors import HpcensError, RuleError
 from hpcens.result import Output, encoded
-from hpcens.rules import Floats, disagreement, entropies, label, make_rule, top, variance, weights_of
-from hpcens.specs import RunSpec, Space
+from hpcens.rules import Floats, disagreement, entropies, label, labels, make_rule, top, variance, weights_of
+from hpcens.specs import LAST, RunSpec, Space
+from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Array
 
 
 class Combiner:
     """Combine members' outputs by the rule of a job.
 
-    space    in which the rule combines
-    outputs  datasets that are wanted, from `outputs_of`
-    digests  of the rule's code and weights, as they were when the run was checked
+    space       in which the rule combines
+    outputs     datasets that are wanted, from `outputs_of`
+    digests     of the rule's code and weights, as they were when the run was checked
+    class_axis  axis of the classes in the members' outputs, that of rows being 0; None where there is none
     Raises RuleError or MemberError where a rule of the user's own cannot be loaded.
     """
 
-    def __init__(self, spec: RunSpec, space: Space, outputs: Sequence[Output], digests: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        space: Space,
+        outputs: Sequence[Output],
+        digests: Mapping[str, str],
+        class_axis: int | None = None,
+    ) -> None:
         self._outputs = tuple(outputs)
         self._names = {output.name for output in outputs}
         self._members = spec.member_names
@@ -32,10 +43,22 @@ class Combiner:
         self._weights = weights_of(spec.rule, spec.members)
         self._top = spec.output.top or 0
         self._logits = space == "logits"
+        self._axis = LAST if class_axis is None else class_axis
+        self._multilabel = spec.task == "multilabel"
         self._rule = (
-            load_stack_rule(spec.rule, space, spec.search_path, digests, spec.combined_dtype)
+            load_stack_rule(
+                spec.rule,
+                space,
+                spec.search_path,
+                digests,
+                spec.combined_dtype,
+                task=spec.task,
+                class_axis=self._axis,
+            )
             if spec.rule.name == "stack"
-            else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"), spec.combined_dtype)
+            else make_rule(
+                spec.rule, spec.members, spec.search_path, digests.get("code"), spec.combined_dtype, axis=self._axis
+            )
         )
 
     def combine(self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = ()) -> dict[str, Array]:
@@ -47,7 +70,7 @@ class Combiner:
         Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
         """
         try:
-            values = self._values(fill_masked(self._as_given(stack), masked))
+            values = self._values(fill_masked(self._as_given(stack), masked, self._axis))
             values["valid"] = valid(len(stack[0]), masked)
             blanked = [output for output in self._outputs if output.name != "valid"]
             stored = {output.name: encoded(values[output.name], output) for output in self._outputs}
@@ -58,9 +81,9 @@ class Combiner:
     def try_out(self, shape: tuple[int, ...]) -> None:
         """Combine made-up outputs of this shape, so that a rule that cannot work fails before the first batch."""
         made_up = np.random.default_rng(0).random((len(self._members), 3, *shape), np.float32)
-        self._rule(
-            self._as_given(made_up / made_up.sum(axis=-1, keepdims=True) if shape and not self._logits else made_up)
-        )
+        divided = shape and not self._logits and not self._multilabel
+        axis = self._axis if self._axis < 0 else self._axis + 1  # that of the members comes first here
+        self._rule(self._as_given(made_up / made_up.sum(axis=axis, keepdims=True) if divided else made_up))
 
     def _as_given(self, stack: Iterable[Floats]) -> list[Floats]:
         """Return the stack as the members gave it: a result may store it wider, and a rule may tell the difference."""
@@ -72,15 +95,40 @@ class Combiner:
         values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
         values["prediction"] = prediction
         if names & {"label", "disagreement"}:
-            values["label"] = label(prediction)
+            values["label"] = (
+                labels(prediction, logits=self._logits) if self._multilabel else label(prediction, self._axis)
+            )
         if "top_labels" in names:
-            values["top_labels"], values["top_values"] = top(prediction, self._top)
+            values["top_labels"], values["top_values"] = top(prediction, self._top, self._axis)
         if "variance" in names:
             values["variance"] = variance(stack)
         if names & {"entropy", "expected_entropy", "mutual_information"}:
-            split = entropies(stack, self._weights, logits=self._logits)
+            axis = None if self._multilabel else self._axis
+            split = entropies(stack, self._weights, logits=self._logits, axis=axis)
             values["entropy"], values["expected_entropy"] = split.predictive, split.expected
             values["mutual_information"] = split.mutual_information
         if "disagreement" in names:
-            values["disagreement"] = disagreement(stack, values["label"])
+            values["disagreement"] = disagreement(stack, values["label"], self._axis)
         return values
+
+
+def tried_combiner(
+    spec: RunSpec,
+    space: Space,
+    outputs: Sequence[Output],
+    digests: Mapping[str, str],
+    shape: tuple[int, ...],
+    class_axis: int | None = None,
+) -> Combiner:
+    """Return a Combiner that has combined made-up outputs, by the code that the digests name.
+
+    shape       of one member's output for one row
+    class_axis  see `Combiner`
+    Raises what `Combiner` raises, and RuleError where a rule of the user's own has imported other code.
+    """
+    before = frozenset(sys.modules)
+    combiner = Combiner(spec, space, outputs, digests, class_axis)
+    combiner.try_out(shape)
+    if digests and (other := other_code(before, digests, rule_modules(spec, digests))):
+        raise RuleError(f"rule {spec.rule.name}: {other} the run was checked", "run it again")
+    return combiner

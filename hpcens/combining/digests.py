@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from hpcens.combining.stacking import stack_member
 from hpcens.members import member_digests
 from hpcens.result import torch_version
@@ -17,7 +19,12 @@ def rule_digests(spec: RunSpec, space: Space) -> dict[str, str]:
     rule = spec.rule
     if rule.name == "stack":
         member = stack_member(rule, space, spec.combined_dtype)
-        wide = {"precision": member.computes_in} if member.computes_in != "float32" else {}
         digests = member_digests(member, spec.search_path)
-        return {**digests, "output": member.output, "torch": torch_version(), **wide}
+        return {**digests, "output": member.output, "torch": torch_version(), "precision": member.computes_in}
     return {"code": function_digest(rule.name, spec.search_path)} if ":" in rule.name else {}
+
+
+def rule_modules(spec: RunSpec, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the module in which a rule of the user's own lies, with its digest out of `rule_digests`."""
+    path = spec.rule.factory or spec.rule.name
+    return {path.partition(":")[0]: digests["code"]} if ":" in path else {}

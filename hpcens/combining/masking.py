@@ -54,15 +54,16 @@ def describe_rows(rows: Iterable[int]) -> str:
     return f"row {first}" if len(numbers) == 1 else f"{len(numbers)} rows, first {first}"
 
 
-def fill_masked(stack: Sequence[Array], masked: Sequence[int]) -> list[Array]:
+def fill_masked(stack: Sequence[Array], masked: Sequence[int], axis: int = -1) -> list[Array]:
     """Put numbers that any rule can combine in place of what is masked: as if no class were likelier.
 
     stack   of each member (rows, *output shape)
     masked  places of the rows
+    axis    of the classes
     """
     if not len(masked):
         return list(stack)
-    shares = 1.0 / stack[0].shape[-1] if stack[0].ndim > 1 else 0.0
+    shares = 1.0 / stack[0].shape[axis] if stack[0].ndim > 1 else 0.0
     copies = [np.array(values) for values in stack]
     for values in copies:
         values[masked] = shares

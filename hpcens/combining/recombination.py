@@ -12,13 +12,16 @@ import json
 import time
 from pathlib import Path
 
-from hpcens.combining.combiner import Combiner
+from hpcens.combining.combiner import Combiner, tried_combiner
 from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
 from hpcens.config import spec_to_json
 from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
-from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of
+from hpcens.processes import node
+from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of, unsteady_of
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
+from hpcens.runs.epoch import superseded
+from hpcens.runs.liveness import beating
 from hpcens.specs import RunSpec
 
 # Segments that are made durable together.
@@ -48,18 +51,20 @@ class Recombination:
             raise DataError(
                 f"{request.source.path}: {', '.join(broken)} is not what was written", "the file is damaged"
             )
-        run.path.mkdir(exist_ok=True)
         epoch = run.begin()
         try:
-            run.store_fingerprint(request.fingerprint)
-            with contextlib.closing(Events(epoch.events)) as events:
+            run.fix_fingerprint(request.fingerprint, epoch)
+            with contextlib.closing(Events(epoch.events)) as events, beating(epoch, node()):
                 self._write(epoch, events)
         except KeyboardInterrupt:
             epoch.judge(Verdict(INCOMPLETE, "interrupted", "run the same command again to continue"))
             raise
         except BaseException as error:
-            ending = as_verdict(error)
+            late = superseded(epoch) if epoch.successor.exists() else None
+            ending = late or as_verdict(error)
             epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
+            if late is not None:
+                raise late from error
             raise
         rows = request.source.segmentation.rows
         return epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {request.spec.rule.name}"))
@@ -67,8 +72,9 @@ class Recombination:
     def _write(self, epoch: Epoch, events: Events) -> None:
         """Combine until all of it reads back whole, then give it its name."""
         request, form = self._request, self._form()
-        combiner = Combiner(request.spec, request.space, form.outputs, request.digests)
-        combiner.try_out(request.shape)
+        combiner = tried_combiner(
+            request.spec, request.space, form.outputs, request.digests, request.shape, request.class_axis
+        )
         result = Result.open(self._run, epoch, form)
         while result.missing or result.revoke_damaged():
             self._combine(combiner, result, events)
@@ -114,10 +120,11 @@ class Recombination:
             members=json.loads(source.attributes["members"]),
             datasets=[Path(name) for name in source.attributes["datasets"]],
             library="",
+            unsteady=unsteady_of(source.attributes, spec.member_names),
             combined_from=json.dumps(origin),
         )
         return Form(
-            outputs=outputs_of(spec, request.shape, request.space),
+            outputs=outputs_of(spec, request.shape, request.space, request.class_axis),
             segmentation=source.segmentation,
             attributes=attributes,
             classes=spec.classes or (),

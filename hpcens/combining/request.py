@@ -8,13 +8,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.combining.digests import rule_digests
+from hpcens.combining.digests import rule_digests, rule_modules
+from hpcens.combining.rule_process import try_rule
 from hpcens.config import spec_from_json
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
-from hpcens.members import member_digests
-from hpcens.result import Finished, check_output, differences, in_format, outputs_branch, rounded_members, rule_branch
+from hpcens.members import layout_digests, member_digests
+from hpcens.result import (
+    Finished,
+    check_output,
+    differences,
+    in_format,
+    keeps_classes,
+    outputs_branch,
+    rounded_members,
+    rule_branch,
+)
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
+from hpcens.usercode.imported import digested_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,11 @@ class Request:
         """Shape of a member's output for one row."""
         return self.source.output(self.datasets[0]).shape
 
+    @property
+    def class_axis(self) -> int | None:
+        """Axis of the classes in the members' outputs, as they are stored."""
+        return self.source.output(self.datasets[0]).class_axis
+
 
 def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
     """Check what is asked.
@@ -57,7 +73,7 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
     """
     check_output(output, spec.output.compression, source.path)
     _require_stored(source, spec)
-    space = combining_space(spec.rule, spec.members)
+    space = combining_space(spec.rule, spec.members, spec.task)
     stored = source.fingerprint["rule"]["space"]
     if space != stored:
         raise UsageError(
@@ -65,6 +81,9 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             f"rule.space: {stored}; or score again under the other space",
         )
     digests = rule_digests(spec, space)
+    if digests:
+        shape = source.output(f"members/{spec.member_names[0]}").shape
+        digests |= try_rule(spec, space, digests, shape).digests(rule_modules(spec, digests))
     fingerprint = in_format(
         {
             **source.fingerprint,
@@ -97,14 +116,24 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
     before: Mapping[str, Any] = source.fingerprint["members"]
     lines: list[str] = []
     for member in (member for member in spec.members if member.name in before):
-        now: dict[str, Any] = {"output": member.output}
-        precision = before[member.name]["numerics"]["precision"]
+        stored = before[member.name]
+        now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec)}
+        compared = {"output", "class_axis", "task"}
+        precision = stored["numerics"]["precision"]
         if "float64" in (precision, member.computes_in) and precision != member.computes_in:
             lines.append(f"members.{member.name}.precision: {precision} then, {member.computes_in} now")
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
-        then = {key: before[member.name].get(key) for key in now}
+            compared = {*now, *stored} - {"numerics"}
+        imports = digested_again(stored, spec.search_path)
+        now |= imports
+        then = {key: value for key, value in stored.items() if key in compared or key in imports}
         lines += differences(then, now, "members", member.name)
+    if not keeps_classes(source.fingerprint, {"outputs": outputs_branch(spec)}):
+        lines.append(
+            f"classes: {', '.join(source.classes)} then, {', '.join(spec.classes or ())} now;"
+            " members' own classes were brought to them"
+        )
     if lines:
         raise FingerprintMismatch(
             f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),

@@ -10,7 +10,7 @@ import numpy as np
 from hpcens.errors import RuleError
 from hpcens.members import load
 from hpcens.rules import Floats, Rule
-from hpcens.specs import MemberSpec, OutputDtype, RuleSpec, RunSpec, Space
+from hpcens.specs import LAST, MemberSpec, OutputDtype, RuleSpec, RunSpec, Space, Task, WeightsSpec
 
 _NAME = "of rule stack"
 _BATCH = 256
@@ -24,7 +24,7 @@ def stack_member(rule: RuleSpec, space: Space, dtype: OutputDtype) -> MemberSpec
     return MemberSpec(
         name=_NAME,
         factory=rule.factory,
-        weights=rule.weights,
+        weights=WeightsSpec(path=rule.weights),
         arguments=rule.arguments,
         output=output,
         precision=precision,
@@ -32,14 +32,23 @@ def stack_member(rule: RuleSpec, space: Space, dtype: OutputDtype) -> MemberSpec
 
 
 def load_stack_rule(
-    rule: RuleSpec, space: Space, search_path: Path, digests: Mapping[str, str], dtype: OutputDtype
+    rule: RuleSpec,
+    space: Space,
+    search_path: Path,
+    digests: Mapping[str, str],
+    dtype: OutputDtype,
+    *,
+    task: Task | None = None,
+    class_axis: int = LAST,
 ) -> Rule:
     """Load the module as a rule: it sees (rows, members, *output shape), in the space the rule combines in.
 
     It runs on one CPU thread, in batches of 256 rows from the segment's first on: its bytes depend on the
     segment alone. Logits become probabilities where those are combined.
 
-    dtype  in which the ensemble combines
+    dtype       in which the ensemble combines
+    task        of the ensemble, and so of the module
+    class_axis  of the ensemble, and so of what the module gives
     Raises MemberError where it cannot be loaded; the rule raises RuleError where it gives another shape or NaN.
     """
     from hpcens.engine import CpuHardware, Engine
@@ -47,7 +56,7 @@ def load_stack_rule(
     spec = stack_member(rule, space, dtype)
     hardware = CpuHardware(1)
     engine = Engine(hardware)
-    alone = RunSpec(members=(spec,), search_path=search_path)
+    alone = RunSpec(members=(spec,), search_path=search_path, task=task, class_axis=class_axis)
     engine.host(_NAME, load(spec, alone, inputs=("members",), space=space, digests=digests), batch=_BATCH)
 
     def combine(stack: Sequence[Floats]) -> Floats:

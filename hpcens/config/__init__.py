@@ -19,9 +19,12 @@ from hpcens.config.shorthands import expand
 from hpcens.config.site import slurm_settings as slurm_settings
 from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
+from hpcens.files import MALFORMED
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
 RESULT_SUFFIX = ".predictions.h5"
+# of a member, what says what its output means
+_MEANING = ("output", "classes")
 
 
 def load(path: Path) -> RunSpec:
@@ -52,6 +55,7 @@ def load(path: Path) -> RunSpec:
         output = replace(output, dtype="float64")
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
+    means = (tree.get("task"), tree.get("classes"), *(m.get(key) for m in tree["members"] for key in _MEANING))
     rule = spec.rule
     if rule.weights is not None:
         rule = replace(rule, weights=folder / os.path.expanduser(rule.weights))
@@ -61,14 +65,20 @@ def load(path: Path) -> RunSpec:
         members=tuple(_absolute(folder, member) for member in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
+        assumed=all(value is None for value in means),
         search_path=folder,
     )
 
 
 def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     """Return the member with its files' paths made absolute."""
-    files = {key: getattr(member, key) for key in FILES}
-    return replace(member, **{k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None})
+    files = {key: getattr(member, key) for key in FILES if key != "weights"}
+    weights = member.weights
+    if weights is not None and weights.path is not None:
+        weights = replace(weights, path=folder / os.path.expanduser(weights.path))
+    absolute = {k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None}
+    further = tuple(folder / os.path.expanduser(file) for file in member.files)
+    return replace(member, **absolute, weights=weights, files=further)
 
 
 Stored = TypeVar("Stored", RunSpec, Job)
@@ -102,7 +112,7 @@ def _from_json(kind: type[Stored], text: str) -> Stored:
         tree = json.loads(text)
         tree = tree | {"spec": of_today(tree["spec"])} if kind is Job else of_today(tree)
         return TypeAdapter(kind).validate_python(tree)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except MALFORMED as error:
         raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from hpcens.config.dataset_checks import check_dataset
 from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
 from hpcens.config.rule_checks import Parts, check_output, check_rule
+from hpcens.config.task_checks import check_task
+from hpcens.shell import has_control_characters
 
 _TYPES = {
     "string_type": "text",
@@ -18,6 +22,8 @@ _TYPES = {
     "tuple_type": "a list",
     "bool_type": "true or false",
 }
+# What goes to code and to the shell of the user's own, and may say anything to them.
+_FREE_TEXT = ("members[].arguments", "rule.arguments", "slurm.setup")
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:
@@ -72,45 +78,38 @@ def check_values(page: Page, value: Any, place: Place = ()) -> None:
     elif key and not key.holds(value):
         subject = "" if isinstance(value, list) else f"{shown(value)} "
         page.refuse(place, f"{subject}{key.otherwise}; {example(place)}")
+    elif (what := _unfit_for_scripts(place, value)) and place not in {noted for noted, _, _ in page.problems}:
+        page.refuse(place, what)
     elif isinstance(value, dict | list):
         for part, inner in value.items() if isinstance(value, dict) else enumerate(value):
             check_values(page, inner, (*place, part))
 
 
+def _unfit_for_scripts(place: Place, value: Any) -> str:
+    """Say what keeps a value, or its key, from being a word of a script; empty where nothing does."""
+    if any(pattern(place[:n]) in _FREE_TEXT for n in range(len(place) + 1)):
+        return ""
+    if any(isinstance(word, str) and has_control_characters(word) for word in (value, *place[-1:])):
+        return "holds line breaks or other control characters; write it without"
+    if place[:-1] == ("slurm", "arguments") and not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", str(place[-1])):
+        return "is no argument of sbatch; write its long name without the dashes, for example reservation"
+    return ""
+
+
 def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     """Check what must fit together, as far as the parts can be used: one that is refused is left out."""
     parts = Parts(page, tree)
+    check_task(parts)
     check_rule(parts)
     check_output(parts)
     check_members(parts)
-    _check_dataset(page, parts.at("dataset"))
+    check_dataset(page, parts.at("dataset"))
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
     of_members = [("members", i, "inputs") for i in parts.of_members("inputs")]
     lists = (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets"), *of_members)
     for listed in lists:
         usable = {(*listed, i): value for i, value in enumerate(parts.at(*listed) or ())}
         _check_unique(page, {place: value for place, value in usable.items() if place not in page.refused})
-
-
-def _check_dataset(page: Page, dataset: Any) -> None:
-    if not isinstance(dataset, dict):
-        return
-    if dataset.get("input") is not None and dataset.get("inputs") is not None:
-        page.problem(("dataset", "input"), "is one of two ways; name it among the inputs, or remove those")
-    inputs = dataset.get("inputs")
-    if isinstance(inputs, dict) and "" in inputs:
-        page.problem(("dataset", "inputs", ""), "has no name; for example images")
-    place = ("dataset", "select")
-    select = dataset.get("select")
-    if not isinstance(select, dict) or any(refused[:2] == place for refused in page.refused):
-        return
-    start, stop, path = (select.get(key) for key in ("start", "stop", "path"))
-    if path is not None and (start is not None or stop is not None):
-        page.problem((*place, "path"), "selects by a dataset, start and stop by a range; keep one")
-    elif path is None and start is None and stop is None:
-        page.problem(place, f"selects nothing; {example(place)}")
-    elif isinstance(start, int) and isinstance(stop, int) and start >= stop:
-        page.problem((*place, "stop"), f"{stop} is not above start, which is {start}")
 
 
 def _check_unique(page: Page, values: Mapping[Place, Any]) -> None:

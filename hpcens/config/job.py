@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpcens.config import RESULT_SUFFIX, default_output, find, load
 from hpcens.errors import DataError, UsageError
+from hpcens.shell import has_control_characters
 from hpcens.specs import Job
 
 
@@ -47,8 +48,13 @@ def job_from(
 
 
 def absolute(path: Path) -> Path:
-    """Return the path from the root on, links kept."""
-    return Path(os.path.abspath(path))
+    """Return the path from the root on, links kept. Raises UsageError where it holds control characters."""
+    text = os.path.abspath(path)
+    if has_control_characters(text):
+        raise UsageError(
+            f"the path {text} holds line breaks or other control characters, which shells and Slurm obey", "rename it"
+        )
+    return Path(text)
 
 
 def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:

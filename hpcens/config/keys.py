@@ -13,6 +13,7 @@ from hpcens.specs import (
     BadRows,
     CastName,
     CompressionName,
+    Decode,
     DtypeName,
     MemberBadRows,
     OutputDtype,
@@ -23,6 +24,7 @@ from hpcens.specs import (
     RuleName,
     RuntimeName,
     Space,
+    Task,
     Trust,
 )
 
@@ -82,6 +84,10 @@ def _height_and_width(example: str) -> Key:
     return Key(example, lambda size: len(size) == 2, "must be height and width")
 
 
+def _axis(example: str) -> Key:
+    return Key(example, lambda axis: 0 < abs(axis) < 64, "must be an axis, rows being 0: 1 or more, or -1 for the last")
+
+
 def _choice(literal: object) -> Key:
     return Key(get_args(literal)[0], choices=get_args(literal))
 
@@ -94,12 +100,21 @@ KEYS: Mapping[str, Key] = {
     "members[].name": Key("resnet50", _usable_name, 'must be 1 to 100 printable characters, no "/", not "." or ".."'),
     "members[].factory": Key("models.resnet:build", _import_path, "must be an import path package.module:callable"),
     "members[].arguments": Key("{depth: 50}"),
-    "members[].weights": _filled("weights/resnet50.safetensors"),
+    "members[].weights": Key("weights/resnet50.safetensors"),
+    "members[].weights.path": _filled("last.ckpt"),
+    "members[].weights.key": _filled("state_dict"),
+    "members[].weights.prefix": _filled("model."),
+    "members[].weights.ignore": _filled('["loss.*"]'),
+    "members[].weights.ignore[]": _filled("loss.*"),
     "members[].torchscript": _filled("resnet50.pt"),
     "members[].exported": _filled("resnet50.pt2"),
     "members[].onnx": _filled("resnet50.onnx"),
     "members[].pickled": _filled("resnet50.pt"),
-    "members[].trust": _choice(Trust),
+    "members[].trust": _filled("[pickle]"),
+    "members[].trust[]": _choice(Trust),
+    "members[].files": _filled("[scaler.npz]"),
+    "members[].files[]": _filled("scaler.npz"),
+    "members[].gradients": Key("true"),
     "members[].inputs": _filled("[images]"),
     "members[].inputs[]": _filled("images"),
     "members[].preprocess": Key("[{scale: 1/255}]"),
@@ -128,6 +143,7 @@ KEYS: Mapping[str, Key] = {
     "members[].precision": _choice(Precision),
     "members[].select": _filled("logits"),
     "members[].output": _choice(Space),
+    "members[].class_axis": _axis("1"),
     "members[].classes": _filled("[cat, dog]"),
     "members[].weight": Key("0.5", lambda weight: 0 <= weight < math.inf, "must be 0 or more and finite"),
     "members[].bad_rows": _choice(MemberBadRows),
@@ -137,6 +153,9 @@ KEYS: Mapping[str, Key] = {
     "dataset.inputs{}": Key("data/images"),
     "dataset.inputs{}.path": _filled("table"),
     "dataset.inputs{}.field": _filled("age"),
+    "dataset.inputs{}.axis": Key("1", lambda axis: -32 <= axis < 32, "must be the number of an axis, from 0"),
+    "dataset.inputs{}.decode": _choice(Decode),
+    "dataset.inputs{}.fill": Key("0", math.isfinite, "must be finite"),
     "dataset.select": Key("{start: 0, stop: 1000}"),
     "dataset.select.start": Key("0", lambda n: n >= 0, "must be 0 or more"),
     "dataset.select.stop": _count("1000"),
@@ -145,6 +164,8 @@ KEYS: Mapping[str, Key] = {
     "dataset.columns[]": _filled("ids"),
     "classes": Key("[cat, dog]", lambda classes: len(classes) >= 2, "needs at least 2 classes"),
     "classes[]": Key("cat"),
+    "class_axis": _axis("1"),
+    "task": _choice(Task),
     "rule": Key("mean"),
     "rule.name": Key("mean", _rule, "or package.module:function", get_args(RuleName)),
     "rule.space": _choice(Space),
@@ -154,6 +175,7 @@ KEYS: Mapping[str, Key] = {
     "rule.weights": _filled("weights/stacker.safetensors"),
     "rule.output": _choice(Space),
     "rule.precision": _choice(OutputDtype),
+    "rule.normalize": Key("true"),
     "devices": Key("{cuda: all}"),
     "devices.cpu": Key("2"),
     "devices.cpu.count": _count("2"),

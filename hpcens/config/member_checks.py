@@ -15,13 +15,30 @@ _SAFER = "give factory and weights, or a file of torch.export.save under exporte
 
 def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
     """Write the shorthands of a member out, in place."""
-    if isinstance(member.get("inputs"), str):
-        member["inputs"] = [member["inputs"]]
+    for key in ("inputs", "trust", "files"):
+        if isinstance(member.get(key), str):
+            member[key] = [member[key]]
+    _expand_weights(page, (*place, "weights"), member)
     if type(member.get("select")) is int:
         member["select"] = str(member["select"])
     expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
     if "classes" in member:
         member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
+
+
+def _expand_weights(page: Page, place: Place, member: dict[str, Any]) -> None:
+    """Write out a path alone, and `factory`, whose module comes with its weights."""
+    weights = member.get("weights")
+    if weights == "factory":
+        member["weights"] = {}
+    elif weights == "":
+        page.refuse(place, f"must not be empty; {example(place)}")
+    elif isinstance(weights, str):
+        member["weights"] = {"path": weights}
+    elif isinstance(weights, dict) and weights.get("path") is None:
+        page.refuse((*place, "path"), f"is missing; {example((*place, 'path'))}")
+    if isinstance(weights, dict) and isinstance(weights.get("ignore"), str):
+        weights["ignore"] = [weights["ignore"]]
 
 
 def _expand_classes(page: Page, place: Place, classes: Any) -> Any:
@@ -64,6 +81,7 @@ def check_members(parts: Parts) -> None:
                     space=parts.space,
                 )
             _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
+            _check_gradients(page, place, usable_keys, parts.at("plan", "runtime"))
 
 
 def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
@@ -75,7 +93,20 @@ def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: 
         page.problem((*place, "precision"), what)
 
 
+def _check_gradients(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
+    if usable.get("gradients") is not True:
+        return
+    if graph := next((source for source in ("onnx", "exported") if source in usable), None):
+        what = f"is for modules that call autograd in their forward, and {graph} is a graph without it; remove it"
+        page.problem((*place, "gradients"), what)
+    if runtime not in (None, "auto", "eager"):
+        what = f"cannot be taken under plan.runtime: {runtime}; write runtime: auto or eager"
+        page.problem((*place, "gradients"), what)
+
+
 def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict[str, Any]) -> None:
+    written = member.get("trust")
+    trust = written if isinstance(written, list) else []
     sources = [source for source in SOURCES if member.get(source) is not None]
     if not sources and (*place, "factory") not in page.refused:
         others = f"or one of {', '.join(SOURCES[1:])}"
@@ -84,14 +115,20 @@ def _check_source(page: Page, place: Place, usable: dict[str, Any], member: dict
         page.problem((*place, source), f"is a second source beside {sources[0]}; keep one of them")
     if sources[:1] == ["factory"] and member.get("weights") is None and (*place, "weights") not in page.refused:
         page.problem((*place, "weights"), f"is missing; {example((*place, 'weights'))}")
+    if member.get("weights") == {} and "pickle" in trust:
+        page.problem((*place, "trust"), "is for a file, and weights: factory names none; remove it")
     for key in ("weights", "arguments"):
         if sources and sources[0] != "factory" and key in usable:
             page.problem((*place, key), f"is for a factory, and {sources[0]} brings its own; remove one of them")
-    if sources[:1] == ["pickled"] and member.get("trust") is None:
+    refused = any(at[: len(place) + 1] == (*place, "trust") for at in page.refused)
+    if sources[:1] == ["pickled"] and "pickle" not in trust and not refused:
         what = f"is missing: a pickled module can run any code; if you trust it, write trust: pickle, else {_SAFER}"
         page.problem((*place, "trust"), what)
-    if sources and sources[0] not in ("factory", "pickled") and "trust" in usable:
+    if sources and sources[0] not in ("factory", "pickled") and "pickle" in trust:
         page.problem((*place, "trust"), f"is for pickled or weights, and {sources[0]} is never unpickled; remove it")
+    if sources and sources[0] not in ("torchscript", "exported", "pickled") and "file_access" in trust:
+        what = f"file_access is for the graphs of torchscript and exported, and {sources[0]} brings none; remove it"
+        page.problem((*place, "trust"), what)
 
 
 def _inputs(parts: Parts) -> list[str] | None:

@@ -17,8 +17,8 @@ _UNITS = {"": 1, "B": 1} | {p + i + "B": (1024 if i else 1000) ** n for n, p in 
 
 def expand(page: Page, tree: dict[str, Any]) -> None:
     """Write the shorthands of a document out, in place; a section left empty is as good as absent."""
-    if "search_path" in tree:  # a field of RunSpec, but not the user's to set
-        explain(page, "unexpected_keyword_argument", ("search_path",), tree.pop("search_path"))
+    for field in tree.keys() & {"search_path", "assumed"}:  # of RunSpec, but not the user's to set
+        explain(page, "unexpected_keyword_argument", (field,), tree.pop(field))
     for key in [key for key, value in tree.items() if value is None and key in KEYS]:
         del tree[key]
     for key, field in (("rule", "name"), ("dataset", "input"), ("output", "path")):
@@ -28,6 +28,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
         if isinstance(inputs := dataset.get("inputs"), dict):
             for name in inputs:
                 _expand_text(inputs, name, "path")
+                if isinstance(wanted := inputs[name], dict) and type(wanted.get("decode")) is bool:
+                    wanted["decode"] = str(wanted["decode"]).lower()
     if isinstance(slurm := tree.get("slurm"), dict):
         expand_slurm(page, slurm)
     if type(number := tree.get("classes")) is int:
@@ -40,6 +42,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
     for i, member in enumerate(members if isinstance(members := tree.get("members"), list) else ()):
         if isinstance(member, dict):
             expand_member(page, ("members", i), member)
+            if tree.get("task") == "regression" and member.get("output") is None:
+                member["output"] = "values"
     if isinstance(devices := tree.get("devices"), dict):
         for kind in devices.keys() & {"cpu", "cuda"}:
             _expand_device(page, devices, kind)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hpcens.dataset.columns import Columns as Columns
-    from hpcens.dataset.file import Input as Input
     from hpcens.dataset.filters import check_filter as check_filter
+    from hpcens.dataset.inputs import Input as Input
     from hpcens.dataset.inspection import inspect_speed as inspect_speed
     from hpcens.dataset.inspection import inspecting as inspecting
     from hpcens.dataset.inspection import read_part as read_part
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
     from hpcens.dataset.source import Facts as Facts
     from hpcens.dataset.source import Source as Source
     from hpcens.dataset.source import sample_rows as sample_rows
+    from hpcens.dataset.source import spread_rows as spread_rows
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
         "columns": ("Columns",),
-        "file": ("Input",),
         "filters": ("check_filter",),
+        "inputs": ("Input",),
         "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
-        "source": ("Facts", "Source", "sample_rows"),
+        "source": ("Facts", "Source", "sample_rows", "spread_rows"),
     }
 
     def __getattr__(name):

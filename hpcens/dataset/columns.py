@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcens.dataset.hdf5 import kind_of, read_rows
+from hpcens.dataset.guard import Guarded
+from hpcens.dataset.hdf5 import kind_of
 from hpcens.dataset.selection import ascending, pieces
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
@@ -24,19 +25,26 @@ _GAP = 1000
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a dataset, copied when the result is made: its HDF5 metadata does not change afterwards."""
+    """The columns of a dataset, copied when the result is made: its HDF5 metadata does not change afterwards.
+
+    identity  of the dataset, see `Source.facts`: files that have changed since are refused
+    """
 
     paths: tuple[Path, ...]
     spec: DatasetSpec
     limit: int | None = None
+    identity: Mapping[str, Any] | None = None
 
     def copy(self, file: h5py.File) -> None:
         """Write each column as `columns/<name>`, one value for each scored row, in their order."""
         if not self.spec.columns:
             return
         source = Source(self.paths, self.spec, self.limit)
+        if self.identity is not None:
+            source.expect(self.identity)
         for name in self.spec.columns:
-            kinds = [(column.dtype, column.shape[1:]) for column in (part.column(name) for part in source.files())]
+            parts = (part.column(name) for part in source.files())
+            kinds = [(column.dataset.dtype, column.row_shape) for column in parts]
             dtype, shape = _common(name, kinds)
             copy = file.create_dataset(f"columns/{name.strip('/')}", (source.rows, *shape), dtype)
             for start, values in _blocks(
@@ -54,14 +62,14 @@ def _blocks(source: Source, name: str, row_bytes: int) -> Iterator[tuple[int, Ar
             yield start + place.start, _values(column, where)
 
 
-def _values(column: h5py.Dataset, where: slice | Array) -> Array:
+def _values(column: Guarded, where: slice | Array) -> Array:
     if isinstance(where, slice):
-        return read_rows(column, where.start, where.stop)
+        return column.read_rows(where.start, where.stop)
     rows, places = ascending(where)
-    values = np.empty((len(where), *column.shape[1:]), column.dtype)
+    values = np.empty((len(where), *column.row_shape), column.dataset.dtype)
     for begin, end in pieces(rows, _GAP, max(_GAP, len(rows))):
         first = int(rows[begin])
-        values[places[begin:end]] = read_rows(column, first, int(rows[end - 1]) + 1)[rows[begin:end] - first]
+        values[places[begin:end]] = column.read_rows(first, int(rows[end - 1]) + 1)[rows[begin:end] - first]
     return values
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hpcens.dataset.hdf5 import (
-    bytes_behind_a_row,
-    find_dataset,
-    kind_of,
-    listed,
-    only_dataset,
-    open_file,
-    read_rows,
-    sources,
-)
+from hpcens.dataset.guard import Guarded, Origins
+from hpcens.dataset.hdf5 import bytes_behind_a_row, holds_marks, kind_of, only_dataset, open_file
+from hpcens.dataset.inputs import OpenInput, open_input, require_alike
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
+from hpcens.dataset.stamps import SETTLE, describe_file, describe_stamp, stamp
 from hpcens.dataset.table import Chunked, Plain, Target, open_table
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
@@ -32,16 +25,19 @@ _BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """One input of the dataset: its name, and the shape and dtype of a row in memory."""
+class Look:
+    """What a look at a file gave.
 
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
+    identity  size and time of the file, and of those it takes rows from; a digest of rows spread over it
+    sampled   number of those rows
+    filled    input → in how many of them it holds a fill value, which is NaN in memory
+    remarks   what is to be said of its inputs
+    """
 
-    @property
-    def row_bytes(self) -> int:
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+    identity: dict[str, str | int]
+    sampled: int
+    filled: dict[str, int]
+    remarks: tuple[str, ...]
 
 
 class DatasetFile:
@@ -51,58 +47,39 @@ class DatasetFile:
     mask or columns of other lengths; indices out of range.
     """
 
-    def __init__(self, path: Path, spec: DatasetSpec) -> None:
-        """Open the file and find its inputs."""
+    def __init__(self, path: Path, spec: DatasetSpec, origins: Origins) -> None:
+        """Open the file and find its inputs. origins: what is known of it from before, or will be."""
         self.path = path
         self._file = open_file(path)
         self._stamp = stamp(path)
+        self._origins = origins
+        origins.stamps.require([path])
         self._spec = spec
         self._input_specs = spec.input_specs or {"": InputSpec(path=only_dataset(self._file, path))}
-        self._datasets = self._find()
-        if any(dataset.is_virtual for dataset in self._datasets.values()):
+        self._inputs = self._find()
+        if any(each.dataset.is_virtual for each in self._inputs):
+            self._inputs = ()
             self._file.close()
             self._file = open_file(path, virtual=True)
-            self._datasets = self._find()
-        self.inputs = tuple(self._input(name, wanted) for name, wanted in self._input_specs.items())
-        lengths = {dataset.name: dataset.shape[0] for dataset in self._datasets.values()}
-        self.rows = next(iter(lengths.values()))
-        if len(set(lengths.values())) > 1:
-            each = ", ".join(f"{name} {rows}" for name, rows in lengths.items())
-            raise DataError(f"{path}: the inputs differ in rows: {each}", "every input has one row a sample")
-        self._tables: dict[str, Plain | Chunked] = {}
+            self._inputs = self._find()
+        self.inputs = tuple(each.facts for each in self._inputs)
+        require_alike(path, self._inputs)
+        self.rows = self._inputs[0].rows
+        if origins.rows not in (None, self.rows):  # a block of a virtual dataset is gone
+            raise DataError(f"{path} had {origins.rows} rows before, and has {self.rows} now", SETTLE)
+        origins.rows = self.rows
+        self._tables: dict[tuple[str, int], Plain | Chunked] = {}
 
-    def _find(self) -> dict[str, h5py.Dataset]:
-        inputs = self._input_specs.items()
-        return {name: find_dataset(self._file, wanted.path, "dataset.inputs") for name, wanted in inputs}
+    def _find(self) -> tuple[OpenInput, ...]:
+        found: list[OpenInput] = []
+        for name, wanted in self._input_specs.items():
+            place = f"dataset.inputs.{name}" if name in self._spec.inputs else "dataset.input"
+            guarded = Guarded(self._file, self.path, wanted.path, place, self._origins, axis=wanted.axis)
+            found.append(open_input(guarded, name, wanted))
+        return tuple(found)
 
-    def _input(self, name: str, wanted: InputSpec) -> Input:
-        dataset = self._datasets[name]
-        where = f"{self.path}: {dataset.name}"
-        dtype = dataset.dtype
-        if (field := wanted.field) is not None:
-            fields = dtype.fields or {}
-            if field not in fields:
-                raise DataError(f"{where} has no field {field!r}", f"it has: {listed(list(fields)) or 'no fields'}")
-            where, dtype = f"{where}, field {field},", fields[field][0]
-        elif dtype.fields:
-            raise DataError(
-                f"{where} is a compound of fields: {listed(list(dtype.fields))}",
-                f"name one: dataset.inputs: {{{name or 'x'}: {{path: {wanted.path},"
-                f" field: {next(iter(dtype.fields))}}}}}",
-            )
-        kind = dtype.base
-        if kind.kind not in "iufb" or kind.itemsize > 8:
-            what = (
-                "complex numbers" if kind.kind == "c" else "no numbers" if kind.kind in "OSUV" else "numbers too wide"
-            )
-            raise DataError(
-                f"{where} holds {what} ({kind_of(kind)})",
-                "inputs are integers, floats of at most 64 bits, or booleans: name another dataset.input in the YAML",
-            )
-        shape = (*dataset.shape[1:], *dtype.shape)
-        if math.prod(shape) == 0:
-            raise DataError(f"{where} has empty rows (shape {dataset.shape})", "nothing to score")
-        return Input(name or wanted.path, shape, kind.newbyteorder("=").str)
+    def _guard(self, path: str, place: str) -> Guarded:
+        return Guarded(self._file, self.path, path, place, self._origins, column=True)
 
     def select(self, first: int) -> Selection:
         """Return what is selected of this file.
@@ -114,22 +91,29 @@ class DatasetFile:
             start, stop = (select.start or 0, select.stop) if select else (0, None)
             low = min(self.rows, max(0, start - first))
             return Span(low, self.rows if stop is None else max(low, min(self.rows, stop - first)))
-        chosen = find_dataset(self._file, select.path, "dataset.select")
+        guarded = self._guard(select.path, "dataset.select")
+        chosen, rows = guarded.dataset, guarded.rows
         where = f"{self.path}: {chosen.name}"
-        if chosen.ndim != 1 or chosen.dtype.kind not in "biu":
+        if guarded.row_shape or chosen.dtype.kind not in "biu":
             raise DataError(
                 f"{where} is {kind_of(chosen.dtype)}{list(chosen.shape)} and selects nothing",
                 "dataset.select names a mask (booleans, one a row) or row numbers (integers), of one dimension",
             )
 
         def read(start: int, stop: int) -> Array:
-            return read_rows(chosen, start, stop)
+            return self._guard(str(select.path), "dataset.select").read_rows(start, stop)
 
-        if chosen.dtype.kind == "b":
-            if len(chosen) != self.rows:
-                raise DataError(f"{where} has {len(chosen)} marks for {self.rows} rows", "a mask has one mark a row")
-            return Marked(read, len(chosen))
-        return Listed(read, len(chosen))
+        if holds_marks(chosen):
+            if rows != self.rows:
+                raise DataError(
+                    f"{where} has {rows} marks for {self.rows} rows", f"a mask has one mark a row{self._hint(rows)}"
+                )
+            return Marked(read, rows)
+        return Listed(read, rows)
+
+    def _hint(self, rows: int) -> str:
+        """Say what takes so many rows, as the rest of a sentence; empty where nothing does."""
+        return next((f"; {hint}" for each in self._inputs if (hint := each.other_axis(rows))), "")
 
     def check_selection(self, selection: Selection) -> str:
         """Digest which rows are selected. Raises DataError where one of a list is out of range."""
@@ -164,79 +148,101 @@ class DatasetFile:
         pool, threads  decompress chunks, so many at once
         end            no row from here on will be asked for
         """
-        for dataset in self._datasets.values():
-            if dataset.name not in self._tables:
-                self._tables[dataset.name] = open_table(dataset, pool, threads, end)
+        for each in self._inputs:
+            if each.place not in self._tables:
+                self._tables[each.place] = open_table(each.dataset, pool, threads, end, each.axis)
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
         """Read rows into arrays: (rows, *row shape) of each input, in their order."""
-        if (now := stamp(self.path)) != self._stamp:  # of a file cut short the HDF5 library would read zeros
-            raise DataError(
-                f"{self.path} changed while it was read: {describe_stamp(self._stamp)} then, {describe_stamp(now)} now",
-                _SETTLE,
-            )
-        targets: dict[str, list[Target]] = {}
-        for (name, wanted), out in zip(self._input_specs.items(), outs, strict=True):
-            targets.setdefault(self._datasets[name].name, []).append((wanted.field, out))
-        for name, fields in targets.items():
-            self._tables[name].read(where, fields)
+        raws = [each.raw(out) for each, out in zip(self._inputs, outs, strict=True)]
+        targets: dict[tuple[str, int], list[Target]] = {}
+        guards: dict[tuple[str, int], Guarded] = {}
+        for each, raw in zip(self._inputs, raws, strict=True):
+            guards[each.place] = each.guarded
+            targets.setdefault(each.place, []).append((each.field, raw))
+        for place, fields in targets.items():
+            with guards[place].reading(where):
+                self._tables[place].read(where, fields)
+        for each, raw, out in zip(self._inputs, raws, outs, strict=True):
+            each.unpack(raw, out)
 
     @property
     def tall(self) -> int:
         """Rows of the tallest chunk, 1 where nothing is chunked."""
-        return max((dataset.chunks or (1,))[0] for dataset in self._datasets.values())
+        return max(int((each.dataset.chunks or (1,) * each.dataset.ndim)[each.axis]) for each in self._inputs)
 
-    def column(self, path: str) -> h5py.Dataset:
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """What each input is, as text."""
+        return {each.facts.name: each.described(self._spec.input_specs.get(each.facts.name)) for each in self._inputs}
+
+    def column(self, path: str) -> Guarded:
         """Return a pass-through column, one value (of any shape) a row."""
-        column = find_dataset(self._file, path, "dataset.columns")
+        guarded = self._guard(path, "dataset.columns")
+        column = guarded.dataset
         where = f"{self.path}: {column.name}"
-        if column.shape[0] != self.rows:
+        if guarded.rows != self.rows:
             raise DataError(
-                f"{where} has {column.shape[0]} values for {self.rows} rows", "a column has one value a row"
+                f"{where} has {guarded.rows} values for {self.rows} rows",
+                f"a column has one value a row{self._hint(guarded.rows)}",
             )
         if column.dtype.hasobject and h5py.check_string_dtype(column.dtype) is None:
             raise DataError(
                 f"{where} holds {kind_of(column.dtype)}", "columns are numbers, strings, or compounds of them"
             )
-        return column
+        return guarded
 
-    def identity(self, samples: int) -> dict[str, str | int]:
-        """Return size and time of the file (and of those it takes rows from), and a digest of rows spread over it.
+    def look(self, samples: int) -> Look:
+        """Look at the file, at those that it takes rows from, and at rows spread over it.
 
-        samples  number of rows, beside the first, that are digested
+        samples  number of rows, beside the first
+        Raises DataError where a file that it takes rows from is missing, or lacks what it is to hold.
         """
+        others = self._others(lambda guarded: guarded.sources.check())
         digest = hashlib.sha256()
-        for name, dataset in self._datasets.items():
-            for row in sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)}):
-                digest.update(_bytes(read_rows(dataset, row, row + 1), self._input_specs[name].field))
+        rows = sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)})
+        filled = {}
+        for each in self._inputs:
+            stored = [each.sample(row) for row in rows]
+            digest.update(b"".join(row.tobytes() for row in stored))
+            filled[each.facts.name] = sum(map(each.is_filled, stored))
         size, modified = self._stamp
         facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
-        others = sorted({other for dataset in self._datasets.values() for other in sources(self.path, dataset)})
-        for i, other in enumerate(others, 1):
-            facts |= {f"source {i}": f"{other.name}, {describe_stamp(stamp(other))}"}
-        return facts | {"sampled rows": digest.hexdigest()[:32]}
+        facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
+        facts |= {f"decode {each.facts.name}": each.decoding.text for each in self._inputs if each.decoding is not None}
+        remarks = tuple(remark for each in self._inputs for remark in each.remarks)
+        return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, remarks)
+
+    def expect(self, facts: Mapping[str, str | int]) -> None:
+        """Raise DataError where the file, or one that it takes rows from, is not what `look` saw; now or later."""
+        before = (int(facts["bytes"]), int(facts["modified"])), int(facts["rows"])
+        now = stamp(self.path), self.rows
+        if before != now:
+            then, since = (f"{describe_stamp(stamp)}, {rows} rows" for stamp, rows in (before, now))
+            what = f"{self.path} changed since the run was prepared: {then} then, {since} now"
+            raise DataError(what, "run the same command again")
+        self._origins.stamps.expect(str(value) for key, value in facts.items() if key.startswith(_SOURCE))
+        self._origins.stamps.require(self._others(lambda guarded: guarded.sources.named()))
+
+    def _others(self, files: Callable[[Guarded], Iterator[Path]]) -> list[Path]:
+        """Return what is asked of every dataset that is read: inputs, selection and columns."""
+        datasets = [each.guarded for each in self._inputs]
+        if self._spec.select is not None and self._spec.select.path is not None:
+            datasets.append(self._guard(self._spec.select.path, "dataset.select"))
+        datasets += [self.column(path) for path in self._spec.columns]
+        return sorted({path for guarded in datasets for path in files(guarded)})
+
+    @property
+    def sources_open(self) -> int:
+        """How many files stay open behind this one."""
+        return sum(len(each.guarded.opened) for each in self._inputs)
 
     def sample_bytes(self) -> int:
         """Return the bytes that are decompressed to see one row of every input."""
-        return sum(bytes_behind_a_row(dataset) for dataset in self._datasets.values())
+        return sum(bytes_behind_a_row(each.dataset, each.axis) for each in self._inputs)
 
     def close(self) -> None:
         self._file.close()
 
 
-_SETTLE = "score it once nobody writes to it any more"
-
-
-def stamp(path: Path) -> tuple[int, int]:
-    """Return size in bytes and time in nanoseconds of a file: what changes when its rows do."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def describe_stamp(stamp: tuple[int, int]) -> str:
-    """Return a stamp in words."""
-    return f"{stamp[0]} bytes, modified {stamp[1]}"
-
-
-def _bytes(rows: Array, field: str | None) -> bytes:
-    return np.ascontiguousarray(rows if field is None else rows[field]).tobytes()
+_SOURCE = "source "  # and a number: key of a file that rows are taken from

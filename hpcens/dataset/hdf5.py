@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from hpcens.dataset.decompression import require_filters
+from hpcens.dataset.links import missing_file, passed, require_regular
 from hpcens.errors import DataError
 from hpcens.vocabulary import Array
 
@@ -28,6 +29,7 @@ def open_file(path: Path, *, virtual: bool = False) -> h5py.File:
         raise DataError(f"dataset {path}: no such file", "check the path; relative paths start at the current folder")
     if path.is_dir():
         raise DataError(f"dataset {path} is a folder", f"name its files: '{path}/*.h5'")
+    require_regular(path, "named as a dataset")
     try:
         return h5py.File(path, "r", locking=False, rdcc_nbytes=_VIRTUAL_CACHE if virtual else None)
     except PermissionError:
@@ -77,33 +79,37 @@ def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
     place  key in the YAML that names it
     """
     where = f"{file.filename}: {key}"
+    passed(file, key)  # opens no pipe that a link leads to, which the library would wait for
     try:
         dataset = file.get(key)
+        shape = dataset.shape if isinstance(dataset, h5py.Dataset) else None
     except Exception as error:  # a link that leads nowhere, a header that is damaged
         raise DataError(f"{where} cannot be opened: {error}", f"check {place} in the YAML, or the file") from None
     if isinstance(dataset, h5py.Group):
         inside = [f"{key}/{name}" for name in dataset]
         raise DataError(f"{where} is a group, not a dataset", f"it holds: {listed(inside) or 'nothing'}")
     if not isinstance(dataset, h5py.Dataset):
-        link = file.get(key, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            raise DataError(f"{where} is a link to {link.path} in {link.filename}, which is not there", "copy it too")
+        for path in passed(file, key):
+            open_file(path).close()
+        missing = missing_file(file, key)
+        if missing is not None:
+            raise DataError(f"{where} is a link to {missing}, which is not there", "copy it too")
         names = _names(file)
         close = get_close_matches(key, names, 1)
         hint = f"did you mean {close[0]}? " if close else ""
         if "fingerprint" in file.attrs:
             hint = "it is a result of hpcens: quote patterns ('*.h5'), which then leave results out; "
         raise DataError(f"{file.filename} has no dataset {key!r}", f"{hint}it has: {listed(names) or 'none'}")
-    if dataset.shape is None or dataset.ndim == 0 or dataset.shape[0] == 0:
-        raise DataError(f"{where} has no rows (shape {dataset.shape})", "nothing to score")
+    if not shape or shape[0] == 0:
+        raise DataError(f"{where} has no rows (shape {shape})", "nothing to score")
     require_filters(dataset, where)
     return dataset
 
 
-def read_rows(dataset: h5py.Dataset, start: int, stop: int) -> Array:
-    """Read rows through the library. Raises DataError naming them where they cannot be read."""
+def read_rows(dataset: h5py.Dataset, start: int, stop: int, axis: int = 0) -> Array:
+    """Read rows through the library, (rows, …). Raises DataError naming them where they cannot be read."""
     try:
-        rows: Array = dataset[start:stop]
+        rows: Array = np.moveaxis(dataset[(*(slice(None),) * axis, slice(start, stop))], axis, 0)
     except Exception as error:  # HDF5's errors come as half a dozen types
         raise unreadable(dataset, start, stop, error) from None
     return rows
@@ -117,21 +123,18 @@ def unreadable(dataset: h5py.Dataset, start: int, stop: int, error: object) -> D
     )
 
 
-def bytes_behind_a_row(dataset: h5py.Dataset) -> int:
-    """Return the bytes that are decompressed to see one row."""
-    rest = zip(dataset.shape[1:], (dataset.chunks or dataset.shape)[1:], strict=True)
-    across: int = math.prod(-(-size // step) * step for size, step in rest)
-    return int((dataset.chunks or (1,))[0]) * across * int(dataset.dtype.itemsize)
+def bytes_behind_a_row(dataset: h5py.Dataset, axis: int = 0) -> int:
+    """Return the bytes that are decompressed to see one row. axis: that of the rows."""
+    chunk = dataset.chunks or tuple(1 if side == axis else size for side, size in enumerate(dataset.shape))
+    across = zip(dataset.shape, chunk, strict=True)
+    sides = (step if side == axis else -(-size // step) * step for side, (size, step) in enumerate(across))
+    return int(math.prod(sides) * dataset.dtype.itemsize)
 
 
-def sources(path: Path, dataset: h5py.Dataset) -> list[Path]:
-    """Name other files that hold rows of a dataset: behind an external link, a virtual dataset, external storage."""
-    home = Path(dataset.file.filename)
-    names = [] if home.samefile(path) else [home]
-    if dataset.is_virtual:
-        names += [home.parent / source.file_name for source in dataset.virtual_sources() if source.file_name != "."]
-    names += [home.parent / name for name, _, _ in dataset.external or ()]
-    return [name for name in names if name.exists()]
+def holds_marks(dataset: h5py.Dataset) -> bool:
+    """Tell whether a dataset holds booleans, as numpy, PyTables (bits) or MATLAB (logical) store them."""
+    logical = dataset.attrs.get("MATLAB_class", b"") in (b"logical", "logical")
+    return dataset.dtype.kind == "b" or logical or isinstance(dataset.id.get_type(), h5py.h5t.TypeBitfieldID)
 
 
 def kind_of(dtype: np.dtype[Any]) -> str:

@@ -54,6 +54,11 @@ def _answer(process: Isolated[Seen | HpcensError], paths: Sequence[Path]) -> See
 def _fault(paths: Sequence[Path], silence: NoAnswer) -> HpcensError:
     which = f"dataset {paths[0]}" + (f" or one of the {len(paths) - 1} behind it" if len(paths) > 1 else "")
     code = silence.exit_code or 0
+    if code == -signal.SIGXCPU and (seconds := _cpu_seconds()) < _CPU_SECONDS:
+        return HpcensError(
+            f"{which} could not be looked at in the {seconds} s of processor time that ulimit -t leaves",
+            "raise it: ulimit -t unlimited",
+        )
     if code == -signal.SIGXCPU:
         return DataError(f"{which}: the HDF5 library did not come to an end in {_CPU_SECONDS} s", _DAMAGED)
     if code < 0:
@@ -62,11 +67,19 @@ def _fault(paths: Sequence[Path], silence: NoAnswer) -> HpcensError:
     return HpcensError(f"{which} could not be looked at: {last}", "run it again; if that fails, report it")
 
 
+def _cpu_seconds() -> int:
+    """Return the processor time that a look may take; the limit of whoever started this process may be smaller."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    return _CPU_SECONDS if hard == resource.RLIM_INFINITY else max(1, min(_CPU_SECONDS, hard - 1))
+
+
 def _seen(
     look: Look[Seen], paths: Sequence[Path], spec: DatasetSpec, limit: int | None
 ) -> Iterator[Seen | HpcensError]:
     """Yield what a look at the dataset gives, or the error it raises; in the other process."""
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_SECONDS, _CPU_SECONDS + 1))
+    seconds = _cpu_seconds()
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1 if hard == resource.RLIM_INFINITY else hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answer: Seen | HpcensError
     try:

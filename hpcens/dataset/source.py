@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hpcens.dataset.file import DatasetFile, Input, describe_stamp, stamp
+from hpcens.dataset.descriptors import most_open
+from hpcens.dataset.file import DatasetFile, Look
+from hpcens.dataset.guard import Origins
+from hpcens.dataset.inputs import Input
 from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec
@@ -23,7 +26,10 @@ _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20
 _MOST_THREADS = 4
 _MOST_OPEN = 8
+_MOST_SOURCES = 512  # of virtual datasets: the more are open, the slower the library opens another
 _PLACES = 4  # in a dataset, of a sample of its rows
+_SPREAD_PLACES = 16  # of rows that are spread over it
+_SPREAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +39,15 @@ class Facts:
     rows      number of rows to be scored
     inputs    in order
     identity  see `Source.facts`
+    filled    input → share of the rows looked at in which it holds a fill value
+    remarks   what is to be said of the dataset before it is scored
     """
 
     rows: int
     inputs: tuple[Input, ...]
     identity: dict[str, Any]
+    filled: Mapping[str, float] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def row_bytes(self) -> int:
@@ -69,6 +79,7 @@ class Source:
         self._pool = ThreadPoolExecutor(self._threads, "decompress")
         self._open: OrderedDict[int, tuple[DatasetFile, Selection]] = OrderedDict()
         self._firsts: list[int] = []
+        self._origins = tuple(Origins() for _ in self._paths)
         self.inputs: tuple[Input, ...] = ()
         selected = []
         in_all = 0
@@ -99,7 +110,7 @@ class Source:
     def _file(self, index: int) -> tuple[DatasetFile, Selection]:
         """Return a file, opened, with what is selected of it; of many files the last used are kept open."""
         if index not in self._open:
-            file = DatasetFile(self._paths[index], self._spec)
+            file = DatasetFile(self._paths[index], self._spec, self._origins[index])
             selection = file.select(self._firsts[index])
             end = selection.stop if isinstance(selection, Span) else file.rows
             file.open_tables(self._pool, self._threads, end)
@@ -116,37 +127,29 @@ class Source:
         Raises DataError where the selection or a column does not fit.
         """
         files: dict[str, Any] = {}
+        looks: list[Look] = []
         for i in range(len(self._paths)):
             file, selection = self._file(i)
             for path in self._spec.columns:
                 file.column(path)
             room = _SAMPLED_BYTES // max(1, len(self._paths) * file.sample_bytes())
-            facts = file.identity(max(1, min(_SAMPLES // len(self._paths), room)))
+            looks.append(file.look(max(1, min(_SAMPLES // len(self._paths), room))))
             chosen = {} if self._spec.select is None else {"selected": file.check_selection(selection)}
-            files[str(i + 1)] = facts | chosen
+            files[str(i + 1)] = looks[-1].identity | chosen
         identity = {
             "rows": self.rows,
-            "inputs": {each.name: self._described(each) for each in self.inputs},
+            "inputs": self._file(0)[0].descriptions,
             "columns": list(self._spec.columns),
             "files": files,
         }
-        return Facts(self.rows, self.inputs, identity)
+        sampled = sum(look.sampled for look in looks)
+        filled = {each.name: sum(look.filled[each.name] for look in looks) / sampled for each in self.inputs}
+        return Facts(self.rows, self.inputs, identity, filled, _remarks(looks))
 
-    def expect(self, identity: dict[str, Any]) -> None:
-        """Raise DataError where a file is not what it was when this identity was taken."""
-        for path, facts in zip(self._paths, identity["files"].values(), strict=True):
-            before, now = (facts["bytes"], facts["modified"]), stamp(path)
-            if before != now:
-                raise DataError(
-                    f"{path} changed since the run was prepared: {describe_stamp(before)} then,"
-                    f" {describe_stamp(now)} now",
-                    "run the same command again",
-                )
-
-    def _described(self, each: Input) -> str:
-        wanted = self._spec.input_specs.get(each.name)
-        place = "" if wanted is None else f"{wanted.path}{f' field {wanted.field}' if wanted.field else ''} "
-        return f"{place}{each.dtype}{list(each.shape)}"
+    def expect(self, identity: Mapping[str, Any]) -> None:
+        """Raise DataError where a file is not what it was when this identity was taken; here, or when it is read."""
+        for i, prepared in enumerate(identity["files"].values()):
+            self._file(i)[0].expect(prepared)
 
     def head(self, rows: int) -> Rows:
         """Read the first rows of each input, (rows, *row shape) each, in native byte order."""
@@ -161,6 +164,8 @@ class Source:
         rows = tuple(np.empty((stop - start, *each.shape), each.dtype) for each in self.inputs)
         for file, where, place in self.places(start, stop):
             file.read(where, [array[place] for array in rows])
+        if sum(file.sources_open for file, _ in self._open.values()) > min(_MOST_SOURCES, most_open() // 2):
+            self._close_files()  # a virtual dataset keeps every source open that it was read from
         return rows
 
     def places(self, start: int, stop: int) -> Iterator[tuple[DatasetFile, Where, slice]]:
@@ -178,9 +183,23 @@ class Source:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._close_files()
+
+    def _close_files(self) -> None:
         for file, _ in self._open.values():
             file.close()
         self._open.clear()
+
+
+def _remarks(looks: Sequence[Look]) -> tuple[str, ...]:
+    """Return what is to be said of the first file, and whether that goes for the others."""
+    first = looks[0].remarks
+    packed = [{key: text for key, text in look.identity.items() if key.startswith("decode ")} for look in looks]
+    others = sum(each != packed[0] for each in packed)
+    return (
+        *first,
+        *[f"{others} of {len(looks)} files are packed otherwise: each by its own attributes"] * (others > 0),
+    )
 
 
 _ALIKE = "all files of one dataset have rows of one shape and dtype"
@@ -188,6 +207,22 @@ _ALIKE = "all files of one dataset have rows of one shape and dtype"
 
 def _kinds(inputs: Sequence[Input]) -> str:
     return " + ".join(f"{each.dtype}{list(each.shape)}" for each in inputs)
+
+
+def spread_rows(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, rows: int) -> Rows:
+    """Read rows from the middles of equal parts of a dataset, for each input: few of them are in `sample_rows`.
+
+    rows  how many; fewer where the dataset has fewer, or they would be too large together
+    Raises DataError as `Source`.
+    """
+    source = Source(paths, spec, limit)
+    rows = max(1, min(rows, source.rows, _SPREAD_BYTES // max(1, source.row_bytes)))
+    part = -(-rows // _SPREAD_PLACES)
+    places = rows // part
+    firsts = [(2 * place + 1) * (source.rows - part) // (2 * places) for place in range(places)]
+    pieces = [source.rows_between(first, first + part) for first in firsts]
+    source.close()
+    return tuple(np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
 
 
 def sample_rows(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, rows: int) -> Rows:

@@ -33,22 +33,29 @@ _GAP_BYTES = 64 << 10  # read in the time that one more call takes
 _PIECE_BYTES = 8 << 20
 
 
-def open_table(dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> Plain | Chunked:
+def open_table(dataset: h5py.Dataset, pool: Executor, threads: int, end: int, axis: int = 0) -> Plain | Chunked:
     """Open a dataset for reading by rows.
 
     pool, threads  decompress chunks, so many at once
     end            rows from here on will not be asked for, so that nothing is read ahead of it
+    axis           that of the rows; the others keep their order
     """
     filtered = dataset.chunks is not None and dataset.id.get_create_plist().get_nfilters()
-    return Chunked(dataset, pool, threads, end) if filtered else Plain(dataset)
+    return Chunked(dataset, pool, threads, end, axis) if filtered else Plain(dataset, axis)
+
+
+def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
+    """Return what belongs to the axes of a dataset, that of its rows first."""
+    return values[axis], *values[:axis], *values[axis + 1 :]
 
 
 class Plain:
     """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
+    def __init__(self, dataset: h5py.Dataset, axis: int) -> None:
         self._dataset = dataset
-        self._row_bytes = max(1, math.prod(dataset.shape[1:]) * dataset.dtype.itemsize)
+        self._axis = axis
+        self._row_bytes = max(1, math.prod(_rows_first(dataset.shape, axis)[1:]) * dataset.dtype.itemsize)
 
     def read(self, where: Where, targets: Sequence[Target]) -> None:
         """Fill every target with these rows. Raises DataError naming those that cannot be read."""
@@ -67,10 +74,12 @@ class Plain:
 
     def _read(self, start: int, stop: int, field: str | None, out: Array) -> None:
         try:
-            if field is None and self._dataset.dtype.subdtype is None:
+            if field is None and self._dataset.dtype.subdtype is None and not self._axis:
                 self._dataset.read_direct(out, np.s_[start:stop])
             else:
-                out[...] = (self._dataset if field is None else self._dataset.fields(field))[start:stop]
+                region = (*(slice(None),) * self._axis, slice(start, stop))
+                rows = (self._dataset if field is None else self._dataset.fields(field))[region]
+                out[...] = np.moveaxis(rows, self._axis, 0)
         except Exception as error:  # HDF5's errors come as half a dozen types
             raise unreadable(self._dataset, start, stop, error) from None
 
@@ -78,13 +87,15 @@ class Plain:
 class Chunked:
     """A compressed table. A tile is a chunk by its place across the rows; a band is all tiles over the same rows."""
 
-    def __init__(self, dataset: h5py.Dataset, pool: Executor, threads: int, end: int) -> None:
+    def __init__(self, dataset: h5py.Dataset, pool: Executor, threads: int, end: int, axis: int) -> None:
         self._dataset = dataset
         self._pool = pool
         self._end = end
+        self._axis = axis
         self._chunk = dataset.chunks
-        self._tall = dataset.chunks[0]
-        sides = [range(0, size, step) for size, step in zip(dataset.shape[1:], dataset.chunks[1:], strict=True)]
+        self._tall, *self._steps = _rows_first(dataset.chunks, axis)
+        self._length, *self._sizes = _rows_first(dataset.shape, axis)
+        sides = [range(0, size, step) for size, step in zip(self._sizes, self._steps, strict=True)]
         self._tiles = list(itertools.product(*sides))
         size = math.prod(dataset.chunks) * dataset.dtype.itemsize
         self._pipeline = pipeline_of(dataset, size) if _stored_as_read(dataset) else None
@@ -123,7 +134,7 @@ class Chunked:
         chunk: Array = kept.result() if kept is not None else self._decompressed(key)
         band, tile = divmod(key, len(self._tiles))
         inside, place = self._rows(band * self._tall, where)
-        across = zip(self._tiles[tile], self._chunk[1:], self._dataset.shape[1:], strict=True)
+        across = zip(self._tiles[tile], self._steps, self._sizes, strict=True)
         sides = tuple(slice(at, min(at + step, size)) for at, step, size in across)
         within = tuple(slice(0, side.stop - side.start) for side in sides)
         for field, out in targets:
@@ -153,21 +164,25 @@ class Chunked:
             del self._kept[key]
 
     def _decompressed(self, key: int) -> Array:
+        """Return a chunk, its rows first."""
         band, tile = divmod(key, len(self._tiles))
-        offset = (band * self._tall, *self._tiles[tile])
+        start, across = band * self._tall, self._tiles[tile]
+        offset = (*across[: self._axis], start, *across[self._axis :])
         try:
-            if self._pipeline is None:
-                region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
-                chunk: Array = self._dataset[region]
-                return chunk
-            if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
-                return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
-            mask, raw = self._dataset.id.read_direct_chunk(offset)
-            whole: Array = self._pipeline.undo(raw, mask).view(self._dataset.dtype).reshape(self._chunk)
-            return whole
+            return np.moveaxis(self._whole(offset), self._axis, 0)
         except Exception as error:  # HDF5's errors come as half a dozen types
-            stop = min(offset[0] + self._tall, self._dataset.shape[0])
-            raise unreadable(self._dataset, offset[0], stop, error) from None
+            raise unreadable(self._dataset, start, min(start + self._tall, self._length), error) from None
+
+    def _whole(self, offset: tuple[int, ...]) -> Array:
+        if self._pipeline is None:
+            region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
+            chunk: Array = self._dataset[region]
+            return chunk
+        if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
+            return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
+        mask, raw = self._dataset.id.read_direct_chunk(offset)
+        whole: Array = self._pipeline.undo(raw, mask).view(self._dataset.dtype).reshape(self._chunk)
+        return whole
 
 
 def _stored_as_read(dataset: h5py.Dataset) -> bool:

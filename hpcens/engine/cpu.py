@@ -49,11 +49,16 @@ class CpuHardware:
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         return module
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        return torch.from_numpy(self._buffers.empty(shape, str(dtype).removeprefix("torch.")))
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Array:
+        return self._buffers.empty(shape, str(dtype).removeprefix("torch."))
 
-    def fetch(self, values: torch.Tensor) -> Array:
-        return values.numpy()
+    def put(self, room: Array, start: int, values: torch.Tensor) -> None:
+        if values.is_neg() or values.requires_grad:
+            values = values.detach().resolve_neg()
+        room[start : start + len(values)] = values.numpy()
+
+    def fetch(self, room: Array) -> Array:
+        return room
 
     def out_of_memory(self, error: BaseException) -> bool:
         return isinstance(error, MemoryError) or (

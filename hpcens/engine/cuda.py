@@ -85,8 +85,11 @@ class CudaHardware:
     def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
         return torch.empty(tuple(shape), dtype=dtype, device=self._device)
 
-    def fetch(self, values: torch.Tensor) -> Array:
-        return values.cpu().numpy()
+    def put(self, room: torch.Tensor, start: int, values: torch.Tensor) -> None:
+        room[start : start + len(values)] = values.detach()
+
+    def fetch(self, room: torch.Tensor) -> Array:
+        return room.cpu().numpy()
 
     def out_of_memory(self, error: BaseException) -> bool:
         # libraries and pinned memory are not the allocator's: their errors are recognised by their text

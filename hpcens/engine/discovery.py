@@ -7,6 +7,7 @@ import csv
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,46 @@ def discover(spec: DevicesSpec) -> tuple[Device, ...]:
         count, cores_each, memory = (0 if spec.cuda or gpus else len(cores)), 1, None
     share = host_memory() * 9 // 10 // max(1, count)
     return gpus + cpu_devices(host, cpu_model(), count=count, cores=cores_each, memory=memory or share)
+
+
+def require_host_holds(spec: DevicesSpec) -> None:
+    """Refuse CPU devices that this host has no cores or no memory for; each of them becomes a process.
+
+    For starts on this host alone: elsewhere ranks may be bound to a part of their node.
+    Raises UsageError saying what there is. Warns where this process may use fewer cores than the host has.
+    """
+    if spec.cpu is None:
+        return
+    wanted = spec.cpu.count * spec.cpu.cores
+    asked = f"devices.cpu asks for {spec.cpu.count} × {spec.cpu.cores} cores"
+    host = os.cpu_count() or 1
+    if wanted > host:
+        raise UsageError(f"{asked}, and there are {host} cores", _fewer(host, spec.cpu.cores))
+    memory = host_memory()
+    if spec.cpu.memory and spec.cpu.count * spec.cpu.memory > memory:
+        raise UsageError(
+            f"devices.cpu asks for {spec.cpu.count} × {spec.cpu.memory / 1e9:,.1f} GB of memory, and there are"
+            f" {memory / 1e9:,.1f} GB",
+            "give each device less, or ask for fewer: devices.cpu in the YAML",
+        )
+    usable = min(len(os.sched_getaffinity(0)), *(-(-quota // 1) for quota in _quotas()), host)
+    if wanted > usable:
+        print(
+            f"hpcens: warning: {asked}, and this process may use {usable:.0f} of the {host} there are (affinity or"
+            f" control group): devices will wait for each other; {_fewer(int(usable), spec.cpu.cores)}",
+            file=sys.stderr,
+        )
+
+
+def _fewer(cores: int, each: int) -> str:
+    return f"devices: {{cpu: {{count: {max(1, cores // each)}, cores: {min(each, cores)}}}}} in the YAML"
+
+
+def _quotas() -> Iterator[float]:
+    """Yield how many cores' time this process's control group allows, where it is limited."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        yield int(quota) / int(period)
 
 
 def _chosen(gpus: tuple[Device, ...], spec: CudaSpec, host: str) -> tuple[Device, ...]:

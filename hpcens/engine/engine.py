@@ -15,10 +15,14 @@ import numpy as np
 import torch
 
 from hpcens.engine.hardware import Hardware
-from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.engine.outputs import Outputs
+from hpcens.errors import DeviceOutOfMemory, MemberError, UsageError
 from hpcens.members import Cast, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
+
+# what torch says of gradients that are asked for in inference mode, or of inputs that need none
+_WITHOUT_GRADIENTS = ("does not require grad", "nference tensor", "inference mode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ class Engine:
         self.hardware = hardware
         self._blank = blank
         self._raised: list[int] = []
+        self._finite: dict[int, bool] = {}
         self._not_finite: dict[int, list[int]] = {}
         self._lost: dict[tuple[int, Cast], list[int]] = {}
         self._members: dict[str, Loaded] = {}
@@ -83,14 +88,15 @@ class Engine:
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """Yield one answer per member, (rows of the segment, *output shape), with the rows that are bad.
 
-        Raises MemberError where a member raises or gives a wrong number of rows, DeviceOutOfMemory where not even one
+        Raises MemberError where a member raises or gives a wrong number of rows, UsageError where the YAML does not say
+        what it gives, DeviceOutOfMemory where not even one
         row fits.
         """
         staged = self._staged.pop(task.segment, None)
         if staged is None:
             staged = self._stage_now(task)
         rows = tuple(self.hardware.receive(array) for array in staged)
-        self._not_finite, self._lost = {}, {}
+        self._finite, self._not_finite, self._lost = {}, {}, {}
         for name in task.members:
             start = time.perf_counter()
             values, batch = self.run(name, rows)
@@ -146,22 +152,28 @@ class Engine:
     def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
         forward = self._members[name].forward
-        outputs = _Outputs(self.hardware, name, len(rows[0]))
-        with torch.inference_mode():
+        outputs = Outputs(self.hardware, name, len(rows[0]))
+        with forward.surroundings.around(), forward.grad_mode():
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
 
+    def rounds(self, name: str, rows: Sequence[torch.Tensor]) -> bool:
+        """Tell whether a member's network returns numbers that its outputs, of float32, do not keep."""
+        forward = self._members[name].forward
+        with forward.surroundings.around(), forward.grad_mode():
+            return forward.rounds(*(rows[place] for place in forward.inputs))
+
     def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
         """Run a member on all rows in batches of this size."""
-        outputs = _Outputs(self.hardware, name, len(rows[0]))
+        outputs = Outputs(self.hardware, name, len(rows[0]))
         self._raised = []
         inputs = [rows[place] for place in loaded.forward.inputs]
-        with torch.inference_mode():
+        with loaded.forward.surroundings.around(), loaded.forward.grad_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
                 piece = [x[start:stop] for x in inputs]
                 try:
                     outputs.take(start, loaded.forward(*piece))
-                except MemberError:
+                except (MemberError, UsageError):
                     raise
                 except PreprocessingFailed as failure:
                     if ran_out(self.hardware, failure):
@@ -176,7 +188,7 @@ class Engine:
             return outputs.fetch()
 
     def _without_bad(
-        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], outputs: _Outputs
+        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], outputs: Outputs
     ) -> None:
         """Run a batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
 
@@ -196,7 +208,8 @@ class Engine:
         order = list(range(count))
         for row in bad:
             order[row] = good[0]
-        outputs.take(start, forward(*(x[order] for x in inputs)))[bad] = torch.nan
+        outputs.take(start, forward(*(x[order] for x in inputs)))
+        outputs.blank([start + row for row in bad])
 
     def _bad(self, name: str, values: Array, rows: Sequence[torch.Tensor]) -> tuple[Bad, ...]:
         """Return the rows that the member did not score, each under its first cause."""
@@ -204,7 +217,7 @@ class Engine:
         raised_on = set(self._raised)
         for place in forward.judged:
             if place not in self._not_finite:
-                self._not_finite[place] = _not_finite(rows[place])
+                self._not_finite[place] = [] if self._tame(place, rows[place]) else _not_finite(rows[place])
         of_input = {row for place in forward.judged for row in self._not_finite[place]} - raised_on
         of_cast = self._of_cast(forward, rows) - raised_on - of_input
         of_output: set[int] = set()
@@ -219,46 +232,19 @@ class Engine:
         )
         return tuple(bad for bad in causes if bad.rows)
 
+    def _tame(self, place: int, rows: torch.Tensor) -> bool:
+        """Tell whether all numbers of an input are finite in float32, as far as their sum shows it, taken once."""
+        if place not in self._finite:
+            self._finite[place] = not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32)))
+        return self._finite[place]
+
     def _of_cast(self, forward: Forward, rows: Sequence[torch.Tensor]) -> set[int]:
         """Return the rows whose numbers what they are cast to cannot hold."""
         for place, cast in zip(forward.inputs, forward.casts, strict=True):
             if (place, cast) not in self._lost:
-                self._lost[place, cast] = cast.lost(rows[place])
+                tame = cast.float32_suffices(rows[place].dtype) and self._tame(place, rows[place])
+                self._lost[place, cast] = [] if tame else cast.lost(rows[place])
         return {row for wanted in zip(forward.inputs, forward.casts, strict=True) for row in self._lost[wanted]}
-
-
-class _Outputs:
-    """A segment's outputs of one member, taken batch by batch.
-
-    They are copied before the member is called again: what it returned may be a buffer of its own.
-    """
-
-    def __init__(self, hardware: Hardware, name: str, rows: int) -> None:
-        """Make room at the first batch, whose shape the others must have. name: the member's, for errors."""
-        self._hardware = hardware
-        self._name = name
-        self._rows = rows
-        self._whole: torch.Tensor | None = None
-
-    def take(self, start: int, values: torch.Tensor) -> torch.Tensor:
-        """Copy the outputs of a batch, (batch, *output shape), to its place; return the copy.
-
-        start  place of the batch's first row in the segment
-        """
-        if self._whole is None:
-            self._whole = self._hardware.room((self._rows, *values.shape[1:]), values.dtype)
-        elif values.shape[1:] != self._whole.shape[1:]:
-            raise MemberError(
-                f"member {self._name} returned {list(values.shape[1:])} a row, and {list(self._whole.shape[1:])} for"
-                " other rows of the same segment",
-                "let its forward return one shape per row, whatever the rows",
-            )
-        return self._whole[start : start + len(values)].copy_(values)
-
-    def fetch(self) -> Array:
-        """Return all of them, in host memory."""
-        assert self._whole is not None, "a segment has rows"
-        return self._hardware.fetch(self._whole)
 
 
 def ran_out(hardware: Hardware, error: BaseException) -> bool:
@@ -275,14 +261,15 @@ def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseE
     """
     shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
     stop = start + len(inputs[0])
+    remedy = "check its inputs and its preprocess against the rows of this dataset"
+    if any(words in str(error) for words in _WITHOUT_GRADIENTS):
+        remedy = "it takes gradients in its forward, as forces are: write gradients: true for it in the YAML"
     return MemberError(
         f"member {place} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
-        "check its inputs and its preprocess against the rows of this dataset",
+        remedy,
     )
 
 
 def _not_finite(rows: torch.Tensor) -> list[int]:
-    """Return the rows that hold NaN or infinity. Only where a sum shows that there are some is every number read."""
-    if not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32))):
-        return []
+    """Return the rows that hold NaN or infinity."""
     return torch.nonzero(~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).reshape(-1).tolist()

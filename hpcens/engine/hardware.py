@@ -26,11 +26,14 @@ class Hardware(Protocol):
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         """Return the module on the device."""
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        """Return memory on the device for the outputs of a segment, whatever it holds."""
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> Any:
+        """Return memory for a segment's outputs, whatever it holds: an array or a tensor."""
 
-    def fetch(self, values: torch.Tensor) -> Array:
-        """Return what was put into such room, in host memory and complete on return."""
+    def put(self, room: Any, start: int, values: torch.Tensor) -> None:
+        """Copy values on the device into such memory, from its row `start` on."""
+
+    def fetch(self, room: Any) -> Array:
+        """Return what was put into such memory, in host memory and complete on return."""
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the error says that the device's memory is used up."""

@@ -6,6 +6,7 @@ rank alone: a build of h5py for MPI begins MPI at its import, and MPI does not s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -18,6 +19,7 @@ from hpcens.launch.local import claim
 from hpcens.launch.witness import Tell, witnessed
 from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
+from hpcens.shell import printable, quoted
 from hpcens.specs import Job
 from hpcens.transports import remove_leftovers
 
@@ -54,12 +56,12 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
         return COMPLETE
     if isinstance(start, HpcensError):
         if world.Get_rank() == 0:
-            print(f"hpcens: {start}", file=sys.stderr)
+            print(printable(f"hpcens: {start}"), file=sys.stderr)
         return start.exit_code
     run, number = start
     code = main(Path(run), number, size, launcher, tell, slurm=slurm)
     if world.Get_rank() == 0:
-        print(f"verdict {code}; next: hpcens status {run}")
+        print(f"verdict {code}; next: hpcens status {quoted(run)}")
     return code
 
 
@@ -77,13 +79,14 @@ def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str,
         job = read_job()
         checked = check_once(job)
         if checked.is_complete():
-            print(f"{job.output} is complete already; next: hpcens verify {job.output}")
+            print(printable(f"{job.output} is complete already; next: hpcens verify {quoted(job.output)}"))
             return None
         epoch = start(checked, partial(claim, slurm=slurm))
         return str(RunDirectory.of(job.output).path), epoch.number
     except Exception as error:  # whatever it is: the others wait to hear of it
         if not isinstance(error, HpcensError):
-            traceback.print_exc()
+            with contextlib.suppress(OSError):  # the disk of the log may be full
+                traceback.print_exc()
         return as_verdict(error)
 
 
@@ -99,6 +102,6 @@ def _alone(read_job: Callable[[], Job], size: int, launcher: str, slurm: SlurmJo
         checked = check_once(read_job())
         epoch = claim(checked.job, checked.preflight, slurm)
         epoch.judge(Verdict(error.exit_code, error.what, error.remedy))
-        print(f"hpcens: {error}", file=sys.stderr)
+        print(printable(f"hpcens: {error}"), file=sys.stderr)
         return error.exit_code
     return COMPLETE

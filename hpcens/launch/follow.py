@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import FrameType, TracebackType
 from typing import Protocol
 
 from hpcens.runs import Epoch, RunDirectory, Verdict
+from hpcens.runs.cancellation import ask_to_end, asked_to_end
 
 _LOOK_SECONDS = 0.1
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watcher(Protocol):
@@ -41,19 +44,22 @@ def follow(
     tick: Callable[[Epoch], None],
     verdict: Callable[[Epoch], Verdict | None],
     gone: Callable[[], Verdict | None],
+    own: Callable[[Epoch], bool] = lambda epoch: True,
 ) -> Verdict:
     """Wait until the run's start has a verdict, or the job that was to make one is gone.
 
-    newest   number of the newest epoch before the job; later ones are its own
+    newest   number of the newest epoch before the job; later ones are its own, unless `own` says otherwise
     tick     called again and again with the job's newest start
     verdict  a start's verdict, if it is the job's last word
     gone     what is to be said where the job has ended; None while it has not
+    own      whether a later epoch is the job's
     """
     while True:
         ended = gone()  # asked first: what the job left before its end still counts
         epoch = run.newest
-        if epoch is not None and epoch.number > newest:
-            tick(epoch)
+        if epoch is not None and epoch.number > newest and own(epoch):
+            with contextlib.suppress(OSError):  # a terminal that is gone, a log on a full disk: the run goes on
+                tick(epoch)
             if (final := verdict(epoch)) is not None:
                 return final
             if ended is not None:
@@ -64,14 +70,18 @@ def follow(
 
 
 class StopSignals:
-    """Within the block INT and TERM do not end this process: the first is for the run to drain, a second to end it."""
+    """Within the block INT, TERM and HUP do not end this process: the first drains the run, a second ends it.
 
-    def __init__(self, run: RunDirectory) -> None:
+    names  of the starts that are to be drained: ids of their claims, or of what announced them
+    """
+
+    def __init__(self, run: RunDirectory, names: Collection[str]) -> None:
         self._run = run
+        self._names = names
         self._heard: list[int] = []
 
     def __enter__(self) -> StopSignals:
-        self._before = {number: signal.signal(number, self._hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._hear) for number in _STOPS}
         return self
 
     def __exit__(
@@ -85,6 +95,7 @@ class StopSignals:
 
     def pass_on(self) -> signal.Signals | None:
         """Ask the run to drain where a signal was heard; return the second one, if there was one."""
-        if self._heard and not self._run.cancel.exists():
-            self._run.cancel.write_text(f"stopped by {signal.Signals(self._heard[0]).name}")
+        if self._heard and not asked_to_end(self._run.cancel, self._names):
+            with contextlib.suppress(OSError):  # where the disk is full the run ends by itself
+                ask_to_end(self._run.cancel, f"stopped by {signal.Signals(self._heard[0]).name}", self._names)
         return signal.Signals(self._heard[1]) if len(self._heard) > 1 else None

@@ -9,15 +9,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.config import job_to_json
-from hpcens.engine import discover
-from hpcens.errors import FAILURE, UsageError
+from hpcens.engine import discover, require_host_holds
+from hpcens.entry import command
+from hpcens.errors import FAILURE, UsageError, as_verdict
+from hpcens.files import FULL, refusing
 from hpcens.launch.follow import StopSignals
-from hpcens.runs import AGAIN, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
+from hpcens.processes import die_with
+from hpcens.runs import AGAIN, Claim, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
+from hpcens.runs.announcement import Announcement
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
@@ -30,14 +35,20 @@ _FOREIGN = ("PMI_", "PMIX_", "SLURM_", "OMPI_", "HYDRA_", "MPIR_CVAR_NUM")
 
 
 def start(
-    job: Job, preflight: Preflight, *, only_profile: bool = False, tick: Callable[[Epoch], None] | None = None
+    job: Job,
+    preflight: Preflight,
+    *,
+    only_profile: bool = False,
+    tick: Callable[[Epoch], None] | None = None,
+    announcement: str = "",
 ) -> Verdict:
     """Claim an epoch, run its ranks, and return how it ended; see `begin`.
 
     Raises UsageError: no mpiexec, no devices, another live start of the same run.
     """
     run = RunDirectory.of(job.output)
-    return begin(run, ranks_of(job), order(job, preflight), only_profile=only_profile, tick=tick)
+    ranks = ranks_of(job)
+    return begin(run, ranks, order(job, preflight), only_profile=only_profile, tick=tick, announcement=announcement)
 
 
 def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoch:
@@ -46,7 +57,9 @@ def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoc
     slurm  the job they run in, which may be requeued
     Raises UsageError where another start of the same run is alive.
     """
-    return _claim(RunDirectory.of(job.output), order(job, preflight), slurm)
+    run = RunDirectory.of(job.output)
+    run.path.mkdir(exist_ok=True)
+    return run.begin(slurm, order=order(job, preflight))
 
 
 def order(job: Job, preflight: Preflight) -> str:
@@ -61,34 +74,47 @@ def begin(
     *,
     only_profile: bool = False,
     tick: Callable[[Epoch], None] | None = None,
+    announcement: str = "",
 ) -> Verdict:
-    """Claim an epoch, run so many ranks, and return how it ended. TERM and INT drain; a second one kills.
+    """Claim an epoch, run so many ranks, and return how it ended. TERM, INT and HUP drain; a second one kills.
 
-    tick  called several times a second while the ranks run
+    Where this process is killed, its ranks are too: the same command continues.
+
+    tick          called several times a second while the ranks run
+    announcement  id of what announced the start, if anything did
     Raises UsageError: no mpiexec, another live start of the same run.
     """
-    command = [*mpiexec(), "-n", str(expected)]
-    epoch = _claim(run, order)
-    rank = [sys.executable, "-m", "hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec"]
+    mpi = [*mpiexec(), "-n", str(expected)]
+    run.path.mkdir(exist_ok=True)
+    epoch = run.begin(order=order, announcement=announcement)
+    if announcement:
+        Announcement(run.path, announcement).end()
+    rank = command("hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec")
+    try:
+        process = _launch([*mpi, *rank, *(["--only-profile"] if only_profile else [])], epoch)
+    except OSError as error:
+        ending = as_verdict(error)
+        return epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
+    return _see_through(process, run, epoch, tick or (lambda epoch: None))
+
+
+def _launch(words: Sequence[str], epoch: Epoch) -> subprocess.Popen[bytes]:
+    """Start a launcher of ranks, which dies with this process. Raises OSError where its log cannot be written.
+
+    words  of its command line
+    """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
     with epoch.log.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
-        process = subprocess.Popen(
-            [*command, *rank, *(["--only-profile"] if only_profile else [])],
+        return subprocess.Popen(
+            words,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             env=environment,
             start_new_session=True,
+            preexec_fn=partial(die_with, os.getpid()),
         )
-    return _see_through(process, run, epoch, tick or (lambda epoch: None))
-
-
-def _claim(run: RunDirectory, order: str, slurm: SlurmJob | None = None) -> Epoch:
-    run.path.mkdir(exist_ok=True)
-    epoch = run.begin(slurm)
-    epoch.keep_order(order)
-    return epoch
 
 
 def ranks_of(job: Job) -> int:
@@ -96,6 +122,7 @@ def ranks_of(job: Job) -> int:
 
     Of readers and reducers there is one each, unless a given plan has more. Raises UsageError where there is no device.
     """
+    require_host_holds(job.spec.devices)
     devices = discover(job.spec.devices)
     if not devices:
         raise UsageError("this host has no device to compute on", "set devices in the YAML, e.g. devices: {cpu: 2}")
@@ -117,11 +144,12 @@ def mpiexec() -> list[str]:
 def _see_through(
     process: subprocess.Popen[bytes], run: RunDirectory, epoch: Epoch, tick: Callable[[Epoch], None]
 ) -> Verdict:
-    with StopSignals(run) as stop:
+    claim = Claim.load(epoch.claim)
+    with StopSignals(run, claim.names if claim else ()) as stop:
         try:
             while process.poll() is None:
                 _wait(process, _LOOK_SECONDS)
-                tick(epoch)
+                _show(tick, epoch)
                 if (second := stop.pass_on()) is not None:
                     epoch.judge(Verdict(128 + second, f"killed by a second signal ({second.name})", AGAIN))
                     os.killpg(process.pid, signal.SIGKILL)
@@ -129,7 +157,7 @@ def _see_through(
                 if epoch.verdict is not None:
                     _wait(process, _GRACE)
                     break
-            tick(epoch)
+            _show(tick, epoch)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -138,14 +166,29 @@ def _see_through(
     return epoch.verdict or epoch.judge(_no_verdict(process.returncode, epoch))
 
 
+def _show(tick: Callable[[Epoch], None], epoch: Epoch) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone, a log on a full disk: the run goes on
+        tick(epoch)
+
+
 def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(seconds)
 
 
 def _no_verdict(code: int, epoch: Epoch) -> Verdict:
-    """Conclude from the log: the ranks are gone, and neither they nor their witnesses have said why."""
+    """Conclude from the disk and the log: the ranks are gone, and neither they nor their witnesses have said why.
+
+    mpiexec ends them where the disk of its log is full.
+    """
+    if (refused := refusing(epoch.folder)) is not None:
+        ending = as_verdict(refused)
+        return Verdict(ending.exit_code, ending.what, ending.remedy)
     last = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
+    for number in FULL:
+        if any(os.strerror(number) in line for line in last):
+            ending = as_verdict(OSError(number, os.strerror(number), str(epoch.folder)))
+            return Verdict(ending.exit_code, ending.what, ending.remedy)
     return Verdict(
         FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(last)}", f"look into {epoch.log}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
+from hpcens.entry import command
 from hpcens.errors import FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
@@ -17,6 +19,7 @@ from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.scheduler_answer import ASK_SECONDS, note
 from hpcens.scheduler import jobs
+from hpcens.shell import has_control_characters, quoted
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
 from hpcens.vocabulary import Plan
 
@@ -25,6 +28,11 @@ if TYPE_CHECKING:
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"
+# Entries of PYTHONPATH that name the working folder: Python looks into it before any code of ours runs.
+_PATH_IN_ORDER = (
+    "export PYTHONSAFEPATH=1",
+    'export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD" | paste -sd:)',
+)
 
 
 def answers() -> bool:
@@ -37,6 +45,9 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
 
     Raises UsageError where nothing says how many ranks a node is to have.
     """
+    for text in (str(job.output), *settings.arguments, *map(str, settings.arguments.values())):
+        if has_control_characters(text):  # each is a line of the script, another line would be run
+            raise UsageError(f"{text} holds line breaks or other control characters", "write it without, or rename it")
     cuda = job.spec.devices.cuda
     gpus = settings.gpus_per_node or (cuda.count if cuda else None)
     reducers = Plan.load(job.plan).reducers if job.plan else 1
@@ -56,7 +67,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "account": settings.account,
         "qos": settings.qos,
         "constraint": settings.constraint,
-        "setup": list(settings.setup) if settings.setup else None,
+        "setup": [*(settings.setup or ()), *_PATH_IN_ORDER],
         "signal_delay_s": settings.drain_seconds or _DRAIN_SECONDS,
         "srun_args": srun,
         "additional_parameters": {"requeue": True, **settings.arguments},
@@ -90,8 +101,8 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
     Raises UsageError where Slurm refuses it.
     """
     run = RunDirectory.of(job.output)
-    run.path.mkdir(exist_ok=True)
     number = secrets.token_hex(4)
+    run.own("submitit", f"submitit/{number}")
     newest = run.newest
     submission = Submission(
         id=number,
@@ -129,7 +140,8 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
     import submitit
 
     try:
-        executor = submitit.SlurmExecutor(RunDirectory.of(job.output).path / "submitit" / submission)
+        folder = RunDirectory.of(job.output).path / "submitit" / submission
+        executor = submitit.SlurmExecutor(folder, python=shlex.join(command("hpcens.launch.queued")))
     except RuntimeError as error:
         raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
     executor.update_parameters(**{key: value for key, value in asked.items() if value is not None or key == "time"})
@@ -150,7 +162,7 @@ def refuse_if_queued(run: RunDirectory) -> None:
         answer = jobs.ask(job)
         if answer is not None and answer.lives and submission and submission.id in answer.name:
             raise UsageError(
-                f"job {job} is working on {run.path} already ({answer.state})", f"hpcens status {run.path}"
+                f"job {job} is working on {run.path} already ({answer.state})", f"hpcens status {quoted(run.path)}"
             )
 
 
@@ -203,4 +215,4 @@ class _Queue:
             self._say(f"job {self._jobs[0]} waits: {self._reason}")
         if any(answer is None or answer.lives for answer in answers):
             return None
-        return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {self._run.path}")
+        return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {quoted(self._run.path)}")

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from hpcens.checks.members import check_members
+from hpcens.checks.members import check_members, tried, unsteady_members
 from hpcens.checks.preflight import Preflight, check, is_complete
+from hpcens.shell import printable
 from hpcens.specs import Job
 
 Started = TypeVar("Started")
@@ -34,8 +35,11 @@ class CheckedJob:
 
 
 def check_once(job: Job) -> CheckedJob:
-    """Check all that the job names. Raises the error that the job would end with."""
-    return CheckedJob(job, check(job))
+    """Check all that the job names, and try members whose code is new here. Raises what the job would end with."""
+    preflight = check(job)
+    for remark in preflight.facts.remarks:
+        print(printable(f"hpcens: note: {remark}"), file=sys.stderr)
+    return CheckedJob(job, tried(job, preflight))
 
 
 def start(checked: CheckedJob, way: Way[Started]) -> Started:
@@ -44,5 +48,8 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
     Raises what `check_members` and the way raise.
     """
     for warning in check_members(checked.job, checked.preflight):
-        print(f"hpcens: warning: {warning}", file=sys.stderr)
-    return way(checked.job, checked.preflight)
+        print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
+    preflight = checked.preflight
+    if unsteady := unsteady_members(checked.job, preflight):
+        preflight = replace(preflight, unsteady=unsteady)
+    return way(checked.job, preflight)

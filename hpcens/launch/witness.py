@@ -8,7 +8,7 @@ death only when the witness ends, since both hold the launcher's pipes.
 The rank tells its witness over a pipe: a line of JSON when its name or role changes, an empty line as a
 sign of life. A rank that is silent for too long is asked for its stack, judged, and killed.
 
-    python -m hpcens.launch.witness RUN EPOCH RANKS LAUNCHER [--only-profile]
+    python hpcens/entry.py -m hpcens.launch.witness RUN EPOCH RANKS LAUNCHER [--only-profile]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import FAILURE
-from hpcens.processes import die_with, node
+from hpcens.processes import die_with, is_stopped, node
 from hpcens.runs import AGAIN, Epoch, Verdict
 
 Tell = Callable[[str], None]
@@ -37,12 +37,15 @@ _LOOK = 1.0
 _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
-def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE, birth: float = _BIRTH) -> int:
+def witnessed(
+    rank: Callable[[Tell], int], silence: float = _SILENCE, birth: float = _BIRTH, epoch: Path | None = None
+) -> int:
     """Run `rank` in a child and see it through; its exit code, 128 + n where signal n ended it.
 
     rank     is called in the child with the callable it speaks to its witness by
     silence  seconds without a word after which a rank that has said who it is is given up
     birth    seconds after which a rank that never said a word is
+    epoch    folder of the start, where that is known before the rank says it
     """
     listen, speak = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RANK | {signal.SIGCHLD})
@@ -56,7 +59,7 @@ def witnessed(rank: Callable[[Tell], int], silence: float = _SILENCE, birth: flo
         _leave(rank(lambda line: _say(speak, line)))
     os.close(speak)
     os.set_blocking(listen, False)
-    return Witness(child, listen, silence, birth).see_through()
+    return Witness(child, listen, silence, birth, epoch).see_through()
 
 
 def _leave(code: int) -> None:
@@ -79,11 +82,12 @@ def _say(pipe: int, line: str) -> None:
 class Witness:
     """See one child through, listening at the reading end of the pipe it speaks into."""
 
-    def __init__(self, child: int, listen: int, silence: float, birth: float) -> None:
+    def __init__(self, child: int, listen: int, silence: float, birth: float, epoch: Path | None = None) -> None:
         self._child = child
         self._listen = listen
         self._silence = silence
         self._birth = birth
+        self._epoch = epoch
         self._heard = b""
         self._who: dict[str, Any] = {}
         self._spoken = False
@@ -91,18 +95,24 @@ class Witness:
 
     def see_through(self) -> int:
         """Wait for the child's end; judge it where nobody has. Return its exit code."""
-        silent = 0.0
+        silent = stopped = 0.0
         while (status := self._ended()) is None:
             began = time.monotonic()
             signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
             # whoever stopped this process may have stopped the rank too: a long look counts as one
-            silent += min(time.monotonic() - began, _LOOK)
+            look = min(time.monotonic() - began, _LOOK)
+            silent += look
+            stopped = stopped + look if is_stopped(self._child) else 0.0
             if self._hear():
                 silent = 0.0
+            elif stopped > self._silence:
+                self._judge(f"was stopped (SIGSTOP) for {self._silence:.0f} s")
+                os.kill(self._child, signal.SIGKILL)
             elif silent > self._silence and self._who:
                 self._give_up()
             elif silent > self._birth and not self._spoken:  # ranks that wait for rank 0 have spoken
-                self._judge(f"found no MPI world within {self._birth:.0f} s: srun --mpi and MPI may not fit")
+                fit = "srun --mpi and MPI may not fit" if self._epoch is None else "is another rank stopped?"
+                self._judge(f"found no MPI world within {self._birth:.0f} s: {fit}")
                 os.kill(self._child, signal.SIGKILL)
         self._hear()
         code = os.waitstatus_to_exitcode(status)
@@ -110,6 +120,10 @@ class Witness:
             self._judge(f"was killed by {_signal_name(-code)}")
         elif code:
             self._judge(f"ended with exit code {code} and without a word")
+        if code and not self._spoken and self._epoch is not None:
+            # MPI is not up yet: of an exit code mpiexec waits for the other ranks to come, of a signal it ends them
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         return code if code >= 0 else 128 - code
 
     def _ended(self) -> int | None:
@@ -137,6 +151,10 @@ class Witness:
 
     def _judge(self, how: str) -> None:
         """State how the rank ended, unless this start has a verdict."""
+        if not self._who and self._epoch is not None:
+            who = f"a rank, process {self._child} on {node()},"
+            Epoch(self._epoch).judge(Verdict(FAILURE, f"{who} {how}, before MPI was up", AGAIN))
+            return
         if not self._who:
             if not self._told:
                 print(f"hpcens: a rank on {node()} {how}, before it could say who it was", file=sys.stderr)
@@ -166,7 +184,7 @@ def main(arguments: list[str]) -> int:
         only_profile = "--only-profile" in flags
         return live(Path(folder), int(number), int(expected), launcher, tell, only_profile=only_profile)
 
-    return witnessed(rank)
+    return witnessed(rank, epoch=Path(folder) / "epochs" / f"{int(number):04d}")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.files import digest_file
+from hpcens.members.complex_files import holds_complex
+from hpcens.members.layout import Taken as Taken
+from hpcens.members.layout import common_axis as common_axis
+from hpcens.members.layout import describe_taken as describe_taken
+from hpcens.members.layout import layout_digests as layout_digests
+from hpcens.members.layout import result_axis as result_axis
+from hpcens.members.layout import taken as taken
 from hpcens.members.onnx_files import data_files
-from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space, class_rounds
+from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
@@ -39,13 +46,17 @@ else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+COMPLEX = "complex numbers"
+"""What says of a member that it has some, among its digests: of one with code once it was tried."""
+
+
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     """Digest what makes the member: its files, the modules its functions lie in, and how it is used.
 
     Imports no torch, and runs no code of the member's. Raises MemberError where something cannot be found.
     """
     owner = f"member {spec.name}"
-    digests = {"source": spec.source, "weights": _digest(spec, spec.file)}
+    digests = {"source": spec.source, "weights": "factory" if spec.loads_itself else _digest(spec, spec.file)}
     if spec.onnx is not None:
         digests |= {f"weights in {path.name}": _digest(spec, path) for path in data_files(spec)}
     if spec.factory is not None:
@@ -62,13 +73,36 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
+    digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
+    if (spec.torchscript or spec.exported) and holds_complex(spec.file):
+        digests[COMPLEX] = "kept"
     used = {
         "inputs": spec.inputs,
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
         "bad_rows": spec.bad_rows,
+        "gradients": spec.gradients or None,
+        "key of weights": spec.weights and spec.weights.key,
+        "prefix of weights": spec.weights and spec.weights.prefix,
     }
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
+
+
+STATE = "state"
+"""The digest of weights that a factory loads itself, which only its trial can tell."""
+
+
+def has_code(spec: MemberSpec) -> bool:
+    """Tell whether the member is loaded, or its inputs prepared, by code of the user's own."""
+    sources = spec.factory is not None or spec.pickled is not None
+    return sources or any(step.call is not None for step in spec.preprocess)
+
+
+def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
+    """Return the modules in which the member's functions lie, with their digests out of `member_digests`."""
+    calls = {f"code of preprocess[{i}]": step.call for i, step in enumerate(spec.preprocess)}
+    paths = {"code": spec.factory} | calls
+    return {path.partition(":")[0]: digests[key] for key, path in paths.items() if path is not None}
 
 
 def digest_of(digests: dict[str, str]) -> str:
@@ -76,11 +110,16 @@ def digest_of(digests: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _digest(spec: MemberSpec, file: Path) -> str:
+def _written(file: Path, search_path: Path) -> str:
+    """Return a path as it may be written in the YAML: relative to its folder where it lies there."""
+    return str(file.relative_to(search_path)) if file.is_relative_to(search_path) else str(file)
+
+
+def _digest(spec: MemberSpec, file: Path, key: str = "") -> str:
     try:
         return digest_file(file)
     except OSError as error:
-        key = "weights" if spec.source == "factory" else spec.source
+        key = key or ("weights" if spec.source == "factory" else spec.source)
         raise MemberError(
             f"member {spec.name}: {key} {file}: {error.strerror}", f"check members[].{key} in the YAML"
         ) from None
@@ -122,22 +161,38 @@ def load(
     digests  what `member_digests` gave when the run was planned: other weights are refused
     Raises MemberError: not importable, does not build, another kind of file, weights do not match.
     """
+    from hpcens.members.conversion import Conversion
     from hpcens.members.forward import Forward
     from hpcens.members.preprocess import Preprocessing
+    from hpcens.members.surroundings import surroundings_of
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
-        changed = [key for key, digest in digests.items() if key.startswith("weights") and now.get(key) != digest]
-        if changed:
-            raise MemberError(f"member {member.name}: {member.file} changed since the run was planned", "run it again")
+        opened = [key for key in digests if key.startswith(("weights", "file "))]
+        if changed := [key for key in opened if now.get(key) != digests[key]]:
+            file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else str(member.file)
+            raise MemberError(f"member {member.name}: {file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
-    preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
     prepared = network is not None
-    network = network or _network(member, spec.search_path, cores)
-    mapped = (
-        class_rounds(member.classes, spec.classes) if member.classes is not None and spec.classes is not None else None
+    surroundings = surroundings_of(member)
+    with surroundings.while_loading():
+        preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
+        network = network or _network(member, spec.search_path, cores)
+    if network.state and digests is not None and digests.get(STATE, network.state) != network.state:
+        raise MemberError(
+            f"member {member.name}: its factory loaded other weights than when it was tried",
+            "let it load one version by name, and remove the trials in the cache",
+        )
+    conversion = Conversion(member, spec, space)
+    return Forward(
+        member,
+        network,
+        preprocessing,
+        inputs=places,
+        conversion=conversion,
+        prepared=prepared,
+        surroundings=surroundings,
     )
-    return Forward(member, network, preprocessing, inputs=places, space=space, rounds=mapped, prepared=prepared)
 
 
 def _network(spec: MemberSpec, search_path: Path, cores: int) -> Network:

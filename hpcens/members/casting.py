@@ -85,6 +85,13 @@ class Cast:
             outside &= torch.isfinite(numbers)  # what is infinite before is no matter of the cast
         return torch.nonzero(outside.reshape(len(rows), -1).any(1)).reshape(-1).tolist()
 
+    def float32_suffices(self, stored: torch.dtype) -> bool:
+        """Tell whether no number of this dtype is lost that is finite in float32."""
+        wide = self.dtype.is_floating_point and _range(torch.float32)[1] <= min(
+            _range(self.dtype)[1], _range(self.computes)[1]
+        )
+        return stored.is_floating_point and wide
+
     def _bounds(self, stored: torch.dtype) -> tuple[float, float] | None:
         """Return the least and the largest number that survives; None where all of this dtype do."""
         if stored == torch.bool:

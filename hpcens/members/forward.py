@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
@@ -10,9 +11,11 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.casting import Cast, cast, cast_module, require_written
+from hpcens.members.conversion import Conversion
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
-from hpcens.specs import MemberSpec, Space
+from hpcens.members.surroundings import Surroundings
+from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
@@ -20,7 +23,12 @@ Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 
 
 class Forward(torch.nn.Module):
-    """Preprocessing, precision, network, choice of its output, softmax where due, the ensemble's classes; in turn."""
+    """Preprocessing, precision, network, choice of its output, conversion to what the ensemble combines; in turn."""
+
+    # gradients  whether it takes gradients in its forward
+    # state, notes  see `Network`
+    # complex    whether its network has complex parameters or buffers
+    # doubles    whether a batch of one row has failed, and is run as two
 
     def __init__(
         self,
@@ -29,34 +37,35 @@ class Forward(torch.nn.Module):
         preprocessing: Preprocessing,
         *,
         inputs: tuple[int, ...],
-        space: Space,
-        rounds: tuple[tuple[int, ...], ...] | None,
+        conversion: Conversion,
         prepared: bool = False,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Put the parts of a member together.
 
-        inputs    numbers of the dataset's inputs that it is called with, in its order
-        space     the one the rule combines in
-        rounds    see `class_rounds`; None where the classes are the ensemble's
-        prepared  whether the network is one that `execute` has made, in an earlier process
+        inputs        numbers of the dataset's inputs that it is called with, in its order
+        conversion    from what the network gives to what the ensemble combines
+        prepared      whether the network is one that `execute` has made, in an earlier process
+        surroundings  in which it is to be called, as loading it has left them; None: those of all
         """
         super().__init__()
-        self._rounds: torch.Tensor | None
+        self.surroundings = surroundings or Surroundings(spec.name)
         self.inputs = inputs
         self._name = spec.name
+        self.gradients = spec.gradients
+        self.doubles = False
+        self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.computes_in)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
-        self.rounded = False
-        self._softmax = spec.output == "logits" and space == "probabilities"
         self._network = network if prepared else _in_precision(spec, network)
+        self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
         self._choose: Callable[[object], torch.Tensor] = (
             _whole if prepared else partial(_chosen, spec.name, spec.select)
         )
         self.passes = Passes(self._network, self._choose)
         self._preprocessing = preprocessing
-        self._classes = len(spec.classes or ())
         self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
-        self.register_buffer("_rounds", None if rounds is None else torch.tensor(rounds), persistent=False)
+        self._conversion = conversion
 
     @property
     def casts(self) -> tuple[Cast, ...]:
@@ -85,21 +94,28 @@ class Forward(torch.nn.Module):
         return True
 
     def forward(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return the member's output, (batch, *output shape) of `dtype`, in the space and classes of the ensemble.
+        """Return the member's output, (batch, *output shape) of `dtype`, as the ensemble combines it.
 
         rows  (batch, *row shape) of each input, as it is stored
-        Raises MemberError where what the member gives is not what its spec says, PreprocessingFailed where a step of
-        its preprocessing raises.
+        Raises MemberError or UsageError where what the member gives is not what its spec says, PreprocessingFailed
+        where a step of its preprocessing raises.
         """
-        values = self.given(*rows)
-        if self._softmax:
-            values = torch.softmax(self._checked(values), -1)
-        return values if self._rounds is None else self._mapped(values, self._rounds)
+        values: torch.Tensor = self._conversion(self.given(*rows))
+        return values
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
         """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
+        return self._returned(rows).to(self.dtype)
+
+    def rounds(self, *rows: torch.Tensor) -> bool:
+        """Tell whether what the member's network returns changes by being brought to `dtype`."""
+        values = self._returned(rows)
+        narrow = values.to(self.dtype)
+        return bool(((narrow != values) & ~torch.isnan(values)).any())
+
+    def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
         count = len(rows[0])
-        values: torch.Tensor = self.passes(*self._inputs(rows))
+        values = self._of_one(rows) if count == 1 else self._called(rows)
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
@@ -114,8 +130,41 @@ class Forward(torch.nn.Module):
                 f"member {self._name} returned {_shown(values)} under precision: float64: it does not compute in it",
                 "remove precision: float64, or let its forward keep the dtype of its inputs",
             )
-        self.rounded |= values.dtype != self.dtype and values.dtype == torch.float64
-        return values.to(self.dtype)
+        return values
+
+    def _called(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        values: torch.Tensor = self.passes(*self._inputs(rows))
+        return values.detach() if self.gradients else values
+
+    def _of_one(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.
+
+        The last batch of a dataset may be one, and squeeze() takes its axis of rows away.
+        """
+        failure: Exception | None = None
+        if not self.doubles:
+            try:
+                values = self._called(rows)
+                if values.shape[:1] == (1,):
+                    return values
+            except Exception as error:  # whatever its code raises
+                failure = error
+        try:
+            values = self._called([torch.cat([x, x]) for x in rows])
+        except Exception:
+            if failure is None:
+                raise
+            raise failure from None  # it fails on two rows as well: the first says what is wrong
+        if values.shape[:1] == (2,):
+            self.doubles = True
+            return values[:1]
+        if failure is not None:
+            raise failure
+        return values
+
+    def grad_mode(self) -> AbstractContextManager[None]:
+        """Return the mode of autograd to run it in: without any of it, unless it takes gradients in its forward."""
+        return torch.enable_grad() if self.gradients else torch.inference_mode()
 
     def execute(self, prepare: Prepare, rows: Sequence[torch.Tensor]) -> None:
         """Run from now on what `prepare` makes of the network, the choice of its output included.
@@ -129,33 +178,8 @@ class Forward(torch.nn.Module):
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what the network is called with."""
-        return [cast(x, self._precision) for x in self._preprocessing(*rows)]
-
-    def _checked(self, logits: torch.Tensor) -> torch.Tensor:
-        if logits.dim() < 2 or logits.shape[-1] < 2:
-            raise MemberError(
-                f"member {self._name} returned {tuple(logits.shape)}: logits of {len(logits)} rows need an axis of"
-                " two classes or more to become probabilities",
-                "give it output: probabilities or values in the YAML, or one logit per class",
-            )
-        return logits
-
-    def _mapped(self, values: torch.Tensor, rounds: torch.Tensor) -> torch.Tensor:
-        """Bring the last axis to the ensemble's classes.
-
-        Always added in one order, which index_add on a GPU would not.
-        """
-        if values.dim() < 2 or values.shape[-1] != self._classes:
-            raise MemberError(
-                f"member {self._name} returned {tuple(values.shape)}, and its classes name {self._classes}",
-                "correct members[].classes in the YAML: one for each place of the last axis, in its order",
-            )
-        padded = torch.nn.functional.pad(values, (0, 1))
-        first, *others = rounds.unbind()
-        total = padded[..., first]
-        for places in others:
-            total = total + padded[..., places]
-        return total
+        to = self._precision
+        return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
 
 
 class _Chosen(torch.nn.Module):

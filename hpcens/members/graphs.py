@@ -27,11 +27,18 @@ from hpcens.members.network import Network
 from hpcens.members.weights import kind_of, misplaced, refused
 from hpcens.specs import MemberSpec
 
+# Operators that reach files or other processes, of torch and of the libraries that read images and sound.
+_FILES = r"(?P<name>save|from_file|load_library|rpc_\w+|sox_\w+|\w*(?:read|write|load|save|open)\w*file\w*)"
+# In TorchScript's code, after any dot, since a name may stand for torch itself, or as text, for getattr.
+_NAMED_IN_CODE = re.compile(rf"(?:\.[\s\\]*|(?P<quote>[\"']))\b{_FILES}\b(?(quote)[\"'])")
+_NAMED_IN_GRAPH = re.compile(rf"\btorch\.ops\.\w+\.{_FILES}\b")
 _FORCED = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def load_torchscript(spec: MemberSpec) -> Network:
-    """Load the module of a torch.jit.save file. Raises MemberError where it is none."""
+    """Load the module of a torch.jit.save file. Raises MemberError where it is none, or reads or writes files."""
+    if kind_of(spec.file) == "a TorchScript file":
+        _refuse_file_access(spec, _texts(spec, "code/"), _NAMED_IN_CODE)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
         try:
@@ -59,11 +66,32 @@ def load_exported(spec: MemberSpec) -> Network:
     return Network(program.module(**options), *_admitted(program))
 
 
+def _texts(spec: MemberSpec, folder: str) -> list[str]:
+    """Read the texts in a folder of the file's archive."""
+    with zipfile.ZipFile(spec.file) as archive:
+        names = [name for name in archive.namelist() if folder in name and not name.endswith(".debug_pkl")]
+        return [archive.read(name).decode("utf-8", "replace") for name in names]
+
+
+def _refuse_file_access(spec: MemberSpec, texts: list[str], pattern: re.Pattern[str]) -> None:
+    """Raise MemberError where a graph may read or write files, unless the member is trusted with that.
+
+    texts  of all its modules and functions: some run while it is loaded, so that the file is searched beforehand
+    """
+    found = next(filter(None, map(pattern.search, texts)), None)
+    if found is not None and "file_access" not in (spec.trust or ()):
+        raise MemberError(
+            f"member {spec.name}: {spec.file} may read or write files as it runs: it names {found['name']}",
+            f"export it without; or, if you trust the file, write trust: [file_access] for member {spec.name}",
+        )
+
+
 def _refuse_code(spec: MemberSpec) -> None:
     """Raise MemberError where loading the file would run what lies in it."""
     with zipfile.ZipFile(spec.file) as archive:
         names = archive.namelist()
-        texts = [archive.read(name).decode("utf-8", "replace") for name in names if "models/" in name]
+    texts = _texts(spec, "models/")
+    _refuse_file_access(spec, texts, _NAMED_IN_GRAPH)
     if any("opaque_obj_" in name for name in names):
         raise refused(spec, "a pickled object")
     if any("aotinductor/" in name for name in names):

@@ -8,8 +8,9 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.casting import cast_module
+from hpcens.members.fitting import load_weights, state_digest
 from hpcens.members.network import Network
-from hpcens.members.weights import load_weights, refused, unpickle
+from hpcens.members.weights import refused, unpickle
 from hpcens.specs import MemberSpec
 from hpcens.usercode import add_to_path, describe_exception, import_member_code
 
@@ -19,14 +20,17 @@ def load_module(spec: MemberSpec, search_path: Path) -> Network:
 
     Raises MemberError: the factory cannot be imported, raises, exits or gives something else; see `weights`.
     """
+    notes: tuple[str, ...] = ()
     if spec.factory is None:
         module = _unpickled(spec, search_path)
     else:
         module = _built(spec, spec.factory, search_path)
         if spec.computes_in == "float64":  # before: weights of float64 would be rounded to what the factory builds
             cast_module(module, torch.float64)
-        load_weights(spec, module)
-    return Network(module.eval().requires_grad_(False))
+        if spec.loads_itself:
+            return Network(module.eval().requires_grad_(False), state=state_digest(module))
+        notes = load_weights(spec, module)
+    return Network(module.eval().requires_grad_(False), notes=notes)
 
 
 def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module:
@@ -48,7 +52,7 @@ def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module
 
 
 def _unpickled(spec: MemberSpec, search_path: Path) -> torch.nn.Module:
-    if spec.trust != "pickle":
+    if not spec.unpickles:
         raise refused(spec, "a pickled module")
     add_to_path(search_path)
     module = unpickle(spec)

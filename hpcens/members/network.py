@@ -10,11 +10,17 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A module, and the batches it admits: from `least` to `most` rows (None: any number)."""
+    """A module, and the batches it admits: from `least` to `most` rows (None: any number).
+
+    state  digest of weights that its factory has loaded; empty for others
+    notes  what a user may want to know of how it was loaded
+    """
 
     module: torch.nn.Module
     least: int = 1
     most: int | None = None
+    state: str = ""
+    notes: tuple[str, ...] = ()
 
     def slices(self, rows: int) -> Iterator[tuple[int, int, int]]:
         """Cut a batch of rows into pieces that are admitted: (start, stop, rows that the piece lacks)."""
@@ -39,6 +45,8 @@ class Passes(torch.nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         rows = len(inputs[0])
+        if self._network.least <= rows <= (self._network.most or rows):
+            return self._choose(self.module(*inputs))
         whole: torch.Tensor | None = None
         for start, stop, padding in self._network.slices(rows):
             piece = [x[start:stop] for x in inputs]

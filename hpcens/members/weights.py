@@ -1,4 +1,4 @@
-"""Weights: state dicts from safetensors and torch files, checked against the module key by key.
+"""Weights: state dicts from safetensors and torch files, and from within checkpoints.
 
 Nothing is unpickled but what torch admits under weights_only, unless the member is trusted by name.
 """
@@ -59,23 +59,17 @@ def misplaced(spec: MemberSpec, error: BaseException) -> MemberError:
     return MemberError(f"member {spec.name}: {spec.file} is {kind} and cannot be read: {reason}", "it may be damaged")
 
 
-def load_weights(spec: MemberSpec, module: torch.nn.Module) -> None:
-    """Put the member's weights into its module, strictly.
-
-    Raises MemberError: not a file of weights, refused for what it would unpickle, does not match (first keys named).
-    """
-    state = read_state(spec)
-    _match(spec, module.state_dict(), state)
-    _keep_complex(spec, module.state_dict(), state)
-    module.load_state_dict(state)
-
-
 def read_state(spec: MemberSpec) -> State:
     """Read the state dict in the member's weights file. Raises MemberError where it holds none."""
     if kind_of(spec.file) == _TORCH:
         return _state_in(spec, unpickle(spec))
     from safetensors.torch import load_file
 
+    if spec.weights is not None and spec.weights.key is not None:
+        raise MemberError(
+            f"member {spec.name}: {spec.file} is a safetensors file, which holds one state dict alone",
+            "remove members[].weights.key",
+        )
     try:
         return load_file(spec.file)
     except Exception as error:  # safetensors' errors share no base class but Exception
@@ -86,7 +80,7 @@ def unpickle(spec: MemberSpec) -> Any:
     """Load what a torch file holds, on the CPU; any object only where the member is trusted by name."""
     import torch
 
-    trusted = spec.trust == "pickle"
+    trusted = spec.unpickles
     try:
         with spec.file.open("rb") as file:  # by its name alone, torch would take it for another format
             return torch.load(file, map_location="cpu", weights_only=not trusted)
@@ -124,51 +118,53 @@ def _state_in(spec: MemberSpec, content: Any) -> State:
             f"member {spec.name}: {spec.file} holds {type(content).__name__}, not a state dict",
             "save it with torch.save(module.state_dict(), FILE)",
         )
+    key = spec.weights.key if spec.weights is not None else None
+    if key is not None:
+        return _under(spec, content, key)
     if _is_state(content):
         return content
     inner = [key for key, value in content.items() if isinstance(value, Mapping) and _is_state(value)]
     if len(inner) != 1:
         what = f"several state dicts ({', '.join(map(str, inner[:5]))})" if inner else "no state dict"
         keys = ", ".join(map(str, list(content)[:5]))
+        named = inner[0] if inner else "KEY"
         raise MemberError(
             f"member {spec.name}: {spec.file} holds {what} under its keys {keys}",
-            "save the one that is meant by itself: torch.save(checkpoint[KEY], FILE)",
+            f"name the one that is meant: weights: {{path: {spec.file.name}, key: {named}}}",
         )
     state: State = content[inner[0]]
     return state
 
 
+def _under(spec: MemberSpec, content: Mapping[Any, Any], key: str) -> State:
+    """Return the state dict under a key, whose dots lead deeper where it is not there as it is written."""
+    value: Any = content
+    for part in [key] if key in content else key.split("."):
+        found = value.get(part) if isinstance(value, Mapping) else None
+        if found is None:
+            keys = ", ".join(map(str, list(value)[:8])) if isinstance(value, Mapping) else type(value).__name__
+            raise MemberError(
+                f"member {spec.name}: {spec.file} holds nothing under {key}: it has no {part} among {keys}",
+                "correct members[].weights.key",
+            )
+        value = found
+    value = value.state_dict() if hasattr(value, "state_dict") else value
+    if not (isinstance(value, Mapping) and _is_state(value)):
+        raise MemberError(
+            f"member {spec.name}: {spec.file} holds {type(value).__name__} under {key}, not a state dict",
+            "correct members[].weights.key",
+        )
+    return value
+
+
 def _is_state(content: Mapping[Any, Any]) -> bool:
     import torch
 
-    return bool(content) and all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in content.items())
+    return bool(content) and all(
+        isinstance(key, str) and (isinstance(value, torch.Tensor) or _is_extra(key)) for key, value in content.items()
+    )
 
 
-def _keep_complex(spec: MemberSpec, wanted: State, stored: State) -> None:
-    """Raise MemberError where a complex number would be put into a real one: its imaginary part would be dropped."""
-    lost = [key for key in wanted if key in stored and stored[key].is_complex() and not wanted[key].is_complex()]
-    if lost:
-        raise MemberError(
-            f"member {spec.name}: {spec.file} does not fit {spec.factory}: {', '.join(lost[:3])} is complex in"
-            " the file, real in the module",
-            "check the factory's arguments, or the weights file",
-        )
-
-
-def _match(spec: MemberSpec, wanted: State, stored: State) -> None:
-    """Raise MemberError where the stored state is not one of the module, whose own is wanted."""
-    missing = [key for key in wanted if key not in stored]
-    extra = [key for key in stored if key not in wanted]
-    shapes = [
-        f"{key} is {tuple(stored[key].shape)} in the file, {tuple(wanted[key].shape)} in the module"
-        for key in wanted
-        if key in stored and stored[key].shape != wanted[key].shape
-    ]
-    faults = [f"missing {', '.join(missing[:3])}"] * bool(missing) + [f"unknown {', '.join(extra[:3])}"] * bool(extra)
-    if faults or shapes:
-        counts = f"{len(missing)} missing, {len(extra)} unknown, {len(shapes)} of another shape"
-        raise MemberError(
-            f"member {spec.name}: {spec.file} does not fit {spec.factory} ({counts}): "
-            + "; ".join(faults + shapes[:3]),
-            "check the factory's arguments, or the weights file",
-        )
+def _is_extra(key: str) -> bool:
+    """Tell whether torch keeps something other than a tensor under such a key of a state dict."""
+    return key.rpartition(".")[2] == "_extra_state" or "_packed_params" in key.split(".")

@@ -114,9 +114,10 @@ class Capacity:
 
     def expected(self, nodes: int) -> Expectation:
         """Return the plan that a job on so many nodes would keep or make; nothing is measured on devices for it."""
-        earlier = [epoch.plan for epoch in RunDirectory.of(self._job.output).epochs() if epoch.plan.exists()]
-        if kept := [self._job.plan] if self._job.plan else earlier:
-            return Expectation(nodes, Plan.load(kept[0]), "kept")
+        earlier = (Plan.kept(epoch.plan) for epoch in RunDirectory.of(self._job.output).epochs())
+        kept = Plan.load(self._job.plan) if self._job.plan else next(filter(None, earlier), None)
+        if kept is not None:
+            return Expectation(nodes, kept, "kept")
         try:
             source, kinds = self._nodes()
             return Expectation(nodes, allocations(kinds, [nodes], self._planned)[0].plan, source)

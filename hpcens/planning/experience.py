@@ -28,9 +28,10 @@ def experience(run: RunDirectory) -> Speeds:
     seconds: dict[tuple[str, str], float] = {}
     for epoch in run.epochs():
         report = Report.load(epoch.report)
-        if report is None or not epoch.plan.exists():
+        plan = Plan.kept(epoch.plan)
+        if report is None or plan is None:
             continue
-        kinds = {device.name: device.kind for device in Plan.load(epoch.plan).devices}
+        kinds = {device.name: device.kind for device in plan.devices}
         for instance in report.instances:
             if instance.rows >= BATCHES * instance.batch and instance.device in kinds:
                 key = kinds[instance.device], instance.member

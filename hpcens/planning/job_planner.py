@@ -71,7 +71,6 @@ class JobPlanner:
         if self._job.plan is not None:
             yield Plan.load(self._job.plan)
         for epoch in self._run.epochs():
-            if epoch.plan.exists():
-                stored = Plan.load(epoch.plan)
-                if stored.readers <= readers and stored.reducers <= reducers:
-                    yield stored
+            stored = Plan.kept(epoch.plan)
+            if stored is not None and stored.readers <= readers and stored.reducers <= reducers:
+                yield stored

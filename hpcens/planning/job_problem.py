@@ -8,7 +8,7 @@ from statistics import median
 
 from hpcens.allocation import Problem
 from hpcens.profiling import Needs
-from hpcens.result import Finished, outputs_of
+from hpcens.result import Finished, outputs_of, require_same_axis
 from hpcens.specs import Job, check_shapes
 from hpcens.vocabulary import Device, IoRates
 
@@ -38,6 +38,7 @@ def state_problem(
     shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}
     shapes |= _stored_shapes(job, preflight.stored)
     check_shapes(shapes)
+    require_same_axis(job, preflight.space, next(iter(shapes.values())), preflight.stored)
     row_bytes = preflight.facts.row_bytes
     largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
     shape = next(iter(shapes.values()))
@@ -66,8 +67,8 @@ def rounded_inputs(needs: Needs) -> str:
             wide = any(each.name == name and each.dtype.endswith("f8") for each in inputs)
             if wide and member.output_dtype == "float32" and (step is None or step.cast is None):
                 rounded.setdefault(name, []).append(member.name)
-    each = "; ".join(f"{name} to float32 for {', '.join(members)}" for name, members in rounded.items())
-    return f"inputs of float64 are rounded, which precision: float64 would not: {each}" if each else ""
+    each = "; ".join(f"{name} for {', '.join(members)}" for name, members in rounded.items())
+    return f"inputs of float64 are rounded to float32, {each}: precision: float64 keeps them" if each else ""
 
 
 def _sent_bytes(job: Job, shape: Sequence[int]) -> int:

@@ -11,12 +11,16 @@ from hpcens.planning.io_rates import keep_link, with_survey
 from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
-from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample
+from hpcens.planning.unsteady import unsteady_outputs
+from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample, spread
 from hpcens.result import Form, scored_form
 from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan, Profile, ProfileKey, Rows
+
+# Of the dataset, besides those for which a runtime is prepared, on which it is held against eager.
+_OTHER_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Lead:
         largest = max((max(m.batch_sizes) for own in measurements.values() for m in own), default=0)
         readers, _ = most_readers_and_reducers(self.rank_roles, self.hellos)
         able = extend_roles(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
-        return MissingRates(measurements, self._sample(largest), able)
+        others = self.work(lambda: spread(self.job, _OTHER_ROWS)) if measurements else ()
+        return MissingRates(measurements, self._sample(largest), others, able)
 
     def keep_profiles(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         """Note in the book what the devices have measured."""
@@ -63,7 +68,7 @@ class Lead:
         readers, reducers = most_readers_and_reducers(rank_roles, self.hellos)
         plan = self.planner.plan(devices, rates, readers=readers, reducers=reducers)
         tree = fingerprint_under(plan.numerics, job, self.preflight)
-        self.run.fix_fingerprint(tree)
+        self.run.fix_fingerprint(tree, self.epoch)
         self.epoch.keep_plan(plan)
         self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
         shape = self.planner.output_shape(devices)
@@ -84,6 +89,7 @@ class Lead:
             tree=tree,
             plan=plan,
             library=self.hellos[0].library,
+            unsteady=unsteady_outputs(self.job, self.preflight, self.planner.needs.book, plan),
         )
 
     def _sample(self, rows: int) -> Rows:

@@ -7,8 +7,8 @@ from typing import Any
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import FingerprintMismatch
-from hpcens.result import fingerprint_of, make_fingerprint, numerics_of, require_same
-from hpcens.runs import RunDirectory
+from hpcens.result import fingerprint_of, is_whole, make_fingerprint, numerics_of, require_same
+from hpcens.runs import RunDirectory, is_void
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Numerics, Plan, numerics_from_dict
 
@@ -81,5 +81,12 @@ def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dic
 
 
 def _fixed_fingerprint(job: Job, preflight: Preflight) -> Any:
-    """Return the run's own fingerprint, else that of the result it adds to; None where there is neither."""
-    return RunDirectory.of(job.output).fixed_fingerprint or (fingerprint_of(job.output) if preflight.stored else None)
+    """Return the run's own fingerprint, else that of the result it adds to; None where there is neither.
+
+    That of a run that is void does not count: it is to have another.
+    """
+    run = RunDirectory.of(job.output)
+    tree = run.fixed_fingerprint
+    if is_whole(tree) and not is_void(run.path, tree):
+        return tree
+    return fingerprint_of(job.output) if preflight.stored else None

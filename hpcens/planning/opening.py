@@ -50,7 +50,9 @@ def open_start(
     missing: MissingRates = world.broadcast(lead.missing() if lead is not None else None)
     own = missing.measurements.get(world.rank, ())
     measured = world.gather(
-        world.work(partial(measure_on, rank_roles.devices[world.rank], own, missing.rows, job, preflight))
+        world.work(
+            partial(measure_on, rank_roles.devices[world.rank], own, missing.rows, missing.others, job, preflight)
+        )
         if own
         else []
     )

@@ -70,7 +70,7 @@ class Simulated:
 
     @property
     def rows_per_second(self) -> float:
-        return self.rows / self.seconds
+        return self.rows / self.seconds if self.seconds else 0.0  # of no rows
 
     def to_json(self) -> str:
         return json.dumps(asdict(self) | {"rows_per_second": self.rows_per_second}, indent=1)

@@ -41,6 +41,14 @@ def born(pid: int) -> int:
     return 0 if state in "ZX" else int(rest[18])
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process of this host was stopped, by SIGSTOP or by whoever traces it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """A process, described so that others can tell whether it lives.

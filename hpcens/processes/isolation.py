@@ -1,6 +1,6 @@
 """Isolation: a question put to a process of its own, since answering it may print, hang, exit or crash.
 
-this process ──question──► python -m hpcens.processes.isolation ──answers, one after another──► this process
+this process ──question──► hpcens.processes.isolation ──answers, one after another──► this process
 
 A question is a generator function with its arguments (`functools.partial`), both found by import; what it yields
 are the answers. They come through a pipe of their own: all that is printed goes to a log, whose last lines tell
@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from tempfile import TemporaryFile
 from typing import IO, Any, Generic, TypeVar
 
+from hpcens.entry import command
 from hpcens.processes import die_with
 
 Answer = TypeVar("Answer")
@@ -102,7 +103,7 @@ def isolated(question: Callable[[], Iterator[Answer]]) -> Iterator[Isolated[Answ
             pickle.dump(question, text)
             text.seek(0)
             process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(os.getpid()), str(writing)],
+                command(__name__, str(os.getpid()), str(writing)),
                 stdin=text,
                 stdout=log,
                 stderr=log,

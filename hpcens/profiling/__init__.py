@@ -5,7 +5,7 @@ Members are measured in `bench`, which imports torch and is imported by `measure
 
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.io_survey import IoSurvey, survey_io
-from hpcens.profiling.local_io import inspect_io, measure_io, sample
+from hpcens.profiling.local_io import inspect_io, measure_io, sample, spread
 from hpcens.profiling.measuring import MissingRates, measure_on
 from hpcens.profiling.needs import Needs, package_path, profile_key
 
@@ -20,5 +20,6 @@ __all__ = [
     "package_path",
     "profile_key",
     "sample",
+    "spread",
     "survey_io",
 ]

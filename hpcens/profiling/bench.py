@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from hpcens.checks.steadiness import chance
 from hpcens.engine import Engine, Hardware, open_hardware, ran_out
-from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
+from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.members import load
+from hpcens.profiling.references import Pass, References
 from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
+from hpcens.runtimes.agreement import tolerance_in
+from hpcens.runtimes.recording import record, recording_of
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
@@ -44,17 +46,22 @@ def measure(
     space: Space,
     rows: Rows,
     cache: Path,
+    others: Rows = (),
 ) -> Iterator[tuple[ProfileKey, Profile]]:
     """Load the member in each runtime and time it at the batch sizes that can win.
 
     inputs  names of the dataset's inputs, in their order
     rows    real rows of the dataset, for each input; repeated where a batch needs more
+    others  further rows, spread over the dataset, on which runtimes are held against eager too; may be none
     cache   folder in which runtimes keep what takes long to prepare
     Raises DeviceOutOfMemory where not even the smallest batch fits in eager.
     """
     if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
-        rows = accepted(load(measurement.member, spec, inputs=inputs, space=space, cores=device.cores), rows)
-    bench = _Bench(measurement, spec, tuple(inputs), device, space, filled(rows, max(measurement.batch_sizes)), cache)
+        forward = load(measurement.member, spec, inputs=inputs, space=space, cores=device.cores)
+        rows, others = accepted(forward, rows), accepted(forward, others) if others else ()
+    references = References(others, probabilities=space == "probabilities")
+    full = filled(rows, max(measurement.batch_sizes))
+    bench = _Bench(measurement, spec, tuple(inputs), device, space, full, cache, references)
     eager = bench.eager() if "eager" in measurement.keys or measurement.eager is None else measurement.eager
     profiles = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in measurement.keys}
     for runtime, profile in bench.rematch(profiles).items():
@@ -72,8 +79,8 @@ class _Bench:
     space: Space
     rows: Rows
     cache: Path
+    references: References
     began: float = field(default_factory=time.perf_counter)
-    references: dict[int, Array] = field(default_factory=dict)
 
     def eager(self) -> Profile:
         """Measure every batch size in eager, the smallest first.
@@ -180,17 +187,20 @@ class _Bench:
         for i, batch in enumerate(sizes):
             if i:
                 engine.host(name, recipe.make(batch) if recipe.fixed else forward, batch=batch)
-            found = self._pass(engine, hardware, batch, runtime)
-            if found is None:
+            run = self._pass(engine, hardware, batch, runtime)
+            if run is None:
                 break
-            staged, shape, workspace, apart = found
-            profile = replace(profile, output_shape=shape, difference=max(profile.difference, apart))
+            apart, same = max(profile.difference, run.apart), profile.same_bits and run.same_bits
+            profile = replace(profile, output_shape=run.shape, difference=apart, same_bits=same)
             if profile.difference > self.measurement.tolerance:
                 break
-            speeds = _time(engine, name, staged, batch, deadline, len(sizes))
-            del found, staged  # two at once are not what a run holds
+            if runtime in self.measurement.keys:
+                path = recording_of(recipe.package, batch)
+                record(engine, self.measurement.member, self.inputs, tuple(a[:batch] for a in self.rows), path)
+            speeds = _time(engine, name, run.staged, batch, deadline, len(sizes))
             middle = statistics.median(speeds)
-            batches[batch] = BatchProfile(batch, middle, workspace, (max(speeds) - min(speeds)) / middle)
+            batches[batch] = BatchProfile(batch, middle, run.workspace, (max(speeds) - min(speeds)) / middle)
+            del run  # its rows: two batches at once are not what a run holds
             if middle < _WORTH_GOING_ON * top or time.perf_counter() > deadline:
                 break
             top = max(top, middle)
@@ -200,61 +210,65 @@ class _Bench:
         member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
         key = self.measurement.keys.get(runtime)
-        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.digest if key else ""))
+        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.package if key else ""))
 
-    def _pass(
-        self, engine: Engine, hardware: Hardware, batch: int, runtime: str
-    ) -> tuple[Any, tuple[int, ...], int, float] | None:
-        """One pass: the staged rows, the shape of a row of output, the bytes of workspace, the difference from eager.
+    def _pass(self, engine: Engine, hardware: Hardware, batch: int, runtime: str) -> Pass | None:
+        """Run a batch, and again, and compare what it gives with what eager gives; None where it does not fit.
 
-        None where the batch does not fit.
+        Raises MemberError where eager gives other values each time, RuntimeUnsuited where another runtime does.
         """
+        name, began = self.measurement.member.name, time.perf_counter()
         try:
             staged = self._staged(hardware, batch)
             hardware.release()
             resting = hardware.resident()
             hardware.start_peak()
-            values, used = engine.run(self.measurement.member.name, staged)
+            values, used = engine.run(name, staged)
+            workspace = max(0, hardware.peak() - resting)
+            self.references.limit(batch / (time.perf_counter() - began), self.measurement.seconds)
+            again, _ = engine.run(name, staged)
         except Exception as error:
             if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
                 raise
             return None
         if used < batch:
             return None
-        workspace, apart = max(0, hardware.peak() - resting), 0.0
+        apart = 0.0
         if runtime == "eager":
-            self.references[batch] = values
+            several = len(self.measurement.keys) > 1
+            self.references.outputs[batch] = values, self._on_others(engine, name) if several else None
         else:
-            apart = difference(values, self._reference(batch), probabilities=self.space == "probabilities")
-        return staged, values.shape[1:], workspace, apart
+            self._need_reference(batch)
+            apart = self.references.apart(batch, values, self._on_others(engine, name))
+        between = self.references.between_calls(batch, values, again)
+        if between > tolerance_in(self.measurement.member.computes_in, self.measurement.tolerance):
+            if runtime == "eager":
+                raise chance(name, between, self.measurement.tolerance)
+            raise RuntimeUnsuited(f"{runtime}: it gives other values each time, {between:.2g} apart")
+        return Pass(staged, values.shape[1:], workspace, apart, values.tobytes() == again.tobytes())
 
-    def _reference(self, batch: int) -> Array:
-        """Return what eager gives for the same rows."""
-        if batch not in self.references:
+    def _on_others(self, engine: Engine, name: str) -> Array | None:
+        """Run the other rows; None where there are none, they do not fit beside what is held, or one of them is bad."""
+        hardware, others = engine.hardware, self.references.others
+        if not others:
+            return None
+        try:
+            return engine.run(name, tuple(hardware.receive(hardware.stage(array)) for array in others))[0]
+        except MemberError:
+            return None
+        except Exception as error:
+            if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
+                raise
+            return None
+
+    def _need_reference(self, batch: int) -> None:
+        """Run the same rows in eager, unless that was done."""
+        if batch not in self.references.outputs:
             hardware = open_hardware(self.device)
             engine = Engine(hardware)
             engine.host("eager", self._recipe("eager", hardware).make(batch), batch=batch)
-            self.references[batch], _ = engine.run("eager", self._staged(hardware, batch))
-        return self.references[batch]
-
-
-def difference(values: Array, reference: Array, *, probabilities: bool) -> float:
-    """Return the most by which values differ from a reference, (rows, *output shape) both.
-
-    Of probabilities as it is, of others as a part of the largest magnitude in the reference's row. Infinite where
-    the shapes differ, or only one of the two is finite.
-    """
-    if values.shape != reference.shape:
-        return math.inf
-    flat, wanted = (rows.reshape(len(rows), -1).astype(np.float64) for rows in (values, reference))
-    finite = np.isfinite(wanted)
-    if not np.array_equal(finite, np.isfinite(flat)):
-        return math.inf
-    apart = np.abs(np.where(finite, flat, 0.0) - np.where(finite, wanted, 0.0)).max(1, initial=0.0)
-    if not probabilities:
-        scale = np.abs(np.where(finite, wanted, 0.0)).max(1, initial=0.0)
-        apart = np.divide(apart, scale, out=np.where(apart > 0, math.inf, 0.0), where=scale > 0)
-    return float(apart.max(initial=0.0))
+            values, _ = engine.run("eager", self._staged(hardware, batch))
+            self.references.outputs[batch] = values, self._on_others(engine, "eager")
 
 
 def _refused(eager: Profile, why: str, worth_from: int | None = None) -> Profile:

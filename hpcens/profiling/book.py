@@ -11,11 +11,16 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import cache_folder, write_atomically
+from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
+FORMAT = 2
+"""Of the profiles that are kept. Those of format 1, which did not say so, are measured anew: the difference from eager
+was taken as a part of the values' size, on the rows for which the runtime was prepared."""
 # Runs whose speeds are kept, of each kind of device.
 _KEPT = 9
+# What the cache refused to keep: this process goes on with it.
+_UNKEPT: dict[Path, str] = {}
 
 
 class ProfileBook:
@@ -38,11 +43,11 @@ class ProfileBook:
     def get(self, key: ProfileKey) -> Profile | None:
         """Return the stored profile; None where there is none or the file is damaged."""
         try:
-            raw = json.loads((self.folder / f"{key.digest}.json").read_text())
-            if raw.pop("key") != asdict(key):
+            raw = _read(self.folder / f"{key.digest}.json")
+            if raw.pop("key") != asdict(key) or raw.pop("format") != FORMAT:
                 return None
             return profile_from_dict(raw)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, *MALFORMED):
             return None
 
     def put(self, key: ProfileKey, profile: Profile) -> None:
@@ -52,15 +57,17 @@ class ProfileBook:
             kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
             tried = tuple(sorted({*before.tried, *profile.tried}))
             apart = max(before.difference, profile.difference) if kept else profile.difference
-            profile = replace(profile, batches={**kept, **profile.batches}, tried=tried, difference=apart)
-        _write(self.folder / f"{key.digest}.json", {"key": asdict(key)} | asdict(profile))
+            same = profile.same_bits and (before.same_bits or not kept)
+            batches = {**kept, **profile.batches}
+            profile = replace(profile, batches=batches, tried=tried, difference=apart, same_bits=same)
+        _write(self.folder / f"{key.digest}.json", {"format": FORMAT, "key": asdict(key)} | asdict(profile))
 
     def link(self, key: LinkKey) -> Link | None:
         """Return the link as a run measured it last; None where none did or the file is damaged."""
         try:
-            raw = json.loads((self._links / f"{key.digest}.json").read_text())
-            return Link(**raw["link"]) if raw["key"] == asdict(key) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            raw = _read(self._links / f"{key.digest}.json")
+            return checked(Link(**raw["link"])) if raw["key"] == asdict(key) else None
+        except (OSError, *MALFORMED):
             return None
 
     def put_link(self, key: LinkKey, link: Link) -> None:
@@ -70,8 +77,8 @@ class ProfileBook:
         """Yield all links in the book."""
         for path in sorted(self._links.glob("*.json")):
             try:
-                key = LinkKey(**json.loads(path.read_text())["key"])
-            except (OSError, ValueError, KeyError, TypeError):
+                key = checked(LinkKey(**json.loads(path.read_text())["key"]))
+            except (OSError, *MALFORMED):
                 continue
             if link := self.link(key):
                 yield key, link
@@ -83,16 +90,16 @@ class ProfileBook:
     def reached(self, kind: str) -> list[float]:
         """Return what parts of the profiled rows/s the latest runs reached on devices of a kind, the last one last."""
         try:
-            raw = json.loads(self._kind(kind).read_text())
+            raw = _read(self._kind(kind))
             return [float(part) for part in raw["reached"]] if raw["kind"] == kind else []
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *MALFORMED):
             return []
 
     def kinds(self) -> list[str]:
         """Return kinds of device of which runs have noted what they reached."""
         kinds = []
         for path in sorted((self.folder / "kinds").glob("*.json")):
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, *MALFORMED):
                 kinds.append(str(json.loads(path.read_text())["kind"]))
         return kinds
 
@@ -107,8 +114,8 @@ class ProfileBook:
         keys = []
         for path in self.folder.glob("*.json"):
             try:
-                keys.append(ProfileKey(**json.loads(path.read_text())["key"]))
-            except (OSError, ValueError, KeyError, TypeError):
+                keys.append(checked(ProfileKey(**json.loads(path.read_text())["key"])))
+            except (OSError, *MALFORMED):
                 continue
         for key in sorted(keys, key=astuple):
             if profile := self.get(key):
@@ -140,5 +147,12 @@ class ProfileBook:
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, indent=1), durable=False)
+    text = json.dumps(content, indent=1)
+    if keep_in_cache(path, text):
+        _UNKEPT.pop(path, None)
+    else:
+        _UNKEPT[path] = text
+
+
+def _read(path: Path) -> Any:
+    return json.loads(_UNKEPT.get(path) or path.read_text())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
-from hpcens.dataset import inspect_speed, reading_speed, sample_rows
+from hpcens.dataset import inspect_speed, reading_speed, sample_rows, spread_rows
 from hpcens.result import sync_seconds, writing_speed
 from hpcens.specs import Job
 from hpcens.vocabulary import IoRates, Rows
@@ -34,6 +34,11 @@ def inspect_io(job: Job, result_bytes: int) -> IoRates:
 def sample(job: Job, rows: int) -> Rows:
     """Read so many real rows of the job's dataset, for each input; they are what members are measured on."""
     return sample_rows(job.datasets, job.spec.dataset, job.limit, rows)
+
+
+def spread(job: Job, rows: int) -> Rows:
+    """Read so many real rows from all over the job's dataset, for each input; on them runtimes are held to agree."""
+    return spread_rows(job.datasets, job.spec.dataset, job.limit, rows)
 
 
 def _writing(job: Job, result_bytes: int) -> float | None:

@@ -18,20 +18,22 @@ class MissingRates:
 
     measurements  of members, by the rank of the device that does them
     rows          of the dataset, for each input, on which members are measured
+    others        further rows, from all over the dataset, on which runtimes are held against eager
     readers       ranks that may be readers, which read at once
     """
 
     measurements: Mapping[int, Sequence[Measurement]]
     rows: Rows
+    others: Rows
     readers: tuple[int, ...]
 
 
 def measure_on(
-    device: Device, measurements: Sequence[Measurement], rows: Rows, job: Job, preflight: Preflight
+    device: Device, measurements: Sequence[Measurement], rows: Rows, others: Rows, job: Job, preflight: Preflight
 ) -> list[tuple[ProfileKey, Profile]]:
     """Take the measurements, one after another.
 
-    rows  of the dataset, for each input, on which members are measured
+    rows, others  as in `MissingRates`
     Raises DeviceOutOfMemory where not even the smallest batch of a member fits.
     """
     use_cores(device.cores)
@@ -42,6 +44,13 @@ def measure_on(
         pair
         for measurement in measurements
         for pair in measure(
-            measurement, spec=job.spec, inputs=names, device=device, space=space, rows=rows, cache=cache
+            measurement,
+            spec=job.spec,
+            inputs=names,
+            device=device,
+            space=space,
+            rows=rows,
+            others=others,
+            cache=cache,
         )
     ]

@@ -13,6 +13,7 @@ from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
 from hpcens.result import torch_version
+from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
@@ -56,8 +57,20 @@ class Needs:
         """Return runtimes to choose from, or the one that is fixed, by numerics or by the YAML."""
         fixed, wanted = self.fixed, self.job.spec.plan.runtime
         if fixed is not None and member.name in fixed.members:
-            return (fixed.members[member.name].runtime,)
-        return runtimes_for(member, family) if wanted == "auto" else (wanted,)
+            runtimes: tuple[str, ...] = (fixed.members[member.name].runtime,)
+        else:
+            runtimes = runtimes_for(member, family) if wanted == "auto" else (wanted,)
+        right = tuple(runtime for runtime in runtimes if (member.name, runtime) not in self._wrong())
+        if not right:
+            raise UsageError(
+                f"member {member.name} gave wrong values in {runtimes[0]} in this run, and is to run in it alone",
+                "write plan.runtime: auto or eager in the YAML, and give no --plan",
+            )
+        return right
+
+    def _wrong(self) -> set[tuple[str, str]]:
+        """Return members with the runtimes in which they gave wrong values in this run."""
+        return {(finding.member, finding.runtime) for finding in findings(RunDirectory.of(self.job.output).path)}
 
     def unmeasured(self, devices: Mapping[int, Device]) -> dict[int, list[Measurement]]:
         """Share what is to be measured among device ranks: devices of one kind share the members among them."""
@@ -138,4 +151,4 @@ def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: st
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:
     """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix."""
-    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).digest
+    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).package

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 
 from hpcens.planning.capacity import Expectation, PlanAnswer
 from hpcens.planning.comparison import Compared
@@ -12,6 +13,7 @@ from hpcens.reports.text import amount
 from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
+_MANY_MEMBERS = 20
 _SHADES = (254, 195, 153, 117, 75, 39, 33)
 
 
@@ -97,6 +99,18 @@ def devices_phrase(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
+def taken_lines(taken: Mapping[str, str]) -> Iterator[str]:
+    """Yield what each member's output is taken to be, a line a member; of many, one for all that are alike.
+
+    taken  member → what, in words
+    """
+    alike: dict[str, list[str]] = {}
+    for member, what in taken.items():
+        alike.setdefault(what if len(taken) > _MANY_MEMBERS else member, []).append(member)
+    for members in alike.values():
+        yield f"{devices_phrase(members)}: {taken[members[0]]}"
+
+
 def allocation_lines(allocations: Sequence[Allocation]) -> Iterator[str]:
     """Show plans on more and more nodes, the knee marked."""
     best = knee(allocations)
@@ -152,6 +166,7 @@ def expectation_lines(expectation: Expectation) -> Iterator[str]:
 
 def simulation_lines(plan: Plan, simulated: Simulated) -> Iterator[str]:
     """Show rows/s beside the plan's, and how busy each hosting's devices, readers and reducers were."""
+    seconds_of_all = simulated.seconds or inf  # of no rows: nobody was busy
     part = simulated.rows_per_second / plan.throughput
     yield (
         f"{simulated.rows:,} rows in {spell(simulated.seconds)}: {simulated.rows_per_second:,.0f} rows/s,"
@@ -159,8 +174,8 @@ def simulation_lines(plan: Plan, simulated: Simulated) -> Iterator[str]:
     )
     planned = {h.devices: f", planned {100 * load_of(h):.0f} %" * (not plan.phases) for h in plan.hostings}
     for devices, phrase in planned.items():
-        busy = sorted(simulated.devices[name] / simulated.seconds for name in devices)
+        busy = sorted(simulated.devices[name] / seconds_of_all for name in devices)
         yield f"  {devices_phrase(devices)}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %{phrase}"
     roles = {"reading": (simulated.reading, plan.readers), "sending": (simulated.sending, plan.readers)}
     for role, (seconds, ranks) in (roles | {"writing": (simulated.writing, plan.reducers)}).items():
-        yield f"  {role}: {100 * seconds / simulated.seconds / ranks:.0f} % of the time"
+        yield f"  {role}: {100 * seconds / seconds_of_all / ranks:.0f} % of the time"

@@ -16,6 +16,7 @@ from hpcens.runs import (
     WorldFormed,
     read_events,
 )
+from hpcens.shell import printable
 
 _LINE_SECONDS = 10.0
 
@@ -103,7 +104,8 @@ class Follower:
     def say(self, line: str) -> None:
         """Show a line of text, above the bar where there is one."""
         self._line_time = time.monotonic()
+        line = printable(line)  # names in it may be anybody's
         if self._bar is not None:
-            self._bar.console.print(line)
+            self._bar.console.print(line, markup=False)
         else:
             print(line, file=self._out, flush=True)

@@ -40,6 +40,9 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"  {100 * report.syncing_share:.1f} % of the time the reducer waited for the disk"
     if report.idle:
         yield f"  idle: {', '.join(report.idle)}: only the ranks of the reader and of the reducer see them"
+    for check in report.spot_checks:
+        beyond = f", {check.beyond} beyond plan.tolerance" if check.beyond else ""
+        yield f"  {check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
     yield f"  bottleneck: {report.bottleneck}"
     for rank in report.ranks:
         spent = sorted(rank.spent.items(), key=lambda item: -item[1])

@@ -15,7 +15,7 @@ chunked.
 | `classes` | (classes,) text | class names, where given |
 | `hpcens/written` | (segments,) uint8 | 1: the segment's rows are durable |
 | `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes in all outputs, seeded with its number |
-| `hpcens/summary` | (65536,) uint8 | JSON padded with blanks: `rows`, `finished`, `masked` (but for `combine`) |
+| `hpcens/summary` | (65536,) uint8 | JSON, blanks: `rows`, `finished`, `masked` (not of `combine`), `spot_checks` |
 | `hpcens/plan`, `hpcens/config` | uint8 | the plan, and the configuration, as JSON; not in phases |
 
 | attribute | type | meaning |
@@ -29,6 +29,7 @@ chunked.
 | `spaces`, `precision` | JSON | member → what it gives; member → its precision |
 | `members` | JSON | member → `path` of its weights, and its digests |
 | `member_names` | [text] | in member order |
+| `unsteady` | JSON | where there are any: member → `reproducible`: false; `alone`, `other_batch`: how far off |
 | `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |
 | `outputs` | [text] | datasets of rows, in the order in which they are checksummed |
 | `segment_rows` | int | rows of a segment; the last one may have fewer |
@@ -87,7 +88,22 @@ those are continued; `*` is any name, `[]` any number.
 | place | meaning; left out at |
 | --- | --- |
 | `members.*.resize of preprocess[]` | `mode` and `antialias` of a resize; bilinear without antialias |
+| `data.files.*.decode *` | how packed numbers of an input are unpacked; if they are not |
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
+| `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.file *` | digest of a further file that its code opens; where it names none |
+| `members.*.key of weights` | which state dict of a checkpoint is taken; where none is named |
+| `members.*.prefix of weights` | what its keys begin with; where none is named |
+| `members.*.state` | digest of the weights that its factory loads; where it loads none |
+| `members.*.complex numbers` | kept, where it has such parameters or buffers: format 1 kept their real parts alone |
+| `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
+| `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
+| `rule.digests.precision` | of a stack's module; float32 |
+| `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |
+| `rule.digests.library *` | version of a library that a rule's code imports; where there is none |
+| `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
+| `members.*.task` | binary or multilabel; multiclass and regression, which `output` tells apart |
+| `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
 """
 
 from __future__ import annotations
@@ -98,16 +114,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hpcens.result.description import describe_result as describe_result
     from hpcens.result.description import members_of as members_of
+    from hpcens.result.description import unsteady_of as unsteady_of
     from hpcens.result.destination import check_output as check_output
     from hpcens.result.destination import require_room as require_room
     from hpcens.result.destination import room as room
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
+    from hpcens.result.earlier import require_same_axis as require_same_axis
     from hpcens.result.earlier import stored_members as stored_members
     from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import in_format as in_format
+    from hpcens.result.fingerprint import is_whole as is_whole
+    from hpcens.result.fingerprint import keeps_classes as keeps_classes
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -131,13 +152,15 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
-        "description": ("describe_result", "members_of"),
+        "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("is_finished", "stored_members"),
+        "earlier": ("earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",
+            "is_whole",
+            "keeps_classes",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",

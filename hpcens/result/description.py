@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,25 @@ def members_of(spec: RunSpec, digests: Mapping[str, Mapping[str, str]]) -> dict[
 
     digests  member name to its digests, see `member_digests`
     """
-    return {member.name: {"path": str(member.file), **digests[member.name]} for member in spec.members}
+    paths = {member.name: "" if member.loads_itself else str(member.file) for member in spec.members}
+    return {member.name: {"path": paths[member.name], **digests[member.name]} for member in spec.members}
+
+
+def unsteady_of(attributes: Mapping[str, Any], members: Collection[str]) -> dict[str, Any]:
+    """Return what a result says of those of these members that are not steady, from its attributes."""
+    unsteady = json.loads(attributes.get("unsteady", "{}"))
+    return {member: faults for member, faults in unsteady.items() if member in members}
 
 
 def describe_result(
-    spec: RunSpec, tree: Tree, *, members: Mapping[str, Any], datasets: Sequence[Path], library: str, **more: str
+    spec: RunSpec,
+    tree: Tree,
+    *,
+    members: Mapping[str, Any],
+    datasets: Sequence[Path],
+    library: str,
+    unsteady: Mapping[str, Any] | None = None,
+    **more: str,
 ) -> dict[str, Any]:
     """Return the attributes of a result: numbers, text, and JSON where there is a structure.
 
@@ -32,6 +46,7 @@ def describe_result(
     members   see `members_of`
     datasets  files that were scored
     library   the MPI library, empty where there was none
+    unsteady  member → what of its outputs is not the same each time, or in each batch; said where there is any
     more      further attributes
     """
     precisions = {name: member["numerics"]["precision"] for name, member in tree["members"].items()}
@@ -52,5 +67,6 @@ def describe_result(
         "precision": json.dumps(precisions),
         "members": json.dumps({name: members[name] for name in spec.member_names}),
         "member_names": list(spec.member_names),
+        **({"unsteady": json.dumps(unsteady)} if unsteady else {}),
         **more,
     }

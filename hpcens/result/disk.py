@@ -6,8 +6,12 @@ import contextlib
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+
+from hpcens.errors import refusal
+from hpcens.files import refusing, sync_folder
 
 _SPEED_BYTES = 32 << 20
 _SYNCS = 3
@@ -19,7 +23,9 @@ class Disk:
 
     def open(self, path: Path, *, create: bool = False) -> int:
         """Open for reading and writing; `create` refuses a file that exists."""
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0), 0o666)
+        return os.open(
+            path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW if create else 0), 0o644
+        )
 
     def close(self, file: int) -> None:
         os.close(file)
@@ -53,11 +59,25 @@ class Disk:
             self.sync_folder(old.parent)
 
     def sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
+
+
+@contextlib.contextmanager
+def made_by_hdf5(path: Path) -> Iterator[None]:
+    """Have what HDF5 raises while it makes a file name the disk where that is to blame, and leave no part of the file.
+
+    Of a full disk HDF5 may name a consequence alone, as that something could not be flushed.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        number, _ = refusal(error)
+        refused = None if number else refusing(path.parent)  # before the file makes room
+        with contextlib.suppress(OSError):
+            path.unlink()
+        if refused is not None:
+            raise refused from error
+        raise
 
 
 def sync_seconds(folder: Path) -> float | None:

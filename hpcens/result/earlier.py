@@ -5,15 +5,17 @@ Both are decided by fingerprints: that of the finished file, and that of a run t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import read_json
-from hpcens.result.fingerprint import numerics_of, require_same, rounded_members
-from hpcens.result.finished import fingerprint_of
+from hpcens.errors import DataError, UsageError
+from hpcens.members import result_axis
+from hpcens.result.fingerprint import is_whole, keeps_classes, numerics_of, require_same, rounded_members
+from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.runs import RunDirectory
-from hpcens.specs import Job
+from hpcens.specs import Job, Space
 
 # From numerics that were fixed before to the fingerprint that the job has under them now.
 Current = Callable[[dict[str, Any]], dict[str, Any]]
@@ -34,8 +36,15 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     same = all(before[branch] == now[branch] for branch in ("data", "numerics"))
     same = same and all(now["members"][name] == before["members"][name] for name in before["members"])
     same = same and before["rule"]["space"] == now["rule"]["space"]
-    same = same and before["outputs"]["bad_rows"] == now["outputs"]["bad_rows"]
+    same = same and before["outputs"]["bad_rows"] == now["outputs"]["bad_rows"] and keeps_classes(before, now)
     return tuple(name for name in names if name in before["members"]) if full and same else ()
+
+
+def earlier_tree(output: Path) -> Mapping[str, Any]:
+    """Return the fingerprint of the run that was begun for this output, else of the finished file; empty without."""
+    begun = RunDirectory.of(output).fixed_fingerprint
+    tree = begun or (fingerprint_of(output) if output.exists() else None)
+    return tree if isinstance(tree, dict) else {}
 
 
 def is_finished(output: Path, current: Current, *, extended: bool = False) -> bool:
@@ -47,10 +56,32 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
     """
     run = RunDirectory.of(output)
     finished = fingerprint_of(output) if output.exists() else None
-    begun = read_json(run.fingerprint)
+    if finished is not None and not is_whole(finished):
+        raise DataError(f"{output} does not say what it was made of: it is damaged", "move it away")
+    begun = tree if is_whole(tree := run.fixed_fingerprint) else None
     if extended:
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):
         if tree is not None:
             require_same(tree, current(numerics_of(tree)), str(place))
     return finished is not None
+
+
+def require_same_axis(job: Job, space: Space, shape: tuple[int, ...], stored: Sequence[str]) -> None:
+    """Raise UsageError where the stored members have their classes on another axis than those that are added.
+
+    space   in which the rule combines
+    shape   of the output for one row of a member that is added, as it is combined
+    stored  members whose outputs the finished result holds
+    """
+    wanted = result_axis(job.spec, shape, space)
+    if wanted is None or not stored:
+        return
+    with closing(Finished(job.output)) as result:
+        axes = {name: result.output(f"members/{name}").class_axis for name in stored}
+    for name, axis in axes.items():
+        if axis is not None and axis != wanted:
+            raise UsageError(
+                f"{job.output} stores member {name} with the classes on axis {axis}, and the job has them on {wanted}",
+                "score all members into another output (output.path)",
+            )

@@ -127,11 +127,11 @@ class _Csv:
 
 
 def _heads(output: Output, classes: Sequence[str]) -> Iterator[str]:
-    named = output.shape and output.classes and len(classes) == output.shape[-1]
+    axis = None if output.class_axis is None or not classes else output.class_axis - 1
     for place in np.ndindex(output.shape):
         parts = [str(index) for index in place]
-        if named:
-            parts[-1] = classes[place[-1]]
+        if axis is not None:
+            parts[axis] = classes[place[axis]]
         yield ".".join([output.name, *parts])
 
 
@@ -150,8 +150,9 @@ class _Parquet:
             for size in reversed(output.shape):
                 kind = pyarrow.list_(kind, size)
             described = {"description": str(output.attributes.get("description", ""))}
-            if output.classes and result.classes:
-                described["classes"] = ",".join(result.classes)
+            if output.class_axis is not None:
+                described["class_axis"] = str(output.class_axis)
+                described |= {"classes": ",".join(result.classes)} if result.classes else {}
             fields.append(pyarrow.field(output.name, kind, nullable=False, metadata=described))
         self._schema = pyarrow.schema(fields, {"fingerprint": str(result.attributes["fingerprint"])})
         self._writer = pyarrow.parquet.ParquetWriter(str(path), self._schema)

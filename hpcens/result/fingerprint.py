@@ -13,8 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.files import MALFORMED
 from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary import Numerics
+from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
 Place = tuple[str, ...]
@@ -25,9 +26,10 @@ _NUMBER = re.compile(r"\[\d+\]")
 class AddedKey:
     """A field of the tree that format 1 does not have.
 
-    place  where it stands: the names on the way to it; `*` stands for any name, `[]` for any number in brackets
+    place  where it stands: the names on the way to it; `*` stands for any name or any end of a name, `[]` for any
+           number in brackets
     old    its value where it means what format 1 meant; it is left out then. None: it always is in, if it is there
-    write  what restores that meaning in the YAML, its key named: "class_axis: -1"
+    write  what restores that meaning in the YAML, its key named: "class_axis: -1"; empty where nothing does
     """
 
     place: Place
@@ -36,9 +38,13 @@ class AddedKey:
 
     def stands_at(self, place: Place) -> bool:
         """Tell whether a place of a tree is this field's."""
-        return len(place) == len(self.place) and all(
-            mine in ("*", name, _NUMBER.sub("[]", name)) for mine, name in zip(self.place, place, strict=True)
-        )
+        pairs = zip(self.place, place, strict=False)
+        return len(place) == len(self.place) and all(_fits(pattern, name) for pattern, name in pairs)
+
+
+def _fits(pattern: str, name: str) -> bool:
+    begins = pattern.endswith("*") and name.startswith(pattern[:-1])
+    return begins or pattern in (name, _NUMBER.sub("[]", name))
 
 
 FORMAT_2: tuple[AddedKey, ...] = (
@@ -47,7 +53,22 @@ FORMAT_2: tuple[AddedKey, ...] = (
         None,
         "members[].preprocess[].resize with mode: bilinear, antialias: false",
     ),
+    AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
+    AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "file *"), None, "no members[].files"),
+    AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
+    AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),
+    AddedKey(("members", "*", "state"), None, "a file under members[].weights"),
+    AddedKey(("members", "*", "complex numbers"), None, ""),
+    AddedKey(("members", "*", "imports *"), None, ""),
+    AddedKey(("members", "*", "library *"), None, ""),
+    AddedKey(("rule", "digests", "precision"), "float32", "rule.precision: float32"),
+    AddedKey(("rule", "digests", "imports *"), None, ""),
+    AddedKey(("rule", "digests", "library *"), None, ""),
+    AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
+    AddedKey(("members", "*", "task"), None, "task: multiclass"),
+    AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -119,6 +140,7 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
         "space": space,
         "weights": {member.name: member.weight for member in spec.members},
         "trim": spec.rule.trim,
+        "normalize": spec.rule.normalize,
         "digests": dict(digests),
     }
 
@@ -131,6 +153,28 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
     }
+
+
+def is_whole(tree: Any) -> bool:
+    """Return whether this is a fingerprint: with all its branches, and numerics in them that can be used."""
+    try:
+        numerics_from_dict(numerics_of(tree))
+    except MALFORMED:
+        return False
+    return all(isinstance(tree.get(branch), dict) for branch in ("data", "rule", "outputs"))
+
+
+def keeps_classes(before: Tree, now: Tree) -> bool:
+    """Tell whether what a result stores of members is in the classes that it is to have now.
+
+    Names may change where they only are names: not where a member's own classes were brought to them.
+
+    before  fingerprint of the result
+    now     fingerprint, or its branches, of what is to be made with its members
+    """
+    brought = any("classes" in member for member in before["members"].values())
+    same: bool = before["outputs"]["classes"] == now["outputs"]["classes"]
+    return same or not brought
 
 
 def numerics_of(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,7 +216,11 @@ def _shown(value: object) -> str:
 def _restoring(place: Place, before: object) -> str:
     """Say what to write for the meaning that an added key had before, where it then was left out."""
     added = _added_key(place)
-    return f" → {added.write} in the YAML is what it was made with" if added is not None and before is None else ""
+    if added is None or before is not None:
+        return ""
+    if not added.write:
+        return " → the earlier hpcens that made it did not look at this, and can finish it or add to it"
+    return f" → {added.write} in the YAML is what it was made with"
 
 
 def require_same(old: Tree, new: Tree, where: str) -> None:

@@ -12,9 +12,11 @@ import numpy as np
 
 from hpcens.dataset.filters import load_plugins
 from hpcens.errors import DataError, UsageError
+from hpcens.files import MALFORMED
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
 from hpcens.result.seal import broken_seals, columns
+from hpcens.shell import quoted
 from hpcens.vocabulary import Array, Segmentation
 
 _CACHE_BYTES = 8 << 20
@@ -24,9 +26,10 @@ def fingerprint_of(path: Path) -> dict[str, Any] | None:
     """Read the fingerprint a result carries; None where the file is not a result of hpcens."""
     try:
         with h5py.File(path, "r", locking=False) as file:
-            return json.loads(file.attrs["fingerprint"])  # type: ignore[no-any-return]
-    except (OSError, KeyError, ValueError):
+            tree: dict[str, Any] = json.loads(file.attrs["fingerprint"])
+    except (OSError, *MALFORMED):
         return None
+    return tree if isinstance(tree, dict) else None
 
 
 class Finished:
@@ -52,8 +55,8 @@ class Finished:
     def _described(self, name: str) -> Output:
         dataset = self._file[name]
         attributes = {key: dataset.attrs[key] for key in dataset.attrs if not key.startswith("DIMENSION_")}
-        classes = dataset.ndim > 1 and dataset.dims[dataset.ndim - 1].label == "class"
-        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, attributes, classes)
+        axis = next((axis for axis in range(1, dataset.ndim) if dataset.dims[axis].label == "class"), None)
+        return Output(name, tuple(dataset.shape[1:]), dataset.dtype.str, attributes, axis)
 
     def output(self, name: str) -> Output:
         """Describe an output or a column; the dtype of text is `O`.
@@ -144,7 +147,7 @@ class Finished:
         if checksum != self.checksums[segment]:
             raise DataError(
                 f"{self.path}: rows {self.rows(segment)} differ from their checksum",
-                f"the file is damaged: hpcens verify {self.path}",
+                f"the file is damaged: hpcens verify {quoted(self.path)}",
             )
         return values
 

@@ -67,7 +67,7 @@ def label_outputs(file: h5py.File, form: Form) -> None:
         for name, value in output.attributes.items():
             dataset.attrs[name] = value
         dataset.dims[0].label = "row"
-        if output.classes:
-            dataset.dims[len(output.shape)].label = "class"
+        if output.class_axis is not None:
+            dataset.dims[output.class_axis].label = "class"
             if form.classes:
-                dataset.dims[len(output.shape)].attach_scale(file["classes"])
+                dataset.dims[output.class_axis].attach_scale(file["classes"])

@@ -19,6 +19,7 @@ from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from hpcens.files import MALFORMED, checked
 from hpcens.result.disk import Disk
 
 _MAGIC = b"hpcens journal 1\n"
@@ -202,8 +203,8 @@ def _read(path: Path) -> Content | None:
     if not head.startswith(_MAGIC) or len(head) < _HEADER_BYTES:
         return None
     try:
-        header = Header(*json.loads(head[len(_MAGIC) :]))
-    except (ValueError, TypeError):
+        header = checked(Header(*json.loads(head[len(_MAGIC) :])))
+    except MALFORMED:
         return None
     records = []
     for start in range(0, len(body) - RECORD_BYTES + 1, RECORD_BYTES):

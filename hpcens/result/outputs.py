@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import DataError, UsageError
-from hpcens.specs import OF_CLASSES, RunSpec, Space
+from hpcens.members import result_axis
+from hpcens.specs import NORMALIZED, NOT_MULTILABEL, OF_CLASSES, RunSpec, Space
 from hpcens.vocabulary import Array
 
 _SCALE = 255
@@ -31,14 +32,14 @@ class Output:
     shape       shape of one row
     dtype       as numpy spells it, with the byte order
     attributes  what it says of itself
-    classes     whether its last axis is that of the classes
+    class_axis  axis that has the classes, that of rows being 0; None where there is none
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    classes: bool = False
+    class_axis: int | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -48,28 +49,40 @@ class Output:
 VALID = Output("valid", (), "|u1", {"description": "1; 0 where the row could not be scored and is masked"})
 
 
-def outputs_of(spec: RunSpec, shape: tuple[int, ...], space: Space) -> tuple[Output, ...]:
+def outputs_of(
+    spec: RunSpec, shape: tuple[int, ...], space: Space, class_axis: int | None = None
+) -> tuple[Output, ...]:
     """Return the datasets of a result, in the order in which they are checksummed.
 
-    shape  shape of one member's output for one row; the classes are its last axis
-    space  the one the rule combines in
+    shape       shape of one member's output for one row, as it is combined
+    space       the one the rule combines in
+    class_axis  axis of its classes; None: `result_axis` finds it
     Raises UsageError where the rule or a dataset needs classes and there are none, fewer than the K of top-K, or
     others than are named.
     """
-    needing = [name for name in spec.output.datasets if _kind(name) in OF_CLASSES]
-    needing += [f"rule {spec.rule.name}"] if spec.rule.name in ("vote", "geometric") else []
-    if needing and (not shape or shape[-1] < 2):
+    axis = result_axis(spec, shape, space) if class_axis is None else class_axis
+    classes = shape[axis - 1] if axis is not None else 0
+    choosing = [name for name in spec.output.datasets if _kind(name) in OF_CLASSES]
+    choosing += [f"rule {spec.rule.name}"] if spec.rule.name in ("vote", "geometric") else []
+    if choosing and classes < (1 if spec.task == "multilabel" else 2):
         raise UsageError(
-            f"{', '.join(needing)}: the members give {list(shape)} a row, so there are no classes to tell apart",
-            "leave it out, or let the members give one value per class in their last axis",
+            f"{', '.join(choosing)}: the members give {list(shape)} a row, so there are no classes to tell apart",
+            "leave it out, or let the members give one value per class on one axis",
         )
-    if spec.classes is not None and (not shape or shape[-1] != len(spec.classes)):
+    if spec.classes is not None and classes != len(spec.classes):
+        where = f", {classes} of them on axis {axis}, which has the classes" if len(shape) > 1 else ""
         raise UsageError(
-            f"{len(spec.classes)} classes are named, the members give {list(shape)} a row", "correct classes"
+            f"{len(spec.classes)} classes are named, the members give {list(shape)} a row{where}",
+            "correct classes" + (", or class_axis" if where else ""),
         )
-    if spec.output.top and spec.output.top > shape[-1]:
-        raise UsageError(f"top-{spec.output.top}: the members give {shape[-1]} classes", "ask for fewer")
-    outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space))
+    if spec.output.top and spec.output.top > classes:
+        raise UsageError(f"top-{spec.output.top}: the members give {classes} classes", "ask for fewer")
+    if spec.task == "multilabel" and (wrong := [n for n in spec.output.datasets if _kind(n) in NOT_MULTILABEL]):
+        raise UsageError(
+            f"{', '.join(wrong)}: chosen between classes that exclude one another, and the task is multilabel",
+            "leave it out of output.datasets",
+        )
+    outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space, axis))
     return (*outputs, VALID) if spec.bad_rows == "mask" else outputs
 
 
@@ -77,39 +90,55 @@ def _kind(name: str) -> str:
     return "top-K" if name.startswith("top-") else name
 
 
-def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space) -> Sequence[Output]:
+def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axis: int | None) -> Sequence[Output]:
     dtype = _DTYPES[spec.output.dtype]
     full = _DTYPES["float64" if spec.output.dtype == "float64" else "float32"]
-    classes = space != "values" and len(shape) > 0
+    multilabel = spec.task == "multilabel"
+    place = {} if axis is None else {"class_axis": axis}
     scaled = {"scale": 1 / _SCALE, "scaled": "values are these times the scale"} if spec.output.dtype == "uint8" else {}
-    stored = {"space": space, **scaled}
+    stored = {"space": space, **place, **scaled}
+    # shape of what is stored once for all classes, or once for each label
+    chosen = shape if axis is None or multilabel else (*shape[: axis - 1], *shape[axis:])
 
     def floats(description: str, **more: Any) -> dict[str, Any]:
         return {"description": description, **stored, **more}
 
+    def of_rows(of: str, dtype: str, description: str, **more: Any) -> Sequence[Output]:
+        attributes = {"description": description, **more, **(place if multilabel else {})}
+        return (Output(of, chosen, dtype, attributes, axis if multilabel else None),)
+
     match _kind(name):
         case "prediction":
             text = f"the members' outputs combined by rule {spec.rule.name}"
-            return (Output("prediction", shape, dtype, floats(text), classes),)
+            if space == "probabilities" and not multilabel:
+                whole = spec.rule.normalize or spec.rule.name in NORMALIZED
+                text += "; they add up to 1 over the classes" if whole else "; they need not add up to 1"
+                return (Output("prediction", shape, dtype, floats(text, sums_to_one=whole), axis),)
+            return (Output("prediction", shape, dtype, floats(text), axis),)
         case "label":
-            text = "index of the largest prediction along the last axis; a tie goes to the lowest"
-            return (Output("label", shape[:-1], "<i4", {"description": text}),)
+            if multilabel:
+                return of_rows("label", "<i4", "1 where the prediction of a label is above 0.5, else 0")
+            where = "the last axis" if axis == len(shape) else f"axis {axis}"
+            return of_rows("label", "<i4", f"index of the largest prediction along {where}; a tie goes to the lowest")
         case "top-K":
-            best = (*shape[:-1], spec.output.top or 1)
-            text = f"of the {best[-1]} largest predictions, the largest first; ties by index"
+            assert axis is not None, "outputs of classes have an axis of them"
+            best = (*shape[: axis - 1], spec.output.top or 1, *shape[axis:])
+            text = f"of the {spec.output.top} largest predictions, the largest first; ties by index"
             return (
-                Output("top_labels", best, "<i4", {"description": f"indices {text}"}),
+                Output("top_labels", best, "<i4", {"description": f"indices {text}", **place}),
                 Output("top_values", best, dtype, floats(f"values {text}")),
             )
         case "members":
             return tuple(
-                Output(f"members/{member}", shape, dtype, floats(f"output of member {member}"), classes)
+                Output(f"members/{member}", shape, dtype, floats(f"output of member {member}"), axis)
                 for member in spec.member_names
             )
         case "variance":
-            return (Output("variance", shape, full, {"description": _DESCRIPTIONS[name], "space": space}, classes),)
+            described = {"description": _DESCRIPTIONS[name], "space": space, **place}
+            return (Output("variance", shape, full, described, axis),)
+    of_each = " of each label" if multilabel else ""
     units = {"units": "1" if name == "disagreement" else "nat"}
-    return (Output(name, shape[:-1], full, {"description": _DESCRIPTIONS[name], **units}),)
+    return of_rows(name, full, f"{_DESCRIPTIONS[name]}{of_each}", **units)
 
 
 def encoded(values: Array, output: Output) -> Array:

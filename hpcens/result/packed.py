@@ -9,7 +9,7 @@ import numpy as np
 
 from hpcens.dataset.filters import filter_options
 from hpcens.errors import HpcensError
-from hpcens.result.disk import Disk
+from hpcens.result.disk import Disk, made_by_hdf5
 from hpcens.result.finished import Finished
 from hpcens.result.form import Form, describe, label_outputs
 from hpcens.result.lustre import make_striped
@@ -27,8 +27,9 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
     """
     assert form.compression is not None
     options = filter_options(form.compression)
+    path.unlink(missing_ok=True)  # HDF5 would write through a link
     make_striped(path)
-    with h5py.File(path, "w", locking=False) as packed:
+    with made_by_hdf5(path), h5py.File(path, "w", locking=False) as packed:
         describe(packed, form)
         for output in form.outputs:
             chunk = chunk_rows(output, form.segmentation.rows)

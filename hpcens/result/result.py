@@ -49,11 +49,14 @@ def standing(run: RunDirectory, before: int | None = None) -> Content | None:
     return None
 
 
-def reopen(run: RunDirectory) -> None:
+def reopen(run: RunDirectory, epoch: Epoch) -> None:
     """Take a phase that was complete back among the unfinished: the next start copies what is sound of it.
 
-    run  as the phase sees it
+    run    as the phase sees it
+    epoch  that found it damaged
+    Raises Superseded where a newer start has taken the run over: what is complete is for that one to judge.
     """
+    epoch.require_newest()
     content = standing(run)
     if content is not None:
         with contextlib.suppress(FileNotFoundError):  # another writer was as quick
@@ -100,6 +103,12 @@ class Result:
         return np.flatnonzero(self._mine & ~self._durable).tolist()
 
     def _open(self) -> tuple[WorkingFile, Journal]:
+        """Open what this start writes. Raises Superseded where a newer start has taken the run over.
+
+        Nothing is removed that a newer start may own: it owns what starts from this one on have made. Of an older
+        one's files it owns only that which this start has closed, and so not before this start writes its journal.
+        """
+        self._epoch.require_newest()
         old = standing(self._run, self._epoch.number)
         predecessor = next((e for e in self._run.epochs() if e.number < self._epoch.number), None)
         last = read_journal(self._run.journal(predecessor)) if predecessor else None
@@ -128,9 +137,10 @@ class Result:
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
         self._remember(kept_checksums)
         file.mark(kept_checksums)
-        for path in self._run.unfinished():
+        for path in self._run.unfinished(self._epoch.number):
             if path != file.path:
-                path.unlink()
+                path.unlink(missing_ok=True)
+        self._epoch.require_newest()
         return file, journal
 
     def _join(self, writer: int) -> tuple[WorkingFile, Journal]:
@@ -238,12 +248,10 @@ class Result:
         if self._form.compression is not None:
             whole = self._run.packed(self._epoch.number)
             pack(self._disk, self._file, self._form, whole)
-        newest = self._run.newest
-        if newest is not None and newest.number > self._epoch.number:
-            raise HpcensError(f"epoch {newest.number} took this run over", f"hpcens status {self._run.path}")
+        self._epoch.require_newest()
         self._disk.rename(whole, output)
         if whole != self._file.path:
-            self._file.path.unlink()
+            self._file.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End in order: this writer will not write again."""

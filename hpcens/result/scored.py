@@ -24,6 +24,7 @@ def scored_form(
     tree: Mapping[str, Any],
     plan: Plan,
     library: str,
+    unsteady: Mapping[str, Any] | None = None,
 ) -> Form:
     """Return what a job's result will look like, and say of itself.
 
@@ -33,15 +34,19 @@ def scored_form(
     space    in which the rule combines the members
     tree     the fingerprint under the plan
     library  the MPI library
+    unsteady member → what of its outputs is not the same each time, or in each batch
     """
     spec = job.spec
     members = members_of(spec, digests)
+    columns = Columns(job.datasets, spec.dataset, job.limit, facts.identity)
     return Form(
         outputs=outputs_of(spec, shape, space),
         segmentation=Segmentation(facts.rows, plan.numerics.segment_rows),
-        attributes=describe_result(spec, tree, members=members, datasets=job.datasets, library=library),
+        attributes=describe_result(
+            spec, tree, members=members, datasets=job.datasets, library=library, unsteady=unsteady
+        ),
         classes=spec.classes or (),
         documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
         compression=spec.output.compression,
-        columns=Columns(job.datasets, spec.dataset, job.limit).copy if spec.dataset.columns else None,
+        columns=columns.copy if spec.dataset.columns else None,
     )

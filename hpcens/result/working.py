@@ -18,7 +18,7 @@ import numpy as np
 
 from hpcens.errors import DataError
 from hpcens.result.checksum import Checksum
-from hpcens.result.disk import Disk
+from hpcens.result.disk import Disk, made_by_hdf5
 from hpcens.result.form import SUMMARY_BYTES, Form, describe, label_outputs
 from hpcens.result.lustre import make_striped
 from hpcens.result.outputs import Output
@@ -33,8 +33,9 @@ def create(path: Path, form: Form) -> None:
     """
     temporary = path.with_suffix(".making")
     rows, segments = form.segmentation.rows, len(form.segmentation)
+    temporary.unlink(missing_ok=True)  # HDF5 would write through a link
     make_striped(temporary)
-    with h5py.File(temporary, "w", locking=False) as file:
+    with made_by_hdf5(temporary), h5py.File(temporary, "w", locking=False) as file:
         describe(file, form)
         if form.columns is not None:
             form.columns(file)

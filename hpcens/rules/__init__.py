@@ -17,6 +17,7 @@ or not at all where the ensemble combines in float64.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +25,31 @@ import numpy as np
 from hpcens.errors import UsageError
 from hpcens.rules.average import geometric, weighted
 from hpcens.rules.function import load_function
+from hpcens.rules.normalization import normalized
 from hpcens.rules.order import largest, median, smallest, trimmed
 from hpcens.rules.stack import Floats as Floats
 from hpcens.rules.stack import Rule as Rule
 from hpcens.rules.stack import label as label
+from hpcens.rules.stack import labels as labels
 from hpcens.rules.stack import top as top
 from hpcens.rules.uncertainty import disagreement as disagreement
 from hpcens.rules.uncertainty import entropies as entropies
 from hpcens.rules.uncertainty import variance as variance
 from hpcens.rules.vote import vote
-from hpcens.specs import COMBINABLE, RULE_SPACES, MemberSpec, OutputDtype, RuleSpec, Space
+from hpcens.specs import COMBINABLE, NOT_MULTILABEL, RULE_SPACES, MemberSpec, OutputDtype, RuleSpec, Space, Task
 
 
-def combining_space(rule: RuleSpec, members: Sequence[MemberSpec]) -> Space:
+def combining_space(rule: RuleSpec, members: Sequence[MemberSpec], task: Task | None = None) -> Space:
     """Return the space in which the rule combines: as stated, else values or probabilities.
 
-    Raises UsageError where some member's output cannot be brought into that space, or the rule makes no sense there.
+    Raises UsageError where some member's output cannot be brought into that space, or the rule makes no sense there or
+    for the task.
     """
+    if task == "multilabel" and rule.name in NOT_MULTILABEL:
+        raise UsageError(
+            f"rule {rule.name} is for classes that exclude one another, and the task is multilabel",
+            "for example rule: mean",
+        )
     outputs = {member.output for member in members}
     space: Space = rule.space or ("values" if outputs == {"values"} else "probabilities")
     wrong = [f"{member.name} ({member.output})" for member in members if member.output not in COMBINABLE[space]]
@@ -69,28 +78,39 @@ def make_rule(
     search_path: Path = Path(),
     code: str | None = None,
     dtype: OutputDtype = "float32",
+    *,
+    axis: int = -1,
 ) -> Rule:
     """Make any rule but `stack`, as a function: of (rows, *output shape) for each member, to one such array.
 
     search_path  folder from which a function of the user's own is imported
     code         digest that the function's module must have; None: any
     dtype        to which it rounds: `RunSpec.combined_dtype`
+    axis         of the classes in (rows, *output shape)
     """
+    combine = _plain_rule(rule, members, search_path, code, dtype, axis)
+    return normalized(combine, dtype, axis) if rule.normalize else combine
+
+
+def _plain_rule(
+    rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path, code: str | None, dtype: OutputDtype, axis: int
+) -> Rule:
+    """Make a rule as its formula says, whatever its probabilities add up to."""
     if ":" in rule.name:
         return load_function(rule.name, search_path, tuple(member.name for member in members), code, dtype)
-    combine = _exact(rule, members)
+    combine = _exact(rule, members, axis)
     return lambda stack: np.asarray(combine(stack), dtype)
 
 
-def _exact(rule: RuleSpec, members: Sequence[MemberSpec]) -> Rule:
+def _exact(rule: RuleSpec, members: Sequence[MemberSpec], axis: int) -> Rule:
     """Make a rule of hpcens, before it is rounded."""
     match rule.name:
         case "mean" | "weighted":
             return weighted(weights_of(rule, members))
         case "geometric":
-            return geometric
+            return partial(geometric, axis=axis)
         case "vote":
-            return vote
+            return partial(vote, axis=axis)
         case "median":
             return median
         case "trimmed":

@@ -27,8 +27,8 @@ def weighted(weights: Sequence[float]) -> Rule:
     return combine
 
 
-def geometric(stack: Sequence[Floats]) -> Doubles:
-    """Return exp(Σ log p / members), normalised over the last axis: the logarithmic opinion pool.
+def geometric(stack: Sequence[Floats], axis: int = -1) -> Doubles:
+    """Return exp(Σ log p / members), normalised over the axis of classes: the logarithmic opinion pool.
 
     Genest & Zidek 1986, Combining Probability Distributions. A probability of 0 counts as the smallest
     positive number of its dtype, for softmax underflows to it: a class that all members but one favour stays
@@ -39,7 +39,7 @@ def geometric(stack: Sequence[Floats]) -> Doubles:
         smallest = np.float64(np.finfo(values.dtype).smallest_subnormal)
         logarithm += np.log(np.maximum(values, smallest, dtype=np.float64))
     logarithm /= len(stack)
-    logarithm -= logarithm.max(axis=-1, keepdims=True)
+    logarithm -= logarithm.max(axis=axis, keepdims=True)
     pooled = np.exp(logarithm)
-    pooled /= pooled.sum(axis=-1, keepdims=True)
+    pooled /= pooled.sum(axis=axis, keepdims=True)
     return pooled

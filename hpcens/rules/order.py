@@ -1,6 +1,6 @@
 """Order: rules that look at the members' outputs by size, element by element.
 
-What they give of probabilities need not add up to 1; it is left so.
+What they give of probabilities need not add up to 1; it is left so, unless it is normalised (`normalization`).
 """
 
 from __future__ import annotations

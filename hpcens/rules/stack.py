@@ -15,20 +15,25 @@ Rule = Callable[[Sequence[Floats]], Floats]
 """Takes the outputs of the members, in member order, each (rows, *output shape); returns one such array."""
 
 
-def label(prediction: Floats) -> Labels:
-    """Return the index of the largest value along the last axis; a tie goes to the lowest index."""
-    return np.asarray(prediction.argmax(axis=-1), np.int32)
+def label(prediction: Floats, axis: int = -1) -> Labels:
+    """Return the index of the largest value along the axis of classes; a tie goes to the lowest index."""
+    return np.asarray(prediction.argmax(axis=axis), np.int32)
 
 
-def top(prediction: Floats, count: int) -> tuple[Labels, Floats]:
-    """Return the `count` largest along the last axis, the largest first: their indices and values.
+def labels(prediction: Floats, *, logits: bool) -> Labels:
+    """Return, where labels do not exclude one another, 1 for each that is likelier than not, else 0."""
+    return np.asarray(prediction > (0.0 if logits else 0.5), np.int32)
+
+
+def top(prediction: Floats, count: int, axis: int = -1) -> tuple[Labels, Floats]:
+    """Return the `count` largest along the axis of classes, the largest first: their indices and values.
 
     Ties go to the lowest index first, so the first of them is the label. Values must be finite.
     """
     left = prediction.copy()
-    order = np.empty((*prediction.shape[:-1], count), np.int32)
-    for place in range(count):  # a few passes over all are faster than a sort of each
-        best = left.argmax(axis=-1)[..., None]
-        order[..., place : place + 1] = best
-        np.put_along_axis(left, best, -np.inf, -1)
-    return order, np.take_along_axis(prediction, order, -1)
+    best = []
+    for _ in range(count):  # a few passes over all are faster than a sort of each
+        best.append(np.expand_dims(left.argmax(axis=axis), axis))
+        np.put_along_axis(left, best[-1], -np.inf, axis)
+    order = np.concatenate(best, axis, dtype=np.int32)
+    return order, np.take_along_axis(prediction, order, axis)

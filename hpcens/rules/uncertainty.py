@@ -10,6 +10,8 @@ With p_m the members' probabilities and w_m their normalised weights (equal but 
 | mutual_information | H[p̄] − Σ w_m H[p_m] | uncertainty of the model: the members' disagreement in full |
 | disagreement | share of the members whose label is not the ensemble's | |
 
+Where labels do not exclude one another, entropies are those of each label by itself: H[p] = −p log p − (1−p) log(1−p).
+
 Sources: Lakshminarayanan, Pritzel & Blundell 2017, Simple and Scalable Predictive Uncertainty Estimation using
 Deep Ensembles (p̄ and the variance of a uniform mixture); Depeweg et al. 2018, Decomposition of Uncertainty in
 Bayesian Deep Learning (the split of the entropy); Houlsby et al. 2011, Bayesian Active Learning for Classification
@@ -52,39 +54,52 @@ class Entropies:
         return np.maximum(self.predictive - self.expected, 0.0)
 
 
-def entropies(stack: Sequence[Floats], weights: Sequence[float], *, logits: bool) -> Entropies:
+def entropies(stack: Sequence[Floats], weights: Sequence[float], *, logits: bool, axis: int | None = -1) -> Entropies:
     """Return the entropies of an ensemble.
 
-    stack    probabilities over the last axis, (rows, *output shape) of each member, or logits of them
+    stack    probabilities of the classes, (rows, *output shape) of each member, or logits of them
     weights  what each member counts, in member order
     logits   whether the stack holds logits
+    axis     of the classes; None: they are labels that do not exclude one another, each with entropies of its own
     """
     mixture = np.zeros(stack[0].shape, np.float64)
-    expected = np.zeros(stack[0].shape[:-1], np.float64)
+    expected = np.zeros_like(mixture if axis is None else mixture.sum(axis=axis))
     for weight, values in zip(weights, stack, strict=True):
         share = weight / sum(weights)
-        probabilities = _softmax(values) if logits else values.astype(np.float64)
+        probabilities = _probabilities(values, axis) if logits else values.astype(np.float64)
         mixture += share * probabilities
-        expected += share * _entropy(probabilities)
-    return Entropies(_entropy(mixture), expected)
+        expected += share * _entropy(probabilities, axis)
+    return Entropies(_entropy(mixture, axis), expected)
 
 
-def disagreement(stack: Sequence[Floats], labels: Labels) -> Doubles:
-    """Return the share of the members whose label is another than that of `labels`, (rows, …)."""
+def disagreement(stack: Sequence[Floats], labels: Labels, axis: int = -1) -> Doubles:
+    """Return the share of the members whose label is another than that of `labels`, (rows, …). axis: of the classes."""
     others = np.zeros(labels.shape, np.float64)
     for values in stack:
-        others += values.argmax(axis=-1) != labels
+        others += values.argmax(axis=axis) != labels
     return others / len(stack)
 
 
-def _entropy(probabilities: Doubles) -> Doubles:
-    """Return −Σ p log p over the last axis, where 0 log 0 is 0."""
-    logarithm = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
-    entropy: Doubles = -(probabilities * logarithm).sum(axis=-1)
+def _entropy(probabilities: Doubles, axis: int | None) -> Doubles:
+    """Return −Σ p log p over the axis, where 0 log 0 is 0; without an axis, over each p and 1 − p."""
+    entropy: Doubles
+    if axis is None:
+        entropy = -(_times_log(probabilities) + _times_log(1 - probabilities))
+    else:
+        entropy = -_times_log(probabilities).sum(axis=axis)
     return entropy
 
 
-def _softmax(logits: Floats) -> Doubles:
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True).astype(np.float64))
-    probabilities: Doubles = shifted / shifted.sum(axis=-1, keepdims=True)
+def _times_log(probabilities: Doubles) -> Doubles:
+    logarithm = np.log(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    product: Doubles = probabilities * logarithm
+    return product
+
+
+def _probabilities(logits: Floats, axis: int | None) -> Doubles:
+    """Return the softmax over the axis; without an axis, the sigmoid of each."""
+    if axis is None:
+        return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
+    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True).astype(np.float64))
+    probabilities: Doubles = shifted / shifted.sum(axis=axis, keepdims=True)
     return probabilities

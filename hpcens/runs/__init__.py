@@ -29,13 +29,13 @@ out. Format 1 differs in nothing but that it does not say so.
 | | `in_flight` | int | segments handed out and not yet durable; by default 0 |
 | | `phase`, `phases` | int | number of the phase, and how many there are; by default 1 |
 
-Report (`report.json`), format 2. Written by the reader's rank at the end of a start; read by later starts, whose
-shares follow the measured speeds, by `status`, and by the command that started it. In format 1 instances that scored
-nothing lack `rows` and `measured_speed`.
+Report (`report.json`), format 3. Written by the reader's rank at the end of a start; read by later starts, whose
+shares follow the measured speeds, by `status`, and by the command that started it. Format 2 has no `spot_checks`. In
+format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 
 | field | type | meaning |
 | --- | --- | --- |
-| `format` | int | 2 |
+| `format` | int | 3 |
 | `rows`, `seconds` | int, float | rows scored in this start; from the first batch until the last row was durable |
 | `rows_per_second` | float | measured |
 | `predicted_rows_per_second` | float | by the plan |
@@ -47,6 +47,17 @@ nothing lack `rows` and `measured_speed`.
 | `ranks` | [object] | `role`; `spent`: task or wait → seconds; `syncing`: seconds of waiting for the disk |
 | | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
 | `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
+| `spot_checks` | [object] | `member`; `runtime`; `rows`: scored in eager too; `beyond`: of them, `plan.tolerance` |
+| | | `worst`: the most by which one differed |
+
+Finding (`void/DIGEST.json`), format 1. Written by a device's rank where a spot check failed; read by later starts:
+what was scored under that fingerprint is void, and the member runs in another runtime.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `member`, `runtime` | text | which gave wrong values |
+| `fingerprint` | text | SHA-256 of what was scored with it |
+| `apart` | float | by how much it differed from eager |
 
 Claim (`claim.json`), format 1. Written by whoever begins a start, before anything else; read by later starts (is it
 alive, is it of the same job), by the journal's header, by `status` and `run --code`.
@@ -56,7 +67,8 @@ alive, is it of the same job), by the journal's header, by `status` and `run --c
 | `epoch` | int | number of the start |
 | `id` | text | 16 random hexadecimal digits |
 | `began` | float | when |
-| `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`; null outside of one |
+| `announcement` | text | id of what announced it, empty where nothing did |
+| `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`, `element`; null outside of one |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the process that began it |
 
 Signature (`ranks/0003.json`), format 1. Written by each rank when its role changes; read by whoever asks whether the
@@ -102,6 +114,22 @@ known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank
 | `epoch` | int | number of the newest start before it, 0 where there was none |
 | `submitted` | float | when |
 
+Cancellation (`cancel`), format 1. Written by `cancel`, and by whoever started ranks where it is asked to stop; read by
+the reader's rank, and when a start begins. Taken away by the next start that a person asks for. A file that is not JSON
+is the reason, for any start that has begun.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `reason` | text | why |
+| `names` | [text] | of starts: `id` and `announcement` of their claims, their submission, or CLUSTER:JOB without one |
+
+Announcement (`announced/ID.json`), format 1. Written by whoever checks a start to come, and by submitit's process that
+begins it; read by `cancel` and `status`. Taken away when the start begins or will not.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `host`, `boot`, `pid`, `born` | text, text, int, int | the process that works on it |
+
 Slurm's answer (`controller.json`), format 1. Written by `status` and by whoever follows a job; read by `status`, so
 that Slurm is asked once in 40 s.
 
@@ -144,11 +172,12 @@ plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and 
 | `phases` | [[text]] | members scored together, group after group; empty where all are |
 | `readers`, `reducers` | int | how many ranks read, and write |
 
-Profiles (`$HPCENS_CACHE/profiles/DIGEST.json`), format 1. Written by whoever measures, read by whoever plans; a file
+Profiles (`$HPCENS_CACHE/profiles/DIGEST.json`), format 2. Written by whoever measures, read by whoever plans; a file
 that cannot be read is measured again. DIGEST is of the key.
 
 | field | type | meaning |
 | --- | --- | --- |
+| `format` | int | 2 |
 | `key` | object | `kind` of device, `member` (digest), `runtime`, `row` (shapes and dtypes), `torch`, `precision` |
 | `weights`, `context` | int | bytes that the loaded member adds, and of the process before |
 | `load_seconds` | float | to build the module and load its weights |
@@ -158,6 +187,7 @@ that cannot be read is measured again. DIGEST is of the key.
 | `difference` | float | the largest difference from eager on rows of the dataset |
 | `refused` | text | why the member cannot run in this runtime, or was not tried; else empty |
 | `worth_from` | int or null | rows of a dataset from which it will be tried |
+| `same_bits` | bool | whether equal calls gave the same bits |
 
 Beside them, `links/DIGEST.json`: `key` (`kind`, `apart`) and `link` (`bytes_per_second`, `message_seconds`);
 `kinds/DIGEST.json`: `kind`, and `reached`: what part of the profiled rows/s the latest nine runs reached, newest last.
@@ -179,8 +209,9 @@ from hpcens.runs.events import (
     recent,
 )
 from hpcens.runs.liveness import Signature, alive, end_ranks, read_beat, sign, signatures
-from hpcens.runs.report import InstanceReport, MaskedRows, RankReport, Report
+from hpcens.runs.report import InstanceReport, MaskedRows, RankReport, Report, SpotCheck, in_all
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob, Submission
+from hpcens.runs.void import Finding, digest_of_fingerprint, findings, is_void
 
 __all__ = [
     "AGAIN",
@@ -190,6 +221,7 @@ __all__ = [
     "Epoch",
     "Event",
     "Events",
+    "Finding",
     "InstanceReport",
     "MaskedRows",
     "PlanMade",
@@ -201,11 +233,16 @@ __all__ = [
     "RunDirectory",
     "Signature",
     "SlurmJob",
+    "SpotCheck",
     "Submission",
     "Verdict",
     "WorldFormed",
     "alive",
+    "digest_of_fingerprint",
     "end_ranks",
+    "findings",
+    "in_all",
+    "is_void",
     "read_beat",
     "read_events",
     "recent",

@@ -6,12 +6,13 @@ OUTPUT.run/
   packed-0001.h5        its compressed copy, while it is made
   phase-PHASE.h5        outputs of the members of an earlier phase, complete; PHASE is a digest of their names
   phase-PHASE-working-0001.h5  the same before it is complete; the journal of a start: phase-PHASE-journal
-  cancel                a request to drain
+  cancel                a request to drain, and of whom
+  announced/ID.json     the process that checks a start to come
   submission.json       the last job that was submitted for it; submitit/ID/: that job's files and logs
   controller.json       what Slurm last said of that job
-  epochs/0001/          one folder per start, written by that start alone
+  epochs/0001/          one folder per start, written by that start alone; it appears whole, its claim inside
     job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
-    ranks/0003.json  ranks/NODE.beat  output.log
+    ranks/0003.json  ranks/NODE.beat  output.log  fingerprint.json (where this start fixed it)
     requeue.json          where it put its job back into the queue: why, and what came of it
 
 The formats of these files are described in `hpcens.runs`, those of results and journals in `hpcens.result`.
@@ -22,18 +23,23 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hpcens.errors import UsageError
-from hpcens.files import read_json, write_atomically
+from hpcens.errors import INCOMPLETE, Incomplete, UsageError
+from hpcens.files import claim_folder, drafts, read_json, write_atomically
+from hpcens.ownership import PRIVATE, READABLE, own_folder
 from hpcens.processes import Process
+from hpcens.runs.cancellation import asked_to_end, withdraw_nameless
 from hpcens.runs.claim import Claim
-from hpcens.runs.epoch import Epoch
-from hpcens.runs.liveness import alive
+from hpcens.runs.epoch import AGAIN, Epoch, Verdict, contents
+from hpcens.runs.liveness import alive, survivor
 from hpcens.runs.submission import SlurmJob, Submission
+from hpcens.shell import quoted
 
 
 class RunDirectory:
@@ -67,24 +73,25 @@ class RunDirectory:
     def fingerprint(self) -> Path:
         return self.path / "fingerprint.json"
 
-    def stored_fingerprint(self) -> dict[str, Any] | None:
-        """Read what the run is made of; None where that is not fixed yet."""
-        tree: dict[str, Any] | None = read_json(self.fingerprint)
-        return tree
-
-    def store_fingerprint(self, tree: Mapping[str, Any]) -> None:
-        """Fix what the run is made of."""
-        write_atomically(self.fingerprint, json.dumps(tree, indent=1))
-
     @property
     def fixed_fingerprint(self) -> Any:
-        """The tree of digests that an earlier start has fixed; None where none has."""
-        return read_json(self.fingerprint)
+        """The tree of digests that the newest start that fixed any has fixed; None where none has."""
+        for epoch in self.epochs():
+            if (tree := read_json(epoch.fingerprint)) is not None:
+                return tree
+        return read_json(self.fingerprint)  # starts of earlier versions leave it here alone
 
-    def fix_fingerprint(self, tree: Mapping[str, Any]) -> None:
-        """Write the tree of digests, unless it is the one that is fixed already."""
+    def fix_fingerprint(self, tree: Mapping[str, Any], epoch: Epoch) -> None:
+        """Write the tree of digests, unless it is the one that is fixed already.
+
+        epoch  that fixes it: what an obsolete start still fixes in its own folder does not count
+        Raises Superseded where a newer start has taken the run over.
+        """
         if self.fixed_fingerprint != tree:
-            write_atomically(self.fingerprint, json.dumps(tree, indent=1))
+            text = json.dumps(tree, indent=1)
+            write_atomically(epoch.fingerprint, text)
+            epoch.require_newest()
+            write_atomically(self.fingerprint, text)
 
     @property
     def cancel(self) -> Path:
@@ -104,9 +111,13 @@ class RunDirectory:
     def packed(self, number: int) -> Path:
         return self.path / f"{self._prefix}packed-{number:04d}.h5"
 
-    def unfinished(self) -> list[Path]:
-        """Return working files and compressed copies that are there, of this start or of earlier ones."""
-        return [path for kind in ("working", "packed") for path in self.path.glob(f"{self._prefix}{kind}-*")]
+    def unfinished(self, newest: int | None = None) -> list[Path]:
+        """Return working files and compressed copies that are there.
+
+        newest  where given, only those that this start and older ones have made
+        """
+        paths = [path for kind in ("working", "packed") for path in self.path.glob(f"{self._prefix}{kind}-*")]
+        return [path for path in paths if newest is None or _maker(path) <= newest]
 
     def phases(self) -> list[Path]:
         """Return what complete phases have left."""
@@ -125,38 +136,61 @@ class RunDirectory:
     def newest(self) -> Epoch | None:
         return next(self.epochs(), None)
 
-    def refuse_if_alive(self) -> None:
-        """Raise UsageError where a start of this run is alive."""
+    def refuse_if_alive(self, *, patient: bool = False) -> None:
+        """Raise UsageError where a start of this run is alive.
+
+        patient  take a start of other hosts for dead only once its heartbeat has stood for long, see `liveness`
+        """
         newest = self.newest
-        if newest is not None and (process := alive(newest)):
+        if newest is not None and (process := survivor(newest) if patient else alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
-                f"follow it: hpcens status {self.path}; or end it first",
+                f"follow it: hpcens status {quoted(self.path)}; or end it first",
             )
 
-    def begin(self, job: SlurmJob | None = None) -> Epoch:
-        """Claim the next start. Raises UsageError where another start of this run is alive.
+    def own(self, *folders: str) -> None:
+        """Make the directory, and private folders in it, or see that they are one's own.
 
-        job  of Slurm's that this process is part of; a start whose place it takes may live: the fence keeps it out
+        Raises UsageError where another user owns one of them, or may write to it.
         """
+        for path in (self.path, self.path / "epochs"):
+            own_folder(path, READABLE, "choose another output")
+        for folder in folders:
+            own_folder(self.path / folder, PRIVATE, "choose another output")
+
+    def begin(self, job: SlurmJob | None = None, *, order: str = "", announcement: str = "") -> Epoch:
+        """Claim the next start, which appears whole. Raises UsageError where another start of this run is alive.
+
+        job           of Slurm's that this process is part of; a start whose place it takes may live: the fence keeps
+                      it out
+        order         what its ranks are to do, as their rank 0 reads it; empty where it has none
+        announcement  id of what announced it, if anything did
+        Raises Incomplete where it was asked to end before it began.
+        """
+        self.own()
         newest = self.newest
         before = Claim.load(newest.claim) if newest else None
         if not (job and before and job.succeeds(before.job)):
-            self.refuse_if_alive()
+            self.refuse_if_alive(patient=True)
         number = newest.number + 1 if newest else 1
-        folder = self.path / "epochs" / f"{number:04d}"
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.mkdir()
-        except FileExistsError:
+        epoch = Epoch(self.path / "epochs" / f"{number:04d}")
+        claim = Claim(number, secrets.token_hex(8), time.time(), job, Process.current(), announcement)
+        if not claim_folder(epoch.folder, contents(claim.to_json(), order)):
             raise UsageError(
                 f"another start of {self.path} began at this very moment",
                 "wait for it to end, or choose another output",
-            ) from None
-        epoch = Epoch(folder)
-        epoch.ranks.mkdir()
-        claim = Claim(number, secrets.token_hex(8), time.time(), job, Process.current())
-        write_atomically(epoch.claim, claim.to_json())
-        epoch.set_room_aside()
-        self.cancel.unlink(missing_ok=True)
+            )
+        for name, draft in drafts(epoch.folder.parent):
+            if name.isdigit() and int(name) <= number:  # it can no longer succeed, whoever makes it
+                shutil.rmtree(draft, ignore_errors=True)
+        withdraw_nameless(self.cancel)
+        if reason := asked_to_end(self.cancel, claim.names):
+            verdict = epoch.judge(Verdict(INCOMPLETE, f"{reason}, before anything was scored", AGAIN))
+            raise Incomplete(verdict.reason, verdict.remedy)
         return epoch
+
+
+def _maker(path: Path) -> int:
+    """Return the number of the start that made a working file or a compressed copy, by its name."""
+    number = path.name.partition(".")[0].rpartition("-")[2]
+    return int(number) if number.isdigit() else sys.maxsize

@@ -9,10 +9,13 @@ import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpcens.files import read_json, write_atomically
+from hpcens.errors import Superseded
+from hpcens.files import checked, make_first, read_as
 from hpcens.vocabulary import Plan
 
 _ROOM = 4096
+ROOM_FOR_A_VERDICT = ".room-for-a-verdict"
+"""Name of a file that takes the room a verdict needs, so that a full disk still has it."""
 AGAIN = "run the same command again: what is journalled is kept"
 
 
@@ -34,6 +37,11 @@ class Verdict:
     role: str = ""
 
 
+def superseded(epoch: Epoch) -> Superseded:
+    """Say that a newer start than this one has taken the run over."""
+    return Superseded(f"epoch {epoch.number + 1} took this run over", "nothing is to be done: the newer start goes on")
+
+
 class Epoch:
     """One start of a run: a number, a random id, and a folder that only this start writes to."""
 
@@ -43,13 +51,14 @@ class Epoch:
 
     job = property(lambda self: self.folder / "job.json")
     claim = property(lambda self: self.folder / "claim.json")
+    fingerprint = property(lambda self: self.folder / "fingerprint.json")
     plan = property(lambda self: self.folder / "plan.json")
     events = property(lambda self: self.folder / "events.jsonl")
     report = property(lambda self: self.folder / "report.json")
     log = property(lambda self: self.folder / "output.log")
     ranks = property(lambda self: self.folder / "ranks")
     requeue = property(lambda self: self.folder / "requeue.json")
-    _room = property(lambda self: self.folder / ".room-for-a-verdict")
+    _room = property(lambda self: self.folder / ROOM_FOR_A_VERDICT)
 
     def beat_of(self, node: str) -> Path:
         """Return the path of a node's heartbeat: a counter that moves while one of its ranks lives."""
@@ -66,8 +75,7 @@ class Epoch:
 
     @property
     def verdict(self) -> Verdict | None:
-        raw = read_json(self.folder / "verdict.json")
-        return Verdict(**raw) if raw else None
+        return read_as(self.folder / "verdict.json", lambda raw: checked(Verdict(**raw)))
 
     def judge(self, verdict: Verdict) -> Verdict:
         """State how this start ended. The first verdict stands; return it.
@@ -83,14 +91,25 @@ class Epoch:
                 self._room.replace(draft)
                 with draft.open("r+") as file:
                     file.write(text.ljust(_ROOM))
-            os.link(draft, self.folder / "verdict.json")
-        draft.unlink(missing_ok=True)
+            make_first(self.folder / "verdict.json", draft)
+        with contextlib.suppress(OSError):
+            draft.unlink()
         return self.verdict or verdict
 
-    def keep_order(self, order: str) -> None:
-        """Keep what this start is to do, as its rank 0 reads it."""
-        write_atomically(self.job, order)
+    def require_newest(self) -> None:
+        """Raise Superseded where a newer start has taken the run over."""
+        if self.successor.exists():
+            raise superseded(self)
 
-    def set_room_aside(self) -> None:
-        """Take the room that a verdict needs, so that a full disk still has it."""
-        self._room.write_text(" " * _ROOM)
+
+def contents(claim: str, order: str) -> dict[str, str]:
+    """Return what is in a start's folder when it appears, for `files.claim_folder`.
+
+    claim  JSON of its claim
+    order  what it is to do, as its rank 0 reads it; empty where it has no ranks
+    """
+    return {
+        "claim.json": claim,
+        ROOM_FOR_A_VERDICT: " " * _ROOM,
+        "ranks/": "",
+    } | ({"job.json": order} if order else {})

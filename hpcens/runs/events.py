@@ -13,6 +13,8 @@ from pathlib import Path
 from time import time as now
 from typing import Any
 
+from hpcens.files import MALFORMED, checked
+
 FORMAT = 2
 """Of the lines that are written. In format 1 they did not say so, and differ in nothing else."""
 
@@ -161,15 +163,13 @@ def recent(path: Path, tail: int = 1 << 14) -> list[Event]:
 
 
 def _parse(line: bytes) -> Event | None:
-    """The event of a line, without fields that only a later format knows; None where only that knows the event."""
-    raw: dict[str, Any] = json.loads(line)
-    kind = KINDS.get(raw["event"])
-    if kind is None:
-        return None
-    names = {entry.name for entry in fields(kind)}
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in raw.items() if name in names
-    }
-    with suppress(TypeError):  # a later format may do without a field
-        return kind(**values)
+    """The event of a line, without fields that only a later format knows; None where only that knows it, or nobody."""
+    with suppress(*MALFORMED):  # a later format may do without a field
+        raw: dict[str, Any] = json.loads(line)
+        kind = KINDS[raw["event"]]
+        names = {entry.name for entry in fields(kind)}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in raw.items() if name in names
+        }
+        return checked(kind(**values))
     return None

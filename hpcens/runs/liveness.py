@@ -6,16 +6,25 @@ import contextlib
 import json
 import os
 import signal
+import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.processes import Process
 from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
+from hpcens.runs.submission import SlurmJob
+from hpcens.scheduler import jobs
 
 _BEAT_SECONDS = 1.0
+DEAD_SECONDS = 180.0
+"""A heartbeat that stands for so long, at one's own looks, is that of a dead start."""
+_LATE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,32 +44,128 @@ def sign(epoch: Epoch, rank: int, role: str) -> None:
 
 def signatures(epoch: Epoch) -> list[Signature]:
     """Return what the ranks left, in rank order."""
-    signed = (read_json(path) for path in sorted(epoch.ranks.glob("[0-9]*.json")))
-    return [Signature(raw.pop("rank"), raw.pop("role"), Process(**raw)) for raw in signed if raw is not None]
+    signed = (read_as(path, _signature) for path in sorted(epoch.ranks.glob("[0-9]*.json")))
+    return [signature for signature in signed if signature is not None]
+
+
+def _signature(raw: dict[str, Any]) -> Signature:
+    return checked(Signature(raw.pop("rank"), raw.pop("role"), checked(Process(**raw))))
 
 
 def alive(epoch: Epoch) -> str:
     """Name who of a start that left no verdict still lives, in words; empty where nobody does.
 
-    Processes of this host are looked up; those of other hosts by whether a heartbeat still moves.
+    Processes of this host are looked up; those of other hosts by whether a heartbeat moves within a few seconds. Where
+    it does not they may live nevertheless: whoever takes their place asks `survivor`.
     """
     if epoch.verdict is not None:
         return ""
-    claim = Claim.load(epoch.claim)
-    roles = [(claim.process, "launcher")] if claim else []
-    roles += [(signature.process, signature.role) for signature in signatures(epoch)]
-    for process, role in roles:
-        if process.lives:
-            return f"process {process.pid} ({role}) on {process.host}"
-    elsewhere = {process.host for process, _ in roles if not process.local}
-    before = _beats(epoch)
-    if elsewhere and before:
+    here, elsewhere = _processes(epoch)
+    if not here and elsewhere and (before := _beats(epoch)):
         deadline = time.monotonic() + 3 * _BEAT_SECONDS
         while time.monotonic() < deadline:
             time.sleep(_BEAT_SECONDS / 10)
             if _beats(epoch) != before:
-                return f"ranks on {', '.join(sorted(elsewhere))}"
-    return ""
+                return f"ranks on {elsewhere}"
+    return here
+
+
+def survivor(epoch: Epoch) -> str:
+    """Name who of a start that left no verdict still lives, in words; empty where it is certain that nobody does.
+
+    Of a start on other hosts that is so once Slurm says that its job has ended, or its heartbeat has stood for
+    `DEAD_SECONDS`: no host's clock is compared with another's.
+    """
+    if epoch.verdict is not None:
+        return ""
+    here, elsewhere = _processes(epoch)
+    if here or not elsewhere:
+        return here
+    claim = Claim.load(epoch.claim)
+    if claim and claim.job and (lives := _slurms_word(claim.job)) is not None:
+        return f"Slurm's job {claim.job.id}" if lives else ""
+    print(
+        f"hpcens: epoch {epoch.number} on {elsewhere} left no verdict; watching its heartbeat for {DEAD_SECONDS:.0f} s",
+        file=sys.stderr,
+        flush=True,
+    )
+    stands = stands_still(lambda: (_beats(epoch), epoch.verdict))
+    return "" if stands or epoch.verdict is not None else f"ranks on {elsewhere}"
+
+
+def stands_still(
+    look: Callable[[], object],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], object] = time.sleep,
+) -> bool:
+    """Return whether what one looks at stays the same for `DEAD_SECONDS`; False as soon as it changes.
+
+    A look that took long may have found what was there long before, and a process that was stopped has not looked:
+    either starts the count anew.
+    """
+    before = look()
+    since = last = clock()
+    while last - since < DEAD_SECONDS:
+        sleep(_BEAT_SECONDS)
+        if look() != before:
+            return False
+        now = clock()
+        if now - last > _LATE_SECONDS:
+            since = now
+        last = now
+    return True
+
+
+def _slurms_word(job: SlurmJob) -> bool | None:
+    """Whether a job lives; None where Slurm does not say, or another cluster may be the one that answers."""
+    answer = jobs.ask(job.id)
+    if answer is None or not answer.state:
+        return None
+    if job.submission and answer.name:
+        same = job.submission in answer.name
+    else:
+        same = bool(job.cluster) and job.cluster == os.environ.get("SLURM_CLUSTER_NAME")
+    return answer.lives if same else None
+
+
+def _processes(epoch: Epoch) -> tuple[str, str]:
+    """Name a living process of this host, in words, and the other hosts that have processes; each may be empty."""
+    claim = Claim.load(epoch.claim)
+    roles = [(claim.process, "launcher")] if claim else []
+    roles += [(signature.process, signature.role) for signature in signatures(epoch)]
+    here = next((f"process {p.pid} ({role}) on {p.host}" for p, role in roles if p.lives), "")
+    return here, ", ".join(sorted({process.host for process, _ in roles if not process.local}))
+
+
+@contextlib.contextmanager
+def beating(epoch: Epoch, node: str) -> Iterator[None]:
+    """Move the node's counter within the block, for a start without ranks that would."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        count = 0
+        while not ended.wait(_BEAT_SECONDS if count else 0):
+            count += 1
+            with contextlib.suppress(OSError):
+                write_beat(epoch.beat_of(node), count)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def write_beat(path: Path, count: int) -> None:
+    """Write a node's counter. The file is opened and closed for it, because that is when NFS passes it on."""
+    file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o666)
+    try:
+        os.pwrite(file, b"%016d" % count, 0)
+    finally:
+        os.close(file)
 
 
 def end_ranks(epoch: Epoch) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.vocabulary import Cause
 
-FORMAT = 2
-"""Of the reports that are written. In format 1, which did not say so, instances that scored nothing have neither `rows`
-nor `measured_speed`."""
+FORMAT = 3
+"""Of the reports that are written. Format 2 has no `spot_checks`. In format 1, which did not say so, instances that
+scored nothing have neither `rows` nor `measured_speed` either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,33 @@ class MaskedRows:
     first: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpotCheck:
+    """Rows that a member's runtime scored and eager too.
+
+    rows    how many
+    beyond  of them, that differ by more than `plan.tolerance`
+    worst   the most by which one differs, see `runtimes.agreement`
+    """
+
+    member: str
+    runtime: str
+    rows: int
+    beyond: int
+    worst: float
+
+
+def in_all(checks: Iterable[SpotCheck]) -> tuple[SpotCheck, ...]:
+    """Add up the spot checks of several devices, by member and runtime."""
+    sums: dict[tuple[str, str], SpotCheck] = {}
+    for check in checks:
+        key = check.member, check.runtime
+        before = sums.get(key, SpotCheck(*key, 0, 0, 0.0))
+        rows, beyond = before.rows + check.rows, before.beyond + check.beyond
+        sums[key] = SpotCheck(*key, rows, beyond, max(before.worst, check.worst))
+    return tuple(sums.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a start did.
@@ -88,6 +116,7 @@ class Report:
     syncing_share  part of the seconds in which reducers waited for the disk
     idle           names of devices on which no rank computed
     masked         by member and cause, over all starts
+    spot_checks    by member and runtime, in this start
     """
 
     rows: int
@@ -100,6 +129,7 @@ class Report:
     idle: tuple[str, ...]
     ranks: tuple[RankReport, ...]
     masked: tuple[MaskedRows, ...]
+    spot_checks: tuple[SpotCheck, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT} | asdict(self), indent=1)
@@ -111,13 +141,20 @@ class Report:
     @staticmethod
     def load(path: Path) -> Report | None:
         """Return the report; None where there is none (yet), or it has a later format."""
-        raw = read_json(path)
-        if raw is None or raw.pop("format", 1) > FORMAT:
-            return None
-        return Report(
-            instances=tuple(InstanceReport(**instance) for instance in raw.pop("instances")),
-            idle=tuple(raw.pop("idle")),
-            ranks=tuple(RankReport(**rank) for rank in raw.pop("ranks")),
-            masked=tuple(MaskedRows(**masked) for masked in raw.pop("masked")),
+        return read_as(path, _report)
+
+
+def _report(raw: dict[str, Any]) -> Report:
+    """Build a report. Raises what JSON of the wrong kind raises, ValueError where it has a later format."""
+    if raw.pop("format", 1) > FORMAT:
+        raise ValueError("a later format")
+    return checked(
+        Report(
+            instances=tuple(checked(InstanceReport(**instance)) for instance in raw.pop("instances")),
+            idle=tuple(map(str, raw.pop("idle"))),
+            ranks=tuple(checked(RankReport(**rank)) for rank in raw.pop("ranks")),
+            masked=tuple(checked(MaskedRows(**masked)) for masked in raw.pop("masked")),
+            spot_checks=tuple(checked(SpotCheck(**check)) for check in raw.pop("spot_checks", ())),
             **raw,
         )
+    )

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hpcens.errors import INCOMPLETE
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
@@ -48,8 +48,7 @@ class Requeue:
     @staticmethod
     def load(path: Path) -> Requeue | None:
         """Return what a start left; None where it put nothing back."""
-        raw = read_json(path)
-        return None if raw is None else Requeue(**raw | {"job": SlurmJob(**raw["job"])})
+        return read_as(path, lambda raw: checked(Requeue(**raw | {"job": checked(SlurmJob(**raw["job"]))})))
 
 
 def requeues(run: RunDirectory, job: SlurmJob | None = None) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import checked, read_as, write_atomically
 from hpcens.runs.directory import RunDirectory
 from hpcens.scheduler.jobs import Answer, ask
 
@@ -16,13 +17,19 @@ ASK_SECONDS = 40.0
 
 def ask_sparingly(run: RunDirectory, job: str) -> tuple[Answer | None, float]:
     """Return the answer kept in the run directory, asked for again once it is old; and its age in seconds."""
-    kept = read_json(run.path / "controller.json")
+    kept = read_as(run.path / "controller.json", _kept)
     now = time.time()
-    if kept and kept["job"] == job and 0 <= now - kept["asked"] < ASK_SECONDS:
-        return (Answer(**kept["answer"]) if kept["answer"] else None), now - kept["asked"]
+    if kept and kept[0] == job and 0 <= now - kept[1] < ASK_SECONDS:
+        return kept[2], now - kept[1]
     answer = ask(job)
     note(run, job, answer)
     return answer, 0.0
+
+
+def _kept(raw: dict[str, Any]) -> tuple[str, float, Answer | None]:
+    """Return the job that was asked for, when, and the answer."""
+    answer = checked(Answer(**raw["answer"])) if raw["answer"] else None
+    return str(raw["job"]), float(raw["asked"]), answer
 
 
 def note(run: RunDirectory, job: str, answer: Answer | None) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.files import read_json
+from hpcens.files import read_as
+from hpcens.runs.announcement import announced
 from hpcens.runs.claim import Claim
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import Epoch, Verdict
@@ -21,6 +22,7 @@ from hpcens.runs.requeue import continues, outcome, requeues
 from hpcens.runs.scheduler_answer import ask_sparingly
 from hpcens.runs.submission import Submission
 from hpcens.scheduler.jobs import Answer
+from hpcens.shell import quoted
 
 _WAITING = ("PENDING", "REQUEUED", "CONFIGURING")
 # Of the rows/s of the last seconds: segments come in bursts, which these are to level out.
@@ -80,7 +82,7 @@ def run_of(path: Path) -> RunDirectory:
     Raises UsageError where there is none.
     """
     run = RunDirectory(path) if path.suffix == ".run" or path.is_dir() else RunDirectory.of(path)
-    if run.newest is None and run.submission is None:
+    if run.newest is None and run.submission is None and not announced(run.path):
         raise UsageError(f"{path} is no run directory", "it lies beside the output: OUTPUT.run")
     return run
 
@@ -98,6 +100,9 @@ def status(path: Path, ask: Ask = ask_sparingly) -> Status:
         standing = _ended(verdict)
     elif newest is not None:
         standing = _of_processes(newest)
+    elif coming := announced(run.path):
+        process = next(iter(coming.values()))
+        standing = _Standing("running", Verdict(0, f"process {process.pid} on {process.host} checks the job"))
     else:
         standing = _ended(explain(None, "", None))
     return _figures(run, newest, standing, submission.jobs if submission else ())
@@ -123,7 +128,7 @@ def _of_job(run: RunDirectory, epoch: Epoch | None, submission: Submission, ask:
         return _Standing("running", _activity(epoch, process), ask(run, job)[0])
     answer, _ = ask(run, job)
     if answer is None:
-        verdict = Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {run.path}")
+        verdict = Verdict(0, f"Slurm does not answer for job {job}", f"hpcens status {quoted(run.path)}")
         return _Standing("requeued" if requeued else "unknown", verdict)
     ours = not answer.name or submission.id in answer.name  # job ids come again on a new cluster
     if ours and answer.state in _WAITING:
@@ -192,8 +197,7 @@ def _no_progress(epoch: Epoch | None) -> ProgressMade:
     """The progress of a start that has not begun to score: none, of as many rows as it is to score."""
     if epoch is None:
         return ProgressMade(0, 0, time=0.0)
-    order = read_json(epoch.job)
-    rows = json.loads(order["preflight"])["facts"]["rows"] if order else 0
+    rows = read_as(epoch.job, lambda order: int(json.loads(order["preflight"])["facts"]["rows"])) or 0
     return ProgressMade(0, rows, time=epoch.folder.stat().st_mtime)
 
 
@@ -223,5 +227,4 @@ def _speed(rows: int, seconds: float) -> float:
 
 def _limit(epoch: Epoch) -> str:
     """What limits the bound of the start's plan, in words; empty where there is no plan yet."""
-    plan = read_json(epoch.plan)
-    return str(plan.get("limit", "")) if plan else ""
+    return read_as(epoch.plan, lambda plan: str(plan.get("limit", ""))) or ""

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from hpcens.files import read_json
+from hpcens.files import checked, read_as
 
 DEFAULT_REQUEUES = 10
 
@@ -42,8 +42,7 @@ class Submission:
     @staticmethod
     def load(path: Path) -> Submission | None:
         """Return the submission; None where there is none."""
-        raw = read_json(path)
-        return None if raw is None else Submission(**raw | {"jobs": tuple(raw["jobs"])})
+        return read_as(path, lambda raw: checked(Submission(**raw | {"jobs": tuple(map(str, raw["jobs"]))})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +53,14 @@ class SlurmJob:
     cluster     the cluster's name; empty where Slurm does not say
     restart     how often it was requeued
     submission  id of the submission that made it; empty where none did
+    element     its number within a job array; empty where it is in none
     """
 
     id: str
     cluster: str
     restart: int
     submission: str = ""
+    element: str = ""
 
     @staticmethod
     def here(submission: str = "") -> SlurmJob | None:
@@ -68,11 +69,20 @@ class SlurmJob:
         if number is None or "SLURM_PROCID" not in os.environ:
             return None
         restart = int(os.environ.get("SLURM_RESTART_COUNT") or "0")
-        return SlurmJob(number, os.environ.get("SLURM_CLUSTER_NAME", ""), restart, submission)
+        element = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+        return SlurmJob(number, os.environ.get("SLURM_CLUSTER_NAME", ""), restart, submission, element)
+
+    @property
+    def name(self) -> str:
+        """What a request to end its starts calls it by: its submission, or itself where there is none."""
+        return self.submission or f"{self.cluster}:{self.id}"
 
     def same(self, other: SlurmJob | None) -> bool:
-        """Whether another one is of the same submission, or the same job where there is none."""
-        if other is None:
+        """Whether another one is of the same submission, or the same job where there is none.
+
+        Of an array's jobs only the same element is: the others live beside it.
+        """
+        if other is None or self.element != other.element:
             return False
         if self.submission or other.submission:
             return self.submission == other.submission

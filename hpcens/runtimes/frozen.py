@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.jit import ScriptModule, TracerWarning, optimized_execution  # type: ignore[attr-defined]
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def files(package: Path) -> tuple[Path, ...]:
@@ -60,21 +63,63 @@ class _Fused(torch.nn.Module):
 def traced(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> ScriptModule:
     """Trace the module on inputs of one batch, (batch, *row shape) each.
 
-    A trace keeps what Python decided on these inputs. Where torch warns of that, the module is exported, which
-    refuses a decision that depends on the rows, and the export is traced.
+    A trace keeps what Python decided on these inputs. Where the module looks at numbers, or torch warns of that, it
+    is exported, which refuses a decision that depends on the rows, and the export is traced.
     """
     example = tuple(inputs)
+    looks = looks_at_numbers(module, example)
     with _no_deprecation():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TracerWarning)
             script = _trace(module, example)
-        if not any(issubclass(warning.category, TracerWarning) for warning in caught):
+        if not looks and not any(issubclass(warning.category, TracerWarning) for warning in caught):
             return script
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what export takes exception to, it refuses
             program = torch.export.export(module, example)
             options = {"check_guards": False} if "check_guards" in signature(program.module).parameters else {}
             return _trace(program.module(**options), example).eval()
+
+
+def looks_at_numbers(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> bool:
+    """Tell whether the module, run on an example, makes Python numbers of what it computes, by which it may decide.
+
+    Seen by what is executed: warnings may be silenced, and operators that look at numbers inside warn of nothing.
+    """
+    looks = _Looks()
+    with looks, _Leaves(looks):
+        module(*example)
+    return looks.seen
+
+
+class _Looks(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notice operators that give Python a number of a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen |= func in _GIVING_NUMBERS
+        with self:  # in inference mode composed operators come whole: it is their parts that may look
+            whole = func.decompose(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {})) if whole is NotImplemented else whole
+
+
+class _Leaves(TorchFunctionMode):
+    """Notice tensors that leave torch as a whole."""
+
+    def __init__(self, looks: _Looks) -> None:
+        super().__init__()
+        self._looks = looks
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._looks.seen |= getattr(func, "__name__", "") in _LEAVING
+        return func(*args, **(kwargs or {}))
+
+
+_GIVING_NUMBERS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
+_LEAVING = ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr")
 
 
 def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> ScriptModule:

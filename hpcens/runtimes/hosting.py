@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from hpcens.engine import Engine
-from hpcens.members import load
+from hpcens.errors import MemberError
+from hpcens.members import has_code, load, own_modules
 from hpcens.runtimes.recipe import Recipe
+from hpcens.runtimes.recording import recording_of, repeat
 from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Instance, Rows
 
 
@@ -33,6 +37,7 @@ def host(
     cores    threads of a CPU device
     rows     of the dataset, for each input: a whole batch of each member that is prepared for its runtime
     package  where what takes long to prepare of a member in a runtime is kept
+    Raises MemberError where a member does not give what it gave when it was measured.
     """
     engine.clear()
     hosted = {instance.member: instance for instance in instances}
@@ -43,5 +48,18 @@ def host(
             kept = package(member, instance.runtime)
             recipe = Recipe(build, instance.runtime, engine.hardware, cores, rows, kept, whole)
             again = recipe.make if recipe.fixed else None
+            before = frozenset(sys.modules)
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
+            _require_same_code(member, digests[member.name], before)
+            path, tolerance = recording_of(kept, instance.batch), spec.plan.tolerance
+            repeat(engine, member, inputs, rows, path, tolerance=tolerance)
     engine.hardware.release()  # what preparing them has left behind
+
+
+def _require_same_code(member: MemberSpec, digests: Mapping[str, str], before: Collection[str]) -> None:
+    """Raise MemberError where loading the member has imported other code than its digests name."""
+    if has_code(member) and (other := other_code(before, digests, own_modules(member, digests))):
+        raise MemberError(
+            f"member {member.name}: {other} the run was checked",
+            "run it again; if it stays, remove the trials in the cache: it imports one thing here, another there",
+        )

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpcens.files import digest_file, write_atomically
+from hpcens.files import MALFORMED, digest_file, keep_in_cache
 
 FORMAT = 1
 _NAMED_BY = 16  # hexadecimal digits of a digest
@@ -44,7 +43,7 @@ def intact(files: Sequence[Path]) -> tuple[Path, ...] | None:
     except FileNotFoundError:
         if files[0].exists():
             _remove("has no digest beside it", *reversed(files))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *MALFORMED):
         strays = (path for file in files for path in index.parent.glob(f"{index.stem}-*{file.suffix}"))
         _remove("is damaged", *strays, index)
     return None
@@ -55,39 +54,37 @@ def kept(files: Sequence[Path]) -> Iterator[Path]:
     """Give a path to write the first of the files to; what lies there and beside it after the block is kept.
 
     files  as the runtime names them; those after the first are written beside it, under its name and their suffixes
-    Where the block raises, or writes nothing, nothing is left.
+    Where the block raises, or writes nothing, nothing is left; where the cache refuses, there is a warning.
+    Libraries never write into the cache itself: where that is full, some end the process.
     """
-    first = files[0]
-    first.parent.mkdir(parents=True, exist_ok=True)
-    temporary = first.with_name(f"{os.getpid()}-{secrets.token_hex(4)}-{first.name}")
-    written = [temporary.with_suffix(file.suffix) for file in files]
-    try:
-        yield temporary
-        if temporary.exists():
-            _move(written, files)
-    finally:
-        for path in written:
-            path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="hpcens-", ignore_cleanup_errors=True) as folder:
+        first = Path(folder) / files[0].name
+        yield first
+        if first.exists():
+            _keep([first.with_suffix(file.suffix) for file in files], files)
 
 
-def _move(written: Sequence[Path], files: Sequence[Path]) -> None:
-    """Give written files their names, then point the index at them; what it pointed at before is removed."""
+def _keep(written: Sequence[Path], files: Sequence[Path]) -> None:
+    """Copy written files to their names, then point the index at them; what it pointed at before is removed."""
     index = _index(files[0])
     entries = []
     for path, file in zip(written, files, strict=True):
         digest, size = digest_file(path), path.stat().st_size
         name = f"{file.stem}-{digest[:_NAMED_BY]}{file.suffix}"
-        path.replace(file.with_name(name))
+        if not keep_in_cache(file.with_name(name), path):
+            return
         entries.append({"file": name, "bytes": size, "sha256": digest})
     before = _named(index)
-    write_atomically(index, json.dumps({"format": FORMAT, "files": entries}), durable=False)
+    if not keep_in_cache(index, json.dumps({"format": FORMAT, "files": entries})):
+        return
     for name in before - {str(entry["file"]) for entry in entries}:
-        index.with_name(name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            index.with_name(name).unlink()
 
 
 def _named(index: Path) -> set[str]:
     """Return the names of the files in the index's folder that an index points at."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, *MALFORMED):
         names = {str(entry["file"]) for entry in json.loads(index.read_text())["files"]}
         return {name for name in names if name == Path(name).name and name.startswith(index.stem)}
     return set()

@@ -55,10 +55,12 @@ class Recipe:
         if self.runtime == "eager":
             self.hardware.place(forward)
             return forward
-        examples = filled(accepted(forward, self.rows), batch)
+        with forward.surroundings.around():
+            examples = filled(accepted(forward, self.rows), batch)
         self.hardware.place(forward)
         try:
-            with torch.inference_mode():
+            # preparing imports much of torch, which is none of the member's doing
+            with forward.surroundings.around(report=False), torch.inference_mode():
                 rows = [self.hardware.receive(self.hardware.stage(array)) for array in examples]
                 forward.execute(partial(self._prepared, package), rows)
         except HpcensError:

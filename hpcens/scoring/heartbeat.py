@@ -8,11 +8,12 @@ because that is when NFS passes it on.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection
 
-from hpcens.errors import Silent, Superseded
-from hpcens.runs import AGAIN, Epoch, read_beat
+from hpcens.errors import Silent, Stopped, Superseded
+from hpcens.processes import is_stopped
+from hpcens.runs import AGAIN, Epoch, Signature, read_beat, signatures
+from hpcens.runs.liveness import write_beat
 
 _LOOK_BEATS = 5
 _SILENT_LOOKS = 12
@@ -35,10 +36,16 @@ class Heartbeat:
         self._writes = True
         self._watched: dict[str, bytes] = {}
         self._still: dict[str, int] = {}
+        self._neighbours: list[Signature] | None = []
+        self._stopped: dict[int, int] = {}
 
     def speak_for_node(self, writes: bool) -> None:
-        """Say whether this rank is the one that writes its node's counter; until then, every rank does."""
+        """Say whether this rank is the one that writes its node's counter; until then, every rank does.
+
+        It then also looks after the ranks of its node, all of which have signed by now.
+        """
         self._writes = writes
+        self._neighbours = None if writes else []
 
     def watch(self, nodes: Collection[str]) -> None:
         """Watch these nodes from now on."""
@@ -48,24 +55,21 @@ class Heartbeat:
     def beat(self) -> None:
         """Give a sign of life, and look at the others now and then.
 
-        Raises Silent naming a node that is; Superseded where a newer start has taken the run over.
+        Raises Silent naming a node that is, Stopped naming a rank that is; Superseded where a newer start has taken the
+        run over.
         """
         self._count += 1
         self._tell("")
         if self._writes:
-            file = os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o666)
-            try:
-                os.pwrite(file, b"%016d" % self._count, 0)
-            finally:
-                os.close(file)
+            write_beat(self._path, self._count)
         if self._count % _LOOK_BEATS == 0:
             self._look()
 
     def _look(self) -> None:
-        if self._epoch.successor.exists():
-            raise Superseded(
-                f"epoch {self._epoch.number + 1} took this run over", "nothing is to be done: the newer start goes on"
-            )
+        self._epoch.require_newest()
+        for rank in self._neighbours_stopped():
+            if self._stopped[rank] >= self._silent:
+                raise self._stop_of(rank)
         if not self._watched:
             return
         for node, before in self._watched.items():
@@ -74,8 +78,27 @@ class Heartbeat:
             self._still[node] = 0 if now != before else self._still[node] + 1
             self._watched[node] = now
             if self._still[node] >= self._silent:
+                self._neighbours = None
+                if stopped := self._neighbours_stopped():
+                    raise self._stop_of(stopped[0])
                 seconds = self._silent * _LOOK_BEATS
                 raise Silent(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)
+
+    def _neighbours_stopped(self) -> list[int]:
+        """Look at the ranks of this node; return those that are stopped, and count for how many looks each has been.
+
+        A rank that is stopped together with its witness can say nothing itself.
+        """
+        if self._neighbours is None:
+            self._neighbours = [signature for signature in signatures(self._epoch) if signature.process.lives]
+        stopped = [signature.rank for signature in self._neighbours if is_stopped(signature.process.pid)]
+        self._stopped = {rank: self._stopped.get(rank, 0) + 1 for rank in stopped}
+        return stopped
+
+    def _stop_of(self, rank: int) -> Stopped:
+        signature = next(signature for signature in signatures(self._epoch) if signature.rank == rank)
+        who = f"rank {rank} ({signature.role}), process {signature.process.pid} on {signature.process.host}"
+        return Stopped(f"{who}, was stopped (SIGSTOP) for {self._silent * _LOOK_BEATS} s", AGAIN)
 
 
 def leaves_unseen(epoch: Epoch, error: BaseException) -> bool:

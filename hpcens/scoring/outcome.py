@@ -9,7 +9,7 @@ from dataclasses import asdict
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.planning.phases import Phase
 from hpcens.roles import RankRoles
-from hpcens.runs import InstanceReport, MaskedRows, RankReport, Report, Verdict
+from hpcens.runs import InstanceReport, MaskedRows, RankReport, Report, SpotCheck, Verdict
 from hpcens.transports import WAITS
 from hpcens.vocabulary import Instance, Plan, Segmentation, Tally
 
@@ -63,12 +63,14 @@ def account(
     seconds: float,
     ranks: Sequence[RankReport],
     masked: Sequence[MaskedRows],
+    checks: Sequence[SpotCheck] = (),
 ) -> Report:
     """Report what was measured beside what was predicted, for every instance and every rank.
 
     tallies  rank of a device → what it did
     seconds  from the first batch until the last row was durable
     masked   what was masked, by member and cause
+    checks   what was scored in eager too, by member and runtime
     """
     rank_of = {device.name: rank for rank, device in rank_roles.devices.items()}
     total = sum(tallies.values(), Tally())
@@ -84,6 +86,7 @@ def account(
         idle=rank_roles.idle,
         ranks=tuple(ranks),
         masked=tuple(masked),
+        spot_checks=tuple(checks),
     )
 
 

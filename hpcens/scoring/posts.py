@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from hpcens.combining import Combiner
+from hpcens.combining import tried_combiner
 from hpcens.dataset import Source
 from hpcens.engine import open_hardware, use_cores
+from hpcens.members import result_axis
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
-from hpcens.runs import Epoch, MaskedRows, RunDirectory
+from hpcens.runs import Epoch, MaskedRows, RunDirectory, SpotCheck
 from hpcens.scoring.writer import Writer
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.vocabulary import Progress, Rows
@@ -89,8 +90,9 @@ class ReducerPost:
         self._assignment = assignment
         self._run = run
         self._epoch = epoch
-        self._combiner = Combiner(spec, preflight.space, assignment.phases[-1].form.outputs, preflight.rule)
-        self._combiner.try_out(assignment.shape)
+        outputs = assignment.phases[-1].form.outputs
+        axis = result_axis(spec, assignment.shape, preflight.space)
+        self._combiner = tried_combiner(spec, preflight.space, outputs, preflight.rule, assignment.shape, axis)
         self._phase = assignment.phases[0]
         self._writer: Writer | None = None
         self._synced = 0.0
@@ -165,14 +167,22 @@ class ReducerPost:
 class DevicePost:
     """A device's: an engine, and its members of a phase."""
 
-    def __init__(self, rank: int, assignment: Assignment) -> None:
+    def __init__(self, rank: int, assignment: Assignment, run: RunDirectory) -> None:
         self._assignment = assignment
         self._device = assignment.rank_roles.devices[rank]
         use_cores(self._device.cores)
         from hpcens.engine import Engine  # imports torch, which other ranks do without
 
         shape = assignment.shape if assignment.job.spec.bad_rows == "mask" else None
+        from hpcens.scoring.spot_checks import SpotChecks
+
         self._engine = Engine(open_hardware(self._device), shape)
+        self._checks = SpotChecks(assignment, run, self._engine, self._device.cores)
+
+    @property
+    def spot_checks(self) -> tuple[SpotCheck, ...]:
+        """What was scored in eager too, by member."""
+        return self._checks.found
 
     def open(self, phase: Phase) -> None:
         """Load the device's members of the phase, let go of those of the phase before."""
@@ -190,12 +200,13 @@ class DevicePost:
             rows=assignment.rows,
             package=partial(package_path, assignment.preflight, device.kind),
         )
+        self._checks.open(phase)
 
     def role(self, missing: Sequence[int]) -> tuple[Worker, Tasks]:
         """Return the role that runs batches, and what its thread does."""
         rank_roles = self._assignment.rank_roles
         worker = Worker(readers=rank_roles.readers, reducers=rank_roles.reducers)
-        return worker, worker_tasks(self._engine.predict, self._engine.stage)
+        return worker, worker_tasks(self._checks.around(self._engine.predict), self._engine.stage)
 
 
 class Parked:
@@ -220,4 +231,4 @@ def take_post(
         return ReaderPost(rank, assignment, report)
     if rank in rank_roles.reducers:
         return ReducerPost(rank, assignment, run, epoch)
-    return DevicePost(rank, assignment) if rank in rank_roles.devices else Parked()
+    return DevicePost(rank, assignment, run) if rank in rank_roles.devices else Parked()

@@ -8,6 +8,7 @@ A start takes as long as its ranks import: what not every rank needs at once is 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -22,7 +23,9 @@ from hpcens.engine import import_ahead
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
-from hpcens.runs import Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
+from hpcens.runs import Claim, Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
+from hpcens.runs.cancellation import asked_to_end
+from hpcens.runs.epoch import superseded
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.scoring.role_assignment import agree_on_roles
 from hpcens.scoring.stop_requests import StopRequests
@@ -63,7 +66,9 @@ class Rank:
         check_world(world.size, expected, launcher)
         events = Events(epoch.events) if lead else None
         if events is not None:
-            self.stop.watch(self._run.cancel, events)
+            claim = Claim.load(epoch.claim)
+            names = claim.names if claim else frozenset()
+            self.stop.watch(partial(asked_to_end, self._run.cancel, names), events)
         rank_roles, hellos = agree_on_roles(world, epoch)
         self._watch_nodes(rank_roles)
         if events is not None:
@@ -149,14 +154,15 @@ def _conclude(rank: Rank, run: RunDirectory, epoch: Epoch, verdict: Verdict, slu
 
 def _fail(rank: Rank, epoch: Epoch, error: BaseException) -> None:
     """State that the start ended by this error, and end the whole world, or where MPI is not to know, this process."""
-    ending = as_verdict(error)
-    traceback.print_exc()
+    ending = superseded(epoch) if epoch.successor.exists() else as_verdict(error)
     who = f"rank {rank.world.rank} ({rank.role}) on {rank.world.node}"
     if rank.world.lost_peer(error):
         _wait_for_witness(epoch)
     epoch.judge(Verdict(ending.exit_code, f"{who}: {ending.what}", ending.remedy, rank.world.rank, rank.role))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # judged first: where the disk is full, printing ends this process
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
     if leaves_unseen(epoch, error):
         os._exit(ending.exit_code)
     rank.world.abort(ending.exit_code)

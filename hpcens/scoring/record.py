@@ -8,7 +8,7 @@ from contextlib import suppress
 from hpcens.errors import UsageError
 from hpcens.planning.interference import learn
 from hpcens.planning.phases import Assignment, Phase
-from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, RankReport
+from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, RankReport, SpotCheck
 from hpcens.scoring.outcome import account
 from hpcens.transports import Span, write_trace
 from hpcens.vocabulary import Progress, Tally
@@ -51,10 +51,12 @@ class Record:
         for rank, tally in tallies.items():
             self._tallies[rank] = self._tallies.get(rank, Tally()) + tally
 
-    def report(self, ranks: Sequence[RankReport], masked: Sequence[MaskedRows]) -> None:
+    def report(
+        self, ranks: Sequence[RankReport], masked: Sequence[MaskedRows], checks: Sequence[SpotCheck] = ()
+    ) -> None:
         """Write the report, and keep what it tells about plans for the next."""
         assignment = self._assignment
-        report = account(assignment.plan, assignment.rank_roles, self._tallies, self._seconds, ranks, masked)
+        report = account(assignment.plan, assignment.rank_roles, self._tallies, self._seconds, ranks, masked, checks)
         report.save(self._epoch.report)
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
             learn(assignment.job, assignment.preflight, assignment.plan, report)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpcens.errors import COMPLETE, HpcensError
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.roles import Reader
-from hpcens.runs import Epoch, Events, RunDirectory, Verdict
+from hpcens.runs import Epoch, Events, RunDirectory, SpotCheck, Verdict, in_all
 from hpcens.scoring.outcome import judge, rank_report
-from hpcens.scoring.posts import ReducerPost, take_post
+from hpcens.scoring.posts import DevicePost, ReducerPost, take_post
 from hpcens.scoring.record import Record
 from hpcens.transports import drive
 
@@ -130,13 +130,22 @@ class Scoring:
         verdict = judge(segmentation, phase=phase, missing=missing, drained=drained, added=added, masked=masked)
         syncing = self._reducer.syncing if self._reducer is not None else 0.0
         reports = world.gather(rank_report(role, timeline.totals, syncing))
+        checks = self._spot_checks()
         spans = world.gather((role, timeline.spans)) if timeline.keep else []
         if self._record is not None:
             self._record.trace(spans)
-            self._record.report(reports, masked)
+            self._record.report(reports, masked, checks)
         summary = {"rows": segmentation.rows, "masked": list(map(asdict, masked)), "finished": time.time()}
+        if checks:
+            summary["spot_checks"] = list(map(asdict, checks))
         self._close(summary if verdict.code == COMPLETE else None)
         return verdict
+
+    def _spot_checks(self) -> tuple[SpotCheck, ...]:
+        """Add up what devices scored in eager too; the same on every rank."""
+        every = self._world.gather(self._post.spot_checks if isinstance(self._post, DevicePost) else ())
+        checks: tuple[SpotCheck, ...] = self._world.broadcast(in_all(chain(*every)) if every else None)
+        return checks
 
     def _ask_reducers(self, question: Callable[[ReducerPost], Answer]) -> list[Answer]:
         """Put a question to every reducer; return the answers, in the order of their turns, on every rank."""

@@ -1,16 +1,16 @@
-"""What asks a start to stop: signals to its ranks, and the cancel file of the run directory."""
+"""What asks a start to stop: signals to its ranks, and a request in the run directory."""
 
 from __future__ import annotations
 
 import faulthandler
 import signal
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 from hpcens.runs import DrainBegan, Events
 from hpcens.vocabulary import Drain, Message
 
-# Seconds between two looks for the cancel file.
+# Seconds between two looks for a request.
 _LOOK_SECONDS = 0.5
 
 
@@ -24,7 +24,7 @@ class StopRequests:
         self.signals: list[int] = []
         self._reason = ""
         self._drained = False
-        self._cancel: Path | None = None
+        self._asked: Callable[[], str] | None = None
         self._events: Events | None = None
         self._looked = 0.0
 
@@ -36,9 +36,12 @@ class StopRequests:
         faulthandler.register(signal.SIGUSR1)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGUSR1})
 
-    def watch(self, cancel: Path, events: Events) -> None:
-        """Also look for the cancel file, and add an event when a drain begins; at rank 0."""
-        self._cancel = cancel
+    def watch(self, asked: Callable[[], str], events: Events) -> None:
+        """Also look for a request in the run directory, and add an event when a drain begins; at rank 0.
+
+        asked  returns why the start is asked to end; nothing where it is not
+        """
+        self._asked = asked
         self._events = events
 
     def notice(self) -> Message | None:
@@ -46,7 +49,7 @@ class StopRequests:
         if self._drained:
             return None
         if not self._reason:
-            self._look_for_cancel()
+            self._look_for_request()
         if not self._reason:
             return None
         self._drained = True
@@ -54,12 +57,11 @@ class StopRequests:
             self._events.add(DrainBegan(self._reason))
         return Drain(self._reason)
 
-    def _look_for_cancel(self) -> None:
-        if self._cancel is None or time.monotonic() - self._looked <= _LOOK_SECONDS:
+    def _look_for_request(self) -> None:
+        if self._asked is None or time.monotonic() - self._looked <= _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        if self._cancel.exists():
-            self._reason = self._cancel.read_text().strip() or "cancelled"
+        self._reason = self._asked()
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.signals.append(number)

@@ -19,12 +19,14 @@ class _Stored:
     """Members' outputs that are there already.
 
     run    as the phase that scored them saw it; None where a finished result holds them
+    epoch  that reads them
     notes  segment → what its journal notes of it
     """
 
     file: Finished
     members: tuple[str, ...]
     run: RunDirectory | None
+    epoch: Epoch
     notes: Mapping[int, Sequence[Record]]
 
     def read(self, segment: int) -> tuple[dict[str, Array], list[int]]:
@@ -38,7 +40,7 @@ class _Stored:
         except DataError as error:
             if self.run is None:
                 raise
-            reopen(self.run)
+            reopen(self.run, self.epoch)
             raise HpcensError(f"{error.what}, scored in an earlier phase", AGAIN) from error
         return {member: rows[name] for name, member in names.items()}, self.file.masked(segment)
 
@@ -69,6 +71,7 @@ class Writer:
         self._phase = phase
         self._combiner = combiner
         self._run = run
+        self._epoch = epoch
         self._batches = {member: assignment.plan.numerics.members[member].batch for member in phase.members}
         directory, form = phase.directory(run), phase.form
         self.result = (
@@ -79,10 +82,10 @@ class Writer:
         self._stored: list[_Stored] = []
         if phase.last:
             if before := assignment.preflight.stored:
-                self._stored.append(_Stored(Finished(self._job.output), before, None, {}))
+                self._stored.append(_Stored(Finished(self._job.output), before, None, epoch, {}))
             for path, members in stored_phases(run, form).items():
                 directory = run.phase(members)
-                self._stored.append(_Stored(Finished(path), members, directory, _notes(directory)))
+                self._stored.append(_Stored(Finished(path), members, directory, epoch, _notes(directory)))
 
     def write(self, task: Write) -> None:
         """Write a segment; note with it what was masked or ran in smaller batches."""
@@ -112,8 +115,9 @@ class Writer:
             self.result.finish(self._phase.directory(self._run).scored, summary)
             return
         self.result.finish(self._job.output, summary)
+        self._epoch.require_newest()
         for path in self._run.phases():
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End in order: it will not write again."""

@@ -14,6 +14,7 @@ from hpcens.specs.classes import class_faults as class_faults
 from hpcens.specs.classes import class_rounds as class_rounds
 from hpcens.specs.classes import merged_classes as merged_classes
 from hpcens.specs.member import FILES as FILES
+from hpcens.specs.member import LAST as LAST
 from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
@@ -27,7 +28,10 @@ from hpcens.specs.member import ResizeMode as ResizeMode
 from hpcens.specs.member import ResizeSpec as ResizeSpec
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
+from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.member import WeightsSpec as WeightsSpec
+from hpcens.specs.rule import RuleSpec as RuleSpec
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
 RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
@@ -48,6 +52,7 @@ OutputName = Literal[
 ]
 DtypeName = Literal["float32", "float16", "uint8", "float64"]
 BadRows = Literal["fail", "mask"]
+Decode = Literal["auto", "true", "false"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 COMBINABLE: dict[str, tuple[Space, ...]] = {
@@ -63,14 +68,30 @@ RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "v
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
 """Outputs that members which give values do not have."""
 
+NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement"})
+"""Rules and outputs that choose between classes: labels that do not exclude one another do not have them."""
+
+NORMALIZED = ("mean", "weighted", "geometric", "vote", "stack")
+"""Rules whose probabilities add up to 1 over the classes if the members' do."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """Where an input lies in the file: the path of an HDF5 dataset and, where its type is compound, a field."""
+    """Where an input lies in the file, and how it is read.
+
+    path    of an HDF5 dataset
+    field   of it, where its type is compound
+    axis    that of the rows (None: the first); the others keep their order
+    decode  whether packed numbers are unpacked: scale_factor, add_offset, fill values; auto: in files of netCDF
+    fill    what fill values become (None: NaN)
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     path: str
     field: str | None = None
+    axis: int | None = None
+    decode: Decode = "auto"
+    fill: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,35 +129,6 @@ class DatasetSpec:
         if self.input is None:
             return self.inputs
         return {self.input.rstrip("/").rpartition("/")[2]: InputSpec(path=self.input)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleSpec:
-    """How the members' outputs are combined, and in which space.
-
-    name       a RuleName, or `package.module:function`, found beside the YAML (see `rules.function`)
-    space      probabilities (default for members that classify), logits or values
-    trim       rule trimmed: share of the members that is left out at either end
-    factory    rule stack: import path that builds the torch module fed with the members' outputs
-    arguments  rule stack: keyword arguments of the factory
-    weights    rule stack: safetensors file with the module's state dict
-    output     rule stack: what the module gives (None: logits, or values where values are combined)
-    precision  rule stack: of the module (None: float64 where outputs are combined in it, else as a member's)
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    name: str = "mean"
-    space: Space | None = None
-    trim: float | None = None
-    factory: str | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
-    weights: Path | None = None
-    output: Space | None = None
-    precision: OutputDtype | None = None
-
-    def cut(self, members: int) -> int:
-        """Return how many rule trimmed leaves out at either end: ⌊trim · members⌋, free of binary fractions' errors."""
-        return int(round((self.trim or 0.0) * members, 9))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +181,8 @@ class PlanSpec:
     """Which planner computes the allocation matrix, and what it may choose from.
 
     runtime    auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
-    tolerance  by how much a runtime may differ from eager: in probabilities, else as a part of the largest value
+    tolerance  by how much a runtime may differ from eager, and a member from itself when it is called again: in
+               probabilities, else as a part of a value's standard deviation over rows
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -235,7 +228,10 @@ class RunSpec:
     """Everything a run needs to know but the dataset's path: one run.yaml, resolved.
 
     members        the ensemble, in the order in which outputs are stacked
-    classes        class names, in the order of the members' last axis
+    classes        class names, in the order of the members' axis of classes
+    class_axis     axis of the classes, in the members' outputs and in the result, rows being 0 (None: see `layout`)
+    task           what the members' outputs are (None: by each member's `output`)
+    assumed        the YAML says nowhere what the outputs are: then two values a row or more are refused
     cluster        kinds of node by name, to plan for before any is asked for
     search_path    directory from which factories are imported (that of the YAML file)
     bad_rows       rows with NaN or infinity, or on which preprocessing raises, end the run, or are masked and counted
@@ -246,6 +242,9 @@ class RunSpec:
     members: tuple[MemberSpec, ...]
     dataset: DatasetSpec = field(default_factory=DatasetSpec)
     classes: tuple[str, ...] | None = None
+    class_axis: int | None = None
+    task: Task | None = None
+    assumed: bool = False
     rule: RuleSpec = field(default_factory=RuleSpec)
     devices: DevicesSpec = field(default_factory=DevicesSpec)
     cluster: dict[str, NodesSpec] = field(default_factory=dict)

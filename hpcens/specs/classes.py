@@ -45,7 +45,8 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
     if len(set(shapes.values())) > 1:
         raise UsageError(
             "the members' outputs differ in shape: " + ", ".join(f"{m} {list(s)}" for m, s in shapes.items()),
-            "all members of an ensemble give one output of one shape per row; map their classes: members[].classes",
+            "all members of an ensemble give one output of one shape per row; map their classes: members[].classes;"
+            " bring them to one axis: class_axis",
         )
 
 

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 Space = Literal["logits", "probabilities", "values"]
+Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
 ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
-Trust = Literal["pickle"]
+Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
+LAST = -1
+"""The last axis: where classes are unless `class_axis` says otherwise, if a row has one axis alone."""
 SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 """Where a member may come from: a key of MemberSpec each."""
 FILES = ("weights", *SOURCES[1:])
@@ -84,18 +87,37 @@ STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSpec:
+    """Where the state dict of a factory's module lies.
+
+    path    safetensors or torch file; None: the factory loads the weights itself
+    key     of the state dict in a checkpoint that holds several things, with dots for what lies deeper
+    prefix  what the keys of the module's own begin with; others are unexpected
+    ignore  patterns of unexpected keys that may be left out
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    path: Path | None = None
+    key: str | None = None
+    prefix: str | None = None
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSpec:
     """One network of the ensemble, from exactly one of factory, torchscript, exported, onnx and pickled.
 
     name         identifies the member in the plan, the result and every message
     factory      import path `package.module:callable` that builds the torch module
     arguments    keyword arguments of the factory
-    weights      safetensors or torch file with the state dict of the factory's module
+    weights      state dict of the factory's module; a path alone is as good as a WeightsSpec of it
     torchscript  file of torch.jit.save
     exported     file of torch.export.save
     onnx         ONNX file, run by onnxruntime on the CPU
     pickled      whole module of torch.save; only with trust
-    trust        pickle: what else would be refused may be unpickled, and can run any code
+    trust        pickle: what else would be refused may be unpickled, and can run any code; file_access: a graph may
+                 read and write files as it runs
+    files        further files that its code opens, whose content is part of what the member is
     inputs       inputs of the dataset the module takes, in its order (None: all)
     preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
                  first step is a cast
@@ -103,8 +125,10 @@ class MemberSpec:
                  written, which is float32, and refuses a module whose own numbers are float64)
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
+    class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
+    gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     """
 
@@ -112,25 +136,37 @@ class MemberSpec:
     name: str
     factory: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
-    weights: Path | None = None
+    weights: WeightsSpec | None = None
     torchscript: Path | None = None
     exported: Path | None = None
     onnx: Path | None = None
     pickled: Path | None = None
-    trust: Trust | None = None
+    trust: tuple[Trust, ...] | None = None
+    files: tuple[Path, ...] = ()
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
     precision: Precision | None = None
     select: str | None = None
     output: Space = "logits"
+    class_axis: int | None = None
     classes: dict[str, str] | None = None
     weight: float | None = None
+    gradients: bool = False
     bad_rows: MemberBadRows | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, Path):
+            object.__setattr__(self, "weights", WeightsSpec(path=self.weights))
 
     @property
     def source(self) -> SourceName:
         """Which of the sources is given."""
         return next(source for source in SOURCES if getattr(self, source) is not None)
+
+    @property
+    def unpickles(self) -> bool:
+        """Whether what else would be refused may be unpickled."""
+        return "pickle" in (self.trust or ())
 
     @property
     def computes_in(self) -> Precision:
@@ -156,7 +192,12 @@ class MemberSpec:
 
     @property
     def file(self) -> Path:
-        """The file with the member's weights."""
-        file = self.weights if self.source == "factory" else getattr(self, self.source)
+        """The file with the member's weights. Not of one whose factory loads them."""
+        file = self.weights.path if self.weights is not None else getattr(self, self.source)
         assert isinstance(file, Path), "config refuses a member without"
         return file
+
+    @property
+    def loads_itself(self) -> bool:
+        """Whether its factory loads the weights itself."""
+        return self.weights is not None and self.weights.path is None

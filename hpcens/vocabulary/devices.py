@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from hpcens.files import checked
+
 Family = Literal["cpu", "cuda"]
 
 
@@ -45,4 +47,4 @@ def cpu_devices(host: str, model: str, *, count: int, cores: int, memory: int) -
 
 def device_from_dict(fields: Mapping[str, Any]) -> Device:
     """Read a stored device. Older plans have its host as the prefix of its name alone."""
-    return Device(**{"host": fields["name"].rpartition("/")[0], **fields})
+    return checked(Device(**{"host": fields["name"].rpartition("/")[0], **fields}))

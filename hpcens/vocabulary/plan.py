@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
-from hpcens.files import write_atomically
+from hpcens.files import checked, write_atomically
 from hpcens.vocabulary.devices import Device, device_from_dict
 from hpcens.vocabulary.io_rates import IoRates
 
@@ -179,21 +180,22 @@ class Plan:
 
         Raises ValueError, KeyError or TypeError where the text is no plan.
         """
-        raw = _in_this_format(json.loads(text))
-        raw.pop("gap", None)
-        numerics = raw.pop("numerics")
-        return Plan(
-            devices=tuple(device_from_dict(d) for d in raw.pop("devices")),
-            hostings=tuple(Hosting(**h | {"devices": tuple(h["devices"])}) for h in raw.pop("hostings")),
-            numerics=numerics_from_dict(numerics),
-            phases=tuple(map(tuple, raw.pop("phases", ()))),
-            rates=IoRates(**raw.pop("rates")),
-            **raw,
-        )
+        try:
+            return _plan(_in_this_format(json.loads(text)))
+        except (AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"it is no plan ({error})") from None
 
     def save(self, path: Path) -> None:
         """Write the plan to a file. Raises OSError where that cannot be written."""
         write_atomically(path, self.to_json())
+
+    @staticmethod
+    def kept(path: Path) -> Plan | None:
+        """Return the plan that an earlier start has left; None where there is none, or the file is damaged."""
+        try:
+            return Plan.load(path)
+        except UsageError:
+            return None
 
     @staticmethod
     def load(path: Path) -> Plan:
@@ -206,6 +208,48 @@ class Plan:
             raise UsageError(
                 f"plan {path} cannot be read: {error}", "write a new one: hpcens plan DATASET -o PLAN.JSON"
             ) from None
+
+
+def _plan(raw: dict[str, Any]) -> Plan:
+    raw.pop("gap", None)
+    numerics = raw.pop("numerics")
+    plan = checked(
+        Plan(
+            devices=tuple(device_from_dict(d) for d in raw.pop("devices")),
+            hostings=tuple(checked(Hosting(**h | {"devices": tuple(h["devices"])})) for h in raw.pop("hostings")),
+            numerics=numerics_from_dict(numerics),
+            phases=tuple(map(tuple, raw.pop("phases", ()))),
+            rates=checked(IoRates(**raw.pop("rates"))),
+            **raw,
+        )
+    )
+    names = {device.name for device in plan.devices}
+    for hosting in plan.hostings:
+        if (
+            not hosting.devices
+            or not names.issuperset(hosting.devices)
+            or hosting.speeds.keys() != hosting.shares.keys()
+        ):
+            raise ValueError("it hosts members on devices that it does not have, or without a speed")
+        if not all(0 < rate < inf for rate in (*hosting.speeds.values(), *hosting.shares.values())):
+            raise ValueError("a member's rows/s are no number above 0")
+        if not plan.numerics.members.keys() >= hosting.speeds.keys():
+            raise ValueError("it hosts members of which it does not say how they compute")
+    for number, group in enumerate(plan.groups):
+        hosted = {member for hosting in plan.hostings if hosting.phase == number for member in hosting.speeds}
+        if not group or not hosted.issuperset(group):
+            raise ValueError("it has a phase without members, or members that no device hosts")
+    rates = plan.rates
+    seconds, speeds = (
+        (rates.message_seconds, rates.sync_seconds),
+        (rates.reading, rates.reading_together, rates.link, rates.disk),
+    )
+    if not all(s is None or 0 <= s < inf for s in seconds) or not all(s is None or s > 0 for s in speeds):
+        raise ValueError("a measured rate is none")
+    counts = (plan.rows + 1, plan.window, plan.read_ahead, plan.readers, plan.reducers, plan.numerics.segment_rows)
+    if min(counts) < 1 or not 0 < plan.throughput < inf or not plan.bound > 0:
+        raise ValueError("a number in it is not above 0")
+    return plan
 
 
 def _in_this_format(raw: dict[str, Any]) -> dict[str, Any]:
@@ -227,9 +271,10 @@ def _in_this_format(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def numerics_from_dict(raw: dict[str, Any]) -> Numerics:
-    return Numerics(
+    numerics = Numerics(
         segment_rows=raw["segment_rows"],
-        members={name: MemberNumerics(**m) for name, m in raw["members"].items()},
-        kinds=tuple(raw["kinds"]),
+        members={name: checked(MemberNumerics(**m)) for name, m in raw["members"].items()},
+        kinds=tuple(map(str, raw["kinds"])),
         torch=raw["torch"],
     )
+    return checked(numerics)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from typing import Any
 
+from hpcens.files import checked
 from hpcens.specs import MemberSpec
+
+_TOO_FAST = 1e15  # rows/s
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,11 @@ class ProfileKey:
     def digest(self) -> str:
         return hashlib.sha256("\0".join(asdict(self).values()).encode()).hexdigest()[:32]
 
+    @property
+    def package(self) -> str:
+        """Name under which what takes long to prepare is kept: not that of networks whose complex numbers were cut."""
+        return f"{self.digest}-2"
+
 
 @dataclass(frozen=True, slots=True)
 class BatchProfile:
@@ -57,9 +66,10 @@ class Profile:
     output_shape    shape of one row of output
     batches         what was measured, by batch size; sizes that do not fit or cannot win are absent
     tried           batch sizes that were asked for, whether or not they came to be measured
-    difference      the largest by which it differed from eager on rows of the dataset, see `profiler.difference`
+    difference      the largest by which it differed from eager on rows of the dataset, see `runtimes.agreement`
     refused         why the member cannot run in this runtime, or was not tried; else empty
     worth_from      rows of a dataset from which it will be tried; None where that is no matter of rows
+    same_bits       whether equal calls gave the same bits
     """
 
     weights: int
@@ -71,6 +81,7 @@ class Profile:
     difference: float = 0.0
     refused: str = ""
     worth_from: int | None = None
+    same_bits: bool = True
 
     @property
     def best(self) -> float:
@@ -107,9 +118,18 @@ class Measurement:
 
 
 def profile_from_dict(raw: dict[str, Any]) -> Profile:
-    batches = {b["batch"]: BatchProfile(**b) for b in raw.pop("batches").values()}
-    shape, tried = tuple(raw.pop("output_shape")), tuple(raw.pop("tried"))
-    return Profile(batches=batches, output_shape=shape, tried=tried, **raw)
+    """Return a profile. Raises what JSON of the wrong kind raises, ValueError where a figure cannot be."""
+    batches = {b["batch"]: checked(BatchProfile(**b)) for b in raw.pop("batches").values()}
+    shape, tried = tuple(map(int, raw.pop("output_shape"))), tuple(map(int, raw.pop("tried")))
+    profile = checked(Profile(batches=batches, output_shape=shape, tried=tried, **raw))
+    if any(
+        not 0 < batch.rows_per_second < _TOO_FAST or batch.batch < 1 or batch.workspace < 0
+        for batch in batches.values()
+    ):
+        raise ValueError("no batch is run so")
+    if min(profile.weights, profile.context) < 0 or not 0 <= profile.load_seconds < inf:
+        raise ValueError("no member is loaded so")
+    return profile
 
 
 @dataclass(frozen=True, slots=True)

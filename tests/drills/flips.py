@@ -26,12 +26,13 @@ from support.project import ENSEMBLE, MEMBERS, Project
 
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
 from hpcens.runtimes.prepare import kept
 from hpcens.runtimes.recipe import Recipe
-from hpcens.specs import MemberSpec
+from hpcens.specs import MemberSpec, RunSpec
 
 PREPARED = {"ts": "frozen", "xml": "openvino", "bin": "openvino", "pt2": "compiled"}
 OF_A_RUN = ("journal", "working", "plan", "fingerprint", "weights")
@@ -54,7 +55,8 @@ def load(folder, prepared=None):
     spec = MemberSpec(name="conv", factory="nets:Conv", weights=folder / "conv", output="logits")
     torch.manual_seed(7)
     network = prepared or Network(nets.Conv().eval().requires_grad_(False))
-    given = {"inputs": (0,), "space": "probabilities", "rounds": None, "prepared": prepared is not None}
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "probabilities")
+    given = {"inputs": (0,), "conversion": conversion, "prepared": prepared is not None}
     return Forward(spec, network, Preprocessing(spec, ["images"], folder), **given)
 
 

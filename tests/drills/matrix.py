@@ -54,6 +54,7 @@ members:
 dataset: {dataset}
 rule: {rule}
 devices: {{cpu: 2}}
+task: multiclass
 plan: {{batch_sizes: [16]}}
 output: {{datasets: [prediction, members]}}
 """

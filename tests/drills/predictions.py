@@ -103,7 +103,7 @@ def run(folder, pair):
         lines.append(f"  - {{name: {member}, factory: 'nets:{factory}', arguments: {{width: {width}}},"
                      f" weights: {member}.safetensors}}")  # fmt: skip
     lines += [f"devices: {RESOURCES[resources]}", "plan: {batch_sizes: [8, 32, 128], runtime: eager}"]
-    lines += [f"output: {{path: {name}.h5}}"]
+    lines += ["task: multiclass", f"output: {{path: {name}.h5}}"]
     config = folder / f"{name}.yaml"
     config.write_text("\n".join(lines) + "\n")
     plan = Plan.from_json(hpcens(folder, "plan", "dataset.h5", "-c", config.name, "--json"))

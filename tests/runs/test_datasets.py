@@ -52,6 +52,7 @@ dataset:
   select: mask
   columns: [ids]
 devices: {cpu: 2}
+task: multiclass
 plan: {batch_sizes: [16]}
 """)
     return net, {name: np.concatenate(values) for name, values in found.items()}
@@ -98,6 +99,59 @@ def test_a_damaged_chunk_in_mid_run_is_bad_data_with_its_rows(project):
     assert f"dataset.h5: /images: rows {10 * damaged}–{10 * damaged + 9} cannot be read" in out
     assert "(reader)" in out and "Traceback" not in out
     assert not project.output.exists() and project.run.exists()
+
+
+CUTTING = """
+import glob, os, time, torch
+
+class Cutting(torch.nn.Linear):
+    def forward(self, rows):
+        if glob.glob("*.run/working-*.h5") and os.path.getsize(self.file) > 100_000:
+            os.truncate(self.file, 100_000)
+        time.sleep(0.001)  # lest all be read before
+        return super().forward(rows)
+
+def build(file):
+    net = Cutting(32, 3)
+    net.file = file
+    return net
+"""
+
+
+@pytest.mark.parametrize("way", ["virtual", "link", "storage"])
+def test_a_file_behind_the_dataset_that_is_cut_in_mid_run_is_bad_data(project, way):
+    """Its first segments are scored by then; of the rest HDF5 would read zeros."""
+    import torch
+
+    rows = np.random.default_rng(0).random((60_000, 32), np.float32)
+    part = project.folder / "part.h5"
+    with h5py.File(project.dataset, "w") as file:
+        if way == "storage":
+            file.create_dataset("x", data=rows, external=[(str(part), 0, rows.nbytes)])
+        else:
+            with h5py.File(part, "w") as other:
+                other["x"] = rows
+            if way == "link":
+                file["x"] = h5py.ExternalLink("part.h5", "x")
+            else:
+                layout = h5py.VirtualLayout(rows.shape, "f4")
+                layout[:] = h5py.VirtualSource("part.h5", "x", rows.shape)
+                file.create_virtual_dataset("x", layout)
+    (project.folder / "cutting.py").write_text(CUTTING)
+    torch.save(torch.nn.Linear(32, 3).state_dict(), project.folder / "net.pt")
+    (project.folder / "hpcens.yaml").write_text(f"""
+members:
+  - {{name: a, factory: "cutting:build", arguments: {{file: "{part}"}}, weights: net.pt, output: values}}
+devices: {{cpu: 1}}
+plan: {{batch_sizes: [64], runtime: eager}}
+dataset: x
+""")
+    out = project.hpcens("run", "dataset.h5", code=65)
+    assert f"{part} changed while it was read" in out and "Traceback" not in out
+    assert not project.output.exists()
+    if way == "virtual":
+        part.unlink()
+        assert "part.h5, which is not there" in project.hpcens("run", "dataset.h5", code=65)
 
 
 def test_no_byte_of_the_result_is_touched_by_a_wrong_dataset(project):

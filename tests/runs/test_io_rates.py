@@ -39,7 +39,7 @@ def slow_to_read(project):
     (project.folder / "nets.py").write_text(NET)
     (project.folder / "hpcens.yaml").write_text(
         "members: [{name: corner, factory: 'nets:Corner', weights: corner.safetensors}]\n"
-        "devices: {cpu: 1}\nplan: {batch_sizes: [24], runtime: eager}\n"
+        "devices: {cpu: 1}\ntask: multiclass\nplan: {batch_sizes: [24], runtime: eager}\n"
     )
     return project
 

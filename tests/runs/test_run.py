@@ -255,9 +255,9 @@ def test_a_rule_that_cannot_work_is_told_before_anything_starts(project):
 
 def test_a_member_that_raises_is_named(project):
     project.yaml(members={"linear": "Raising"}, batch_sizes="[16]")
-    project.data(33)
+    project.data(35)
     out = project.hpcens("run", "dataset.h5", code=1)
-    assert "member linear raised ValueError: this network dislikes single rows" in out.strip().splitlines()[-1]
+    assert "member linear raised ValueError: this network dislikes three rows" in out.strip().splitlines()[-1]
 
 
 def test_nan_in_an_output_is_bad_data(project):

@@ -4,7 +4,7 @@ import json
 
 import h5py
 
-from hpcens.profiling.bench import difference
+from hpcens.runtimes.agreement import difference
 
 
 def test_a_run_in_another_runtime(project, tmp_path):

@@ -85,7 +85,8 @@ class Held:
 
     def yaml(self, *members, extra=""):
         """A member is an attribute of own.py, or keys of the YAML."""
-        lines = ["devices: {cpu: 1}", extra, "members:"]
+        task = [] if "task:" in extra or any("output: values" in member for member in members) else ["task: multiclass"]
+        lines = ["devices: {cpu: 1}", *task, extra, "members:"]
         for i, member in enumerate(members):
             keys = member if ":" in member else f"factory: own:{member}"
             lines.append(f"  - {{name: m{i}, weights: {self.project.weights}/linear.safetensors, {keys}}}")

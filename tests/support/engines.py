@@ -8,10 +8,11 @@ from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.cuda import CudaHardware
 from hpcens.engine.engine import Engine
 from hpcens.members import input_places
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
-from hpcens.specs import MemberSpec
+from hpcens.specs import MemberSpec, RunSpec
 from support.fake_cuda import FakeCuda
 from support.project import ENSEMBLE
 
@@ -68,18 +69,19 @@ def plainly(module, x, batch, *, softmax=False):
         return (torch.softmax(out, -1) if softmax else out).numpy().tobytes()
 
 
-def forward(module, name="a", names=("images",), space="values", rounds=None, **spec):
-    """The module as a member, from its preprocessing to its classes."""
+def forward(module, name="a", names=("images",), space="values", ensemble=None, **spec):
+    """The module as a member, from its preprocessing to its classes. ensemble: keys of the RunSpec."""
     member = MemberSpec(name=name, **{"output": "values"} | spec)
     places = input_places(member, names)
     prepared = Preprocessing(member, [names[place] for place in places], ENSEMBLE)
-    return Forward(member, Network(module), prepared, inputs=places, space=space, rounds=rounds)
+    conversion = Conversion(member, RunSpec(members=(member,), **ensemble or {}), space)
+    return Forward(member, Network(module), prepared, inputs=places, conversion=conversion)
 
 
-def hosting(device, batch=8, names=("images",), space="values", rounds=None, spec=None, **modules):
+def hosting(device, batch=8, names=("images",), space="values", ensemble=None, spec=None, **modules):
     engine = Engine(device.hardware)
     for name, module in modules.items():
-        engine.host(name, forward(module, name, names, space, rounds, **spec or {}), batch=batch)
+        engine.host(name, forward(module, name, names, space, ensemble, **spec or {}), batch=batch)
     return engine
 
 

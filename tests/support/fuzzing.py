@@ -29,6 +29,7 @@ YAML = """
 members: [{{name: a, factory: "nets:Linear", weights: {weights}, arguments: {{inputs: 12}}}}]
 dataset: {{inputs: {{x: {{path: {path}{field}}}}}, {select}columns: [{columns}]}}
 devices: {{cpu: 1}}
+task: multiclass
 plan: {{batch_sizes: [16]}}
 """
 # name → path of the input, field, selection, columns

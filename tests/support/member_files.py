@@ -40,6 +40,12 @@ def scripted(module, path, x):
         torch.jit.script(module).save(path)
 
 
+def traced(module, path, x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(module, x).save(path)
+
+
 def exported(module, path, x, batch=torch.export.Dim.AUTO):
     program = torch.export.export(module, (x,), dynamic_shapes=({0: batch},) if batch else None)
     torch.export.save(program, path)

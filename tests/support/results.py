@@ -29,7 +29,7 @@ def form(folder, compression=None):
     digest = hashlib.sha256(b"weights").hexdigest()
     attributes = {"fingerprint": "{}", "members": json.dumps({"a": {"path": str(weights), "weights": digest}})}
     outputs = (
-        Output("prediction", (2,), "<f4", {"description": "what comes out"}, classes=True),
+        Output("prediction", (2,), "<f4", {"description": "what comes out"}, class_axis=1),
         Output("label", (), "<i4"),
     )
     return Form(
@@ -57,11 +57,11 @@ def begin(run):
     return Epoch(folder)
 
 
-def score(run, folder, disk, compression=None, told=None):
+def score(run, folder, disk, compression=None, told=None, epoch=None):
     """One start in the virtual world; returns the segments that the reader was told are durable, added to `told`."""
     told = [] if told is None else told
     try:
-        result = Result.open(run, begin(run), form(folder, compression), disk)
+        result = Result.open(run, epoch or begin(run), form(folder, compression), disk)
     except Crash:
         disk.crash()
         return ()

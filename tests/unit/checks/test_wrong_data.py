@@ -56,7 +56,7 @@ def inputs(**named):
         ({}, "datasets (complex, flat, floats, group/inner, images, integer mask, list, mask and"),
         ({"input": "imagse"}, "has no dataset 'imagse'\n  → did you mean images? it has: complex"),
         ({"input": "dangling"}, "has no dataset 'dangling'"),
-        ({"input": "away"}, "is a link to x in gone.h5, which is not there"),
+        ({"input": "away"}, "away is a link into gone.h5, which is not there"),
         ({"input": "group"}, "group is a group, not a dataset\n  → it holds: group/inner"),
         ({"input": "/"}, "is a group, not a dataset"),
         ({"input": "scalar"}, "scalar has no rows (shape ())"),
@@ -262,7 +262,7 @@ def test_a_file_that_changed_between_the_first_look_and_the_run(tmp_path):
 
 LIBRARY_FAILS = """
 import os, signal, sys
-if sys.orig_argv[1:3] == ["-m", "hpcens.processes.isolation"]:
+if "hpcens.processes.isolation" in sys.orig_argv:
     import resource
     import h5py
     set_limit = resource.setrlimit
@@ -296,3 +296,22 @@ def test_mutated_files_end_in_order():
         for number in range(5):
             fuzz.candidate(number, seed=1)
     assert fuzz.faults == []
+
+
+def test_a_file_that_goes_while_it_is_read_is_bad_data(path):
+    """Story: somebody tidies up in mid-run; the rows could be read on, but not by the next start."""
+    source = Source([path], DatasetSpec(input="images"), None)
+    path.unlink()
+    with pytest.raises(DataError, match="cannot be read any more") as caught:
+        source.read(Segmentation(20, 5), 0)
+    assert "put it back" in caught.value.remedy
+
+
+def test_a_limit_of_processor_time_is_not_raised(path):
+    """Story: a login node's `ulimit -t`: the look at a dataset takes what is left of it, and names it."""
+    script = "import sys; from pathlib import Path; from hpcens.specs import DatasetSpec; "
+    script += "from hpcens.dataset import inspection; "
+    script += "print(inspection.inspect_speed([Path(sys.argv[1])], DatasetSpec(input='images'), None))"
+    command = ["bash", "-c", f'ulimit -t 40; exec "{sys.executable}" -c "$0" "$1"', script, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

@@ -11,13 +11,14 @@ from support.project import ENSEMBLE
 
 from hpcens.checks import members as judging
 from hpcens.checks.preflight import Preflight
-from hpcens.checks.rule_process import try_rule
 from hpcens.checks.trials import TrialBook
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.digests import rule_digests
+from hpcens.combining.rule_process import try_rule
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
+from hpcens.usercode.imported import Imported
 
 
 def spec(rule="mean", datasets=EVERYTHING, count=3, counting=None, space="probabilities", dtype="float32", **more):
@@ -25,6 +26,7 @@ def spec(rule="mean", datasets=EVERYTHING, count=3, counting=None, space="probab
         members=tuple(members(counting or [None] * count, space)),
         rule=RuleSpec(name=rule, **more),
         output=OutputSpec(datasets=datasets, dtype=dtype),
+        class_axis=-1,
         search_path=ENSEMBLE,
     )
 
@@ -136,10 +138,10 @@ def test_what_does_not_fit_the_dtype_is_an_error_that_names_the_segment():
 
 def test_an_output_says_what_it_is():
     told = {output.name: output for output in outputs_of(spec(dtype="uint8"), (2, 4), "probabilities")}
-    assert told["prediction"].attributes["scale"] == 1 / 255 and told["prediction"].classes
+    assert told["prediction"].attributes["scale"] == 1 / 255 and told["prediction"].class_axis == 2
     assert told["prediction"].attributes["space"] == "probabilities"
     assert told["entropy"].attributes["units"] == "nat" and told["entropy"].shape == (2,)
-    assert not told["label"].classes and told["members/m2"].attributes["description"] == "output of member m2"
+    assert told["label"].class_axis is None and told["members/m2"].attributes["description"] == "output of member m2"
 
 
 # Rules of the user's own
@@ -185,7 +187,12 @@ def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd)
 
 def test_a_rehearsal_that_was_passed_is_not_repeated_for_the_same_rule_and_shape(tmp_path, monkeypatch):
     rehearsed = []
-    monkeypatch.setattr(judging, "try_rule", lambda made, space, digests, shape: rehearsed.append((digests, shape)))
+
+    def rehearse(made, space, digests, shape):
+        rehearsed.append((digests, shape))
+        return Imported()
+
+    monkeypatch.setattr(judging, "try_rule", rehearse)
     book = TrialBook(tmp_path)
     made = spec("rules:mean", ("prediction",))
     job = Job(datasets=(), output=tmp_path, spec=made)

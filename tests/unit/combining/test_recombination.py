@@ -36,9 +36,18 @@ STACK = outputs(5, 3, ROWS, SHAPE, "probabilities")
 CLASSES = ("ant", "bee", "cat", "dog")
 
 
-def spec(rule="mean", datasets=("prediction", "members"), dtype="float32", compression=None, weights=None, space=None):
+def spec(
+    rule="mean",
+    datasets=("prediction", "members"),
+    dtype="float32",
+    compression=None,
+    weights=None,
+    space=None,
+    precisions=(None, None, None),
+):
+    made = members(weights or [None] * 3)
     return RunSpec(
-        members=tuple(members(weights or [None] * 3)),
+        members=tuple(dataclasses.replace(m, precision=p) for m, p in zip(made, precisions, strict=True)),
         classes=CLASSES,
         rule=RuleSpec(name=rule, space=space),
         output=OutputSpec(datasets=datasets, dtype=dtype, compression=compression),
@@ -46,7 +55,7 @@ def spec(rule="mean", datasets=("prediction", "members"), dtype="float32", compr
     )
 
 
-def scored(path, made, space="probabilities"):
+def scored(path, made, space="probabilities", stack=STACK):
     """A finished result, written as a run writes it."""
     digests = {member.name: {"weights": "0", "code": "1"} for member in made.members}
     numerics = Numerics(SEGMENT, {m.name: MemberNumerics(8, "eager") for m in made.members}, ("cpu",), "2.0")
@@ -70,7 +79,7 @@ def scored(path, made, space="probabilities"):
     combiner = Combiner(made, space, form.outputs, {})
     for segment in result.missing:
         rows = slice(*form.segmentation.bounds(segment))
-        result.write(segment, combiner.combine(segment, list(STACK[:, rows])), {})
+        result.write(segment, combiner.combine(segment, [values[rows] for values in stack]), {})
     result.flush(result.missing)
     result.finish(path, {"rows": ROWS})
     result.close()
@@ -117,6 +126,60 @@ def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule
     origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
     assert origin["path"] == str(tmp_path / "mean.h5") and len(origin["fingerprint"]) == 64
     assert Recombination(source, other, tmp_path / "again.h5").is_complete()
+
+
+PRECISE = ("float64", None, "float64")
+WIDE = [STACK[0] / 3.0 + 1e-12, STACK[1], STACK[2].astype(np.float64) ** 2]
+
+
+@pytest.mark.parametrize("rule", ["vote", "geometric", "median", "weighted", "rules:confident"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_members_of_float64_are_combined_again_as_they_were_given(tmp_path, rule, dtype):
+    """What is stored of a member of float32 beside them is that of float32 again."""
+    source = scored(tmp_path / "mean.h5", spec(dtype="float64", precisions=PRECISE), stack=WIDE)
+    assert stored(source, "members/m0").dtype == np.float64 and (stored(source, "members/m0") == WIDE[0]).all()
+    weights = [1.0, 2.0, 0.5] if rule == "weighted" else None
+    other = spec(rule, EVERYTHING, dtype=dtype, precisions=PRECISE, weights=weights)
+    Recombination(source, other, tmp_path / "again.h5").write()
+    assert fingerprint_of(tmp_path / "again.h5") == scored(tmp_path / "direct.h5", other, stack=WIDE).fingerprint
+    assert content(tmp_path / "again.h5") == content(tmp_path / "direct.h5")
+
+
+def test_outputs_that_were_rounded_are_not_combined_again(tmp_path):
+    source = scored(tmp_path / "mean.h5", spec(precisions=PRECISE), stack=WIDE)
+    with pytest.raises(UsageError, match="outputs as float32, rounded from what m0, m2 gave") as caught:
+        Recombination(source, spec("vote", precisions=PRECISE), tmp_path / "other.h5")
+    assert "output.dtype" in caught.value.remedy
+    made = spec("max", precisions=PRECISE)
+    alone = dataclasses.replace(made, members=made.members[1:2])
+    Recombination(source, alone, tmp_path / "alone.h5").write()
+    assert (stored(Finished(tmp_path / "alone.h5"), "prediction") == WIDE[1]).all()
+
+
+@pytest.mark.parametrize(("then", "now"), [(PRECISE, (None, None, None)), ((None, None, None), PRECISE)])
+def test_members_of_another_precision_are_refused(tmp_path, then, now):
+    source = scored(tmp_path / "mean.h5", spec(dtype="float64", precisions=then), stack=WIDE)
+    require_same_members(source, spec(precisions=then))
+    said = f"members.m0.precision: {then[0] or 'float32'} then, {now[0] or 'float32'} now"
+    with pytest.raises(FingerprintMismatch, match=said):
+        require_same_members(source, spec(precisions=now))
+
+
+@pytest.mark.parametrize("ending", ["npy", "csv", "parquet"])
+def test_float64_is_exported_as_it_is(tmp_path, ending):
+    datasets = ("prediction", "variance", "members")
+    result = scored(tmp_path / "wide.h5", spec(dtype="float64", datasets=datasets, precisions=PRECISE), stack=WIDE)
+    for name in ("prediction", "variance", "members/m0"):
+        file = tmp_path / f"{name.replace('/', '-')}.{ending}"
+        export(result, file, [name])
+        if ending == "npy":
+            got = np.load(file)
+        elif ending == "csv":
+            got = np.loadtxt(file, delimiter=",", skiprows=1)
+        else:
+            got = np.array(pyarrow.parquet.read_table(file)[name].to_pylist())
+        assert got.dtype == np.float64 and (got == stored(result, name)).all()
+    assert (stored(result, "prediction") == np.mean([of.astype(np.float64) for of in WIDE], 0)).all()
 
 
 def test_some_of_the_members_in_another_order(tmp_path):

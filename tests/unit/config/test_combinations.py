@@ -37,6 +37,17 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(torch.nan_to_num(x.flatten(1))).unflatten(1, self.shape)
 
+class Forces(Net):
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            (slope,) = torch.autograd.grad(super().forward(x).tanh().sum(), x)
+        return slope.flatten(1)[:, :4]
+
+class Alone(Net):
+    def forward(self, x):
+        return super().forward(x).squeeze()
+
 def halved(x):
     return x / 2
 
@@ -48,10 +59,11 @@ BASE = {
         {"name": "a", "factory": "combined_models:Net", "weights": "a.pt", "arguments": {"seed": 1}},
         {"name": "b", "factory": "combined_models:Net", "weights": "b.pt", "arguments": {"seed": 2}},
     ],
+    "task": "multiclass",
     "dataset": {"input": "images"},
     "output": {"datasets": ["prediction", "label", "members", "variance", "entropy"]},
 }
-# Of each key what is merged into BASE: a mapping under `members` goes into each of them.
+# Of each key what is merged into BASE: a mapping under `members` goes into each of them, a list into one each.
 KEYS = {
     "bad_rows: mask": {"bad_rows": "mask"},
     "columns": {"dataset": {"columns": ["ids"]}},
@@ -66,23 +78,85 @@ KEYS = {
     "rule: weighted": {"rule": {"name": "weighted"}, "members": {"weight": 0.5}},
     "rule: m:f": {"rule": {"name": "combined_models:middle"}},
     "space: logits": {"rule": {"space": "logits"}},
-    "output: values": {"members": {"output": "values"}, "output": {"datasets": ["prediction", "members", "variance"]}},
+    "output: values": {
+        "task": "regression",
+        "members": {"output": "values"},
+        "output": {"datasets": ["prediction", "members", "variance"]},
+    },
     "classes": {"classes": ["ant", "bee", "cat", "dog"]},
     "member classes": {"classes": ["x", "y"], "members": {"classes": {"ant": "y", "bee": "x", "cat": "y", "dog": "y"}}},
     "preprocess": {"members": {"preprocess": [{"call": "combined_models:halved"}]}},
+    "class_axis": {"class_axis": 1, "members": {"arguments": {"shape": [4, 5]}}},
+    "member class_axis": {
+        "class_axis": 1,
+        "members": [
+            {"arguments": {"seed": 1, "shape": [4, 5]}},
+            {"class_axis": 2, "arguments": {"seed": 2, "shape": [5, 4]}},
+        ],
+    },
+    "classes decide": {"classes": ["ant", "bee", "cat", "dog"], "members": {"arguments": {"shape": [5, 4, 3]}}},
+    "task: binary": {"task": "binary", "members": {"arguments": {"shape": [1]}}},
+    "task: multilabel": {"task": "multilabel"},
+    "normalize": {"rule": {"name": "median", "normalize": True}},
     "resize": {"members": {"preprocess": [{"resize": {"size": 6, "mode": "bicubic", "antialias": True}}]}},
     "scale: 1/255": {"members": {"preprocess": [{"scale": "1/255"}]}},
     "bad_rows: pass": {"members": {"bad_rows": "pass"}},
+    "gradients": {"members": {"factory": "combined_models:Forces", "gradients": True}},
+    "files": {"members": {"files": ["combined_models.py"]}},
+    "trust": {"members": {"trust": ["pickle"]}},
+    "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "weights.key": {"members": {"weights": {"path": "a.pt", "key": "ema", "prefix": "net.", "ignore": ["loss.*"]}}},
+    "weights: factory": {"members": {"factory": "combined_models:Net", "weights": "factory"}},
+    "squeeze": {"members": {"factory": "combined_models:Alone"}},
 }
+NEW = (
+    "class_axis", "member class_axis", "classes decide", "task: binary", "task: multilabel", "output: values",
+    "normalize", "resize", "bad_rows: pass",
+)  # fmt: skip
+OF_RESULTS = ("bad_rows: mask", "compression", "dtype: uint8", "top-K")
+RULES = ("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "space: logits", "normalize")
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
 WORKS = ""
 ROWS = [
-    *(("resize", verb, WORKS) for verb in ALL_VERBS),
-    *(("bad_rows: pass", verb, WORKS) for verb in ALL_VERBS),
-    *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases", "masks")),
+    *((key, verb, WORKS) for key in NEW for verb in ALL_VERBS),
+    *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
+    *((key, verb, WORKS) for key in ("gradients", "files", "weights.key") for verb in ALL_VERBS),
+    *(("weights: factory", verb, WORKS) for verb in ALL_VERBS),
+    *(("weights: factory", key, WORKS) for key in ("bad_rows: pass", "preprocess", "files", "rule: m:f")),
+    ("weights: factory", "trust", "members.0..trust: is for a file, and weights: factory names none; remove it"),
+    *(("trust", verb, WORKS) for verb in ("resume", "combine", "adding a member")),
+    *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
+    *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
+    *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
+    ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
     ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
     ("rule: vote", "output: values", "vote counts classes"),
+    *(("class_axis", key, WORKS) for key in (*OF_RESULTS, "task: multilabel", "classes", "member classes", *RULES)),
+    ("class_axis", "output: values", "is the axis of classes, and the members give values"),
+    ("class_axis", "task: binary", WORKS),
+    *(("member class_axis", key, WORKS) for key in ("task: multilabel", "classes", "member classes", "rule: vote")),
+    *(("classes decide", key, WORKS) for key in ("top-K", "rule: geometric", "dtype: uint8")),
+    *(("task: binary", key, WORKS) for key in (*OF_RESULTS, *RULES)),
+    ("task: binary", "classes", "task binary has two"),
+    *(
+        ("task: multilabel", key, WORKS)
+        for key in ("dtype: uint8", "space: logits", "rule: m:f", "rule: median", "classes")
+    ),
+    ("task: multilabel", "rule: vote", "vote is for classes that exclude one another"),
+    ("task: multilabel", "rule: geometric", "geometric is for classes that exclude one another"),
+    ("task: multilabel", "top-K", "top-2 is chosen between classes that exclude one another"),
+    ("task: multilabel", "member classes", "labels that do not exclude one another cannot be added"),
+    ("task: multilabel", "normalize", "need not add up to 1"),
+    *(("output: values", key, WORKS) for key in ("rule: median", "rule: m:f", "classes", "dtype: float16", "columns")),
+    ("output: values", "top-K", "needs members that classify"),
+    ("output: values", "dtype: uint8", "uint8 is for probabilities"),
+    ("output: values", "normalize", "is for probabilities, and the rule combines values"),
+    ("output: values", "space: logits", "cannot be combined as logits"),
+    ("normalize", "rule: vote", "those of vote do"),
+    ("normalize", "space: logits", "is for probabilities, and the rule combines logits"),
+    ("normalize", "dtype: uint8", WORKS),
+    ("resize", "preprocess", WORKS),
 ]
 
 
@@ -106,7 +180,12 @@ class Bench:
         names = {}
         exec(MODELS, names)
         for member in tree["members"]:
-            torch.save(names["Net"](**member["arguments"]).state_dict(), self.folder / member["weights"])
+            state = names["Net"](**member["arguments"]).state_dict()
+            if isinstance(member["weights"], dict):
+                inner = {f"net.{key}": value for key, value in state.items()} | {"loss.weight": torch.ones(2)}
+                torch.save({"state": state, "ema": inner}, self.folder / member["weights"]["path"])
+            elif member["weights"] != "factory":
+                torch.save(state, self.folder / member["weights"])
         self.tree = tree
         self.config.write_text(json.dumps(tree))
         return self
@@ -126,8 +205,9 @@ class Bench:
 def merged(tree, change):
     result = dict(tree)
     for key, value in change.items():
-        if key == "members" and isinstance(value, dict):
-            result[key] = [merged(member, value) for member in tree[key]]
+        if key == "members":
+            each = value if isinstance(value, list) else [value] * len(tree[key])
+            result[key] = [merged(member, change) for member, change in zip(tree[key], each, strict=True)]
         elif isinstance(value, dict) and isinstance(tree.get(key), dict):
             result[key] = merged(tree[key], value)
         else:

@@ -44,7 +44,7 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
         factory="models:build",
         weights=file.parent / "a.safetensors",
         arguments=arguments,
-        trust="pickle",
+        trust=("pickle",),
         inputs=("images", "age"),
         preprocess=(
             StepSpec(cast="float32"),
@@ -84,8 +84,8 @@ def test_every_key_of_a_full_file_arrives(file: Path) -> None:
 
 def test_what_is_not_said_has_the_default(file: Path) -> None:
     spec = loaded(file, HEAD)
-    assert spec == RunSpec(members=spec.members, search_path=file.parent)
-    assert [str(member.weights) for member in spec.members] == [
+    assert spec == RunSpec(members=spec.members, search_path=file.parent, assumed=True)
+    assert [str(member.file) for member in spec.members] == [
         f"{file.parent}/a.safetensors",
         "/weights/b.safetensors",
     ]
@@ -124,7 +124,7 @@ def test_paths_start_at_the_folder_of_the_file(
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     for given_path in (file, Path(os.path.relpath(file))):
         spec = config.load(given_path)
-        assert [str(member.weights) for member in spec.members] == [
+        assert [str(member.file) for member in spec.members] == [
             f"{file.parent}/a.safetensors",
             "/home/of/b.safetensors",
         ]

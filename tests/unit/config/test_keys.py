@@ -40,7 +40,7 @@ def fields(kind: Any, place: str = "") -> dict[str, object]:
 
 
 SETTABLE = fields(RunSpec)
-del SETTABLE["search_path"]
+del SETTABLE["search_path"], SETTABLE["assumed"]
 
 
 def test_the_table_of_keys_is_that_of_the_specs() -> None:
@@ -53,6 +53,8 @@ def around(pattern: str) -> dict[str, Any]:
     member: dict[str, Any] = {"name": "a", "factory": "m:b", "weights": "w"}
     if source in SOURCES[1:]:
         member = {"name": "a"} | ({"trust": "pickle"} if source == "pickled" else {})
+    elif source.startswith("weights."):
+        member["weights"] = {"path": "w"}
     elif source.startswith("preprocess[]."):
         triple = [1.0] if pattern.endswith("[]") else [1.0, 1.0, 1.0]
         steps = {
@@ -72,9 +74,11 @@ def around(pattern: str) -> dict[str, Any]:
     if pattern == "rule.trim":
         tree["members"] = [member | {"name": f"m{i}"} for i in range(5)]
         tree["rule"] = {"name": "trimmed"}
+    elif pattern == "rule.normalize":
+        tree["rule"] = {"name": "median"}
     elif pattern in ("rule.factory", "rule.arguments", "rule.weights", "rule.output", "rule.precision"):
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
-    elif ".field" in pattern:
+    elif pattern.startswith("dataset.inputs{}."):
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
@@ -98,7 +102,7 @@ def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
 
 def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
     spec = loaded(file, config.template())
-    default = RunSpec(members=spec.members, search_path=file.parent)
+    default = RunSpec(members=spec.members, task="multiclass", search_path=file.parent)
     assert spec == default
     assert all(
         member == MemberSpec(name=member.name, factory="models:build", weights=member.weights)
@@ -137,6 +141,6 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
         loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
     left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
     spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
-    assert spec.members[0].weight == 0.5 and spec.members[0].trust == "pickle"
+    assert spec.members[0].weight == 0.5 and spec.members[0].trust == ("pickle",)
     steps = ["cast", "layout", "scale", "resize", "resize", "crop", "normalize", "call"]
     assert [step.kind for step in spec.members[0].preprocess] == steps

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from hpcens.engine import discovery as module
-from hpcens.engine.discovery import discover, group_limits, host_memory, identities, parse_gpus, parse_slices
+from hpcens.engine.discovery import (
+    discover,
+    group_limits,
+    host_memory,
+    identities,
+    parse_gpus,
+    parse_slices,
+    require_host_holds,
+)
 from hpcens.errors import UsageError
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
 
@@ -169,3 +177,28 @@ class TestMemoryLimits:
 
     def test_never_more_than_the_host_has(self):
         assert 0 < host_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        (CpuSpec(count=100000), "100000 × 1 cores, and there are 8 cores"),
+        (CpuSpec(count=3, cores=3), "3 × 3 cores, and there are 8 cores"),
+        (CpuSpec(count=3, memory=40 << 30), "3 × 42.9 GB of memory, and there are 107.4 GB"),
+    ],
+)
+def test_devices_that_the_host_cannot_hold_are_refused(monkeypatch, spec, says):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(module, "host_memory", lambda: 100 << 30)
+    with pytest.raises(UsageError, match=says) as caught:
+        require_host_holds(DevicesSpec(cpu=spec))
+    assert "devices" in caught.value.remedy
+
+
+def test_fewer_cores_than_the_host_has_are_warned_of(monkeypatch, capsys):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    require_host_holds(DevicesSpec(cpu=CpuSpec(count=4)))
+    assert "may use 2 of the 8 there are" in capsys.readouterr().err
+    require_host_holds(DevicesSpec(cpu=CpuSpec(count=2)))
+    assert capsys.readouterr().err == ""

@@ -14,7 +14,7 @@ from torch import nn
 
 from hpcens.engine.engine import Engine
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.specs import NormalizeSpec, StepSpec, class_rounds
+from hpcens.specs import NormalizeSpec, StepSpec
 from hpcens.vocabulary import Bad, Finish, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -185,18 +185,18 @@ class TestContract:
 
     def test_classes_are_brought_to_the_ensembles(self, family):
         classes = {"b": "B", "a1": "A", "c": "C", "a2": "A"}
-        of = class_rounds(classes, ["A", "B", "C"])
+        of = {"classes": ("A", "B", "C")}
         x = np.eye(4, dtype=np.float32).repeat(2, 0)
         spec = {"classes": classes, "output": "logits"}
-        engine = hosting(family(), batch=3, space="probabilities", rounds=of, spec=spec, a=Calls(lambda x: x))
+        engine = hosting(family(), batch=3, space="probabilities", ensemble=of, spec=spec, a=Calls(lambda x: x))
         values = only(engine, Predict(0, ("a",), (x,))).values
         b, a1, c, a2 = torch.softmax(torch.from_numpy(x), -1).numpy().T
         assert values.tobytes() == np.stack([a1 + a2, b, c], 1).tobytes()
 
     def test_classes_of_another_number_are_refused(self, family):
         spec = {"classes": {"a": "a", "b": "b"}}
-        engine = hosting(family(), rounds=((0, 1),), spec=spec, a=Calls(lambda x: x))
-        with pytest.raises(MemberError, match=r"member a returned \(2, 3\), and its classes name 2"):
+        engine = hosting(family(), ensemble={"classes": ("a", "b")}, spec=spec, a=Calls(lambda x: x))
+        with pytest.raises(MemberError, match="member a returned 3 classes, and its classes name 2"):
             only(engine, Predict(0, ("a",), (np.zeros((2, 3), np.float32),)))
 
     @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from hpcens.launch.follow import StopSignals, follow
 from hpcens.runs import RunDirectory, Verdict
+from hpcens.runs.cancellation import asked_to_end
 
 DRAINED, DONE, GONE = (Verdict(code, text) for code, text in ((75, "drained"), (0, "done"), (1, "gone")))
 
@@ -63,12 +64,14 @@ def test_a_verdict_that_is_not_the_last_word_is_waited_beyond(run):
     assert following(run, Job(GONE), newest=1, verdict=lambda epoch: None) == (DONE, [2])
 
 
-def test_the_first_signal_drains_the_second_is_returned_and_handlers_come_back(run):
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_drains_the_second_is_returned_and_handlers_come_back(run, first):
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with StopSignals(run) as stop:
+    with StopSignals(run, {"7"}) as stop:
         assert stop.pass_on() is None and not run.cancel.exists()
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.pass_on() is None and run.cancel.read_text() == "stopped by SIGTERM"
+        os.kill(os.getpid(), first)
+        assert stop.pass_on() is None and asked_to_end(run.cancel, {"7"}) == f"stopped by {first.name}"
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.pass_on() == signal.SIGINT and run.cancel.read_text() == "stopped by SIGTERM"
+        assert stop.pass_on() == signal.SIGINT and asked_to_end(run.cancel, {"7"}) == f"stopped by {first.name}"
+    assert asked_to_end(run.cancel, {"8"}) == ""
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before

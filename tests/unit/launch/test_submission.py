@@ -1,6 +1,9 @@
 """What is asked of Slurm, and which ranks play which role on its nodes; no Slurm is needed."""
 
 import errno
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +11,13 @@ import pytest
 from support.instances import problem
 from support.placements import planned
 
+import hpcens
 from hpcens.config.site import slurm_settings
-from hpcens.errors import INCOMPLETE, HpcensError, Silent, Superseded, UsageError, as_verdict
+from hpcens.errors import INCOMPLETE, HpcensError, Silent, Stopped, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import sbatch_text
+from hpcens.processes import Process, born, is_stopped
 from hpcens.roles.rank_roles import Hello, assign_roles
-from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict
+from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, sign
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.vocabulary import Device
@@ -38,11 +43,14 @@ GOLDEN = """#!/bin/bash
 
 # setup
 module load mpich
+export PYTHONSAFEPATH=1
+export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD" | paste -sd:)
 
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output /data/out.run/submitit/ID/%j_%t_log.out --error /data/out.run/submitit/ID/%j_%t_log.err \
---mpi=pmix --kill-on-bad-exit=1 PYTHON -u -m submitit.core._submit /data/out.run/submitit/ID
+--mpi=pmix --kill-on-bad-exit=1 PYTHON ENTRY -m hpcens.launch.queued -u -m submitit.core._submit \
+/data/out.run/submitit/ID
 """
 
 
@@ -75,7 +83,8 @@ def test_the_golden_script(srun):
         arguments={"reservation": "night"},
     )
     text = sbatch_text(job(cuda=CudaSpec(count=4)), settings)
-    assert text.replace(shlex.quote(sys.executable), "PYTHON") == GOLDEN
+    entry = shlex.quote(str(Path(hpcens.__file__).with_name("entry.py")))
+    assert text.replace(shlex.quote(sys.executable), "PYTHON").replace(entry, "ENTRY") == GOLDEN
 
 
 def test_ranks_for_the_reducers_of_a_given_plan_are_asked_for(srun, tmp_path):
@@ -182,6 +191,22 @@ def test_a_node_whose_counter_stands_is_named(epoch):
     with pytest.raises(HpcensError, match="node n2 gave no sign of life for 15 s") as caught:
         beat(mine, 30)
     assert caught.value.remedy == AGAIN
+
+
+def test_a_neighbour_that_is_stopped_with_its_witness_is_named(epoch, monkeypatch):
+    heart = Heartbeat(epoch, "n1", lambda line: None, silent=3)
+    stopped = subprocess.Popen([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"])
+    while not is_stopped(stopped.pid):
+        time.sleep(0.01)
+    here = Process.current()
+    monkeypatch.setattr(Process, "current", lambda: Process(here.host, here.boot, stopped.pid, born(stopped.pid)))
+    sign(epoch, 2, "device n1/cpu0")
+    heart.speak_for_node(True)
+    beat(heart, 14)
+    with pytest.raises(Stopped, match=rf"rank 2 \(device n1/cpu0\), process {stopped.pid} on .* was stopped"):
+        beat(heart, 1)
+    stopped.kill()
+    stopped.wait()
 
 
 def test_a_survivor_leaves_once_a_newer_start_is_there(epoch):

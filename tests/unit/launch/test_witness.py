@@ -14,6 +14,7 @@ from hpcens.runs import Epoch, Verdict
 
 SCRIPT = """
 import faulthandler, json, os, signal, sys, time
+from pathlib import Path
 from hpcens.launch.witness import witnessed
 
 def rank(tell):
@@ -25,7 +26,7 @@ def rank(tell):
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
     {does}
 
-sys.exit(witnessed(rank, silence={silence}, birth={birth}))
+sys.exit(witnessed(rank, silence={silence}, birth={birth}, epoch={known}))
 """
 
 
@@ -39,8 +40,15 @@ def epoch(tmp_path):
 class Witnessed:
     """A witness in a process of its own, with a child that does what it is told."""
 
-    def __init__(self, epoch, does, *, speaks=True, silence=60.0, birth=60.0):
-        text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=speaks, silence=silence, birth=birth)
+    def __init__(self, epoch, does, *, speaks=True, silence=60.0, birth=60.0, known=False):
+        text = SCRIPT.format(
+            epoch=str(epoch.folder),
+            does=does,
+            speaks=speaks,
+            silence=silence,
+            birth=birth,
+            known=f"Path({str(epoch.folder)!r})" if known else None,
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", text], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -95,6 +103,23 @@ def test_a_rank_that_dies_nameless_is_told_on_the_terminal(epoch):
     assert "SIGABRT, before it could say who it was" in error
 
 
+@pytest.mark.parametrize("does", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(7)"])
+def test_a_rank_that_dies_before_mpi_is_up_is_named_and_its_launcher_told_by_a_signal(epoch, does):
+    """Story: mpiexec waits for ever for a rank that left with an exit code before it had found the others."""
+    witnessed = Witnessed(epoch, does, speaks=False, known=True)
+    code, _, _ = witnessed.end()
+    assert code == -signal.SIGKILL
+    assert f"a rank, process {witnessed.child} on" in epoch.verdict.reason
+    assert "before MPI was up" in epoch.verdict.reason and "run the same command again" in epoch.verdict.remedy
+
+
+def test_a_rank_that_is_stopped_is_named_and_ended(epoch):
+    witnessed = Witnessed(epoch, "os.kill(os.getpid(), signal.SIGSTOP)", silence=1.0)
+    code, _, _ = witnessed.end()
+    assert code == 128 + signal.SIGKILL
+    assert "rank 3 (reducer)" in epoch.verdict.reason and "was stopped (SIGSTOP) for 1 s" in epoch.verdict.reason
+
+
 def test_a_silent_rank_writes_down_where_it_is_and_is_ended(epoch):
     witnessed = Witnessed(epoch, "def stuck_here(): time.sleep(60)\n    stuck_here()", silence=0.0)
     code, _, error = witnessed.end()
@@ -115,7 +140,7 @@ def test_signals_wait_until_the_rank_can_hear_them(epoch):
     """Story: the batch system signals the whole group while the rank still imports: the drain is not lost."""
     does = "sys.stdin.readline(); signal.signal(signal.SIGTERM, lambda n, f: print('heard', flush=True)); "
     does += "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM]); return 0"
-    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=True, silence=60.0, birth=60.0)
+    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=True, silence=60.0, birth=60.0, known=None)
     process = subprocess.Popen(
         [sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -104,7 +104,7 @@ class TestGraphs:
             ("torchscript", Path(__file__), "is of an unknown format and cannot be read"),
             ("exported", Path(__file__), "is of an unknown format and cannot be read"),
         ]:
-            trust = {"trust": "pickle"} if key == "pickled" else {}
+            trust = {"trust": ("pickle",)} if key == "pickled" else {}
             spec = MemberSpec(name="a", **{key: file}, **(factory if key == "weights" else {}), **trust)
             with pytest.raises(MemberError, match=f"(?s)member a: .* {said}"):
                 load(spec)
@@ -114,13 +114,13 @@ class TestGraphs:
         spec = MemberSpec(name="a", pickled=tmp_path / "whole.pt")
         with pytest.raises(MemberError, match="a pickled module; unpickling it could run any code"):
             load(spec)
-        got = outputs(load(replace(spec, trust="pickle"), space="logits"), X)
+        got = outputs(load(replace(spec, trust=("pickle",)), space="logits"), X)
         assert torch.equal(got, linear(X))
-        factory = MemberSpec(name="a", factory="nets:Linear", weights=tmp_path / "whole.pt", trust="pickle")
+        factory = MemberSpec(name="a", factory="nets:Linear", weights=tmp_path / "whole.pt", trust=("pickle",))
         assert torch.equal(outputs(load(factory, space="logits"), X), linear(X))
         torch.save(linear.state_dict(), tmp_path / "whole.pt")
         with pytest.raises(MemberError, match="holds OrderedDict, not a module"):
-            load(replace(spec, trust="pickle"))
+            load(replace(spec, trust=("pickle",)))
 
 
 def rewritten(path, to, content, config, expression=None):
@@ -137,3 +137,102 @@ def rewritten(path, to, content, config, expression=None):
             if expression and name.endswith("models/model.json"):
                 data = re.sub(rb'"expr_str": "[^"]*"', b'"expr_str": ' + json.dumps(expression).encode(), data)
             made.writestr(name, data)
+
+
+class Saves(torch.nn.Module):
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def forward(self, x):
+        torch.save(x, self.path)
+        return x
+
+
+class Within(Saves):
+    def __init__(self, path: str):
+        super().__init__(path)
+        self.inner = Saves(path)
+
+    def forward(self, x):
+        return self.inner(x)
+
+
+def kept(x: torch.Tensor) -> torch.Tensor:
+    return x + torch.from_file("secret", False, 4, dtype=torch.uint8).sum()
+
+
+class Reads(torch.nn.Module):
+    def forward(self, x):
+        return kept(x)
+
+
+class SavesAsItLoads(torch.nn.Module):
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    @torch.jit.export
+    def __getstate__(self):
+        return (self.path, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.path = state[0]
+        self.training = state[1]
+        torch.save(torch.zeros(1), state[0])
+
+    def forward(self, x):
+        return x
+
+
+class TestFileAccess:
+    @pytest.mark.parametrize(
+        ("make", "name"), [(Saves, "save"), (Within, "save"), (SavesAsItLoads, "save"), (None, "from_file")]
+    )
+    def test_a_graph_that_reaches_files_is_refused_unless_trusted(self, tmp_path, make, name):
+        written = tmp_path / "written"
+        scripted(make(str(written)) if make else Reads(), tmp_path / "m.pt", None)
+        written.unlink(missing_ok=True)  # what exporting it may have left
+        spec = MemberSpec(name="a", torchscript=tmp_path / "m.pt", output="values")
+        with pytest.raises(MemberError, match=f"may read or write files as it runs: it names {name}") as caught:
+            load(spec, space="values")
+        assert "trust: [file_access] for member a" in caught.value.remedy and not written.exists()
+        load(replace(spec, trust=("file_access",)), space="values")
+        assert written.exists() == (make is SavesAsItLoads)
+
+    @pytest.mark.parametrize(
+        ("code", "name"),
+        [
+            ("    t = torch\n    t.save(x, 'f')\n    return x", "save"),
+            ("    torch . save(x, 'f')\n    return x", "save"),
+            ("    return torch.add(x, ops.image.read_file('f'))", "read_file"),
+            ("    f = getattr(torch, 'from_file')\n    return f('f', False, 4)", "from_file"),
+        ],
+    )
+    def test_however_it_is_written(self, tmp_path, code, name):
+        scripted(torch.nn.ReLU(), tmp_path / "plain.pt", None)
+        path = tmp_path / "m.pt"
+        with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(path, "w") as made:
+            for entry in plain.namelist():
+                data = plain.read(entry)
+                if entry.endswith(".py"):
+                    data = data.rpartition(b"\n    return")[0] + f"\n{code}\n".encode()
+                made.writestr(entry, data)
+        with pytest.raises(MemberError, match=f"names {name}"):
+            load(MemberSpec(name="a", torchscript=path, output="values"), space="values")
+
+    def test_an_exported_graph_as_well(self, tmp_path):
+        class Plain(torch.nn.Module):
+            def forward(self, x):
+                return torch.relu(x)
+
+        exported(Plain(), tmp_path / "plain.pt2", X)
+        path = tmp_path / "m.pt2"
+        with zipfile.ZipFile(tmp_path / "plain.pt2") as plain, zipfile.ZipFile(path, "w") as made:
+            for entry in plain.namelist():
+                data = plain.read(entry)
+                assert b"from_file" not in data
+                made.writestr(entry, data.replace(b"torch.ops.aten.relu.default", b"torch.ops.aten.from_file.default"))
+        with pytest.raises(MemberError, match="names from_file"):
+            load(MemberSpec(name="a", exported=path, output="values"), space="values")

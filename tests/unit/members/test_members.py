@@ -73,7 +73,7 @@ class TestDigests:
         code = (
             "import sys; from pathlib import Path; from hpcens.specs import MemberSpec;"
             "from hpcens.members import member_digests;"
-            f"found = member_digests(MemberSpec(name='a', factory={factory!r}, weights=Path({str(member.weights)!r})),"
+            f"found = member_digests(MemberSpec(name='a', factory={factory!r}, weights=Path({str(member.file)!r})),"
             f" Path({str(tmp_path)!r}));"
             "print(found['code']); sys.exit('torch' in sys.modules)"
         )

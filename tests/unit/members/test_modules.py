@@ -62,10 +62,10 @@ class TestFactory:
     def test_weights_that_changed_since_the_plan(self, member, tmp_path):
         spec = replace(member, weights=tmp_path / "w.safetensors")
         state = module_of(load(member)).state_dict()
-        save_file(state, spec.weights)
+        save_file(state, spec.file)
         before = member_digests(spec, ENSEMBLE)
         state["head.bias"][0] += 1
-        save_file(state, spec.weights)
+        save_file(state, spec.file)
         with pytest.raises(MemberError, match=r"member conv: .*w.safetensors changed since the run was planned"):
             load(spec, digests=before)
         assert load(spec) is not None

@@ -49,7 +49,7 @@ class TestStateDicts:
         assert "trust: pickle for member conv" in caught.value.remedy
         assert not unpickled.exists()
         with pytest.raises(MemberError, match=r"member conv: .*w.pt holds (no state dict|NoneType)"):
-            load(replace(spec, trust="pickle"))
+            load(replace(spec, trust=("pickle",)))
         assert unpickled.exists()
 
     def test_an_array_of_objects_is_refused(self, member, tmp_path):

@@ -9,7 +9,7 @@ from support.instances import ROW, problem
 from support.placements import planned
 
 from hpcens.checks.preflight import Preflight
-from hpcens.dataset.file import Input
+from hpcens.dataset import Input
 from hpcens.dataset.source import Facts
 from hpcens.errors import UsageError
 from hpcens.planning.job_planner import JobPlanner

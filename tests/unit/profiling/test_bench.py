@@ -4,9 +4,6 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from support.engines import Cpu, Cuda
 from support.profiles import ROWS, keys, profile, profile_within, profiles
 from support.project import ENSEMBLE
@@ -15,7 +12,7 @@ from torch import nn
 import hpcens.profiling.bench
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.profiling import ProfileBook
-from hpcens.profiling.bench import difference, measure, precise
+from hpcens.profiling.bench import measure, precise
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.vocabulary import Measurement, cpu_devices
 
@@ -58,38 +55,8 @@ class TestProfile:
 
     def test_a_member_that_fails_is_told_as_it_is(self, weights):
         spec = MemberSpec(name="raising", factory="nets:Raising", weights=weights / "linear.safetensors")
-        with pytest.raises(MemberError, match="dislikes single rows"):
-            profile(spec, (1, 2))
-
-
-finite = st.integers(-1000, 1000).map(lambda n: n / 100)
-
-
-class TestDifference:
-    @given(arrays(np.float32, (3, 4), elements=finite.map(np.float32)))
-    def test_of_equals_is_nothing(self, values):
-        assert difference(values, values, probabilities=True) == difference(values, values, probabilities=False) == 0
-
-    @given(arrays(np.float32, (3, 4), elements=finite.map(np.float32)), st.integers(0, 2), st.integers(0, 3))
-    def test_is_that_of_the_worst_value(self, values, row, column):
-        moved = values.copy()
-        moved[row, column] += 1
-        largest = np.abs(values[row]).max()
-        assert difference(moved, values, probabilities=True) == pytest.approx(1, abs=1e-5)
-        wanted = 1 / largest if largest else np.inf
-        assert difference(moved, values, probabilities=False) == pytest.approx(wanted, rel=1e-4)
-
-    @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-    def test_nan_is_equal_to_nothing_but_itself(self, bad):
-        values = np.ones((2, 3), np.float32)
-        spoiled = values.copy()
-        spoiled[1, 1] = bad
-        assert difference(spoiled, spoiled, probabilities=False) == 0
-        assert difference(spoiled, values, probabilities=True) == difference(values, spoiled, probabilities=True)
-        assert difference(spoiled, values, probabilities=True) == np.inf
-
-    def test_another_shape_is_no_small_difference(self):
-        assert difference(np.zeros((2, 1)), np.zeros((2, 3)), probabilities=True) == np.inf
+        with pytest.raises(MemberError, match="dislikes three rows"):
+            profile(spec, (3, 4))
 
 
 class TestProfiler:
@@ -161,6 +128,77 @@ class TestProfiler:
         found = profiles(member, tmp_path, "eager", "compiled", "channels_last", thorough=True)
         assert "no sign of life" in found["compiled"].refused and found["compiled"].worth_from is None
         assert not found["channels_last"].refused
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_one_that_is_right_on_the_rows_it_is_prepared_for_alone_is_told_by_others(
+        self, member, tmp_path, monkeypatch, known
+    ):
+        class Remembers(nn.Module):
+            """Right on rows without a 2, as a trace is on those that decide as the first did."""
+
+            def __init__(self, module, inputs, cores, file):
+                super().__init__()
+                self.module = module
+
+            def forward(self, x):
+                return self.module(x.clamp(max=1.0))
+
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", Remembers)
+        eager = profiles(member, tmp_path, "eager")["eager"] if known else None
+        asked = Measurement(
+            member, keys("frozen") if known else keys("eager", "frozen"), (4, 8), 0.5, 10**9, 1e-4, False, eager
+        )
+        [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
+        spec = RunSpec(members=(member,), search_path=ENSEMBLE)
+        options = {"inputs": ("images",), "device": device, "space": "probabilities", "rows": (ROWS,)}
+        alone = {key.runtime: got for key, got in measure(asked, spec=spec, cache=tmp_path / "a", **options)}
+        assert alone["frozen"].difference == 0 and alone["frozen"].batches
+        others = (np.concatenate([ROWS[:5], 2 * ROWS[5:8]]),)
+        found = dict(measure(asked, spec=spec, cache=tmp_path / "b", others=others, **options))
+        found = {key.runtime: got for key, got in found.items()}
+        assert found["frozen"].difference > 1e-3 and not found["frozen"].batches
+
+    def test_one_that_gives_other_values_each_time_is_refused(self, member, tmp_path, monkeypatch):
+        class Dropping(nn.Module):
+            def __init__(self, module, inputs, cores, file):
+                super().__init__()
+                self.module = module
+
+            def forward(self, x):
+                return nn.functional.dropout(self.module(x), 0.5)
+
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", Dropping)
+        found = profiles(member, tmp_path, "eager", "frozen")
+        assert "other values each time" in found["frozen"].refused and found["eager"].same_bits
+
+    def test_chance_within_the_tolerance_is_kept_with_the_profile(self, member, tmp_path, monkeypatch):
+        class Flickering(nn.Module):
+            def __init__(self, module, inputs, cores, file):
+                super().__init__()
+                self.module, self.calls = module, 0
+
+            def forward(self, x):
+                self.calls += 1
+                return self.module(x) * (1 + 1e-6 * (self.calls % 2))
+
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", Flickering)
+        found = profiles(member, tmp_path, "eager", "frozen")
+        assert found["frozen"].batches and not found["frozen"].same_bits and found["eager"].same_bits
+
+    def test_a_member_that_gives_other_values_each_time_is_refused(self, weights, tmp_path, monkeypatch):
+        """Chance may show on one kind of device alone, where its trial could not see it."""
+        spec = MemberSpec(name="chance", factory="nets:Linear", weights=weights / "linear.safetensors")
+        load = hpcens.profiling.bench.load
+
+        def dropping(*of, **options):
+            forward = load(*of, **options)
+            module = forward.passes.module
+            forward.passes.module = nn.Sequential(module, nn.Dropout(0.5)).train()
+            return forward
+
+        monkeypatch.setattr(hpcens.profiling.bench, "load", dropping)
+        with pytest.raises(MemberError, match="chance gives other values each time"):
+            profile(spec, (4,))
 
     def test_the_reference_is_eager_where_that_was_measured_before(self, member, tmp_path):
         eager = profiles(member, tmp_path, "eager")["eager"]

@@ -1,5 +1,6 @@
 """The book of profiles: what is kept covers what is asked, and a damaged file is none."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -81,6 +82,28 @@ class TestProfileBook:
         assert book.get(KEY) is None and not covers(book, KEY, [4])
         book.put(KEY, got)
         assert book.get(KEY) == got
+
+
+def test_a_profile_of_an_earlier_format_is_measured_anew(book, member):
+    """Its difference from eager was another: of the values' size, on the rows it was prepared for."""
+    got = profile(member, (4,))
+    book.put(KEY, got)
+    [file] = book.folder.iterdir()
+    raw = json.loads(file.read_text())
+    del raw["format"], raw["same_bits"]
+    file.write_text(json.dumps(raw))
+    assert book.get(KEY) is None and not covers(book, KEY, [4])
+    book.put(KEY, got)
+    assert covers(book, KEY, [4])
+
+
+def test_other_bits_at_one_batch_size_count_for_the_profile(book, member):
+    got = profile(member, (4,))
+    book.put(KEY, replace(got, same_bits=False))
+    book.put(KEY, replace(got, batches={8: replace(got.batches[4], batch=8)}, tried=(8,)))
+    assert not book.get(KEY).same_bits
+    book.put(KEY, replace(got, batches={b: replace(got.batches[4], batch=b) for b in (4, 8)}, tried=(4, 8)))
+    assert book.get(KEY).same_bits
 
 
 def test_a_book_lists_what_it_holds_and_forgets_it(tmp_path):

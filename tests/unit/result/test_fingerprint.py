@@ -38,7 +38,7 @@ def added(monkeypatch):
         AddedKey(("members", "*", "turn of preprocess[]"), "left", "members[].preprocess[].turn: left"),
         AddedKey(("outputs", "sides"), 2, "sides: 2"),
     )
-    monkeypatch.setattr(fingerprint, "FORMAT_2", keys)
+    monkeypatch.setattr(fingerprint, "FORMAT_2", fingerprint.FORMAT_2 + keys)
 
 
 def test_a_tree_of_unchanged_meaning_is_that_of_format_1():
@@ -70,3 +70,15 @@ def test_a_refusal_names_the_key_and_what_restores_its_meaning(added):
     ]
     with pytest.raises(FingerprintMismatch, match="right then, absent now"):
         require_same(now, before, "run.h5")
+
+
+def test_code_that_was_not_looked_at_is_named_with_who_can_finish_it():
+    before = json.loads(FORMAT_1)
+    now = tree(**{"imports layers": "1", "library blocks": "2.0"})
+    assert now["format"] == 2
+    with pytest.raises(
+        FingerprintMismatch, match="imports layers: absent then, 1 now → the earlier hpcens that made it"
+    ):
+        require_same(before, now, "run.h5")
+    with pytest.raises(FingerprintMismatch, match=r"library blocks: 2\.0 then, 2\.1 now"):
+        require_same(now, tree(**{"imports layers": "1", "library blocks": "2.1"}), "run.h5")

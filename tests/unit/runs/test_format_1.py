@@ -82,8 +82,8 @@ def test_report(run):
     assert Report.load(path) == REPORT
     path.write_text(REPORT.to_json())
     assert Report.load(path) == REPORT, "and as it is written now"
-    assert '"format": 2,' in path.read_text()
-    path.write_text(REPORT.to_json().replace('"format": 2', '"format": 3'))
+    assert '"format": 3,' in path.read_text()
+    path.write_text(REPORT.to_json().replace('"format": 3', '"format": 4'))
     assert Report.load(path) is None, "a later format is for later code"
     path.write_text(REPORT.to_json()[:-9])
     assert Report.load(path) is None, "nor is what is not whole"

@@ -11,13 +11,14 @@ import pytest
 import hpcens.result
 import hpcens.runs
 from hpcens.processes import Process
-from hpcens.profiling import ProfileBook
-from hpcens.result.description import describe_result
+from hpcens.profiling import ProfileBook, book
+from hpcens.result.description import describe_result, unsteady_of
 from hpcens.result.disk import Disk
 from hpcens.result.fingerprint import FORMAT_2, make_fingerprint
 from hpcens.result.journal import Header, Journal, Kind, Record
 from hpcens.runs import (
     Claim,
+    Finding,
     InstanceReport,
     MaskedRows,
     RankReport,
@@ -95,12 +96,17 @@ def test_report():
         ("Verdict", names(Verdict)),
         ("Requeue", names(Requeue)),
         ("Submission", names(Submission)),
-        ("Profiles", names(Profile) | {"key"}),
+        ("Finding", names(Finding)),
     ],
 )
 def test_fields(title, fields):
     assert first_column(title) == fields
     assert section(hpcens.runs, title)[1] == 1
+
+
+def test_profiles():
+    assert section(hpcens.runs, "Profiles")[1] == book.FORMAT
+    assert first_column("Profiles") == names(Profile) | {"key", "format"}
 
 
 def test_plan():
@@ -133,10 +139,10 @@ def test_fields_as_they_are_written(tmp_path):
     assert answer.keys() == first_column("Slurm's answer")
     meaning = next(row[2] for row in section(hpcens.runs, "Slurm's answer")[0] if row[0] == "`answer`")
     assert answer["answer"].keys() == quoted([meaning])
-    book = ProfileBook(tmp_path / "profiles")
+    kept = ProfileBook(tmp_path / "profiles")
     key = ProfileKey("cpu", "m", "eager", "<f4[3]", "2.4")
-    book.put(key, Profile(1, 2, 0.5, (4,)))
-    profile = json.loads((book.folder / f"{key.digest}.json").read_text())
+    kept.put(key, Profile(1, 2, 0.5, (4,)))
+    profile = json.loads((kept.folder / f"{key.digest}.json").read_text())
     assert profile.keys() == first_column("Profiles")
     meaning = next(row[2] for row in section(hpcens.runs, "Profiles")[0] if row[0] == "`key`")
     assert profile["key"].keys() == quoted([meaning])
@@ -190,7 +196,19 @@ def test_attributes_and_fingerprint():
     }
     added, _ = section(hpcens.result, "Added keys")
     assert quoted(row[0] for row in added[1:]) == {".".join(key.place) for key in FORMAT_2}
-    written = describe_result(spec, tree, members={}, datasets=[], library="", combined_from="{}")
+    written = describe_result(
+        spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}}, combined_from="{}"
+    )
     tables, _ = section(hpcens.result, "Result")
     heads = [row[0] for row in tables].index("attribute")
     assert quoted(row[0] for row in tables[heads:]) == set(written) | {"outputs", "segment_rows"}
+
+
+def test_a_result_says_nothing_of_members_that_are_steady():
+    """So that what it says of itself stays as it was."""
+    spec, numerics = RunSpec(members=()), Numerics(16, {}, ("cpu",), "2.4.0")
+    tree = make_fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
+    assert "unsteady" not in describe_result(spec, tree, members={}, datasets=[], library="", unsteady={})
+    attributes = describe_result(spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}})
+    assert unsteady_of(attributes, ["a", "b"]) == {"a": {"alone": 0.1}} and unsteady_of(attributes, ["b"]) == {}
+    assert unsteady_of({}, ["a"]) == {}

@@ -12,12 +12,13 @@ from torch import nn
 
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
 from hpcens.runtimes import kept_files
 from hpcens.runtimes.recipe import Recipe
-from hpcens.specs import MemberSpec
+from hpcens.specs import MemberSpec, RunSpec
 
 BATCH = 4
 ROWS = np.random.default_rng(1).random((BATCH, 6), np.float32)
@@ -36,7 +37,8 @@ class Small(nn.Module):
 def made(folder, prepared=None):
     spec = MemberSpec(name="member", factory="x:y", weights=folder / "x", output="values")
     network = prepared or Network(Small().eval().requires_grad_(False))
-    given = {"inputs": (0,), "space": "values", "rounds": None, "prepared": prepared is not None}
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "values")
+    given = {"inputs": (0,), "conversion": conversion, "prepared": prepared is not None}
     return Forward(spec, network, Preprocessing(spec, ["x"], folder), **given)
 
 
@@ -117,11 +119,11 @@ def test_ranks_that_prepare_the_same_at_once_do_not_mix_their_files(tmp_path):
 
 
 def test_nothing_is_left_of_a_preparation_that_fails(tmp_path):
-    def fail():
+    def build():
         with kept_files.kept((tmp_path / "m.ts",)) as path:
             path.write_bytes(b"half")
             raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        fail()
+        build()
     assert list(tmp_path.iterdir()) == []

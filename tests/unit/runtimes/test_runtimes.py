@@ -1,5 +1,6 @@
 """Runtimes: each gives what eager gives, always the same bytes, or is refused; what agrees and pays is taken."""
 
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,16 +13,17 @@ from torch import nn
 
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
-from hpcens.errors import RuntimeUnsuited
+from hpcens.errors import MemberError, RuntimeUnsuited
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
-from hpcens.profiling.bench import difference
+from hpcens.runtimes.agreement import difference
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.runtimes.cuda_graphs import CudaGraph
-from hpcens.runtimes.frozen import traced
+from hpcens.runtimes.frozen import looks_at_numbers, traced
 from hpcens.runtimes.recipe import Recipe
-from hpcens.specs import MemberSpec
+from hpcens.specs import MemberSpec, RunSpec
 
 BATCH = 8
 FIXED = ["frozen", "frozen_channels_last", "openvino", "compiled"]  # prepared for one batch size
@@ -63,11 +65,41 @@ class Deciding(nn.Module):
         return x if x.sum() > 0 else -x
 
 
+class Silent(Deciding):
+    """Silences the warning that torch gives when it traces such a decision."""
+
+    def forward(self, x):
+        warnings.simplefilter("ignore")
+        return super().forward(x)
+
+
+class Scaled(nn.Module):
+    """Its numbers leave torch, and come back as a constant."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :4] * float(x.numpy().max())
+
+
+class OneHot(nn.Module):
+    """As many classes as the rows show, which torch finds out without a warning."""
+
+    def forward(self, x):
+        kinds = x.flatten(1)[:, :4].argmax(1) + x.flatten(1)[:, 4:8].argmax(1)
+        return nn.functional.one_hot(kinds).float()
+
+
+class Compared(nn.Module):
+    def forward(self, x):
+        x = x.flatten(1)[:, :4]
+        return x if torch.equal(x, x.clamp(max=0.9)) else x.clamp(max=0.9)
+
+
 def made(module, prepared=None, **spec):
     spec = MemberSpec(name="member", factory="x:y", weights=Path("x"), output="logits", **spec)
     torch.manual_seed(3)
     network = prepared or Network(module().eval().requires_grad_(False))
-    given = {"inputs": (0,), "space": "probabilities", "rounds": None, "prepared": prepared is not None}
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "probabilities")
+    given = {"inputs": (0,), "conversion": conversion, "prepared": prepared is not None}
     return Forward(spec, network, Preprocessing(spec, ["images"], Path()), **given)
 
 
@@ -120,6 +152,27 @@ def test_a_network_that_decides_by_what_it_sees_is_refused(tmp_path, runtime):
     """A trace would keep the decision made on the first rows, and be wrong on others without a word."""
     with pytest.raises(RuntimeUnsuited):
         recipe(tmp_path, runtime, Deciding).make(BATCH)
+
+
+@pytest.mark.parametrize("module", [Deciding, Silent, Scaled, OneHot, Compared])
+def test_a_decision_is_seen_by_what_is_executed(tmp_path, module):
+    """Whatever torch says of it: refused, or right on rows that decide otherwise."""
+    member = recipe(tmp_path, "frozen", module)
+    others = ROWS.copy()
+    others[:, 0] -= np.linspace(0, 2, len(ROWS), dtype=np.float32)[:, None, None]
+    with torch.inference_mode():
+        assert looks_at_numbers(module(), [torch.from_numpy(ROWS[:BATCH])])
+    try:
+        values = run(member, others)
+    except (RuntimeUnsuited, MemberError):
+        return
+    assert difference(values, run(recipe(tmp_path, "eager", module), others), probabilities=True) < 1e-6
+
+
+@pytest.mark.parametrize("module", [Residual, Sequence])
+def test_networks_that_look_at_shapes_alone_decide_nothing(module):
+    with torch.inference_mode():
+        assert not looks_at_numbers(module().eval(), [torch.from_numpy(ROWS[:BATCH])])
 
 
 def test_a_network_that_looks_at_shapes_is_traced_nevertheless():

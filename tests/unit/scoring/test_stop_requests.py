@@ -4,10 +4,12 @@ import contextlib
 import faulthandler
 import os
 import signal
+from functools import partial
 
 import pytest
 
 from hpcens.runs import DrainBegan, Events, read_events
+from hpcens.runs.cancellation import asked_to_end
 from hpcens.scoring.stop_requests import StopRequests
 from hpcens.vocabulary import Drain
 
@@ -39,7 +41,7 @@ def test_the_cancel_file_drains_and_the_event_says_why(tmp_path, stop, text, rea
     (tmp_path / "cancel").write_text(text)
     assert stop.notice() is None, "only rank 0 looks for the file"
     with contextlib.closing(Events(tmp_path / "events.jsonl")) as events:
-        stop.watch(tmp_path / "cancel", events)
+        stop.watch(partial(asked_to_end, tmp_path / "cancel", {"7"}), events)
         assert stop.notice() == Drain(reason)
         assert stop.notice() is None
     [(_, event)] = read_events(tmp_path / "events.jsonl")

@@ -24,7 +24,7 @@ def code_digest(path: str, search_path: Path) -> str | None:
     module = path.partition(":")[0]
     add_to_path(search_path)
     try:
-        module_spec = _find(module)
+        module_spec = find_module(module)
     except KeyError:  # a namespace package within another can be found only once that one is imported
         module_spec = _import_around(module)
     if module_spec is None:
@@ -90,7 +90,7 @@ def add_to_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def _find(module: str) -> ModuleSpec | None:
+def find_module(module: str) -> ModuleSpec | None:
     """Find where a module lies. Imports nothing: `importlib.util.find_spec` would import the packages around it."""
     module_spec: ModuleSpec | None = None
     name = ""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from hpcens.combining import Combiner
+from hpcens.combining.combiner import Combiner
 from hpcens.engine import use_cores
 from hpcens.errors import HpcensError, RuleError, as_verdict
+from hpcens.members import result_axis
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.specs import RunSpec, Space
+from hpcens.usercode.imported import Imported
 
 _SECONDS = 120.0
 
 
 def try_rule(
     spec: RunSpec, space: Space, digests: Mapping[str, str], shape: tuple[int, ...], seconds: float = _SECONDS
-) -> None:
-    """Raise RuleError where the rule cannot be loaded, fails, ends its process or does not come to an end.
+) -> Imported:
+    """Try the rule; return what it has imported.
+
+    Raises RuleError where it cannot be loaded, fails, ends its process or does not come to an end.
 
     digests  what the rule's code and weights are pinned by
     shape    of one member's output for one row
@@ -25,26 +30,28 @@ def try_rule(
     name = f"rule {spec.rule.name}"
     with isolated(partial(_combine, spec, space, dict(digests), shape)) as process:
         try:
-            fault = process.answer(seconds)
+            outcome = process.answer(seconds)
         except NoAnswer as silence:
             if silence.exit_code is None:
                 raise RuleError(f"{name} did not combine three rows within {seconds:.0f} s", "try it alone") from None
             ending = f"ended its process with exit code {silence.exit_code}{silence.quotation}"
             raise RuleError(f"{name} {ending}", "it must return") from None
-    if fault is not None:
-        raise fault
+    if isinstance(outcome, RuleError):
+        raise outcome
+    return outcome
 
 
 def _combine(
     spec: RunSpec, space: Space, digests: Mapping[str, str], shape: tuple[int, ...]
-) -> Iterator[RuleError | None]:
-    """Yield what is wrong with the rule, None where it works."""
+) -> Iterator[RuleError | Imported]:
+    """Yield what the rule has imported, or what is wrong with it."""
     use_cores(1)
-    fault = None
+    before = frozenset(sys.modules)
     try:
-        Combiner(spec, space, (), digests).try_out(shape)
+        Combiner(spec, space, (), digests, result_axis(spec, shape, space)).try_out(shape)
     except HpcensError as error:
-        fault = RuleError(error.what, error.remedy)
+        yield RuleError(error.what, error.remedy)
     except Exception as error:
-        fault = RuleError(as_verdict(error).what, "try the rule alone")
-    yield fault
+        yield RuleError(as_verdict(error).what, "try the rule alone")
+    else:
+        yield Imported.since(before)

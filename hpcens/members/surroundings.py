@@ -1,0 +1,226 @@
+"""Surroundings: the state of the process that members share: torch's defaults and flags, chance, the environment.
+
+What a member changes of it while it is imported, built, loaded or run is kept for that member alone, and put back for
+the others: each runs as it would in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from hpcens.specs import MemberSpec
+
+State = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of the state.
+
+    read   returns it, as something that can be compared
+    write  puts it back
+    """
+
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+def _attribute(owner: Any, name: str) -> _Part:
+    return _Part(lambda: getattr(owner, name), lambda value: setattr(owner, name, value))
+
+
+def _flags() -> Iterator[tuple[str, _Part]]:
+    """Yield torch's flags that change what is computed, as far as this torch has them."""
+    backends: Any = torch.backends
+    for name, owner, attribute in (
+        ("TF32 of matrix products", getattr(backends.cuda, "matmul", None), "allow_tf32"),
+        ("TF32 of cuDNN", backends.cudnn, "allow_tf32"),
+        ("cuDNN's benchmark", backends.cudnn, "benchmark"),
+        ("cuDNN's determinism", backends.cudnn, "deterministic"),
+        ("cuDNN", backends.cudnn, "enabled"),
+        ("reduced precision of bfloat16", backends.cuda.matmul, "allow_bf16_reduced_precision_reduction"),
+        ("reduced precision of float16", backends.cuda.matmul, "allow_fp16_reduced_precision_reduction"),
+    ):
+        if owner is not None:
+            yield name, _attribute(owner, attribute)
+    for kind in ("flash", "mem_efficient", "math"):
+        read, write = getattr(backends.cuda, f"{kind}_sdp_enabled"), getattr(backends.cuda, f"enable_{kind}_sdp")
+        yield f"{kind} attention", _Part(read, write)
+
+
+def _device() -> Any:
+    """Return the default device; None where none is set: asked for, it would be the CPU either way."""
+    return (
+        getattr(getattr(torch, "_GLOBAL_DEVICE_CONTEXT", None), "device_context", None) and torch.get_default_device()
+    )
+
+
+def _set_determinism(value: tuple[bool, bool]) -> None:
+    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+def _set_environment(values: Mapping[str, str]) -> None:
+    for name in [name for name in os.environ if name not in values]:
+        del os.environ[name]
+    for name, value in values.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
+def _set_filters(filters: tuple[Any, ...]) -> None:
+    warnings.filters[:] = filters  # type: ignore[index]
+    with suppress(AttributeError):
+        warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+def _numpy_state() -> tuple[Any, ...]:
+    name, keys, *rest = np.random.get_state()
+    return (name, np.asarray(keys).tobytes(), *rest)
+
+
+def _set_numpy_state(value: tuple[Any, ...]) -> None:
+    name, keys, *rest = value
+    np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
+
+
+def _set_torch_state(value: bytes) -> None:
+    torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
+
+
+# Of chance nothing is said: every factory that initialises weights draws from it.
+_CHANCE: Mapping[str, _Part] = {
+    "torch's generator": _Part(lambda: torch.get_rng_state().numpy().tobytes(), _set_torch_state),
+    "numpy's generator": _Part(_numpy_state, _set_numpy_state),
+    "Python's generator": _Part(random.getstate, random.setstate),
+}
+_PARTS: Mapping[str, _Part] = {
+    "torch's default dtype": _Part(torch.get_default_dtype, torch.set_default_dtype),
+    "torch's default device": _Part(_device, torch.set_default_device),
+    "torch's determinism": _Part(
+        lambda: (torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()),
+        _set_determinism,
+    ),
+    **dict(_flags()),
+    # after TF32, which it rules: set the other way round, torch cannot say any more what it is
+    "the precision of float32 products": _Part(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "the working directory": _Part(os.getcwd, os.chdir),
+    "the environment": _Part(lambda: dict(os.environ), _set_environment),
+    "the filters of warnings": _Part(lambda: tuple(warnings.filters), _set_filters),
+    **_CHANCE,
+}
+# Those that take long to read, a tenth of a millisecond: after the first calls they are looked at now and then only,
+# unless the member has changed one.
+_SLOW = ("the environment", *_CHANCE)
+_FIRST_CALLS = 16
+_NOW_AND_THEN = 32
+# Not a member's to choose: the plan says how many threads compute, and no gradients are kept.
+_OURS: Mapping[str, _Part] = {
+    "torch's threads": _Part(torch.get_num_threads, torch.set_num_threads),
+    "torch's grad mode": _Part(torch.is_grad_enabled, torch.set_grad_enabled),
+}
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What one member has changed.
+
+    member  its name
+    code    module that its factory lies in, or file that it is unpickled from; None where no code of its own is loaded
+    own     part of the state → as the member has left it; what is not in it is as for all
+    said    names of the parts that were reported
+    calls   how often the member was run
+    """
+
+    member: str
+    code: str | None = None
+    own: dict[str, Any] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+    calls: int = 0
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of what the member has changed, but for chance."""
+        return tuple(name for name in (*_PARTS, *_OURS) if name in self.said)
+
+    @contextmanager
+    def while_loading(self) -> Iterator[None]:
+        """Let the member be imported, built and loaded in its own surroundings, and keep what that leaves.
+
+        Kept with its code: to import it once more changes nothing, and the member would find less than it needs.
+        """
+        with self.around(report=self.code is not None):
+            yield
+        if self.code is not None:
+            _LEFT_BY_CODE[self.code] = dict(self.own)
+
+    @contextmanager
+    def around(self, *, report: bool = True) -> Iterator[None]:
+        """Let the member run in its own surroundings; afterwards they are those of all again.
+
+        report  say what it changed, once; False where code of the member's own is not run
+        """
+        self.calls += 1
+        whole = self.calls <= _FIRST_CALLS or self.calls % _NOW_AND_THEN == 0 or not self.own.keys().isdisjoint(_SLOW)
+        before = _read(whole=whole)
+        _write({name: value for name, value in self.own.items() if before.get(name) != value})
+        try:
+            yield
+        finally:
+            self._keep(before, _read(whole=whole), report=report)
+
+    def _keep(self, before: State, after: State, *, report: bool) -> None:
+        differing = {name: value for name, value in after.items() if name in before and value != before[name]}
+        self.own = {name: value for name, value in differing.items() if name in _PARTS}
+        _write({name: before[name] for name in differing})
+        if not report:
+            return
+        if new := [name for name in differing if name not in _CHANCE and name not in self.said]:
+            self.said.update(new)
+            print(f"hpcens: warning: {self.described(new)}", file=sys.stderr, flush=True)
+
+    def described(self, parts: Sequence[str]) -> str:
+        """Return what the member changed, as a sentence."""
+        ours = [name for name in parts if name in _OURS]
+        own = [name for name in parts if name not in _OURS]
+        kept = f"{', '.join(own)}: kept for it alone" if own else ""
+        reset = f"{', '.join(ours)}: put back" if ours else ""
+        return f"member {self.member} changes {'; '.join(filter(None, (kept, reset)))}"
+
+
+_LEFT_BY_CODE: dict[str, dict[str, Any]] = {}
+
+
+def surroundings_of(member: MemberSpec) -> Surroundings:
+    """Return the surroundings in which the member is to be loaded: as its code has left them in this process before."""
+    calls = [step.call for step in member.preprocess if step.call is not None]
+    code = member.factory or (str(member.pickled) if member.pickled is not None else None) or next(iter(calls), None)
+    code = code.partition(":")[0] if code is not None and member.pickled is None else code
+    return Surroundings(member.name, code, dict(_LEFT_BY_CODE.get(code or "", {})))
+
+
+def _read(*, whole: bool) -> dict[str, Any]:
+    """Read all parts that can be read: a working directory may be gone, a flag be ruled by a newer one.
+
+    whole  with those that take long
+    """
+    state = {}
+    for name, part in (*_PARTS.items(), *_OURS.items()):
+        if whole or name not in _SLOW:
+            with suppress(Exception):
+                state[name] = part.read()
+    return state
+
+
+def _write(state: State) -> None:
+    for name, value in state.items():
+        (_PARTS.get(name) or _OURS[name]).write(value)

@@ -1,0 +1,80 @@
+"""References: what eager gave, batch size by batch size, on which other runtimes are held against it.
+
+On the rows for which a runtime is prepared, and on others from all over the dataset: a trace that keeps what was
+decided on the first is right on them alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hpcens.runtimes.agreement import difference, spread_over_rows
+from hpcens.vocabulary import Array, Rows
+
+# Of the time to measure a member, what running it on the other rows may take; but at least so many rows are run.
+_SHARE = 0.05
+_LEAST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A batch that fits.
+
+    staged     its rows on the device, for each input
+    shape      of a row of output
+    workspace  bytes
+    apart      difference from eager
+    same_bits  whether a second call gave the same bits
+    """
+
+    staged: Any
+    shape: tuple[int, ...]
+    workspace: int
+    apart: float
+    same_bits: bool
+
+
+@dataclass(slots=True)
+class References:
+    """Outputs of eager for the rows of a batch and for the other rows.
+
+    others         (rows, *row shape) of each input of the dataset; may be none
+    probabilities  whether outputs are compared as probabilities
+    outputs        batch size → of the batch, and of the other rows; None where these could not be run
+    """
+
+    others: Rows
+    probabilities: bool
+    outputs: dict[int, tuple[Array, Array | None]] = field(default_factory=dict)
+    _limited: bool = False
+
+    def limit(self, rows_per_second: float, seconds: float) -> None:
+        """Keep no more other rows than can be run in a share of the time, once that is known.
+
+        seconds  to measure the member
+        """
+        if not self._limited:
+            count = max(_LEAST, int(_SHARE * seconds * rows_per_second))
+            self.others = tuple(array[:: max(1, len(array) // count)] for array in self.others)
+            self._limited = True
+
+    def apart(self, batch: int, values: Array, others: Array | None) -> float:
+        """Return how far outputs of another runtime lie from those of eager in batches of the same size.
+
+        values  for the rows of the batch
+        others  for the other rows; None where they could not be run
+        """
+        reference, reference_of_others = self.outputs[batch]
+        pairs = [(values, reference)]
+        if others is not None and reference_of_others is not None:
+            pairs.append((others, reference_of_others))
+        scale = spread_over_rows(np.concatenate([wanted for _, wanted in pairs]))
+        return max(difference(got, wanted, probabilities=self.probabilities, scale=scale) for got, wanted in pairs)
+
+    def between_calls(self, batch: int, first: Array, second: Array) -> float:
+        """Return how far outputs of two equal calls lie apart."""
+        reference = self.outputs[batch][0] if batch in self.outputs else first
+        return difference(second, first, probabilities=self.probabilities, scale=spread_over_rows(reference))
