@@ -53,9 +53,7 @@ def with_imports(job: Job, preflight: Preflight, book: TrialBook) -> Preflight:
 def _of_earlier(branch: Mapping[str, Any], digests: Mapping[str, str], spec: RunSpec) -> dict[str, str] | None:
     """Return the imports that an earlier result names, where it was made of the same, and they are what they were.
 
-    With them comes whether the member has complex numbers.
-
-    None where it names none: a result of earlier code did not look.
+    None where it names none: a result of earlier code did not look. With them comes that it has complex numbers.
     """
     found = {key: digest for key, digest in branch.items() if is_found(key)}
     imports = {key: digest for key, digest in found.items() if is_of_imports(key)}

@@ -11,6 +11,7 @@ from hpcens.combining.digests import rule_modules
 from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
 from hpcens.errors import HpcensError, RuleError
+from hpcens.members import result_axis
 from hpcens.result import Output, encoded
 from hpcens.rules import Floats, disagreement, entropies, label, labels, make_rule, top, variance, weights_of
 from hpcens.specs import LAST, RunSpec, Space
@@ -45,20 +46,11 @@ class Combiner:
         self._logits = space == "logits"
         self._axis = LAST if class_axis is None else class_axis
         self._multilabel = spec.task == "multilabel"
+        dtype = spec.combined_dtype
         self._rule = (
-            load_stack_rule(
-                spec.rule,
-                space,
-                spec.search_path,
-                digests,
-                spec.combined_dtype,
-                task=spec.task,
-                class_axis=self._axis,
-            )
+            load_stack_rule(spec.rule, space, spec.search_path, digests, dtype, task=spec.task, class_axis=self._axis)
             if spec.rule.name == "stack"
-            else make_rule(
-                spec.rule, spec.members, spec.search_path, digests.get("code"), spec.combined_dtype, axis=self._axis
-            )
+            else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"), dtype, axis=self._axis)
         )
 
     def combine(self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = ()) -> dict[str, Array]:
@@ -123,11 +115,12 @@ def tried_combiner(
     """Return a Combiner that has combined made-up outputs, by the code that the digests name.
 
     shape       of one member's output for one row
-    class_axis  see `Combiner`
+    class_axis  of its classes; None: `result_axis` finds it
     Raises what `Combiner` raises, and RuleError where a rule of the user's own has imported other code.
     """
     before = frozenset(sys.modules)
-    combiner = Combiner(spec, space, outputs, digests, class_axis)
+    axis = result_axis(spec, shape, space) if class_axis is None else class_axis
+    combiner = Combiner(spec, space, outputs, digests, axis)
     combiner.try_out(shape)
     if digests and (other := other_code(before, digests, rule_modules(spec, digests))):
         raise RuleError(f"rule {spec.rule.name}: {other} the run was checked", "run it again")

@@ -23,9 +23,11 @@ _FAULTS = {
 }
 _MASK = "or have such rows masked and counted: bad_rows: mask"
 _REMEDIES = {
+    "input": f"look at these rows of the dataset; {_MASK}; or leave NaN to a network that takes it, members[].bad_rows:"
+    " pass; or have fill values replaced, dataset.inputs.x.fill",
     "cast": "write as the first step of preprocess what they are cast to: [{cast: int64}] for a member of integers,"
     " [{cast: float64}] with precision: float64 or before a step that scales, [{cast: float32}] to have them rounded;"
-    f" {_MASK}"
+    f" {_MASK}",
 }
 
 

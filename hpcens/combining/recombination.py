@@ -72,9 +72,8 @@ class Recombination:
     def _write(self, epoch: Epoch, events: Events) -> None:
         """Combine until all of it reads back whole, then give it its name."""
         request, form = self._request, self._form()
-        combiner = tried_combiner(
-            request.spec, request.space, form.outputs, request.digests, request.shape, request.class_axis
-        )
+        axis = request.class_axis
+        combiner = tried_combiner(request.spec, request.space, form.outputs, request.digests, request.shape, axis)
         result = Result.open(self._run, epoch, form)
         while result.missing or result.revoke_damaged():
             self._combine(combiner, result, events)

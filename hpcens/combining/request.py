@@ -25,7 +25,7 @@ from hpcens.result import (
 )
 from hpcens.rules import combining_space
 from hpcens.specs import RuleSpec, RunSpec, Space
-from hpcens.usercode.imported import digested_again
+from hpcens.usercode.imported import digested_again, is_of_imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,10 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
             lines.append(f"members.{member.name}.precision: {precision} then, {member.computes_in} now")
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
-            compared = {*now, *stored} - {"numerics"}
-        imports = digested_again(stored, spec.search_path)
-        now |= imports
-        then = {key: value for key, value in stored.items() if key in compared or key in imports}
+            compared |= {*now, *stored} - {"numerics"} - {*filter(is_of_imports, stored)}
+        now |= digested_again(stored, spec.search_path)
+        compared |= now.keys()
+        then = {key: value for key, value in stored.items() if key in compared}
         lines += differences(then, now, "members", member.name)
     if not keeps_classes(source.fingerprint, {"outputs": outputs_branch(spec)}):
         lines.append(

@@ -26,7 +26,7 @@ _SCALING = ("scale_factor", "add_offset")
 _FILLS = ("_FillValue", "missing_value")
 _UNSIGNED = "_Unsigned"
 _VALID = ("valid_min", "valid_max", "valid_range")
-_PACKING = (*_SCALING, *_FILLS, _UNSIGNED)
+PACKING = (*_SCALING, *_FILLS, _UNSIGNED)
 _NETCDF_FILE = ("_NCProperties", "_nc3_strict")
 _NETCDF_DATASET = ("DIMENSION_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates")
 
@@ -73,7 +73,8 @@ class Decoding:
             values *= self.scale
         if self.offset is not None:
             values += self.offset
-        values[self.absent(raw)] = self.instead
+        if self.fills:
+            values[self.absent(raw)] = self.instead
         return values
 
     def absent(self, raw: Array) -> Array:
@@ -94,8 +95,8 @@ def decoding_of(
     key    of the input in the YAML, for messages
     Raises DataError where an attribute cannot be applied, or a key of the YAML would have no effect.
     """
-    attributes = {name: dataset.attrs[name] for name in (*_PACKING, *_VALID) if name in dataset.attrs}
-    packing = [name for name in _PACKING if name in attributes]
+    attributes = {name: dataset.attrs[name] for name in (*PACKING, *_VALID) if name in dataset.attrs}
+    packing = [name for name in PACKING if name in attributes]
     applied = decode == "true" or (decode == "auto" and is_netcdf(dataset))
     if not applied or not packing:
         _require_effect(where, key, decode, fill, packing)
@@ -119,7 +120,7 @@ def is_netcdf(dataset: h5py.Dataset) -> bool:
 
 def _require_effect(where: str, key: str, decode: Decode, fill: float | None, packing: list[str]) -> None:
     if decode == "true" and not packing:
-        raise DataError(f"{where} has none of {', '.join(_PACKING)}", f"remove {key}.decode: it would do nothing")
+        raise DataError(f"{where} has none of {', '.join(PACKING)}", f"remove {key}.decode: it would do nothing")
     if fill is not None:
         why = f"has no {' or '.join(_FILLS)}" if not packing else "bears no mark of netCDF"
         remedy = f"remove {key}.fill, which would do nothing" if not packing else f"write {key}.decode: true too"
@@ -157,9 +158,8 @@ def _stored_as(dtype: np.dtype[Any], number: float, reread: bool) -> Iterator[in
     reread  whether that is not the dtype of the dataset, so that the same bits may be written as another number
     """
     if dtype.kind == "f":
-        held = dtype.type(number) if math.isnan(number) or abs(number) <= np.finfo(dtype).max else dtype.type(math.nan)
-        if math.isnan(number) or not math.isnan(held):
-            yield float(held)
+        if math.isnan(number) or abs(number) <= float(np.finfo(dtype).max):
+            yield float(dtype.type(number))
     elif math.isfinite(number) and number == int(number):
         limits, wide = np.iinfo(dtype), 1 << 8 * dtype.itemsize
         ways = (int(number), int(number) + wide, int(number) - wide) if reread else (int(number),)

@@ -210,7 +210,7 @@ class DatasetFile:
         facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
         facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
         facts |= {f"decode {each.facts.name}": each.decoding.text for each in self._inputs if each.decoding is not None}
-        remarks = tuple(remark for each in self._inputs for remark in each.remarks)
+        remarks = tuple(remark for each in self._inputs for remark in (*each.remarks, *each.packed_behind()))
         return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, remarks)
 
     def expect(self, facts: Mapping[str, str | int]) -> None:

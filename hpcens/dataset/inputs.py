@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcens.dataset.decoding import Decoding, decoding_of
+from hpcens.dataset.decoding import PACKING, Decoding, decoding_of
 from hpcens.dataset.guard import MATLAB, Guarded
 from hpcens.dataset.hdf5 import kind_of, listed
 from hpcens.errors import DataError
@@ -85,6 +85,17 @@ class OpenInput:
         """Tell whether rows as they are stored hold a fill value that is NaN in memory."""
         decoding = self.decoding
         return decoding is not None and math.isnan(decoding.instead) and bool(decoding.absent(stored).any())
+
+    def packed_behind(self) -> Iterator[str]:
+        """Say that what a virtual dataset takes its rows from is packed, and it itself does not say so."""
+        if not any(name in self.dataset.attrs for name in PACKING):
+            for path, attributes in self.guarded.sources.attributes():
+                if named := [name for name in PACKING if name in attributes]:
+                    yield (
+                        f"{self.guarded.path}: {self.dataset.name} takes rows from {path}, where they have"
+                        f" {', '.join(named)}: not applied, since the virtual dataset has no such attributes of its own"
+                    )
+                    return
 
     def described(self, wanted: InputSpec | None) -> str:
         """Return it as text, as the identity of a dataset holds it. wanted: as the YAML names it, if it does."""

@@ -196,10 +196,8 @@ def _remarks(looks: Sequence[Look]) -> tuple[str, ...]:
     first = looks[0].remarks
     packed = [{key: text for key, text in look.identity.items() if key.startswith("decode ")} for look in looks]
     others = sum(each != packed[0] for each in packed)
-    return (
-        *first,
-        *[f"{others} of {len(looks)} files are packed otherwise: each by its own attributes"] * (others > 0),
-    )
+    more = f"{others} of {len(looks)} files are packed otherwise than the first: each by its own attributes"
+    return (*first, more) if others else first
 
 
 _ALIKE = "all files of one dataset have rows of one shape and dtype"

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import h5py
 
 from hpcens.dataset.extents import Blocks, Extents, Slab, slab_of
+from hpcens.dataset.families import families
 from hpcens.dataset.hdf5 import find_dataset, open_file
 from hpcens.dataset.links import (
     VIRTUAL,
     is_numbered,
     named_file,
     numbered,
-    numbers_among,
     numbers_of,
     passed,
     require_regular,
@@ -72,28 +72,20 @@ class _Piece:
     needed: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Family:
-    """Names with `%b`: how many blocks of theirs the dataset holds, and the row at which it ends."""
-
-    file: str
-    dataset: str
-    count: int
-    end: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Source:
     """A piece's source, as it was found.
 
-    path     its file; None where that is the dataset's own
-    home     the file that the source's dataset lies in, where links lead on
-    sources  what it takes rows from in its turn
+    path        its file; None where that is the dataset's own
+    home        the file that the source's dataset lies in, where links lead on
+    attributes  names of those that the source's dataset has
+    sources     what it takes rows from in its turn
     """
 
     path: Path | None
     home: Path
     shape: tuple[int, ...]
+    attributes: frozenset[str]
     sources: Sources
 
 
@@ -115,7 +107,7 @@ class Sources:
         self._stored = list(_stored(dataset, self._home, axis))
         mappings = dataset.virtual_sources() if dataset.is_virtual else []
         self._pieces = [piece for mapping in mappings for piece in _pieces(mapping, dataset.shape, axis)]
-        self._families = [family for mapping in mappings for family in _families(mapping, dataset.shape)]
+        self._families = [family for mapping in mappings for family in families(mapping, dataset.shape)]
         self._rows_stored = Extents([stored.rows for stored in self._stored])
         self._rows_of_pieces = Extents([piece.rows for piece in self._pieces])
         self._sources: dict[tuple[str, str], _Source] = {}
@@ -158,7 +150,13 @@ class Sources:
                 yield from (path for path in (source.path,) if path is not None)
                 yield from source.sources.check()
         for family in self._families:
-            self._check_family(family)
+            family.check(self._home, self._name)
+
+    def attributes(self) -> Iterator[tuple[Path, frozenset[str]]]:
+        """Yield the files of sources that were opened so far, and the names of the attributes of what is read there."""
+        for source in self._sources.values():
+            yield source.home, source.attributes
+            yield from source.sources.attributes()
 
     def _check_stored(self, stored: _Stored) -> None:
         require_regular(stored.path, f"in which {self._name} is stored")
@@ -202,7 +200,8 @@ class Sources:
                 dataset = find_dataset(file, piece.dataset, "the virtual dataset")
                 behind = passed(file, piece.dataset)
                 sources = Sources(dataset, behind, depth=self._depth + 1)
-                return _Source(path, Path(dataset.file.filename), dataset.shape, sources)
+                home, attributes = Path(dataset.file.filename), frozenset(dataset.attrs)
+                return _Source(path, home, dataset.shape, attributes, sources)
         except DataError as error:
             raise DataError(f"{where}: {error.what}", error.remedy) from None
 
@@ -214,23 +213,6 @@ class Sources:
         if self._axis or not (alike and rows.in_one and taken.in_one):
             return slice(taken.first, taken.end)
         return slice(max(low, rows.first) - rows.first + taken.first, min(high, rows.end) - rows.first + taken.first)
-
-    def _check_family(self, family: _Family) -> None:
-        """Raise DataError where a later block is there: the library ends the dataset at the first that is missing."""
-        missing = f"{numbered(family.dataset, family.count)} in {numbered(family.file, family.count)}"
-        if family.count and not self._later(family):
-            return
-        end = f"ends at row {family.end}" if family.count else "has no rows"
-        raise DataError(f"{self._name} {end} since {missing} is not there", "copy what is missing too")
-
-    def _later(self, family: _Family) -> bool:
-        """Tell whether there are blocks behind the last that the dataset holds."""
-        if is_numbered(family.file):
-            return any(number >= family.count for number in numbers_of(self._home, family.file))
-        path = named_file(self._home, numbered(family.file, 0), VIRTUAL)
-        with open_file(path or self._home) as file:
-            group, _, name = family.dataset.strip("/").rpartition("/")
-            return any(number >= family.count for number in numbers_among(file[group or "/"], name))
 
 
 def require_sources(file: h5py.File, key: str) -> None:
@@ -283,11 +265,3 @@ def _pieces(mapping: Any, shape: Sequence[int], axis: int) -> Iterator[_Piece]:
             sides[slab.endless] = Blocks(blocks.first + number * blocks.step, blocks.step, 1, blocks.size)
             points = math.prod(side.rows for side in sides)
             yield _Piece(numbered(file, number), numbered(inside, number), sides[axis], taken, points)
-
-
-def _families(mapping: Any, shape: Sequence[int]) -> Iterator[_Family]:
-    """Yield the names with `%b` of a part of a virtual dataset of this shape."""
-    slab = slab_of(mapping.vspace)
-    if slab.endless is not None and (is_numbered(mapping.file_name) or is_numbered(mapping.dset_name)):
-        size = shape[slab.endless]
-        yield _Family(mapping.file_name, mapping.dset_name, slab.along(slab.endless, size).number, size)

@@ -80,11 +80,12 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         "inputs": spec.inputs,
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
-        "bad_rows": spec.bad_rows,
         "gradients": spec.gradients or None,
         "key of weights": spec.weights and spec.weights.key,
         "prefix of weights": spec.weights and spec.weights.prefix,
     }
+    if spec.bad_rows is not None:
+        digests["bad_rows"] = spec.bad_rows
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 

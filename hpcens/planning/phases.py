@@ -7,7 +7,7 @@ the last one combines them with its own. What is complete stays so, even where a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +72,7 @@ def phases_of(run: RunDirectory, plan: Plan, form: Form, shape: tuple[int, ...])
     left = [group for phase in plan.groups if (group := tuple(m for m in phase if m not in scored))]
     of = len(stored) + len(left)
     numbered = enumerate(left, len(stored) + 1)
-    precisions = {member: numerics.precision for member, numerics in plan.numerics.members.items()}
-    return tuple(
-        Phase(n, of, group, form if n == of else _form(form, {m: precisions[m] for m in group}, shape))
-        for n, group in numbered
-    )
+    return tuple(Phase(n, of, group, form if n == of else _form(form, plan, group, shape)) for n, group in numbered)
 
 
 def stored_phases(run: RunDirectory, form: Form) -> dict[Path, tuple[str, ...]]:
@@ -91,15 +87,10 @@ def _members(path: Path) -> tuple[str, ...]:
     return tuple(output.name.removeprefix("members/") for output in finished.outputs if output.name != VALID.name)
 
 
-def _form(form: Form, precisions: Mapping[str, str], shape: tuple[int, ...]) -> Form:
-    """Return the form of these members' outputs, and of which rows are masked where the result says it.
-
-    precisions  member → its own, in member order: its outputs are kept as it gives them
-    """
-    outputs = tuple(
-        Output(f"members/{member}", shape, "<f8" if precision == "float64" else "<f4")
-        for member, precision in precisions.items()
-    )
+def _form(form: Form, plan: Plan, members: Sequence[str], shape: tuple[int, ...]) -> Form:
+    """Return the form of these members' outputs, and of which rows are masked where the result says it."""
+    dtypes = ("<f8" if plan.numerics.members[member].precision == "float64" else "<f4" for member in members)
+    outputs = tuple(Output(f"members/{m}", shape, dtype) for m, dtype in zip(members, dtypes, strict=True))
     masks = tuple(output for output in form.outputs if output.name == VALID.name)
     attributes = {"fingerprint": form.attributes["fingerprint"]}
     return Form(outputs=(*outputs, *masks), segmentation=form.segmentation, attributes=attributes, documents={})

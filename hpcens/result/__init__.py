@@ -25,6 +25,7 @@ chunked.
 | `datasets` | [text] | paths of the input |
 | `fingerprint` | JSON | see below; beside it phases have only `outputs` and `segment_rows` |
 | `rule`, `space` | text | name of the rule, and what it combines: logits, probabilities or values |
+| `task` | text | what the YAML says that outputs are: binary, multiclass, multilabel, regression; or empty |
 | `rule_parameters`, `weights` | JSON | the fingerprint's branch of the rule, and of it the members' weights |
 | `spaces`, `precision` | JSON | member → what it gives; member → its precision |
 | `members` | JSON | member → `path` of its weights, and its digests |

@@ -62,6 +62,7 @@ def describe_result(
         "rule": spec.rule.name,
         "rule_parameters": json.dumps(tree["rule"]),
         "space": tree["rule"]["space"],
+        "task": spec.task or "",
         "weights": json.dumps(tree["rule"]["weights"]),
         "spaces": json.dumps({name: member["output"] for name, member in tree["members"].items()}),
         "precision": json.dumps(precisions),

@@ -9,6 +9,16 @@
 | `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes over all outputs, in their order |
 | `hpcens/summary` | (65536,) uint8 | JSON written at the end: times, counts; padded with blanks |
 | `hpcens/plan`, `hpcens/config` | bytes | the plan and the resolved configuration as JSON |
+
+Datasets of rows say of themselves, where it applies:
+
+| attribute | meaning |
+| --- | --- |
+| `description`, `units` | what they hold, in words |
+| `space` | logits, probabilities or values |
+| `class_axis` | axis of the classes, or of the K best of them, that of rows being 0; the classes' is labelled `class` |
+| `sums_to_one` | whether a row of predicted probabilities adds up to 1 over the classes |
+| `scale`, `scaled` | by what uint8 is to be multiplied |
 """
 
 from __future__ import annotations

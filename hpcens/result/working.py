@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from hpcens.errors import DataError
+from hpcens.errors import DataError, HpcensError
 from hpcens.result.checksum import Checksum
 from hpcens.result.disk import Disk, made_by_hdf5
 from hpcens.result.form import SUMMARY_BYTES, Form, describe, label_outputs
@@ -107,6 +107,11 @@ class WorkingFile:
         start, stop = self._segmentation.bounds(segment)
         digest = Checksum(segment)
         for output in self._outputs:
+            if not np.can_cast(values[output.name].dtype, output.dtype):
+                raise HpcensError(
+                    f"segment {segment}: {output.name} would be rounded from {values[output.name].dtype}",
+                    "this is a fault of hpcens: report it",
+                )
             rows = np.ascontiguousarray(values[output.name], np.dtype(output.dtype))
             if rows.shape != (stop - start, *output.shape):
                 raise DataError(

@@ -88,17 +88,10 @@ def make_rule(
     dtype        to which it rounds: `RunSpec.combined_dtype`
     axis         of the classes in (rows, *output shape)
     """
-    combine = _plain_rule(rule, members, search_path, code, dtype, axis)
-    return normalized(combine, dtype, axis) if rule.normalize else combine
-
-
-def _plain_rule(
-    rule: RuleSpec, members: Sequence[MemberSpec], search_path: Path, code: str | None, dtype: OutputDtype, axis: int
-) -> Rule:
-    """Make a rule as its formula says, whatever its probabilities add up to."""
-    if ":" in rule.name:
-        return load_function(rule.name, search_path, tuple(member.name for member in members), code, dtype)
-    combine = _exact(rule, members, axis)
+    own = ":" in rule.name
+    names = tuple(member.name for member in members)
+    plain = load_function(rule.name, search_path, names, code, dtype) if own else _exact(rule, members, axis)
+    combine = normalized(plain, axis) if rule.normalize else plain
     return lambda stack: np.asarray(combine(stack), dtype)
 
 

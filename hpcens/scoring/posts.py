@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from hpcens.combining import tried_combiner
 from hpcens.dataset import Source
 from hpcens.engine import open_hardware, use_cores
-from hpcens.members import result_axis
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
@@ -91,8 +90,7 @@ class ReducerPost:
         self._run = run
         self._epoch = epoch
         outputs = assignment.phases[-1].form.outputs
-        axis = result_axis(spec, assignment.shape, preflight.space)
-        self._combiner = tried_combiner(spec, preflight.space, outputs, preflight.rule, assignment.shape, axis)
+        self._combiner = tried_combiner(spec, preflight.space, outputs, preflight.rule, assignment.shape)
         self._phase = assignment.phases[0]
         self._writer: Writer | None = None
         self._synced = 0.0

@@ -31,10 +31,13 @@ from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
 from hpcens.specs.member import WeightsSpec as WeightsSpec
+from hpcens.specs.rule import COMBINABLE as COMBINABLE
+from hpcens.specs.rule import NORMALIZED as NORMALIZED
+from hpcens.specs.rule import RULE_SPACES as RULE_SPACES
+from hpcens.specs.rule import RuleName as RuleName
 from hpcens.specs.rule import RuleSpec as RuleSpec
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
-RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 RuntimeName = Literal[
     "auto", "eager", "channels_last", "frozen", "frozen_channels_last", "openvino", "compiled", "cuda_graphs"
@@ -55,24 +58,11 @@ BadRows = Literal["fail", "mask"]
 Decode = Literal["auto", "true", "false"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
-COMBINABLE: dict[str, tuple[Space, ...]] = {
-    "values": ("values",),
-    "logits": ("logits",),
-    "probabilities": ("logits", "probabilities"),
-}
-"""A space in which a rule combines, and the outputs of members that can be brought there."""
-
-RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "vote": ("logits", "probabilities")}
-"""Rules that do not make sense in every space, and those in which they do."""
-
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
 """Outputs that members which give values do not have."""
 
 NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement"})
 """Rules and outputs that choose between classes: labels that do not exclude one another do not have them."""
-
-NORMALIZED = ("mean", "weighted", "geometric", "vote", "stack")
-"""Rules whose probabilities add up to 1 over the classes if the members' do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

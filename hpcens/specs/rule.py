@@ -1,12 +1,27 @@
-"""The rule that a user asks for."""
+"""The rule: what a user says of how the members' outputs are combined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hpcens.specs.member import STRICT, OutputDtype, Space
+
+RuleName = Literal["mean", "weighted", "geometric", "vote", "median", "trimmed", "min", "max", "stack"]
+
+COMBINABLE: dict[str, tuple[Space, ...]] = {
+    "values": ("values",),
+    "logits": ("logits",),
+    "probabilities": ("logits", "probabilities"),
+}
+"""A space in which a rule combines, and the outputs of members that can be brought there."""
+
+RULE_SPACES: dict[str, tuple[Space, ...]] = {"geometric": ("probabilities",), "vote": ("logits", "probabilities")}
+"""Rules that do not make sense in every space, and those in which they do."""
+
+NORMALIZED = ("mean", "weighted", "geometric", "vote", "stack")
+"""Rules whose probabilities add up to 1 over the classes if the members' do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

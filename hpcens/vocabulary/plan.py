@@ -231,8 +231,10 @@ def _plan(raw: dict[str, Any]) -> Plan:
             or hosting.speeds.keys() != hosting.shares.keys()
         ):
             raise ValueError("it hosts members on devices that it does not have, or without a speed")
-        if not all(0 < rate < inf for rate in (*hosting.speeds.values(), *hosting.shares.values())):
+        if not all(0 < speed < inf for speed in hosting.speeds.values()):
             raise ValueError("a member's rows/s are no number above 0")
+        if not all(0 <= share < inf for share in hosting.shares.values()):  # what others score alone has none
+            raise ValueError("a member's share of the rows/s is no number")
         if not plan.numerics.members.keys() >= hosting.speeds.keys():
             raise ValueError("it hosts members of which it does not say how they compute")
     for number, group in enumerate(plan.groups):

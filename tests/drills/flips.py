@@ -103,10 +103,11 @@ def project(folder, name):
 def drained(folder, name):
     """Return a run that was stopped when some of its segments were durable."""
     run = project(folder, name)
-    (run.folder / "hold").touch()
+    (run.folder / "hold").write_text("24")
     process = run.start("run", "dataset.h5")
     wait_for(lambda: some_are_durable(run), process, 200)
     run.hpcens("cancel", str(run.run))
+    wait_for(lambda: "draining" in (run.run / "epochs/0001/events.jsonl").read_text(), process, 200)
     (run.folder / "hold").unlink()
     process.communicate(timeout=200)
     return run

@@ -32,6 +32,7 @@ Positive = giving(lambda x: x.abs() + 3)
 NotNumbers = giving(lambda x: torch.softmax(x, -1) * float("nan"))
 Sigmoids = giving(torch.sigmoid)
 Single = giving(lambda x: torch.softmax(x, -1)[:, 0])
+Large = giving(lambda x: x[:, 0].abs() + 3)
 Pair = giving(lambda x: (x, x))
 Squeezed = giving(lambda x: x.squeeze())
 Complex = giving(lambda x: x.to(torch.complex64))
@@ -104,9 +105,9 @@ class Held:
         assert caught.value.remedy
         return str(caught.value)
 
-    def tried(self, member):
+    def tried(self, member, **options):
         """The trial of one member, in this process."""
-        spec = self.yaml(member).job.spec
+        spec = self.yaml(member, **options).job.spec
         preflight = check(self.job)
         rows = Source((self.project.dataset,), spec.dataset).head(ROWS)
         return try_member(

@@ -5,15 +5,16 @@ from unittest.mock import patch
 
 from hpcens.checks.member_trial import ROWS, try_member
 from hpcens.checks.preflight import check, is_complete
-from hpcens.combining import Combiner
+from hpcens.checks.trials import TrialBook
+from hpcens.combining import tried_combiner
 from hpcens.config import load
 from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.members import load as load_member
-from hpcens.members import result_axis
-from hpcens.planning.numerics import fingerprint_under, fixed_numerics
+from hpcens.planning.numerics import fingerprint_under, fixed_numerics, with_precisions
 from hpcens.planning.phases import Assignment, phases_of
+from hpcens.result.earlier import require_same_axis
 from hpcens.result.fingerprint import torch_version
 from hpcens.result.scored import scored_form
 from hpcens.roles.dispatch import Shares
@@ -38,7 +39,7 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
     """
     job = Job(datasets=(dataset,), output=output, spec=load(config))
     with patch("hpcens.checks.preflight.inspecting", _inspecting):
-        preflight = check(job)
+        preflight = check(job, TrialBook(output.with_suffix(".trials")))
     if is_complete(job, preflight):
         return ()
     names = tuple(member.name for member in job.spec.members if member.name not in preflight.stored)
@@ -48,7 +49,7 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
         planner="optimal",
         devices=(),
         hostings=(),
-        numerics=Numerics(SEGMENT, members, ("cpu",), torch_version()),
+        numerics=with_precisions(Numerics(SEGMENT, members, ("cpu",), torch_version()), job),
         phases=phases,
         window=4,
         read_ahead=3,
@@ -73,15 +74,13 @@ def _start(job, preflight, names, plan, source, writers, most):
     tree = fingerprint_under(plan.numerics, job, preflight)
     directory = RunDirectory.of(job.output)
     directory.path.mkdir(exist_ok=True)
-    directory.fix_fingerprint(tree)
+    epoch = begin(directory)
+    directory.fix_fingerprint(tree, epoch)
     found = dict(facts=preflight.facts, digests=preflight.digests, space=preflight.space)
     form = scored_form(job, shape=shape, tree=tree, plan=plan, library="", **found)
-    axis = result_axis(job.spec, shape, preflight.space)
-    combiner = Combiner(job.spec, preflight.space, form.outputs, preflight.rule, axis)
-    combiner.try_out(shape)
+    combiner = tried_combiner(job.spec, preflight.space, form.outputs, preflight.rule, shape)
     left = phases_of(directory, plan, form, shape)
     assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())
-    epoch = begin(directory)
     for phase in left:
         of = [
             Writer(assignment, phase, combiner, run=directory, epoch=epoch, place=place, writers=writers)
@@ -104,7 +103,9 @@ def _tried(job, preflight, names, source):
     members = [member for member in job.spec.members if member.name in names]
     trials = {m.name: try_member(m, job.spec, hardware=CpuHardware(1), **options) for m in members}
     check_shapes({name: trial.shape for name, trial in trials.items()})
-    return next(iter(trials.values())).shape
+    shape = next(iter(trials.values())).shape
+    require_same_axis(job, preflight.space, shape, preflight.stored)
+    return shape
 
 
 def _score(assignment, phase, writers, source, most):

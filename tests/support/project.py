@@ -41,7 +41,8 @@ class Project:
                 f"    factory: nets:{factory}",
                 f"    weights: {self.weights / name}.safetensors",
             ]
-        lines += [f"devices: {devices}", f"plan: {{batch_sizes: {batch_sizes}}}", "task: multiclass", extra]
+        lines += [f"devices: {devices}", f"plan: {{batch_sizes: {batch_sizes}}}", extra]
+        lines += [] if "task:" in extra else ["task: multiclass"]
         (self.folder / "hpcens.yaml").write_text("\n".join(lines) + "\n")
         (self.folder / "nets.py").write_text((ENSEMBLE / "nets.py").read_text())
         return self

@@ -19,6 +19,7 @@ DOORS = {
     "torch": {
         "engine/hardware.py",
         "members/modules.py",
+        "members/fitting.py",
         "members/weights.py",
         "members/graphs.py",
         "members/onnx.py",

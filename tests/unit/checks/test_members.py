@@ -1,7 +1,9 @@
 """The contract: members that break it are refused before anything starts, each by name, whatever they do."""
 
+import json
 import re
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -9,9 +11,10 @@ import pytest
 from support.contract import Held
 
 from hpcens.checks import members as judging
-from hpcens.checks.members import check_members
+from hpcens.checks.members import check_members, taken
 from hpcens.checks.preflight import check
 from hpcens.checks.trials import Trial
+from hpcens.config import spec_from_json, spec_to_json
 from hpcens.errors import MemberError, UsageError
 from hpcens.processes import isolation
 
@@ -103,6 +106,7 @@ def test_a_member_is_tried_again_once_something_about_it_changed(held, asked):
         ("Pair", r"m0 returned tuple of 0: float32 \(2, 4\), 1: .*not one tensor.*select: 0"),
         ("factory: own:Pair, select: 2", "of which select: 2 is no tensor.*it has: 0, 1"),
         ("Complex", r"m0 returned complex64 \(2, 4\), and members give real floats"),
+        ("Double", "m0 returns float64, and float32 would round it.*precision: float64.*precision: float32"),
         ("Tokens", r"m0 raised RuntimeError: .*(Long|Int).*input \(2, 3, 8, 8\).*preprocess against the rows"),
         ("factory: own:Linear, arguments: {inputs: 3}", "does not fit own:Linear"),
         ("factory: own:Linear, preprocess: [{call: own:gone}]", r"preprocess\[0\] .* made \(1, 3, 8, 8\) of 2 rows"),
@@ -123,7 +127,7 @@ def test_what_a_member_gives_must_be_what_it_says(in_process, member, said):
     ("member", "warnings"),
     [
         ("Linear", []),
-        ("Double", []),
+        ("factory: own:Double, precision: float32", []),
         ("Probabilities", ["says output: logits, .*write output: probabilities"]),
         ("Twice", ["says output: logits, .*softmax be taken twice"]),
         ("Positive", []),
@@ -175,3 +179,43 @@ def test_nothing_is_left_of_a_trial_that_is_broken_off(held, monkeypatch):
     with pytest.raises(Interrupted):
         check_members(held.job, preflight, held.book)
     assert processes[0].returncode == -9
+
+
+def test_several_values_a_row_of_which_nothing_is_said_are_refused(held):
+    """Jobs run unattended: a softmax over what may be three energies is not begun."""
+    held.yaml("Linear", extra="# no task: here")
+    said = held.refused(UsageError)
+    assert "member m0 gives [4] a row, and the YAML does not say what these are" in said
+    assert "add a line: task: multiclass (softmax over the classes), multilabel" in said
+    for line in ("task: regression", "task: multilabel", "classes: 4"):
+        assert held.yaml("Linear", extra=line).hold() == ()
+    assert held.yaml("factory: own:Linear, output: logits", extra="# no task: here").hold() == ()
+
+
+def test_a_stored_configuration_that_says_nothing_goes_on(held):
+    """One of earlier code, of a job that waits in a queue: softmax over the last axis, as it was."""
+    held.yaml("Linear", extra="# no task: here")
+    tree = json.loads(spec_to_json(held.job.spec))
+    for key in ("assumed", "task", "class_axis"):
+        del tree[key]
+    held.job = replace(held.job, spec=spec_from_json(json.dumps(tree)))
+    assert held.hold() == ()
+    assert taken(held.job, check(held.job), held.book) == {"m0": "logits (4) → softmax over axis 1"}
+
+
+@pytest.mark.parametrize(
+    ("member", "task", "shape"),
+    [
+        ("factory: own:Sigmoids, output: probabilities", "multilabel", (4,)),
+        ("factory: own:Single, output: probabilities", "binary", (2,)),
+    ],
+)
+def test_probabilities_that_need_not_add_up_to_1_are_those_of_a_task(in_process, member, task, shape):
+    assert in_process(member, extra=f"task: {task}").shape == shape
+
+
+@pytest.mark.parametrize("task", ["multilabel", "binary"])
+def test_what_is_beyond_1_is_no_probability_of_any_task(in_process, task):
+    member = "Positive" if task == "multilabel" else "Large"
+    with pytest.raises(MemberError, match=r"(?s)m0 says output: probabilities, but .* write output: logits"):
+        in_process(f"factory: own:{member}, output: probabilities", extra=f"task: {task}")

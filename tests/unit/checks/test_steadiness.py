@@ -113,7 +113,7 @@ def test_dropout_that_is_in_the_graph_for_good_is_refused(held, kind):
         else:
             batch = torch.export.Dim("b", min=1, max=64)
             torch.export.save(torch.export.export(net, (rows,), dynamic_shapes=({0: batch},)), path)
-    text = f"members: [{{name: m0, {kind}: {path}}}]\ndevices: {{cpu: 1}}\n"
+    text = f"task: multiclass\nmembers: [{{name: m0, {kind}: {path}}}]\ndevices: {{cpu: 1}}\n"
     assert "other values each time" in refused_as_written(held, text)
 
 
@@ -123,7 +123,7 @@ def test_batch_norm_in_train_mode_is_said(held):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(net, torch.rand(4, 3, 8, 8), check_trace=False).save(path)
-    spec = written(held, f"members: [{{name: m0, torchscript: {path}}}]\ndevices: {{cpu: 1}}\n")
+    spec = written(held, f"task: multiclass\nmembers: [{{name: m0, torchscript: {path}}}]\ndevices: {{cpu: 1}}\n")
     assert any("in a larger batch" in line for line in spec.hold())
 
 

@@ -56,7 +56,7 @@ def inputs(**named):
         ({}, "datasets (complex, flat, floats, group/inner, images, integer mask, list, mask and"),
         ({"input": "imagse"}, "has no dataset 'imagse'\n  → did you mean images? it has: complex"),
         ({"input": "dangling"}, "has no dataset 'dangling'"),
-        ({"input": "away"}, "away is a link into gone.h5, which is not there"),
+        ({"input": "away"}, "is a link to x in gone.h5, which is not there"),
         ({"input": "group"}, "group is a group, not a dataset\n  → it holds: group/inner"),
         ({"input": "/"}, "is a group, not a dataset"),
         ({"input": "scalar"}, "scalar has no rows (shape ())"),

@@ -37,6 +37,15 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(torch.nan_to_num(x.flatten(1))).unflatten(1, self.shape)
 
+class Stack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(5)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
 class Forces(Net):
     def forward(self, x):
         with torch.enable_grad():
@@ -50,6 +59,14 @@ class Alone(Net):
 
 def halved(x):
     return x / 2
+
+class Averaged(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, x):
+        return x.mean(1) * self.scale
 
 def middle(stack, names):
     return stack.mean(0)
@@ -77,6 +94,7 @@ KEYS = {
     "rule: median": {"rule": {"name": "median"}},
     "rule: weighted": {"rule": {"name": "weighted"}, "members": {"weight": 0.5}},
     "rule: m:f": {"rule": {"name": "combined_models:middle"}},
+    "averaged stack": {"rule": {"name": "stack", "factory": "combined_models:Averaged", "weights": "stack.pt"}},
     "space: logits": {"rule": {"space": "logits"}},
     "output: values": {
         "task": "regression",
@@ -105,16 +123,28 @@ KEYS = {
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "decode": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True}}}},
+    "fill": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True, "fill": 0}}}},
+    "axis": {"dataset": {"input": None, "inputs": {"images": {"path": "turned", "axis": 1}}}},
     "weights.key": {"members": {"weights": {"path": "a.pt", "key": "ema", "prefix": "net.", "ignore": ["loss.*"]}}},
     "weights: factory": {"members": {"factory": "combined_models:Net", "weights": "factory"}},
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
+    "precision: float64": {"members": {"precision": "float64"}},
+    "precision: float32": {"members": {"precision": "float32"}},
+    "dtype: float64": {"output": {"dtype": "float64"}},
+    "dtype: float32": {"output": {"dtype": "float32"}},
+    "stack": {"rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt"}},
+    "stack of float64": {
+        "rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt", "precision": "float64"}
+    },
+    "runtime: openvino": {"plan": {"runtime": "openvino"}},
 }
 NEW = (
     "class_axis", "member class_axis", "classes decide", "task: binary", "task: multilabel", "output: values",
     "normalize", "resize", "bad_rows: pass",
 )  # fmt: skip
 OF_RESULTS = ("bad_rows: mask", "compression", "dtype: uint8", "top-K")
-RULES = ("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "space: logits", "normalize")
+RULES = ("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "averaged stack", "space: logits", "normalize")
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
 WORKS = ""
 ROWS = [
@@ -129,6 +159,27 @@ ROWS = [
     *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
     *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
     *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
+    *((key, verb, WORKS) for key in ("decode", "fill", "axis") for verb in ALL_VERBS),
+    *((key, beside, WORKS) for key in ("decode", "fill") for beside in ("axis", "select", "bad_rows: pass", "resize")),
+    *(("axis", beside, WORKS) for beside in ("columns", "select", "bad_rows: mask", "files", "gradients")),
+    *((key, verb, WORKS) for key in ("precision: float64", "dtype: float64") for verb in ALL_VERBS),
+    *(("stack of float64", verb, WORKS) for verb in ALL_VERBS if verb != "adding a member"),  # it takes two
+    *(
+        ("precision: float64", key, WORKS)
+        for key in (
+            *("resize", "scale: 1/255", "bad_rows: pass", "gradients", "files", "trust", "squeeze", "preprocess"),
+            *("classes", "member classes", "output: values", "space: logits", "columns", "select", "compression"),
+            *("rule: vote", "rule: geometric", "rule: median", "rule: weighted", "rule: m:f", "stack", "top-K"),
+            *("dtype: float32", "dtype: float16", "dtype: uint8", "dtype: float64", "stack of float64"),
+        )
+    ),
+    *(("dtype: float64", key, WORKS) for key in ("member classes", "stack", "stack of float64", "precision: float32")),
+    (
+        "precision: float64",
+        "runtime: openvino",
+        "members.0..precision: float64 cannot be computed by plan.runtime: open",
+    ),
+    ("stack of float64", "rule: vote", "precision: is for rule stack, but the rule is vote"),
     ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
     ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),
     ("rule: vote", "output: values", "vote counts classes"),
@@ -156,6 +207,9 @@ ROWS = [
     ("normalize", "rule: vote", "those of vote do"),
     ("normalize", "space: logits", "is for probabilities, and the rule combines logits"),
     ("normalize", "dtype: uint8", WORKS),
+    ("normalize", "averaged stack", "those of stack do"),
+    *(("precision: float64", key, WORKS) for key in ("class_axis", "task: binary", "task: multilabel", "normalize")),
+    *(("gradients", key, WORKS) for key in ("class_axis", "task: multilabel")),
     ("resize", "preprocess", WORKS),
 ]
 
@@ -169,7 +223,10 @@ class Bench:
         self.dataset = folder / "data.h5"
         (folder / "combined_models.py").write_text(MODELS)
         with h5py.File(self.dataset, "w") as file:
-            file["images"] = np.random.default_rng(0).random((22, 3, 6, 6), np.float32)
+            images = np.random.default_rng(0).random((22, 3, 6, 6), np.float32)
+            for name, values in {"images": images, "turned": np.moveaxis(images, 0, 1)}.items():
+                file[name] = values
+                file[name].attrs.update(scale_factor=0.5, _FillValue=np.float32(-9))
             file["ids"] = np.arange(22)
 
     def configure(self, *keys):
@@ -186,6 +243,9 @@ class Bench:
                 torch.save({"state": state, "ema": inner}, self.folder / member["weights"]["path"])
             elif member["weights"] != "factory":
                 torch.save(state, self.folder / member["weights"])
+        if "weights" in tree.get("rule", {}):
+            stack = names[tree["rule"]["factory"].rpartition(":")[2]]
+            torch.save(stack().state_dict(), self.folder / tree["rule"]["weights"])
         self.tree = tree
         self.config.write_text(json.dumps(tree))
         return self
@@ -194,7 +254,17 @@ class Bench:
         output = self.folder / f"{name}.h5"
         scored = run(self.config, self.dataset, output, **options)
         self.output = output
+        if output.exists():
+            self._check_sums(output)
         return scored
+
+    def _check_sums(self, output):
+        """What says that it adds up to 1 over the classes does."""
+        with h5py.File(output) as file:
+            attributes, values = dict(file["prediction"].attrs), file["prediction"][()]
+        if attributes.get("sums_to_one"):
+            sums = (values * attributes.get("scale", 1)).sum(attributes["class_axis"])
+            assert np.allclose(sums[np.isfinite(sums)], 1, atol=0.02 if "scale" in attributes else 1e-3)
 
     def same(self, name):
         """Hold a result against the undisturbed one, byte for byte."""
@@ -260,7 +330,7 @@ def masks(bench):
     """A row that holds NaN is masked, and spoils no other."""
     bench.score("clean")
     with h5py.File(bench.dataset, "r+") as file:
-        file["images"][9, 0, 0, 0] = np.nan
+        file["images"][9, 0, 0, 0] = file["turned"][0, 9, 0, 0] = np.nan
     bench.score("masked")
     with h5py.File(bench.folder / "clean.h5") as clean, h5py.File(bench.folder / "masked.h5") as file:
         places = np.flatnonzero(file["valid"][:] == 0)

@@ -207,6 +207,26 @@ def test_members_that_do_not_classify_get_no_label_by_default(file: Path, text: 
 
 
 @pytest.mark.parametrize(
+    ("text", "dtype", "combined"),
+    [
+        (HEAD, "float32", "float32"),
+        (HEAD + "    precision: float64", "float64", "float64"),
+        (HEAD + "    precision: bfloat16", "float32", "float32"),
+        (HEAD + "    precision: float64\noutput: {path: p.h5}", "float64", "float64"),
+        (HEAD + "    precision: float64\noutput: {dtype: float32}", "float32", "float64"),
+        (HEAD + "    precision: float64\noutput: {dtype: float16}", "float16", "float64"),
+        (HEAD + "output: {dtype: float64}", "float64", "float64"),
+    ],
+)
+def test_a_result_is_as_wide_as_its_members_by_default(file: Path, text: str, dtype: str, combined: str) -> None:
+    spec = loaded(file, text)
+    assert (spec.output.dtype, spec.combined_dtype) == (dtype, combined)
+    wide = {member.name: member.output_dtype for member in spec.members}
+    assert wide == {"a": "float32", "b": "float64" if "precision: float64" in text else "float32"}
+    assert config.spec_from_json(config.spec_to_json(spec)) == spec
+
+
+@pytest.mark.parametrize(
     ("written", "value"),
     [
         ("1e-3", 0.001),

@@ -11,10 +11,11 @@ from torch import nn
 
 from hpcens.engine.engine import Engine
 from hpcens.errors import MemberError
+from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
-from hpcens.specs import MemberSpec, StepSpec
+from hpcens.specs import MemberSpec, RunSpec, StepSpec
 from hpcens.vocabulary import Bad, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -114,15 +115,19 @@ def test_a_member_may_return(family, kind):
     assert (values == before).all(), "what was sent on lies where the member writes"
 
 
+def member(spec, network):
+    conversion = Conversion(spec, RunSpec(members=(spec,)), "values")
+    return Forward(spec, network, Preprocessing(spec, ["x"], ENSEMBLE), inputs=(0,), conversion=conversion)
+
+
 @pytest.mark.parametrize("most", [1, 3, 4])
 @pytest.mark.parametrize("kind", ["a buffer of its own", "what it spoils later", "in a dictionary"])
 def test_also_where_a_batch_is_cut_to_what_the_network_admits(kind, most):
     module, select, wanted = KINDS[kind]
     spec = MemberSpec(name="a", output="values", select=select)
     network = Network(module(), most, most)
-    parts = {"inputs": (0,), "space": "values", "rounds": None}
     engine = Engine(Cpu().hardware)
-    engine.host("a", Forward(spec, network, Preprocessing(spec, ["x"], ENSEMBLE), **parts), batch=8)
+    engine.host("a", member(spec, network), batch=8)
     assert (only(engine, Predict(0, ("a",), (ROWS,))).values == wanted).all()
 
 
@@ -131,8 +136,7 @@ def test_a_row_that_is_left_out_is_not_written_into_the_member(family):
     engine = Engine(family().hardware, blank=(6,))
     spec = MemberSpec(name="a", output="values", preprocess=(StepSpec(call="nets:refuse"),))
     table = Table()
-    prepared = Preprocessing(spec, ["x"], ENSEMBLE)
-    engine.host("a", Forward(spec, Network(table), prepared, inputs=(0,), space="values", rounds=None), batch=8)
+    engine.host("a", member(spec, Network(table)), batch=8)
     rows = np.zeros((16, 6), np.float32)
     rows[3] = 1
     answer = only(engine, Predict(0, ("a",), (rows,)))
@@ -145,9 +149,8 @@ def test_a_row_that_is_left_out_is_not_written_into_the_member(family):
 def test_a_batch_without_a_good_row_narrows_no_other(family):
     engine = Engine(family().hardware, blank=(6,))
     spec = MemberSpec(name="a", output="values", precision="float64", preprocess=(StepSpec(call="nets:refuse"),))
-    prepared = Preprocessing(spec, ["x"], ENSEMBLE)
     third = Calls(lambda x: x + 1 / 3)
-    engine.host("a", Forward(spec, Network(third), prepared, inputs=(0,), space="values", rounds=None), batch=8)
+    engine.host("a", member(spec, Network(third)), batch=8)
     rows = np.zeros((16, 6))
     rows[:8] = 1
     values = only(engine, Predict(0, ("a",), (rows,))).values

@@ -13,9 +13,10 @@ from hpcens.dataset import Input
 from hpcens.dataset.source import Facts
 from hpcens.errors import UsageError
 from hpcens.planning.job_planner import JobPlanner
-from hpcens.profiling import ProfileBook, profile_key
-from hpcens.specs import Job, MemberSpec, RunSpec
-from hpcens.vocabulary import IoRates, Plan
+from hpcens.planning.job_problem import rounded_inputs, state_problem
+from hpcens.profiling import Needs, ProfileBook, profile_key
+from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec, StepSpec
+from hpcens.vocabulary import BatchProfile, Device, IoRates, Plan, Profile
 
 # Written by the version that had no format yet, of the problem below.
 EARLIER = Path(__file__).with_name("plan-format-1.json")
@@ -53,6 +54,51 @@ def job_planner(tmp_path, monkeypatch):
         return JobPlanner(job, preflight, book)
 
     return made
+
+
+def needs(tmp_path, inputs, *members, **output):
+    preflight = Preflight(Facts(10, inputs, {}), {m.name: {"weights": "0"} for m in members}, {}, "values")
+    job = Job(datasets=(), output=tmp_path / "out.h5", spec=RunSpec(members=members, output=OutputSpec(**output)))
+    return Needs(job, preflight, ProfileBook(tmp_path / "book"), members, None)
+
+
+WIDE = (Input("x", (4,), "<f8"), Input("y", (), "<f8"), Input("z", (2,), "<f4"))
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([{}], "x for m0; y for m0"),
+        ([{"precision": "float64"}], ""),
+        ([{"precision": "bfloat16"}, {"precision": "float64"}, {"inputs": ("y", "z")}], "x for m0; y for m0, m2"),
+        ([{"inputs": ("z",)}], ""),
+        ([{"preprocess": (StepSpec(cast="float64"),)}], "y for m0"),
+        ([{"preprocess": (StepSpec(cast="float32"), StepSpec(cast="float32", input="y"))}], ""),
+        ([{"preprocess": (StepSpec(scale=2.0), StepSpec(cast="float64"))}], "x for m0; y for m0"),
+    ],
+)
+def test_a_plan_says_which_inputs_of_float64_are_rounded(tmp_path, members, said):
+    made = [MemberSpec(name=f"m{i}", factory="nets:Net", **more) for i, more in enumerate(members)]
+    line = rounded_inputs(needs(tmp_path, WIDE, *made))
+    assert line == (said and f"inputs of float64 are rounded to float32, {said}: precision: float64 keeps them")
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype", "output_bytes"),
+    [
+        (None, "float32", 4 * 10),
+        ("float64", "float64", 8 * 10),
+        ("float64", "float16", 8 * 10),  # what is sent, where it is more than what is stored
+        (None, "float64", 8 * 10),
+    ],
+)
+def test_rows_are_as_wide_as_they_are_sent_or_stored(tmp_path, precision, dtype, output_bytes):
+    member = MemberSpec(name="m0", factory="nets:Net", output="values", precision=precision)
+    known = needs(tmp_path, WIDE, member, datasets=("prediction",), dtype=dtype)
+    device = Device("h/0", "cpu", "cpu 1", 1 << 30)
+    profile = Profile(1, 1, 0.1, (10,), {8: BatchProfile(8, 100.0, 1, 0.01)}, (8,))
+    known.book.put(profile_key(known.preflight, member, device.kind, "eager"), profile)
+    assert state_problem(known, [device], IoRates()).output_bytes == output_bytes
 
 
 def test_a_plan_of_the_earlier_format_is_the_plan_it_was():

@@ -41,7 +41,8 @@ def spec(count=3, rule="mean", output="values", dtype="float64", precisions=None
     ]
     names = datasets or (("prediction", "members", "variance") if output == "values" else EVERYTHING)
     rule = RuleSpec(name=rule, **more)
-    return RunSpec(members=tuple(made), rule=rule, output=OutputSpec(datasets=names, dtype=dtype), search_path=ENSEMBLE)
+    result = OutputSpec(datasets=names, dtype=dtype)
+    return RunSpec(members=tuple(made), rule=rule, output=result, class_axis=-1, search_path=ENSEMBLE)
 
 
 def combined(stack, made, space):

@@ -1,6 +1,7 @@
 """Runtimes: each gives what eager gives, always the same bytes, or is refused; what agrees and pays is taken."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from support.fake_cuda import FakeCuda, Limited
+from support.precise import Spectral
 from torch import nn
 
 from hpcens.engine.cpu import CpuHardware
@@ -131,6 +133,27 @@ class TestEvery:
         assert difference(first, wanted, probabilities=True) < 1e-6
         assert {values.tobytes() for values in others} == {first.tobytes()}
         assert run(member, ROWS).tobytes() == first.tobytes(), "made again, it has to give the same"
+
+
+@pytest.mark.parametrize("runtime", CPU)
+@pytest.mark.parametrize("module", [Residual, Spectral])
+def test_float64_is_computed_in_it_or_not_at_all(tmp_path, runtime, module):
+    """Within the last bits of eager, which is torch's own; OpenVINO has none, and for convolutions not every torch."""
+    wanted = run(recipe(tmp_path, "eager", module, precision="float64"), ROWS)
+    unsuited = runtime == "openvino" or (runtime, module) == ("compiled", Residual)
+    with pytest.raises(RuntimeUnsuited) if unsuited else nullcontext():
+        got = run(recipe(tmp_path, runtime, module, precision="float64"), ROWS)
+        assert got.dtype == wanted.dtype == np.float64 and np.abs(got - wanted).max() < 1e-14
+
+
+@pytest.mark.parametrize("runtime", CPU)
+def test_complex_numbers_stay_complex_or_the_network_is_refused(tmp_path, runtime):
+    torch.manual_seed(3)
+    module = Spectral().eval()
+    with torch.inference_mode():
+        wanted = torch.softmax(torch.cat([module(x) for x in torch.from_numpy(ROWS).split(BATCH)]), -1).numpy()
+    with pytest.raises(RuntimeUnsuited) if runtime == "openvino" else nullcontext():
+        assert np.abs(run(recipe(tmp_path, runtime, Spectral), ROWS) - wanted).max() < 1e-6
 
 
 @pytest.mark.parametrize("runtime", FIXED)
