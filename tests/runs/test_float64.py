@@ -172,17 +172,17 @@ def test_complex_parameters_and_a_buffer_that_is_written_again(project):
 def test_integers_that_float32_rounds_are_bad_rows(project):
     with h5py.File(project.dataset, "r+") as file:
         rows = (file["images"][()] * 1000).astype(np.int64)
-        rows[[5, 200], 1, 2, 3] = 2**24 + 1
+        rows[[5, 9], 1, 2, 3] = 2**24 + 1
         del file["images"]
         file["images"] = rows
     said = project.hpcens("run", "dataset.h5", code=65)
-    assert "is fed numbers that the dtype they are cast to cannot hold in 2 rows, first 5, 200" in said
+    assert "is fed numbers that the dtype they are cast to cannot hold in 2 rows, first 5, 9" in said
     assert "[{cast: float64}]" in said and "[{cast: float32}]" in said
     project.yaml("bad_rows: mask\noutput: {path: masked.h5}")
     out = project.hpcens("run", "dataset.h5")
     assert "2 by cast of linear, first row 5" in out
     with h5py.File(project.folder / "masked.h5") as file:
-        assert np.flatnonzero(file["valid"][()] == 0).tolist() == [5, 200]
+        assert np.flatnonzero(file["valid"][()] == 0).tolist() == [5, 9]
     text = (project.folder / "hpcens.yaml").read_text().replace("masked.h5", "kept.h5")
     for name in MEMBERS:
         text = text.replace(f"/{name}.safetensors", f"/{name}.safetensors\n    preprocess: [{{cast: float32}}]")
@@ -190,5 +190,5 @@ def test_integers_that_float32_rounds_are_bad_rows(project):
     project.hpcens("run", "dataset.h5")
     with h5py.File(project.folder / "kept.h5") as file, h5py.File(project.folder / "masked.h5") as masked:
         assert file["valid"][()].all()
-        good = np.delete(np.arange(300), [5, 200])
+        good = np.delete(np.arange(300), [5, 9])
         assert file["prediction"][good].tobytes() == masked["prediction"][good].tobytes()
