@@ -20,12 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.errors import HpcensError
+from hpcens.errors import HpcensError, Incomplete
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
 from hpcens.result.packed import pack
+from hpcens.result.seal import damaged_columns
 from hpcens.result.working import WorkingFile, create
 from hpcens.runs import Claim, Epoch, RunDirectory
 from hpcens.vocabulary import Array, Bad, Cause
@@ -116,7 +117,8 @@ class Result:
         path = self._run.path / old.header.working if old else None
         if path and fingerprint_of(path) != json.loads(self._form.attributes["fingerprint"]):
             old = None  # what an earlier run of other members left: its result was finished, or is not to be continued
-        if old and path and path.exists() and last and last.closed and last.header.working == path.name:
+        whole = old and path and path.exists() and last and last.closed and last.header.working == path.name
+        if old and path and whole and not damaged_columns(path):
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             inherited = list(old.written().values())
         else:
@@ -237,11 +239,14 @@ class Result:
         """Give the whole result its final name, once all other writers have closed.
 
         summary  what is known only at the end: times and counts
-        Raises HpcensError where segments are missing, or a newer start has taken the run over.
+        Raises HpcensError where segments are missing, or a newer start has taken the run over; Incomplete where a
+        column, which no segment's checksum covers, is not what was written: the next start copies all that is sound.
         """
         content = read_journal(self._run.journal(self._epoch))
         if missing := len(self._form.segmentation) - len(content.written() if content else ()):
             raise HpcensError(f"{missing} segments are missing", "run the same command again")
+        if damaged := damaged_columns(self._file.path):
+            raise Incomplete(f"{', '.join(damaged)} of {self._file.path} is not what was written", "run it again")
         self._file.summarise(summary)
         self._file.sync()
         whole = self._file.path
