@@ -22,6 +22,8 @@ from hpcens.specs import DatasetSpec, InputSpec
 from hpcens.vocabulary import Array
 
 _BLOCK = 1 << 20
+_MOST_SAMPLED = 8 << 30  # bytes behind a row that are decompressed to see it, in half a minute or so
+_SAMPLED_CHUNKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +144,16 @@ class DatasetFile:
             )
         return digest.hexdigest()[:32]
 
-    def open_tables(self, pool: Executor, threads: int, end: int) -> None:
+    def open_tables(self, pool: Executor, threads: int, end: int, budget: int) -> None:
         """Prepare for `read`, before which this has to be called once.
 
         pool, threads  decompress chunks, so many at once
         end            no row from here on will be asked for
+        budget         bytes of memory for chunks that are kept
         """
         for each in self._inputs:
             if each.place not in self._tables:
-                self._tables[each.place] = open_table(each.dataset, pool, threads, end, each.axis)
+                self._tables[each.place] = open_table(each.dataset, pool, threads, end, each.axis, budget)
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
         """Read rows into arrays: (rows, *row shape) of each input, in their order."""
@@ -203,15 +206,35 @@ class DatasetFile:
         rows = sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)})
         filled = {}
         for each in self._inputs:
-            stored = [each.sample(row) for row in rows]
-            digest.update(b"".join(row.tobytes() for row in stored))
-            filled[each.facts.name] = sum(map(each.is_filled, stored))
+            if each.layout is not None and each.layout.band_bytes > _MOST_SAMPLED:
+                digest.update(each.stored_chunks(_SAMPLED_CHUNKS))
+                filled[each.facts.name] = 0
+            else:
+                stored = self._sample(each, rows)
+                digest.update(stored.tobytes())
+                filled[each.facts.name] = sum(map(each.is_filled, stored))
         size, modified = self._stamp
         facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
         facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
         facts |= {f"decode {each.facts.name}": each.decoding.text for each in self._inputs if each.decoding is not None}
         remarks = tuple(remark for each in self._inputs for remark in (*each.remarks, *each.packed_behind()))
+        laid = {each.layout: each for each in self._inputs if each.layout and each.layout.lies_along_rows}
+        remarks += tuple(
+            f"reading {each.where}: {layout.described(each.dataset.name)}" for layout, each in laid.items()
+        )
         return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, remarks)
+
+    def _sample(self, each: OpenInput, rows: Sequence[int]) -> Array:
+        """Read rows as they are stored, in their byte order; each chunk is decompressed once for all of them."""
+        where, stored = np.array(rows), each.as_stored(len(rows))
+        with each.guarded.reading(where):
+            self._tables[each.place].read(where, [(each.field, stored)])
+        return stored
+
+    @property
+    def tables(self) -> list[Chunked]:
+        """Those that are compressed."""
+        return [table for table in self._tables.values() if isinstance(table, Chunked)]
 
     def expect(self, facts: Mapping[str, str | int]) -> None:
         """Raise DataError where the file, or one that it takes rows from, is not what `look` saw; now or later."""

@@ -13,6 +13,7 @@ import numpy as np
 from hpcens.dataset.decoding import PACKING, Decoding, decoding_of
 from hpcens.dataset.guard import MATLAB, Guarded
 from hpcens.dataset.hdf5 import kind_of, listed
+from hpcens.dataset.layout import Layout, layout_of
 from hpcens.errors import DataError
 from hpcens.specs import InputSpec
 from hpcens.vocabulary import Array
@@ -59,6 +60,11 @@ class OpenInput:
         return self.guarded.dataset
 
     @property
+    def where(self) -> str:
+        """File and dataset, for messages."""
+        return f"{self.guarded.path}: {self.dataset.name}"
+
+    @property
     def rows(self) -> int:
         return self.guarded.rows
 
@@ -76,15 +82,30 @@ class OpenInput:
         if self.decoding is not None:
             out[...] = self.decoding.unpack(raw)
 
-    def sample(self, row: int) -> Array:
-        """Read a row as it is stored, (1, *row shape). Raises DataError where it cannot be read."""
-        rows = self.guarded.read_rows(row, row + 1)
-        return np.ascontiguousarray(rows if self.field is None else rows[self.field])
+    @property
+    def layout(self) -> Layout | None:
+        """How its chunks lie; None where it is not compressed."""
+        return layout_of(self.dataset, self.axis)
 
-    def is_filled(self, stored: Array) -> bool:
-        """Tell whether rows as they are stored hold a fill value that is NaN in memory."""
+    def as_stored(self, rows: int) -> Array:
+        """Return an array for rows as the file holds them, in its byte order."""
+        dtype = self.dataset.dtype if self.field is None else self.dataset.dtype[self.field]
+        return np.empty((rows, *self.facts.shape), dtype.base)
+
+    def stored_chunks(self, most: int) -> bytes:
+        """Return the compressed bytes of some chunks, spread over the dataset."""
+        dataset, count = self.dataset, self.dataset.id.get_num_chunks()
+        with self.guarded.reading(slice(0, self.rows)):
+            numbers = sorted({i * (count - 1) // max(1, most - 1) for i in range(most)}) if count else []
+            offsets = [dataset.id.get_chunk_info(number).chunk_offset for number in numbers]
+            return b"".join(dataset.id.read_direct_chunk(offset)[1] for offset in offsets)
+
+    def is_filled(self, row: Array) -> bool:
+        """Tell whether a row as it is stored holds a fill value that is NaN in memory."""
         decoding = self.decoding
-        return decoding is not None and math.isnan(decoding.instead) and bool(decoding.absent(stored).any())
+        if decoding is None or not math.isnan(decoding.instead):
+            return False
+        return bool(decoding.absent(row.astype(self.stored)).any())
 
     def packed_behind(self) -> Iterator[str]:
         """Say that what a virtual dataset takes its rows from is packed, and it itself does not say so."""
@@ -92,7 +113,7 @@ class OpenInput:
             for path, attributes in self.guarded.sources.attributes():
                 if named := [name for name in PACKING if name in attributes]:
                     yield (
-                        f"{self.guarded.path}: {self.dataset.name} takes rows from {path}, where they have"
+                        f"{self.where} takes rows from {path}, where they have"
                         f" {', '.join(named)}: not applied, since the virtual dataset has no such attributes of its own"
                     )
                     return

@@ -99,12 +99,13 @@ def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -
     """Rows/s at which the first rows of a dataset are read, whole chunks of them."""
     source = Source(paths, spec, limit)
     began = time.perf_counter()
-    speed = _read(source, 0.0) / max(1e-6, time.perf_counter() - began)
+    rows = _read(source, 0.0)
+    seconds = max(1e-6, time.perf_counter() - began)
     source.close()
-    return speed
+    return rows / seconds
 
 
-def read_part(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, place: float) -> int:
+def read_part(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, place: float) -> float:
     """Read as many rows as `reading_speed` does from this part of the dataset on, 0 … 1; how many they were."""
     source = Source(paths, spec, limit)
     rows = _read(source, place)
@@ -112,7 +113,12 @@ def read_part(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, place
     return rows
 
 
-def _read(source: Source, place: float) -> int:
+def _read(source: Source, place: float) -> float:
+    """Read some rows; return how many they were, or would be: of chunks along the rows only a few are tried."""
+    began = time.perf_counter()
+    seconds = source.seconds_a_row(place, _READING_BYTES)
+    if seconds is not None:
+        return (time.perf_counter() - began) / max(1e-12, seconds)
     wanted = max(1, _READING_BYTES // source.row_bytes)
     first = int(place * source.rows) // source.tall * source.tall
     last: int = min(source.rows, first + -(-wanted // source.tall) * source.tall)

@@ -19,6 +19,7 @@ from hpcens.dataset.guard import Origins
 from hpcens.dataset.inputs import Input
 from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
+from hpcens.processes.memory import free_memory
 from hpcens.specs import DatasetSpec
 from hpcens.vocabulary import Rows, Segmentation
 
@@ -27,6 +28,7 @@ _SAMPLED_BYTES = 64 << 20
 _MOST_THREADS = 4
 _MOST_OPEN = 8
 _MOST_SOURCES = 512  # of virtual datasets: the more are open, the slower the library opens another
+_MEMORY_PARTS = 4  # one for chunks that are kept, others for batches, for ranks beside this one, and for their like
 _PLACES = 4  # in a dataset, of a sample of its rows
 _SPREAD_PLACES = 16  # of rows that are spread over it
 _SPREAD_BYTES = 64 << 20
@@ -76,6 +78,7 @@ class Source:
         self._paths = tuple(paths)
         self._spec = spec
         self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._budget = free_memory() // _MEMORY_PARTS // max(1, len(spec.input_specs))
         self._pool = ThreadPoolExecutor(self._threads, "decompress")
         self._open: OrderedDict[int, tuple[DatasetFile, Selection]] = OrderedDict()
         self._firsts: list[int] = []
@@ -113,13 +116,22 @@ class Source:
             file = DatasetFile(self._paths[index], self._spec, self._origins[index])
             selection = file.select(self._firsts[index])
             end = selection.stop if isinstance(selection, Span) else file.rows
-            file.open_tables(self._pool, self._threads, end)
+            file.open_tables(self._pool, self._threads, end, self._budget)
             self._open[index] = file, selection
             while len(self._open) > _MOST_OPEN:
                 _, (oldest, _) = self._open.popitem(last=False)
                 oldest.close()
         self._open.move_to_end(index)
         return self._open[index]
+
+    def seconds_a_row(self, place: float, most: int) -> float | None:
+        """Return what a row of the first file takes to read, where its chunks lie along the rows; None where not.
+
+        place  in the file, 0 … 1
+        most   bytes to decompress of each such input, unless one chunk has more
+        """
+        tables = [table for table in self._file(0)[0].tables if table.layout.lies_along_rows]
+        return sum(table.seconds_a_row(place, most) for table in tables) if tables else None
 
     def facts(self) -> Facts:
         """Return what the dataset is: inputs, selection and columns by name; of each file size, time and a digest.

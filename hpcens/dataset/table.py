@@ -1,14 +1,15 @@
 """Table: one HDF5 dataset of a file, read by rows. It is decompressed by several threads, each chunk once.
 
 A chunk that reaches into the rows read next is kept, decompressed, until they are read; the chunks
-behind it are begun meanwhile. What is kept is bounded: chunks whose row of chunks takes more than
-`_KEPT_BYTES` are decompressed again.
+behind it are begun meanwhile. What is kept is bounded: chunks whose row of chunks takes more than `KEPT_BYTES`, and
+more than there is memory to keep, are decompressed again.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor, Future
@@ -19,6 +20,7 @@ import numpy as np
 
 from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.hdf5 import unreadable
+from hpcens.dataset.layout import KEPT_BYTES, Layout, layout_of
 from hpcens.dataset.selection import Where, ascending, pieces
 from hpcens.vocabulary import Array
 
@@ -28,20 +30,23 @@ Target = tuple[str | None, Array]
 _Rows = slice | tuple[Array, Any]
 """A range, or ascending rows and the place of each in the target."""
 
-_KEPT_BYTES = 256 << 20
 _GAP_BYTES = 64 << 10  # read in the time that one more call takes
 _PIECE_BYTES = 8 << 20
+_READ_BYTES = 8 << 20  # of a segment, at most
 
 
-def open_table(dataset: h5py.Dataset, pool: Executor, threads: int, end: int, axis: int = 0) -> Plain | Chunked:
+def open_table(
+    dataset: h5py.Dataset, pool: Executor, threads: int, end: int, axis: int = 0, budget: int = 0
+) -> Plain | Chunked:
     """Open a dataset for reading by rows.
 
     pool, threads  decompress chunks, so many at once
     end            rows from here on will not be asked for, so that nothing is read ahead of it
     axis           that of the rows; the others keep their order
+    budget         bytes of memory for chunks that are kept, besides `KEPT_BYTES`
     """
-    filtered = dataset.chunks is not None and dataset.id.get_create_plist().get_nfilters()
-    return Chunked(dataset, pool, threads, end, axis) if filtered else Plain(dataset, axis)
+    layout = layout_of(dataset, axis)
+    return Plain(dataset, axis) if layout is None else Chunked(dataset, layout, pool, threads, end, budget)
 
 
 def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
@@ -87,19 +92,24 @@ class Plain:
 class Chunked:
     """A compressed table. A tile is a chunk by its place across the rows; a band is all tiles over the same rows."""
 
-    def __init__(self, dataset: h5py.Dataset, pool: Executor, threads: int, end: int, axis: int) -> None:
+    def __init__(
+        self, dataset: h5py.Dataset, layout: Layout, pool: Executor, threads: int, end: int, budget: int
+    ) -> None:
+        self.layout = layout
         self._dataset = dataset
         self._pool = pool
         self._end = end
-        self._axis = axis
+        self._axis = axis = layout.axis
         self._chunk = dataset.chunks
         self._tall, *self._steps = _rows_first(dataset.chunks, axis)
         self._length, *self._sizes = _rows_first(dataset.shape, axis)
+        self._row_bytes = max(1, math.prod(self._sizes) * dataset.dtype.itemsize)
         sides = [range(0, size, step) for size, step in zip(self._sizes, self._steps, strict=True)]
         self._tiles = list(itertools.product(*sides))
-        size = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        size = layout.size
         self._pipeline = pipeline_of(dataset, size) if _stored_as_read(dataset) else None
-        self._most = max(1, _KEPT_BYTES // max(1, size))
+        self.kept_whole = layout.is_kept(budget)
+        self._most = max(1, KEPT_BYTES // max(1, size), layout.across if self.kept_whole else 0)
         self._depth = min(2 * threads, self._most)
         self._kept: dict[int, Future[Any]] = {}
 
@@ -108,13 +118,29 @@ class Chunked:
         if isinstance(where, slice):
             self._forget_before(where.start)
             self._read(range(where.start // self._tall, -(-where.stop // self._tall)), where, targets)
-            self._forget_before(where.stop)
+            self._forget_before(where.stop if where.stop < self._end else self._length + self._tall)
             self._begin(len(self._tiles) * -(-where.stop // self._tall))
         else:
             rows, places = ascending(where)
             self._read(np.unique(rows // self._tall).tolist(), (rows, places), targets)
             if rows is where:
                 self._forget_before(int(rows[-1]))
+
+    def seconds_a_row(self, place: float, most: int) -> float:
+        """Return the seconds that a row takes, from those of a few chunks of one band.
+
+        place  of the band in the dataset, 0 … 1
+        most   bytes to decompress, unless one chunk has more
+        """
+        layout = self.layout
+        bands = -(-min(self._end, self._length) // self._tall)
+        band = min(bands - 1, int(place * bands))
+        count = max(1, min(layout.across, most // layout.size))
+        began = time.perf_counter()
+        for tried in [self._pool.submit(self._decompressed, band * layout.across + tile) for tile in range(count)]:
+            tried.result()
+        whole = (time.perf_counter() - began) * layout.across / count
+        return whole / (self._tall if self.kept_whole else min(self._tall, max(1, _READ_BYTES // self._row_bytes)))
 
     def _read(self, bands: Iterable[int], where: _Rows, targets: Sequence[Target]) -> None:
         """Every chunk is decompressed and copied to its place by one thread, `_depth` of them under way at once."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hpcens.errors import UsageError
 from hpcens.processes import node
+from hpcens.processes.memory import host_memory
 from hpcens.specs import CudaSpec, DevicesSpec
 from hpcens.vocabulary import Device, cpu_devices
 
@@ -180,31 +181,3 @@ def cpu_model() -> str:
     except OSError:
         line = None
     return re.sub(r"\s+", " ", line[1]).strip() if line else os.uname().machine
-
-
-def host_memory() -> int:
-    """Return the bytes this process may use: the host's, or its control group's where that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        groups = Path("/proc/self/cgroup").read_text()
-    except OSError:
-        groups = "0::/"
-    return min((total, *group_limits(groups, Path("/sys/fs/cgroup"))))
-
-
-def group_limits(groups: str, root: Path) -> Iterator[int]:
-    """Yield the memory limits, in bytes, of some control groups and of those they lie in; of both their versions.
-
-    groups  what /proc/self/cgroup says
-    root    folder in which control groups are mounted
-    """
-    for line in groups.splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
-            continue
-        top, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if folder == top or top in folder.parents:
-                with contextlib.suppress(OSError, ValueError):  # no such file here; "max"
-                    yield int((folder / name).read_text())

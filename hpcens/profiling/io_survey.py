@@ -41,7 +41,7 @@ def survey_io(world: MpiWorld, farthest: int, readers: Sequence[int], job: Job) 
         return IoSurvey(link, None, len(readers))
     world.gather(None)
     world.broadcast()  # all begin to read now
-    part: tuple[int, float] | None = None
+    part: tuple[float, float] | None = None
     if world.rank in readers:
         part = world.work(partial(_read, job, readers.index(world.rank) / len(readers)))
     parts = [read for read in world.gather(part) if read]
@@ -49,7 +49,7 @@ def survey_io(world: MpiWorld, farthest: int, readers: Sequence[int], job: Job) 
     return IoSurvey(link, together, len(readers))
 
 
-def _read(job: Job, place: float) -> tuple[int, float]:
+def _read(job: Job, place: float) -> tuple[float, float]:
     """Read rows from this part of the dataset on, 0 … 1; return how many they were, and the seconds it took."""
     began = time.perf_counter()
     rows = read_part(job.datasets, job.spec.dataset, job.limit, place)

@@ -56,6 +56,7 @@ DOORS = {
         "dataset/decoding.py",
         "dataset/guard.py",
         "dataset/inputs.py",
+        "dataset/layout.py",
         "dataset/links.py",
         "dataset/sources.py",
         "dataset/decompression.py",

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import hpcens.dataset.layout as layout
 import hpcens.dataset.table as table
 from hpcens.dataset.decompression import Pipeline, fletcher32, pipeline_of
 from hpcens.dataset.inspection import reading_speed
@@ -281,7 +282,9 @@ class TestChunksOnce:
 
     @pytest.mark.parametrize("kept", [0, 1000, 4000])
     def test_memory_is_bounded_and_the_rows_right(self, tmp_path, monkeypatch, kept):
-        monkeypatch.setattr(table, "_KEPT_BYTES", kept)
+        monkeypatch.setattr(table, "KEPT_BYTES", kept)
+        monkeypatch.setattr(layout, "KEPT_BYTES", kept)
+        monkeypatch.setattr("hpcens.dataset.source.free_memory", lambda: 0)
         data = values((60, 10, 10))
         path = write(tmp_path / "d.h5", data, chunks=(20, 4, 5), compression="gzip")
         most = max(1, kept // 1600)

@@ -10,14 +10,13 @@ import pytest
 from hpcens.engine import discovery as module
 from hpcens.engine.discovery import (
     discover,
-    group_limits,
-    host_memory,
     identities,
     parse_gpus,
     parse_slices,
     require_host_holds,
 )
 from hpcens.errors import UsageError
+from hpcens.processes.memory import group_limits, host_memory
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
 
 TOLD = """0, GPU-aa11, NVIDIA A100-SXM4-40GB, 40960
