@@ -218,10 +218,8 @@ class DatasetFile:
         facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
         facts |= {f"decode {each.facts.name}": each.decoding.text for each in self._inputs if each.decoding is not None}
         remarks = tuple(remark for each in self._inputs for remark in (*each.remarks, *each.packed_behind()))
-        laid = {each.layout: each for each in self._inputs if each.layout and each.layout.lies_along_rows}
-        remarks += tuple(
-            f"reading {each.where}: {layout.described(each.dataset.name)}" for layout, each in laid.items()
-        )
+        laid = {each.where: each.layout for each in self._inputs if each.layout and each.layout.lies_along_rows}
+        remarks += tuple(f"reading {where}: {layout.described(where)}" for where, layout in laid.items())
         return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, remarks)
 
     def _sample(self, each: OpenInput, rows: Sequence[int]) -> Array:

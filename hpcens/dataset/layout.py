@@ -54,17 +54,18 @@ class Layout:
         """
         return self.band_bytes <= max(KEPT_BYTES, budget)
 
-    def described(self, name: str) -> str:
-        """Say what chunks that lie along the rows hold, and what can be done. name: of the dataset."""
+    def described(self, where: str) -> str:
+        """Say what chunks that lie along the rows hold, and what can be done. where: file and dataset."""
         sides = zip(self.shape, self.chunk, strict=True)
         across = " × ".join(
             f"{min(size, step):,} of {size:,}" for axis, (size, step) in enumerate(sides) if axis != self.axis
         )
         what = "a column" if self.across == math.prod(self.shape) // self.shape[self.axis] else f"{across} of each"
+        name, gigabytes = where.rpartition(": ")[2].strip("/"), self.band_bytes / 1e9
         return (
             f"each chunk holds {what}, {min(self.tall, self.shape[self.axis]):,} rows tall; rechunk (h5repack"
-            f" -l {name.strip('/')}:CHUNK={self._better()}), or read whole columns: {self.band_bytes / 1e9:.3g} GB, decompressed"
-            " once where a quarter of a reader's free memory holds them, else again for every segment"
+            f" -l {name}:CHUNK={self._better()}), or read whole columns: {gigabytes:.3g} GB, decompressed once where a"
+            " quarter of a reader's free memory holds them, else again for every segment"
         )
 
     def _better(self) -> str:
