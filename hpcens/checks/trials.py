@@ -49,6 +49,7 @@ class TrialBook:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._passed: dict[str, Trial] = {}
 
     @staticmethod
     def default() -> TrialBook:
@@ -57,15 +58,19 @@ class TrialBook:
 
     def get(self, key: str, search_path: Path) -> Trial | None:
         """Return the stored trial; None where there is none, the file is damaged, or imported code changed since."""
+        trial = self._passed.get(key) or self._kept(key)
+        return trial if trial is not None and trial.imported.stands(search_path) else None
+
+    def _kept(self, key: str) -> Trial | None:
         try:
-            trial = _trial(json.loads((self.folder / f"{key}.json").read_text()))
+            return _trial(json.loads((self.folder / f"{key}.json").read_text()))
         except (OSError, *MALFORMED):
             return None
-        return trial if trial.imported.stands(search_path) else None
 
     def put(self, key: str, trial: Trial) -> None:
-        """Keep a trial."""
-        keep_in_cache(self.folder / f"{key}.json", json.dumps(asdict(trial)))
+        """Keep a trial; where the cache cannot be written, as long as this book is there."""
+        if not keep_in_cache(self.folder / f"{key}.json", json.dumps(asdict(trial))):
+            self._passed[key] = trial
 
 
 def _trial(raw: Mapping[str, Any]) -> Trial:

@@ -96,7 +96,7 @@ def _fit(module: torch.nn.Module, state: State) -> Misfit:
     own = module.state_dict(keep_vars=True)
     lost = [key for key, value in state.items() if _is_complex(value) and key in own and not _is_complex(own[key])]
     if lost:
-        return Misfit(others=tuple(f"{key} is complex in the file, real in the module" for key in lost))
+        return Misfit(others=(f"{', '.join(lost[:3])} is complex in the file, real in the module",))
     try:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:

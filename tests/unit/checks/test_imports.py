@@ -263,3 +263,9 @@ def test_a_file_that_code_opens_is_part_of_the_member(owned):
     (owned.folder / "scaler.npz").unlink()
     with pytest.raises(MemberError, match=r"member m: files .*scaler.npz: No such file"):
         check(job, owned.book)
+
+
+def test_a_cache_that_cannot_be_written_hides_nothing(owned):
+    owned.book.folder.write_text("a file, where a folder is to be")
+    preflight = owned.preflight(owned.job())
+    assert preflight.unseen == () and "imports owncode.layers" in preflight.digests["m"]
