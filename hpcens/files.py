@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -193,10 +194,19 @@ def _create(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_EXCL | os.O_NOFOLLOW, 0o644)
 
 
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file: a pipe would be waited for, a device never end."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device, not a regular file", path)
+    return descriptor
+
+
 def digest_file(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes. Raises OSError where it cannot be read."""
+    """Return the SHA-256 of a file's bytes. Raises OSError where it cannot be read, or is a pipe or a device."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_open_regular) as file:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from hpcens.vocabulary import Array
 
 _VIRTUAL_CACHE = 64 << 20
 _LISTED = 8
+_MOST_NAMES = 10_000
+_DEEPEST = 10_000  # groups
 
 
 def open_file(path: Path, *, virtual: bool = False) -> h5py.File:
@@ -64,12 +68,37 @@ def only_dataset(file: h5py.File, path: Path) -> str:
 
 
 def _names(file: h5py.File) -> list[str]:
-    names: list[str] = []
     try:
-        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        return list(itertools.islice(_walk(file), _MOST_NAMES))
     except Exception as error:  # HDF5's errors come as half a dozen types
         raise DataError(f"{file.filename} cannot be listed: {error}", "it is damaged: copy it again") from None
-    return names
+
+
+def _walk(file: h5py.File) -> Iterator[str]:
+    """Yield the names of a file's datasets. None is opened: of some types numpy has none.
+
+    Groups are opened from those that hold them, since the library takes the square of the time to open by long paths.
+    """
+    seen = set()
+    open_groups = [(file["/"].id, "", iter(list(file["/"].id)))]
+    while open_groups:
+        group, prefix, links = open_groups[-1]
+        link = next(links, None)
+        if link is None:
+            open_groups.pop()
+            continue
+        if group.links.get_info(link).type != h5py.h5l.TYPE_HARD:
+            continue
+        about = h5py.h5o.get_info(group, link)
+        if (about.fileno, about.addr) in seen:
+            continue
+        seen.add((about.fileno, about.addr))
+        name = prefix + os.fsdecode(link)
+        if about.type == h5py.h5o.TYPE_DATASET:
+            yield name
+        elif about.type == h5py.h5o.TYPE_GROUP and len(open_groups) < _DEEPEST:
+            inner = h5py.h5g.open(group, link)
+            open_groups.append((inner, f"{name}/", iter(list(inner))))
 
 
 def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:

@@ -22,6 +22,8 @@ Look = Callable[[Sequence[Path], DatasetSpec, int | None], Seen]
 _READING_BYTES = 32 << 20
 _PIECE_BYTES = 4 << 20
 _CPU_SECONDS = 120
+_STILL_SECONDS = 120.0
+_KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # by others: no word of the file
 _DAMAGED = "the file is damaged: copy it again, or write it anew"
 
 
@@ -43,7 +45,7 @@ def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -
 
 def _answer(process: Isolated[Seen | HpcensError], paths: Sequence[Path]) -> Seen:
     try:
-        answer = process.answer()  # its time is limited by _CPU_SECONDS; waiting for a slow disk is not
+        answer = process.answer(still=_STILL_SECONDS)  # computing is limited by _CPU_SECONDS; reading slowly is not
     except NoAnswer as silence:
         raise _fault(paths, silence) from None
     if isinstance(answer, HpcensError):
@@ -60,7 +62,20 @@ def _fault(paths: Sequence[Path], silence: NoAnswer) -> HpcensError:
             "raise it: ulimit -t unlimited",
         )
     if code == -signal.SIGXCPU:
-        return DataError(f"{which}: the HDF5 library did not come to an end in {_CPU_SECONDS} s", _DAMAGED)
+        return DataError(
+            f"{which}: the HDF5 library did not come to an end in {_CPU_SECONDS} s of computing",
+            "the file is damaged, or its chunks are too large for a look: copy it again, or rechunk it (h5repack)",
+        )
+    if silence.exit_code is None:
+        return HpcensError(
+            f"{which}: looking at it neither read nor computed anything for {_STILL_SECONDS:.0f} s",
+            "see whether its file system answers, and what its links lead to: ls -lL",
+        )
+    if -code in _KILLED:
+        return HpcensError(
+            f"{which}: the process that looked at it was killed by {signal.Signals(-code).name}",
+            "run it again; SIGKILL may mean that memory was used up: free -h, or the limit of the job",
+        )
     if code < 0:
         return DataError(f"{which}: the HDF5 library crashed on it ({signal.Signals(-code).name})", _DAMAGED)
     last = (silence.last_words or ("no word",))[-1]

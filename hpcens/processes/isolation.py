@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from math import inf
 from multiprocessing.connection import Connection
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Generic, TypeVar
 
@@ -65,13 +66,15 @@ class Isolated(Generic[Answer]):
         self._answers = answers
         self._log = log
 
-    def answer(self, limit: float = inf) -> Answer:
+    def answer(self, limit: float = inf, still: float = inf) -> Answer:
         """Return the next answer.
 
         limit  seconds to wait for it
+        still  seconds in which the process need neither compute nor read anything, before it is given up
         Raises NoAnswer where the process ends before it answers, or takes longer.
         """
         deadline = time.monotonic() + limit
+        progress, stands_since = self._progress(), time.monotonic()
         piped = True
         while True:
             ended = self._process.poll() is not None  # looked up first: what it sent before its end still counts
@@ -83,10 +86,22 @@ class Isolated(Generic[Answer]):
                     piped = False
             elif ended:
                 raise NoAnswer(self._process.returncode, self._last_words())
-            elif time.monotonic() > deadline:
-                raise NoAnswer(None, self._last_words())
+            elif time.monotonic() > min(deadline, stands_since + still):
+                now = self._progress()
+                if now == progress or time.monotonic() > deadline:
+                    raise NoAnswer(None, self._last_words())
+                progress, stands_since = now, time.monotonic()
             elif not piped:
                 time.sleep(_LOOK_SECONDS)
+
+    def _progress(self) -> tuple[str, ...]:
+        """Return what grows while the process computes or reads: where the system does not show it, the time."""
+        folder = Path("/proc", str(self._process.pid))
+        try:
+            spent = (folder / "stat").read_text().rpartition(")")[2].split()[11:13]
+            return *spent, *(folder / "io").read_text().splitlines()[:1]
+        except OSError:
+            return (str(time.monotonic()),)
 
     def _last_words(self) -> tuple[str, ...]:
         file = self._log.fileno()

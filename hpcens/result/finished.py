@@ -24,6 +24,8 @@ _CACHE_BYTES = 8 << 20
 
 def fingerprint_of(path: Path) -> dict[str, Any] | None:
     """Read the fingerprint a result carries; None where the file is not a result of hpcens."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with h5py.File(path, "r", locking=False) as file:
             tree: dict[str, Any] = json.loads(file.attrs["fingerprint"])

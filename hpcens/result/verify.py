@@ -94,7 +94,7 @@ def _members(result: Finished, verification: Verification) -> Iterator[str]:
             verification.members[name] = "loaded by its factory, not looked at"
             continue
         weights = Path(member["path"])
-        if not weights.exists():
+        if not weights.is_file():
             verification.members[name] = "weights are gone"
             yield f"member {name}: {weights} is gone, so its digest cannot be checked"
             continue

@@ -200,6 +200,10 @@ class Plan:
     @staticmethod
     def load(path: Path) -> Plan:
         """Raises UsageError where the file is missing or is no plan."""
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise UsageError(
+                f"plan {path} is a folder, a pipe or a device", "name a plan: hpcens plan DATASET -o plan.json"
+            )
         try:
             return Plan.from_json(path.read_text())
         except OSError as error:

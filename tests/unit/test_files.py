@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from support.disks import fill, small_disk
 
-from hpcens.errors import FAILURE, INCOMPLETE, as_verdict
-from hpcens.files import cache_folder, keep_in_cache
+from hpcens.errors import FAILURE, INCOMPLETE, UsageError, as_verdict
+from hpcens.files import cache_folder, digest_file, keep_in_cache
 from hpcens.result.disk import made_by_hdf5
+from hpcens.result.finished import fingerprint_of
+from hpcens.vocabulary import Plan
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,17 @@ def test_what_others_left_half_is_swept_from_the_cache(cache):
         os.utime(path, (0, 0))
     assert keep_in_cache(cache / "z.json", "{}")
     assert sorted(cache.iterdir()) == sorted([*kept, cache / "z.json"])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_only_regular_files_are_digested_or_taken_for_plans_and_results(tmp_path, kind):
+    path = tmp_path / "x"
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        (os.mkfifo if kind == "pipe" else os.mkdir)(path)
+    with pytest.raises(OSError, match="it is a folder, a pipe or a device, not a regular file"):
+        digest_file(path)
+    assert fingerprint_of(path) is None
+    with pytest.raises(UsageError, match="is a folder, a pipe or a device"):
+        Plan.load(path)

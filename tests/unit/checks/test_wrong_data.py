@@ -13,7 +13,7 @@ from support.fuzzing import fuzzing
 
 from hpcens.dataset.inspection import inspecting
 from hpcens.dataset.source import Source
-from hpcens.errors import DataError
+from hpcens.errors import DataError, HpcensError
 from hpcens.specs import DatasetSpec, InputSpec, SelectSpec
 from hpcens.vocabulary import Segmentation
 
@@ -278,6 +278,9 @@ if "hpcens.processes.isolation" in sys.orig_argv:
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", DataError, r"the HDF5 library crashed on it \(SIGSEGV\)"),
         ("while True: pass", DataError, "did not come to an end"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", HpcensError, "was killed by SIGKILL"),
+        ("os.kill(os.getpid(), signal.SIGTERM)", HpcensError, "was killed by SIGTERM"),
+        ("import time; time.sleep(300)", HpcensError, "neither read nor computed anything"),
         ("raise MemoryError('8 EiB')", DataError, "8 EiB"),
         ("sys.exit('gone')", Exception, "could not be looked at: gone"),
     ],
@@ -285,8 +288,10 @@ if "hpcens.processes.isolation" in sys.orig_argv:
 def test_whatever_the_library_does_the_command_ends_with_a_message(path, tmp_path, monkeypatch, how, error, said):
     (tmp_path / "sitecustomize.py").write_text(LIBRARY_FAILS.format(how))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    with pytest.raises(error, match=said):
+    monkeypatch.setattr("hpcens.dataset.inspection._STILL_SECONDS", 5.0)
+    with pytest.raises(error, match=said) as caught:
         inspect([path], DatasetSpec(input="images"), None)
+    assert type(caught.value) is error or error is Exception, "what others do to the process is no word of the file"
 
 
 def test_mutated_files_end_in_order():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from hpcens.dataset.columns import Columns
 from hpcens.dataset.extents import Blocks, Extents
+from hpcens.dataset.hdf5 import only_dataset
 from hpcens.dataset.source import Source
 from hpcens.dataset.table import Plain
 from hpcens.errors import DataError, HpcensError
@@ -468,3 +469,15 @@ def test_the_sources_of_any_rows(extents, start, length, rows):
     assert found == [i for i, rows_of in enumerate(covered) if rows_of & wanted]
     listed = Extents(extents).touched(np.array(rows)).tolist()
     assert listed == [i for i, span in enumerate(spans) if span & set(rows)]
+
+
+def test_the_only_dataset_below_many_groups_is_found_at_once(tmp_path):
+    """The library takes the square of the time: minutes for so many."""
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        group = file
+        for _ in range(3000):
+            group = group.create_group("g")
+        group["x"] = part(0)
+        group["again"] = file["g"]
+    with h5py.File(tmp_path / "d.h5") as file:
+        assert only_dataset(file, tmp_path / "d.h5") == "g/" * 3000 + "x"

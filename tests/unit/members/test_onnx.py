@@ -1,5 +1,7 @@
 """Members from ONNX files."""
 
+import os
+
 import pytest
 import torch
 from onnx import TensorProto
@@ -39,6 +41,19 @@ class TestOnnx:
         data.unlink()
         with pytest.raises(MemberError, match=r"member a: onnx .*m.data: No such file"):
             member_digests(spec, ENSEMBLE)
+
+    @pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "folder"])
+    @pytest.mark.parametrize("name", ["m.data", "m.onnx"])
+    def test_only_regular_files_are_read(self, linear, tmp_path, kind, name):
+        """A pipe would be waited for, a device never end."""
+        as_onnx(linear, tmp_path / "m.onnx", external="m.data")
+        (tmp_path / name).unlink()
+        if kind == "/dev/zero":
+            (tmp_path / name).symlink_to(kind)
+        else:
+            (os.mkfifo if kind == "pipe" else os.mkdir)(tmp_path / name)
+        with pytest.raises(MemberError, match=rf"member a: onnx .*{name}: it is a folder, a pipe or a device"):
+            member_digests(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), ENSEMBLE)
 
     def test_says_why_it_cannot(self, linear, tmp_path):
         as_onnx(linear, tmp_path / "m.onnx")

@@ -12,7 +12,7 @@ import pytest
 from hpcens.processes.isolation import NoAnswer, isolated
 
 QUESTIONS = """
-import os, subprocess, sys, threading
+import os, subprocess, sys, threading, time
 
 def counts(numbers):
     print("noise on stdout", flush=True)
@@ -40,6 +40,25 @@ def starts_another():
 
 def reads_the_terminal():
     yield sys.stdin.read()
+
+
+def computes(seconds):
+    yield "first"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+    yield "done"
+
+
+def reads(seconds):
+    yield "first"
+    end = time.monotonic() + seconds
+    with open(__file__, "rb", buffering=0) as file:
+        while time.monotonic() < end:
+            file.seek(0)
+            file.read(1)
+            time.sleep(0.1)
+    yield "done"
 """
 
 
@@ -105,6 +124,18 @@ def test_who_takes_too_long_has_no_exit_code(questions, how):
         assert process.answer() == "first"
         silence = unanswered(process, limit=0.5)
     assert silence.exit_code is None and silence.last_words[-1] == "farewell"
+
+
+def test_who_neither_computes_nor_reads_is_given_up_and_who_does_is_not(questions):
+    with isolated(partial(questions.leaves, "threading.Event().wait()")) as process:
+        assert process.answer(still=30) == "first"
+        with pytest.raises(NoAnswer) as caught:
+            process.answer(still=0.5)
+    assert caught.value.exit_code is None
+    for how in ("computes", "reads"):
+        with isolated(partial(getattr(questions, how), 3.0)) as process:
+            assert process.answer(still=30) == "first"
+            assert process.answer(still=1.0) == "done", how
 
 
 def test_an_answer_may_be_larger_than_a_pipe_and_a_thread_holds_up_nothing(questions):
