@@ -41,7 +41,9 @@ def intact(files: Sequence[Path]) -> tuple[Path, ...] | None:
             return paths
         _remove("does not hold the bytes that were written", index, *paths)
     except FileNotFoundError:
-        if files[0].exists():
+        if index.exists():
+            _remove("names files that are not there", index)
+        elif files[0].exists():
             _remove("has no digest beside it", *reversed(files))
     except (OSError, *MALFORMED):
         strays = (path for file in files for path in index.parent.glob(f"{index.stem}-*{file.suffix}"))
