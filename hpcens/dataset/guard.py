@@ -93,7 +93,11 @@ class Guarded:
         Raises DataError where a file that they come from is missing, or changed since it was first read or, before
         that, since the run was prepared; HpcensError where the library could not open one and filled its rows.
         """
-        sources = list(dict.fromkeys(self.sources.touched(where)))
+        try:
+            sources = list(dict.fromkeys(self.sources.touched(where)))
+        except DataError:
+            self._stamps.require(self.sources.named())  # rather the cause than that one could not be opened
+            raise
         paths = [self.path, *(source.path for source in sources)]
         self._stamps.require(paths)
         fresh = [source.path for source in sources if source.filled and source.path not in self.opened]

@@ -22,6 +22,8 @@ from hpcens.specs import MemberSpec
 
 State = Mapping[str, Any]
 
+_SET_BY_TORCH = ("TORCHINDUCTOR_", "TRITON_")  # where its compilers keep files, once they are imported
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -69,8 +71,12 @@ def _set_determinism(value: tuple[bool, bool]) -> None:
     torch.use_deterministic_algorithms(value[0], warn_only=value[1])
 
 
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_TORCH)}
+
+
 def _set_environment(values: Mapping[str, str]) -> None:
-    for name in [name for name in os.environ if name not in values]:
+    for name in [name for name in _environment() if name not in values]:
         del os.environ[name]
     for name, value in values.items():
         if os.environ.get(name) != value:
@@ -97,11 +103,12 @@ def _set_torch_state(value: bytes) -> None:
     torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
 
 
-# Of chance nothing is said: every factory that initialises weights draws from it.
-_CHANCE: Mapping[str, _Part] = {
+# Of these nothing is said: every factory that initialises weights draws numbers, and many libraries filter warnings.
+_UNSAID: Mapping[str, _Part] = {
     "torch's generator": _Part(lambda: torch.get_rng_state().numpy().tobytes(), _set_torch_state),
     "numpy's generator": _Part(_numpy_state, _set_numpy_state),
     "Python's generator": _Part(random.getstate, random.setstate),
+    "the filters of warnings": _Part(lambda: tuple(warnings.filters), _set_filters),
 }
 _PARTS: Mapping[str, _Part] = {
     "torch's default dtype": _Part(torch.get_default_dtype, torch.set_default_dtype),
@@ -114,13 +121,12 @@ _PARTS: Mapping[str, _Part] = {
     # after TF32, which it rules: set the other way round, torch cannot say any more what it is
     "the precision of float32 products": _Part(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
     "the working directory": _Part(os.getcwd, os.chdir),
-    "the environment": _Part(lambda: dict(os.environ), _set_environment),
-    "the filters of warnings": _Part(lambda: tuple(warnings.filters), _set_filters),
-    **_CHANCE,
+    "the environment": _Part(_environment, _set_environment),
+    **_UNSAID,
 }
 # Those that take long to read, a tenth of a millisecond: after the first calls they are looked at now and then only,
 # unless the member has changed one.
-_SLOW = ("the environment", *_CHANCE)
+_SLOW = ("the environment", *_UNSAID)
 _FIRST_CALLS = 16
 _NOW_AND_THEN = 32
 # Not a member's to choose: the plan says how many threads compute, and no gradients are kept.
@@ -149,7 +155,7 @@ class Surroundings:
 
     @property
     def changed(self) -> tuple[str, ...]:
-        """Names of what the member has changed, but for chance."""
+        """Names of what the member has changed, but for chance and the filters of warnings."""
         return tuple(name for name in (*_PARTS, *_OURS) if name in self.said)
 
     @contextmanager
@@ -184,7 +190,7 @@ class Surroundings:
         _write({name: before[name] for name in differing})
         if not report:
             return
-        if new := [name for name in differing if name not in _CHANCE and name not in self.said]:
+        if new := [name for name in differing if name not in _UNSAID and name not in self.said]:
             self.said.update(new)
             print(f"hpcens: warning: {self.described(new)}", file=sys.stderr, flush=True)
 

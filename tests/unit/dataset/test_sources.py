@@ -481,3 +481,13 @@ def test_the_only_dataset_below_many_groups_is_found_at_once(tmp_path):
         group["again"] = file["g"]
     with h5py.File(tmp_path / "d.h5") as file:
         assert only_dataset(file, tmp_path / "d.h5") == "g/" * 3000 + "x"
+
+
+def test_a_source_that_is_cut_before_it_is_first_read_changed_rather_than_is_damaged(tmp_path):
+    path, behind = plain_virtual(tmp_path)
+    prepared = identity(path)
+    with opened(path) as source:
+        source.expect(prepared)
+        os.truncate(next(iter(behind)), 100)
+        with pytest.raises(DataError, match="changed (since the run was prepared|while it was read)"):
+            source.rows_between(0, 2)
