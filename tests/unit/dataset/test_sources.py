@@ -489,5 +489,5 @@ def test_a_source_that_is_cut_before_it_is_first_read_changed_rather_than_is_dam
     with opened(path) as source:
         source.expect(prepared)
         os.truncate(next(iter(behind)), 100)
-        with pytest.raises(DataError, match="changed (since the run was prepared|while it was read)"):
+        with pytest.raises(DataError, match=r"changed (since the run was prepared|while it was read)"):
             source.rows_between(0, 2)

@@ -110,7 +110,7 @@ def test_what_a_member_changes_is_put_back_and_said_once(load, capfd, part, when
     assert state() == before
     said = capfd.readouterr().err
     quiet = part == "the filters of warnings"
-    quiet = quiet or part == "torch's grad mode" and when == "call"  # there is none to change: in inference mode
+    quiet = quiet or (part == "torch's grad mode" and when == "call")  # there is none to change: in inference mode
     assert said.count("member changing changes") == (0 if quiet else 1)
     assert quiet or (part in said and part in member.surroundings.changed)
     # torch rules TF32 by that precision too
