@@ -23,7 +23,7 @@ from hpcens.reports.progress import Follower
 from hpcens.reports.text import report_lines, start_lines
 from hpcens.runs import AGAIN, Claim, Report, RunDirectory, Verdict, read_events
 from hpcens.runs.announcement import Announcement
-from hpcens.runs.cancellation import asked_to_end, withdraw
+from hpcens.runs.cancellation import asked_to_end, withdraw, withdraw_nameless
 from hpcens.shell import quoted
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
@@ -111,6 +111,7 @@ def _announced(run: RunDirectory) -> Iterator[Announcement]:
 
 def _begin(run: RunDirectory, word: Announcement, way: Way[Started], job: Job, preflight: Preflight) -> Started:
     """Start a job that was checked, unless it was cancelled meanwhile; what was cancelled before is of the past."""
+    withdraw_nameless(run.cancel)
     if reason := asked_to_end(run.cancel, {word.name}):
         raise Incomplete(f"{reason}, before it began", AGAIN)
     withdraw(run.cancel, {word.name})

@@ -112,10 +112,17 @@ def test_what_is_damaged_in_the_cache_is_measured_anew(finished, monkeypatch, ca
 
 
 @pytest.mark.parametrize(
-    "damaged",
-    ["fingerprint.json", "epochs/0001/claim.json", "epochs/0001/verdict.json", "epochs/0001/plan.json", "cache"],
+    ("damaged", "wrong"),
+    [
+        ("fingerprint.json", "{}"),
+        ("fingerprint.json", '{"members": {}, "numerics": 7}'),
+        ("epochs/0001/claim.json", "[]"),
+        ("epochs/0001/verdict.json", "{}"),
+        ("epochs/0001/plan.json", '{"members": {}, "numerics": 7}'),
+        ("cache", "[]"),
+        ("cache", "{}"),
+    ],
 )
-@pytest.mark.parametrize("wrong", ["[]", "{}", '{"members": {}, "numerics": 7}'])
 def test_a_run_goes_on_and_gives_the_same_bytes(finished, damaged, wrong, tmp_path, weights):
     """What is unfinished is begun anew, or refused in words."""
     made = Project(tmp_path, weights, tmp_path / "cache")

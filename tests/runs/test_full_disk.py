@@ -54,15 +54,18 @@ def test_a_disk_that_fills_ends_resumable_and_is_named(small, filled, when):
     assert "sound" in small.hpcens("verify", "dataset.predictions.h5")
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory, weights, cache):
+    """Return what is predicted for a hundred rows."""
+    project = Project(tmp_path_factory.mktemp("whole"), weights, cache).data(100).yaml()
+    project.hpcens("run", "dataset.h5")
+    return project.predictions()
+
+
 @pytest.mark.parametrize("broken", ["a file", "full", "absent", "links"])
-def test_a_cache_that_keeps_nothing_is_a_warning(tmp_path, weights, cache, broken):
+def test_a_cache_that_keeps_nothing_is_a_warning(tmp_path, project, expected, broken):
     """Story: the cache's folder is a file, full, below a file, or has a file where a folder is to be."""
-    whole = Project(tmp_path / "whole", weights, cache)
-    project = Project(tmp_path / "project", weights, cache)
-    for one in (whole, project):
-        one.folder.mkdir()
-        one.data(100).yaml()
-    whole.hpcens("run", "dataset.h5")
+    project.data(100).yaml()
     with small_disk(tmp_path / "disk", "size=20k") as disk:
         place = {"full": disk, "links": disk, "absent": disk / "file" / "below", "a file": disk / "file"}[broken]
         (disk / "file").write_text("")
@@ -73,7 +76,7 @@ def test_a_cache_that_keeps_nothing_is_a_warning(tmp_path, weights, cache, broke
     logged = (project.run / "epochs/0001/output.log").read_text()
     assert f"the cache {place} keeps nothing" in text + logged and "set HPCENS_CACHE" in text + logged
     assert text.count("keeps nothing") <= 1
-    assert project.predictions().tobytes() == whole.predictions().tobytes()
+    assert project.predictions().tobytes() == expected.tobytes()
 
 
 def test_a_log_on_a_full_disk_changes_no_exit_code(project, tmp_path):
