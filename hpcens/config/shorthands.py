@@ -25,6 +25,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
         _expand_text(tree, key, field)
     if isinstance(dataset := tree.get("dataset"), dict):
         _expand_text(dataset, "select", "path")
+        if isinstance(dataset.get("trust"), str):
+            dataset["trust"] = [dataset["trust"]]
         if isinstance(inputs := dataset.get("inputs"), dict):
             for name in inputs:
                 _expand_text(inputs, name, "path")

@@ -28,12 +28,14 @@ class Origins:
     rows     of the file; None before it was opened
     stamps   of all, its own too
     sources  of its datasets, by name and axis of the rows
+    trusted  whether raw data may lie outside the folder of the file that names it
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusted: bool) -> None:
         self.rows: int | None = None
         self.stamps = Stamps()
         self.sources: dict[tuple[str, int], Sources] = {}
+        self.trusted = trusted
 
 
 class Guarded:
@@ -72,7 +74,7 @@ class Guarded:
         if (key, self.axis) not in origins.sources:
             home = Path(self.dataset.file.filename)
             behind = (other for other in (*passed(file, key), home) if not other.samefile(path))
-            origins.sources[key, self.axis] = Sources(self.dataset, behind, self.axis)
+            origins.sources[key, self.axis] = Sources(self.dataset, behind, self.axis, trusted=origins.trusted)
         self.sources = origins.sources[key, self.axis]
         self.path = path
         self._stamps = origins.stamps

@@ -70,6 +70,26 @@ def storage_file(home: Path, name: str) -> Path:
     return folder / name
 
 
+def require_inside(path: Path, home: Path, name: str) -> None:
+    """Raise DataError where raw data lie outside the folders of the file that names them, and that the user names.
+
+    A file may name any other, which is then scored, or copied into the result, byte by byte: no format protects it.
+
+    path  of the raw data
+    home  the file that names it
+    name  of the dataset, for the message
+    """
+    prefix = os.environ.get(_STORAGE, "")
+    named = [_expanded(prefix, home)] if prefix not in ("", ".") else []
+    folders = map(os.path.realpath, (home.parent, Path(os.path.realpath(home)).parent, *named))
+    real = Path(os.path.realpath(path))
+    if not any(real.is_relative_to(folder) for folder in folders):
+        raise DataError(
+            f"{name} is stored in {path}, outside the folder of its own file",
+            "move it there; or, if you trust who made the file, write dataset.trust: [file_access]",
+        )
+
+
 def _expanded(prefix: str, home: Path) -> Path:
     if prefix.startswith(_ORIGIN):
         return Path(f"{home.parent}{os.sep}{prefix.removeprefix(_ORIGIN)}")

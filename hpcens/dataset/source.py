@@ -82,7 +82,7 @@ class Source:
         self._pool = ThreadPoolExecutor(self._threads, "decompress")
         self._open: OrderedDict[int, tuple[DatasetFile, Selection]] = OrderedDict()
         self._firsts: list[int] = []
-        self._origins = tuple(Origins() for _ in self._paths)
+        self._origins = tuple(Origins(trusted="file_access" in spec.trust) for _ in self._paths)
         self.inputs: tuple[Input, ...] = ()
         selected = []
         in_all = 0

@@ -25,6 +25,7 @@ from hpcens.dataset.links import (
     numbered,
     numbers_of,
     passed,
+    require_inside,
     require_regular,
     storage_file,
 )
@@ -92,19 +93,27 @@ class _Source:
 class Sources:
     """The files that the rows of one dataset come from, but for its own. They are opened when first asked about."""
 
-    def __init__(self, dataset: h5py.Dataset, behind: Iterable[Path] = (), axis: int = 0, depth: int = 0) -> None:
+    def __init__(
+        self, dataset: h5py.Dataset, behind: Iterable[Path] = (), axis: int = 0, depth: int = 0, *, trusted: bool
+    ) -> None:
         """Look up what the dataset names.
 
         behind  files that links led through to the dataset
         axis    that of its rows
         depth   of virtual datasets that this one is a source of
+        trusted  whether raw data may lie outside the folder of the file that names it
+        Raises DataError where it does and may not.
         """
         self._home = Path(dataset.file.filename)
         self._name = f"{self._home}: {dataset.name}"
         self._axis = axis
         self._depth = depth
         self._behind = tuple(dict.fromkeys(behind))
+        self._trusted = trusted
         self._stored = list(_stored(dataset, self._home, axis))
+        if not trusted:
+            for stored in self._stored:
+                require_inside(stored.path, self._home, self._name)
         mappings = dataset.virtual_sources() if dataset.is_virtual else []
         self._pieces = [piece for mapping in mappings for piece in _pieces(mapping, dataset.shape, axis)]
         self._families = [family for mapping in mappings for family in families(mapping, dataset.shape)]
@@ -199,7 +208,7 @@ class Sources:
             with open_file(path or self._home) as file:
                 dataset = find_dataset(file, piece.dataset, "the virtual dataset")
                 behind = passed(file, piece.dataset)
-                sources = Sources(dataset, behind, depth=self._depth + 1)
+                sources = Sources(dataset, behind, depth=self._depth + 1, trusted=self._trusted)
                 home, attributes = Path(dataset.file.filename), frozenset(dataset.attrs)
                 return _Source(path, home, dataset.shape, attributes, sources)
         except DataError as error:

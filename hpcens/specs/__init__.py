@@ -56,6 +56,7 @@ OutputName = Literal[
 DtypeName = Literal["float32", "float16", "uint8", "float64"]
 BadRows = Literal["fail", "mask"]
 Decode = Literal["auto", "true", "false"]
+DatasetTrust = Literal["file_access"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
@@ -105,6 +106,7 @@ class DatasetSpec:
     inputs   several inputs by name, in the order in which members are called with them
     select   the rows; None: all
     columns  HDF5 paths of datasets that are copied to the result
+    trust    file_access: rows may be stored in files anywhere, not only in the folder of the HDF5 file that names them
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -112,6 +114,7 @@ class DatasetSpec:
     inputs: dict[str, InputSpec] = field(default_factory=dict)
     select: SelectSpec | None = None
     columns: tuple[str, ...] = ()
+    trust: tuple[DatasetTrust, ...] = ()
 
     @property
     def input_specs(self) -> dict[str, InputSpec]:

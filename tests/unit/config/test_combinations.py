@@ -126,6 +126,7 @@ KEYS = {
     "decode": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True}}}},
     "fill": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True, "fill": 0}}}},
     "axis": {"dataset": {"input": None, "inputs": {"images": {"path": "turned", "axis": 1}}}},
+    "dataset.trust": {"dataset": {"trust": ["file_access"]}},
     "weights.key": {"members": {"weights": {"path": "a.pt", "key": "ema", "prefix": "net.", "ignore": ["loss.*"]}}},
     "weights: factory": {"members": {"factory": "combined_models:Net", "weights": "factory"}},
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
@@ -211,6 +212,8 @@ ROWS = [
     *(("precision: float64", key, WORKS) for key in ("class_axis", "task: binary", "task: multilabel", "normalize")),
     *(("gradients", key, WORKS) for key in ("class_axis", "task: multilabel")),
     ("resize", "preprocess", WORKS),
+    *(("dataset.trust", verb, WORKS) for verb in ALL_VERBS),
+    *(("dataset.trust", key, WORKS) for key in ("columns", "select", "decode", "axis", "trust", "files")),
 ]
 
 

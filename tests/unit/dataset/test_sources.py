@@ -181,6 +181,64 @@ class TestAbsent:
         with pytest.raises(DataError, match=r"rows 20–29 are stored in .*2\.raw, which (is not there|has 100 bytes)"):
             identity(tmp_path / "d.h5")
 
+    @pytest.mark.parametrize("way", ["absolute", "up", "link", "folder link", "working folder", "behind virtual"])
+    @pytest.mark.parametrize("use", ["input", "columns", "select"])
+    def test_external_storage_outside_the_folder_is_refused_unless_trusted(self, tmp_path, monkeypatch, way, use):
+        home, away = tmp_path / "home", tmp_path / "away"
+        for folder in (home, away):
+            folder.mkdir()
+        (away / "secret").write_bytes(bytes([1, 0] * 5))
+        (home / "link").symlink_to(away / "secret")
+        (home / "folder").symlink_to(away)
+        monkeypatch.chdir(away if way == "working folder" else home)
+        name = {"up": "../away/secret", "link": "link", "folder link": "folder/secret", "working folder": "secret"}
+        with h5py.File(home / "d.h5", "w") as file:
+            file["x"] = part(0)
+            space = h5py.h5s.create_simple((ROWS,))
+            how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            how.set_external(name.get(way, str(away / "secret")).encode(), 0, ROWS)
+            kind = h5py.h5t.py_create(np.dtype(bool), logical=True) if use == "select" else h5py.h5t.NATIVE_UINT8
+            h5py.h5d.create(file.id, b"raw", kind, space, how)
+        if way == "behind virtual":
+            (home / "d.h5").rename(home / "raw.h5")
+            layout = h5py.VirtualLayout((ROWS,), "?" if use == "select" else "u1")
+            layout[:] = h5py.VirtualSource("raw.h5", "raw", (ROWS,))
+            with h5py.File(home / "d.h5", "w") as file:
+                file["x"] = part(0)
+                file.create_virtual_dataset("raw", layout)
+        spec = {
+            "input": {"input": "raw"},
+            "columns": {"columns": ("raw",)},
+            "select": {"select": SelectSpec(path="raw")},
+        }
+        with pytest.raises(DataError, match=r"raw is stored in \S+(secret|link), outside the folder") as caught:
+            identity(home / "d.h5", **spec[use])
+        assert "dataset.trust: [file_access]" in caught.value.remedy
+        assert identity(home / "d.h5", trust=("file_access",), **spec[use])["files"]["1"]["rows"] == ROWS
+
+    def test_external_storage_that_the_users_own_prefix_leads_to_is_taken(self, tmp_path):
+        (tmp_path / "away").mkdir()
+        (tmp_path / "home").mkdir()
+        (tmp_path / "away" / "raw").write_bytes(part(0).tobytes())
+        with h5py.File(tmp_path / "home" / "d.h5", "w") as file:
+            space = h5py.h5s.create_simple((ROWS, 3))
+            how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            how.set_external(b"raw", 0, 120)
+            h5py.h5d.create(file.id, b"x", h5py.h5t.IEEE_F32LE, space, how)
+        look = (
+            "from hpcens.dataset.source import Source\nfrom hpcens.specs import DatasetSpec\nfrom pathlib import Path\n"
+        )
+        look += (
+            f"print(Source([Path({str(tmp_path / 'home' / 'd.h5')!r})], DatasetSpec(input='x')).head(1)[0].tolist())"
+        )
+        for prefix, taken in ((str(tmp_path / "away"), True), ("${ORIGIN}/../away", True), ("", False)):
+            environment = os.environ | {"HDF5_EXTFILE_PREFIX": prefix, "PYTHONPATH": os.pathsep.join(sys.path)}
+            ran = subprocess.run(
+                [sys.executable, "-c", look], env=environment, cwd=tmp_path / "away", capture_output=True, text=True
+            )
+            assert (ran.stdout == f"{part(0)[:1].tolist()}\n") == taken, ran.stderr
+            assert taken or "outside the folder" in ran.stderr
+
     def test_blocks_by_number_are_missed_among_datasets_too(self, tmp_path):
         for i in (0, 1, 3):
             write(tmp_path / "parts.h5", part(i), f"x{i}")
