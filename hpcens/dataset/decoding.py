@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from hpcens.dataset.types import attribute
 from hpcens.errors import DataError
 from hpcens.specs import Decode
 from hpcens.vocabulary import Array
@@ -95,7 +96,7 @@ def decoding_of(
     key    of the input in the YAML, for messages
     Raises DataError where an attribute cannot be applied, or a key of the YAML would have no effect.
     """
-    attributes = {name: dataset.attrs[name] for name in (*PACKING, *_VALID) if name in dataset.attrs}
+    attributes = {name: attribute(dataset, name) for name in (*PACKING, *_VALID) if name in dataset.attrs}
     packing = [name for name in PACKING if name in attributes]
     applied = decode == "true" or (decode == "auto" and is_netcdf(dataset))
     if not applied or not packing:
@@ -113,7 +114,7 @@ def decoding_of(
 
 def is_netcdf(dataset: h5py.Dataset) -> bool:
     """Tell whether a dataset bears the marks of netCDF: those of its file, or dimension scales of its own."""
-    scale = dataset.attrs.get("CLASS", b"") in (b"DIMENSION_SCALE", "DIMENSION_SCALE")
+    scale = attribute(dataset, "CLASS") in (b"DIMENSION_SCALE", "DIMENSION_SCALE")
     marked = any(name in dataset.file.attrs for name in _NETCDF_FILE)
     return scale or marked or any(name in dataset.attrs for name in _NETCDF_DATASET)
 

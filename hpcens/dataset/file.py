@@ -17,6 +17,7 @@ from hpcens.dataset.inputs import OpenInput, open_input, require_alike
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
 from hpcens.dataset.stamps import SETTLE, describe_file, describe_stamp, stamp
 from hpcens.dataset.table import Chunked, Plain, Target, open_table
+from hpcens.dataset.types import dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
 from hpcens.vocabulary import Array
@@ -96,9 +97,9 @@ class DatasetFile:
         guarded = self._guard(select.path, "dataset.select")
         chosen, rows = guarded.dataset, guarded.rows
         where = f"{self.path}: {chosen.name}"
-        if guarded.row_shape or chosen.dtype.kind not in "biu":
+        if guarded.row_shape or dtype_of(chosen).kind not in "biu":
             raise DataError(
-                f"{where} is {kind_of(chosen.dtype)}{list(chosen.shape)} and selects nothing",
+                f"{where} is {kind_of(dtype_of(chosen))}{list(chosen.shape)} and selects nothing",
                 "dataset.select names a mask (booleans, one a row) or row numbers (integers), of one dimension",
             )
 
@@ -189,7 +190,9 @@ class DatasetFile:
                 f"{where} has {guarded.rows} values for {self.rows} rows",
                 f"a column has one value a row{self._hint(guarded.rows)}",
             )
-        if column.dtype.hasobject and h5py.check_string_dtype(column.dtype) is None:
+        for field, words in untyped_fields(column).items():
+            raise without_type(f"{where}, field {field},", words)
+        if dtype_of(column).hasobject and h5py.check_string_dtype(column.dtype) is None:
             raise DataError(
                 f"{where} holds {kind_of(column.dtype)}", "columns are numbers, strings, or compounds of them"
             )

@@ -15,6 +15,7 @@ import numpy as np
 
 from hpcens.dataset.decompression import require_filters
 from hpcens.dataset.links import missing_file, passed, require_regular
+from hpcens.dataset.types import attribute, dtype_of
 from hpcens.errors import DataError
 from hpcens.vocabulary import Array
 
@@ -110,12 +111,12 @@ def find_dataset(file: h5py.File, key: str, place: str) -> h5py.Dataset:
     where = f"{file.filename}: {key}"
     passed(file, key)  # opens no pipe that a link leads to, which the library would wait for
     try:
-        dataset = file.get(key)
+        dataset = file.get(key.encode(errors="surrogateescape"))  # a name need not be UTF-8
         shape = dataset.shape if isinstance(dataset, h5py.Dataset) else None
     except Exception as error:  # a link that leads nowhere, a header that is damaged
         raise DataError(f"{where} cannot be opened: {error}", f"check {place} in the YAML, or the file") from None
     if isinstance(dataset, h5py.Group):
-        inside = [f"{key}/{name}" for name in dataset]
+        inside = [f"{key}/{os.fsdecode(name)}" for name in dataset]
         raise DataError(f"{where} is a group, not a dataset", f"it holds: {listed(inside) or 'nothing'}")
     if not isinstance(dataset, h5py.Dataset):
         for path in passed(file, key):
@@ -157,12 +158,12 @@ def bytes_behind_a_row(dataset: h5py.Dataset, axis: int = 0) -> int:
     chunk = dataset.chunks or tuple(1 if side == axis else size for side, size in enumerate(dataset.shape))
     across = zip(dataset.shape, chunk, strict=True)
     sides = (step if side == axis else -(-size // step) * step for side, (size, step) in enumerate(across))
-    return int(math.prod(sides) * dataset.dtype.itemsize)
+    return int(math.prod(sides) * dtype_of(dataset).itemsize)
 
 
 def holds_marks(dataset: h5py.Dataset) -> bool:
     """Tell whether a dataset holds booleans, as numpy, PyTables (bits) or MATLAB (logical) store them."""
-    logical = dataset.attrs.get("MATLAB_class", b"") in (b"logical", "logical")
+    logical = attribute(dataset, "MATLAB_class") in (b"logical", "logical")
     return dataset.dtype.kind == "b" or logical or isinstance(dataset.id.get_type(), h5py.h5t.TypeBitfieldID)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from hpcens.dataset.decoding import PACKING, Decoding, decoding_of
 from hpcens.dataset.guard import MATLAB, Guarded
 from hpcens.dataset.hdf5 import kind_of, listed
 from hpcens.dataset.layout import Layout, layout_of
+from hpcens.dataset.types import dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
 from hpcens.specs import InputSpec
 from hpcens.vocabulary import Array
@@ -89,7 +90,8 @@ class OpenInput:
 
     def as_stored(self, rows: int) -> Array:
         """Return an array for rows as the file holds them, in its byte order."""
-        dtype = self.dataset.dtype if self.field is None else self.dataset.dtype[self.field]
+        dtype = dtype_of(self.dataset)
+        dtype = dtype if self.field is None else dtype[self.field]
         return np.empty((rows, *self.facts.shape), dtype.base)
 
     def stored_chunks(self, most: int) -> bytes:
@@ -143,20 +145,23 @@ def open_input(guarded: Guarded, name: str, wanted: InputSpec) -> OpenInput:
     dataset, axis = guarded.dataset, guarded.axis
     key = f"dataset.inputs.{name or wanted.path}"
     where = f"{guarded.path}: {dataset.name}"
-    dtype = dataset.dtype
+    untyped = untyped_fields(dataset)
+    if wanted.field is not None and wanted.field in untyped:
+        raise without_type(f"{where}, field {wanted.field},", untyped[wanted.field])
+    dtype = dtype_of(dataset)
     if (field := wanted.field) is not None:
-        fields = dtype.fields or {}
+        fields: Mapping[str, Any] = dtype.fields or {}
         if field not in fields:
             raise DataError(f"{where} has no field {field!r}", f"it has: {listed(list(fields)) or 'no fields'}")
         where, dtype = f"{where}, field {field},", fields[field][0]
     elif dtype.fields:
         raise DataError(
-            f"{where} is a compound of fields: {listed(list(dtype.fields))}",
+            f"{where} is a compound of fields: {listed([*dtype.fields, *untyped])}",
             f"name one: dataset.inputs: {{{name or 'x'}: {{path: {wanted.path}, field: {next(iter(dtype.fields))}}}}}",
         )
     kind = dtype.base
     if kind.kind not in "iufb" or kind.itemsize > 8:
-        what = "complex numbers" if kind.kind == "c" else "no numbers" if kind.kind in "OSUV" else "numbers too wide"
+        what = "complex numbers" if kind.kind == "c" else "no numbers" if kind.kind in "OSUVMm" else "numbers too wide"
         raise DataError(
             f"{where} holds {what} ({kind_of(kind)})",
             "inputs are integers, floats of at most 64 bits, or booleans: name another dataset.input in the YAML",

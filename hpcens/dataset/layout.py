@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import h5py
 
+from hpcens.dataset.types import dtype_of
+
 KEPT_BYTES = 256 << 20
 """Chunks, decompressed, that are kept for the next rows whatever memory there is."""
 
@@ -79,4 +81,4 @@ def layout_of(dataset: h5py.Dataset, axis: int) -> Layout | None:
     """Return how a compressed dataset's chunks lie; None where it is not compressed, and any row is read alone."""
     if dataset.chunks is None or not dataset.id.get_create_plist().get_nfilters():
         return None
-    return Layout(dataset.shape, dataset.chunks, axis, math.prod(dataset.chunks) * dataset.dtype.itemsize)
+    return Layout(dataset.shape, dataset.chunks, axis, math.prod(dataset.chunks) * dtype_of(dataset).itemsize)

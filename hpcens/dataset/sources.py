@@ -227,7 +227,7 @@ class Sources:
 def require_sources(file: h5py.File, key: str) -> None:
     """Raise DataError where a file that a virtual dataset names is not there, or cannot be opened; else do nothing."""
     passed(file, key)  # raises, too, where a link leads to a pipe, for which the library would wait
-    dataset = file.get(key)
+    dataset = file.get(key.encode(errors="surrogateescape"))
     if isinstance(dataset, h5py.Dataset) and dataset.is_virtual:
         home, name = Path(dataset.file.filename), dataset.name
         for mapping in dataset.virtual_sources():

@@ -22,6 +22,7 @@ from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.hdf5 import unreadable
 from hpcens.dataset.layout import KEPT_BYTES, Layout, layout_of
 from hpcens.dataset.selection import Where, ascending, pieces
+from hpcens.dataset.types import dtype_of, read_region, untyped_fields
 from hpcens.vocabulary import Array
 
 Target = tuple[str | None, Array]
@@ -60,7 +61,9 @@ class Plain:
     def __init__(self, dataset: h5py.Dataset, axis: int) -> None:
         self._dataset = dataset
         self._axis = axis
-        self._row_bytes = max(1, math.prod(_rows_first(dataset.shape, axis)[1:]) * dataset.dtype.itemsize)
+        self._dtype = dtype_of(dataset)
+        self._partly = bool(untyped_fields(dataset))
+        self._row_bytes = max(1, math.prod(_rows_first(dataset.shape, axis)[1:]) * self._dtype.itemsize)
 
     def read(self, where: Where, targets: Sequence[Target]) -> None:
         """Fill every target with these rows. Raises DataError naming those that cannot be read."""
@@ -79,11 +82,14 @@ class Plain:
 
     def _read(self, start: int, stop: int, field: str | None, out: Array) -> None:
         try:
-            if field is None and self._dataset.dtype.subdtype is None and not self._axis:
+            if field is None and self._dtype.subdtype is None and not self._axis:
                 self._dataset.read_direct(out, np.s_[start:stop])
             else:
                 region = (*(slice(None),) * self._axis, slice(start, stop))
-                rows = (self._dataset if field is None else self._dataset.fields(field))[region]
+                if self._partly:
+                    rows = read_region(self._dataset, region)[field]
+                else:
+                    rows = (self._dataset if field is None else self._dataset.fields(field))[region]
                 out[...] = np.moveaxis(rows, self._axis, 0)
         except Exception as error:  # HDF5's errors come as half a dozen types
             raise unreadable(self._dataset, start, stop, error) from None
@@ -103,10 +109,11 @@ class Chunked:
         self._chunk = dataset.chunks
         self._tall, *self._steps = _rows_first(dataset.chunks, axis)
         self._length, *self._sizes = _rows_first(dataset.shape, axis)
-        self._row_bytes = max(1, math.prod(self._sizes) * dataset.dtype.itemsize)
+        self._row_bytes = max(1, math.prod(self._sizes) * dtype_of(dataset).itemsize)
         sides = [range(0, size, step) for size, step in zip(self._sizes, self._steps, strict=True)]
         self._tiles = list(itertools.product(*sides))
         size = layout.size
+        self._partly = bool(untyped_fields(dataset))
         self._pipeline = pipeline_of(dataset, size) if _stored_as_read(dataset) else None
         self.kept_whole = layout.is_kept(budget)
         self._most = max(1, KEPT_BYTES // max(1, size), layout.across if self.kept_whole else 0)
@@ -202,7 +209,7 @@ class Chunked:
     def _whole(self, offset: tuple[int, ...]) -> Array:
         if self._pipeline is None:
             region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
-            chunk: Array = self._dataset[region]
+            chunk: Array = read_region(self._dataset, region) if self._partly else self._dataset[region]
             return chunk
         if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
             return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
@@ -213,7 +220,7 @@ class Chunked:
 
 def _stored_as_read(dataset: h5py.Dataset) -> bool:
     """Tell whether the bytes of a chunk are those of a numpy array: no conversion, no references into the file."""
-    dtype = dataset.dtype
+    dtype = dtype_of(dataset)
     if dtype.hasobject or dtype.subdtype is not None:
         return False
     return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))

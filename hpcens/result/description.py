@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
@@ -57,7 +58,7 @@ def describe_result(
         "torch": tree["numerics"]["torch"],
         **versions,
         "mpi": library,
-        "datasets": [str(path) for path in datasets],
+        "datasets": [os.fsencode(path).decode(errors="backslashreplace") for path in datasets],
         "fingerprint": json.dumps(tree),
         "rule": spec.rule.name,
         "rule_parameters": json.dumps(tree["rule"]),

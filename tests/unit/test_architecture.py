@@ -63,6 +63,7 @@ DOORS = {
         "dataset/plugins.py",
         "result/seal.py",
         "dataset/table.py",
+        "dataset/types.py",
         "result/working.py",
     },
     "hdf5plugin": {"dataset/filters.py", "dataset/plugins.py"},
