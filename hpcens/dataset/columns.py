@@ -81,7 +81,13 @@ def _common(name: str, kinds: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -
         encoding = "utf-8" if any(kind.encoding == "utf-8" for kind in strings) else "ascii"
         lengths = [kind.length for kind in strings]
         dtypes = (h5py.string_dtype(encoding, None if None in lengths else max(lengths)),)
-    if len({*dtypes}) > 1 or len({*shapes}) > 1:
-        each = ", ".join(sorted({f"{kind_of(dtype)}{list(shape)}" for dtype, shape in kinds}))
+    stored = [h5py.h5t.py_create(dtype, logical=True) for dtype in dtypes]  # of enumerations with their names
+    if not all(kind.equal(stored[0]) for kind in stored) or len({*shapes}) > 1:
+        each = ", ".join(sorted({f"{_described(dtype)}{list(shape)}" for dtype, shape in kinds}))
         raise DataError(f"column {name} is not alike in all files: {each}", "store it alike in all files")
     return dtypes[0], shapes[0]
+
+
+def _described(dtype: np.dtype[Any]) -> str:
+    names = h5py.check_enum_dtype(dtype)
+    return kind_of(dtype) if names is None else f"{kind_of(dtype)} of the names {names}"

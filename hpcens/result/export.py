@@ -6,7 +6,9 @@
 | .csv | a column a number: `prediction.cat`, `top_labels.0`, `prediction.2.cat`; a header |
 | .npy | one dataset, (rows, …) |
 
-Columns that were passed through come first. Scaled uint8 comes out as float32, multiplied by its scale.
+Columns that were passed through come first; of an enumeration its names. Where classes have names, `label_name` follows
+`label`, and `top_label_names` follow `top_labels`, empty where a row was masked. Scaled uint8 comes out as float32,
+multiplied by its scale.
 The file has its name only once it is whole.
 """
 
@@ -25,6 +27,9 @@ from hpcens.errors import DataError, UsageError
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
 from hpcens.vocabulary import Array
+
+_INDICES = {"label_name": "label", "top_label_names": "top_labels"}
+"""Columns that an export adds, of class names, and the datasets that have the classes' indices."""
 
 
 class Writer(Protocol):
@@ -49,10 +54,11 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
         raise UsageError(f"{to} exists", "remove it, or choose another name")
     if not to.parent.is_dir():
         raise UsageError(f"the folder {to.parent} does not exist", "make it, or choose another")
-    chosen = [result.output(name) for name in names or [*result.columns, *(output.name for output in result.outputs)]]
-    odd = [output.name for output in chosen if np.dtype(output.dtype).kind not in "iufbO"]
+    chosen = _chosen(result, names, named=to.suffix != ".npy")
+    odd = [output.name for output in chosen if not _fits(np.dtype(output.dtype))]
     if odd:
-        raise UsageError(f"{', '.join(odd)} cannot be exported: neither numbers nor text", "name others: --datasets")
+        what = f"{', '.join(odd)} cannot be exported: neither numbers of at most 64 bits nor times nor text"
+        raise UsageError(what, "name others: --datasets")
     columns = [output.name for output in chosen if output.name in result.columns]
     if columns and (broken := result.broken_columns):
         raise DataError(f"{result.path}: {', '.join(broken)} is not what was written", "the file is damaged")
@@ -60,7 +66,9 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     try:
         with contextlib.closing(_WRITERS[to.suffix](temporary, result, chosen)) as writer:
             for segment in range(len(result.segmentation)):
-                stored = result.read(segment, [output.name for output in chosen])
+                stored = result.read(segment, [_INDICES.get(output.name, output.name) for output in chosen])
+                names_of = [name for name in _INDICES if any(output.name == name for output in chosen)]
+                stored |= {name: _class_names(stored[_INDICES[name]], result.classes) for name in names_of}
                 passed = {name: result.read_column(name, segment) for name in columns}
                 writer.write({output.name: _plain((stored | passed)[output.name], output) for output in chosen})
         with temporary.open("rb+") as file:
@@ -69,6 +77,36 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return result.segmentation.rows
+
+
+def _fits(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iubOMm" or (dtype.kind == "f" and dtype.itemsize <= 8)
+
+
+def _chosen(result: Finished, names: Sequence[str], *, named: bool) -> list[Output]:
+    """Describe what is exported. named: whether, where nothing is chosen, class names are."""
+    additions = [_class_name_output(result, name) for name in _INDICES]
+    names_of = {_INDICES[output.name]: output for output in additions if output is not None}
+    if names:
+        by_name = {output.name: output for output in names_of.values()}
+        return [by_name.get(name) or result.output(name) for name in names]
+    columns = [result.output(name) for name in result.columns]
+    parts = ((output, names_of.get(output.name) if named else None) for output in result.outputs)
+    return columns + [output for part in parts for output in part if output is not None]
+
+
+def _class_name_output(result: Finished, name: str) -> Output | None:
+    """Describe a column of class names; None where classes have none, or each label is 0 or 1 by itself."""
+    indices = next((output for output in result.outputs if output.name == _INDICES[name]), None)
+    if indices is None or indices.class_axis is not None or not result.classes:
+        return None
+    return Output(name, indices.shape, "O", {"description": f"class names of {indices.name}"})
+
+
+def _class_names(indices: Array, classes: Sequence[str]) -> Array:
+    """Return the names of class indices; the empty text for a row that was masked."""
+    known = (indices >= 0) & (indices < len(classes))
+    return np.array([*classes, ""], object)[np.where(known, indices, len(classes))]
 
 
 def _name(temporary: Path, to: Path) -> None:

@@ -65,9 +65,9 @@ class Finished:
 
         Raises UsageError where the result has no such dataset.
         """
-        if name in self.columns:
-            dataset, dtype, _ = self._column(name)
-            text = h5py.check_string_dtype(dtype) is not None
+        if name in self._leaves:
+            dataset, dtype, _ = self._leaves[name]
+            text = h5py.check_string_dtype(dtype.base) is not None or h5py.check_enum_dtype(dtype.base) is not None
             return Output(name, (*dataset.shape[1:], *dtype.shape), "O" if text else dtype.base.str)
         output = next((output for output in self.outputs if output.name == name), None)
         if output is None:
@@ -90,23 +90,25 @@ class Finished:
     @property
     def columns(self) -> tuple[str, ...]:
         """What was passed through from the input: `columns/<name>`, and of a compound `columns/<name>.<field>`."""
-        names: list[str] = []
-        for column in columns(self._file):
-            name = column.name.lstrip("/")
-            names += [f"{name}.{field}" for field in column.dtype.names] if column.dtype.names else [name]
-        return tuple(names)
+        return tuple(self._leaves)
 
     @property
     def broken_columns(self) -> list[str]:
         """Columns that do not hold what was written."""
         return broken_seals(self._file)
 
-    def _column(self, name: str) -> tuple[h5py.Dataset, np.dtype[Any], str]:
-        """Return the dataset, and what of it the name means: its dtype, its field or the empty text."""
-        if name in self._file:
-            return self._file[name], self._file[name].dtype, ""
-        whole, _, field = name.rpartition(".")
-        return self._file[whole], self._file[whole].dtype[field], field
+    @property
+    def _leaves(self) -> dict[str, tuple[h5py.Dataset, np.dtype[Any], tuple[str, ...]]]:
+        """The columns by name: the dataset, and what of it is meant: its dtype and the field, one within another."""
+        found: dict[str, tuple[h5py.Dataset, np.dtype[Any], tuple[str, ...]]] = {}
+        left: list[tuple[str, h5py.Dataset, np.dtype[Any], tuple[str, ...]]] = [
+            (column.name.lstrip("/"), column, column.dtype, ()) for column in reversed(columns(self._file))
+        ]
+        while left:
+            name, column, dtype, fields = left.pop()
+            found |= {} if dtype.names else {name: (column, dtype, fields)}
+            left += [(f"{name}.{field}", column, dtype[field], (*fields, field)) for field in (dtype.names or ())[::-1]]
+        return found
 
     def copy_columns(self, to: h5py.File) -> None:
         """Pass the columns on to another result that is being made."""
@@ -114,11 +116,20 @@ class Finished:
             self._file.copy("columns", to)
 
     def read_column(self, name: str, segment: int) -> Array:
-        """Read the rows of a segment in a column; text as str, where it is not UTF-8 with escapes for what is wrong."""
-        dataset, dtype, field = self._column(name)
+        """Read the rows of a segment in a column; text as str, where it is not UTF-8 with escapes for what is wrong.
+
+        Of an enumeration the names; numbers that have none as text.
+        """
+        dataset, dtype, (*fields,) = self._leaves[name]
         rows = np.s_[slice(*self.segmentation.bounds(segment))]
-        values = np.asarray((dataset.fields(field) if field else dataset)[rows])
-        if h5py.check_string_dtype(dtype) is None:
+        values = np.asarray((dataset.fields(fields.pop(0)) if fields else dataset)[rows])
+        for field in fields:
+            values = values[field]
+        if (numbers := h5py.check_enum_dtype(dtype.base)) is not None:
+            names = {number: label for label, number in numbers.items()}
+            text = [names.get(value, str(value)) for value in values.reshape(-1).tolist()]
+            return np.array(text, object).reshape(values.shape)
+        if h5py.check_string_dtype(dtype.base) is None:
             return values
         text = [value.decode(errors="backslashreplace") for value in values.reshape(-1)]
         return np.array(text, object).reshape(values.shape)

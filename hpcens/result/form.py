@@ -5,6 +5,7 @@
 | `prediction`, `label`, `members/<name>`, … | (rows, …) | what the YAML asked for |
 | `columns/<name>` | (rows, …) | values that pass through from the dataset |
 | `classes` | (classes,) text | class names, where given: the scale of every axis of classes |
+| `row`, `class`, `best`, … | (their length,) | axes without values, as netCDF-4 has them: each axis has its own |
 | `hpcens/written` | (segments,) uint8 | 1: the rows of this segment are real and durable |
 | `hpcens/checksums` | (segments,) uint64 | XXH3 of the segment's bytes over all outputs, in their order |
 | `hpcens/summary` | (65536,) uint8 | JSON written at the end: times, counts; padded with blanks |
@@ -35,6 +36,7 @@ from hpcens.specs import CompressionSpec
 from hpcens.vocabulary import Segmentation
 
 SUMMARY_BYTES = 1 << 16
+_VALUELESS = "This is a netCDF dimension but not a netCDF variable."  # by which netCDF-4 knows such a scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,10 @@ def describe(file: h5py.File, form: Form) -> None:
 
 
 def label_outputs(file: h5py.File, form: Form) -> None:
-    """Write attributes and axes of the output datasets, which are there by now."""
+    """Write attributes and axes of the output datasets, which are there by now.
+
+    Every axis has a scale: netCDF-4 takes no dataset of which one axis has and another has not.
+    """
     for output in form.outputs:
         dataset = file[output.name]
         for name, value in output.attributes.items():
@@ -79,5 +84,20 @@ def label_outputs(file: h5py.File, form: Form) -> None:
         dataset.dims[0].label = "row"
         if output.class_axis is not None:
             dataset.dims[output.class_axis].label = "class"
-            if form.classes:
-                dataset.dims[output.class_axis].attach_scale(file["classes"])
+        for axis, size in enumerate(dataset.shape):
+            name = _scale_name(output, axis, size, named=bool(form.classes))
+            if name not in file:
+                file.create_dataset(name, (size,), ">f4")  # takes no space
+                file[name].make_scale(f"{_VALUELESS}{size:10d}")
+            dataset.dims[axis].attach_scale(file[name])
+
+
+def _scale_name(output: Output, axis: int, size: int, *, named: bool) -> str:
+    """Name the scale of an axis: no two of a dataset have one. named: whether classes have names."""
+    if axis == 0:
+        return "row"
+    if axis == output.class_axis:
+        return "classes" if named else "class"
+    if axis == output.attributes.get("class_axis") and output.name.startswith("top_"):
+        return "best"
+    return f"axis_{axis}_of_{size}"

@@ -326,12 +326,18 @@ def stored(result, name):
 def test_parquet_holds_every_dataset_with_its_types(everything, tmp_path):
     assert export(everything, tmp_path / "all.parquet") == ROWS
     table = pyarrow.parquet.read_table(tmp_path / "all.parquet")
-    assert table.column_names == [*COLUMNS, *(output.name for output in everything.outputs)]
+    stored_names = [output.name for output in everything.outputs]
+    named = {"label": "label_name", "top_labels": "top_label_names"}
+    assert table.column_names == [*COLUMNS, *(n for name in stored_names for n in (name, named.get(name)) if n)]
+    assert table["label_name"].to_pylist() == [CLASSES[i] for i in stored(everything, "label")]
+    assert table["top_label_names"].to_pylist() == [
+        [CLASSES[i] for i in row] for row in stored(everything, "top_labels")
+    ]
     assert table["columns/meta/name"].to_pylist() == IDS and table["columns/tag"].to_pylist()[3] == "t3"
     assert table["columns/id"].to_pylist() == list(range(ROWS)) and table.schema.field("columns/id").type == "int64"
     assert table["columns/table.kind"].to_pylist()[:3] == ["k0", "k1", "k2"]
     assert np.array(table["columns/table.x"].to_pylist()).tolist() == TABLE["x"].tolist()
-    for name in ["columns/place", *table.column_names[6:]]:
+    for name in ["columns/place", *stored_names]:
         expected = stored(everything, name)
         assert (np.array(table[name].to_pylist(), expected.dtype) == expected).all(), name
     assert table.schema.field("prediction").metadata[b"classes"] == b"ant,bee,cat,dog"

@@ -177,3 +177,23 @@ def test_a_dataset_elsewhere_is_the_same(files, tmp_path):
     (tmp_path / "moved").mkdir()
     moved = [path.rename(tmp_path / "moved" / path.name) for path in files]
     assert identity(moved) == before
+
+
+@pytest.mark.parametrize("names", [{"cat": 0, "dog": 1}, {"dog": 0, "cat": 1}])
+def test_an_enumeration_keeps_its_names_which_all_files_share(tmp_path, names):
+    paths = [tmp_path / "0.h5", tmp_path / "1.h5"]
+    for path, values in zip(paths, ({"cat": 0, "dog": 1}, names), strict=True):
+        with h5py.File(path, "w") as file:
+            file["images"], kind = np.ones((4, 2)), h5py.enum_dtype(values, "i1")
+            file["kind"] = np.array([0, 1, 1, 0]).astype(kind)
+            file["table"] = np.zeros(4, [("x", "f4"), ("kind", kind)])
+    for column in ("kind", "table"):
+        columns = Columns(tuple(paths), DatasetSpec(input="images", columns=(column,)))
+        with h5py.File("copy", "w", driver="core", backing_store=False) as copy:
+            if names["cat"]:
+                with pytest.raises(DataError, match=f"column {column} is not alike in all files"):
+                    columns.copy(copy)
+            else:
+                columns.copy(copy)
+                stored = copy[f"columns/{column}"].dtype
+                assert h5py.check_enum_dtype(stored if column == "kind" else stored["kind"]) == names
