@@ -26,6 +26,7 @@ from hpcens.ownership import PRIVATE, READABLE, own_folder
 _DRAFT = re.compile(r"\..+\.\d+\.[0-9a-f]{8}$|\d+-[0-9a-f]{8}-.")
 _OLD_SECONDS = 3600.0
 _PROBE_BYTES = 1 << 16
+_CHECKSUM = "checksum"  # key of it in JSON
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -152,10 +153,35 @@ def refusing(folder: Path) -> OSError | None:
     return None
 
 
+def sealed(text: str) -> str:
+    """Return the text of a JSON object with a checksum of its values in it, by which `unsealed` sees a flipped bit."""
+    tree = json.loads(text)
+    return json.dumps(tree | {_CHECKSUM: _checksum(tree)}, indent=1)
+
+
+def unsealed(text: str) -> Any:
+    """Return what JSON says, without its checksum; a text that has none is taken as it is: earlier versions wrote it.
+
+    Raises ValueError where the text is no JSON, or its values are not those that the checksum is of.
+    """
+    tree = json.loads(text)
+    if not isinstance(tree, dict) or not tree:
+        return tree
+    name = _CHECKSUM if _CHECKSUM in tree else next(reversed(tree))  # whose name may be what was hit
+    rest = {key: value for key, value in tree.items() if key != name}
+    if (tree[name] == _checksum(rest)) != (name == _CHECKSUM):
+        raise ValueError(f"its values are not what was written; if you changed them, remove its {_CHECKSUM}")
+    return rest if name == _CHECKSUM else tree
+
+
+def _checksum(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def read_json(path: Path) -> Any:
-    """Return the file's object; None where it is missing, not (yet) whole, or no object."""
+    """Return the file's object; None where it is missing, not (yet) whole, no object, or not what was written."""
     try:
-        raw = json.loads(path.read_text())
+        raw = unsealed(path.read_text())
     except (OSError, ValueError, RecursionError):
         return None
     return raw if isinstance(raw, dict) else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hpcens.errors import HpcensError
-from hpcens.files import MALFORMED
+from hpcens.files import MALFORMED, unsealed
 from hpcens.runs import AGAIN, Epoch
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def read_devices(epoch: Epoch) -> DevicesSpec:
     """Read which devices the job wants."""
     with _damage_named(epoch):
-        raw = json.loads(json.loads(epoch.job.read_text())["job"])["spec"]["devices"]
+        raw = json.loads(unsealed(epoch.job.read_text())["job"])["spec"]["devices"]
         return DevicesSpec(cpu=raw["cpu"] and CpuSpec(**raw["cpu"]), cuda=raw["cuda"] and CudaSpec(**raw["cuda"]))
 
 
@@ -32,7 +32,7 @@ def read_order(epoch: Epoch) -> tuple[Job, Preflight]:
     from hpcens.config import job_from_json
 
     with _damage_named(epoch):
-        raw = json.loads(epoch.job.read_text())
+        raw = unsealed(epoch.job.read_text())
         return job_from_json(raw["job"]), Preflight.from_json(raw["preflight"])
 
 

@@ -2,6 +2,8 @@
 
 The formats of its files follow; `hpcens.runs.directory` shows where each lies, `hpcens.result` describes results,
 journals and fingerprints. All are JSON, written whole or not at all; only events are appended, a line of JSON each.
+Each of those that are written whole, but for requests to drain, has a `checksum` of its values: 16 hexadecimal digits
+of the SHA-256 of the object without it, its keys sorted, as Python's json writes it. One that lacks it is read too.
 Times are seconds since 1970, memory is in bytes. A file that does not say its format has format 1.
 `host`, `boot`, `pid` and `born` are those of `hpcens.processes.Process`.
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import INCOMPLETE, Incomplete, UsageError
-from hpcens.files import claim_folder, drafts, read_json, write_atomically
+from hpcens.files import claim_folder, drafts, read_json, sealed, write_atomically
 from hpcens.ownership import PRIVATE, READABLE, own_folder
 from hpcens.processes import Process
 from hpcens.runs.cancellation import asked_to_end, withdraw_nameless
@@ -76,10 +76,10 @@ class RunDirectory:
     @property
     def fixed_fingerprint(self) -> Any:
         """The tree of digests that the newest start that fixed any has fixed; None where none has."""
-        for epoch in self.epochs():
-            if (tree := read_json(epoch.fingerprint)) is not None:
-                return tree
-        return read_json(self.fingerprint)  # starts of earlier versions leave it here alone
+        fixing = next((epoch for epoch in self.epochs() if epoch.fingerprint.exists()), None)
+        if fixing is not None and (tree := read_json(fixing.fingerprint)) is not None:
+            return tree
+        return read_json(self.fingerprint)  # its copy; starts of earlier versions leave it here alone
 
     def fix_fingerprint(self, tree: Mapping[str, Any], epoch: Epoch) -> None:
         """Write the tree of digests, unless it is the one that is fixed already.
@@ -88,7 +88,7 @@ class RunDirectory:
         Raises Superseded where a newer start has taken the run over.
         """
         if self.fixed_fingerprint != tree:
-            text = json.dumps(tree, indent=1)
+            text = sealed(json.dumps(tree))
             write_atomically(epoch.fingerprint, text)
             epoch.require_newest()
             write_atomically(self.fingerprint, text)
@@ -103,7 +103,7 @@ class RunDirectory:
 
     def keep(self, submission: Submission) -> None:
         """Make this the submission that the run was handed to Slurm by last."""
-        write_atomically(self.path / "submission.json", submission.to_json())
+        write_atomically(self.path / "submission.json", sealed(submission.to_json()))
 
     def working(self, number: int) -> Path:
         return self.path / f"{self._prefix}working-{number:04d}.h5"

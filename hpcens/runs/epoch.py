@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hpcens.errors import Superseded
-from hpcens.files import checked, make_first, read_as
+from hpcens.files import checked, make_first, read_as, sealed, write_atomically
 from hpcens.vocabulary import Plan
 
 _ROOM = 4096
@@ -66,7 +66,7 @@ class Epoch:
 
     def keep_plan(self, plan: Plan) -> None:
         """Write the plan that this start follows."""
-        plan.save(self.plan)
+        write_atomically(self.plan, sealed(plan.to_json()))
 
     @property
     def successor(self) -> Path:
@@ -83,7 +83,7 @@ class Epoch:
         Where the disk is full there still is the room that `RunDirectory.begin` has set aside.
         """
         draft = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
-        text = json.dumps(asdict(verdict), indent=1)
+        text = sealed(json.dumps(asdict(verdict)))
         with contextlib.suppress(OSError):  # FileExistsError: another was first
             try:
                 draft.write_text(text)
@@ -109,7 +109,7 @@ def contents(claim: str, order: str) -> dict[str, str]:
     order  what it is to do, as its rank 0 reads it; empty where it has no ranks
     """
     return {
-        "claim.json": claim,
+        "claim.json": sealed(claim),
         ROOM_FOR_A_VERDICT: " " * _ROOM,
         "ranks/": "",
-    } | ({"job.json": order} if order else {})
+    } | ({"job.json": sealed(order)} if order else {})

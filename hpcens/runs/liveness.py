@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import checked, read_as, write_atomically
+from hpcens.files import checked, read_as, sealed, write_atomically
 from hpcens.processes import Process
 from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
@@ -39,7 +39,7 @@ class Signature:
 def sign(epoch: Epoch, rank: int, role: str) -> None:
     """Leave word of which process this rank is, for whoever has to name it later."""
     signature = {"rank": rank, "role": role} | asdict(Process.current())
-    write_atomically(epoch.ranks / f"{rank:04d}.json", json.dumps(signature))
+    write_atomically(epoch.ranks / f"{rank:04d}.json", sealed(json.dumps(signature)))
 
 
 def signatures(epoch: Epoch) -> list[Signature]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import checked, read_as, write_atomically
+from hpcens.files import checked, read_as, sealed, write_atomically
 from hpcens.vocabulary import Cause
 
 FORMAT = 3
@@ -136,7 +136,7 @@ class Report:
 
     def save(self, path: Path) -> None:
         """Write the report, whole or not at all."""
-        write_atomically(path, self.to_json())
+        write_atomically(path, sealed(self.to_json()))
 
     @staticmethod
     def load(path: Path) -> Report | None:

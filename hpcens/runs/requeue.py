@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hpcens.errors import INCOMPLETE
-from hpcens.files import checked, read_as, write_atomically
+from hpcens.files import checked, read_as, sealed, write_atomically
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
@@ -119,8 +119,8 @@ def outcome(epoch: Epoch) -> Verdict | None:
 def carry_out(epoch: Epoch, job: SlurmJob, reason: str) -> str:
     """Keep the reason, then ask Slurm; return why it refused, or nothing. Slurm may end this process at once."""
     record = Requeue(job, reason, time.time())
-    write_atomically(epoch.requeue, record.to_json())
+    write_atomically(epoch.requeue, sealed(record.to_json()))
     refused = jobs.requeue(job.id)
     if refused:
-        write_atomically(epoch.requeue, replace(record, refused=refused).to_json())
+        write_atomically(epoch.requeue, sealed(replace(record, refused=refused).to_json()))
     return refused

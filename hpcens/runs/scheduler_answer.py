@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from hpcens.files import checked, read_as, write_atomically
+from hpcens.files import checked, read_as, sealed, write_atomically
 from hpcens.runs.directory import RunDirectory
 from hpcens.scheduler.jobs import Answer, ask
 
@@ -36,6 +36,6 @@ def note(run: RunDirectory, job: str, answer: Answer | None) -> None:
     """Keep an answer for whoever asks next; a run directory that cannot be written to keeps none."""
     kept = {"job": job, "asked": time.time(), "answer": asdict(answer) if answer else None}
     try:
-        write_atomically(run.path / "controller.json", json.dumps(kept))
+        write_atomically(run.path / "controller.json", sealed(json.dumps(kept)))
     except OSError:
         return

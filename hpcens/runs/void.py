@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import read_json, write_atomically
+from hpcens.files import read_json, sealed, write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Finding:
         folder = run / "void"
         folder.mkdir(exist_ok=True)
         name = hashlib.sha256(f"{self.member}\0{self.runtime}\0{self.fingerprint}".encode()).hexdigest()[:16]
-        write_atomically(folder / f"{name}.json", json.dumps(asdict(self)))
+        write_atomically(folder / f"{name}.json", sealed(json.dumps(asdict(self))))
 
 
 def findings(run: Path) -> tuple[Finding, ...]:

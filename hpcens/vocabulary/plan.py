@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
-from hpcens.files import checked, write_atomically
+from hpcens.files import checked, unsealed, write_atomically
 from hpcens.vocabulary.devices import Device, device_from_dict
 from hpcens.vocabulary.io_rates import IoRates
 
@@ -181,7 +181,7 @@ class Plan:
         Raises ValueError, KeyError or TypeError where the text is no plan.
         """
         try:
-            return _plan(_in_this_format(json.loads(text)))
+            return _plan(_in_this_format(unsealed(text)))
         except (AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"it is no plan ({error})") from None
 

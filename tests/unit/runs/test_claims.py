@@ -12,7 +12,7 @@ import pytest
 from support.disks import fill_names, small_disk
 
 from hpcens.errors import INCOMPLETE, Incomplete, UsageError
-from hpcens.files import claim_folder
+from hpcens.files import claim_folder, unsealed
 from hpcens.processes import Process
 from hpcens.runs import AGAIN, Claim, RunDirectory, SlurmJob, Verdict, liveness
 from hpcens.runs.announcement import Announcement, announced
@@ -125,7 +125,7 @@ def test_only_the_same_element_of_an_array_takes_over(run):
 def abroad(run, job=None):
     """A start of another host without a verdict."""
     epoch = run.begin(job)
-    claim = json.loads(epoch.claim.read_text()) | asdict(Process("elsewhere", "another boot", 1, 1))
+    claim = unsealed(epoch.claim.read_text()) | asdict(Process("elsewhere", "another boot", 1, 1))
     epoch.claim.write_text(json.dumps(claim))
     return epoch
 
@@ -255,7 +255,7 @@ def test_a_fingerprint_that_an_obsolete_start_fixes_does_not_count(run):
     run.fix_fingerprint({"numerics": 2}, second)
     with pytest.raises(Exception, match="epoch 2 took this run over"):
         run.fix_fingerprint({"numerics": 1}, first)
-    assert run.fixed_fingerprint == {"numerics": 2} == json.loads(run.fingerprint.read_text())
+    assert run.fixed_fingerprint == {"numerics": 2} == unsealed(run.fingerprint.read_text())
 
 
 def test_a_verdict_finds_room_where_a_disk_has_no_names_left(tmp_path):
