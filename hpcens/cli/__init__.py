@@ -154,7 +154,10 @@ def _add_runs(add: AddVerb) -> None:
     cancel = add("cancel", "runs.cancel", "stop a run once what it has begun is finished")
     for verb in (status, logs, cancel):
         verb.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
-    status.add_argument("--watch", action="store_true", help="print it every few seconds, until the run ends")
+    watch = "print it every few seconds until the run ends; exit with its code"
+    status.add_argument("--watch", action="store_true", help=watch)
+    wait = add("wait", "runs.wait", "wait until runs have ended; exit with their code")
+    wait.add_argument("run", type=Path, nargs="+", metavar="RUN", help="run directories (OUTPUT.run), or outputs")
     logs.add_argument("-n", "--lines", type=_positive, help="print only the last lines of each file")
     cancel.add_argument("--now", action="store_true", help="kill it; what is durable is kept")
     runs = add("list", "runs.runs", "list the runs in a folder")

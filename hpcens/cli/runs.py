@@ -1,4 +1,4 @@
-"""Verbs on a run that was started: status, logs, cancel, list."""
+"""Verbs on a run that was started: status, wait, logs, cancel, list."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, UsageError
-from hpcens.runs import AGAIN, Claim, RunDirectory, Verdict, alive, end_ranks
+from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, HpcensError, UsageError
+from hpcens.runs import AGAIN, Claim, RunDirectory, Submission, Verdict, alive, end_ranks
 from hpcens.runs.announcement import announced
 from hpcens.runs.cancellation import ask_to_end
-from hpcens.runs.status import Status, run_of
+from hpcens.runs.scheduler_answer import OneQuestion, forget
+from hpcens.runs.status import Status, is_run, run_of
 from hpcens.runs.status import status as status_of
 from hpcens.scheduler import jobs as slurm
 from hpcens.shell import quoted
 
 _WATCH_SECONDS = 2.0
+# Of the codes of several runs the first of these counts: what needs a person before what needs a repetition.
+_WORST_FIRST = (FAILURE, MISMATCH, BAD_DATA, USAGE, INCOMPLETE, COMPLETE)
 
 
 def status(options: Namespace) -> int:
-    """Print how a run stands; with --watch again and again, until it has ended."""
+    """Print how a run stands; with --watch again and again, until it has ended, with its code."""
     while True:
         current = status_of(options.run)
         if options.json:
@@ -34,9 +37,40 @@ def status(options: Namespace) -> int:
                 print("\x1b[H\x1b[J", end="")
             show(status_lines(current))
         sys.stdout.flush()
-        if not options.watch or current.state not in ("queued", "running", "requeued", "unknown"):
+        if not options.watch:
             return COMPLETE
+        if current.code is not None:
+            return current.code
         time.sleep(_WATCH_SECONDS)
+
+
+def wait(options: Namespace) -> int:
+    """Wait until runs have ended, a line each; return the code of the worst."""
+    waiting, codes = list(dict.fromkeys(options.run)), set()
+    stuck: set[Path] = set()
+    for path in waiting:
+        run_of(path)  # what is no run is refused at once
+    while waiting:
+        ask = OneQuestion(_jobs_of(run_of(path) for path in waiting))
+        for path in list(waiting):
+            current = status_of(path, ask)
+            if current.code is not None:
+                waiting.remove(path)
+                codes.add(current.code)
+                next_step = f"; next: {current.remedy}" if current.remedy else ""
+                say(f"{current.state}: {current.reason} → {short(Path(current.run))}{next_step}")
+            elif current.stuck and path not in stuck:
+                stuck.add(path)
+                say(f"{short(Path(current.run))}: {current.reason}; next: {current.remedy}", to_stderr=True)
+        if waiting:
+            time.sleep(_WATCH_SECONDS)
+    return next((code for code in _WORST_FIRST if code in codes), max(codes))
+
+
+def _jobs_of(runs: Iterable[RunDirectory]) -> list[str]:
+    """All jobs of some runs' submissions."""
+    submissions = (run.submission for run in runs)
+    return [job for submission in submissions if submission for job in submission.jobs]
 
 
 def status_lines(status: Status) -> Iterator[str]:
@@ -53,6 +87,11 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"{_clock(status.seconds_left)} left" + (f" of work; time limit in {_clock(limit)}" if limit else "")
     if status.limited_by and status.state == "running":
         yield f"limited by {status.limited_by}"
+    if status.waiting_seconds is not None:
+        starts = status.starts_in_seconds
+        at = time.strftime("%d %b %H:%M", time.localtime(time.time() + starts)) if starts else ""
+        expected = f"; expected to start in {_clock(starts)} ({at})" if starts else ""
+        yield f"in the queue for {_clock(status.waiting_seconds)}{expected}"
     for number, reason in enumerate(status.requeues, 1):
         yield f"requeue {number}: {reason}"
     yield status.reason + (f"; next: {status.remedy}" if status.remedy else "")
@@ -86,34 +125,43 @@ def cancel(options: Namespace) -> int:
     epoch, submission, coming = run.newest, run.submission, announced(run.path)
     working = epoch is not None and bool(alive(epoch))
     jobs = submission.jobs if submission else ()
-    living = [job for job in jobs if (answer := slurm.ask(job)) is not None and answer.lives]
+    living = _living(submission) if submission else []
     if not working and not living and not coming:
         raise UsageError(f"nothing works on {run.path}", f"hpcens status {quoted(run.path)}")
     claim = Claim.load(epoch.claim) if epoch is not None and working else None
     names = {*coming, *(claim.names if claim else ()), *([submission.id] if submission and living else ())}
     ask_to_end(run.cancel, "cancelled", names)
     if options.now and submission and living:
-        _end(submission.jobs)
+        _end(run, living)
         say(f"job {', '.join(living)} is ended; next: hpcens status {quoted(short(run.path))}")
         return COMPLETE
     if working:
-        waiting = [job for job in jobs[1:] if job in living]
+        own = claim.job.id if claim and claim.job else ""
+        waiting = [job for job in jobs if job in living and job != own]
         if waiting:
-            slurm.end(waiting)
+            _end(run, waiting)
         if options.now:
             _kill(run)
         say(f"{'killed' if options.now else 'draining'}; next: hpcens status {quoted(short(run.path))}")
     elif coming and not living:
         say(f"it will end before it begins; next: hpcens status {quoted(short(run.path))}")
     elif submission:
-        _end(submission.jobs)
+        _end(run, living)
         say(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
     return COMPLETE
 
 
-def _end(jobs: Sequence[str]) -> None:
+def _living(submission: Submission) -> list[str]:
+    """The submission's jobs that wait or run; those of another cluster, which may have the same ids, are not meant."""
+    answers = slurm.ask_all(submission.jobs) or {}
+    return [job for job, a in answers.items() if a.lives and (not a.name or submission.id in a.name)]
+
+
+def _end(run: RunDirectory, jobs: Sequence[str]) -> None:
     """End jobs of Slurm's, queued or running. Raises HpcensError where Slurm does not."""
-    if refused := slurm.end(jobs):
+    refused = slurm.end(jobs)
+    forget(run)
+    if refused:
         raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(jobs)}")
 
 
@@ -126,10 +174,12 @@ def _kill(run: RunDirectory) -> None:
 
 def runs(options: Namespace) -> int:
     """List the runs of a folder, a line each."""
-    statuses = [status_of(path) for path in sorted(options.folder.glob("*.run")) if (path / "epochs").is_dir()]
+    found = [run for path in sorted(options.folder.glob("*.run")) if is_run(run := RunDirectory(path))]
+    ask = OneQuestion(_jobs_of(found))
+    statuses = [status_of(run.path, ask) for run in found]
     if options.json:
-        say(json.dumps([asdict(run) for run in statuses], indent=1))
+        say(json.dumps([asdict(each) for each in statuses], indent=1))
     else:
-        for run in statuses:
-            say(f"{run.state:9}  {run.rows:>12,} of {run.of:<12,}  {run.job or '-':8}  {short(Path(run.run))}")
+        for each in statuses:
+            say(f"{each.state:13}  {each.rows:>12,} of {each.of:<12,}  {each.job or '-':8}  {short(Path(each.run))}")
     return COMPLETE

@@ -53,8 +53,12 @@ def submit(options: Namespace) -> int:
         say(f"job {started.id} is {begun}; next: hpcens status {quoted(short(run.path))}")
     if not wait:
         return COMPLETE
-    with closing(Follower()) as follower:
-        verdict = started.follow(follower)
+    try:
+        with closing(Follower()) as follower:
+            verdict = started.follow(follower)
+    except KeyboardInterrupt:
+        say(f"job {started.id} goes on; to end it: hpcens cancel {quoted(short(run.path))}", to_stderr=True)
+        raise
     return _conclude(job, verdict)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shlex
 import sys
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
 from hpcens.entry import command
-from hpcens.errors import FAILURE, UsageError
+from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
-from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, Submission, Verdict
+from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
+from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.requeue import continues, outcome
-from hpcens.runs.scheduler_answer import ASK_SECONDS, note
+from hpcens.runs.scheduler_answer import AFTER_VERDICT_SECONDS, ASK_SECONDS, note
 from hpcens.scheduler import jobs
+from hpcens.scheduler.waiting import lasting
 from hpcens.shell import has_control_characters, quoted
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
 from hpcens.vocabulary import Plan
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 _DRAIN_SECONDS = 90
 _MPI = "pmi2"
+# What sbatch says last where an option is wrong; the line before says which.
+_HINT = re.compile(r'Try "sbatch --help"')
 # Entries of PYTHONPATH that name the working folder: Python looks into it before any code of ours runs.
 _PATH_IN_ORDER = (
     "export PYTHONSAFEPATH=1",
@@ -98,10 +103,11 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
     """Hand the job to Slurm; `resubmit` more wait behind it, each to take over if the one before was killed.
 
     preflight  is not handed on: the job's rank 0 checks again, on its node and at its time
-    Raises UsageError where Slurm refuses it.
+    Raises UsageError where Slurm refuses it; what was submitted before is then as it was.
     """
     run = RunDirectory.of(job.output)
     number = secrets.token_hex(4)
+    before = run.submission
     run.own("submitit", f"submitit/{number}")
     newest = run.newest
     submission = Submission(
@@ -111,6 +117,7 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
         folder=str(run.path / "submitit" / number),
         epoch=newest.number if newest else 0,
         submitted=time.time(),
+        rows=preflight.facts.rows,
     )
     run.keep(submission)  # before it can start
     asked = request(job, settings, number)
@@ -118,7 +125,15 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
         if submission.jobs:
             waits = {"dependency": f"afternotok:{submission.jobs[-1]}", "kill-on-invalid-dep": "yes"}
             asked = asked | {"additional_parameters": asked["additional_parameters"] | waits}
-        submission = replace(submission, jobs=(*submission.jobs, _hand_in(job, asked, number)))
+        try:
+            handed = _hand_in(job, asked, number)
+        except UsageError as error:
+            if submission.jobs:
+                goes_on = f"job {', '.join(submission.jobs)} waits in the queue without those behind it"
+                raise UsageError(f"{error.what}; {goes_on}", f"hpcens cancel {quoted(run.path)}; or leave it") from None
+            run.keep(before or replace(submission, refused=error.what))
+            raise
+        submission = replace(submission, jobs=(*submission.jobs, handed))
         run.keep(submission)
     return QueuedJob(run, submission)
 
@@ -129,9 +144,9 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str) -> str:
     try:
         return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
-        lines = str(error).strip().splitlines()
+        lines = [line for line in str(error).strip().splitlines() if not _HINT.search(line)]
         raise UsageError(
-            f"sbatch refused the job: {lines[-1] if lines else error}", "correct slurm: in the YAML"
+            f"sbatch refused the job: {lines[-1] if lines else error}", "correct slurm: in the YAML, or --slurm"
         ) from None
 
 
@@ -179,14 +194,9 @@ class QueuedJob:
         return self.submission.jobs[0]
 
     def follow(self, watcher: Watcher) -> Verdict:
-        """Show how its starts go on until the last of them has a verdict, or its jobs are gone."""
-        return follow(
-            self.run,
-            self.submission.epoch,
-            tick=watcher.tick,
-            verdict=lambda epoch: None if continues(epoch) else outcome(epoch),
-            gone=_Queue(self.run, self.submission, watcher.say).gone,
-        )
+        """Show how its starts go on until one is complete or cancelled, or its jobs are gone."""
+        queue = _Queue(self.run, self.submission, watcher.say)
+        return follow(self.run, self.submission.epoch, tick=watcher.tick, verdict=queue.last_word, gone=queue.gone)
 
 
 class _Queue:
@@ -197,22 +207,37 @@ class _Queue:
 
     def __init__(self, run: RunDirectory, submission: Submission, say: Callable[[str], None]) -> None:
         self._run = run
-        self._jobs = submission.jobs
+        self._submission = submission
         self._say = say
         self._asked = time.monotonic() - ASK_SECONDS
         self._reason = ""
+        self._judged = self._empty = False
+
+    def last_word(self, epoch: Epoch) -> Verdict | None:
+        """Return a start's verdict, unless a job may go on after it: put back by Slurm, or waiting to take over."""
+        verdict = None if continues(epoch) else outcome(epoch)
+        self._judged = verdict is not None
+        if verdict is None or verdict.code == COMPLETE or self._empty:
+            return verdict
+        return verdict if asked_to_end(self._run.cancel, {self._submission.id}) else None
 
     def gone(self) -> Verdict | None:
         """Return a verdict where Slurm knows that none of the jobs lives."""
-        if time.monotonic() - self._asked <= ASK_SECONDS:
+        if time.monotonic() - self._asked <= (AFTER_VERDICT_SECONDS if self._judged else ASK_SECONDS):
             return None
         self._asked = time.monotonic()
-        answers = [jobs.ask(job) for job in self._jobs]
-        first = answers[0]
-        note(self._run, self._jobs[0], first)
-        if first is not None and first.state == "PENDING" and first.why != self._reason:
+        ids = self._submission.jobs
+        answers = jobs.ask_all(ids)
+        note(self._run, answers or dict.fromkeys(ids))
+        if answers is None:
+            return None
+        first = answers[ids[0]]
+        if first.state == "PENDING" and first.why != self._reason:
             self._reason = first.why
-            self._say(f"job {self._jobs[0]} waits: {self._reason}")
-        if any(answer is None or answer.lives for answer in answers):
+            remedy = lasting(first.why, ids[0])
+            never = f", which does not pass by itself; {remedy}" if remedy else ""
+            self._say(f"job {ids[0]} waits: {self._reason}{never}")
+        self._empty = not any(answer.lives for answer in answers.values())
+        if not self._empty:
             return None
         return Verdict(FAILURE, "the job is gone and left no verdict", f"hpcens status {quoted(self._run.path)}")

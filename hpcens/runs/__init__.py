@@ -115,6 +115,8 @@ known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank
 | `folder` | text | of submitit's files and the jobs' logs |
 | `epoch` | int | number of the newest start before it, 0 where there was none |
 | `submitted` | float | when |
+| `rows` | int | to score; by default 0: not known |
+| `refused` | text | why Slurm took none of its jobs; by default empty |
 
 Cancellation (`cancel`), format 1. Written by `cancel`, and by whoever started ranks where it is asked to stop; read by
 the reader's rank, and when a start begins. Taken away by the next start that a person asks for. A file that is not JSON
@@ -132,14 +134,14 @@ begins it; read by `cancel` and `status`. Taken away when the start begins or wi
 | --- | --- | --- |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the process that works on it |
 
-Slurm's answer (`controller.json`), format 1. Written by `status` and by whoever follows a job; read by `status`, so
-that Slurm is asked once in 40 s.
+Slurm's answer (`controller.json`), format 2. Written by `status` and by whoever follows a job; read by `status`, so
+that Slurm is asked once in 40 s. Removed by `cancel`. Format 1 has `job` and its `answer`, and is not read any more.
 
 | field | type | meaning |
 | --- | --- | --- |
-| `job` | text | id of the job that was asked for |
 | `asked` | float | when |
-| `answer` | object or null | `state`, `why`, `nodes`, `exit_code`, `ends`, `preempted`, `name`; null: Slurm gave none |
+| `answers` | {text: object or null} | id of a job → what Slurm says of it; null: it gave no answer |
+| | | `state`, `why`, `nodes`, `exit_code`, `ends`, `preempted`, `name`, `restarts`, `submitted`, `starts` |
 
 Order (`job.json`), format 1. Written by whoever begins a start of ranks; read by rank 0 and, for the number of rows,
 by `status`.

@@ -22,6 +22,8 @@ class Submission:
     folder     submitit's files and the job's logs
     epoch      number of the newest start before it, 0 where there was none
     submitted  seconds since 1970
+    rows       to score
+    refused    why Slurm took none of its jobs; empty where it did
     """
 
     id: str
@@ -30,6 +32,8 @@ class Submission:
     folder: str
     epoch: int
     submitted: float
+    rows: int = 0
+    refused: str = ""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

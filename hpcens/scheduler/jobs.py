@@ -8,12 +8,27 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hpcens.scheduler.commands import completed, output, refusal
 
 _REQUEUE_SECONDS = 120.0
+# What squeue is asked for → the width of its column; the last, a name of any length, takes the rest of the line.
+_COLUMNS = {
+    "JobID": 20,
+    "State": 20,
+    "Reason": 100,
+    "NodeList": 400,
+    "exit_code": 12,
+    "EndTime": 24,
+    "PreemptTime": 24,
+    "RestartCnt": 8,
+    "SubmitTime": 24,
+    "StartTime": 24,
+    "Name": 300,
+}
+_NO_TIME = ("None", "NONE", "Unknown", "N/A", "")
 _LIVING = (
     "PENDING",
     "RUNNING",
@@ -38,6 +53,9 @@ class Answer:
     ends       seconds since 1970 at which its time limit ends it, 0 if not known
     preempted  whether it was chosen to make room for another
     name       of the job
+    restarts   how often it was put back into the queue
+    submitted  seconds since 1970 at which it was put into the queue, the last time; 0 if not known
+    starts     seconds since 1970 at which it started, or is expected to; 0 if not known
     """
 
     state: str
@@ -47,6 +65,9 @@ class Answer:
     ends: float = 0.0
     preempted: bool = False
     name: str = ""
+    restarts: int = 0
+    submitted: float = 0.0
+    starts: float = 0.0
 
     @property
     def lives(self) -> bool:
@@ -58,18 +79,47 @@ def answers() -> bool:
     return shutil.which("sbatch") is not None and output(["sinfo", "-h", "-o", "%P"]) is not None
 
 
+def installed() -> bool:
+    """Whether this host has Slurm's commands."""
+    return shutil.which("scontrol") is not None
+
+
 def ask(job: str) -> Answer | None:
     """Return what Slurm knows of the job: the controller, else the accounting; None where neither answers."""
     process = completed(["scontrol", "-o", "show", "job", job])
     if process is not None and process.returncode == 0:
         return parse_job(process.stdout)
     forgotten = process is not None and "Invalid job id" in process.stderr
-    fields = "State,Reason,NodeList,ExitCode,JobName"
-    accounted = output(["sacct", "-nPX", "-j", job, "-o", fields]) if forgotten else None
-    if accounted and accounted.strip():
-        state, why, nodes, code, name = accounted.strip().splitlines()[-1].split("|", 4)
-        return Answer(state.split()[0], why, nodes.replace("None assigned", ""), code, name=name)
-    return Answer("") if forgotten else None
+    return _accounted([job]).get(job, Answer("")) if forgotten else None
+
+
+def ask_all(asked: Collection[str]) -> dict[str, Answer] | None:
+    """Return what Slurm knows of jobs, asked at once: the controller, and the accounting for those it has forgotten.
+
+    None where the controller does not answer.
+    """
+    if len(asked) == 1:
+        [job] = asked
+        return None if (answer := ask(job)) is None else {job: answer}
+    columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
+    queue = output(["squeue", "-h", "-t", "all", "-j", ",".join(asked), "-O", columns]) if asked else ""
+    if queue is None:
+        return None
+    answers = dict(map(parse_queue, queue.splitlines()))
+    forgotten = [job for job in asked if job not in answers]
+    if forgotten:
+        answers |= _accounted(forgotten)
+    return {job: answers.get(job, Answer("")) for job in asked}
+
+
+def _accounted(asked: Sequence[str]) -> dict[str, Answer]:
+    """What the accounting knows of jobs; nothing where there is none."""
+    fields = "JobIDRaw,State,Reason,NodeList,ExitCode,JobName"
+    found = {}
+    for line in (output(["sacct", "-nPX", "-j", ",".join(asked), "-o", fields]) or "").strip().splitlines():
+        job, state, why, nodes, code, name = line.split("|", 5)
+        found[job] = Answer(state.split()[0], why, nodes.replace("None assigned", ""), code, name=name)
+    return found
 
 
 def requeue(job: str) -> str:
@@ -97,9 +147,37 @@ def parse_job(text: str) -> Answer:
         nodes=values.get("NodeList", "").replace("(null)", ""),
         exit_code=values.get("ExitCode", ""),
         ends=_seconds(values.get("EndTime", "")),
-        preempted="PreemptTime" in values and values["PreemptTime"] not in ("None", "Unknown", ""),
+        preempted="PreemptTime" in values and values["PreemptTime"] not in _NO_TIME,
         name=values.get("JobName", ""),
+        restarts=_number(values.get("Restarts", "")),
+        submitted=_seconds(values.get("SubmitTime", "")),
+        starts=_seconds(values.get("StartTime", "")),
     )
+
+
+def parse_queue(line: str) -> tuple[str, Answer]:
+    """Return a line of squeue, in columns as `ask_all` asks for them, as the job's id and an answer."""
+    values, begin = {}, 0
+    for name, width in _COLUMNS.items():
+        values[name] = line[begin : None if name == "Name" else begin + width].strip()
+        begin += width
+    status = values["exit_code"]  # of wait(2), where it is a plain number
+    return values["JobID"], Answer(
+        state=values["State"],
+        why=values["Reason"].replace("None", ""),
+        nodes=values["NodeList"],
+        exit_code=f"{int(status) >> 8}:{int(status) & 0x7F}" if status.isdecimal() else status,
+        ends=_seconds(values["EndTime"]),
+        preempted=values["PreemptTime"] not in _NO_TIME,
+        name=values["Name"],
+        restarts=_number(values["RestartCnt"]),
+        submitted=_seconds(values["SubmitTime"]),
+        starts=_seconds(values["StartTime"]),
+    )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def _seconds(text: str) -> float:

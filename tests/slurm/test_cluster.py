@@ -185,9 +185,13 @@ def test_ranks_that_find_themselves_alone_say_so_with_the_remedy(project):
 
 
 def test_a_queued_job_is_told_and_cancelled_without_a_controller_that_answers_too(project, tmp_path):
-    project.hpcens("submit", "dataset.h5", "--slurm", "begin=now+1hour")
+    assert "nope" in project.hpcens("submit", "dataset.h5", "--slurm", "partition=nope", code=2)
+    assert (project.status()["state"], project.status()["code"]) == ("not submitted", 2)
+    project.hpcens("submit", "dataset.h5", "--slurm", "begin=now+1hour", "--resubmit", "1")
     found = project.status()
-    assert (found["state"], found["epoch"]) == ("queued", 0)
+    assert (found["state"], found["epoch"], found["of"], found["code"]) == ("queued", 0, 800, None)
+    assert 3000 < found["starts_in_seconds"] < 3700 and found["waiting_seconds"] < 300
+    assert project.hpcens("list").startswith("queued ")
     again = project.hpcens("submit", "dataset.h5", code=2)
     assert "is working on" in again
     deaf = tmp_path / "deaf.conf"
@@ -197,7 +201,7 @@ def test_a_queued_job_is_told_and_cancelled_without_a_controller_that_answers_to
     assert project.status()["state"] == "unknown"
     project.environment = answering
     assert "out of the queue" in project.hpcens("cancel", str(project.run))
-    (project.run / "controller.json").unlink()
+    assert "resumable: " in project.hpcens("wait", str(project.run), code=75)
     found = project.status()
     assert found["state"] == "resumable"
     assert "cancelled" in found["reason"]

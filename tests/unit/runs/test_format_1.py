@@ -125,7 +125,7 @@ def test_plan(run):
 
 def test_status(run):
     pending = Answer("PENDING", name="hpcens-x-1f2e3d4c")
-    shown = status(run.path, ask=lambda run, job: (pending, 0.0))
+    shown = status(run.path, ask=lambda run, jobs, within: dict.fromkeys(jobs, pending))
     assert (shown.state, shown.requeues) == ("requeued", ["the time limit is near"])
     assert (shown.rows, shown.of, shown.rows_per_second) == (240, 400, 200.0)
     assert shown.limited_by == "member m1 on cpu×1 A devices"

@@ -134,11 +134,11 @@ def test_fields_as_they_are_written(tmp_path):
     assert json.loads((epoch.ranks / "0003.json").read_text()).keys() == first_column("Signature") | {"checksum"}
     epoch.judge(Verdict(0, "done"))
     assert json.loads((epoch.folder / "verdict.json").read_text()).keys() == first_column("Verdict") | {"checksum"}
-    note(run, "7", Answer("RUNNING"))
+    note(run, {"7": Answer("RUNNING")})
     answer = json.loads((run.path / "controller.json").read_text())
     assert answer.keys() == first_column("Slurm's answer") | {"checksum"}
-    meaning = next(row[2] for row in section(hpcens.runs, "Slurm's answer")[0] if row[0] == "`answer`")
-    assert answer["answer"].keys() == quoted([meaning])
+    meanings = [row[2] for row in section(hpcens.runs, "Slurm's answer")[0]][-1:]
+    assert answer["answers"]["7"].keys() == quoted(meanings)
     kept = ProfileBook(tmp_path / "profiles")
     key = ProfileKey("cpu", "m", "eager", "<f4[3]", "2.4")
     kept.put(key, Profile(1, 2, 0.5, (4,)))

@@ -54,7 +54,7 @@ def test_status_of_a_long_run_is_read_from_the_ends_of_its_files(run):
     epoch.judge(Verdict(INCOMPLETE, "cancelled", AGAIN))
     asked = []
     size = epoch.events.stat().st_size
-    found = status(run.path, ask=lambda run, job: asked.append(job) or (None, 0.0))
+    found = status(run.path, ask=lambda run, jobs, within: asked.append(jobs) or {})
     assert (found.rows, found.state, asked) == (100_000, "resumable", [])
     assert size > 1 << 22
     assert len(recent(epoch.events)) < 1000
@@ -82,9 +82,10 @@ def test_a_start_that_lives_is_told_by_what_it_is_at(run):
 def test_a_queued_job_is_asked_for_and_one_of_another_cluster_is_not_believed(run):
     run.keep(Submission(id="abcd", jobs=("7",), requeues=1, folder=str(run.path), epoch=0, submitted=0.0))
     pending = Answer("PENDING", "Priority", name="hpcens-x-abcd")
-    assert status(run.path, ask=lambda run, job: (pending, 0.0)).state == "queued"
-    assert status(run.path, ask=lambda run, job: (replace(pending, name="hpcens-x-ffff"), 0.0)).state == "failed"
-    assert status(run.path, ask=lambda run, job: (None, 0.0)).state == "unknown"
+    other = replace(pending, name="hpcens-x-ffff")
+    assert status(run.path, ask=lambda run, jobs, within: {"7": pending}).state == "queued"
+    assert status(run.path, ask=lambda run, jobs, within: {"7": other}).state == "failed"
+    assert status(run.path, ask=lambda run, jobs, within: {"7": None}).state == "unknown"
 
 
 def test_figures_are_of_the_progress_counted_over_all_phases(run):
@@ -116,7 +117,8 @@ def test_a_first_progress_counts_from_the_claim_and_a_plan_tells_the_limit(run):
     assert (shown.rows_per_second, shown.limited_by) == (pytest.approx(5.0), "member a")
 
 
-def test_a_submission_that_slurm_refused_is_no_start(run):
+def test_a_submission_that_was_cut_off_is_no_start(run):
     run.keep(Submission(id="abcd", jobs=(), requeues=1, folder=str(run.path), epoch=0, submitted=0.0))
     shown = status(run.path)
-    assert (shown.state, shown.epoch, shown.rows, shown.reason) == ("failed", 0, 0, "no start yet")
+    assert (shown.state, shown.code, shown.epoch, shown.rows) == ("not submitted", 2, 0, 0)
+    assert shown.reason == "submit ended before Slurm had taken the job"
