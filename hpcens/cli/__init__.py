@@ -87,8 +87,8 @@ def _add_starting(add: AddVerb) -> None:
     submit.add_argument("--local", action="store_true", help="run on this host, even where Slurm is available")
     wait = "follow the job to its end (the default on this host; on Slurm the command returns at once)"
     submit.add_argument("--wait", action=argparse.BooleanOptionalAction, help=wait)
-    settings = "set a key of the YAML's slurm: section; may be repeated"
-    submit.add_argument("--slurm", action="append", default=[], metavar="KEY=VALUE", help=settings)
+    settings = "set a key of the YAML's slurm: section, or any option of sbatch; may be repeated"
+    submit.add_argument("--slurm", action="append", default=[], metavar="KEY[=VALUE]", help=settings)
     deadline = "ask Slurm for the fewest nodes that finish in this time"
     submit.add_argument("--deadline", type=_duration, metavar="2h30m", help=deadline)
     submit.add_argument("--parsable", action="store_true", help="print only the id of the Slurm job")

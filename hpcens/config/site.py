@@ -23,6 +23,26 @@ _SBATCH = {
     *("ntasks_per_core", "ntasks_per_socket", "sockets_per_node", "threads_per_core", "time_min", "tmp"),
     "use_min_nodes",
 }
+# sbatch's own that take no value: on the command line `--slurm hold`, in a profile or the YAML `hold: true`
+_FLAGS = {
+    *("contiguous", "exclusive", "hold", "ignore_pbs", "overcommit", "oversubscribe", "reboot"),
+    *("spread_job", "use_min_nodes"),
+}
+# sbatch's own that would not do what they say here → what does
+_REFUSED = {
+    "array": "one submit is one job: submit each dataset by a command of its own; hpcens list shows them, hpcens wait"
+    " waits for all",
+    "wait": "hpcens submit --wait; or hpcens wait RUN",
+    "parsable": "hpcens submit --parsable",
+    "test_only": "hpcens submit --dry-run",
+    "wrap": "a command of your own belongs into a script: see slurm/hpcens.sbatch",
+    "job_name": "jobs are told apart by their names; say it in a comment: --slurm comment=…",
+    "no_requeue": "slurm.requeues: 0, or --slurm requeues=0",
+    "signal": "the warning before the limit is slurm.drain_seconds",
+    "ntasks": "ranks are counted by node: slurm.tasks_per_node",
+    "output": "hpcens logs RUN shows what the ranks write",
+    "error": "hpcens logs RUN shows what the ranks write",
+}
 _FIELDS = tuple(field.name for field in fields(SlurmSpec))
 
 
@@ -35,7 +55,8 @@ def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable
     """Return what is asked of Slurm in the end.
 
     spec     the `slurm:` section of the run.yaml
-    options  options key=value of the command line; a key that is none of SlurmSpec is an argument of sbatch
+    options  options key=value of the command line; a key that is none of SlurmSpec is an argument of sbatch, without a
+             value a flag of its
     files    site profiles, the weakest first; default: `profiles()`
     Raises UsageError naming all that is wrong with one of them.
     """
@@ -43,7 +64,24 @@ def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable
     for file in profiles() if files is None else files:
         if file.exists():
             settings = _over(settings, _profile(file))
-    return _over(_over(settings, spec), _command_line(options))
+    settings = _over(_over(settings, spec), _command_line(options))
+    arguments = dict(_argument(*item) for item in settings.arguments.items())
+    return replace(settings, arguments={name: value for name, value in arguments.items() if value is not False})
+
+
+def _argument(name: str, value: Any) -> tuple[str, Any]:
+    """Return an argument of sbatch as it is handed on; a flag is True, or False where it is not meant.
+
+    Raises UsageError where nothing can be meant.
+    """
+    key = name.replace("-", "_")
+    if key in _REFUSED:
+        raise UsageError(f"slurm: {name} cannot be asked for", _REFUSED[key])
+    if key in _FLAGS and str(value).lower() in ("", "true", "false"):
+        return name, str(value).lower() != "false"
+    if value == "":
+        raise UsageError(f"slurm: {name} has no value", f"--slurm {name}=VALUE, or --slurm {name} where it takes none")
+    return name, value
 
 
 def _over(below: SlurmSpec, above: SlurmSpec) -> SlurmSpec:
@@ -81,14 +119,14 @@ def _command_line(options: Sequence[str]) -> SlurmSpec:
     for option in options:
         name, equals, value = option.partition("=")
         key = name.lstrip("-").replace("-", "_")
-        if not equals or not key:
+        if not key or (not equals and key in _FIELDS):
             raise UsageError(f"--slurm {option}: is not key=value", "for example --slurm partition=gpu")
         if key in _FIELDS and key != "arguments":
             section[key] = _value(key, value)
-        elif key not in _SBATCH and (meant := did_you_mean(key, _FIELDS)):
+        elif key not in _SBATCH | _FLAGS | _REFUSED.keys() and (meant := did_you_mean(key, _FIELDS)):
             raise UsageError(f"--slurm {option}: unknown key", meant)
         else:
-            section.setdefault("arguments", {})[name.lstrip("-")] = value
+            section.setdefault("arguments", {})[name.lstrip("-")] = value if equals else True
     page = Page(Path("--slurm"))
     return _section(page, compose(page, json.dumps({"slurm": section}))["slurm"])
 

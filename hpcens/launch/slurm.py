@@ -159,7 +159,8 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
         executor = submitit.SlurmExecutor(folder, python=shlex.join(command("hpcens.launch.queued")))
     except RuntimeError as error:
         raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
-    executor.update_parameters(**{key: value for key, value in asked.items() if value is not None or key == "time"})
+    stated = {key: value for key, value in asked.items() if value is not None or key == "time"}
+    executor.update_parameters(wckey=None, **stated)  # submitit's own key is one that sites which enforce keys refuse
     return executor
 
 

@@ -116,7 +116,7 @@ class Capacity:
         """Return the plan that a job on so many nodes would keep or make; nothing is measured on devices for it."""
         earlier = (Plan.kept(epoch.plan) for epoch in RunDirectory.of(self._job.output).epochs())
         kept = Plan.load(self._job.plan) if self._job.plan else next(filter(None, earlier), None)
-        if kept is not None:
+        if kept is not None and len({device.host for device in kept.devices}) == nodes:
             return Expectation(nodes, kept, "kept")
         try:
             source, kinds = self._nodes()

@@ -4,8 +4,11 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+from support.instances import problem
+from support.placements import planned
 
 from hpcens.checks import preflight
 from hpcens.cli import main
@@ -141,6 +144,16 @@ def test_a_dry_run_checks_once_and_tries_no_member(project, steps, srun, capsys,
         assert "#SBATCH --nodes=2" in out and "no plan yet: " in out
     else:
         assert "no nodes are known to choose from" in error
+
+
+def test_a_dry_run_is_of_the_nodes_asked_for_whatever_an_earlier_start_had(project, steps, srun, capsys):
+    epoch = RunDirectory(project.run).begin()
+    plan = planned(problem(1))
+    epoch.keep_plan(replace(plan, devices=tuple(replace(device, host="n1") for device in plan.devices)))
+    epoch.judge(Verdict(75, "drained"))
+    for nodes, says in ((1, f"planner {plan.planner}: "), (3, "no plan yet: ")):
+        assert main(["submit", "dataset.h5", "--dry-run", "--slurm", f"nodes={nodes}"]) == COMPLETE
+        assert says in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", ["run", "submit"])

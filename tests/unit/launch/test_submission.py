@@ -39,7 +39,6 @@ GOLDEN = """#!/bin/bash
 #SBATCH --reservation=night
 #SBATCH --signal=USR2@120
 #SBATCH --time=4:00:00
-#SBATCH --wckey=submitit
 
 # setup
 module load mpich
@@ -127,6 +126,12 @@ def test_the_nearer_profile_wins_and_the_command_line_over_all(tmp_path):
     ("option", "says"),
     [
         ("nodes", "not key=value"),
+        ("=3", "not key=value"),
+        ("array=0-3", "array cannot be asked for\n.*hpcens list"),
+        ("array", "array cannot be asked for"),
+        ("--wait", "wait cannot be asked for\n.*hpcens wait RUN"),
+        ("no-requeue", "no-requeue cannot be asked for\n.*requeues=0"),
+        ("reservation=", "reservation has no value"),
         ("partiton=gpu", 'did you mean "partition"'),
         ("nodes=0", "1 or more"),
         ("time=x", "no time"),
@@ -135,6 +140,19 @@ def test_the_nearer_profile_wins_and_the_command_line_over_all(tmp_path):
 def test_wrong_options_are_refused(option, says):
     with pytest.raises(UsageError, match=says):
         slurm_settings(SlurmSpec(), [option], ())
+
+
+@pytest.mark.parametrize("option", ["hold", "--hold", "hold=", "hold=true"])
+def test_a_flag_of_sbatch_takes_no_value(srun, option):
+    settings = slurm_settings(
+        SlurmSpec(nodes=1), [option, "spread-job", "no-kill", "wckey=mine", "contiguous=false"], ()
+    )
+    text = sbatch_text(job(cpu=CpuSpec(count=2)), settings)
+    for line in ("#SBATCH --hold\n", "#SBATCH --spread-job\n", "#SBATCH --no-kill\n", "#SBATCH --wckey=mine\n"):
+        assert line in text
+    assert "contiguous" not in text
+    with pytest.raises(UsageError, match="array cannot be asked for"):
+        slurm_settings(SlurmSpec(arguments={"array": "0-3"}), (), ())
 
 
 def test_a_profile_has_one_section(tmp_path):
