@@ -14,8 +14,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hpcens.errors import COMPLETE, HpcensError, UsageError, as_verdict
+from hpcens.errors import COMPLETE, FingerprintMismatch, HpcensError, UsageError, as_verdict
 from hpcens.launch.local import claim
+from hpcens.launch.submitted import refuse_edited
 from hpcens.launch.witness import Tell, witnessed
 from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
@@ -81,6 +82,11 @@ def _prepared(read_job: Callable[[], Job], slurm: SlurmJob | None) -> tuple[str,
         if checked.is_complete():
             print(printable(f"{job.output} is complete already; next: hpcens verify {quoted(job.output)}"))
             return None
+        try:
+            refuse_edited(RunDirectory.of(job.output).submission, slurm, checked.preflight)
+        except FingerprintMismatch as error:
+            claim(job, checked.preflight, slurm).judge(Verdict(error.exit_code, error.what, error.remedy))
+            raise
         epoch = start(checked, partial(claim, slurm=slurm))
         return str(RunDirectory.of(job.output).path), epoch.number
     except Exception as error:  # whatever it is: the others wait to hear of it

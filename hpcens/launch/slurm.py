@@ -16,6 +16,7 @@ from hpcens.entry import command
 from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
+from hpcens.launch.submitted import made_of
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
 from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.requeue import continues, outcome
@@ -102,7 +103,7 @@ def sbatch_text(job: Job, settings: SlurmSpec, submission: str = "ID") -> str:
 def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int = 0) -> QueuedJob:
     """Hand the job to Slurm; `resubmit` more wait behind it, each to take over if the one before was killed.
 
-    preflight  is not handed on: the job's rank 0 checks again, on its node and at its time
+    preflight  is not handed on: the job's rank 0 checks again, on its node and at its time, and refuses other digests
     Raises UsageError where Slurm refuses it; what was submitted before is then as it was.
     """
     run = RunDirectory.of(job.output)
@@ -118,6 +119,7 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
         epoch=newest.number if newest else 0,
         submitted=time.time(),
         rows=preflight.facts.rows,
+        made_of=made_of(preflight),
     )
     run.keep(submission)  # before it can start
     asked = request(job, settings, number)

@@ -117,6 +117,7 @@ known; read by `status`, `logs`, `cancel`, whoever follows the job, and the rank
 | `submitted` | float | when |
 | `rows` | int | to score; by default 0: not known |
 | `refused` | text | why Slurm took none of its jobs; by default empty |
+| `made_of` | {text: {text: text}} | member, or rule → its digests then; a start refuses others; by default empty |
 
 Cancellation (`cancel`), format 1. Written by `cancel`, and by whoever started ranks where it is asked to stop; read by
 the reader's rank, and when a start begins. Taken away by the next start that a person asks for. A file that is not JSON

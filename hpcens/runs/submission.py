@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from hpcens.files import checked, read_as
@@ -24,6 +24,7 @@ class Submission:
     submitted  seconds since 1970
     rows       to score
     refused    why Slurm took none of its jobs; empty where it did
+    made_of    member, or the rule → its digests when it was submitted
     """
 
     id: str
@@ -34,6 +35,7 @@ class Submission:
     submitted: float
     rows: int = 0
     refused: str = ""
+    made_of: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

@@ -14,7 +14,7 @@ from hpcens.runs import AGAIN, RunDirectory, SlurmJob, Submission, Verdict
 from hpcens.runs.status import status
 from hpcens.specs import CpuSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 
-PREFLIGHT = SimpleNamespace(facts=SimpleNamespace(rows=4000))
+PREFLIGHT = SimpleNamespace(facts=SimpleNamespace(rows=4000), digests={"a": {"code": "x"}}, rule={"rule": "mean"})
 SBATCH = """#!/bin/sh
 [ $(wc -l < {folder}/ids) -gt 0 ] || { echo "sbatch: error: no such partition" >&2; exit 1; }
 echo "Submitted batch job $(head -1 {folder}/ids)"

@@ -13,10 +13,11 @@ from support.placements import planned
 from hpcens.checks import preflight
 from hpcens.cli import main
 from hpcens.config import load
-from hpcens.errors import COMPLETE, USAGE, UsageError
+from hpcens.errors import COMPLETE, USAGE, FingerprintMismatch, UsageError
 from hpcens.files import digest_file
 from hpcens.launch import as_rank, local, slurm, start, submitit_local
-from hpcens.runs import RunDirectory, Verdict
+from hpcens.launch.submitted import made_of
+from hpcens.runs import RunDirectory, SlurmJob, Submission, Verdict
 from hpcens.scheduler import jobs
 from hpcens.specs import Job
 
@@ -167,6 +168,25 @@ def test_nothing_is_started_for_a_result_that_is_complete(project, steps, monkey
         "dataset.predictions.h5 is complete already; ",
         f"{project.output} is complete already; ",
     ]
+
+
+def test_a_submitted_job_refuses_code_that_was_edited_meanwhile(project, steps):
+    run = RunDirectory(project.run)
+    run.own()
+    submitted = start.check_once(job(project)).preflight
+    kept = {"id": "abcd", "jobs": ("7",), "requeues": 1, "folder": str(run.path), "epoch": 0, "submitted": 0.0}
+    run.keep(Submission(**kept, made_of=made_of(submitted)))
+    part = SlurmJob("7", "c", 0, "abcd")
+    code = project.folder / "nets.py"
+    before = code.read_text()
+    code.write_text(before + "# edited\n")
+    refused = as_rank._prepared(lambda: job(project), part)
+    assert isinstance(refused, FingerprintMismatch) and "member conv (code); member " in refused.what
+    assert run.newest.verdict.code == 78 and "submit it again" in run.newest.verdict.remedy
+    assert as_rank._prepared(lambda: job(project), None) == (str(project.run), 2), "of no submission"
+    run.newest.judge(Verdict(75, "drained"))
+    code.write_text(before)
+    assert as_rank._prepared(lambda: job(project), part) == (str(project.run), 3)
 
 
 @pytest.mark.parametrize("arguments", [["run"], ["submit"], ["submit", "--local"]])
