@@ -153,10 +153,13 @@ def refusing(folder: Path) -> OSError | None:
     return None
 
 
-def sealed(text: str) -> str:
-    """Return the text of a JSON object with a checksum of its values in it, by which `unsealed` sees a flipped bit."""
+def sealed(text: str, *, indent: int | None = 1) -> str:
+    """Return the text of a JSON object with a checksum of its values in it, by which `unsealed` sees a flipped bit.
+
+    indent  of each level, in spaces; None: all in one line
+    """
     tree = json.loads(text)
-    return json.dumps(tree | {_CHECKSUM: _checksum(tree)}, indent=1)
+    return json.dumps(tree | {_CHECKSUM: _checksum(tree)}, indent=indent)
 
 
 def unsealed(text: str) -> Any:

@@ -6,15 +6,16 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, HpcensError, UsageError
-from hpcens.runs import AGAIN, Claim, RunDirectory, Submission, Verdict, alive, end_ranks
+from hpcens.runs import AGAIN, Claim, RunDirectory, Submission, Verdict, alive, end_ranks, signatures
 from hpcens.runs.announcement import announced
 from hpcens.runs.cancellation import ask_to_end
+from hpcens.runs.logs import log_files, log_lines
 from hpcens.runs.scheduler_answer import OneQuestion, forget
 from hpcens.runs.status import Status, is_run, run_of
 from hpcens.runs.status import status as status_of
@@ -104,19 +105,29 @@ def _clock(seconds: float) -> str:
 
 
 def logs(options: Namespace) -> int:
-    """Print the logs of a run's last submission and of its newest start."""
+    """Print the logs of a run's last submission and of its newest start, each line with the role of its rank."""
     run = run_of(options.run)
     submission, epoch = run.submission, run.newest
-    files = submission.logs() if submission else []
+    files = log_files(Path(submission.folder)) if submission else []
+    roles = {signature.rank: signature.role for signature in signatures(epoch)} if epoch else {}
     if epoch is not None and epoch.log.exists():
         files.append(epoch.log)
     if not files:
         raise UsageError(f"{run.path} has no logs yet", f"hpcens status {quoted(run.path)}")
     for file in files:
         say(f"==> {short(file)}")
-        lines = file.read_text(errors="replace").splitlines()
+        text = file.read_text(errors="replace")
+        own = epoch is not None and file == epoch.log
+        lines = text.splitlines() if own else [_spoken(*line, roles) for line in log_lines(file, text)]
         show(lines[-options.lines :] if options.lines else lines)
     return COMPLETE
+
+
+def _spoken(task: int | None, line: str, roles: Mapping[int, str]) -> str:
+    """A line of a log as it is shown; roles: of the ranks in the newest start, which in a job are its tasks."""
+    if task is None:
+        return line
+    return f"rank {task} ({roles[task]}): {line}" if task in roles else f"rank {task}: {line}"
 
 
 def cancel(options: Namespace) -> int:

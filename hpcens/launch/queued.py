@@ -8,12 +8,17 @@ names no more than `hpcens.launch.slurm.task`, or that of `submitit_local`, and 
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
-from hpcens.errors import UsageError
+from hpcens.errors import FAILURE, UsageError
 from hpcens.ownership import refuse_others
 from hpcens.shell import printable
+
+_PICKLE_SECONDS = 60.0
+_LOOK_SECONDS = 0.2
 
 
 def main(arguments: list[str]) -> int:
@@ -32,9 +37,28 @@ def main(arguments: list[str]) -> int:
         print(printable(f"hpcens: {error}"), file=sys.stderr)
         return error.exit_code
     sys.argv[:] = [sys.argv[0], str(folder)]
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        return _be_task(folder)
     from submitit.core.submission import submitit_main
 
     submitit_main()
+    return 0
+
+
+def _be_task(folder: Path) -> int:
+    """Be a task of Slurm's. What it returns is in the run directory: nothing more is left here for each of them."""
+    from submitit.core.job_environment import JobEnvironment
+    from submitit.core.utils import DelayedSubmission
+
+    os.environ["SUBMITIT_FOLDER"] = str(folder)
+    job = JobEnvironment().paths.submitted_pickle
+    deadline = time.monotonic() + _PICKLE_SECONDS
+    while not job.exists():  # a job may start before sbatch has told its number, after which the file is named
+        if time.monotonic() > deadline:
+            print(f"hpcens: {job} is not there {_PICKLE_SECONDS:.0f} s after the start", file=sys.stderr)
+            return FAILURE
+        time.sleep(_LOOK_SECONDS)
+    DelayedSubmission.load(job).result()
     return 0
 
 

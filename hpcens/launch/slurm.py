@@ -19,6 +19,7 @@ from hpcens.launch.follow import Watcher, follow
 from hpcens.launch.submitted import made_of
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
 from hpcens.runs.cancellation import asked_to_end
+from hpcens.runs.logs import NODE, SCRIPT
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.scheduler_answer import AFTER_VERDICT_SECONDS, ASK_SECONDS, note
 from hpcens.scheduler import jobs
@@ -60,7 +61,9 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus, reducers)
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
+    folder = RunDirectory.of(job.output).path / "submitit" / submission
     srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])]
+    srun += ["--label", f"--output={folder / NODE}"]  # one log a node; the last --output counts, and takes errors too
     return {
         "job_name": f"hpcens-{job.output.stem}-{submission}",
         "nodes": settings.nodes or 1,
@@ -76,7 +79,8 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "setup": [*(settings.setup or ()), *_PATH_IN_ORDER],
         "signal_delay_s": settings.drain_seconds or _DRAIN_SECONDS,
         "srun_args": srun,
-        "additional_parameters": {"requeue": True, **settings.arguments},
+        "stderr_to_stdout": True,
+        "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **settings.arguments},
     }
 
 

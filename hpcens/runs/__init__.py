@@ -73,9 +73,10 @@ alive, is it of the same job), by the journal's header, by `status` and `run --c
 | `job` | object or null | Slurm's job: `id`, `cluster`, `restart`, `submission`, `element`; null outside of one |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the process that began it |
 
-Signature (`ranks/0003.json`), format 1. Written by each rank when its role changes; read by whoever asks whether the
-start lives, ends its ranks, or explains its end. Beside it lies `ranks/NODE.beat`: 16 decimal digits, a counter that
-one rank of the node moves every second.
+Signature (`ranks/NODE.jsonl`), format 1, a line each. Added by each rank of the node when its role changes; read by
+whoever asks whether the start lives, ends its ranks, or explains its end: a rank's last line counts. Earlier versions
+left a file of each rank, `ranks/0003.json`. Beside it lies `ranks/NODE.beat`: 16 decimal digits, a counter that one
+rank of the node moves every second.
 
 | field | type | meaning |
 | --- | --- | --- |

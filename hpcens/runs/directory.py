@@ -12,7 +12,7 @@ OUTPUT.run/
   controller.json       what Slurm last said of that job
   epochs/0001/          one folder per start, written by that start alone; it appears whole, its claim inside
     job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json
-    ranks/0003.json  ranks/NODE.beat  output.log  fingerprint.json (where this start fixed it)
+    ranks/NODE.jsonl  ranks/NODE.beat  output.log  fingerprint.json (where this start fixed it)
     requeue.json          where it put its job back into the queue: why, and what came of it
 
 The formats of these files are described in `hpcens.runs`, those of results and journals in `hpcens.result`.

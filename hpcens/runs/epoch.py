@@ -64,6 +64,10 @@ class Epoch:
         """Return the path of a node's heartbeat: a counter that moves while one of its ranks lives."""
         return Path(self.ranks / f"{node}.beat")
 
+    def signatures_of(self, node: str) -> Path:
+        """Return the path of a node's signatures: a line of JSON whenever one of its ranks takes a role."""
+        return Path(self.ranks / f"{node}.jsonl")
+
     def keep_plan(self, plan: Plan) -> None:
         """Write the plan that this start follows."""
         write_atomically(self.plan, sealed(plan.to_json()))
@@ -78,10 +82,12 @@ class Epoch:
         return read_as(self.folder / "verdict.json", lambda raw: checked(Verdict(**raw)))
 
     def judge(self, verdict: Verdict) -> Verdict:
-        """State how this start ended. The first verdict stands; return it.
+        """State how this start ended. The first verdict stands; return it. Of many ranks all but one find it there.
 
         Where the disk is full there still is the room that `RunDirectory.begin` has set aside.
         """
+        if (first := self.verdict) is not None:
+            return first
         draft = self.folder / f".verdict.{os.getpid()}.{secrets.token_hex(4)}"
         text = sealed(json.dumps(asdict(verdict)))
         with contextlib.suppress(OSError):  # FileExistsError: another was first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -14,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import checked, read_as, sealed, write_atomically
-from hpcens.processes import Process
+from hpcens.files import MALFORMED, checked, read_as, sealed, unsealed
+from hpcens.processes import Process, node
 from hpcens.runs.claim import Claim
 from hpcens.runs.epoch import Epoch
 from hpcens.runs.submission import SlurmJob
@@ -37,15 +38,33 @@ class Signature:
 
 
 def sign(epoch: Epoch, rank: int, role: str) -> None:
-    """Leave word of which process this rank is, for whoever has to name it later."""
+    """Leave word of which process this rank is, for whoever has to name it later, in its node's file.
+
+    Only processes of one node write to that file, each whole lines at its end. Raises OSError where the disk is full.
+    """
     signature = {"rank": rank, "role": role} | asdict(Process.current())
-    write_atomically(epoch.ranks / f"{rank:04d}.json", sealed(json.dumps(signature)))
+    line = f"\n{sealed(json.dumps(signature), indent=None)}\n".encode()  # begins anew behind what a full disk cut off
+    file = os.open(epoch.signatures_of(node()), os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+    try:
+        if os.write(file, line) < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(epoch.ranks))
+    finally:
+        os.close(file)
 
 
 def signatures(epoch: Epoch) -> list[Signature]:
-    """Return what the ranks left, in rank order."""
-    signed = (read_as(path, _signature) for path in sorted(epoch.ranks.glob("[0-9]*.json")))
-    return [signature for signature in signed if signature is not None]
+    """Return what the ranks left last, in rank order."""
+    last = {}
+    for path in epoch.ranks.glob("*.jsonl"):
+        with contextlib.suppress(OSError):
+            for line in path.read_text(errors="replace").splitlines():
+                with contextlib.suppress(*MALFORMED):  # not (yet) whole
+                    signature = _signature(unsealed(line))
+                    last[signature.rank] = signature
+    for path in epoch.ranks.glob("[0-9]*.json"):  # of earlier versions, a file a rank
+        if (own := read_as(path, _signature)) is not None:
+            last[own.rank] = own
+    return [last[rank] for rank in sorted(last)]
 
 
 def _signature(raw: dict[str, Any]) -> Signature:

@@ -10,6 +10,7 @@ from pathlib import Path
 from hpcens.errors import FAILURE, INCOMPLETE, USAGE
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict
 from hpcens.runs.liveness import signatures
+from hpcens.runs.logs import all_lines, last_words
 from hpcens.scheduler.jobs import Answer
 
 _ENDS = {
@@ -44,9 +45,9 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
         return Verdict(FAILURE if answer.state == "OUT_OF_MEMORY" else INCOMPLETE, f"{end}{where}", remedy)
     words = last_words(Path(folder)) if folder else ""
     if epoch is None:
-        texts = [tail(path) for path in sorted(Path(folder).glob("*_log.err"))] if folder else []
+        lines = list(all_lines(Path(folder))) if folder else []
         for symptom, remedy in _MISFITS.items():
-            if line := next((line for text in texts for line in text.splitlines() if symptom in line), ""):
+            if line := next((line for line in lines if symptom in line), ""):
                 return Verdict(USAGE, f"srun and the MPI library do not speak to each other: {line.strip()}", remedy)
         ended = (
             f"the job ended before the run began ({answer.state or 'unknown to Slurm'})" if answer else "no start yet"
@@ -57,20 +58,3 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
     if answer is not None and answer.state:
         gone += f"; Slurm says {answer.state}" + (f" ({answer.exit_code})" if answer.exit_code else "")
     return Verdict(INCOMPLETE if answer is None and not folder else FAILURE, gone, AGAIN)
-
-
-def last_words(folder: Path) -> str:
-    """Return the last line of the first error log that says anything."""
-    for path in sorted(folder.glob("*_log.err")):
-        lines = tail(path).strip().splitlines()
-        own = [line for line in lines if not line.startswith(("srun:", "slurmstepd:")) and line.strip()]
-        if own or lines:
-            return (own or lines)[-1].strip()
-    return ""
-
-
-def tail(path: Path) -> str:
-    """Return the end of a log."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - (1 << 14)))
-        return file.read().decode(errors="replace")

@@ -40,11 +40,6 @@ class Submission:
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
-    def logs(self) -> list[Path]:
-        """Return the log files of its jobs that hold anything, in the order of their tasks."""
-        logs = (path for path in Path(self.folder).glob("*_log.*") if path.stat().st_size)
-        return sorted(logs, key=lambda path: [int(part) if part.isdecimal() else 0 for part in path.name.split("_")])
-
     @staticmethod
     def load(path: Path) -> Submission | None:
         """Return the submission; None where there is none."""

@@ -29,6 +29,7 @@ from pathlib import Path
 import h5py
 import torch
 from safetensors.torch import save_file
+from support.interruption import signatures
 from support.project import ENSEMBLE, MEMBERS, Project
 
 from hpcens.processes import born
@@ -246,7 +247,7 @@ def survivor(folder):
         began = time.monotonic()
         job = drill.submit(project, "--slurm", "nodes=2")
         wait(lambda: durable(project))
-        ranks = [json.loads(path.read_text()) for path in project.run.glob("epochs/0001/ranks/*.json")]
+        ranks = signatures(project)
         writer = next(rank["pid"] for rank in ranks if rank["role"] == "reducer")
         old = (project.run / "working-0001.h5").open("rb")
         tasks = [pid for pid in processes() if job_of(pid) == (job, "n1") and name_of(pid) != "slurmstepd"]
@@ -315,7 +316,7 @@ def gone(project):
 
 
 def victims(drill, project, job, target):
-    ranks = [json.loads(path.read_text()) for path in project.run.glob("epochs/0001/ranks/*.json")]
+    ranks = signatures(project)
     if target in RANKS[:2]:
         return [rank["pid"] for rank in ranks if rank["role"] == target]
     if target == "device":
@@ -439,8 +440,8 @@ def reused(folder):
         project = drill.project("reused", 1.0)
         job = drill.submit(project)
         wait(lambda: durable(project))
-        for path in project.run.glob("epochs/0001/ranks/*.json"):
-            os.kill(json.loads(path.read_text())["pid"], signal.SIGKILL)
+        for rank in signatures(project):
+            os.kill(rank["pid"], signal.SIGKILL)
         drill.close()
         (project.run / "epochs" / "0001" / "verdict.json").unlink(missing_ok=True)
         drill.renew(folder / "b", ids)

@@ -58,7 +58,7 @@ def finished(tmp_path_factory, weights):
 
 
 def signature(run):
-    return next((run / "epochs" / "0001" / "ranks").glob("*.json"))
+    return next((run / "epochs" / "0001" / "ranks").glob("*.jsonl"))
 
 
 def test_no_damage_of_a_runs_files_is_a_traceback_to_those_who_only_read(finished, monkeypatch, capfd):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from support.disks import fill, fill_names, small_disk
-from support.interruption import some_are_durable, wait_for, write_held
+from support.interruption import rank_of, some_are_durable, wait_for, write_held
 from support.project import MEMBERS, Project
 
 
@@ -32,8 +32,7 @@ def test_a_disk_that_fills_ends_resumable_and_is_named(small, filled, when):
     """Story: somebody else fills the disk, on which the ranks' log is too; then there is room again."""
     (small.folder / "hold").write_text("12")
     process = small.start("run", "dataset.h5", "--plan", "plan.json")
-    first = small.run / "epochs/0001/ranks/0000.json"
-    wait_for(lambda: first.exists() if when == "first" else some_are_durable(small), process)
+    wait_for(lambda: rank_of(small, "reader") if when == "first" else some_are_durable(small), process)
     if filled == "bytes":
         fill(small.folder / "filler")
     else:

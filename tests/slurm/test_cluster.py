@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from support.interruption import rank_of
 from support.project import ENSEMBLE, MEMBERS, Project
 
 from hpcens.result.journal import Kind, read_journal
@@ -115,6 +117,15 @@ def test_a_world_over_nodes_gives_the_bytes_of_one_host(project, local):
     plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
     assert {device["name"] for device in plan["devices"]} == {f"n{i}/cpu{j}" for i in (1, 2, 3) for j in (0, 1)}
     assert project.status()["state"] == "complete"
+    # of each node and start a log, a heartbeat and its ranks; no file of a rank's own
+    ranks = {path.name for path in (project.run / "epochs" / "0001" / "ranks").iterdir()}
+    assert ranks == {f"n{i}.{kind}" for i in (1, 2, 3) for kind in ("beat", "jsonl")}
+    [submission] = (project.run / "submitit").iterdir()
+    job = next(submission.glob("*_submitted.pkl")).name.partition("_")[0]
+    names = {path.name.removeprefix(f"{job}_") for path in submission.glob("[0-9]*")}
+    logs = {f"{socket.gethostname().partition('.')[0]}_{i}.log" for i in (0, 1, 2)}
+    assert names == {"submission.sh", "submitted.pkl", "script.log", *logs}
+    assert "rank 0 (reader): verdict 0; next: " in project.hpcens("logs", str(project.run))
     assert "sound" in project.hpcens("verify", "dataset.predictions.h5")
     assert "complete already" in project.hpcens("submit", "dataset.h5", "--plan", "plan.json")
 
@@ -139,6 +150,7 @@ def test_warned_of_the_limit_it_drains_requeues_itself_and_goes_on(held, local):
     assert next(record.segment for record in records if record.kind == Kind.INHERITED) == kept > 0
     found = held.status()
     assert (found["state"], len(found["requeues"])) == ("complete", 1)
+    assert held.hpcens("logs", str(held.run)).count(": verdict ") == 2, "the log of the first start is kept"
     assert list(shared_memory_of(job, "0")) == []
 
 
@@ -163,8 +175,7 @@ def test_cancel_drains_and_does_not_requeue(held):
 def test_a_killed_rank_is_named_and_the_same_command_goes_on(held, local):
     held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--slurm", "nodes=2")
     held.wait_for(lambda: some_are_durable(held))
-    ranks = [json.loads(path.read_text()) for path in (held.run / "epochs" / "0001" / "ranks").glob("*.json")]
-    victim = next(rank for rank in ranks if rank["role"].startswith("device n2"))
+    victim = rank_of(held, "device n2")
     os.kill(victim["pid"], 9)
     verdict = held.wait_for(lambda: held.verdict(1))
     assert f"rank {victim['rank']} ({victim['role']})" in verdict["reason"]

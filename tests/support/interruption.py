@@ -1,9 +1,11 @@
 """Runs to interrupt: a member that holds them, and what they have written by then."""
 
-import json
 import time
+from dataclasses import asdict
 
 from hpcens.result.journal import read_journal
+from hpcens.runs import Epoch
+from hpcens.runs import signatures as signed
 from support.project import ENSEMBLE
 
 HELD = """
@@ -66,7 +68,9 @@ def some_are_durable(project):
 
 
 def signatures(project):
-    return [json.loads(p.read_text()) for p in sorted(project.run.glob("epochs/*/ranks/*.json"))]
+    """What the ranks of all starts left last, the starts and then the ranks in order."""
+    starts = [Epoch(folder) for folder in sorted(project.run.glob("epochs/[0-9]*"))]
+    return [{"role": s.role, "rank": s.rank, **asdict(s.process)} for epoch in starts for s in signed(epoch)]
 
 
 def rank_of(project, role):

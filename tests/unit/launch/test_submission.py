@@ -26,14 +26,13 @@ GOLDEN = """#!/bin/bash
 
 # Parameters
 #SBATCH --account=physics
-#SBATCH --error=/data/out.run/submitit/ID/%j_0_log.err
 #SBATCH --gpus-per-node=4
 #SBATCH --job-name=hpcens-out-ID
 #SBATCH --mem=65536M
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=6
 #SBATCH --open-mode=append
-#SBATCH --output=/data/out.run/submitit/ID/%j_0_log.out
+#SBATCH --output=/data/out.run/submitit/ID/%j_script.log
 #SBATCH --partition=gpu
 #SBATCH --requeue
 #SBATCH --reservation=night
@@ -47,8 +46,8 @@ export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output /data/out.run/submitit/ID/%j_%t_log.out --error /data/out.run/submitit/ID/%j_%t_log.err \
---mpi=pmix --kill-on-bad-exit=1 PYTHON ENTRY -m hpcens.launch.queued -u -m submitit.core._submit \
+srun --unbuffered --output /data/out.run/submitit/ID/%j_%t_log.out --mpi=pmix --kill-on-bad-exit=1 --label \
+--output=/data/out.run/submitit/ID/%j_%N_%n.log PYTHON ENTRY -m hpcens.launch.queued -u -m submitit.core._submit \
 /data/out.run/submitit/ID
 """
 

@@ -14,7 +14,7 @@ from support.disks import fill_names, small_disk
 from hpcens.errors import INCOMPLETE, Incomplete, UsageError
 from hpcens.files import claim_folder, unsealed
 from hpcens.processes import Process
-from hpcens.runs import AGAIN, Claim, RunDirectory, SlurmJob, Verdict, liveness
+from hpcens.runs import AGAIN, Claim, RunDirectory, SlurmJob, Verdict, liveness, sign, signatures
 from hpcens.runs.announcement import Announcement, announced
 from hpcens.runs.cancellation import ask_to_end, asked_to_end, withdraw
 from hpcens.runs.liveness import DEAD_SECONDS, beating, read_beat, stands_still, survivor
@@ -266,3 +266,25 @@ def test_a_verdict_finds_room_where_a_disk_has_no_names_left(tmp_path):
         verdict = Verdict(INCOMPLETE, "no names are left", AGAIN)
         assert epoch.judge(verdict) == verdict == epoch.verdict
         assert epoch.judge(Verdict(0, "done")) == verdict
+
+
+def test_ranks_of_a_node_sign_in_one_file_and_their_last_line_counts(run, monkeypatch):
+    epoch = run.begin()
+    for name, rank, role in (("n2", 3, "starting"), ("n1", 0, "reader"), ("n2", 3, "parked"), ("n2", 12, "reducer")):
+        monkeypatch.setenv("SLURMD_NODENAME", name)
+        sign(epoch, rank, role)
+    file = epoch.signatures_of("n2")
+    assert sorted(path.name for path in epoch.ranks.iterdir()) == ["n1.jsonl", "n2.jsonl"]
+    with file.open("a") as torn:
+        torn.write('{"rank": 4, "role": "dev')  # the disk was full
+    sign(epoch, 3, "device n2/cpu0")
+    assert [(s.rank, s.role) for s in signatures(epoch)] == [(0, "reader"), (3, "device n2/cpu0"), (12, "reducer")]
+    assert all(signature.process == Process.current() for signature in signatures(epoch))
+
+
+def test_who_finds_a_verdict_leaves_nothing_behind(run, monkeypatch):
+    """Of a hundred witnesses whose ranks were killed at once each would write one, and be killed meanwhile."""
+    epoch = run.begin()
+    first = epoch.judge(Verdict(75, "drained"))
+    monkeypatch.setattr(Path, "write_text", lambda *_: pytest.fail("a draft"))
+    assert epoch.judge(Verdict(1, "killed")) == first

@@ -10,7 +10,7 @@ import pytest
 
 import hpcens.result
 import hpcens.runs
-from hpcens.processes import Process
+from hpcens.processes import Process, node
 from hpcens.profiling import ProfileBook, book
 from hpcens.result.description import describe_result, unsteady_of
 from hpcens.result.disk import Disk
@@ -131,7 +131,7 @@ def test_fields_as_they_are_written(tmp_path):
     meaning = next(row[2] for row in section(hpcens.runs, "Claim")[0] if row[0] == "`job`")
     assert claim["job"].keys() == quoted([meaning])
     sign(epoch, 3, "parked")
-    assert json.loads((epoch.ranks / "0003.json").read_text()).keys() == first_column("Signature") | {"checksum"}
+    assert json.loads((epoch.ranks / f"{node()}.jsonl").read_text()).keys() == first_column("Signature") | {"checksum"}
     epoch.judge(Verdict(0, "done"))
     assert json.loads((epoch.folder / "verdict.json").read_text()).keys() == first_column("Verdict") | {"checksum"}
     note(run, {"7": Answer("RUNNING")})

@@ -20,6 +20,7 @@ from hpcens.runs import (
     Submission,
     Verdict,
     digest_of_fingerprint,
+    sign,
 )
 from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.requeue import Requeue
@@ -234,3 +235,20 @@ def test_cancel_leaves_jobs_of_the_same_ids_on_a_new_cluster_alone(run, slurm, c
     slurm.has(("7", "PENDING", "None", "somebody-else"), ("8", "PENDING", "Priority", NAME))
     assert main(["cancel", "x.run"]) == 0
     assert [line for line in slurm.asked if line.startswith("scancel")] == ["scancel 8"]
+
+
+def test_logs_are_shown_with_roles_a_log_a_node(run, slurm, capsys):
+    submitted(run, "7")
+    epoch = start(run, "7", verdict=FAILED)
+    sign(epoch, 10, "device n2/cpu0")
+    (run.path / "7_n2_0.log").write_text("10: out of memory\n11: x: y\n")
+    (run.path / "7_n10_0.log").write_text("Traceback\n")
+    (run.path / "7_script.log").write_text("12: srun is unhappy\n")
+    (run.path / "6_3_log.err").write_text("an earlier version\n")
+    assert main(["logs", "x.run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *("==> x.run/6_3_log.err", "rank 3: an earlier version"),
+        *("==> x.run/7_n2_0.log", "rank 10 (device n2/cpu0): out of memory", "rank 11: x: y"),
+        *("==> x.run/7_n10_0.log", "Traceback"),
+        *("==> x.run/7_script.log", "12: srun is unhappy"),
+    ]
