@@ -12,9 +12,11 @@ from pathlib import Path
 
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, HpcensError, UsageError
+from hpcens.reports.text import cost_phrase
 from hpcens.runs import AGAIN, Claim, RunDirectory, Submission, Verdict, alive, end_ranks, signatures
 from hpcens.runs.announcement import announced
 from hpcens.runs.cancellation import ask_to_end
+from hpcens.runs.cost import Cost
 from hpcens.runs.logs import log_files, log_lines
 from hpcens.runs.scheduler_answer import OneQuestion, forget
 from hpcens.runs.status import Status, is_run, run_of
@@ -93,6 +95,8 @@ def status_lines(status: Status) -> Iterator[str]:
         at = time.strftime("%d %b %H:%M", time.localtime(time.time() + starts)) if starts else ""
         expected = f"; expected to start in {_clock(starts)} ({at})" if starts else ""
         yield f"in the queue for {_clock(status.waiting_seconds)}{expected}"
+    if status.node_hours:
+        yield f"used {cost_phrase(Cost(3600 * status.node_hours, 3600 * status.gpu_hours))} so far"
     for number, reason in enumerate(status.requeues, 1):
         yield f"requeue {number}: {reason}"
     yield status.reason + (f"; next: {status.remedy}" if status.remedy else "")

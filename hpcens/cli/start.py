@@ -20,10 +20,11 @@ from hpcens.planning.capacity import Capacity
 from hpcens.planning.nodes import asking_for
 from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
 from hpcens.reports.progress import Follower
-from hpcens.reports.text import report_lines, start_lines
+from hpcens.reports.text import cost_line, report_lines, start_lines
 from hpcens.runs import AGAIN, Claim, Report, RunDirectory, Verdict, read_events
 from hpcens.runs.announcement import Announcement
 from hpcens.runs.cancellation import asked_to_end, withdraw, withdraw_nameless
+from hpcens.runs.cost import cost_of
 from hpcens.shell import quoted
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
@@ -145,6 +146,7 @@ def _print_end(job: Job, verdict: Verdict) -> None:
             show(plan_lines(plan))
         show(start_lines(claim.began, (event for _, event in read_events(epoch.events)), report))
         show(report_lines(report))
+        say(cost_line(cost_of([epoch]), cost_of(run.epochs())))
     if verdict.code == COMPLETE:
         say(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {quoted(short(job.output))}")
     else:

@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 
 from hpcens.files import write_atomically
-from hpcens.reports.plans import devices_phrase, load_of, summary_lines
-from hpcens.reports.text import amount
+from hpcens.reports.plans import load_of, summary_lines
+from hpcens.reports.text import amount, devices_phrase
 from hpcens.vocabulary import Hosting, Plan
 
 _STYLE = """

@@ -9,7 +9,7 @@ from hpcens.planning.capacity import Expectation, PlanAnswer
 from hpcens.planning.comparison import Compared
 from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.planning.simulation import Simulated
-from hpcens.reports.text import amount
+from hpcens.reports.text import amount, devices_phrase
 from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
@@ -92,11 +92,6 @@ def _cell(plan: Plan, hosting: Hosting, member: str, width: int, *, shaded: bool
 def load_of(hosting: Hosting) -> float:
     """Return the part of its time that each of the devices computes, by the plan."""
     return sum(hosting.shares[member] / speed for member, speed in hosting.speeds.items())
-
-
-def devices_phrase(names: Sequence[str]) -> str:
-    """Write few names as they are, many as the first, the last and their number."""
-    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
 def taken_lines(taken: Mapping[str, str]) -> Iterator[str]:

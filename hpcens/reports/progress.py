@@ -6,6 +6,7 @@ import sys
 import time
 from typing import IO, Any
 
+from hpcens.reports.text import nodes_phrase
 from hpcens.runs import (
     DrainBegan,
     Epoch,
@@ -54,8 +55,7 @@ class Follower:
     def _show(self, event: Event) -> None:
         match event:
             case WorldFormed():
-                nodes = ", ".join(f"{node} × {ranks}" for node, ranks in event.nodes.items())
-                self.say(f"ranks: {nodes}; {event.library}")
+                self.say(f"ranks: {nodes_phrase(event.nodes)}; {event.library}")
                 if event.wheel:
                     self.say("warning: this MPI came with a Python package; over several nodes use the site's own")
             case ProfilingBegan():

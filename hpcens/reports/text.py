@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, TypeVar
 
-from hpcens.result import Verification
-from hpcens.runs import Event, PlanMade, ProfilingBegan, ProfilingEnded, ProgressMade, Report, WorldFormed
+from hpcens.runs import (
+    Event,
+    InstanceReport,
+    PlanMade,
+    ProfilingBegan,
+    ProfilingEnded,
+    ProgressMade,
+    RankReport,
+    Report,
+    WorldFormed,
+)
+from hpcens.runs.cost import Cost
+
+if TYPE_CHECKING:
+    from hpcens.result import Verification
+
+Item = TypeVar("Item")
+Number = TypeVar("Number", int, float)
+
+# Of equal instances the slowest is named where it reached less than this part of the median.
+_SLOW = 0.8
 
 # Names of what a rank's thread spends its time on → what it did, in words.
 _DONE = {
@@ -28,27 +49,96 @@ _PARTS: dict[type[Event], str] = {
 
 
 def report_lines(report: Report) -> Iterator[str]:
-    """Show what was predicted beside what was measured, for the run and for every instance."""
+    """Show what was predicted beside what was measured, for the run and for every instance, equal ones in one line."""
     measured, predicted = report.rows_per_second, report.predicted_rows_per_second
     yield f"{report.rows:,} rows in {report.seconds:.2f} s: {measured:,.0f} rows/s, {predicted:,.0f} predicted"
-    for instance in report.instances:
-        if instance.measured_speed is not None:
-            yield (
-                f"  {instance.device}  {instance.member}  batch {instance.batch}  {instance.rows:,} rows"
-                f"  {instance.measured_speed:,.0f} rows/s while it ran, {instance.speed:,.0f} planned"
-            )
+    ran = [instance for instance in report.instances if instance.measured_speed is not None]
+    for alike in _groups(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
+        yield f"  {_instances_phrase(alike)}"
     yield f"  {100 * report.syncing_share:.1f} % of the time the reducer waited for the disk"
     if report.idle:
-        yield f"  idle: {', '.join(report.idle)}: only the ranks of the reader and of the reducer see them"
+        yield f"  idle: {devices_phrase(report.idle)}: only the ranks of the reader and of the reducer see them"
     for check in report.spot_checks:
         beyond = f", {check.beyond} beyond plan.tolerance" if check.beyond else ""
         yield f"  {check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
     yield f"  bottleneck: {report.bottleneck}"
-    for rank in report.ranks:
-        spent = sorted(rank.spent.items(), key=lambda item: -item[1])
-        shares = ", ".join(f"{_DONE.get(name, name)} {100 * took / report.seconds:.0f} %" for name, took in spent)
-        used = f"{rank.cpu_seconds:.1f} s of CPU, peak {amount(rank.peak_bytes)}"
-        yield f"  {rank.role}: " + "; ".join(filter(None, (used, shares)))
+    for ranks in _groups(report.ranks, lambda rank: rank.role.partition(" ")[0]):
+        yield f"  {_ranks_phrase(ranks, report.seconds)}"
+
+
+def _groups(items: Iterable[Item], alike: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Put together what is alike, in the order of the first of each; fewer than three stay apart."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(alike(item), []).append(item)
+    return [part for group in groups.values() for part in ([group] if len(group) > 2 else [[item] for item in group])]
+
+
+def _instances_phrase(alike: Sequence[InstanceReport]) -> str:
+    """What equal instances were to do and did; of many also which was the slowest, where it stands out."""
+    first = alike[0]
+    speeds = {instance.device: instance.measured_speed or 0.0 for instance in alike}
+    rows = f"{sum(instance.rows for instance in alike):,} rows"
+    head = f"{devices_phrase(list(speeds))}  {first.member}  batch {first.batch}  {rows}"
+    each, they = (" each", "they") if len(alike) > 1 else ("", "it")
+    slowest = min(speeds, key=speeds.__getitem__)
+    tail = f"; slowest: {slowest}" if speeds[slowest] < _SLOW * median(speeds.values()) else ""
+    measured = _span(list(speeds.values()), lambda speed: f"{speed:,.0f}")
+    return f"{head}  {measured} rows/s{each} while {they} ran, {first.speed:,.0f} planned{tail}"
+
+
+def _ranks_phrase(ranks: Sequence[RankReport], seconds: float) -> str:
+    """What ranks of one role took."""
+    if len(ranks) == 1:
+        who, each = ranks[0].role, ""
+    else:
+        who, each = f"{len(ranks)} × {ranks[0].role.partition(' ')[0]}", ", each"
+    cpu = _span([rank.cpu_seconds for rank in ranks], lambda took: f"{took:.1f}")
+    peak = _span([rank.peak_bytes for rank in ranks], amount)
+    sums: dict[str, float] = {}
+    for rank in ranks:
+        for name, took in rank.spent.items():
+            sums[name] = sums.get(name, 0.0) + took
+    shares = []
+    for name in sorted(sums, key=lambda name: -sums[name]):
+        parts = [100 * rank.spent.get(name, 0.0) / seconds for rank in ranks]
+        shares.append(f"{_DONE.get(name, name)} {_span(parts, lambda part: f'{part:.0f}')} %")
+    return f"{who}: " + "; ".join(filter(None, (f"{cpu} s of CPU, peak {peak}{each}", ", ".join(shares))))
+
+
+def _span(values: Sequence[Number], write: Callable[[Number], str]) -> str:
+    """Write the least and the largest, once where they read alike."""
+    least, most = write(min(values)), write(max(values))
+    return least if least == most else f"{least}–{most}"
+
+
+def devices_phrase(names: Sequence[str]) -> str:
+    """Write few names as they are, many as the first, the last and their number."""
+    return ", ".join(names) if len(names) < 3 else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def nodes_phrase(nodes: Mapping[str, int]) -> str:
+    """Write how many ranks each node has, nodes that have as many together."""
+    names: dict[int, list[str]] = {}
+    for node, ranks in nodes.items():
+        names.setdefault(ranks, []).append(node)
+    return ", ".join(
+        f"{phrase} × {ranks}"
+        for ranks, alike in names.items()
+        for phrase in (alike if len(alike) < 3 else [devices_phrase(alike)])
+    )
+
+
+def cost_line(this: Cost, every: Cost) -> str:
+    """Write what a start cost, and all starts of its run."""
+    more = f"; all starts of the run: {cost_phrase(every)}" if every.node_seconds > this.node_seconds else ""
+    return f"cost: {cost_phrase(this)}{more}"
+
+
+def cost_phrase(cost: Cost) -> str:
+    """Write node-hours, and GPU-hours where there are GPUs."""
+    gpus = f", {cost.gpu_seconds / 3600:,.3g} GPU-hours" if cost.gpu_seconds else ""
+    return f"{cost.node_seconds / 3600:,.3g} node-hours{gpus}"
 
 
 def start_lines(began: float, events: Iterable[Event], report: Report) -> Iterator[str]:

@@ -12,6 +12,7 @@ from hpcens.errors import UsageError
 from hpcens.files import read_as
 from hpcens.runs.announcement import announced
 from hpcens.runs.claim import Claim
+from hpcens.runs.cost import cost_of
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import Epoch
 from hpcens.runs.events import ProgressMade, recent
@@ -45,6 +46,7 @@ class Status:
     waiting_seconds      since the job was put into the queue; None where it does not wait
     starts_in_seconds    until Slurm expects the job to start; None where it does not wait, or Slurm does not say
     stuck                whether the job waits for what does not pass by itself
+    node_hours           that all starts took, this one included; gpu_hours: of GPUs
     """
 
     run: str
@@ -68,6 +70,8 @@ class Status:
     waiting_seconds: float | None = None
     starts_in_seconds: float | None = None
     stuck: bool = False
+    node_hours: float = 0.0
+    gpu_hours: float = 0.0
 
 
 def is_run(run: RunDirectory) -> bool:
@@ -105,6 +109,7 @@ def _figures(run: RunDirectory, found: Standing, submission: Submission | None) 
     ends = answer.ends if answer else 0.0
     waits = answer is not None and answer.state in WAITING and found.state in ("queued", "requeued")
     now = time.time()
+    cost = cost_of(epochs, running=found.state == "running" and epoch is not None and epoch.verdict is None)
     since = (answer.submitted if answer else 0.0) or (submission.submitted if submission else now)
     return Status(
         run=str(run.path),
@@ -128,6 +133,8 @@ def _figures(run: RunDirectory, found: Standing, submission: Submission | None) 
         waiting_seconds=max(0.0, now - since) if waits else None,
         starts_in_seconds=answer.starts - now if waits and answer and answer.starts > now else None,
         stuck=found.stuck,
+        node_hours=cost.node_seconds / 3600,
+        gpu_hours=cost.gpu_seconds / 3600,
     )
 
 

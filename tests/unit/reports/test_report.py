@@ -1,12 +1,16 @@
 """The report: what a start did beside what was predicted, and what it took until its first batch, by part."""
 
+import json
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcens.reports.text import report_lines, start_lines
+from hpcens.reports.text import cost_line, nodes_phrase, report_lines, start_lines
 from hpcens.runs import (
+    Claim,
+    Events,
     InstanceReport,
     PlanMade,
     ProfilingBegan,
@@ -14,8 +18,12 @@ from hpcens.runs import (
     ProgressMade,
     RankReport,
     Report,
+    RunDirectory,
+    Verdict,
     WorldFormed,
 )
+from hpcens.runs.cost import Cost, cost_of
+from hpcens.runs.status import status
 
 REPORT = Report(
     rows=4000,
@@ -87,3 +95,53 @@ def test_what_was_measured_stands_beside_what_was_predicted():
         "  parked: 0.2 s of CPU, peak 512.0 KiB",
     ]
     assert "  idle: n0/cuda0: " in "\n".join(report_lines(replace(REPORT, idle=("n0/cuda0",))))
+
+
+def test_equal_instances_and_ranks_of_a_role_are_one_line():
+    """Of 128 GPUs and five members there would be 800."""
+    devices = [f"n{i}/cuda{j}" for i in range(32) for j in range(4)]
+    instances = [
+        InstanceReport(device, member, 16, "eager", 100.0, 100.0, 0, 10, 50.0 if device == "n7/cuda1" else 90.0 + i % 3)
+        for i, device in enumerate(devices)
+        for member in ("m0", "m1")
+    ]
+    ranks = [
+        RankReport(f"device {name}", {"Predict": 25.0 + i % 2}, 0.0, 1.0, 1 << 20) for i, name in enumerate(devices)
+    ]
+    many = replace(REPORT, instances=tuple(instances), ranks=(*REPORT.ranks, *ranks), idle=("a", "b", "c"))
+    lines = list(report_lines(many))
+    assert len(lines) == 9
+    assert lines[1] == (
+        "  n0/cuda0 … n31/cuda3 (128)  m0  batch 16  1,280 rows"
+        "  50–92 rows/s each while they ran, 100 planned; slowest: n7/cuda1"
+    )
+    assert lines[4].startswith("  idle: a … c (3): ")
+    assert lines[-1] == "  128 × device: 1.0 s of CPU, peak 1.0 MiB, each; computed 50–52 %"
+
+
+def test_nodes_of_as_many_ranks_are_told_together():
+    assert nodes_phrase({"n0": 4, "n1": 2}) == "n0 × 4, n1 × 2"
+    assert nodes_phrase({f"n{i}": 6 - (i == 7) for i in range(128)}) == "n0 … n127 (127) × 6, n7 × 5"
+
+
+def test_what_starts_cost_is_told_in_hours_of_nodes_and_gpus(tmp_path):
+    run = RunDirectory(tmp_path / "x.run")
+    for number, (nodes, seconds, idle) in enumerate([(4, 1800.0, ()), (2, 3600.0, ("n1/cuda0",))]):
+        epoch = run.begin()
+        began = Claim.load(epoch.claim).began
+        writer = Events(epoch.events)
+        writer.add(WorldFormed("mpi", {f"n{i}": 6 for i in range(nodes)}, False, idle, time=began + 5))
+        writer.add(ProgressMade(10, 10, time=began + seconds))
+        writer.close()
+        devices = [{"family": "cuda"}] * 8 + [{"family": "cpu"}]
+        epoch.plan.write_text(json.dumps({"devices": devices if not number else []}))
+        epoch.judge(Verdict(75, "drained"))
+    run.begin().judge(Verdict(2, "its ranks never met"))
+    last, *_ = starts = list(run.epochs())[1:]
+    assert cost_line(cost_of([last]), cost_of(starts)) == (
+        "cost: 2 node-hours, 1 GPU-hours; all starts of the run: 4 node-hours, 5 GPU-hours"
+    )
+    found = status(run.path)
+    assert (found.node_hours, found.gpu_hours) == (pytest.approx(4.0), pytest.approx(5.0))
+    assert cost_of([last], running=True).node_seconds < 100
+    assert cost_line(Cost(3600), Cost(3600)) == "cost: 1 node-hours"
