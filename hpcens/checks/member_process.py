@@ -5,6 +5,7 @@ Their code may print, exit, hang or crash: here that ends one member's trial, an
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -20,6 +21,10 @@ SECONDS = 120.0
 _START_SECONDS = 300.0
 _BYTES_A_SECOND = 50 << 20  # what the slowest of shared file systems give one reader
 _NOT_THEIRS = "this is no member's doing: look at torch, the device and the dataset on this host"
+
+
+class NoTrial(MemberError):
+    """A member's trial took too long, or was killed: on a larger host, or a faster device, it may pass."""
 
 
 def try_members(
@@ -67,12 +72,13 @@ def _blame(member: MemberSpec | None, limit: float, silence: NoAnswer) -> tuple[
         ending = f"did not start within {limit:.0f} s" if slow else silence.ending
         raise HpcensError(f"the process that is to try the members {ending}{silence.quotation}", _NOT_THEIRS)
     if slow:
-        return member.name, MemberError(
+        return member.name, NoTrial(
             f"member {member.name} was not loaded and run on the dataset's first rows within {limit:.0f} s"
             f"{silence.quotation}",
             "look for what its code waits for: a download, a lock, an answer from a terminal",
         )
-    return member.name, MemberError(
+    kind = NoTrial if silence.exit_code == -signal.SIGKILL else MemberError
+    return member.name, kind(
         f"member {member.name}: the process that tried it {silence.ending}{silence.quotation}",
         "look for exit, os._exit or a crash in its code; it must leave the process alive",
     )

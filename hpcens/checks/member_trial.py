@@ -82,7 +82,7 @@ def trials(
                         others=others,
                     )
                     imported = Imported.since(before) if has_code(member) else trial.imported
-                    yield member.name, replace(trial, imported=imported)
+                    yield member.name, replace(trial, imported=imported, family=device.family)
                 except (Exception, SystemExit) as error:
                     yield member.name, _fault(member, error)
             os._exit(0)

@@ -12,9 +12,9 @@ from hpcens.checks.imports import RULE, untried
 from hpcens.checks.member_process import SECONDS, try_members
 from hpcens.checks.preflight import Preflight, after_trials
 from hpcens.checks.steadiness import require_no_chance, steadiness_warnings
+from hpcens.checks.testbed import Testbed
 from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
 from hpcens.combining import try_rule
-from hpcens.engine import discover
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
 from hpcens.result import outputs_of, require_room, require_same_axis, room
 from hpcens.runs import RunDirectory
@@ -22,20 +22,25 @@ from hpcens.specs import Job, MemberSpec, check_shapes
 
 
 def check_members(
-    job: Job, preflight: Preflight, book: TrialBook | None = None, seconds: float = SECONDS
+    job: Job,
+    preflight: Preflight,
+    book: TrialBook | None = None,
+    seconds: float = SECONDS,
+    testbed: Testbed | None = None,
 ) -> tuple[str, ...]:
     """Try the members that were never tried on such rows. Returns warnings: what looks wrong, but is no fault.
 
     book     of trials that were passed; None: the user's
     seconds  for one member, besides the time its file takes to be read
+    testbed  on which they are tried; None: the job's devices on this host
     Raises MemberError naming every member that cannot be loaded or run, or gives what it does not say;
     UsageError where members disagree, or do not fit the classes, the rule or the outputs; RuleError where the
     rule is the user's own and fails; Incomplete where there is no room for the result.
     """
-    book = book or TrialBook.default()
+    book, testbed = book or TrialBook.default(), testbed or Testbed(job.spec.devices)
     members = [member for member in job.spec.members if member.name not in preflight.stored]
-    preflight = tried(job, preflight, book, seconds)
-    trials = _trials(job, preflight, members, book, seconds)
+    preflight = tried(job, preflight, book, seconds, testbed)
+    trials = _trials(job, preflight, members, book, seconds, testbed)
     shapes = {name: trial.shape for name, trial in trials.items()}
     check_shapes(shapes)
     for shape in shapes.values():
@@ -45,12 +50,13 @@ def check_members(
     if preflight.rule and shapes:
         check_rule(job, preflight, next(iter(shapes.values())), book)
     tolerance = job.spec.plan.tolerance
-    return tuple(
+    warnings = (
         warning
         for member in members
         if (trial := trials.get(member.name)) is not None
         for warning in (*trial.warnings, *steadiness_warnings(member, trial.steadiness, tolerance))
     )
+    return *warnings, *testbed.warnings()
 
 
 def unsteady_members(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict[str, Any]:
@@ -68,25 +74,30 @@ def unsteady_members(job: Job, preflight: Preflight, book: TrialBook | None = No
     return found
 
 
-def tried(job: Job, preflight: Preflight, book: TrialBook | None = None, seconds: float = SECONDS) -> Preflight:
+def tried(
+    job: Job,
+    preflight: Preflight,
+    book: TrialBook | None = None,
+    seconds: float = SECONDS,
+    testbed: Testbed | None = None,
+) -> Preflight:
     """Try the members and the rule of whose code it is not known what it imports; return what is known then.
 
-    book     see `check_members`
-    seconds  see `check_members`
-    Returns the preflight as it is where this host has no such devices. Raises what `check_members` raises.
+    book, seconds, testbed  see `check_members`
+    Returns the preflight as it is where nothing can be tried here. Raises what `check_members` raises.
     """
-    if not preflight.unseen or not _has_devices(job):
+    book, testbed = book or TrialBook.default(), testbed or Testbed(job.spec.devices)
+    if not preflight.unseen or not _can_try(testbed):
         return preflight
-    book = book or TrialBook.default()
-    trials = _trials(job, preflight, untried(job, preflight), book, seconds)
-    if RULE in preflight.unseen:
+    trials = _trials(job, preflight, untried(job, preflight), book, seconds, testbed)
+    if RULE in preflight.unseen and trials:
         check_rule(job, preflight, next(iter(trials.values())).shape, book)
     return after_trials(job, preflight, book)
 
 
-def _has_devices(job: Job) -> bool:
+def _can_try(testbed: Testbed) -> bool:
     try:
-        return bool(discover(job.spec.devices))
+        return testbed.device is not None
     except UsageError:
         return False
 
@@ -105,19 +116,22 @@ def taken(job: Job, preflight: Preflight, book: TrialBook | None = None) -> dict
 
 
 def _trials(
-    job: Job, preflight: Preflight, members: Sequence[MemberSpec], book: TrialBook, seconds: float
+    job: Job, preflight: Preflight, members: Sequence[MemberSpec], book: TrialBook, seconds: float, testbed: Testbed
 ) -> dict[str, Trial]:
     """Each member's trial, from the book where it is there; of members without one, none where there is no device."""
     keys = {member.name: member_key(member, job.spec, preflight) for member in members}
-    trials = {name: trial for name, key in keys.items() if (trial := book.get(key, job.spec.search_path)) is not None}
-    missing = [member for member in members if member.name not in trials]
-    devices = discover(job.spec.devices) if missing else ()
+    kept = {name: trial for name, key in keys.items() if (trial := book.get(key, job.spec.search_path)) is not None}
+    trials = {name: trial for name, trial in kept.items() if testbed.serves(trial)}
+    missing = [member for member in members if member.name not in {*trials, *testbed.left}]
+    device = testbed.device if missing else None
+    if testbed.puts_off:
+        testbed.later = tuple(member.name for member in missing)
     faults: list[HpcensError] = []
-    for name, outcome in try_members(job, preflight, missing, devices[0], seconds) if devices else ():
+    for name, outcome in try_members(job, preflight, missing, device, seconds) if device is not None else ():
         if isinstance(outcome, Trial):
             book.put(keys[name], outcome)
             trials[name] = outcome
-        else:
+        elif not testbed.leaves(name, outcome):
             faults.append(outcome)
     faults += _by_chance(job, members, trials)
     if faults:

@@ -20,6 +20,7 @@ from hpcens.members import COMPLEX, STATE, common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.usercode.imported import Imported, is_of_imports
+from hpcens.vocabulary import Family
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Trial:
     state       digest of the weights that its factory loads; empty for others
     steadiness  how far its outputs for the same row lie apart
     complex     whether it has complex parameters or buffers
+    family      of the device on which it was tried
     """
 
     shape: tuple[int, ...]
@@ -42,6 +44,7 @@ class Trial:
     state: str = ""
     steadiness: Steadiness = field(default_factory=Steadiness)
     complex: bool = False
+    family: Family = "cpu"
 
 
 class TrialBook:
@@ -82,6 +85,7 @@ def _trial(raw: Mapping[str, Any]) -> Trial:
         state=str(raw["state"]),
         steadiness=Steadiness(**raw["steadiness"]),
         complex=bool(raw["complex"]),
+        family="cuda" if raw.get("family") == "cuda" else "cpu",
     )
 
 

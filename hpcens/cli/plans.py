@@ -10,9 +10,10 @@ from dataclasses import replace
 from hpcens.checks.members import taken
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, show
+from hpcens.config import slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch.profile import profile as start_profiling
-from hpcens.launch.start import CheckedJob, check_once, start
+from hpcens.launch.start import CheckedJob, check_once, start, trials_of
 from hpcens.planning import simulation
 from hpcens.planning.capacity import Capacity, PlanRequest
 from hpcens.profiling import ProfileBook
@@ -43,7 +44,8 @@ def profile(options: Namespace) -> int:
 
 def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
-    checked = check_once(job_of(options))
+    job = job_of(options)
+    checked = check_once(job, trials_of(slurm_settings(job.spec.slurm)))
     capacity, _ = _measured(checked)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:

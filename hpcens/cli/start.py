@@ -15,7 +15,7 @@ from hpcens.config import slurm_settings
 from hpcens.errors import COMPLETE, Incomplete, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.follow import StartedJob
-from hpcens.launch.start import CheckedJob, Started, Way, check_once, start
+from hpcens.launch.start import CheckedJob, Started, Way, check_once, start, trials_of
 from hpcens.planning.capacity import Capacity
 from hpcens.planning.nodes import asking_for
 from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
@@ -26,7 +26,7 @@ from hpcens.runs.announcement import Announcement
 from hpcens.runs.cancellation import asked_to_end, withdraw, withdraw_nameless
 from hpcens.runs.cost import cost_of
 from hpcens.shell import quoted
-from hpcens.specs import Job
+from hpcens.specs import Job, SlurmSpec
 from hpcens.vocabulary import Plan
 
 
@@ -34,14 +34,15 @@ def submit(options: Namespace) -> int:
     """Score a dataset as a job: of Slurm where it answers, else in the background of this host."""
     job = job_of(options)
     run = RunDirectory.of(job.output)
+    here = not options.dry_run and (options.local or not slurm.answers())
+    settings = None if here else slurm_settings(job.spec.slurm, options.slurm)
     with _announced(run) as word:
-        checked = check_once(job)
+        checked = check_once(job, trials_of(settings))
         if checked.is_complete():
             return _complete(job.output)
-        way = _choose(options, checked)
+        way = _choose(options, checked, settings)
         if way is None:
             return COMPLETE
-        here = way is submitit_local.submit
         if here:
             way = partial(submitit_local.submit, announcement=word.name)
         run.refuse_if_alive()
@@ -63,14 +64,16 @@ def submit(options: Namespace) -> int:
     return _conclude(job, verdict)
 
 
-def _choose(options: Namespace, checked: CheckedJob) -> Way[StartedJob] | None:
-    """Choose the way to start a job; None where it was only to be shown what Slurm would be asked for."""
+def _choose(options: Namespace, checked: CheckedJob, settings: SlurmSpec | None) -> Way[StartedJob] | None:
+    """Choose the way to start a job; None where it was only to be shown what Slurm would be asked for.
+
+    settings  what to ask Slurm for; None where the job stays on this host
+    """
     job = checked.job
-    if not options.dry_run and (options.local or not slurm.answers()):
+    if settings is None:
         if options.deadline:
             raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")
         return submitit_local.submit
-    settings = slurm_settings(job.spec.slurm, options.slurm)
     if options.deadline or options.dry_run:
         capacity = Capacity(job, checked.preflight)
         if options.deadline:

@@ -12,6 +12,7 @@ from hpcens.config.document import Place
 from hpcens.specs import (
     BadRows,
     CastName,
+    CheckMembers,
     CompressionName,
     DatasetTrust,
     Decode,
@@ -223,6 +224,7 @@ KEYS: Mapping[str, Key] = {
     "slurm.mpi": _filled("pmix"),
     "slurm.drain_seconds": _count("90"),
     "slurm.requeues": Key("10", lambda n: n >= 0, "must be 0 or more"),
+    "slurm.check_members": _choice(CheckMembers),
     "slurm.arguments": Key("{reservation: night}"),
     "bad_rows": _choice(BadRows),
     "fsync_seconds": _amount("2.0"),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hpcens.engine.cpu import CpuHardware as CpuHardware
     from hpcens.engine.discovery import discover as discover
     from hpcens.engine.discovery import identities as identities
+    from hpcens.engine.discovery import present as present
     from hpcens.engine.discovery import require_host_holds as require_host_holds
     from hpcens.engine.engine import Engine as Engine
     from hpcens.engine.engine import ran_out as ran_out
@@ -20,7 +21,7 @@ else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
         "cpu": ("CpuHardware",),
-        "discovery": ("discover", "identities", "require_host_holds"),
+        "discovery": ("discover", "identities", "present", "require_host_holds"),
         "engine": ("Engine", "ran_out"),
         "hardware": ("Hardware", "import_ahead", "open_hardware", "use_cores"),
     }

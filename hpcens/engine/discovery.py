@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcens.errors import UsageError
 from hpcens.processes import node
 from hpcens.processes.memory import host_memory
-from hpcens.specs import CudaSpec, DevicesSpec
+from hpcens.specs import DevicesSpec
 from hpcens.vocabulary import Device, cpu_devices
 
 _QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
@@ -30,11 +30,24 @@ def discover(spec: DevicesSpec) -> tuple[Device, ...]:
     Where it asks for none, all GPUs are taken; where there is none, a CPU device for each core.
     Raises UsageError where more GPUs are asked for than are visible.
     """
+    found = present(spec)
+    gpus = sum(device.family == "cuda" for device in found)
+    if spec.cuda and gpus < (spec.cuda.count or 1):
+        raise UsageError(
+            f"{node()}: {spec.cuda.count or 'some'} GPUs are asked for, {gpus} are visible",
+            "check devices.cuda in the YAML, CUDA_VISIBLE_DEVICES, and nvidia-smi",
+        )
+    return found
+
+
+def present(spec: DevicesSpec) -> tuple[Device, ...]:
+    """Find those of the devices that the spec asks for that this host has, as `discover` names them."""
     host = node()
     cores = sorted(os.sched_getaffinity(0))
     gpus = _gpus(host) if spec.cuda or not spec.cpu else ()
     if spec.cuda:
-        gpus = _chosen(gpus, spec.cuda, host)
+        most = spec.cuda.memory
+        gpus = tuple(replace(gpu, memory=min(gpu.memory, most or gpu.memory)) for gpu in gpus[: spec.cuda.count])
     if spec.cpu:
         count, cores_each, memory = spec.cpu.count, spec.cpu.cores, spec.cpu.memory
     else:
@@ -81,16 +94,6 @@ def _quotas() -> Iterator[float]:
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         yield int(quota) / int(period)
-
-
-def _chosen(gpus: tuple[Device, ...], spec: CudaSpec, host: str) -> tuple[Device, ...]:
-    wanted = len(gpus) if spec.count is None else spec.count
-    if wanted > len(gpus) or not gpus:
-        raise UsageError(
-            f"{host}: {wanted or 'some'} GPUs are asked for, {len(gpus)} are visible",
-            "check devices.cuda in the YAML, CUDA_VISIBLE_DEVICES, and nvidia-smi",
-        )
-    return tuple(replace(gpu, memory=min(gpu.memory, spec.memory or gpu.memory)) for gpu in gpus[:wanted])
 
 
 def _gpus(host: str) -> tuple[Device, ...]:

@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from hpcens.checks.members import check_members, tried, unsteady_members
 from hpcens.checks.preflight import Preflight, check, is_complete
+from hpcens.checks.testbed import Testbed, Trials
 from hpcens.shell import printable
-from hpcens.specs import Job
+from hpcens.specs import Job, SlurmSpec
 
 Started = TypeVar("Started")
 Way = Callable[[Job, Preflight], Started]
@@ -28,18 +29,30 @@ class CheckedJob:
 
     job: Job
     preflight: Preflight
+    testbed: Testbed
 
     def is_complete(self) -> bool:
         """Return whether the result is complete already. Raises FingerprintMismatch where it is another job's."""
         return is_complete(self.job, self.preflight)
 
 
-def check_once(job: Job) -> CheckedJob:
-    """Check all that the job names, and try members whose code is new here. Raises what the job would end with."""
+def check_once(job: Job, trials: Trials = "here") -> CheckedJob:
+    """Check all that the job names, and try members whose code is new here. Raises what the job would end with.
+
+    trials  where its members are tried
+    """
+    testbed = Testbed(job.spec.devices, trials)
     preflight = check(job)
     for remark in preflight.facts.remarks:
         print(printable(f"hpcens: note: {remark}"), file=sys.stderr)
-    return CheckedJob(job, tried(job, preflight))
+    return CheckedJob(job, tried(job, preflight, testbed=testbed), testbed)
+
+
+def trials_of(settings: SlurmSpec | None) -> Trials:
+    """Return where members are tried, by what is asked of Slurm; None: nothing, the job stays on this host."""
+    if settings is None:
+        return "here"
+    return "later" if settings.check_members == "job" else "elsewhere"
 
 
 def start(checked: CheckedJob, way: Way[Started]) -> Started:
@@ -47,7 +60,7 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
 
     Raises what `check_members` and the way raise.
     """
-    for warning in check_members(checked.job, checked.preflight):
+    for warning in check_members(checked.job, checked.preflight, testbed=checked.testbed):
         print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
     preflight = checked.preflight
     if unsteady := unsteady_members(checked.job, preflight):

@@ -11,13 +11,14 @@ from functools import cached_property
 from typing import Literal
 
 from hpcens.checks.preflight import Preflight
+from hpcens.engine import present
 from hpcens.errors import UsageError
 from hpcens.planning.comparison import Compared, compare
 from hpcens.planning.inventory import described_nodes, slurm_nodes
 from hpcens.planning.io_rates import known_link, with_link
 from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.job_problem import state_problem
-from hpcens.planning.nodes import Allocation, Nodes, allocations, smallest, smallest_of_a_kind
+from hpcens.planning.nodes import Allocation, Nodes, allocations, named, smallest, smallest_of_a_kind
 from hpcens.profiling import ProfileBook, inspect_io
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, PlannerName
@@ -91,19 +92,42 @@ class Capacity:
 
     @cached_property
     def _here(self) -> tuple[Device, ...]:
-        return self._planner.needs.local_devices()
+        """Those of the devices that the job asks for that this host has."""
+        return present(self._job.spec.devices)
+
+    @cached_property
+    def _lacking(self) -> UsageError | None:
+        """What this host lacks of the devices that the job asks for; None where it has them."""
+        try:
+            self._planner.needs.local_devices()
+        except UsageError as error:
+            return error
+        return None
+
+    @cached_property
+    def _node(self) -> tuple[Device, ...]:
+        """The devices to plan for where nothing is said: this host's, else those of one node that has them.
+
+        Raises UsageError where neither this host nor a node that is known has them.
+        """
+        if self._lacking is None:
+            return self._here
+        _, nodes = self._nodes()
+        return tuple(named(nodes[0], 1))
 
     def missing(self) -> int:
         """Return how many measurements this host's devices have to take before there can be a plan for them."""
+        if self._lacking is not None:
+            return 0
         return sum(map(len, self._planner.needs.unmeasured(dict(enumerate(self._here))).values()))
 
     def answer(self, request: PlanRequest) -> PlanAnswer:
         """Plan what is asked for. Raises UsageError where members are not profiled, or fit none of the nodes."""
         if request.compare:
-            problem = state_problem(self._planner.needs, self._here, self._rates(self._here))
+            problem = state_problem(self._planner.needs, self._node, self._rates(self._node))
             return PlanAnswer(compared=compare(problem, self._planned_by))
         if request.deadline is None and request.nodes is None:
-            return PlanAnswer(self._planned(self._here))
+            return PlanAnswer(self._planned(self._node))
         _, nodes = self._nodes()
         if request.nodes is None:
             chosen = smallest(nodes, request.deadline or 0.0, self._planned)
@@ -144,6 +168,8 @@ class Capacity:
             return "cluster", nodes
         if nodes := self._known(None):
             return "slurm", nodes
+        if self._lacking is not None:
+            raise UsageError(self._lacking.what, f"{self._lacking.remedy}; or describe the nodes under cluster:")
         return "host", [Nodes("node", _MANY, self._here)]
 
     def _described(self) -> list[Nodes]:
@@ -151,7 +177,7 @@ class Capacity:
 
     def _known(self, partition: str | None) -> list[Nodes]:
         profiled = dict.fromkeys(key.kind for key, _ in self._book.all())
-        return slurm_nodes(partition, self._job.spec.devices, self._here, profiled)
+        return slurm_nodes(partition, self._job.spec.devices, self._here, profiled, self._book.memories())
 
     def _rates(self, devices: Sequence[Device]) -> IoRates:
         """Measure reading and writing, once; what a link passes is measured by runs alone, and kept."""
@@ -166,4 +192,4 @@ class Capacity:
     def _planned_by(self, planner: PlannerName) -> Plan:
         spec = replace(self._job.spec, plan=replace(self._job.spec.plan, planner=planner))
         job_planner = JobPlanner(replace(self._job, spec=spec, plan=None), self._preflight, self._book)
-        return job_planner.plan(self._here, self._rates(self._here))
+        return job_planner.plan(self._node, self._rates(self._node))

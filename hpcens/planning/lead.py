@@ -55,6 +55,9 @@ class Lead:
     def keep_profiles(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         """Note in the book what the devices have measured."""
         pairs = list(measured)
+        for device in self.rank_roles.devices.values():
+            if device.family == "cuda":
+                self.planner.needs.book.put_memory(device.kind, device.memory)
         self.planner.needs.note(pairs)
         if pairs:
             self.events.add(ProfilingEnded())

@@ -109,6 +109,25 @@ class ProfileBook:
     def _kind(self, kind: str) -> Path:
         return self.folder / "kinds" / f"{hashlib.sha256(kind.encode()).hexdigest()[:32]}.json"
 
+    def memories(self) -> dict[str, int]:
+        """Return kind of GPU → bytes of its memory, of those on which runs have begun."""
+        memories = {}
+        for path in sorted(self._memories.glob("*.json")):
+            with suppress(OSError, *MALFORMED):
+                raw = json.loads(path.read_text())
+                memories[str(raw["kind"])] = int(raw["memory"])
+        return memories
+
+    def put_memory(self, kind: str, memory: int) -> None:
+        """Keep how many bytes of memory a kind of GPU has; where less of it was to be used before, the larger number."""
+        if memory > self.memories().get(kind, 0):
+            path = self._memories / f"{hashlib.sha256(kind.encode()).hexdigest()[:32]}.json"
+            _write(path, {"kind": kind, "memory": memory})
+
+    @property
+    def _memories(self) -> Path:
+        return self.folder / "memories"
+
     def all(self) -> Iterator[tuple[ProfileKey, Profile]]:
         """Yield everything in the book, by kind of device and member."""
         keys = []
@@ -123,7 +142,7 @@ class ProfileBook:
 
     def clear(self) -> int:
         """Forget everything, what was prepared too; how many profiles there were."""
-        for folder in (self.prepared, self._links, self.folder / "kinds"):
+        for folder in (self.prepared, self._links, self._memories, self.folder / "kinds"):
             shutil.rmtree(folder, ignore_errors=True)
         paths = list(self.folder.glob("*.json"))
         for path in paths:

@@ -196,7 +196,8 @@ that cannot be read is measured again. DIGEST is of the key.
 | `same_bits` | bool | whether equal calls gave the same bits |
 
 Beside them, `links/DIGEST.json`: `key` (`kind`, `apart`) and `link` (`bytes_per_second`, `message_seconds`);
-`kinds/DIGEST.json`: `kind`, and `reached`: what part of the profiled rows/s the latest nine runs reached, newest last.
+`kinds/DIGEST.json`: `kind`, and `reached`: what part of the profiled rows/s the latest nine runs reached, newest last;
+`memories/DIGEST.json`: `kind` and `memory` of GPUs on which runs have begun.
 """
 
 from hpcens.runs.claim import Claim

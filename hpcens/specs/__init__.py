@@ -36,6 +36,7 @@ from hpcens.specs.rule import NORMALIZED as NORMALIZED
 from hpcens.specs.rule import RULE_SPACES as RULE_SPACES
 from hpcens.specs.rule import RuleName as RuleName
 from hpcens.specs.rule import RuleSpec as RuleSpec
+from hpcens.specs.slurm import CheckMembers as CheckMembers
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
 
 PlannerName = Literal["optimal", "greedy", "worst-fit"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hpcens.specs.member import STRICT
+
+CheckMembers = Literal["submit", "job"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,7 @@ class SlurmSpec:
     mpi             how srun and MPI find each other (srun --mpi=list); default pmi2
     drain_seconds   warning before the time limit, in which what is under way is finished; default 90
     requeues        how often a job may put itself back into the queue; default 10
+    check_members   where members that were never tried are: where `submit` runs, the default, or when the job starts
     arguments       any other argument of sbatch, without the dashes
     """
 
@@ -40,4 +43,5 @@ class SlurmSpec:
     mpi: str | None = None
     drain_seconds: int | None = None
     requeues: int | None = None
+    check_members: CheckMembers | None = None
     arguments: dict[str, Any] = field(default_factory=dict)

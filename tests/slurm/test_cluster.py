@@ -130,6 +130,16 @@ def test_a_world_over_nodes_gives_the_bytes_of_one_host(project, local):
     assert "complete already" in project.hpcens("submit", "dataset.h5", "--plan", "plan.json")
 
 
+def test_gpus_that_the_login_node_lacks_are_asked_for_and_used(project, local):
+    project.yaml(devices="{cuda: 1}")
+    gpus = Path(__file__).parents[1] / "support" / "fake_gpus"
+    setup = f"export PATH={gpus}:$PATH PYTHONPATH={gpus}:{Path(__file__).parents[2]}"
+    project.hpcens("submit", "dataset.h5", "--slurm", "nodes=2", "--slurm", f"setup={setup}", "--wait")
+    plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
+    assert [device["name"] for device in plan["devices"]] == ["n1/cuda0", "n2/cuda0"]
+    assert np.allclose(project.predictions(), local.predictions(), atol=1e-5)
+
+
 def test_warned_of_the_limit_it_drains_requeues_itself_and_goes_on(held, local):
     job = held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--parsable").strip()
     held.wait_for(lambda: some_are_durable(held))

@@ -191,7 +191,7 @@ def test_a_submitted_job_refuses_code_that_was_edited_meanwhile(project, steps):
 
 @pytest.mark.parametrize("arguments", [["run"], ["submit"], ["submit", "--local"]])
 def test_what_a_member_breaks_starts_nothing(project, steps, monkeypatch, capsys, arguments):
-    def refused(*_):
+    def refused(*_, **__):
         raise UsageError("members differ", "correct them")
 
     monkeypatch.setattr(start, "check_members", refused)
