@@ -223,6 +223,7 @@ KEYS: Mapping[str, Key] = {
     "slurm.setup[]": _filled("module load openmpi"),
     "slurm.mpi": _filled("pmix"),
     "slurm.drain_seconds": _count("90"),
+    "slurm.start_seconds": _count("900"),
     "slurm.requeues": Key("10", lambda n: n >= 0, "must be 0 or more"),
     "slurm.check_members": _choice(CheckMembers),
     "slurm.arguments": Key("{reservation: night}"),

@@ -20,6 +20,7 @@ from hpcens.launch.submitted import refuse_edited
 from hpcens.launch.witness import Tell, witnessed
 from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
+from hpcens.runs.roll_call import START_SECONDS, RollCall
 from hpcens.shell import printable, quoted
 from hpcens.specs import Job
 from hpcens.transports import remove_leftovers
@@ -33,19 +34,41 @@ def inside_world() -> bool:
     return any(variable in os.environ for variable in _SIZES)
 
 
-def be_a_rank(read_job: Callable[[], Job], submission: str = "") -> int:
+def be_a_rank(read_job: Callable[[], Job], submission: str = "", roll_call: RollCall | None = None) -> int:
     """Be a rank with its witness. Rank 0 prepares the run, then all live it; only rank 0 speaks of the outcome.
 
     submission  id of the one that made this job, if one did
+    roll_call   by which the job's tasks wait for each other, where they have a folder for it
     """
     remove_leftovers(os.environ, os.getppid())
-    return witnessed(lambda tell: _live(read_job, tell, SlurmJob.here(submission)))
+    overdue = None if roll_call is None else roll_call.overdue
+
+    def live(tell: Tell) -> int:
+        _enter_world(roll_call)
+        tell("")  # there is a world
+        return _live(read_job, tell, SlurmJob.here(submission))
+
+    return witnessed(live, birth=START_SECONDS, overdue=overdue)
+
+
+def _enter_world(roll_call: RollCall | None) -> None:
+    """Begin MPI, which waits for all ranks: what may take long on one node alone, loading it, is done before."""
+    import mpi4py
+
+    mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+    from mpi4py import MPI
+
+    if roll_call is not None:
+        roll_call.sign()
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
+    if roll_call is not None:
+        roll_call.end()
 
 
 def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> int:
     from mpi4py import MPI
 
-    tell("")  # there is a world
     from hpcens.scoring.rank import main
 
     size, launcher = _launched()

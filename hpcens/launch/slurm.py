@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
@@ -21,6 +22,7 @@ from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdi
 from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.logs import NODE, SCRIPT
 from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.roll_call import START_SECONDS, roll_call_here
 from hpcens.runs.scheduler_answer import AFTER_VERDICT_SECONDS, ASK_SECONDS, note
 from hpcens.scheduler import jobs
 from hpcens.scheduler.waiting import lasting
@@ -132,7 +134,7 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
             waits = {"dependency": f"afternotok:{submission.jobs[-1]}", "kill-on-invalid-dep": "yes"}
             asked = asked | {"additional_parameters": asked["additional_parameters"] | waits}
         try:
-            handed = _hand_in(job, asked, number)
+            handed = _hand_in(job, asked, number, settings)
         except UsageError as error:
             if submission.jobs:
                 goes_on = f"job {', '.join(submission.jobs)} waits in the queue without those behind it"
@@ -144,11 +146,12 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
     return QueuedJob(run, submission)
 
 
-def _hand_in(job: Job, asked: dict[str, Any], submission: str) -> str:
+def _hand_in(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSpec) -> str:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
+    seconds = settings.start_seconds or START_SECONDS
     try:
-        return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission).job_id)
+        return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission, seconds).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).strip().splitlines() if not _HINT.search(line)]
         raise UsageError(
@@ -170,9 +173,12 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
     return executor
 
 
-def task(job: str, submission: str) -> None:
-    """Be a task of the job: one of its ranks. It ends with the verdict's code, for afterok and sacct to go by."""
-    code = be_a_rank(lambda: job_from_json(job), submission)
+def task(job: str, submission: str, seconds: int = START_SECONDS) -> None:
+    """Be a task of the job: one of its ranks. It ends with the verdict's code, for afterok and sacct to go by.
+
+    seconds  in which all tasks are to come
+    """
+    code = be_a_rank(lambda: job_from_json(job), submission, roll_call_here(Path(sys.argv[-1]), seconds))
     if code:
         sys.exit(code)
 

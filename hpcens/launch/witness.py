@@ -38,7 +38,11 @@ _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
 
 def witnessed(
-    rank: Callable[[Tell], int], silence: float = _SILENCE, birth: float = _BIRTH, epoch: Path | None = None
+    rank: Callable[[Tell], int],
+    silence: float = _SILENCE,
+    birth: float = _BIRTH,
+    epoch: Path | None = None,
+    overdue: Callable[[float], str] | None = None,
 ) -> int:
     """Run `rank` in a child and see it through; its exit code, 128 + n where signal n ended it.
 
@@ -46,6 +50,7 @@ def witnessed(
     silence  seconds without a word after which a rank that has said who it is is given up
     birth    seconds after which a rank that never said a word is
     epoch    folder of the start, where that is known before the rank says it
+    overdue  in place of `birth`: asked, with the seconds waited, why a rank that never said a word is to be given up
     """
     listen, speak = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RANK | {signal.SIGCHLD})
@@ -59,7 +64,7 @@ def witnessed(
         _leave(rank(lambda line: _say(speak, line)))
     os.close(speak)
     os.set_blocking(listen, False)
-    return Witness(child, listen, silence, birth, epoch).see_through()
+    return Witness(child, listen, silence, birth, epoch, overdue).see_through()
 
 
 def _leave(code: int) -> None:
@@ -82,12 +87,21 @@ def _say(pipe: int, line: str) -> None:
 class Witness:
     """See one child through, listening at the reading end of the pipe it speaks into."""
 
-    def __init__(self, child: int, listen: int, silence: float, birth: float, epoch: Path | None = None) -> None:
+    def __init__(
+        self,
+        child: int,
+        listen: int,
+        silence: float,
+        birth: float,
+        epoch: Path | None = None,
+        overdue: Callable[[float], str] | None = None,
+    ) -> None:
         self._child = child
         self._listen = listen
         self._silence = silence
         self._birth = birth
         self._epoch = epoch
+        self._overdue = overdue
         self._heard = b""
         self._who: dict[str, Any] = {}
         self._spoken = False
@@ -110,7 +124,14 @@ class Witness:
                 os.kill(self._child, signal.SIGKILL)
             elif silent > self._silence and self._who:
                 self._give_up()
-            elif silent > self._birth and not self._spoken:  # ranks that wait for rank 0 have spoken
+            elif self._spoken:  # ranks that wait for rank 0 have
+                continue
+            elif self._overdue is not None:
+                if not self._told and (why := self._overdue(silent)):
+                    print(f"hpcens: {why}", file=sys.stderr, flush=True)
+                    self._told = True
+                    os.kill(self._child, signal.SIGKILL)
+            elif silent > self._birth:
                 fit = "srun --mpi and MPI may not fit" if self._epoch is None else "is another rank stopped?"
                 self._judge(f"found no MPI world within {self._birth:.0f} s: {fit}")
                 os.kill(self._child, signal.SIGKILL)

@@ -8,7 +8,8 @@ OUTPUT.run/
   phase-PHASE-working-0001.h5  the same before it is complete; the journal of a start: phase-PHASE-journal
   cancel                a request to drain, and of whom
   announced/ID.json     the process that checks a start to come
-  submission.json       the last job that was submitted for it; submitit/ID/: that job's files and logs
+  submission.json       the last job that was submitted for it; submitit/ID/: that job's files and logs, and while
+                        its ranks begin MPI who of them has come: arrived/JOB.RESTART/NODE
   controller.json       what Slurm last said of that job
   epochs/0001/          one folder per start, written by that start alone; it appears whole, its claim inside
     job.json  claim.json  plan.json  journal  events.jsonl  report.json  verdict.json

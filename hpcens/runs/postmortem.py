@@ -30,6 +30,10 @@ _MISFITS = {
     "found no MPI world": "try --slurm mpi=pmi2, or pmix; srun --mpi=list names those the site has",
     "PMIX ERROR": "try --slurm mpi=pmi2; srun --mpi=list names those the site has",
 }
+_LATE = "(slurm.start_seconds)"
+_LATE_REMEDY = (
+    "look at the nodes that are missing (sinfo -R), leave them out: --slurm exclude=…; or wait longer: start_seconds=…"
+)
 
 
 def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
@@ -49,6 +53,9 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
         for symptom, remedy in _MISFITS.items():
             if line := next((line for line in lines if symptom in line), ""):
                 return Verdict(USAGE, f"srun and the MPI library do not speak to each other: {line.strip()}", remedy)
+        if line := next((line for text in texts for line in text.splitlines() if _LATE in line), ""):
+            what = line.removeprefix("hpcens: only ").strip()
+            return Verdict(FAILURE, f"not all of the job's ranks came: {what}", _LATE_REMEDY)
         ended = (
             f"the job ended before the run began ({answer.state or 'unknown to Slurm'})" if answer else "no start yet"
         )

@@ -14,6 +14,7 @@ from hpcens.runs.events import DrainBegan, Event, PlanMade, ProfilingBegan, Worl
 from hpcens.runs.liveness import alive
 from hpcens.runs.postmortem import explain
 from hpcens.runs.requeue import continues, outcome
+from hpcens.runs.roll_call import present
 from hpcens.runs.scheduler_answer import AFTER_VERDICT_SECONDS, ASK_SECONDS, Ask
 from hpcens.runs.submission import SlurmJob, Submission
 from hpcens.scheduler.jobs import Answer, installed
@@ -90,7 +91,7 @@ def _of_jobs(
     ours = {job: a for job, a in answers.items() if a is not None and (not a.name or submission.id in a.name)}
     coming = next((job for job, a in ours.items() if a.lives and not _is_of(own, job, a)), None)
     if coming is not None:
-        return _of_coming(coming, ours[coming], epoch, verdict)
+        return _of_coming(coming, ours[coming], epoch, verdict, submission.folder)
     answer = answers.get(last)
     back = epoch is not None and continues(epoch)
     if answer is None and (verdict is None or back):
@@ -117,16 +118,19 @@ def _is_of(own: SlurmJob | None, job: str, answer: Answer) -> bool:
     return own is not None and own.id == job and answer.state not in WAITING and answer.restarts <= own.restart
 
 
-def _of_coming(job: str, answer: Answer, epoch: Epoch | None, verdict: Verdict | None) -> Standing:
+def _of_coming(job: str, answer: Answer, epoch: Epoch | None, verdict: Verdict | None, folder: str) -> Standing:
     """The standing of a run of which a job is to begin a start.
 
     epoch, verdict  the start before it of the same submission, and how that ended
+    folder          the submission's
     """
     before = ""
     if epoch is not None and not continues(epoch):
         before = f"epoch {epoch.number} ended: {verdict.reason if verdict else 'it left no verdict'}; "
     if answer.state not in WAITING:
-        return Standing("running", Verdict(0, f"{before}job {job} starts on {answer.nodes}"), answer)
+        here = present(folder, job, answer.nodes)
+        starts = f"{before}job {job} starts on {answer.nodes}" + (f": {here}" if here else "")
+        return Standing("running", Verdict(0, starts), answer)
     remedy = lasting(answer.why, job)
     reason = f"{before}job {job} waits" + (f": {answer.why}" if answer.why else "")
     said = Verdict(0, f"{reason}, which does not pass by itself" if remedy else reason, remedy)

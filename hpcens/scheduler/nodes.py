@@ -31,6 +31,11 @@ def node_groups() -> tuple[NodeGroup, ...]:
     return parse_nodes(output(["sinfo", "-h", "-o", "%R|%D|%t|%c|%m|%G"]) or "")
 
 
+def hostnames(nodes: str) -> list[str]:
+    """Return the names in a list of nodes as Slurm writes it, n[1-3]; none where Slurm does not answer."""
+    return (output(["scontrol", "show", "hostnames", nodes]) or "").split() if nodes else []
+
+
 def parse_nodes(text: str) -> tuple[NodeGroup, ...]:
     """Return lines of sinfo, partition|nodes|state|CPUs|MiB|gres each, as groups; nodes that are down are left out."""
     counts: dict[NodeGroup, int] = {}

@@ -23,6 +23,7 @@ class SlurmSpec:
     setup           shell lines run before the ranks start: module load …
     mpi             how srun and MPI find each other (srun --mpi=list); default pmi2
     drain_seconds   warning before the time limit, in which what is under way is finished; default 90
+    start_seconds   within which all ranks of a start are to come; default 900
     requeues        how often a job may put itself back into the queue; default 10
     check_members   where members that were never tried are: where `submit` runs, the default, or when the job starts
     arguments       any other argument of sbatch, without the dashes
@@ -42,6 +43,7 @@ class SlurmSpec:
     setup: tuple[str, ...] | None = None
     mpi: str | None = None
     drain_seconds: int | None = None
+    start_seconds: int | None = None
     requeues: int | None = None
     check_members: CheckMembers | None = None
     arguments: dict[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -203,6 +204,21 @@ def test_ranks_that_find_themselves_alone_say_so_with_the_remedy(project):
     assert verdict["code"] == 2
     assert "srun started 4 ranks, but each finds itself alone" in verdict["reason"]
     assert "srun --mpi=pmi2" in verdict["remedy"]
+
+
+def test_a_rank_that_does_not_come_is_named_by_its_node(project):
+    (project.folder / "late").mkdir()
+    late = "import os, time\nif os.environ.get('SLURM_PROCID') == '7':\n    time.sleep(40)\n"
+    (project.folder / "late" / "sitecustomize.py").write_text(late)
+    setup = f"setup=export PYTHONPATH={project.folder}/late:{Path(__file__).parents[2]}"
+    options = [part for text in ("nodes=2", "start_seconds=6", setup) for part in ("--slurm", text)]
+    project.hpcens("submit", "dataset.h5", *options)
+    (project.run / "controller.json").unlink(missing_ok=True)
+    project.wait_for(lambda: project.ask("squeue", "-h").stdout.strip() == "")
+    found = project.status()
+    assert found["state"] == "failed"
+    assert re.search(r"7 of 8 ranks are here; missing: n\d \(3 of 4\), after 6 s", found["reason"])
+    assert "wait longer: start_seconds=" in found["remedy"]
 
 
 def test_a_queued_job_is_told_and_cancelled_without_a_controller_that_answers_too(project, tmp_path):

@@ -136,6 +136,14 @@ def test_a_rank_that_finds_no_world_is_ended_and_told(epoch):
     assert "SIGKILL" not in error
 
 
+def test_a_rank_is_given_up_when_others_say_so(epoch):
+    text = SCRIPT.replace("birth={birth}", "birth=0.0, overdue=lambda waited: 'n7 is missing' if waited > 2 else ''")
+    text = text.format(epoch=str(epoch.folder), does="time.sleep(60)", speaks=False, silence=60.0, known=None)
+    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
+    assert made.returncode == 128 + signal.SIGKILL
+    assert made.stderr == "hpcens: n7 is missing\n"
+
+
 def test_signals_wait_until_the_rank_can_hear_them(epoch):
     """Story: the batch system signals the whole group while the rank still imports: the drain is not lost."""
     does = "sys.stdin.readline(); signal.signal(signal.SIGTERM, lambda n, f: print('heard', flush=True)); "
