@@ -155,8 +155,8 @@ output:
 
 def submit(folder: Path) -> int:
     """Score the held-out rows as a user would; its exit code."""
-    print(f"$ cd {folder} && hpcens submit {DATASET}", flush=True)
-    command = [sys.executable, "-m", "hpcens", "submit", DATASET]
+    print(f"$ cd {folder} && hpcens submit {DATASET} --wait", flush=True)
+    command = [sys.executable, "-m", "hpcens", "submit", DATASET, "--wait"]  # where a Slurm answers, it would return
     return subprocess.run(command, cwd=folder, check=False).returncode
 
 

@@ -34,11 +34,14 @@ def inside_world() -> bool:
     return any(variable in os.environ for variable in _SIZES)
 
 
-def be_a_rank(read_job: Callable[[], Job], submission: str = "", roll_call: RollCall | None = None) -> int:
+def be_a_rank(
+    read_job: Callable[[], Job], submission: str = "", roll_call: RollCall | None = None, drain: int = 0
+) -> int:
     """Be a rank with its witness. Rank 0 prepares the run, then all live it; only rank 0 speaks of the outcome.
 
     submission  id of the one that made this job, if one did
     roll_call   by which the job's tasks wait for each other, where they have a folder for it
+    drain       seconds before the job's time limit at which Slurm warns it; 0: not known
     """
     remove_leftovers(os.environ, os.getppid())
     overdue = None if roll_call is None else roll_call.overdue
@@ -46,7 +49,7 @@ def be_a_rank(read_job: Callable[[], Job], submission: str = "", roll_call: Roll
     def live(tell: Tell) -> int:
         _enter_world(roll_call)
         tell("")  # there is a world
-        return _live(read_job, tell, SlurmJob.here(submission))
+        return _live(read_job, tell, SlurmJob.here(submission), drain)
 
     return witnessed(live, birth=START_SECONDS, overdue=overdue)
 
@@ -66,7 +69,7 @@ def _enter_world(roll_call: RollCall | None) -> None:
         roll_call.end()
 
 
-def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> int:
+def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None, drain: int) -> int:
     from mpi4py import MPI
 
     from hpcens.scoring.rank import main
@@ -83,7 +86,7 @@ def _live(read_job: Callable[[], Job], tell: Tell, slurm: SlurmJob | None) -> in
             print(printable(f"hpcens: {start}"), file=sys.stderr)
         return start.exit_code
     run, number = start
-    code = main(Path(run), number, size, launcher, tell, slurm=slurm)
+    code = main(Path(run), number, size, launcher, tell, slurm=slurm, drain=drain)
     if world.Get_rank() == 0:
         print(f"verdict {code}; next: hpcens status {quoted(run)}")
     return code

@@ -9,6 +9,7 @@ names no more than `hpcens.launch.slurm.task`, or that of `submitit_local`, and 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,6 +27,9 @@ def main(arguments: list[str]) -> int:
 
     arguments  those of the command that submitit would run; the last is the folder
     """
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        # submitit would take them for its own; they wait for the rank, see `launch.witness`
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGUSR2})
     folder = Path(arguments[-1])
     run = next((path for path in folder.parents if path.suffix == ".run"), folder)
     try:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
 
 _DRAIN_SECONDS = 90
+# by so much Slurm may send a warning too early
+_EARLY_SECONDS = 60
+# The warning of a job's end would kill a task whose Python does not hear signals yet: what is ignored stays so.
+_DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")
 _MPI = "pmi2"
 # What sbatch says last where an option is wrong; the line before says which.
 _HINT = re.compile(r'Try "sbatch --help"')
@@ -57,6 +61,8 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     for text in (str(job.output), *settings.arguments, *map(str, settings.arguments.values())):
         if has_control_characters(text):  # each is a line of the script, another line would be run
             raise UsageError(f"{text} holds line breaks or other control characters", "write it without, or rename it")
+    drain = settings.drain_seconds or _DRAIN_SECONDS
+    _require_time_to_score(settings.time, drain)
     cuda = job.spec.devices.cuda
     gpus = settings.gpus_per_node or (cuda.count if cuda else None)
     reducers = Plan.load(job.plan).reducers if job.plan else 1
@@ -79,11 +85,39 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "qos": settings.qos,
         "constraint": settings.constraint,
         "setup": [*(settings.setup or ()), *_PATH_IN_ORDER],
-        "signal_delay_s": settings.drain_seconds or _DRAIN_SECONDS,
+        "signal_delay_s": drain,
         "srun_args": srun,
         "stderr_to_stdout": True,
         "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **settings.arguments},
     }
+
+
+def _require_time_to_score(limit: str | None, drain: int) -> None:
+    """Raise UsageError where a job would be warned of its end before anything is scored.
+
+    limit  of time, as sbatch takes it; None where the partition's holds
+    drain  seconds between the warning and the end
+    """
+    if limit is None or drain + _EARLY_SECONDS < (seconds := limit_seconds(limit)):
+        return
+    raise UsageError(
+        f"slurm.time {limit} is {seconds:.0f} s, and slurm.drain_seconds warns a job {drain} s before its end, of which"
+        f" Slurm may make {drain + _EARLY_SECONDS}: it would drain before it scores anything",
+        "allow more time: --slurm time=30; or warn it later: --slurm drain_seconds=30",
+    )
+
+
+def limit_seconds(limit: str) -> int:
+    """Return the seconds of a limit as sbatch takes it: minutes, [hours:]minutes:seconds, days-hours[:minutes[:s]]."""
+    days, _, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if days:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    elif len(parts) == 1:
+        hours, minutes, seconds = 0, parts[0], 0
+    else:
+        hours, minutes, seconds = (0, *parts)[-3:]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:
@@ -149,9 +183,9 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
 def _hand_in(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSpec) -> str:
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    seconds = settings.start_seconds or START_SECONDS
+    arguments = job_to_json(job), submission, settings.start_seconds or START_SECONDS, asked["signal_delay_s"]
     try:
-        return str(_executor(job, asked, submission).submit(task, job_to_json(job), submission, seconds).job_id)
+        return str(_executor(job, asked, submission).submit(task, *arguments).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).strip().splitlines() if not _HINT.search(line)]
         raise UsageError(
@@ -165,7 +199,7 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
 
     try:
         folder = RunDirectory.of(job.output).path / "submitit" / submission
-        executor = submitit.SlurmExecutor(folder, python=shlex.join(command("hpcens.launch.queued")))
+        executor = submitit.SlurmExecutor(folder, python=shlex.join([*_DEAF, *command("hpcens.launch.queued")]))
     except RuntimeError as error:
         raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
     stated = {key: value for key, value in asked.items() if value is not None or key == "time"}
@@ -173,12 +207,13 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
     return executor
 
 
-def task(job: str, submission: str, seconds: int = START_SECONDS) -> None:
+def task(job: str, submission: str, seconds: int = START_SECONDS, drain: int = 0) -> None:
     """Be a task of the job: one of its ranks. It ends with the verdict's code, for afterok and sacct to go by.
 
     seconds  in which all tasks are to come
+    drain    seconds before the time limit at which it is warned of it; 0: not known
     """
-    code = be_a_rank(lambda: job_from_json(job), submission, roll_call_here(Path(sys.argv[-1]), seconds))
+    code = be_a_rank(lambda: job_from_json(job), submission, roll_call_here(Path(sys.argv[-1]), seconds), drain)
     if code:
         sys.exit(code)
 

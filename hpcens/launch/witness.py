@@ -62,6 +62,8 @@ def witnessed(
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         os.set_blocking(speak, False)
         _leave(rank(lambda line: _say(speak, line)))
+    for number in signal.sigpending() & _FOR_THE_RANK:  # what waits is not inherited
+        os.kill(child, number)
     os.close(speak)
     os.set_blocking(listen, False)
     return Witness(child, listen, silence, birth, epoch, overdue).see_through()

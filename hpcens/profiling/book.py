@@ -119,7 +119,7 @@ class ProfileBook:
         return memories
 
     def put_memory(self, kind: str, memory: int) -> None:
-        """Keep how many bytes of memory a kind of GPU has; where less of it was to be used before, the larger number."""
+        """Keep how many bytes of memory a kind of GPU has; the larger number, where a run was to use less."""
         if memory > self.memories().get(kind, 0):
             path = self._memories / f"{hashlib.sha256(kind.encode()).hexdigest()[:32]}.json"
             _write(path, {"kind": kind, "memory": memory})

@@ -5,6 +5,7 @@ By Slurm's word where it gives one, else from what lies in the run directory.
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from hpcens.errors import FAILURE, INCOMPLETE, USAGE
@@ -30,6 +31,7 @@ _MISFITS = {
     "found no MPI world": "try --slurm mpi=pmi2, or pmix; srun --mpi=list names those the site has",
     "PMIX ERROR": "try --slurm mpi=pmi2; srun --mpi=list names those the site has",
 }
+_DEAF = str(128 + signal.SIGUSR2)
 _LATE = "(slurm.start_seconds)"
 _LATE_REMEDY = (
     "look at the nodes that are missing (sinfo -R), leave them out: --slurm exclude=…; or wait longer: start_seconds=…"
@@ -53,6 +55,9 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
         for symptom, remedy in _MISFITS.items():
             if line := next((line for line in lines if symptom in line), ""):
                 return Verdict(USAGE, f"srun and the MPI library do not speak to each other: {line.strip()}", remedy)
+        if answer is not None and answer.exit_code.partition(":")[0] == _DEAF:
+            deaf = "its ranks were warned of the job's end (USR2) before they could hear it"
+            return Verdict(INCOMPLETE, deaf, f"{AGAIN}; or give it more time: --slurm time=…")
         if line := next((line for text in texts for line in text.splitlines() if _LATE in line), ""):
             what = line.removeprefix("hpcens: only ").strip()
             return Verdict(FAILURE, f"not all of the job's ranks came: {what}", _LATE_REMEDY)

@@ -12,12 +12,14 @@ import signal
 import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from hpcens.errors import INCOMPLETE
 from hpcens.files import checked, read_as, sealed, write_atomically
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import AGAIN, Epoch, Verdict
+from hpcens.runs.events import ProfilingEnded, ProgressMade, read_events
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob
 from hpcens.scheduler import jobs
 from hpcens.scheduler.jobs import Answer
@@ -73,14 +75,21 @@ def why(signals: Collection[int], answer: Answer | None) -> str:
     return ""
 
 
-def decide(verdict: Verdict, signals: Collection[int], reason: str, before: int, bound: int) -> tuple[Verdict, bool]:
+def decide(
+    verdict: Verdict, signals: Collection[int], reason: str, before: int, bound: int, *, fruitless: bool = False
+) -> tuple[Verdict, bool]:
     """Decide whether the job of a drained start is requeued; return the verdict that says so, and whether it is.
 
     reason         what `why` made of the signals
     before, bound  how often the job was requeued, and how often it may be
+    fruitless      whether this start and the one before gained nothing
     """
     if verdict.code != INCOMPLETE or not (WARNED in signals or reason == PREEMPTED):
         return verdict, False
+    if fruitless and reason != PREEMPTED:
+        reason = f"{verdict.reason}; two starts in a row ended without a new durable row"
+        remedy = "the time limit is too short for a start: give it more, --slurm time=…, and run the same command again"
+        return replace(verdict, reason=reason, remedy=remedy), False
     if before >= bound:
         remedy = "run the same command again; to allow more: slurm.requeues in the YAML"
         reason = f"{verdict.reason}; requeued {before} times already, as often as allowed"
@@ -98,8 +107,31 @@ def interpret(run: RunDirectory, job: SlurmJob, verdict: Verdict, signals: Colle
         verdict = replace(verdict, reason=f"{reason}: {verdict.reason.partition(': ')[2]}")
     submission = run.submission
     bound = submission.requeues if submission and submission.id == job.submission else DEFAULT_REQUEUES
-    verdict, again = decide(verdict, signals, reason, len(requeues(run, job)), bound)
+    fruitless = _fruitless(run, job)
+    verdict, again = decide(verdict, signals, reason, len(requeues(run, job)), bound, fruitless=fruitless)
     return verdict, reason if again else ""
+
+
+def _fruitless(run: RunDirectory, job: SlurmJob) -> bool:
+    """Whether neither the newest start gained anything nor the one before, which put the same job back."""
+    newest, before = [*islice(run.epochs(), 2), None, None][:2]
+    record = Requeue.load(before.requeue) if before is not None else None
+    if newest is None or before is None or record is None or record.refused or not job.same(record.job):
+        return False
+    return not gained(newest) and not gained(before)
+
+
+def gained(epoch: Epoch) -> bool:
+    """Whether a start made rows durable, or measured members, which the next need not do again."""
+    first: ProgressMade | None = None
+    for _, event in read_events(epoch.events):
+        if isinstance(event, ProfilingEnded):
+            return True
+        if isinstance(event, ProgressMade):
+            first = first or event
+            if event.rows_passed > first.rows_passed:
+                return True
+    return False
 
 
 def continues(epoch: Epoch) -> bool:

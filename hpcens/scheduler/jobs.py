@@ -122,6 +122,12 @@ def _accounted(asked: Sequence[str]) -> dict[str, Answer]:
     return found
 
 
+def end_of(job: str) -> float:
+    """Return the seconds since 1970 at which the time limit ends a job; 0 where that is not known."""
+    answer = ask(job)
+    return answer.ends if answer is not None else 0.0
+
+
 def requeue(job: str) -> str:
     """Put a running job back into the queue; return why it was refused, in words, or nothing where it worked.
 

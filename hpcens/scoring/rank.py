@@ -26,6 +26,7 @@ from hpcens.roles import Hello, RankRoles, check_world
 from hpcens.runs import Claim, Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
 from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.epoch import superseded
+from hpcens.scheduler.jobs import end_of
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.scoring.role_assignment import agree_on_roles
 from hpcens.scoring.stop_requests import StopRequests
@@ -121,6 +122,7 @@ def main(
     *,
     only_profile: bool = False,
     slurm: SlurmJob | None = None,
+    drain: int = 0,
 ) -> int:
     """Be a rank from start to end; return its exit code. An error goes into the verdict and ends the whole world.
 
@@ -128,9 +130,12 @@ def main(
     expected  ranks that were to be started, by the launcher
     tell      writes a line to this rank's witness (see `launch.witness`)
     slurm     the job that may be requeued
+    drain     seconds before the job's time limit at which Slurm warns it; 0: not known
     """
     directory, epoch = RunDirectory(run), Epoch(run / "epochs" / f"{number:04d}")
     rank = Rank(directory, epoch, tell)
+    if slurm is not None and drain and rank.world.rank == 0:
+        rank.stop.expect_limit(float(os.environ.get("SLURM_JOB_END_TIME") or 0), drain, partial(end_of, slurm.id))
     try:
         verdict = rank.live(expected, launcher, only_profile=only_profile)
         if rank.world.rank == 0:

@@ -14,7 +14,7 @@ from support.placements import planned
 import hpcens
 from hpcens.config.site import slurm_settings
 from hpcens.errors import INCOMPLETE, HpcensError, Silent, Stopped, Superseded, UsageError, as_verdict
-from hpcens.launch.slurm import sbatch_text
+from hpcens.launch.slurm import limit_seconds, sbatch_text
 from hpcens.processes import Process, born, is_stopped
 from hpcens.roles.rank_roles import Hello, assign_roles
 from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, sign
@@ -47,8 +47,8 @@ export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD
 # command
 export SUBMITIT_EXECUTOR=slurm
 srun --unbuffered --output /data/out.run/submitit/ID/%j_%t_log.out --mpi=pmix --kill-on-bad-exit=1 --label \
---output=/data/out.run/submitit/ID/%j_%N_%n.log PYTHON ENTRY -m hpcens.launch.queued -u -m submitit.core._submit \
-/data/out.run/submitit/ID
+--output=/data/out.run/submitit/ID/%j_%N_%n.log sh -c 'trap "" USR2; exec "$@"' sh PYTHON ENTRY \
+-m hpcens.launch.queued -u -m submitit.core._submit /data/out.run/submitit/ID
 """
 
 
@@ -83,6 +83,25 @@ def test_the_golden_script(srun):
     text = sbatch_text(job(cuda=CudaSpec(count=4)), settings)
     entry = shlex.quote(str(Path(hpcens.__file__).with_name("entry.py")))
     assert text.replace(shlex.quote(sys.executable), "PYTHON").replace(entry, "ENTRY") == GOLDEN
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("30", 1800), ("2:30", 150), ("1:00:00", 3600), ("1-0", 86400), ("1-2:30", 95400), ("2-00:00:05", 172805)],
+)
+def test_limits_are_read_as_sbatch_reads_them(limit, seconds):
+    assert limit_seconds(limit) == seconds
+
+
+def test_a_job_that_would_drain_before_it_scores_is_refused(srun):
+    """Story: with time=1 and a warning 600 s before the end a job drained at once, ten times over."""
+    cpus = job(cpu=CpuSpec(count=1))
+    with pytest.raises(UsageError, match=r"slurm.time 1 is 60 s, and slurm.drain_seconds warns a job 600 s before"):
+        sbatch_text(cpus, SlurmSpec(time="1", drain_seconds=600))
+    with pytest.raises(UsageError, match=r"before it scores anything"):
+        sbatch_text(cpus, SlurmSpec(time="2:30"))
+    assert "USR2@30" in sbatch_text(cpus, SlurmSpec(time="2:30", drain_seconds=30))
+    assert "USR2@90" in sbatch_text(cpus, SlurmSpec(time="2:31"))
 
 
 def test_ranks_for_the_reducers_of_a_given_plan_are_asked_for(srun, tmp_path):

@@ -160,6 +160,22 @@ def test_signals_wait_until_the_rank_can_hear_them(epoch):
     assert out == "heard\n"
 
 
+def test_what_waited_for_the_rank_before_it_was_there_is_handed_on(epoch):
+    """Story: the warning of the job's end came while Python started, and was the witness's alone."""
+    does = "signal.signal(signal.SIGUSR2, lambda n, f: print('heard', flush=True)); "
+    does += "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2]); return 0"
+    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=False, silence=60.0, birth=60.0, known=None)
+    early = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); os.kill(os.getpid(), signal.SIGUSR2)\n"
+    made = subprocess.run(
+        [sys.executable, "-c", text.replace("sys.exit(", f"{early}sys.exit(")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.splitlines()[1:] == ["heard"]
+
+
 def test_no_rank_outlives_its_witness(epoch):
     witnessed = Witnessed(epoch, "time.sleep(60)")
     descriptor = os.pidfd_open(witnessed.child)

@@ -2,13 +2,14 @@
 
 import signal
 import time
+from contextlib import closing
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.errors import COMPLETE, INCOMPLETE
-from hpcens.runs import AGAIN, RunDirectory, SlurmJob, Verdict
+from hpcens.runs import AGAIN, Events, ProfilingEnded, ProgressMade, RunDirectory, SlurmJob, Verdict
 from hpcens.runs.requeue import Requeue, carry_out, continues, decide, interpret, outcome, requeues, why
 from hpcens.runs.status import status
 from hpcens.scheduler import jobs
@@ -30,6 +31,37 @@ def test_only_a_warned_and_drained_job_requeues_itself_and_only_so_often(signals
     assert verdict.code == INCOMPLETE
     assert decide(Verdict(COMPLETE, "done"), signals, reason, before, bound) == (Verdict(COMPLETE, "done"), False)
     assert (f"requeued {before} times already" in verdict.reason) == (warned and before >= bound)
+
+
+def test_a_job_that_gains_nothing_in_two_starts_is_not_put_back_a_third_time(tmp_path, monkeypatch):
+    """Story: a job whose limit was too short for a start drained, requeued itself ten times, and scored nothing."""
+    run = RunDirectory(tmp_path / "out.run")
+    monkeypatch.setattr(jobs, "requeue", lambda job: "")
+    monkeypatch.setattr(jobs, "ask", lambda job: Answer("RUNNING", ends=time.time() + 60))
+    ends = []
+
+    def start(job, *events):
+        epoch = run.begin(job)
+        with closing(Events(epoch.events)) as log:
+            for event in events:
+                log.add(event)
+        verdict, reason = interpret(run, job, DRAINED, [signal.SIGUSR2])
+        ends.append(bool(reason))
+        if reason:
+            carry_out(epoch, job, reason)
+        return epoch.judge(verdict)
+
+    job = SlurmJob("7", "c", 0, "s")
+    start(job, ProgressMade(0, 9))
+    start(job, ProgressMade(0, 9), ProgressMade(3, 9))
+    start(job, ProgressMade(3, 9))
+    start(job, ProfilingEnded())
+    start(job)
+    last = start(job, ProgressMade(3, 9), ProgressMade(3, 9))
+    start(replace(job, submission="t"), ProgressMade(3, 9))
+    assert ends == [True, True, True, True, True, False, True]
+    assert "two starts in a row ended without a new durable row" in last.reason and "time=" in last.remedy
+    assert decide(DRAINED, [signal.SIGTERM], "preempted", 1, 9, fruitless=True)[1], "which is not the limit's doing"
 
 
 def test_why_a_job_was_asked_to_stop():

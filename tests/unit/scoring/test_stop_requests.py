@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
@@ -34,6 +35,22 @@ def test_a_signal_drains_once_and_all_are_kept(stop):
     os.kill(os.getpid(), signal.SIGTERM)
     assert stop.notice() is None
     assert stop.signals == [signal.SIGUSR2, signal.SIGTERM]
+
+
+def test_a_limit_that_is_near_warns_though_its_signal_came_too_early_to_be_heard(stop):
+    ends = [time.time() + 500.0]
+    stop.expect_limit(time.time() + 50, 90, lambda: ends[0])
+    assert stop.notice() is None, "the limit was moved since the job began"
+    ends[0] = 0.0
+    assert stop.notice() is None, "it is not asked again before"
+    stop.expect_limit(time.time() + 50, 90, lambda: 0.0)
+    assert stop.notice() == Drain("stopped by SIGUSR2")
+    assert stop.signals == [signal.SIGUSR2] and stop.notice() is None
+
+
+def test_a_limit_that_nobody_knows_warns_of_nothing(stop):
+    stop.expect_limit(0.0, 90, lambda: 0.0)
+    assert stop.notice() is None
 
 
 @pytest.mark.parametrize(("text", "reason"), [("stopped by Ada\n", "stopped by Ada"), ("", "cancelled")])
