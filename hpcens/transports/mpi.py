@@ -23,6 +23,7 @@ from mpi4py import MPI
 from hpcens.arrays import Buffers
 from hpcens.processes import node
 from hpcens.transports.mailbox import Mailbox
+from hpcens.transports.own_thread import OwnThread
 from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
 from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
@@ -79,27 +80,27 @@ class MpiWorld:
         self._alarms: list[float] = []
         self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._tasks = Tasks()
-        self._thread: threading.Thread | None = None
+        self._thread = OwnThread("rank")
+        self._through: threading.Event | None = None
 
     def start_tasks(self, tasks: Tasks) -> None:
-        """Start the rank's own thread, which does these tasks for the next role that is driven."""
+        """Let the rank's own thread do these tasks for the next role that is driven."""
         self.stop_tasks()
         self._tasks = tasks
-        self._thread = threading.Thread(target=self._do_tasks, name="tasks", daemon=True)
-        self._thread.start()
+        self._through = self._thread.begin(self._do_tasks)
 
     def stop_tasks(self) -> None:
-        """End the thread once it is through with its task; drop answers that nobody waits for."""
-        if self._thread is not None:
+        """Let the thread off once it is through with its task; drop answers that nobody waits for."""
+        if (through := self._through) is not None:
             self._queue.put(None)
-            self._wait(lambda: None if self._thread and self._thread.is_alive() else True)
-            self._thread = None
+            self._wait(lambda: True if through.is_set() else None)
+            self._through = None
         self._queue = queue.SimpleQueue()
         self._answers = Mailbox()
         self._alarms.clear()
 
     def work(self, task: Callable[[], Any]) -> Any:
-        """Do something long in a thread, so that this rank keeps beating and handles signals; return its result."""
+        """Do something long in the own thread; return its result. Meanwhile the rank beats and handles signals."""
         results: list[Any] = []
 
         def run() -> None:
@@ -109,9 +110,8 @@ class MpiWorld:
             except BaseException as error:
                 self._answers.put(error)
 
-        thread = threading.Thread(target=run, name="work", daemon=True)
-        thread.start()
-        self._wait(lambda: True if results and not thread.is_alive() else None)
+        over = self._thread.begin(run)
+        self._wait(lambda: True if results and over.is_set() else None)
         return results[0]
 
     def post(self, sends: Iterable[Send]) -> None:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import torch
+
 from hpcens.launch.local import mpiexec
 
 PROGRAM = """
@@ -51,3 +53,43 @@ def test_a_rank_beats_by_the_clock_however_many_messages_come():
     made = subprocess.run([*mpiexec(), "-n", "1", sys.executable, "-c", HEART], capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     assert made.stdout == "300 True\n"
+
+
+ONE_THREAD = """
+import sys, threading, warnings
+import torch
+from hpcens.transports.mpi import MpiWorld
+from hpcens.transports.tasks import Tasks
+from hpcens.vocabulary import LOCAL, Read, SegmentRead, Send
+
+warnings.simplefilter("ignore")
+threads = []
+world = MpiWorld(lambda: None, lambda: None)
+
+def load():
+    torch.export.load(sys.argv[1])
+    threads.append(threading.get_ident())
+
+def read(task):
+    load()
+    yield SegmentRead(task.segment, ())
+
+world.work(load)
+for _ in range(2):
+    world.start_tasks(Tasks({Read: read}))
+    world.post([Send(LOCAL, Read(3))])
+    assert world.receive()[1].segment == 3
+    world.stop_tasks()
+    world.work(load)
+print(len(threads), len(set(threads)), threading.get_ident() in threads)
+"""
+
+
+def test_whatever_a_rank_computes_it_computes_in_one_thread(tmp_path):
+    """Story: with torch 2.11 a device was killed by SIGSEGV where it loaded an exported member once more."""
+    file = tmp_path / "linear.pt2"
+    torch.export.save(torch.export.export(torch.nn.Linear(3, 2).eval(), (torch.zeros(2, 3),)), file)
+    command = [*mpiexec(), "-n", "1", sys.executable, "-c", ONE_THREAD, str(file)]
+    made = subprocess.run(command, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout == "5 1 False\n"
