@@ -93,6 +93,10 @@ class DeviceOutOfMemory(HpcensError):
     """A batch does not fit the memory of its device."""
 
 
+class DeviceFailed(Incomplete):
+    """A device failed in mid-run: its memory, its link, its driver. What was journalled is kept."""
+
+
 _RESUMABLE = {
     errno.ENOSPC: ("no space is left on the device", "make room"),
     errno.EDQUOT: ("the disk quota is used up", "make room"),

@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from hpcens.engine.discovery import require_host_holds as require_host_holds
     from hpcens.engine.engine import Engine as Engine
     from hpcens.engine.engine import ran_out as ran_out
+    from hpcens.engine.engine import require_device as require_device
     from hpcens.engine.hardware import Hardware as Hardware
     from hpcens.engine.hardware import import_ahead as import_ahead
     from hpcens.engine.hardware import open_hardware as open_hardware
     from hpcens.engine.hardware import use_cores as use_cores
+    from hpcens.engine.pinning import pin as pin
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
         "cpu": ("CpuHardware",),
         "discovery": ("discover", "identities", "present", "require_host_holds"),
-        "engine": ("Engine", "ran_out"),
+        "engine": ("Engine", "ran_out", "require_device"),
         "hardware": ("Hardware", "import_ahead", "open_hardware", "use_cores"),
+        "pinning": ("pin",),
     }
 
     def __getattr__(name):

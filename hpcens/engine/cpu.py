@@ -21,6 +21,9 @@ _NEVER = (1 << 31) - 1
 class CpuHardware:
     """A group of CPU cores."""
 
+    name = "CPU"
+    ahead = 0
+
     def __init__(self, cores: int) -> None:
         """Compute with `cores` threads."""
         self._cores = cores
@@ -38,6 +41,9 @@ class CpuHardware:
             for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
                 self._libc.mallopt(option, _NEVER)
             self._libc.mallopt(_ARENA_MAX, 1)
+
+    def enter(self) -> None:
+        pass
 
     def stage(self, rows: Array) -> torch.Tensor:
         return torch.from_numpy(self._buffers.aligned(rows))
@@ -64,6 +70,9 @@ class CpuHardware:
         return isinstance(error, MemoryError) or (
             isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
         )
+
+    def failure(self, error: BaseException) -> str:
+        return ""
 
     def release(self) -> None:
         if hasattr(self._libc, "malloc_trim"):

@@ -1,8 +1,9 @@
-"""CUDA devices: pinned staging, copies on a stream of their own, memory as torch's allocator sees it.
+"""CUDA devices: pinned staging, copies on a stream of their own, memory as the card itself counts it.
 
 One process per device. Rows are copied into a pinned buffer and sent on the copy stream while the
 compute stream is busy with the segment before; an event makes the compute stream wait for them. A
 pinned buffer is used again once its copy is through, so as many exist as segments are ahead.
+Outputs go the other way batch by batch, each straight to its place in pinned memory.
 
 Rows may be staged by another thread than the one that computes, and torch keeps the current device per
 thread: each way in sets it.
@@ -17,9 +18,13 @@ from typing import Any
 
 import torch
 
+from hpcens.engine.cuda_words import is_of_the_device, says_out_of_memory
 from hpcens.vocabulary import Array
 
-_OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Bytes that CUDA takes of a GPU for a process, where the driver does not say how much was free before.
+_CONTEXT = 1280 << 20
+RECORDING = threading.Lock()
+"""Held while a graph is recorded, and while rows are staged: memory that is taken meanwhile would be the graph's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +35,14 @@ class _Staged:
     copied: Any
 
 
+@dataclass(slots=True, eq=False)
+class _Room:
+    """Outputs on their way to the host: where they arrive, and the event that says they are there."""
+
+    values: torch.Tensor
+    copied: Any
+
+
 def _pinned(size: int) -> torch.Tensor:
     return torch.empty(size, dtype=torch.uint8, pin_memory=True)
 
@@ -37,27 +50,47 @@ def _pinned(size: int) -> torch.Tensor:
 class CudaHardware:
     """One GPU."""
 
+    ahead = 1
+
     def __init__(
-        self, device: torch.device, api: Any = torch.cuda, pin: Callable[[int], torch.Tensor] = _pinned
+        self,
+        device: torch.device,
+        api: Any = torch.cuda,
+        pin: Callable[[int], torch.Tensor] = _pinned,
+        *,
+        name: str = "GPU",
+        free_before: int | None = None,
+        memory: int | None = None,
     ) -> None:
         """Use one GPU for this process.
 
-        device  where tensors live
-        api     torch's CUDA interface
-        pin     makes a pinned buffer of so many bytes
+        device       where tensors live
+        api          torch's CUDA interface
+        pin          makes a pinned buffer of so many bytes
+        name         what errors call it
+        free_before  bytes that were free before this process started CUDA; None where nobody knows
+        memory       bytes of the GPU that this process may take; None: all there are
         """
+        self.name = name
         self._device = device
         self._api = api
         self._pin = pin
         self._api.set_device(device)
         self._copies = self._api.Stream()
-        self._lock = threading.Lock()
         self._free: list[torch.Tensor] = []
         self._busy: list[tuple[Any, torch.Tensor]] = []
+        free, total = self._api.mem_get_info()
+        self._free_before = free + self._taken() + _CONTEXT if free_before is None else free_before
+        if memory is not None:
+            own = max(0, memory - (self.resident() - self._taken()))
+            self._api.set_per_process_memory_fraction(min(1.0, own / total))
+
+    def enter(self) -> None:
+        self._api.set_device(self._device)
 
     def stage(self, rows: Array) -> _Staged:
-        self._api.set_device(self._device)
-        with self._lock:
+        self.enter()
+        with RECORDING:
             buffer = self._pinned(rows.nbytes)
             pinned = buffer[: rows.nbytes]
             pinned.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
@@ -74,40 +107,65 @@ class CudaHardware:
         return _Staged(on_device.view(dtype).reshape(rows.shape), copied)
 
     def receive(self, staged: _Staged) -> torch.Tensor:
-        self._api.set_device(self._device)
+        self.enter()
         # rows outlive all that is computed from them: every fetch waits for the compute stream
         self._api.current_stream().wait_event(staged.copied)
         return staged.rows
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
+        self.enter()
         return module.to(self._device)
 
-    def room(self, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-        return torch.empty(tuple(shape), dtype=dtype, device=self._device)
+    def room(self, shape: Sequence[int], dtype: torch.dtype) -> _Room:
+        size = torch.empty(0, dtype=dtype).element_size()
+        for of in shape:
+            size *= of
+        # torch keeps pinned memory: it is used again once neither a copy nor an array needs it
+        memory = self._pin(max(1, size))[:size]
+        return _Room(memory.view(dtype).reshape(tuple(shape)), self._api.Event())
 
-    def put(self, room: torch.Tensor, start: int, values: torch.Tensor) -> None:
-        room[start : start + len(values)] = values.detach()
+    def put(self, room: _Room, start: int, values: torch.Tensor) -> None:
+        values = values.detach().resolve_neg().contiguous()
+        room.values[start : start + len(values)].copy_(values, non_blocking=True)
+        room.copied.record(self._api.current_stream())
 
-    def fetch(self, room: torch.Tensor) -> Array:
-        return room.cpu().numpy()
+    def fetch(self, room: _Room) -> Array:
+        room.copied.synchronize()
+        values: Array = room.values.numpy()
+        return values
 
     def out_of_memory(self, error: BaseException) -> bool:
         # libraries and pinned memory are not the allocator's: their errors are recognised by their text
         return isinstance(error, self._api.OutOfMemoryError) or (
-            isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+            isinstance(error, RuntimeError) and says_out_of_memory(str(error))
         )
 
+    def failure(self, error: BaseException) -> str:
+        if self.out_of_memory(error) or not isinstance(error, RuntimeError) or not is_of_the_device(str(error)):
+            return ""
+        return str(error).strip().splitlines()[0][:200]
+
     def release(self) -> None:
+        self.enter()
+        self._api.synchronize()
         self._api.empty_cache()
 
     def resident(self) -> int:
-        return int(self._api.memory_allocated())
+        self._api.synchronize()
+        free, _ = self._api.mem_get_info()
+        return max(0, self._free_before - int(free))
 
     def start_peak(self) -> None:
         self._api.reset_peak_memory_stats()
 
     def peak(self) -> int:
-        return int(self._api.max_memory_allocated())
+        # what libraries take beside the allocator they keep: it is there when the pass is over
+        beside = self.resident() - self._taken()
+        return int(self._api.max_memory_reserved()) + beside
+
+    def _taken(self) -> int:
+        """Return the bytes that torch's allocator holds of the card, in use or kept."""
+        return int(self._api.memory_reserved())
 
     def _pinned(self, size: int) -> torch.Tensor:
         """Return a buffer of `size` bytes or more: one whose copy is through, else a new one."""
@@ -119,3 +177,24 @@ class CudaHardware:
                 return self._free.pop(i)
         self._free.clear()  # all too small: let them go
         return self._pin(size)
+
+
+def every_gpu(api: Any = torch.cuda) -> list[tuple[str, str, str, int, int]]:
+    """Return place, name for `pinning.pin`, model, bytes and free bytes of each GPU that torch sees."""
+    found = []
+    for i in range(api.device_count()):
+        free, total = api.mem_get_info(i)
+        found.append((str(i), f"torch:{i}", str(api.get_device_name(i)), int(total), int(free)))
+    return found
+
+
+def settle() -> None:
+    """Let torch compute the same bits each time, and float32 as float32, unless a member asks for something else."""
+    backends: Any = torch.backends
+    backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = False
+    backends.cudnn.benchmark = False  # it takes the algorithm that was fastest this time
+    backends.cudnn.deterministic = True
+    # TorchScript rewrites a graph after its first batches, which then are not computed like the others
+    for name in ("_jit_set_texpr_fuser_enabled", "_jit_override_can_fuse_on_gpu", "_jit_set_nvfuser_enabled"):
+        if (switch := getattr(torch._C, name, None)) is not None:
+            switch(False)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from hpcens.engine.gpus import Gpu, gpus, visible
+from hpcens.engine.torch_build import torch_build
 from hpcens.errors import UsageError
 from hpcens.processes import node
+from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.processes.memory import host_memory
 from hpcens.specs import DevicesSpec
 from hpcens.vocabulary import Device, cpu_devices
 
-_QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
-_LIST = ["nvidia-smi", "-L"]
-# A slice has this part of the memory in its name, in GB of 10^9 bytes: 1g.5gb has 4.75 GiB, 3g.20gb 19.6.
-_SLICE_PART = 0.95
+_DEV, _AMD = Path("/dev"), Path("/dev/kfd")
+# Of what is free of a GPU, what a rank may have: allocators round up, and their pieces do not fit without gaps.
+_PART = 0.95
+_STEP = 64 << 20
 
 
 def discover(spec: DevicesSpec) -> tuple[Device, ...]:
@@ -31,10 +32,10 @@ def discover(spec: DevicesSpec) -> tuple[Device, ...]:
     Raises UsageError where more GPUs are asked for than are visible.
     """
     found = present(spec)
-    gpus = sum(device.family == "cuda" for device in found)
-    if spec.cuda and gpus < (spec.cuda.count or 1):
+    gpus = tuple(device for device in found if device.family == "cuda")
+    if spec.cuda and len(gpus) < (spec.cuda.count or 1):
         raise UsageError(
-            f"{node()}: {spec.cuda.count or 'some'} GPUs are asked for, {gpus} are visible",
+            f"{node()}: {spec.cuda.count or 'some'} GPUs are asked for, {len(gpus)} are visible{_of_other_makers(gpus)}",
             "check devices.cuda in the YAML, CUDA_VISIBLE_DEVICES, and nvidia-smi",
         )
     return found
@@ -96,85 +97,70 @@ def _quotas() -> Iterator[float]:
         yield int(quota) / int(period)
 
 
+def _of_other_makers(gpus: tuple[Device, ...]) -> str:
+    """Say what else there is that looks like a GPU, where none is visible."""
+    if gpus:
+        return ""
+    if _AMD.exists() and "hip" not in torch_build():
+        return "; there is one of AMD's, which needs torch's build for ROCm"
+    if not list(_DEV.glob("nvidia[0-9]*")) and list(_DEV.glob("dri/renderD*")):
+        return "; there is one of Intel's or another maker's: GPUs of NVIDIA and AMD are computed on, no others"
+    return ""
+
+
 def _gpus(host: str) -> tuple[Device, ...]:
-    if not list(Path("/dev").glob("nvidia[0-9]*")):
-        return ()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    query, parse = (_LIST, parse_slices) if _names_slice(visible) else (_QUERY, parse_gpus)
-    try:
-        output = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    return parse(output, visible, host)
+    return as_devices(_visible(), host)
 
 
-def _names_slice(visible: str | None) -> bool:
-    return visible is not None and visible.startswith("MIG-")
+def _visible() -> tuple[Gpu, ...]:
+    """Return the GPUs that this process may use, in the order in which CUDA numbers them for it.
 
-
-def parse_slices(listing: str, visible: str | None, host: str) -> tuple[Device, ...]:
-    """Read the MIG slice that CUDA_VISIBLE_DEVICES names, as a device of a kind of its own.
-
-    CUDA shows a process the first slice of several alone.
-
-    listing  what nvidia-smi -L prints: GPUs and their slices
-    visible  CUDA_VISIBLE_DEVICES
+    Raises UsageError where there are some and nobody says which.
     """
-    wanted = (visible or "").split(",")[0].strip()
-    gpu = ""
-    for line in listing.splitlines():
-        if match := re.match(r"GPU \d+: (.+) \(UUID: ", line):
-            gpu = match[1]
-        elif match := re.match(r"\s+MIG (\S+)\s+Device\s+\d+: \(UUID: (\S+)\)", line):
-            profile, uuid = match[1], match[2]
-            size = re.search(r"(\d+)gb", profile)
-            if uuid == wanted and size:
-                memory = int(int(size[1]) * 1e9 * _SLICE_PART)
-                return (Device(f"{host}/cuda0", "cuda", f"cuda {gpu} MIG {profile}", memory, 1, 0, host),)
+    if list(_DEV.glob("nvidia[0-9]*")):
+        return visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if _AMD.exists() and "hip" in torch_build():
+        return _by_torch()
     return ()
+
+
+def _by_torch() -> tuple[Gpu, ...]:
+    """Ask torch in a process of its own: here, it is to start later and see less. It heeds HIP_VISIBLE_DEVICES."""
+    with isolated(_told_by_torch) as child:
+        try:
+            return tuple(Gpu(*fields) for fields in child.answer(limit=120))
+        except NoAnswer as failure:
+            raise UsageError(
+                f"this host has GPUs of AMD's, and torch gives no answer{failure.quotation}",
+                "see that torch.cuda.device_count() works here; to score on CPU cores all the same, write"
+                " devices: {cpu: N} in the YAML",
+            ) from None
+
+
+def _told_by_torch() -> Iterator[list[tuple[str, str, str, int, int]]]:
+    from hpcens.engine.cuda import every_gpu
+
+    yield every_gpu()
+
+
+def as_devices(found: Sequence[Gpu], host: str) -> tuple[Device, ...]:
+    """Return GPUs as devices: of what is free now, what a rank may have, see `_PART`."""
+    return tuple(
+        Device(f"{host}/cuda{i}", "cuda", f"cuda {gpu.name}", _usable(gpu), 1, i, host) for i, gpu in enumerate(found)
+    )
+
+
+def _usable(gpu: Gpu) -> int:
+    """Return the bytes that a rank may have. In steps, so that GPUs alike stay alike."""
+    if gpu.free is None:
+        return gpu.total
+    return int(_PART * min(gpu.free, gpu.total)) // _STEP * _STEP
 
 
 def identities(devices: Sequence[Device]) -> tuple[str, ...]:
     """Return of each device what tells it from all others of its node: a GPU's UUID, a CPU device's name."""
-    uuids: list[str] = []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if _names_slice(visible):
-        uuids = (visible or "").split(",")
-    elif any(device.family == "cuda" for device in devices):
-        table = subprocess.run(_QUERY, capture_output=True, text=True, timeout=30, check=True).stdout
-        uuids = visible_uuids(table, visible)
+    uuids = [gpu.uuid for gpu in _visible()] if any(device.family == "cuda" for device in devices) else []
     return tuple(uuids[device.index] if device.family == "cuda" else device.name for device in devices)
-
-
-def visible_uuids(table: str, visible: str | None) -> list[str]:
-    """Return the UUIDs of nvidia-smi's table in the order in which CUDA numbers the GPUs for this process."""
-    return [uuid for _, uuid, _, _ in _rows(table, visible)]
-
-
-def parse_gpus(table: str, visible: str | None, host: str) -> tuple[Device, ...]:
-    """Read nvidia-smi's table (index, UUID, name, MiB) as devices, in the order of CUDA_VISIBLE_DEVICES."""
-    return tuple(
-        Device(f"{host}/cuda{i}", "cuda", f"cuda {name}", int(mib) << 20, 1, i, host)
-        for i, (_, _, name, mib) in enumerate(_rows(table, visible))
-    )
-
-
-def _rows(table: str, visible: str | None) -> list[list[str]]:
-    rows = [[field.strip() for field in row] for row in csv.reader(table.splitlines()) if len(row) == 4]
-    names = None if visible is None else [name.strip() for name in visible.split(",") if name.strip()]
-    return rows if names is None else list(_visible(rows, names))
-
-
-def _visible(rows: list[list[str]], names: list[str]) -> Iterator[list[str]]:
-    """Yield the GPUs named by index or start of UUID.
-
-    As with CUDA, the first name that fits none or several ends the list.
-    """
-    for name in names:
-        matching = [row for row in rows if row[0] == name or row[1].startswith(name)]
-        if len(matching) != 1:
-            return
-        yield matching[0]
 
 
 def cpu_model() -> str:

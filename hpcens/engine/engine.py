@@ -7,19 +7,20 @@ first row, so that its bytes depend on the segment and the batch size alone; the
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 
 from hpcens.engine.hardware import Hardware
+from hpcens.engine.judge import Judge
 from hpcens.engine.outputs import Outputs
-from hpcens.errors import DeviceOutOfMemory, MemberError, UsageError
-from hpcens.members import Cast, Forward, PreprocessingFailed, cause_of
+from hpcens.engine.staging import Staging
+from hpcens.errors import DeviceFailed, DeviceOutOfMemory, MemberError, UsageError
+from hpcens.members import Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
-from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted, Rows, batch_bounds
+from hpcens.vocabulary import Array, Message, Predict, Predicted, batch_bounds
 
 # what torch says of gradients that are asked for in inference mode, or of inputs that need none
 _WITHOUT_GRADIENTS = ("does not require grad", "nference tensor", "inference mode")
@@ -37,6 +38,20 @@ class Loaded:
     again: Callable[[int], Forward] | None = None
 
 
+@dataclass(slots=True)
+class _Launched:
+    """A segment of a member, every batch of it begun.
+
+    batch   rows of a batch that fitted
+    raised  rows on which its preprocessing raised
+    """
+
+    name: str
+    outputs: Outputs
+    batch: int = 0
+    raised: list[int] = field(default_factory=list)
+
+
 class Engine:
     """Run members on one device; used by one thread, but for `stage`."""
 
@@ -48,13 +63,9 @@ class Engine:
         """
         self.hardware = hardware
         self._blank = blank
-        self._raised: list[int] = []
-        self._finite: dict[int, bool] = {}
-        self._not_finite: dict[int, list[int]] = {}
-        self._lost: dict[tuple[int, Cast], list[int]] = {}
         self._members: dict[str, Loaded] = {}
         self._ceilings: dict[str, int] = {}
-        self._staged: dict[int, tuple[Any, ...]] = {}
+        self._staging = Staging(hardware)
 
     @property
     def ceilings(self) -> Mapping[str, int]:
@@ -70,20 +81,13 @@ class Engine:
         """Let go of all members, and of what is staged or cached."""
         self._members.clear()
         self._ceilings.clear()
-        self._staged.clear()
+        self._staging.drop()
         self.hardware.release()
 
     def stage(self, task: Message) -> None:
         """Begin to bring a task's rows to the device. What does not fit now is brought when its turn comes."""
         if isinstance(task, Predict):
-            try:
-                self._staged[task.segment] = self._bring(task.rows)
-            except Exception as error:
-                if not self.hardware.out_of_memory(error):
-                    raise
-
-    def _bring(self, rows: Rows) -> tuple[Any, ...]:
-        return tuple(self.hardware.stage(array) for array in rows)
+            self._staging.stage(task)
 
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """Yield one answer per member, (rows of the segment, *output shape), with the rows that are bad.
@@ -92,62 +96,66 @@ class Engine:
         what it gives, DeviceOutOfMemory where not even one
         row fits.
         """
-        staged = self._staged.pop(task.segment, None)
-        if staged is None:
-            staged = self._stage_now(task)
-        rows = tuple(self.hardware.receive(array) for array in staged)
-        self._finite, self._not_finite, self._lost = {}, {}, {}
-        for name in task.members:
-            start = time.perf_counter()
-            values, batch = self.run(name, rows)
-            bad = self._bad(name, values, rows)
-            yield Predicted(task.segment, name, values, batch, time.perf_counter() - start, bad)
-
-    def _stage_now(self, task: Predict) -> tuple[Any, ...]:
-        """Stage what is due; where it does not fit, what was staged ahead gives way."""
-        reason = ""
-        for _ in range(2):
-            try:
-                return self._bring(task.rows)
-            except Exception as error:
-                if not self.hardware.out_of_memory(error):
-                    raise
-                reason = str(error)
-            self._staged.clear()
-            self.hardware.release()
-        raise DeviceOutOfMemory(
-            f"segment {task.segment}: its {len(task.rows[0])} rows do not fit the memory of the device ({reason})",
-            "give it a device with more memory, or fewer members to share it with",
-        )
+        rows = self._staging.take(task)
+        judge = Judge(self.hardware, rows, [self._members[name].forward for name in task.members])
+        launched, began = deque[_Launched](), time.perf_counter()
+        for name in (*task.members, *[None] * self.hardware.ahead):
+            if name is not None:
+                launched.append(self._launch(name, rows))
+            if launched and (name is None or len(launched) > self.hardware.ahead):
+                of = launched.popleft()
+                values = self._collect(of)
+                bad = judge.bad(self._members[of.name].forward, values, of.raised)
+                seconds = time.perf_counter() - began  # since the one before was there: their passes do not overlap
+                yield Predicted(task.segment, of.name, values, of.batch, seconds, bad)
+                began = time.perf_counter()
 
     def run(self, name: str, rows: Sequence[torch.Tensor]) -> tuple[Array, int]:
         """Return a member's output for rows on the device, and the batch size that fitted.
 
         rows  (rows, *row shape) of each input of the dataset
         """
+        launched = self._launch(name, rows)
+        return self._collect(launched), launched.batch
+
+    def _collect(self, launched: _Launched) -> Array:
+        try:
+            return launched.outputs.fetch()
+        except Exception as error:
+            require_device(self.hardware, error)
+            raise
+
+    def _launch(self, name: str, rows: Sequence[torch.Tensor]) -> _Launched:
+        """Begin all batches of a member, smaller ones where they do not fit."""
         loaded = self._members[name]
         batch = min(loaded.batch, self._ceilings.get(name, loaded.batch))
-        while True:
-            try:
-                return self._forward(name, loaded, rows, batch), batch
-            except Exception as error:
-                if not ran_out(self.hardware, error):
-                    raise
-                reason = str(error)
-            # outside the handler: the traceback's frames hold the tensors that are in the way
-            if batch == 1:
-                raise DeviceOutOfMemory(
-                    f"member {name}: one row does not fit the memory of its device ({reason})",
-                    "give it a device with more memory, or fewer members to share it with",
-                )
-            self.hardware.release()
-            batch = (batch + 1) // 2
-            self._ceilings[name] = batch
-            if loaded.again is not None:
-                planned, again = loaded.batch, loaded.again
-                del loaded, self._members[name]  # there is no room for both
-                loaded = Loaded(again(batch), planned, again)
-                self._members[name] = loaded
+        try:
+            while True:
+                try:
+                    return self._forward(name, loaded, rows, batch)
+                except Exception as error:
+                    if not ran_out(self.hardware, error):
+                        raise
+                    reason = str(error)
+                # outside the handler: the traceback's frames hold the tensors that are in the way
+                ahead = self._staging.drop(scarce=True)
+                self.hardware.release()
+                if ahead:  # without it the same batch may fit
+                    continue
+                if batch == 1:
+                    raise DeviceOutOfMemory(
+                        f"member {name}: one row does not fit the memory of its device ({reason})",
+                        "give it a device with more memory, or fewer members to share it with",
+                    )
+                batch = (batch + 1) // 2
+                self._ceilings[name] = batch
+                if loaded.again is not None:
+                    planned, again = loaded.batch, loaded.again
+                    del loaded, self._members[name]  # there is no room for both
+                    loaded = Loaded(again(batch), planned, again)
+                    self._members[name] = loaded
+        finally:
+            self._staging.scarce = False
 
     def given(self, name: str, rows: Sequence[torch.Tensor]) -> Array:
         """Return what a member itself gives for one batch: before any softmax, in its own classes."""
@@ -163,10 +171,10 @@ class Engine:
         with forward.surroundings.around(), forward.grad_mode():
             return forward.rounds(*(rows[place] for place in forward.inputs))
 
-    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> Array:
+    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> _Launched:
         """Run a member on all rows in batches of this size."""
-        outputs = Outputs(self.hardware, name, len(rows[0]))
-        self._raised = []
+        launched = _Launched(name, Outputs(self.hardware, name, len(rows[0])), batch)
+        outputs = launched.outputs
         inputs = [rows[place] for place in loaded.forward.inputs]
         with loaded.forward.surroundings.around(), loaded.forward.grad_mode():
             for start, stop in batch_bounds(len(rows[0]), batch):
@@ -180,15 +188,16 @@ class Engine:
                         raise
                     if self._blank is None or isinstance(failure.error, SystemExit):
                         raise _failed(f"{name}: {failure.step}", piece, start, failure.error) from failure.error
-                    self._without_bad(loaded.forward, piece, start, self._blank, outputs)
+                    self._without_bad(loaded.forward, piece, start, self._blank, launched)
                 except (Exception, SystemExit) as error:
                     if self.hardware.out_of_memory(error):
                         raise  # as it is: an error that causes itself would keep the tensors of its frames alive
+                    require_device(self.hardware, error)
                     raise _failed(name, piece, start, error) from error
-            return outputs.fetch()
+            return launched
 
     def _without_bad(
-        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], outputs: Outputs
+        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], launched: _Launched
     ) -> None:
         """Run a batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
 
@@ -198,10 +207,10 @@ class Engine:
         start   place of the batch's first row in its segment
         blank   shape of a row of output, for a batch of which no row is good
         """
-        count = len(inputs[0])
+        count, outputs = len(inputs[0]), launched.outputs
         good = [row for row in range(count) if forward.accepts([x[row : row + 1] for x in inputs])]
         bad = sorted(set(range(count)) - set(good))
-        self._raised += [start + row for row in bad]
+        launched.raised += [start + row for row in bad]
         if not good:
             outputs.take(start, torch.full((count, *blank), torch.nan, dtype=forward.dtype, device=inputs[0].device))
             return
@@ -211,45 +220,20 @@ class Engine:
         outputs.take(start, forward(*(x[order] for x in inputs)))
         outputs.blank([start + row for row in bad])
 
-    def _bad(self, name: str, values: Array, rows: Sequence[torch.Tensor]) -> tuple[Bad, ...]:
-        """Return the rows that the member did not score, each under its first cause."""
-        forward = self._members[name].forward
-        raised_on = set(self._raised)
-        for place in forward.judged:
-            if place not in self._not_finite:
-                self._not_finite[place] = [] if self._tame(place, rows[place]) else _not_finite(rows[place])
-        of_input = {row for place in forward.judged for row in self._not_finite[place]} - raised_on
-        of_cast = self._of_cast(forward, rows) - raised_on - of_input
-        of_output: set[int] = set()
-        if not np.isfinite(values).all():
-            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-            of_output = set(np.flatnonzero(~finite).tolist()) - raised_on - of_input - of_cast
-        causes = (
-            Bad("raised", tuple(sorted(raised_on))),
-            Bad("input", tuple(sorted(of_input))),
-            Bad("cast", tuple(sorted(of_cast))),
-            Bad("output", tuple(sorted(of_output))),
-        )
-        return tuple(bad for bad in causes if bad.rows)
-
-    def _tame(self, place: int, rows: torch.Tensor) -> bool:
-        """Tell whether all numbers of an input are finite in float32, as far as their sum shows it, taken once."""
-        if place not in self._finite:
-            self._finite[place] = not rows.is_floating_point() or bool(torch.isfinite(rows.sum(dtype=torch.float32)))
-        return self._finite[place]
-
-    def _of_cast(self, forward: Forward, rows: Sequence[torch.Tensor]) -> set[int]:
-        """Return the rows whose numbers what they are cast to cannot hold."""
-        for place, cast in zip(forward.inputs, forward.casts, strict=True):
-            if (place, cast) not in self._lost:
-                tame = cast.float32_suffices(rows[place].dtype) and self._tame(place, rows[place])
-                self._lost[place, cast] = [] if tame else cast.lost(rows[place])
-        return {row for wanted in zip(forward.inputs, forward.casts, strict=True) for row in self._lost[wanted]}
-
 
 def ran_out(hardware: Hardware, error: BaseException) -> bool:
     """Tell whether an error says that the device's memory is used up, by a step of the preprocessing or otherwise."""
     return hardware.out_of_memory(cause_of(error))
+
+
+def require_device(hardware: Hardware, error: BaseException) -> None:
+    """Raise DeviceFailed where the error says that the device is to blame, and not what it was asked to compute."""
+    if said := hardware.failure(cause_of(error)):
+        raise DeviceFailed(
+            f"{hardware.name} failed: {said}",
+            "what is journalled is kept: run the same command again, where it fails once more without this device;"
+            " nvidia-smi -q and dmesg (Xid) tell more",
+        ) from error
 
 
 def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseException) -> MemberError:
@@ -268,8 +252,3 @@ def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseE
         f"member {place} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
         remedy,
     )
-
-
-def _not_finite(rows: torch.Tensor) -> list[int]:
-    """Return the rows that hold NaN or infinity."""
-    return torch.nonzero(~torch.isfinite(rows.reshape(len(rows), -1)).all(1)).reshape(-1).tolist()

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hpcens.engine.gpus import free_bytes
+from hpcens.engine.pinning import index_of_own, pinned
+from hpcens.processes import node
 from hpcens.vocabulary import Array, Device
 
 if TYPE_CHECKING:
@@ -15,7 +18,17 @@ if TYPE_CHECKING:
 
 
 class Hardware(Protocol):
-    """One device of a family."""
+    """One device of a family.
+
+    name   in words, with what tells it from all others
+    ahead  members that are begun before the outputs of the first are waited for
+    """
+
+    name: str
+    ahead: int
+
+    def enter(self) -> None:
+        """Let this thread work on the device: each that does is to say so first."""
 
     def stage(self, rows: Array) -> Any:
         """Begin to bring rows to the device, without waiting. May raise what `out_of_memory` recognises."""
@@ -27,16 +40,19 @@ class Hardware(Protocol):
         """Return the module on the device."""
 
     def room(self, shape: Sequence[int], dtype: torch.dtype) -> Any:
-        """Return memory for a segment's outputs, whatever it holds: an array or a tensor."""
+        """Return memory for a segment's outputs, whatever it holds."""
 
     def put(self, room: Any, start: int, values: torch.Tensor) -> None:
-        """Copy values on the device into such memory, from its row `start` on."""
+        """Begin to copy values on the device into such memory, from its row `start` on: they may change at once."""
 
     def fetch(self, room: Any) -> Array:
         """Return what was put into such memory, in host memory and complete on return."""
 
     def out_of_memory(self, error: BaseException) -> bool:
         """Tell whether the error says that the device's memory is used up."""
+
+    def failure(self, error: BaseException) -> str:
+        """Return what the device says where it failed, not what it computed; else nothing."""
 
     def release(self) -> None:
         """Give back what is cached."""
@@ -51,15 +67,27 @@ class Hardware(Protocol):
         """Return the highest bytes in use since `start_peak`."""
 
 
+_FREE_BEFORE: dict[str, int | None] = {}
+
+
 def open_hardware(device: Device) -> Hardware:
     """Open the hardware of a device; imports torch."""
     if device.family == "cuda":
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # device indices are nvidia-smi's
+        if (uuid := pinned()) not in _FREE_BEFORE:  # later it would count what this process takes itself
+            _FREE_BEFORE[uuid] = free_bytes(uuid) if uuid else None
         import torch
 
-        from hpcens.engine.cuda import CudaHardware
+        from hpcens.engine.cuda import CudaHardware, settle
 
-        return CudaHardware(torch.device("cuda", device.index))
+        settle()
+        index = index_of_own(torch.cuda, device.index)
+        return CudaHardware(
+            torch.device("cuda", index),
+            name=f"GPU {uuid or device.index} ({device.kind.removeprefix('cuda ')}) of {device.host or node()}",
+            free_before=_FREE_BEFORE[uuid],
+            memory=device.memory,
+        )
     from hpcens.engine.cpu import CpuHardware
 
     return CpuHardware(device.cores)

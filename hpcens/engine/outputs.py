@@ -30,7 +30,9 @@ class Outputs:
         self._name = name
         self._rows = rows
         self._room: Any = None
+        self._shape: tuple[int, ...] = ()
         self._numbers = 0
+        self._blank: list[int] = []
 
     def take(self, start: int, values: torch.Tensor) -> None:
         """Copy the outputs of a batch, (batch, *output shape), to their place.
@@ -38,11 +40,12 @@ class Outputs:
         start  place of the batch's first row in the segment
         """
         if self._room is None:
-            self._room = self._hardware.room((self._rows, *values.shape[1:]), values.dtype)
+            self._shape = tuple(values.shape[1:])
+            self._room = self._hardware.room((self._rows, *self._shape), values.dtype)
             self._numbers = values[:1].numel()
         if values.numel() != len(values) * self._numbers:  # it would be broadcast
             raise MemberError(
-                f"member {self._name} returned rows of {list(self._room.shape[1:])} and of {list(values.shape[1:])} for"
+                f"member {self._name} returned rows of {list(self._shape)} and of {list(values.shape[1:])} for"
                 " one segment",
                 "let its forward return one shape per row, whatever the rows",
             )
@@ -50,8 +53,11 @@ class Outputs:
 
     def blank(self, rows: Sequence[int]) -> None:
         """Put NaN in the place of these rows of the segment."""
-        self._room[list(rows)] = math.nan
+        self._blank += rows
 
     def fetch(self) -> Array:
-        """Return all of them, in host memory."""
-        return self._hardware.fetch(self._room)
+        """Return all of them, in host memory; wait for those on their way."""
+        values = self._hardware.fetch(self._room)
+        if self._blank:
+            values[self._blank] = math.nan
+        return values

@@ -37,6 +37,7 @@ class RankRoles:
     devices   rank → the device it computes on
     speakers  node → the rank that writes its heartbeat
     idle      names of devices that no rank but the reader's or the reducer's sees: they compute nothing
+    gpus      rank → the UUID of its GPU
     """
 
     readers: tuple[int, ...]
@@ -44,6 +45,7 @@ class RankRoles:
     devices: Mapping[int, Device]
     speakers: Mapping[str, int] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+    gpus: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def farthest(self) -> int:
@@ -81,6 +83,7 @@ def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
     reducer = next(iter([*beside, *elsewhere]), None)
     needed = 2
     devices: dict[int, Device] = {}
+    gpus: dict[int, str] = {}
     short: list[str] = []
     idle: list[str] = []
     for node, of in by_node.items():
@@ -92,7 +95,9 @@ def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
         for place, name in found.items():
             if place in owners:
                 owner = owners[place]
-                devices[owner.rank] = replace(owner.seen()[place], name=name, host=node)
+                devices[owner.rank] = device = replace(owner.seen()[place], name=name, host=node)
+                if device.family == "cuda":
+                    gpus[owner.rank] = place
             elif len(free) < len(of) and not any(place in hello.seen() for hello in free) and (free or own):
                 idle.append(name)
             else:
@@ -106,7 +111,8 @@ def assign_roles(hellos: Sequence[Hello]) -> RankRoles:
         )
     if not devices:
         raise UsageError("no rank found a device", "check devices in the YAML, and nvidia-smi on the nodes")
-    return RankRoles((reader,), (reducer,), devices, {node: of[0].rank for node, of in by_node.items()}, tuple(idle))
+    speakers = {node: of[0].rank for node, of in by_node.items()}
+    return RankRoles((reader,), (reducer,), devices, speakers, tuple(idle), gpus)
 
 
 def most_readers_and_reducers(rank_roles: RankRoles, hellos: Sequence[Hello]) -> tuple[int, int]:

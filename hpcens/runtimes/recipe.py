@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from hpcens.engine import Hardware, ran_out
+from hpcens.engine import Hardware, ran_out, require_device
 from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members import Forward, Network, cause_of
 from hpcens.runtimes.catalogue import RUNTIMES
@@ -48,6 +48,7 @@ class Recipe:
         Raises MemberError where it cannot be loaded, RuntimeUnsuited where it cannot run in this runtime, and
         what `ran_out` recognises.
         """
+        self.hardware.enter()
         package = self.package.with_name(f"{self.package.name}-{batch}")
         if self.whole and (forward := self._kept(batch, package)) is not None:
             return forward
@@ -68,6 +69,7 @@ class Recipe:
         except Exception as error:
             if ran_out(self.hardware, error):
                 raise
+            require_device(self.hardware, error)
             raise RuntimeUnsuited(
                 f"{self.runtime}: {describe_exception(cause_of(error)).splitlines()[0][:200]}"
             ) from error

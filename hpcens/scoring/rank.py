@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcens.engine import import_ahead
+from hpcens.engine import import_ahead, pin
 from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
@@ -75,6 +75,8 @@ class Rank:
         if events is not None:
             _add_world(events, world.library, rank_roles, hellos)
         self._take(rank_roles.role(world.rank))
+        if rank_roles.gpus:
+            pin(rank_roles.gpus.get(world.rank))
         if (device := rank_roles.devices.get(world.rank)) is not None and not only_profile:
             import_ahead(device)
         job, preflight = world.broadcast(read_order(epoch) if lead else None)

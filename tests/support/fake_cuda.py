@@ -30,15 +30,19 @@ class Stream:
 
 
 class Event:
-    """Through once told, or once a stream waited for it."""
+    """Through once told, or once a stream or the host waited for it; recorded anew, it stands for what came since."""
 
     def __init__(self, api):
         self._api = api
         self._copies = None
 
     def record(self, stream):
-        self._copies, stream.under_way = stream.under_way, []
-        self._api.events.append(self)
+        self._copies, stream.under_way = [*(self._copies or ()), *stream.under_way], []
+        if self not in self._api.events:
+            self._api.events.append(self)
+
+    def synchronize(self):
+        self.finish()
 
     def query(self):
         return not self._copies
@@ -47,7 +51,7 @@ class Event:
         assert self._copies is not None, "an event that was never recorded is no reason to wait"
         for source, target in self._copies:
             if (memory := target()) is not None:  # else given back: what comes next on this stream comes after
-                memory[:] = source.numpy()
+                memory[...] = source.numpy()
         self._copies = []
 
 
@@ -65,10 +69,30 @@ class Recorder(TorchDispatchMode):
 
 
 class Graph:
-    """As torch.cuda.CUDAGraph: replayed, the same operators write to the same memory."""
+    """As torch.cuda.CUDAGraph: replayed, the same operators write to the same memory, which is of its pool."""
 
-    def __init__(self):
+    def __init__(self, api):
+        self._api = api
         self.recorder = Recorder()
+
+    def capture_begin(self, pool, capture_error_mode):
+        api = self._api
+        assert api.current_stream() is not api._compute, "the stream of all else cannot be recorded"
+        assert capture_error_mode == "thread_local", "what other threads do meanwhile would spoil it"
+        api.capturing = self
+        api.allocating_to = pool
+        self.recorder.__enter__()
+
+    def capture_end(self):
+        api = self._api
+        self.recorder.__exit__(None, None, None)
+        api.capturing = None
+        if api.spoilt:
+            api.spoilt = False
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+        api.allocating_to = None
+        api.raw += api.graph_bytes
+        weakref.finalize(self, api.free_raw, api.graph_bytes)
 
     def replay(self):
         for operator, args, kwargs, given in self.recorder.tape:
@@ -82,29 +106,63 @@ class Graph:
 class FakeCuda:
     """`api` of a CudaHardware, `pin` its pinned memory.
 
-    room    bytes of rows that fit the device at once (None: any)
-    pinned  every pinned buffer made
-    events  every event recorded, in order
+    room         bytes of rows that fit the device at once (None: any)
+    pinned       every pinned buffer made from which rows were sent
+    events       every event recorded, in order
+    uuids        of the GPUs that CUDA shows
+    total        bytes of the card
+    others       bytes that other processes hold of it
+    context      bytes that CUDA takes for this process
+    raw          bytes that were taken beside the allocator: by libraries, compiled packages, recorded graphs
+    fraction     part of the card that the allocator may take
+    graph_bytes  what a recorded graph keeps
+    capturing    the graph that is recorded now
+    allocating_to  pool that allocations go to: none is freed on running out while it is set
+    spoilt       whether what is recorded now has asked for something that cannot be
     """
 
     OutOfMemoryError = OutOfMemory
 
-    def __init__(self, room=None):
+    def __init__(self, room=None, uuids=("aa11",), total=16 << 30):
         self.room = room
+        self.uuids = uuids
+        self.total = total
+        self.others = self.raw = self.graph_bytes = 0
+        self.context = 500 << 20
+        self.fraction = 1.0
+        self.capturing = self.allocating_to = None
+        self.spoilt = False
+        self.sync_debug = "default"
+        self.pools = 0
+        self.released_pools = []
         self.used = 0
         self.highest = 0
         self.released = 0
-        self.pinned = []
+        self._pinned, self._sent_from = [], set()
         self.events = []
         self._here = threading.local()
         self._compute = Stream()
-        self.recording = None
         api = self
 
         class Pinned(torch.Tensor):
             def to(self, device, non_blocking):
                 assert non_blocking, "the host would wait for this copy"
                 return api._send(self.as_subclass(torch.Tensor))
+
+            def copy_(self, values, non_blocking=False):
+                plain = self.as_subclass(torch.Tensor)
+                if not non_blocking:
+                    api._sent_from.add(plain.data_ptr())
+                    return plain.copy_(values)
+                now = values.expand(
+                    plain.shape
+                ).clone()  # what comes after on the stream may change it: the copy was before
+                plain.view(torch.uint8).fill_(255)
+                api.current_stream().under_way.append((now, lambda: plain.numpy()))
+                return self
+
+            def numpy(self):
+                return self.as_subclass(torch.Tensor).numpy()
 
         self._kind = Pinned
 
@@ -131,37 +189,73 @@ class FakeCuda:
         return getattr(self._here, "stream", self._compute)
 
     def CUDAGraph(self):  # noqa: N802
-        return Graph()
+        return Graph(self)
 
-    @contextlib.contextmanager
-    def graph(self, graph):
-        """What is computed meanwhile is recorded: here, the operators that were run and the tensors they wrote."""
-        self.recording = "graph"
-        try:
-            with graph.recorder:
-                yield
-        finally:
-            self.recording = None
+    def graph_pool_handle(self):
+        self.pools += 1
+        return (0, self.pools)
+
+    def end_pool(self, pool):
+        """What torch._C does where a capture was given up: allocations go where they went, and the pool is let go."""
+        self.allocating_to = None
+        self.released_pools.append(pool)
+
+    def synchronizing(self):
+        """Stands for an operator that the host waits for: it cannot be recorded."""
+        if self.sync_debug == "error":
+            raise RuntimeError("called a synchronizing CUDA operation")
+        if self.capturing is not None:
+            self.spoilt = True
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    def get_sync_debug_mode(self):
+        return self.sync_debug
+
+    def set_sync_debug_mode(self, mode):
+        self.sync_debug = mode
+
+    def free_raw(self, size):
+        self.raw -= size
+
+    def synchronize(self):
+        self._require_device()
+
+    def device_count(self):
+        return len(self.uuids)
+
+    def get_device_properties(self, index):
+        return type("Properties", (), {"uuid": self.uuids[index]})
+
+    def mem_get_info(self, device=None):
+        self._require_device()
+        return self.total - self.others - self.context - self.raw - self.used, self.total
+
+    def memory_reserved(self):
+        self._require_device()
+        return self.used
+
+    def max_memory_reserved(self):
+        self._require_device()
+        return self.highest
+
+    def set_per_process_memory_fraction(self, fraction):
+        self.fraction = fraction
 
     def empty_cache(self):
         self.released += 1
-
-    def memory_allocated(self):
-        self._require_device()
-        return self.used
 
     def reset_peak_memory_stats(self):
         self._require_device()
         self.highest = self.used
 
-    def max_memory_allocated(self):
-        self._require_device()
-        return self.highest
-
     def pin(self, size):
         self._require_device()
-        self.pinned.append(torch.full((size,), 255, dtype=torch.uint8).as_subclass(self._kind))
-        return self.pinned[-1]
+        self._pinned.append(torch.full((size,), 255, dtype=torch.uint8).as_subclass(self._kind))
+        return self._pinned[-1]
+
+    @property
+    def pinned(self):
+        return [buffer for buffer in self._pinned if buffer.data_ptr() in self._sent_from]
 
     def _require_device(self):
         assert hasattr(self._here, "device"), "this thread works on whichever GPU is the first"
@@ -170,7 +264,8 @@ class FakeCuda:
         stream = self.current_stream()
         assert stream is not self._compute, "this copy would wait for what is computed"
         size = source.numel()
-        if self.room is not None and self.used + size > self.room:
+        room = self.fraction * self.total if self.room is None else self.room
+        if self.used + size > room:
             raise OutOfMemory(f"CUDA out of memory. Tried to allocate {size} bytes")
         memory = np.full(size, 255, np.uint8)
         self._take(size)

@@ -1,14 +1,12 @@
 """Ranks that take the trial cluster's devices, which CUDA does not see, for GPUs and compute on the CPU."""
 
 import os
-import subprocess
 
-from hpcens.engine import discovery, hardware
+from hpcens.engine import discovery, gpus, hardware
 
 
-def _gpus(host):
-    told = subprocess.run(discovery._QUERY, capture_output=True, text=True, check=True).stdout
-    return discovery.parse_gpus(told, os.environ.get("CUDA_VISIBLE_DEVICES"), host)
+def _visible():
+    return gpus.visible(tuple(gpus.parse_table(gpus.ask(gpus.QUERY))), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _open_hardware(device):
@@ -17,5 +15,5 @@ def _open_hardware(device):
     return CpuHardware(device.cores)
 
 
-discovery._gpus = _gpus
+discovery._visible = _visible
 hardware.open_hardware = _open_hardware

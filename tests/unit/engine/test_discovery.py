@@ -8,13 +8,10 @@ from pathlib import Path
 import pytest
 
 from hpcens.engine import discovery as module
-from hpcens.engine.discovery import (
-    discover,
-    identities,
-    parse_gpus,
-    parse_slices,
-    require_host_holds,
-)
+from hpcens.engine import gpus as driver
+from hpcens.engine import torch_build
+from hpcens.engine.discovery import as_devices, discover, identities, require_host_holds
+from hpcens.engine.gpus import parse_slices, parse_table, visible
 from hpcens.errors import UsageError
 from hpcens.processes.memory import group_limits, host_memory
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec
@@ -23,6 +20,12 @@ TOLD = """0, GPU-aa11, NVIDIA A100-SXM4-40GB, 40960
 1, GPU-aa22, NVIDIA A100-SXM4-40GB, 40960
 2, GPU-cc33, Tesla T4, 15360
 """
+
+
+def parse_gpus(told, names, host):
+    return as_devices(visible(tuple(parse_table(told)), names), host)
+
+
 A100, T4 = "cuda NVIDIA A100-SXM4-40GB", "cuda Tesla T4"
 
 
@@ -65,12 +68,12 @@ class TestGpus:
 @pytest.fixture
 def gpus(monkeypatch):
     """A host with the GPUs of the table."""
-    monkeypatch.setattr(module, "_gpus", lambda host: parse_gpus(TOLD, None, host))
+    monkeypatch.setattr(module, "_visible", lambda: tuple(parse_table(TOLD)))
 
 
 @pytest.fixture
 def _no_gpus(monkeypatch):
-    monkeypatch.setattr(module, "_gpus", lambda host: ())
+    monkeypatch.setattr(module, "_visible", tuple)
 
 
 class TestDiscover:
@@ -135,17 +138,154 @@ GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-b33ae21d-7a3a-4bd0-a8e4-ca7c34d63d10)
 
 
 class TestSlices:
-    def test_a_slice_is_a_device_of_a_kind_and_a_memory_of_its_own(self, monkeypatch):
-        (found,) = parse_slices(LISTED, "MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d", "h")
-        assert (found.kind, found.memory) == ("cuda NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_750_000_000)
-        (found,) = parse_slices(LISTED, "MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55,MIG-a28ad590", "h")
-        assert (found.name, found.kind) == ("h/cuda0", "cuda NVIDIA H100 80GB HBM3 MIG 1g.10gb+me")
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55")
-        assert identities([found]) == ("MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55",)
+    def found(self, names):
+        return as_devices(visible(parse_slices(LISTED), names), "h")
 
-    @pytest.mark.parametrize("visible", ["MIG-00000000", "", None])
-    def test_of_no_slice_there_is_none(self, visible):
-        assert parse_slices(LISTED, visible, "h") == ()
+    def test_a_slice_is_a_device_of_a_kind_and_a_memory_of_its_own(self):
+        (found,) = self.found("MIG-a28ad590-3fda-56dd-84fc-0a0b96edc58d")
+        assert (found.kind, found.memory) == ("cuda NVIDIA A100-SXM4-40GB MIG 1g.5gb", 4_750_000_000)
+
+    def test_each_of_those_named_is_one_and_where_none_is_named_all_are(self):
+        several = self.found("MIG-40a25e1a-1a7b-5b2f-9e3d-3c1c6a0d4e55,MIG-a28ad590")
+        assert [(found.name, found.kind.split("MIG ")[1]) for found in several] == [
+            ("h/cuda0", "1g.10gb+me"),
+            ("h/cuda1", "1g.5gb"),
+        ]
+        assert [found.kind.split("MIG ")[1] for found in self.found(None)] == ["3g.20gb", "1g.5gb", "1g.10gb+me"]
+        assert [found.kind.split("MIG ")[1] for found in self.found("1,0")] == ["1g.10gb+me", "3g.20gb"]
+
+    @pytest.mark.parametrize("names", ["MIG-00000000", ""])
+    def test_of_no_slice_there_is_none(self, names):
+        assert self.found(names) == ()
+
+
+SAYS = {
+    "-L": LISTED,
+    "query": """0, GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f, NVIDIA A100-SXM4-40GB, 40960, 40000
+1, GPU-b33ae21d-7a3a-4bd0-a8e4-ca7c34d63d10, NVIDIA H100 80GB HBM3, 81559, 80000
+2, GPU-00000000-1111-2222-3333-444444444444, NVIDIA H100 80GB HBM3, 81559, 20000
+""",
+}
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """A host with the files of three NVIDIA GPUs, whose nvidia-smi says what `says` holds."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(module, "_DEV", tmp_path / "dev")
+    monkeypatch.setattr(module, "_AMD", tmp_path / "dev" / "kfd")
+    monkeypatch.setattr(driver, "_by_nvml", lambda: None)
+    (tmp_path / "dev" / "dri").mkdir(parents=True)
+    for i in range(3):
+        (tmp_path / "dev" / f"nvidia{i}").touch()
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    def says(script):
+        file = tmp_path / "bin" / "nvidia-smi"
+        file.write_text(f"#!/bin/sh\n{script}\n")
+        file.chmod(0o755)
+
+    (tmp_path / "list").write_text(SAYS["-L"])
+    (tmp_path / "query").write_text(SAYS["query"])
+    says(f'case "$1" in -L) cat {tmp_path}/list;; *) cat {tmp_path}/query;; esac')
+    return says
+
+
+class TestTheDriver:
+    def test_slices_stand_for_their_gpus_and_memory_is_what_is_free(self, host):
+        found = discover(DevicesSpec())
+        assert [d.kind.partition("MIG ")[2] for d in found] == ["3g.20gb", "1g.5gb", "1g.10gb+me", ""]
+        assert found[3].memory == int(0.95 * (20000 << 20)) // (64 << 20) * (64 << 20), "others use it"
+        first, *_, last = identities(found)
+        assert first == "MIG-c7384736-a75d-5afc-978f-d2f1294409fd"
+        assert last == "GPU-00000000-1111-2222-3333-444444444444"
+
+    @pytest.mark.parametrize("script", ["echo Failed to initialize NVML; exit 9", "echo 'no driver' >&2; exit 1"])
+    def test_gpus_without_an_answer_are_no_reason_to_compute_on_cores(self, host, script):
+        """Story: nvidia-smi failed on one node, and its cores scored for a day."""
+        host(script)
+        with pytest.raises(
+            UsageError, match=r"has GPUs, and nvidia-smi gives no answer: (Failed to init|no driver)"
+        ) as e:
+            discover(DevicesSpec())
+        assert "devices: {cpu: N}" in e.value.remedy
+        with pytest.raises(UsageError, match="gives no answer"):
+            identities(parse_gpus(TOLD, None, "n1"))
+        assert [d.family for d in discover(DevicesSpec(cpu=CpuSpec(count=2)))] == ["cpu"] * 2
+
+    def test_nvidia_smi_that_hangs_is_given_up(self, host, monkeypatch):
+        monkeypatch.setattr(driver, "_SECONDS", 0.2)
+        host("exec sleep 60")
+        with pytest.raises(UsageError, match="timed out"):
+            discover(DevicesSpec())
+
+    def test_nvml_is_asked_first(self, host, monkeypatch):
+        class Nvml:
+            NVMLError = type("NVMLError", (Exception,), {})
+
+            def __getattr__(self, name):
+                return lambda *of: None
+
+            def nvmlDeviceGetCount(self):  # noqa: N802
+                return 3
+
+            def nvmlDeviceGetHandleByIndex(self, i):  # noqa: N802
+                if i == 1:
+                    raise self.NVMLError("Insufficient Permissions")
+                return i
+
+            def nvmlDeviceGetMigMode(self, gpu):  # noqa: N802
+                return (int(gpu == 2), 0)
+
+            def nvmlDeviceGetMaxMigDeviceCount(self, gpu):  # noqa: N802
+                return 7
+
+            def nvmlDeviceGetMigDeviceHandleByIndex(self, gpu, place):  # noqa: N802
+                if place % 2:
+                    raise self.NVMLError("Not Found")
+                return f"slice {place}"
+
+            def nvmlDeviceGetMemoryInfo(self, gpu):  # noqa: N802
+                return type("Memory", (), {"total": 80 << 30, "free": (10 if gpu == 0 else 80) << 30})
+
+            def nvmlDeviceGetName(self, gpu):  # noqa: N802
+                return b"H100"
+
+            def nvmlDeviceGetUUID(self, gpu):  # noqa: N802
+                return f"MIG-{gpu[-1]}" if isinstance(gpu, str) else f"GPU-{gpu}"
+
+        monkeypatch.undo()
+        monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+        assert [(gpu.place, gpu.uuid, gpu.free >> 30) for gpu in driver.gpus()] == [
+            ("0", "GPU-0", 10),
+            *((f"2:{place}", f"MIG-{place}", 80) for place in (0, 2, 4, 6)),
+        ]
+
+    def test_other_makers_are_told(self, host, tmp_path, monkeypatch):
+        for i in range(3):
+            (tmp_path / "dev" / f"nvidia{i}").unlink()
+        wants = DevicesSpec(cuda=CudaSpec())
+        (tmp_path / "dev" / "dri" / "renderD128").touch()
+        with pytest.raises(UsageError, match="0 are visible; there is one of Intel's or another maker's"):
+            discover(wants)
+        (tmp_path / "dev" / "kfd").touch()
+        monkeypatch.setattr(module, "torch_build", dict)
+        with pytest.raises(UsageError, match=r"one of AMD's, which needs torch's build for ROCm"):
+            discover(wants)
+        monkeypatch.setattr(module, "torch_build", lambda: {"hip": "6.2"})
+        if not torch_build.torch_build().get("cuda"):
+            with pytest.raises(UsageError, match="some GPUs are asked for, 0 are visible"):
+                discover(wants)  # torch, asked in a process of its own, sees none
+
+
+def test_torch_says_what_it_was_built_for_without_being_imported():
+    code = (
+        "import sys; from hpcens.engine.torch_build import gpu_libraries; built = gpu_libraries();"
+        "import_free = 'torch' not in sys.modules; import torch; assert import_free;"
+        "assert built['git_version'] == torch.version.git_version and built.get('cuda') == torch.version.cuda"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 class TestMemoryLimits:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcens.errors import UsageError
 from hpcens.roles.rank_roles import Hello, assign_roles, check_world, extend_roles, most_readers_and_reducers
-from hpcens.vocabulary import cpu_devices
+from hpcens.vocabulary import Device, cpu_devices
 
 
 def hellos(*ranks_and_devices):
@@ -84,3 +84,16 @@ def test_there_is_room_for_a_reader_a_node_and_for_reducers_beside_the_first_bot
     spare = {node[rank] for rank in node if made.role(rank) == "parked"}
     assert spare <= {node[rank] for rank in made.readers} - {node[made.reducers[0]]}, "no node is left without"
     assert made.farthest == max(made.devices, key=lambda rank: (node[rank] != node[0], rank))
+
+
+def test_the_rank_of_a_gpu_is_told_its_uuid_whatever_number_it_has_there():
+    """Ranks of one node may see GPUs in different orders, or one each: the first of every rank is another."""
+    first, second = (Device(f"n/cuda{i}", "cuda", "cuda A100", 1, 1, i, "n") for i in range(2))
+    both = Hello(0, "n", (first, second), "mpi", ("GPU-a", "GPU-b"))
+    found = [
+        both,
+        *(Hello(rank, "n", (first,), "mpi", (uuid,)) for rank, uuid in ((1, "GPU-b"), (2, "GPU-b"), (3, "GPU-a"))),
+    ]
+    made = assign_roles(found)
+    assert dict(made.gpus) == {2: "GPU-b", 3: "GPU-a"}
+    assert assign_roles(hellos((4, 2))).gpus == {}

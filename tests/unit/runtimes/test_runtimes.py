@@ -1,5 +1,6 @@
 """Runtimes: each gives what eager gives, always the same bytes, or is refused; what agrees and pays is taken."""
 
+import threading
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
@@ -9,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.engines import Cuda
 from support.fake_cuda import FakeCuda, Limited
 from support.precise import Spectral
 from torch import nn
 
 from hpcens.engine.cpu import CpuHardware
+from hpcens.engine.cuda import RECORDING
 from hpcens.engine.engine import Engine
 from hpcens.errors import MemberError, RuntimeUnsuited
 from hpcens.members.conversion import Conversion
@@ -310,12 +313,70 @@ class TestCudaGraph:
         streams = []
 
         def module(x):
-            streams.append(api.recording or api.current_stream())
+            streams.append("graph" if api.capturing else api.current_stream())
             return x + 1
 
         CudaGraph(module, [torch.zeros(2)], api)
         assert streams[-1] == "graph" and "graph" not in streams[:-1] and len(streams) > 1
         assert api.current_stream() not in streams
+
+    def test_one_that_makes_the_host_wait_is_unsuited_before_it_is_recorded(self):
+        api = FakeCuda()
+        api.set_device("here")
+
+        def module(x):
+            assert api.capturing is None
+            api.synchronizing()
+            return x
+
+        with pytest.raises(RuntimeUnsuited, match="the host waits for the GPU in its forward"):
+            CudaGraph(module, [torch.zeros(2)], api)
+        assert api.sync_debug == "default" and api.current_stream() is api._compute and api.pools == 0
+
+    def test_one_that_waits_only_at_its_first_call_is_recorded(self):
+        api, calls = FakeCuda(), []
+        api.set_device("here")
+
+        def module(x):
+            if not calls:
+                api.synchronizing()
+            calls.append(1)
+            return x + 1
+
+        assert CudaGraph(module, [torch.zeros(2)], api)(torch.ones(2)).tolist() == [2, 2]
+
+    def test_a_recording_that_fails_leaves_no_trace(self):
+        """Story: the thread stayed on the stream of the recording, and no memory was freed on running out any more."""
+        api = FakeCuda()
+        api.set_device("here")
+
+        def module(x):
+            if api.capturing:
+                api.spoilt = True
+                raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+            return x
+
+        with pytest.raises(RuntimeError, match="not permitted when stream is capturing"):
+            CudaGraph(module, [torch.zeros(2)], api, api.end_pool)
+        assert api.current_stream() is api._compute and api.capturing is None
+        assert api.allocating_to is None and api.released_pools == [(0, 1)]
+        assert not RECORDING.locked()
+        CudaGraph(lambda x: x + 1, [torch.zeros(2)], api, api.end_pool)
+
+    def test_nothing_is_staged_while_one_is_recorded(self):
+        device = Cuda()
+        staged = []
+
+        def module(x):
+            if device.api.capturing:
+                thread = threading.Thread(target=lambda: staged.append(device.hardware.stage(ROWS[:2])))
+                thread.start()
+                thread.join(0.1)
+                assert staged == [] and thread.is_alive()
+            return x + 1
+
+        CudaGraph(module, [torch.zeros(2)], device.api)
+        assert not RECORDING.locked()
 
 
 def test_which_can_be_tried_where():
