@@ -171,7 +171,7 @@ class Forward(torch.nn.Module):
 
         rows  (batch, *row shape) of each input: real rows, for which it is prepared
         """
-        network = replace(self._network, module=_Chosen(self._network.module, self._choose).eval())
+        network = replace(self._network, module=_Chosen(self._network.module, self._choose))
         prepared = prepare(network, self._inputs(rows))
         self._network, self._choose = prepared, _whole
         self.passes = Passes(prepared, self._choose)
@@ -187,6 +187,7 @@ class _Chosen(torch.nn.Module):
 
     def __init__(self, module: torch.nn.Module, choose: Callable[[object], torch.Tensor]) -> None:
         super().__init__()
+        self.training = False  # not eval(): of the modules below, those of exported programs refuse to be asked
         self.module = module
         self._choose = choose
 

@@ -15,6 +15,7 @@ class ChannelsLast(torch.nn.Module):
     def __init__(self, module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> None:
         """Lay the module's weights out anew. Raises RuntimeUnsuited where no input has the four axes of images."""
         super().__init__()
+        self.training = False
         if not any(x.dim() == 4 for x in inputs):
             raise RuntimeUnsuited("channels_last: none of its inputs has the four axes of images")
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

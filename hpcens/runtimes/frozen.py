@@ -64,21 +64,31 @@ def traced(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> ScriptMod
     """Trace the module on inputs of one batch, (batch, *row shape) each.
 
     A trace keeps what Python decided on these inputs. Where the module looks at numbers, or torch warns of that, it
-    is exported, which refuses a decision that depends on the rows, and the export is traced.
+    is exported, which refuses a decision that depends on the rows, and the export is traced. So is a program that was
+    exported for batches of any size, whose sizes are symbols: for this one they are numbers.
     """
     example = tuple(inputs)
     looks = looks_at_numbers(module, example)
     with _no_deprecation():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", TracerWarning)
-            script = _trace(module, example)
-        if not looks and not any(issubclass(warning.category, TracerWarning) for warning in caught):
+            script = None if _has_symbols(module) else _trace(module, example)
+        warned = any(issubclass(warning.category, TracerWarning) for warning in caught)
+        if script is not None and not looks and not warned:
             return script
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what export takes exception to, it refuses
             program = torch.export.export(module, example)
             options = {"check_guards": False} if "check_guards" in signature(program.module).parameters else {}
-            return _trace(program.module(**options), example).eval()
+            return _trace(program.module(**options), example)
+
+
+def _has_symbols(module: torch.nn.Module) -> bool:
+    """Tell whether a program in the module was exported for sizes that are not fixed."""
+    graphs = (part.graph for part in module.modules() if isinstance(part, torch.fx.GraphModule))
+    values = (node.meta.get("val") for graph in graphs for node in graph.nodes if node.op == "placeholder")
+    sizes = (size for value in values if isinstance(value, torch.Tensor) for size in value.shape)
+    return any(isinstance(size, torch.SymInt) for size in sizes)
 
 
 def looks_at_numbers(module: torch.nn.Module, example: Sequence[torch.Tensor]) -> bool:
@@ -124,7 +134,7 @@ _LEAVING = ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr")
 
 def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> ScriptModule:
     script: ScriptModule = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-    return script
+    return script.eval()  # unlike the modules of exported programs, which refuse, their trace can be told
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def _executed(
     if (opened := kept(runtime, cores=cores, package=package)) is not None:
         return opened
     if runtime == "frozen_channels_last":
-        module = ChannelsLast(module, inputs).eval()
+        module = ChannelsLast(module, inputs)
     keeper = _keeper(runtime)
     with kept_files.kept(keeper.files(package)) as file:
         return keeper.build(module, inputs, cores, file)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.engines import Cuda
 from support.fake_cuda import FakeCuda, Limited
+from support.member_files import exported, load
 from support.precise import Spectral
 from torch import nn
 
@@ -294,6 +295,22 @@ def test_what_took_long_is_made_anew_where_it_is_damaged(packages, tmp_path, run
         path.write_bytes(path.read_bytes()[:100])
     assert run(recipe(tmp_path, runtime), ROWS).tobytes() == before.tobytes()
     assert all(path.stat().st_size > 100 for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("batch", [None, torch.export.Dim.AUTO])
+@pytest.mark.parametrize("runtime", [name for name in CPU if name not in ("eager", "compiled")])
+def test_an_exported_member_runs_in_every_runtime(tmp_path, runtime, batch):
+    """Story: "Calling train() is not supported yet", and for batches of any size that symbols cannot be traced."""
+    torch.manual_seed(3)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
+    exported(module, tmp_path / "net.pt2", torch.from_numpy(ROWS[:BATCH]), batch=batch)
+    member = MemberSpec(name="a", exported=tmp_path / "net.pt2", output="values")
+    hardware = CpuHardware(1)
+    build = lambda network: load(member, space="values") if network is None else None  # noqa: E731
+    made = Recipe(build, runtime, hardware, 1, (ROWS,), tmp_path / "packages").make(BATCH)
+    with torch.inference_mode():
+        x = torch.from_numpy(ROWS[:BATCH])
+        assert torch.allclose(made(x), module(x), atol=1e-6)
 
 
 class TestCudaGraph:
