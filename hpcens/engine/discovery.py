@@ -35,7 +35,8 @@ def discover(spec: DevicesSpec) -> tuple[Device, ...]:
     gpus = tuple(device for device in found if device.family == "cuda")
     if spec.cuda and len(gpus) < (spec.cuda.count or 1):
         raise UsageError(
-            f"{node()}: {spec.cuda.count or 'some'} GPUs are asked for, {len(gpus)} are visible{_of_other_makers(gpus)}",
+            f"{node()}: {spec.cuda.count or 'some'} GPUs are asked for, {len(gpus)} are visible"
+            f"{_of_other_makers(gpus)}",
             "check devices.cuda in the YAML, CUDA_VISIBLE_DEVICES, and nvidia-smi",
         )
     return found

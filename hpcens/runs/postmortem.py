@@ -58,7 +58,7 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
         if answer is not None and answer.exit_code.partition(":")[0] == _DEAF:
             deaf = "its ranks were warned of the job's end (USR2) before they could hear it"
             return Verdict(INCOMPLETE, deaf, f"{AGAIN}; or give it more time: --slurm time=…")
-        if line := next((line for text in texts for line in text.splitlines() if _LATE in line), ""):
+        if line := next((line for line in lines if _LATE in line), ""):
             what = line.removeprefix("hpcens: only ").strip()
             return Verdict(FAILURE, f"not all of the job's ranks came: {what}", _LATE_REMEDY)
         ended = (
