@@ -10,7 +10,7 @@ from dataclasses import replace
 from hpcens.checks.members import taken
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, show
-from hpcens.config import slurm_settings
+from hpcens.config import site_profiles, slurm_settings
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch.profile import profile as start_profiling
 from hpcens.launch.start import CheckedJob, check_once, start, trials_of
@@ -45,7 +45,7 @@ def profile(options: Namespace) -> int:
 def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
     job = job_of(options)
-    checked = check_once(job, trials_of(slurm_settings(job.spec.slurm)))
+    checked = check_once(job, trials_of(slurm_settings(job.spec.slurm, files=site_profiles(job.spec.search_path))))
     capacity, _ = _measured(checked)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:

@@ -11,7 +11,7 @@ from pathlib import Path
 from hpcens.checks.preflight import Preflight
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, short, show
-from hpcens.config import slurm_settings
+from hpcens.config import site_profiles, slurm_settings
 from hpcens.errors import COMPLETE, Incomplete, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.follow import StartedJob
@@ -35,7 +35,7 @@ def submit(options: Namespace) -> int:
     job = job_of(options)
     run = RunDirectory.of(job.output)
     here = not options.dry_run and (options.local or not slurm.answers())
-    settings = None if here else slurm_settings(job.spec.slurm, options.slurm)
+    settings = None if here else slurm_settings(job.spec.slurm, options.slurm, site_profiles(job.spec.search_path))
     with _announced(run) as word:
         checked = check_once(job, trials_of(settings))
         if checked.is_complete():

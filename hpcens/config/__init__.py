@@ -16,6 +16,7 @@ from typing import TypeVar
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
 from hpcens.config.shorthands import expand
+from hpcens.config.site import site_profiles as site_profiles
 from hpcens.config.site import slurm_settings as slurm_settings
 from hpcens.config.stored import of_today
 from hpcens.errors import UsageError

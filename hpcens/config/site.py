@@ -6,13 +6,14 @@ A profile is a YAML file with the one section `slurm:`. Later ones win, key by k
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from hpcens.config.checks import check_values, did_you_mean, explain
-from hpcens.config.document import Page, compose, read
+from hpcens.config.document import Page, compose, read, shown
 from hpcens.config.shorthands import expand_slurm
 from hpcens.errors import UsageError
 from hpcens.specs import SlurmSpec
@@ -43,25 +44,34 @@ _REFUSED = {
     "output": "hpcens logs RUN shows what the ranks write",
     "error": "hpcens logs RUN shows what the ranks write",
 }
+_PROJECT = "hpcens.site.yaml"
 _FIELDS = tuple(field.name for field in fields(SlurmSpec))
 
 
-def profiles() -> tuple[Path, ...]:
-    """Return where site profiles may lie: of the system, of the user, of the project (the working folder)."""
-    return Path("/etc/hpcens/site.yaml"), Path.home() / ".config/hpcens/site.yaml", Path("hpcens.site.yaml")
+def site_profiles(project: Path) -> tuple[Path, ...]:
+    """Return where site profiles may lie: of the system, of the user, of the project.
+
+    project  folder of the run.yaml. What lies in another working folder may be anybody's, and could name commands for
+             the job to run: it is not read, and a note says so.
+    """
+    elsewhere = Path.cwd() / _PROJECT
+    if elsewhere.exists() and elsewhere.resolve() != (project / _PROJECT).resolve():
+        what = f"hpcens: note: {_PROJECT} in the working folder is not read, the run.yaml lies in {shown(str(project))}"
+        print(f"{what}: put it beside that, or at ~/.config/hpcens/site.yaml", file=sys.stderr, flush=True)
+    return Path("/etc/hpcens/site.yaml"), Path.home() / ".config/hpcens/site.yaml", project / _PROJECT
 
 
-def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable[Path] | None = None) -> SlurmSpec:
+def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable[Path] = ()) -> SlurmSpec:
     """Return what is asked of Slurm in the end.
 
     spec     the `slurm:` section of the run.yaml
     options  options key=value of the command line; a key that is none of SlurmSpec is an argument of sbatch, without a
              value a flag of its
-    files    site profiles, the weakest first; default: `profiles()`
+    files    site profiles, the weakest first, see `site_profiles`
     Raises UsageError naming all that is wrong with one of them.
     """
     settings = SlurmSpec()
-    for file in profiles() if files is None else files:
+    for file in files:
         if file.exists():
             settings = _over(settings, _profile(file))
     settings = _over(_over(settings, spec), _command_line(options))

@@ -12,7 +12,7 @@ from support.instances import problem
 from support.placements import planned
 
 import hpcens
-from hpcens.config.site import slurm_settings
+from hpcens.config.site import site_profiles, slurm_settings
 from hpcens.errors import INCOMPLETE, HpcensError, Silent, Stopped, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import limit_seconds, sbatch_text
 from hpcens.processes import Process, born, is_stopped
@@ -268,3 +268,29 @@ def test_ranks_of_a_start_that_may_be_obsolete_say_no_word_to_mpi(tmp_path):
     second = run.begin()
     assert leaves_unseen(first, RuntimeError("a message failed"))
     assert not leaves_unseen(second, RuntimeError("a message failed"))
+
+
+def test_a_profile_in_a_working_folder_that_is_not_the_yamls_is_not_read(tmp_path, monkeypatch, capsys):
+    """Whoever may write to the working folder could have any command run in the job."""
+    home, project, shared = tmp_path / "home", tmp_path / "project", tmp_path / "shared"
+    for folder, partition in ((project, "mine"), (shared, "planted")):
+        folder.mkdir()
+        (folder / "hpcens.site.yaml").write_text(f"slurm: {{partition: {partition}, setup: [touch {partition}]}}")
+    monkeypatch.setattr("pathlib.Path.home", lambda: home)
+    for working, said in (
+        (project, ""),
+        (shared, "hpcens.site.yaml in the working folder is not read"),
+        (tmp_path, ""),
+    ):
+        monkeypatch.chdir(working)
+        settings = slurm_settings(SlurmSpec(), (), site_profiles(project))
+        assert settings.setup == ("touch mine",) and settings.partition == "mine"
+        assert said in (got := capsys.readouterr().err) and bool(said) == bool(got)
+    (project / "hpcens.site.yaml").unlink()
+    monkeypatch.chdir(shared)
+    assert slurm_settings(SlurmSpec(), (), site_profiles(project)).partition is None
+    (project / "hpcens.site.yaml").symlink_to(shared / "hpcens.site.yaml")  # the user's own doing
+    capsys.readouterr()
+    assert (
+        slurm_settings(SlurmSpec(), (), site_profiles(project)).partition == "planted" and not capsys.readouterr().err
+    )
