@@ -99,13 +99,36 @@ def _set_numpy_state(value: tuple[Any, ...]) -> None:
     np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
 
 
+def _gpus_are_open() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def _cuda_states() -> tuple[bytes, ...]:
+    """Return the states of the GPUs' generators; of none where torch has not used one yet: to ask would open them."""
+    if not _gpus_are_open():
+        return ()
+    return tuple(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
+
+
+def _set_cuda_states(value: tuple[bytes, ...]) -> None:
+    """Put the states back. Where there were none, the GPUs were opened since: they get the seed they begin with."""
+    if not _gpus_are_open():
+        return
+    if value:
+        torch.cuda.set_rng_state_all([torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in value])
+    else:
+        torch.cuda.manual_seed_all(torch.initial_seed())
+
+
 def _set_torch_state(value: bytes) -> None:
     torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
 
 
+_GPUS = "the GPUs' generators"
 # Of these nothing is said: every factory that initialises weights draws numbers, and many libraries filter warnings.
 _UNSAID: Mapping[str, _Part] = {
     "torch's generator": _Part(lambda: torch.get_rng_state().numpy().tobytes(), _set_torch_state),
+    _GPUS: _Part(_cuda_states, _set_cuda_states),
     "numpy's generator": _Part(_numpy_state, _set_numpy_state),
     "Python's generator": _Part(random.getstate, random.setstate),
     "the filters of warnings": _Part(lambda: tuple(warnings.filters), _set_filters),
@@ -186,7 +209,8 @@ class Surroundings:
 
     def _keep(self, before: State, after: State, *, report: bool) -> None:
         differing = {name: value for name, value in after.items() if name in before and value != before[name]}
-        self.own = {name: value for name, value in differing.items() if name in _PARTS}
+        opened = {_GPUS} if before.get(_GPUS) == () else set()  # it opened the GPUs: the generators are as for all
+        self.own = {name: value for name, value in differing.items() if name in _PARTS and name not in opened}
         _write({name: before[name] for name in differing})
         if not report:
             return

@@ -68,7 +68,7 @@ def state():
     return {name: value for name, value in read.items() if name not in _DRAWN}
 
 
-_DRAWN = {"torch's generator", "numpy's generator", "Python's generator"}
+_DRAWN = {"torch's generator", "the GPUs' generators", "numpy's generator", "Python's generator"}
 
 
 @pytest.fixture
@@ -196,3 +196,51 @@ def test_filters_of_warnings_are_the_members_own(load):
     member = load("warnings.simplefilter('always', ImportWarning)", "import")
     own = ("always", None, ImportWarning, None, 0)
     assert own in member.surroundings.own["the filters of warnings"] and own not in warnings.filters
+
+
+class Generators:
+    """Stand-ins for the generators of two GPUs: a seed, and how much was drawn."""
+
+    def __init__(self, monkeypatch, opened):
+        self.opened, self.states = opened, [[torch.initial_seed() % 251, 0] for _ in range(2)]
+        for name, call in {
+            "is_initialized": lambda: self.opened,
+            "get_rng_state_all": self.read,
+            "set_rng_state_all": self.write,
+            "manual_seed_all": self.seed,
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, call)
+
+    def read(self):
+        assert self.opened, "to ask opens the GPUs"
+        return [torch.tensor(state, dtype=torch.uint8) for state in self.states]
+
+    def write(self, states):
+        assert self.opened
+        self.states = [state.tolist() for state in states]
+
+    def seed(self, seed):
+        if self.opened:  # torch keeps it for later else
+            self.states = [[seed % 251, 0] for _ in range(2)]
+
+    def draw(self):
+        self.opened = True
+        self.states[0][1] += 1
+        return float(self.states[0][1])
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_chance_on_gpus_is_each_members_own_and_opens_none(load, monkeypatch, capfd, opened):
+    gpus = Generators(monkeypatch, opened)
+    fresh = [list(state) for state in gpus.states]
+    monkeypatch.setattr(torch, "gpus_of_the_test", gpus, raising=False)
+    for when in ("import", "build", "call"):
+        run(load("pass", when, name=f"quiet_{when}"))
+    assert gpus.opened == opened and gpus.states == fresh
+    for when in ("import", "build", "call"):
+        run(load("torch.cuda.manual_seed_all(11); torch.gpus_of_the_test.draw()", when, name=f"draws_{when}"))
+        assert gpus.states == fresh, when
+    drawn = load("pass", "build", name="draws")
+    sys.modules["draws"].Net.forward = lambda self, x: x * 0 + gpus.draw()
+    assert [float(values.max()) for values in run(drawn, drawn)] == [1, 2], "or chance would not be found"
+    assert gpus.states == fresh and capfd.readouterr().err == ""
