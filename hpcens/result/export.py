@@ -62,6 +62,8 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     columns = [output.name for output in chosen if output.name in result.columns]
     if columns and (broken := result.broken_columns):
         raise DataError(f"{result.path}: {', '.join(broken)} is not what was written", "the file is damaged")
+    if not result.described_as_written:
+        raise DataError(f"{result.path}: what it says of itself is not what was written", "the file is damaged")
     temporary = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         with contextlib.closing(_WRITERS[to.suffix](temporary, result, chosen)) as writer:

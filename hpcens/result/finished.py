@@ -15,7 +15,7 @@ from hpcens.errors import DataError, UsageError
 from hpcens.files import MALFORMED
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
-from hpcens.result.seal import broken_seals, columns
+from hpcens.result.seal import broken_seals, columns, is_described_as_written
 from hpcens.shell import quoted
 from hpcens.vocabulary import Array, Segmentation
 
@@ -48,11 +48,16 @@ class Finished:
         self.path = path
         self.fingerprint = tree
         self._file = h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
-        names = [str(name) for name in self._file.attrs["outputs"]]
-        self.outputs = tuple(self._described(name) for name in names)
-        self.segmentation = Segmentation(self._file[names[0]].shape[0], int(self._file.attrs["segment_rows"]))
-        self.checksums: np.ndarray[Any, Any] = self._file["hpcens/checksums"][:]
-        self.written: np.ndarray[Any, Any] = self._file["hpcens/written"][:]
+        try:
+            names = [str(name) for name in self._file.attrs["outputs"]]
+            self.outputs = tuple(self._described(name) for name in names)
+            self.segmentation = Segmentation(self._file[names[0]].shape[0], int(self._file.attrs["segment_rows"]))
+            self.checksums: np.ndarray[Any, Any] = self._file["hpcens/checksums"][:]
+            self.written: np.ndarray[Any, Any] = self._file["hpcens/written"][:]
+            self.described_as_written = is_described_as_written(self._file)
+        except (OSError, RuntimeError, *MALFORMED) as error:
+            self._file.close()
+            raise DataError(f"{path} is damaged: {error}", "score it again into another output") from None
 
     def _described(self, name: str) -> Output:
         dataset = self._file[name]

@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 
 from hpcens.result.outputs import Output
+from hpcens.result.seal import seal_description
 from hpcens.specs import CompressionSpec
 from hpcens.vocabulary import Segmentation
 
@@ -90,6 +91,7 @@ def label_outputs(file: h5py.File, form: Form) -> None:
                 file.create_dataset(name, (size,), ">f4")  # takes no space
                 file[name].make_scale(f"{_VALUELESS}{size:10d}")
             dataset.dims[axis].attach_scale(file[name])
+    seal_description(file)
 
 
 def _scale_name(output: Output, axis: int, size: int, *, named: bool) -> str:

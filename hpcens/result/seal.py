@@ -1,7 +1,8 @@
-"""The seal of a column: the checksum of all its values, kept as its attribute, since no segment's covers it."""
+"""Seals: the checksum of a column's values, and of what a result says of itself, since no segment's covers them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,32 @@ def seal(file: h5py.File) -> None:
     """Seal every column of a result that is being made."""
     for column in columns(file):
         column.attrs[_SEAL] = np.uint64(_checksum(column))
+
+
+def seal_description(file: h5py.File) -> None:
+    """Seal what a result that is being made says of itself and of its outputs, class names and documents with it."""
+    file.attrs[_SEAL] = np.uint64(_checksum_of_description(file))
+
+
+def is_described_as_written(file: h5py.File) -> bool:
+    """Tell whether a result says of itself what was written; of one without a seal, by earlier code, it is taken so."""
+    return _SEAL not in file.attrs or _checksum_of_description(file) == int(file.attrs[_SEAL])
+
+
+def _checksum_of_description(file: h5py.File) -> int:
+    digest = Checksum(0)
+    described = {"": _attributes(file)} | {str(name): _attributes(file[name]) for name in file.attrs["outputs"]}
+    digest.add(json.dumps(described, sort_keys=True).encode())
+    for name in ("classes", "hpcens/plan", "hpcens/config"):
+        if name in file:
+            digest.add(json.dumps(np.ravel(file[name][()]).tolist(), default=repr).encode())
+    return digest.value
+
+
+def _attributes(owner: h5py.File | h5py.Dataset) -> dict[str, str]:
+    """Return attributes as text, but for the seal and for references to scales."""
+    names = [name for name in owner.attrs if name not in (_SEAL, "DIMENSION_LIST")]
+    return {name: repr(np.asarray(owner.attrs[name]).tolist()) for name in names}
 
 
 def broken_seals(file: h5py.File) -> list[str]:

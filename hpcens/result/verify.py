@@ -46,6 +46,10 @@ def verify(path: Path) -> Verification:
     for segment in np.flatnonzero(result.written != 1).tolist():
         verification.faults.append(f"rows {result.rows(segment)} were never marked as written")
     verification.faults.extend(_bytes(result))
+    if not result.described_as_written:
+        verification.faults.append(
+            "what it says of itself is not what was written: attributes, class names or documents"
+        )
     verification.faults.extend(f"{column} is not what was written" for column in result.broken_columns)
     verification.faults.extend(_journal(result, verification))
     verification.faults.extend(_members(result, verification))

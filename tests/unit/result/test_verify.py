@@ -1,8 +1,13 @@
 """Verification of a finished result."""
 
+import h5py
+import pytest
 from support.results import directory, flip, score
 
+from hpcens.errors import DataError
 from hpcens.result.disk import Disk
+from hpcens.result.export import export
+from hpcens.result.finished import Finished
 from hpcens.result.journal import Kind, read_journal
 from hpcens.result.verify import verify
 
@@ -21,3 +26,26 @@ def test_verify_names_what_is_wrong(tmp_path):
     with journal.open("ab") as raw:
         raw.write(doubled.pack())
     assert any("twice" in fault for fault in verify(path).faults)
+
+
+def test_what_a_result_says_of_itself_is_sealed(tmp_path):
+    score(directory(tmp_path), tmp_path, Disk())
+    path = tmp_path / "out.h5"
+    with h5py.File(path, "r+") as file:
+        before = file["classes"][0]
+        file["classes"][0] = "dawn"
+    fault = "what it says of itself is not what was written: attributes, class names or documents"
+    assert verify(path).faults == [fault]
+    with pytest.raises(DataError, match="what it says of itself"):
+        export(Finished(path), tmp_path / "out.csv")
+    with h5py.File(path, "r+") as file:
+        file["classes"][0] = before
+        file["prediction"].attrs["description"] = "other"
+    assert verify(path).faults == [fault]
+    with h5py.File(path, "r+") as file:
+        del file.attrs["checksum"]  # as earlier versions left it
+    assert verify(path).sound
+    with h5py.File(path, "r+") as file:
+        del file["hpcens/written"]
+    with pytest.raises(DataError, match="is damaged"):
+        Finished(path)
