@@ -18,6 +18,7 @@ from hpcens.errors import COMPLETE, FingerprintMismatch, HpcensError, UsageError
 from hpcens.launch.local import claim
 from hpcens.launch.submitted import refuse_edited
 from hpcens.launch.witness import Tell, witnessed
+from hpcens.processes.leftovers import sweep
 from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
 from hpcens.runs.roll_call import START_SECONDS, RollCall
@@ -27,6 +28,8 @@ from hpcens.transports import remove_leftovers
 
 # variables by which launchers tell a process how many it is one of
 _SIZES = {"PMI_SIZE": "mpiexec", "OMPI_COMM_WORLD_SIZE": "mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
+# variables by which they tell it its number on its node
+_LOCAL_IDS = ("SLURM_LOCALID", "MPI_LOCALRANKID", "OMPI_COMM_WORLD_LOCAL_RANK")
 
 
 def inside_world() -> bool:
@@ -44,6 +47,8 @@ def be_a_rank(
     drain       seconds before the job's time limit at which Slurm warns it; 0: not known
     """
     remove_leftovers(os.environ, os.getppid())
+    if next((os.environ[name] for name in _LOCAL_IDS if name in os.environ), "0") == "0":
+        sweep()
     overdue = None if roll_call is None else roll_call.overdue
 
     def live(tell: Tell) -> int:

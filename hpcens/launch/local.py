@@ -21,6 +21,7 @@ from hpcens.errors import FAILURE, UsageError, as_verdict
 from hpcens.files import FULL, refusing
 from hpcens.launch.follow import StopSignals
 from hpcens.processes import die_with
+from hpcens.processes.leftovers import sweep
 from hpcens.runs import AGAIN, Claim, Epoch, RunDirectory, SlurmJob, Verdict, end_ranks
 from hpcens.runs.announcement import Announcement
 from hpcens.specs import Job
@@ -85,6 +86,7 @@ def begin(
     Raises UsageError: no mpiexec, another live start of the same run.
     """
     mpi = [*mpiexec(), "-n", str(expected)]
+    sweep()
     run.path.mkdir(exist_ok=True)
     epoch = run.begin(order=order, announcement=announcement)
     if announcement:

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import COMPLETE, HpcensError
 from hpcens.launch import local
+from hpcens.processes.leftovers import temporary_prefix
 from hpcens.runs import Epoch
 from hpcens.specs import Job
 
@@ -20,7 +21,7 @@ def profile(job: Job, preflight: Preflight, *, tick: Callable[[Epoch], None]) ->
     tick  called several times a second while the ranks run
     Raises HpcensError with what the measuring ended with.
     """
-    with TemporaryDirectory(prefix="hpcens-profile-") as folder:
+    with TemporaryDirectory(prefix=temporary_prefix()) as folder:
         elsewhere = replace(job, output=Path(folder) / "profile.h5")
         verdict = local.start(elsewhere, preflight, only_profile=True, tick=tick)
     if verdict.code != COMPLETE:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hpcens.files import MALFORMED, digest_file, keep_in_cache
+from hpcens.processes.leftovers import temporary_prefix
 
 FORMAT = 1
 _NAMED_BY = 16  # hexadecimal digits of a digest
@@ -59,7 +60,7 @@ def kept(files: Sequence[Path]) -> Iterator[Path]:
     Where the block raises, or writes nothing, nothing is left; where the cache refuses, there is a warning.
     Libraries never write into the cache itself: where that is full, some end the process.
     """
-    with tempfile.TemporaryDirectory(prefix="hpcens-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix(), ignore_cleanup_errors=True) as folder:
         first = Path(folder) / files[0].name
         yield first
         if first.exists():
