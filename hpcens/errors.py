@@ -72,6 +72,10 @@ class Superseded(HpcensError):
 class Silent(HpcensError):
     """A node gives no sign of life."""
 
+    def __init__(self, what: str, remedy: str = "", node: str = "") -> None:
+        super().__init__(what, remedy)
+        self.node = node
+
 
 class Stopped(HpcensError):
     """A rank is stopped, and does not go on."""

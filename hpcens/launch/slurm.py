@@ -20,6 +20,7 @@ from hpcens.launch.follow import Watcher, follow
 from hpcens.launch.submitted import made_of
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
 from hpcens.runs.cancellation import asked_to_end
+from hpcens.runs.failing_nodes import failing_nodes
 from hpcens.runs.logs import NODE, SCRIPT
 from hpcens.runs.requeue import continues, outcome
 from hpcens.runs.roll_call import START_SECONDS, roll_call_here
@@ -88,7 +89,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "signal_delay_s": drain,
         "srun_args": srun,
         "stderr_to_stdout": True,
-        "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **settings.arguments},
+        "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **_leaving_out(job, settings)},
     }
 
 
@@ -118,6 +119,22 @@ def limit_seconds(limit: str) -> int:
     else:
         hours, minutes, seconds = (0, *parts)[-3:]
     return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _leaving_out(job: Job, settings: SlurmSpec) -> dict[str, Any]:
+    """Return the arguments of sbatch, with the nodes on which starts of the run failed too often left out.
+
+    With `exclude: none` none is.
+    """
+    arguments = dict(settings.arguments)
+    if str(excluded := arguments.get("exclude", "")) == "none":
+        del arguments["exclude"]
+    elif failing := failing_nodes(RunDirectory.of(job.output)):
+        arguments["exclude"] = ",".join(filter(None, (str(excluded), *sorted(failing))))
+        for node, count in sorted(failing.items()):
+            said = f"hpcens: note: {node} is left out: {count} starts failed there; to take it: --slurm exclude=none"
+            print(said, file=sys.stderr)
+    return arguments
 
 
 def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:

@@ -36,6 +36,9 @@ _LOOK = 1.0
 # for the rank to hear, in order; blocked until it has its handlers, so that none is lost
 _FOR_THE_RANK = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
 
+# Signals that a node's lack of memory or its hardware ends a rank by; a member's fault comes as another one.
+_OF_THE_NODE = (signal.SIGKILL, signal.SIGBUS)
+
 
 def witnessed(
     rank: Callable[[Tell], int],
@@ -122,7 +125,7 @@ class Witness:
             if self._hear():
                 silent = 0.0
             elif stopped > self._silence:
-                self._judge(f"was stopped (SIGSTOP) for {self._silence:.0f} s")
+                self._judge(f"was stopped (SIGSTOP) for {self._silence:.0f} s", node())
                 os.kill(self._child, signal.SIGKILL)
             elif silent > self._silence and self._who:
                 self._give_up()
@@ -140,7 +143,7 @@ class Witness:
         self._hear()
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
-            self._judge(f"was killed by {_signal_name(-code)}")
+            self._judge(f"was killed by {_signal_name(-code)}", node() if -code in _OF_THE_NODE else "")
         elif code:
             self._judge(f"ended with exit code {code} and without a word")
         if code and not self._spoken and self._epoch is not None:
@@ -169,14 +172,17 @@ class Witness:
         """End a rank that was silent for too long; it first writes down where it is."""
         os.kill(self._child, signal.SIGUSR1)
         signal.sigtimedwait({signal.SIGCHLD}, _LOOK)
-        self._judge(f"gave no sign of life for {self._silence:.0f} s (where it was is in the log)")
+        self._judge(f"gave no sign of life for {self._silence:.0f} s (where it was is in the log)", node())
         os.kill(self._child, signal.SIGKILL)
 
-    def _judge(self, how: str) -> None:
-        """State how the rank ended, unless this start has a verdict."""
+    def _judge(self, how: str, to_blame: str = "") -> None:
+        """State how the rank ended, unless this start has a verdict.
+
+        to_blame  the node, where it may be; empty where not
+        """
         if not self._who and self._epoch is not None:
             who = f"a rank, process {self._child} on {node()},"
-            Epoch(self._epoch).judge(Verdict(FAILURE, f"{who} {how}, before MPI was up", AGAIN))
+            Epoch(self._epoch).judge(Verdict(FAILURE, f"{who} {how}, before MPI was up", AGAIN, node=to_blame))
             return
         if not self._who:
             if not self._told:
@@ -185,7 +191,7 @@ class Witness:
             return
         rank, role = self._who["rank"], self._who["role"]
         who = f"rank {rank} ({role}), process {self._child} on {node()},"
-        Epoch(Path(self._who["epoch"])).judge(Verdict(FAILURE, f"{who} {how}", AGAIN, rank, role))
+        Epoch(Path(self._who["epoch"])).judge(Verdict(FAILURE, f"{who} {how}", AGAIN, rank, role, to_blame))
 
 
 def _signal_name(number: int) -> str:

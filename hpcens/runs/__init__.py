@@ -94,6 +94,7 @@ disk is full; read by everybody.
 | `remedy` | text | what to do next; empty where nothing is |
 | `rank` | int or null | that it ended by; null where no rank is to name |
 | `role` | text | of that rank |
+| `node` | text | that may be to blame; by default empty |
 
 Requeue (`requeue.json`), format 1. Written by the reader's rank that puts its job back into the queue, before and
 after it asks Slurm; read by `status`, by whoever follows the job, and by later starts, which count them.

@@ -28,6 +28,8 @@ class Verdict:
     remedy  what to do next; empty where nothing is
     rank    that it ended by; None where no rank is to name
     role    of that rank, in words
+    node    that it ended by, where the node may be to blame: a rank was killed, silent or stopped there, or its GPU
+            failed; empty where not
     """
 
     code: int
@@ -35,6 +37,7 @@ class Verdict:
     remedy: str = ""
     rank: int | None = None
     role: str = ""
+    node: str = ""
 
 
 def superseded(epoch: Epoch) -> Superseded:

@@ -82,7 +82,7 @@ class Heartbeat:
                 if stopped := self._neighbours_stopped():
                     raise self._stop_of(stopped[0])
                 seconds = self._silent * _LOOK_BEATS
-                raise Silent(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN)
+                raise Silent(f"node {node} gave no sign of life for {seconds} s: it is down, or cut off", AGAIN, node)
 
     def _neighbours_stopped(self) -> list[int]:
         """Look at the ranks of this node; return those that are stopped, and count for how many looks each has been.

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from hpcens.engine import import_ahead, pin
-from hpcens.errors import COMPLETE, INCOMPLETE, as_verdict
+from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, Silent, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
 from hpcens.runs import Claim, Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
@@ -35,6 +35,8 @@ from hpcens.transports.mpi import MpiWorld
 
 # Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
 _WITNESS_FIRST_SECONDS = 5.0
+# What CUDA says where the GPU, or what the node knows of it, is broken: no member's fault.
+_GPU_FAILED = ("ECC error", "device unavailable", "devices unavailable", "hardware error", "driver shutting down")
 
 
 class Rank:
@@ -165,7 +167,9 @@ def _fail(rank: Rank, epoch: Epoch, error: BaseException) -> None:
     who = f"rank {rank.world.rank} ({rank.role}) on {rank.world.node}"
     if rank.world.lost_peer(error):
         _wait_for_witness(epoch)
-    epoch.judge(Verdict(ending.exit_code, f"{who}: {ending.what}", ending.remedy, rank.world.rank, rank.role))
+    gpu_failed = ending.exit_code == FAILURE and any(sign in ending.what for sign in _GPU_FAILED)
+    node = error.node if isinstance(error, Silent) else rank.world.node if gpu_failed else ""
+    epoch.judge(Verdict(ending.exit_code, f"{who}: {ending.what}", ending.remedy, rank.world.rank, rank.role, node))
     with contextlib.suppress(OSError):  # judged first: where the disk is full, printing ends this process
         traceback.print_exc()
         sys.stdout.flush()

@@ -10,7 +10,8 @@ from support.fake_slurm import FakeSlurm
 from hpcens.errors import UsageError
 from hpcens.launch import slurm as launch
 from hpcens.launch.slurm import QueuedJob
-from hpcens.runs import AGAIN, RunDirectory, SlurmJob, Submission, Verdict
+from hpcens.runs import AGAIN, Events, RunDirectory, SlurmJob, Submission, Verdict, WorldFormed
+from hpcens.runs.failing_nodes import failing_nodes
 from hpcens.runs.status import status
 from hpcens.specs import CpuSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 
@@ -62,6 +63,32 @@ def test_a_chain_that_sbatch_takes_in_part_names_what_waits(tmp_path, slurm):
         submit(tmp_path, slurm, "7", "8", resubmit=2)
     assert "hpcens cancel" in caught.value.remedy
     assert RunDirectory(tmp_path / "x.run").submission.jobs == ("7", "8")
+
+
+def test_a_node_on_which_starts_failed_twice_is_left_out_of_the_next(tmp_path, slurm, capsys):
+    run = RunDirectory(tmp_path / "x.run")
+    killed = [Verdict(1, "rank 3 was killed by SIGKILL", AGAIN, 3, "reducer", node) for node in ("n2", "n3", "n2")]
+    for number, verdict in enumerate(killed):
+        run.begin(SlurmJob(str(number), "c", 0, "abcd")).judge(verdict)
+    assert failing_nodes(run) == {"n2": 2}
+    submit(tmp_path, slurm, "7")
+    assert "n2 is left out: 2 starts failed there; to take it: --slurm exclude=none" in capsys.readouterr().err
+    [script] = run.path.glob("submitit/*/7_submission.sh")
+    assert "#SBATCH --exclude=n2\n" in script.read_text()
+    spec = RunSpec(members=(), devices=DevicesSpec(cpu=CpuSpec(count=1)))
+    job = Job(datasets=(Path("/data/in.h5"),), output=tmp_path / "x.h5", spec=spec)
+    for given, line in (("n7", "#SBATCH --exclude=n7,n2\n"), ("none", "")):
+        text = launch.sbatch_text(job, SlurmSpec(arguments={"exclude": given}))
+        assert (line in text) if line else ("exclude" not in text)
+    slurm.has(("0", "CANCELLED", "None", "a"), ("2", "FAILED", "None", "a"))
+    assert failing_nodes(run) == {}, "somebody cancelled the one"
+    slurm.has()
+    well = run.begin(SlurmJob("9", "c", 0, "abcd"))
+    writer = Events(well.events)
+    writer.add(WorldFormed("mpi", {"n2": 4}, False, ()))
+    writer.close()
+    well.judge(Verdict(75, "drained"))
+    assert failing_nodes(run) == {}, "it went well since"
 
 
 @pytest.mark.parametrize("cancelled", [False, True])

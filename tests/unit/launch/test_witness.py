@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from hpcens.errors import COMPLETE
-from hpcens.processes import born
+from hpcens.processes import born, node
 from hpcens.runs import Epoch, Verdict
 
 SCRIPT = """
@@ -75,6 +75,7 @@ def test_a_killed_rank_is_named_with_its_role_and_signal(epoch, number):
     assert verdict.role == "reducer"
     assert f"rank 3 (reducer), process {witnessed.child}" in verdict.reason
     assert signal.Signals(number).name in verdict.reason
+    assert verdict.node == (node() if number == signal.SIGKILL else ""), "a member's own fault is not the node's"
     assert "run the same command again" in verdict.remedy
 
 
