@@ -257,6 +257,24 @@ def cache_folder() -> Path:
     return folder
 
 
+@functools.cache
+def shared_cache() -> Path | None:
+    """Return $HPCENS_SHARED_CACHE, a cache that a site has filled for all: read, and never written to; None without.
+
+    Whoever owns it is trusted. Where others may write to it there is a warning, and it is not read.
+    """
+    root = os.environ.get("HPCENS_SHARED_CACHE")
+    if not root or not (folder := Path(root)).is_dir():
+        return None
+    owner = folder.stat().st_uid
+    for part in (folder, folder / "prepared", folder / "profiles"):
+        if part.exists() and (part.stat().st_uid not in (owner, 0) or part.stat().st_mode & 0o022):
+            why = "others than its owner own it or may write to it"
+            print(f"hpcens: warning: HPCENS_SHARED_CACHE is not read: {part}: {why}", file=sys.stderr, flush=True)
+            return None
+    return folder
+
+
 def keep_in_cache(path: Path, content: str | Path) -> bool:
     """Keep a file in the cache, whole or not at all; return whether it is there. What others left half is swept.
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache
+from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache, shared_cache
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
 FORMAT = 2
@@ -41,9 +41,13 @@ class ProfileBook:
         return self.folder.parent / "prepared"
 
     def get(self, key: ProfileKey) -> Profile | None:
-        """Return the stored profile; None where there is none or the file is damaged."""
+        """Return the stored profile, else that of the site's cache; None where there is none or it is damaged."""
+        own = self._get(self.folder, key)
+        return own if own is not None or (site := shared_cache()) is None else self._get(site / "profiles", key)
+
+    def _get(self, folder: Path, key: ProfileKey) -> Profile | None:
         try:
-            raw = _read(self.folder / f"{key.digest}.json")
+            raw = _read(folder / f"{key.digest}.json")
             if raw.pop("key") != asdict(key) or raw.pop("format") != FORMAT:
                 return None
             return profile_from_dict(raw)

@@ -2,6 +2,7 @@
 anew; never other predictions."""
 
 import json
+import os
 import random
 from functools import partial
 
@@ -12,13 +13,16 @@ from torch import nn
 
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
+from hpcens.files import shared_cache
 from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
+from hpcens.profiling import ProfileBook
 from hpcens.runtimes import kept_files
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec
+from hpcens.vocabulary import Profile, ProfileKey
 
 BATCH = 4
 ROWS = np.random.default_rng(1).random((BATCH, 6), np.float32)
@@ -128,3 +132,80 @@ def test_nothing_is_left_of_a_preparation_that_fails(tmp_path):
     with pytest.raises(OSError, match="full"):
         build()
     assert list(tmp_path.iterdir()) == []
+
+
+def keep(folder, name, size):
+    with kept_files.kept((folder / f"{name}.ts",)) as path:
+        path.write_bytes(name.encode() * size)
+
+
+def test_what_was_not_used_for_longest_goes_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("HPCENS_CACHE_SIZE", "2.5 KiB")
+    for age, name in enumerate("abc"):
+        keep(tmp_path, name, 600)
+        os.utime(tmp_path / f"{name}.json", (1000 + age,) * 2)
+    assert kept_files.intact((tmp_path / "a.ts",)), "used now"
+    keep(tmp_path, "d", 600)
+    assert [bool(kept_files.intact((tmp_path / f"{name}.ts",))) for name in "abcd"] == [True, False, True, True]
+    keep(tmp_path, "e", 9000)
+    assert [path.name for path in tmp_path.glob("*.json")] == ["e.json"], (
+        "what is needed now is kept, whatever its size"
+    )
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("", 20 << 30),
+        ("50GiB", 50 << 30),
+        ("1.5G", 3 << 29),
+        ("1000", 1000),
+        ("2 tib", 2 << 40),
+        ("0", 0),
+        ("x", 20 << 30),
+    ],
+)
+def test_the_size_of_the_cache_is_as_it_is_written(monkeypatch, capfd, text, size):
+    monkeypatch.setenv("HPCENS_CACHE_SIZE", text)
+    assert kept_files.size_limit() == size
+    assert ("no size as 50GiB" in capfd.readouterr().err) == (text == "x")
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A cache of the site's, whose folders are not open to others."""
+    monkeypatch.setenv("HPCENS_SHARED_CACHE", str(tmp_path / "site"))
+    for name in ("site", "site/prepared", "site/profiles", "own", "own/prepared", "own/profiles"):
+        (tmp_path / name).mkdir(mode=0o755)
+    shared_cache.cache_clear()
+    yield tmp_path / "site"
+    shared_cache.cache_clear()
+
+
+def test_what_a_site_has_prepared_is_taken_and_never_written_to(site, tmp_path, capfd):
+    keep(site / "prepared", "a", 100)
+    files = (tmp_path / "own" / "prepared" / "a.ts",)
+    [found] = kept_files.intact(files)
+    assert found.parent == site / "prepared" and list(files[0].parent.iterdir()) == []
+    flip(found, 7, 1)
+    assert kept_files.intact(files) is None
+    assert "prepared anew" in capfd.readouterr().err and found.exists(), "it is the site's"
+    keep(files[0].parent, "a", 50)
+    assert kept_files.intact(files)[0].parent == files[0].parent, "one's own comes first"
+
+
+def test_profiles_of_a_site_are_read_where_there_is_none_of_ones_own(site, tmp_path):
+    key = ProfileKey("cpu", "m", "eager", "<f4[3]", "2.4")
+    ProfileBook(site / "profiles").put(key, Profile(1, 2, 0.5, (4,)))
+    book = ProfileBook(tmp_path / "own" / "profiles")
+    assert book.get(key) == Profile(1, 2, 0.5, (4,))
+    book.put(key, Profile(9, 2, 0.5, (4,)))
+    assert book.get(key).weights == 9
+
+
+def test_a_sites_cache_that_others_may_write_to_is_not_read(site, tmp_path, capfd):
+    keep(site / "prepared", "a", 100)
+    (site / "prepared").chmod(0o777)
+    assert kept_files.intact((tmp_path / "own" / "prepared" / "a.ts",)) is None
+    assert "HPCENS_SHARED_CACHE is not read" in capfd.readouterr().err
