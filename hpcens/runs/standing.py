@@ -22,6 +22,7 @@ from hpcens.scheduler.waiting import lasting
 from hpcens.shell import quoted
 
 WAITING = ("PENDING", "REQUEUED", "CONFIGURING")
+_HALTED = ("SUSPENDED", "STOPPED")
 _SUBMIT_AGAIN = "correct what is asked for, and submit it again"
 
 
@@ -102,8 +103,11 @@ def _of_jobs(
         return Standing("requeued", Verdict(0, f"job {last} goes back into the queue"), ends)
     if verdict is not None and not back:
         return _ended(verdict, ends, final=not installed() if answer is None else ends is None or not ends.lives)
+    if ends is not None and ends.state in _HALTED:
+        return Standing("running", Verdict(0, f"job {last} is suspended: it goes on when Slurm lets it"), ends)
     folder = submission.folder if epoch is None or own else ""
-    return _ended(explain(ends, folder, None if back else epoch), ends)
+    final = ends is None or not ends.lives
+    return _ended(explain(ends, folder, None if back else epoch), ends, final=final)
 
 
 def _job_of(epoch: Epoch | None, submission: Submission) -> SlurmJob | None:

@@ -124,6 +124,13 @@ def test_a_start_without_a_verdict_whose_job_waits_again_is_requeued(run, slurm)
     slurm.has(("7", "PENDING", "BeginTime", NAME, 1))
     found = shown(run)
     assert found.state == "requeued" and "epoch 1 ended: it left no verdict; job 7 waits" in found.reason
+    slurm.has(("7", "SUSPENDED", "None", NAME))
+    found = shown(run)
+    assert (found.state, found.code) == ("running", None) and "job 7 is suspended" in found.reason
+    slurm.has(("7", "RUNNING", "None", NAME))
+    assert (shown(run).state, shown(run).code) == ("failed", None), "Slurm may yet put it back"
+    slurm.has(("7", "NODE_FAIL", "None", NAME))
+    assert (shown(run).state, shown(run).code) == ("resumable", 75)
 
 
 def test_rows_of_earlier_starts_count_until_a_start_makes_its_own(run, slurm):
