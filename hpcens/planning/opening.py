@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,11 @@ def open_start(
 
         planner = JobPlanner(job, preflight, ProfileBook.default())
         lead = Lead(job, preflight, planner, run, epoch, rank_roles, hellos, events, world.work)
-    missing: MissingRates = world.broadcast(lead.missing() if lead is not None else None)
+    wanted = lead.missing() if lead is not None else None
+    missing: MissingRates = world.broadcast(wanted.without_rows if wanted is not None else None)
+    if missing.measurements:
+        rows = None if wanted is None else (wanted.rows, wanted.others)
+        missing = missing.with_rows(world.broadcast(rows, to=sorted(missing.measurements)))
     own = missing.measurements.get(world.rank, ())
     measured = world.gather(
         world.work(
@@ -62,5 +67,8 @@ def open_start(
         lead.keep_profiles(pair for pairs in measured for pair in pairs)
         if survey is not None:
             assignment = lead.decide(survey)
-    answer: Assignment | None = world.broadcast(assignment)
-    return answer
+    if only_profile:
+        return None
+    answer: Assignment = world.broadcast(assignment and replace(assignment, rows=()))
+    sample = world.broadcast(assignment and assignment.rows, to=sorted(answer.rank_roles.devices))
+    return replace(answer, rows=sample) if world.rank in answer.rank_roles.devices else answer

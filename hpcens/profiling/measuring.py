@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcens.checks.preflight import Preflight
 from hpcens.engine import use_cores
@@ -26,6 +26,15 @@ class MissingRates:
     rows: Rows
     others: Rows
     readers: tuple[int, ...]
+
+    @property
+    def without_rows(self) -> MissingRates:
+        """The same without rows, which only who measures needs."""
+        return replace(self, rows=(), others=())
+
+    def with_rows(self, rows: tuple[Rows, Rows] | None) -> MissingRates:
+        """The same with the rows and further ones; None: this rank needs none."""
+        return self if rows is None else replace(self, rows=rows[0], others=rows[1])
 
 
 def measure_on(

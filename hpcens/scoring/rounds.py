@@ -6,16 +6,18 @@ A round scores what is missing; what reads back damaged is missing again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from hpcens.errors import COMPLETE, HpcensError
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.roles import Reader
-from hpcens.runs import Epoch, Events, RunDirectory, SpotCheck, Verdict, in_all
+from hpcens.runs import Epoch, Events, MaskedRows, RunDirectory, SpotCheck, Verdict, in_all
 from hpcens.scoring.outcome import judge, rank_report
 from hpcens.scoring.posts import DevicePost, ReducerPost, take_post
 from hpcens.scoring.record import Record
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 
 _ROUNDS = 3
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Segments that are not durable: how many, and at readers and rank 0 which."""
+
+    count: int
+    segments: Sequence[int]
 
 
 class Scoring:
@@ -51,28 +61,28 @@ class Scoring:
         for phase in self._assignment.phases:
             self._open(phase)
             missing, drained = self._rounds(phase)
-            if missing or phase.last:
+            if missing.count or phase.last:
                 break
             self._close({})
             if drained:
                 break
         return self._conclude(phase, missing, drained)
 
-    def _rounds(self, phase: Phase) -> tuple[list[int], str]:
+    def _rounds(self, phase: Phase) -> tuple[Missing, str]:
         """Score what is missing, until it reads back whole or is drained; return what is missing, and why drained."""
         drained = ""
         rounds = 0
-        while (missing := self._missing(phase)) and not drained:
+        while (missing := self._missing(phase)).count and not drained:
             if rounds == _ROUNDS:
                 raise HpcensError(
-                    f"{len(missing)} segments read back damaged after {rounds} rounds",
+                    f"{missing.count} segments read back damaged after {rounds} rounds",
                     "the file system loses data: check it",
                 )
-            drained = self._round(missing)
+            drained = self._round(missing.segments)
             rounds += 1
         return missing, drained
 
-    def _round(self, missing: list[int]) -> str:
+    def _round(self, missing: Sequence[int]) -> str:
         """Run this rank's role over the missing segments; return why the first reader was drained, if it was."""
         drained = ""
         if (role_and_tasks := self._post.role(missing)) is not None:
@@ -89,14 +99,24 @@ class Scoring:
         reason: str = self._world.broadcast(drained)
         return reason
 
-    def _missing(self, phase: Phase) -> list[int]:
-        """Return the segments that are not durable, the same on every rank; where all are, read them back first."""
-        missing = sorted(chain(*self._ask_reducers(ReducerPost.missing)))
-        if not missing:
-            missing = sorted(chain(*self._ask_reducers(ReducerPost.read_back)))
+    def _missing(self, phase: Phase) -> Missing:
+        """Return how many segments are not durable, and at readers which; where all are, read them back first."""
+        missing = self._not_durable(phase, ReducerPost.missing)
+        if not missing.count:
+            missing = self._not_durable(phase, ReducerPost.read_back)
         if self._record is not None:
-            self._record.begin(phase, missing)
+            self._record.begin(phase, missing.segments)
         return missing
+
+    def _not_durable(self, phase: Phase, question: Callable[[ReducerPost], Sequence[int]]) -> Missing:
+        """Ask reducers which segments are missing, and tell the readers; a bit each, of which there may be millions."""
+        size = len(phase.form.segmentation)
+        every = self._ask_reducers(lambda reducer: _packed(question(reducer), size))
+        bits = np.bitwise_or.reduce(every) if every else None
+        count: int = self._world.broadcast(None if bits is None else int(np.unpackbits(bits).sum()))
+        if count:
+            bits = self._world.broadcast(bits, to=self._assignment.rank_roles.readers)
+        return Missing(count, [] if bits is None else np.flatnonzero(np.unpackbits(bits, count=size)).tolist())
 
     def _open(self, phase: Phase) -> None:
         """Open the phase on every rank: the first reducer before the others, which join what it has opened."""
@@ -120,14 +140,15 @@ class Scoring:
             self._world.work(partial(self._reducer.close, summary))
         self._everyone()
 
-    def _conclude(self, phase: Phase, missing: list[int], drained: str) -> Verdict:
+    def _conclude(self, phase: Phase, missing: Missing, drained: str) -> Verdict:
         """Judge and report, then close the phase; what is complete gets its final name."""
         world, assignment = self._world, self._assignment
         segmentation = phase.form.segmentation
         role, timeline = assignment.rank_roles.role(world.rank), world.timeline
-        masked = self._ask_reducers(ReducerPost.masked)[0]
-        added = assignment.plan.members if assignment.preflight.stored else ()
-        verdict = judge(segmentation, phase=phase, missing=missing, drained=drained, added=added, masked=masked)
+        first = assignment.rank_roles.reducers[0]
+        masked: Sequence[MaskedRows] = next(iter(self._ask_reducers(ReducerPost.masked)), ())
+        masked = world.broadcast(masked, to=[first]) or ()
+        verdict = self._judged(phase, missing, drained, masked)
         syncing = self._reducer.syncing if self._reducer is not None else 0.0
         reports = world.gather(rank_report(role, timeline.totals, syncing))
         checks = self._spot_checks()
@@ -141,21 +162,42 @@ class Scoring:
         self._close(summary if verdict.code == COMPLETE else None)
         return verdict
 
+    def _judged(self, phase: Phase, missing: Missing, drained: str, masked: Sequence[MaskedRows]) -> Verdict:
+        """Judge how the start ended, at rank 0, which knows what is missing; the same on every rank."""
+        verdict = None
+        if self._world.rank == 0:
+            added = self._assignment.plan.members if self._assignment.preflight.stored else ()
+            verdict = judge(
+                phase.form.segmentation,
+                phase=phase,
+                missing=missing.segments,
+                drained=drained,
+                added=added,
+                masked=masked,
+            )
+        answer: Verdict = self._world.broadcast(verdict)
+        return answer
+
     def _spot_checks(self) -> tuple[SpotCheck, ...]:
-        """Add up what devices scored in eager too; the same on every rank."""
+        """Add up what devices scored in eager too; at rank 0 and at the first reducer, who keep it."""
         every = self._world.gather(self._post.spot_checks if isinstance(self._post, DevicePost) else ())
-        checks: tuple[SpotCheck, ...] = self._world.broadcast(in_all(chain(*every)) if every else None)
-        return checks
+        checks = in_all(chain(*every)) if every else ()
+        return self._world.broadcast(checks, to=self._assignment.rank_roles.reducers[:1]) or ()
 
     def _ask_reducers(self, question: Callable[[ReducerPost], Answer]) -> list[Answer]:
-        """Put a question to every reducer; return the answers, in the order of their turns, on every rank."""
+        """Put a question to every reducer; return the answers, in the order of their turns, at rank 0; else none."""
         own = self._world.work(partial(question, self._reducer)) if self._reducer is not None else None
         every = self._world.gather(own)
-        reducers = self._assignment.rank_roles.reducers
-        answers: list[Answer] = self._world.broadcast([every[rank] for rank in reducers] if every else None)
-        return answers
+        return [every[rank] for rank in self._assignment.rank_roles.reducers] if every else []
 
     def _everyone(self) -> None:
         """Go on once all ranks have come this far."""
         self._world.gather(None)
         self._world.broadcast()
+
+
+def _packed(segments: Sequence[int], size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return a bit for each of `size` segments, set for these."""
+    bits = np.zeros(size, bool)
+    bits[list(segments)] = True
+    return np.packbits(bits)

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any
 
@@ -22,6 +22,7 @@ from mpi4py import MPI
 
 from hpcens.arrays import Buffers
 from hpcens.processes import node
+from hpcens.transports.collectives import Collectives
 from hpcens.transports.mailbox import Mailbox
 from hpcens.transports.own_thread import OwnThread
 from hpcens.transports.tasks import Tasks
@@ -82,6 +83,7 @@ class MpiWorld:
         self._tasks = Tasks()
         self._thread = OwnThread("rank")
         self._through: threading.Event | None = None
+        self._collectives = Collectives(self._comm, self._hold, self._wait, lambda: True if not self._held else None)
 
     def start_tasks(self, tasks: Tasks) -> None:
         """Let the rank's own thread do these tasks for the next role that is driven."""
@@ -132,38 +134,14 @@ class MpiWorld:
 
     def gather(self, value: object) -> list[Any]:
         """Collect every rank's value: at rank 0 all of them, in rank order; elsewhere an empty list."""
-        if self.rank:
-            self._hold(self._comm.isend(value, 0, _OBJECT), value)
-            self._wait(lambda: True if not self._held else None)
-            return []
-        values: dict[int, Any] = {0: value}
+        return self._collectives.gather(value)
 
-        def complete() -> bool | None:
-            for source in range(1, self.size):
-                if source not in values and self._comm.Iprobe(source, _OBJECT):
-                    values[source] = self._comm.recv(None, source, _OBJECT)
-            return True if len(values) == self.size else None
+    def broadcast(self, value: Any = None, to: Sequence[int] | None = None) -> Any:
+        """Return rank 0's value on every rank; every rank calls it, and goes on once it has passed the value on.
 
-        self._wait(complete)
-        return [values[rank] for rank in range(self.size)]
-
-    def broadcast(self, value: Any = None) -> Any:
-        """Return rank 0's value on every rank; it waits until all have taken it."""
-        if self.rank == 0:
-            for rank in range(1, self.size):
-                self._hold(self._comm.isend(value, rank, _OBJECT), value)
-            self._wait(lambda: True if not self._held else None)
-            return value
-        arrived: list[Any] = []
-
-        def complete() -> bool | None:
-            if self._comm.Iprobe(0, _OBJECT):
-                arrived.append(self._comm.recv(None, 0, _OBJECT))
-                return True
-            return None
-
-        self._wait(complete)
-        return arrived[0]
+        to  ranks that need it, the same on every rank; elsewhere it returns None. None: all
+        """
+        return self._collectives.broadcast(value, to)
 
     def link(self, to: int) -> Link | None:
         """Measure the link from rank 0 to rank `to`, the best of some trials; every rank calls it, rank 0 is told."""

@@ -1,5 +1,6 @@
 """MPI: ranks beat by the clock alone, and no name of shared memory stays on a node for a job that comes again."""
 
+import ast
 import subprocess
 import sys
 
@@ -93,3 +94,43 @@ def test_whatever_a_rank_computes_it_computes_in_one_thread(tmp_path):
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
     assert made.stdout == "5 1 False\n"
+
+
+SHARED = """
+import resource, sys
+import numpy as np
+from hpcens.transports import collectives
+from hpcens.transports.mpi import MpiWorld
+
+collectives._FAN = 2
+world = MpiWorld(lambda: None, lambda: None)
+sent = []
+hold = world._collectives._hold
+world._collectives._hold = lambda request, buffer: (sent.append(len(memoryview(buffer))), hold(request, buffer))
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+rows = (np.full((8 << 20,), 7.0, np.float32), np.arange(5)[::2]) if world.rank == 0 else None
+begun = peak()
+first = world.broadcast(("all", rows and rows[1]))
+some = world.broadcast(rows, to=[5, 1, 3, 4])
+nobody = world.broadcast("rank 0 alone" if world.rank == 0 else None, to=[])
+world.broadcast()
+kinds = None if some is None else [float(some[0].sum()) / (8 << 20), some[1].tolist(), some[0].flags.writeable]
+world._collectives._hold = hold
+everyone = world.gather((first[0], first[1].tolist(), kinds, nobody, peak() - begun, sum(sent) >> 20))
+for line in everyone:
+    print(repr(line))
+"""
+
+
+def test_what_rank_0_hands_out_is_pickled_once_and_goes_to_those_who_need_it():
+    """Story: a pickled copy of a batch of images for every rank, parked ones too: 9.5 GB at 128 ranks."""
+    made = subprocess.run([*mpiexec(), "-n", "6", sys.executable, "-c", SHARED], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    told = [ast.literal_eval(line) for line in made.stdout.splitlines()]
+    assert [line[:2] for line in told] == [("all", [0, 2, 4])] * 6
+    rows = [7.0, [0, 2, 4], True]
+    assert [line[2] for line in told] == [rows, rows, None, rows, rows, rows]
+    assert [line[3] for line in told] == ["rank 0 alone", None, None, None, None, None]
+    grown, sent = [line[4] for line in told], [line[5] for line in told]
+    assert sent == [64, 64, 0, 0, 0, 0], "MiB: two get 32 each from rank 0, and two from one of these"
+    assert grown[0] < 24 and grown[2] < 16 and max(grown) < 56, grown

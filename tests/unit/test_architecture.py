@@ -15,7 +15,7 @@ LISTED = [line for line in hpcens.__doc__.splitlines() if line.startswith("    "
 ROOMS = [line.split()[0] for line in LISTED]
 
 DOORS = {
-    "mpi4py": {"transports/mpi.py", "launch/as_rank.py"},
+    "mpi4py": {"transports/mpi.py", "transports/collectives.py", "launch/as_rank.py"},
     "torch": {
         "engine/hardware.py",
         "members/modules.py",

@@ -39,11 +39,12 @@ class World:
             return []
         return [value, *(self._receive(source, "gather") for source in range(1, self.size))]
 
-    def broadcast(self, value=None):
-        self.meetings.append("broadcast")
+    def broadcast(self, value=None, to=None):
+        self.meetings.append("broadcast" if to is None else f"broadcast to {sorted({0, *to})}")
+        ranks = range(self.size) if to is None else to
         if self.rank:
-            return self._receive(0, "broadcast")
-        for rank in range(1, self.size):
+            return self._receive(0, "broadcast") if self.rank in ranks else None
+        for rank in set(ranks) - {0}:
             self._send(rank, "broadcast", value)
         return value
 
