@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcens.engine.engine import require_device as require_device
     from hpcens.engine.hardware import Hardware as Hardware
     from hpcens.engine.hardware import import_ahead as import_ahead
+    from hpcens.engine.hardware import keep_to_cores as keep_to_cores
     from hpcens.engine.hardware import open_hardware as open_hardware
     from hpcens.engine.hardware import use_cores as use_cores
     from hpcens.engine.pinning import pin as pin
@@ -25,7 +26,7 @@ else:
         "cpu": ("CpuHardware",),
         "discovery": ("discover", "identities", "present", "require_host_holds"),
         "engine": ("Engine", "ran_out", "require_device"),
-        "hardware": ("Hardware", "import_ahead", "open_hardware", "use_cores"),
+        "hardware": ("Hardware", "import_ahead", "keep_to_cores", "open_hardware", "use_cores"),
         "pinning": ("pin",),
     }
 

@@ -100,6 +100,19 @@ def use_cores(cores: int) -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch then asks for huge pages: fewer to fill and to look up
 
 
+def keep_to_cores(device: Device, of: int) -> None:
+    """Keep this process, and the threads it starts, to a part of its cores that no other device of the node takes.
+
+    Where ranks share all cores of a job, which would otherwise wander. Does nothing where these are not just as many
+    as the devices have, as where nothing confines a job to its own.
+
+    of  cores that the CPU devices of the node have in all
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if device.family == "cpu" and os.environ.get("SLURM_CPU_BIND_TYPE") == "none" and len(cores) == of:
+        os.sched_setaffinity(0, cores[device.index * device.cores :][: device.cores])
+
+
 def import_ahead(device: Device) -> None:
     """Begin to import torch for the device, while its rank waits for others.
 

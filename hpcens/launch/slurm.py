@@ -42,6 +42,10 @@ _DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")
 _MPI = "pmi2"
 # What sbatch says last where an option is wrong; the line before says which.
 _HINT = re.compile(r'Try "sbatch --help"')
+# More ranks than cores: the step has all of its job's, and each rank computes with as many threads as its device has.
+_SHARING = ("--overcommit", "--whole", "--cpu-bind=none")
+# srun would take them for the step's, which then has no more than its number of ranks times that
+_FORGET_CPUS = "unset SLURM_CPUS_PER_TASK SRUN_CPUS_PER_TASK"
 # Entries of PYTHONPATH that name the working folder: Python looks into it before any code of ours runs.
 _PATH_IN_ORDER = (
     "export PYTHONSAFEPATH=1",
@@ -71,7 +75,15 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
     folder = RunDirectory.of(job.output).path / "submitit" / submission
-    srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *([f"--cpus-per-task={cpus}"] if cpus else [])]
+    srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1"]
+    setup = [*(settings.setup or ()), *_PATH_IN_ORDER]
+    if job.spec.devices.cpu and not gpus and not (settings.tasks_per_node or settings.cpus_per_task):
+        # the reader and the reducer compute little: they share the cores of the devices, which are asked for alone
+        srun += [f"--ntasks={tasks * (settings.nodes or 1)}", f"--ntasks-per-node={tasks}", *_SHARING]
+        setup.append(_FORGET_CPUS)
+        tasks = job.spec.devices.cpu.count
+    elif cpus:
+        srun.append(f"--cpus-per-task={cpus}")
     srun += ["--label", f"--output={folder / NODE}"]  # one log a node; the last --output counts, and takes errors too
     return {
         "job_name": f"hpcens-{job.output.stem}-{submission}",
@@ -85,7 +97,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "account": settings.account,
         "qos": settings.qos,
         "constraint": settings.constraint,
-        "setup": [*(settings.setup or ()), *_PATH_IN_ORDER],
+        "setup": setup,
         "signal_delay_s": drain,
         "srun_args": srun,
         "stderr_to_stdout": True,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from hpcens.engine import import_ahead, pin
+from hpcens.engine import import_ahead, keep_to_cores, pin
 from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, Silent, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
@@ -79,8 +79,11 @@ class Rank:
         self._take(rank_roles.role(world.rank))
         if rank_roles.gpus:
             pin(rank_roles.gpus.get(world.rank))
-        if (device := rank_roles.devices.get(world.rank)) is not None and not only_profile:
-            import_ahead(device)
+        if (device := rank_roles.devices.get(world.rank)) is not None:
+            beside = [other for other in rank_roles.devices.values() if other.host == device.host]
+            keep_to_cores(device, sum(other.cores for other in beside if other.family == "cpu"))
+            if not only_profile:
+                import_ahead(device)
         job, preflight = world.broadcast(read_order(epoch) if lead else None)
         from hpcens.planning.opening import open_start
         from hpcens.scoring.rounds import Scoring

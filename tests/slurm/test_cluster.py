@@ -141,6 +141,15 @@ def test_gpus_that_the_login_node_lacks_are_asked_for_and_used(project, local):
     assert np.allclose(project.predictions(), local.predictions(), atol=1e-5)
 
 
+def test_devices_that_take_all_cores_of_a_node_leave_room_for_the_others(project, local):
+    """Story: a reader and a reducer were asked for with as many cores as a device, which no node had left."""
+    project.yaml("bad_rows: fail", devices="{cpu: {count: 2, cores: 4}}")
+    project.hpcens("submit", "dataset.h5", "--wait")
+    plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
+    assert [device["cores"] for device in plan["devices"]] == [4, 4]
+    assert np.allclose(project.predictions(), local.predictions(), atol=1e-5)
+
+
 def test_warned_of_the_limit_it_drains_requeues_itself_and_goes_on(held, local):
     job = held.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--parsable").strip()
     held.wait_for(lambda: some_are_durable(held))

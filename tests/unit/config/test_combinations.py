@@ -139,6 +139,7 @@ KEYS = {
         "rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt", "precision": "float64"}
     },
     "runtime: openvino": {"plan": {"runtime": "openvino"}},
+    "slurm": {"slurm": {"check_members": "job", "start_seconds": 60, "drain_seconds": 30, "time": "5"}},
 }
 NEW = (
     "class_axis", "member class_axis", "classes decide", "task: binary", "task: multilabel", "output: values",
@@ -214,6 +215,7 @@ ROWS = [
     ("resize", "preprocess", WORKS),
     *(("dataset.trust", verb, WORKS) for verb in ALL_VERBS),
     *(("dataset.trust", key, WORKS) for key in ("columns", "select", "decode", "axis", "trust", "files")),
+    *(("slurm", verb, WORKS) for verb in ("resume", "adding a member", "phases")),
 ]
 
 

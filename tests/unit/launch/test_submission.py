@@ -1,6 +1,7 @@
 """What is asked of Slurm, and which ranks play which role on its nodes; no Slurm is needed."""
 
 import errno
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from support.placements import planned
 
 import hpcens
 from hpcens.config.site import site_profiles, slurm_settings
+from hpcens.engine import keep_to_cores
 from hpcens.errors import INCOMPLETE, HpcensError, Silent, Stopped, Superseded, UsageError, as_verdict
 from hpcens.launch.slurm import limit_seconds, sbatch_text
 from hpcens.processes import Process, born, is_stopped
@@ -112,11 +114,18 @@ def test_ranks_for_the_reducers_of_a_given_plan_are_asked_for(srun, tmp_path):
 
 
 def test_cores_of_cpu_devices_are_asked_for_and_an_unknown_number_of_ranks_is_refused(srun):
-    text = sbatch_text(job(cpu=CpuSpec(count=2, cores=4)), SlurmSpec())
-    assert "#SBATCH --ntasks-per-node=4\n" in text
+    """Story: a reader and a reducer of as many cores as a device took an eighth of a node, or did not fit it."""
+    devices = job(cpu=CpuSpec(count=16, cores=4))
+    text = sbatch_text(devices, SlurmSpec(nodes=3))
+    assert "#SBATCH --ntasks-per-node=16\n" in text
     assert "#SBATCH --cpus-per-task=4\n" in text
-    assert "--cpus-per-task=4 " in text
+    shared = " --kill-on-bad-exit=1 --ntasks=54 --ntasks-per-node=18 --overcommit --whole --cpu-bind=none sh -c "
+    assert shared in text and "unset SLURM_CPUS_PER_TASK" in text
     assert "--time" not in text
+    for own in (SlurmSpec(cpus_per_task=3), SlurmSpec(tasks_per_node=20)):
+        text = sbatch_text(devices, own)
+        assert f"#SBATCH --ntasks-per-node={own.tasks_per_node or 18}\n" in text
+        assert f"--kill-on-bad-exit=1 --cpus-per-task={own.cpus_per_task or 4} sh" in text
     with pytest.raises(UsageError, match="how many devices a node has"):
         sbatch_text(job(), SlurmSpec())
 
@@ -179,6 +188,18 @@ def test_a_profile_has_one_section(tmp_path):
         UsageError, match=r"site.yaml:1: slurm.nodes: expected a whole number(.|\n)*:2: partition: unknown key"
     ):
         slurm_settings(SlurmSpec(), (), [tmp_path / "site.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("bind", "of", "kept"), [("none", 8, {4, 5}), ("none", 4, set(range(8))), ("cores", 8, set(range(8)))]
+)
+def test_a_device_keeps_to_cores_of_its_own_where_the_job_has_just_as_many(monkeypatch, bind, of, kept):
+    mask = set(range(8))
+    monkeypatch.setenv("SLURM_CPU_BIND_TYPE", bind)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(mask))
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cores: (mask.clear(), mask.update(cores)))
+    keep_to_cores(Device("n0/cpu2", "cpu", "cpu×2", 1 << 30, 2, 2, "n0"), of)
+    assert mask == kept
 
 
 def gpu(rank, node, index=0):
