@@ -76,6 +76,7 @@ class ScriptedPost:
         self._log.append(("open", self._rank))
 
     def role(self, missing):
+        self._log.append(("missing", self._rank, tuple(missing)))
         return self._role(), None
 
 
@@ -182,6 +183,9 @@ def test_every_rank_meets_the_others_in_one_order(monkeypatch, cast, case, code)
     ends, meetings, log = score(monkeypatch, readers, reducers, devices, size, **case)
     assert [getattr(end, "code", end) for end in ends] == [code] * size
     assert all(met == meetings[0] for met in meetings)
+    everything = tuple(range(len(reducers)))
+    assert {("missing", rank, everything) for rank in readers} <= set(log), "each reader knows all that is missing"
+    assert {entry[2] for entry in log if entry[0] == "missing" and entry[1] not in readers} <= {()}
     first, *others = reducers
     phases = 1 if "drained" in case else case.get("phases", 1)
 
