@@ -46,7 +46,7 @@ def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
     job = job_of(options)
     checked = check_once(job, trials_of(slurm_settings(job.spec.slurm, files=site_profiles(job.spec.search_path))))
-    capacity, _ = _measured(checked)
+    capacity, _ = _measured(checked, optional=True)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:
         answer.plan.save(options.output)
@@ -73,12 +73,15 @@ def simulate(options: Namespace) -> int:
     return COMPLETE
 
 
-def _measured(checked: CheckedJob) -> tuple[Capacity, int]:
-    """Measure what is missing on this host's devices; return the job's capacity and how many measurements it took."""
+def _measured(checked: CheckedJob, *, optional: bool = False) -> tuple[Capacity, int]:
+    """Measure what is missing on this host's devices; return the job's capacity and how many measurements it took.
+
+    optional  where this host lacks such devices, go by what is kept of others
+    """
     capacity = Capacity(checked.job, checked.preflight)
 
     def measure(*_: object) -> int:
-        missing = capacity.missing()
+        missing = 0 if optional and capacity.lacking is not None else capacity.missing()
         if missing:
             with closing(Follower()) as follower:
                 start_profiling(checked.job, checked.preflight, tick=follower.tick)

@@ -96,7 +96,7 @@ class Capacity:
         return present(self._job.spec.devices)
 
     @cached_property
-    def _lacking(self) -> UsageError | None:
+    def lacking(self) -> UsageError | None:
         """What this host lacks of the devices that the job asks for; None where it has them."""
         try:
             self._planner.needs.local_devices()
@@ -110,15 +110,18 @@ class Capacity:
 
         Raises UsageError where neither this host nor a node that is known has them.
         """
-        if self._lacking is None:
+        if self.lacking is None:
             return self._here
         _, nodes = self._nodes()
         return tuple(named(nodes[0], 1))
 
     def missing(self) -> int:
-        """Return how many measurements this host's devices have to take before there can be a plan for them."""
-        if self._lacking is not None:
-            return 0
+        """Return how many measurements this host's devices have to take before there can be a plan for them.
+
+        Raises UsageError where it lacks some of them.
+        """
+        if self.lacking is not None:
+            raise self.lacking
         return sum(map(len, self._planner.needs.unmeasured(dict(enumerate(self._here))).values()))
 
     def answer(self, request: PlanRequest) -> PlanAnswer:
@@ -168,8 +171,8 @@ class Capacity:
             return "cluster", nodes
         if nodes := self._known(None):
             return "slurm", nodes
-        if self._lacking is not None:
-            raise UsageError(self._lacking.what, f"{self._lacking.remedy}; or describe the nodes under cluster:")
+        if self.lacking is not None:
+            raise UsageError(self.lacking.what, f"{self.lacking.remedy}; or describe the nodes under cluster:")
         return "host", [Nodes("node", _MANY, self._here)]
 
     def _described(self) -> list[Nodes]:

@@ -135,6 +135,8 @@ def test_trials_are_left_to_the_job_where_that_is_wanted(login, capsys, monkeypa
 
 
 def test_a_cluster_is_planned_from_profiles_of_its_kind(login, capsys):
+    assert main(["profile", "dataset.h5"]) == USAGE
+    assert "2 GPUs are asked for, 0 are visible" in capsys.readouterr().err
     assert main(["plan", "dataset.h5"]) == USAGE
     assert "Slurm has GPUs trial, and nothing says how much memory they have" in capsys.readouterr().err
     profiled(login)
