@@ -2,17 +2,22 @@
 
 import pytest
 
-from hpcens.checks import members
+from hpcens.checks import member_process, members
 from hpcens.checks.trials import Trial
 from hpcens.cli import main
+from hpcens.config import load
 from hpcens.engine import discovery
 from hpcens.errors import COMPLETE, FAILURE, USAGE
 from hpcens.launch import slurm
+from hpcens.launch.start import check_once
 from hpcens.planning import inventory
+from hpcens.processes.isolation import NoAnswer
 from hpcens.profiling import ProfileBook
+from hpcens.profiling.needs import profile_key
 from hpcens.scheduler import jobs
 from hpcens.scheduler.nodes import parse_nodes
-from hpcens.vocabulary import Device
+from hpcens.specs import Job
+from hpcens.vocabulary import BatchProfile, Device, Profile
 
 OWN = """
 from nets import Linear, Conv, Recurrent
@@ -58,21 +63,34 @@ def with_own(project, factory):
 
 
 def profiled(project):
-    """Profiles of both members as a run on nodes with such GPUs has kept them, from those of this host's CPU."""
-    yaml = (project.folder / "hpcens.yaml").read_text()
-    (project.folder / "cpu.yaml").write_text(yaml.replace("{cuda: 2}", "{cpu: 1}"))
-    assert main(["profile", "dataset.h5", "-c", "cpu.yaml"]) == COMPLETE
+    """Profiles of both members as a run on nodes with such GPUs has kept them."""
+    spec = load(project.folder / "hpcens.yaml")
+    checked = check_once(Job(datasets=(project.dataset,), output=project.output, spec=spec), "elsewhere")
     book = ProfileBook.default()
-    for key, profile in list(book.all()):
-        book.put(type(key)("cuda Trial GPU", key.member, key.runtime, key.row, key.torch, key.precision), profile)
+    for member in spec.members:
+        key = profile_key(checked.preflight, member, "cuda Trial GPU", "eager")
+        book.put(key, Profile(1, 1, 0.1, (4,), {16: BatchProfile(16, 100.0, 1, 0.01)}, (16,)))
     book.put_memory("cuda Trial GPU", 16 << 30)
     book.put_memory("cuda Trial GPU", 8 << 30)  # of a run that was to use less
 
 
-@pytest.mark.parametrize("devices", ["{cuda: all}", "{cuda: 2, cpu: 1}"])
-def test_members_are_tried_on_a_cpu_device_and_the_job_is_handed_in(login, capsys, devices):
+@pytest.fixture
+def asked(monkeypatch):
+    """Trials that were asked for, in place of them: names and the family of the device."""
+    trials = []
+
+    def tried(job, preflight, missing, device, seconds):
+        for member in missing:
+            trials.append((member.name, device.family))
+            yield member.name, Trial((4,), family=device.family)
+
+    monkeypatch.setattr(members, "try_members", tried)
+    return trials
+
+
+def test_members_are_tried_on_a_cpu_device_and_the_job_is_handed_in(login, capsys):
     """Story: `2 GPUs are asked for, 0 are visible` where a login node was to hand in a job for GPU nodes."""
-    login.yaml(devices=devices, members={"linear": "Linear", "conv": "Conv"})
+    login.yaml(devices="{cuda: all, cpu: 1}", members={"linear": "Linear", "conv": "Conv"})
     assert main(["submit", "dataset.h5", "--slurm", "gpus_per_node=2"]) == COMPLETE
     assert "job 7 is submitted" in capsys.readouterr().out and len(login.handed) == 1
     with_own(login, "Wrong")
@@ -105,22 +123,24 @@ def test_what_fails_for_want_of_a_gpu_is_tried_once_here_and_again_at_the_start(
     assert len(login.handed) == 1
 
 
-def test_a_trial_on_a_cpu_does_not_count_where_the_job_has_a_gpu(login, capsys, monkeypatch):
+def test_a_trial_on_a_cpu_does_not_count_where_the_job_has_a_gpu(login, asked, monkeypatch):
     assert main(["submit", "dataset.h5"]) == COMPLETE
-    asked = []
-
-    def tried(job, preflight, missing, device, seconds):
-        for member in missing:
-            asked.append((member.name, device.family))
-            yield member.name, Trial((4,), family=device.family)
-
     gpu = Device("n/cuda0", "cuda", "cuda Trial GPU", 1 << 30, host="n")
-    monkeypatch.setattr(members, "try_members", tried)
     monkeypatch.setattr(discovery, "_gpus", lambda host: (gpu, gpu))
     assert main(["submit", "dataset.h5"]) == COMPLETE
     monkeypatch.setattr(discovery, "_gpus", lambda host: ())
     assert main(["submit", "dataset.h5"]) == COMPLETE, "one on a GPU counts everywhere"
-    assert asked == [("linear", "cuda"), ("conv", "cuda")]
+    assert asked == [(name, family) for family in ("cpu", "cuda") for name in ("linear", "conv")]
+
+
+@pytest.mark.parametrize("exit_code", [None, -9, 7])
+def test_what_takes_too_long_or_too_much_memory_on_one_core_is_left_to_the_job(login, monkeypatch, exit_code):
+    def tried(job, preflight, missing, device, seconds):
+        for member in missing:
+            yield member_process._blame(member, seconds, NoAnswer(exit_code, ()))
+
+    monkeypatch.setattr(members, "try_members", tried)
+    assert main(["submit", "dataset.h5"]) == (FAILURE if exit_code == 7 else COMPLETE)
 
 
 def test_trials_are_left_to_the_job_where_that_is_wanted(login, capsys, monkeypatch):
@@ -134,7 +154,9 @@ def test_trials_are_left_to_the_job_where_that_is_wanted(login, capsys, monkeypa
     assert "submit, job" in capsys.readouterr().err
 
 
-def test_a_cluster_is_planned_from_profiles_of_its_kind(login, capsys):
+def test_a_cluster_is_planned_from_profiles_of_its_kind(login, capsys, asked):
+    yaml = (login.folder / "hpcens.yaml").read_text()
+    (login.folder / "hpcens.yaml").write_text(yaml.replace("batch_sizes: [16]", "batch_sizes: [16], runtime: eager"))
     assert main(["profile", "dataset.h5"]) == USAGE
     assert "2 GPUs are asked for, 0 are visible" in capsys.readouterr().err
     assert main(["plan", "dataset.h5"]) == USAGE
