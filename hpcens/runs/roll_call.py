@@ -116,13 +116,13 @@ def present(submission: str, job: str, nodes: str) -> str:
     submission  folder of the job's submission
     nodes       of the job, as Slurm writes a list of them
     """
-    folder = max(Path(submission, "arrived").glob(f"{job}.*"), key=os.path.getmtime, default=None)
-    here = arrived(folder) if folder is not None else {}
-    if folder is None or not here:
-        return ""
-    texts = [path.read_text().split() for path in folder.iterdir()]
-    of = max((int(words[1]) for words in texts if len(words) > 1), default=0)
-    return standing(here, of, {node: max(1, here.get(node, 0)) for node in hostnames(nodes)})
+    with contextlib.suppress(OSError):  # the world forms at this very moment
+        folder = max(Path(submission, "arrived").glob(f"{job}.*"), key=os.path.getmtime, default=None)
+        if folder is not None and (here := arrived(folder)):
+            lines = [path.read_text().split() for path in folder.iterdir()]
+            of = max((int(words[1]) for words in lines if len(words) > 1), default=0)
+            return standing(here, of, {node: max(1, here.get(node, 0)) for node in hostnames(nodes)})
+    return ""
 
 
 def tasks_per_node(text: str) -> Sequence[int]:

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from hpcens.checks import members as judging
+from hpcens.checks import testbed
 from hpcens.checks.members import tried
 from hpcens.checks.preflight import check
 from hpcens.checks.trials import TrialBook
@@ -232,7 +233,7 @@ def test_a_library_counts_by_its_version(owned, tmp_path, monkeypatch):
 
 def test_where_no_device_is_nothing_is_tried(owned, monkeypatch):
     job = owned.job()
-    monkeypatch.setattr(judging, "_has_devices", lambda job: False)
+    monkeypatch.setattr(testbed, "discover", lambda wanted: ())
     no_trial(monkeypatch)
     assert owned.preflight(job).unseen == ("m",)
 
