@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from hpcens.checks.imports import with_imports
 from hpcens.checks.trials import TrialBook
 from hpcens.combining import rule_digests
 from hpcens.dataset import Facts, inspecting
+from hpcens.engine import gpu_libraries
 from hpcens.errors import DataError
 from hpcens.members import input_places, layout_digests, member_digests
 from hpcens.result import check_output, is_finished, make_fingerprint, stored_members, torch_version
@@ -74,6 +76,12 @@ def is_complete(job: Job, preflight: Preflight) -> bool:
     return is_finished(job.output, current, extended=bool(preflight.stored))
 
 
+def versions_now(numerics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the versions installed now of what the numerics name."""
+    now: dict[str, Any] = {"torch": torch_version()}
+    return now | ({"libraries": gpu_libraries()} if numerics.get("libraries") else {})
+
+
 def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:
     """Return the fingerprint that the job has now, under numerics that were fixed before."""
     return make_fingerprint(
@@ -82,5 +90,5 @@ def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) 
         members=preflight.digests,
         rule=preflight.rule,
         space=preflight.space,
-        numerics=numerics_from_dict(numerics | {"torch": torch_version()}),
+        numerics=numerics_from_dict(numerics | versions_now(numerics)),
     )

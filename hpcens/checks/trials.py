@@ -15,6 +15,7 @@ from typing import Any
 from hpcens import __version__
 from hpcens.checks.findings import Preflight
 from hpcens.checks.steadiness import Steadiness
+from hpcens.engine import first_family
 from hpcens.files import MALFORMED, cache_folder, keep_in_cache
 from hpcens.members import COMPLEX, STATE, common_axis, digest_of
 from hpcens.result import torch_version
@@ -91,11 +92,14 @@ def _trial(raw: Mapping[str, Any]) -> Trial:
 
 def member_key(member: MemberSpec, spec: RunSpec, preflight: Preflight) -> str:
     """Digest all that a member's trial depends on, but what a trial finds: what its code imports."""
-    parts = (
+    parts: tuple[str, ...] = (
         *(digest_of(_own(preflight.digests[member.name])), preflight.facts.row, ",".join(preflight.facts.names)),
         *(member.output, str(member.precision), preflight.space, torch_version(), __version__),
         json.dumps([spec.classes, member.class_axis, spec.class_axis, common_axis(spec), spec.task, spec.assumed]),
     )
+    # networks may work on one family and not on the other: files have devices baked in
+    family = first_family(spec.devices)
+    parts += () if family == "cpu" else (family,)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hpcens.engine.cpu import CpuHardware as CpuHardware
     from hpcens.engine.discovery import discover as discover
+    from hpcens.engine.discovery import first_family as first_family
     from hpcens.engine.discovery import identities as identities
     from hpcens.engine.discovery import present as present
     from hpcens.engine.discovery import require_host_holds as require_host_holds
@@ -20,14 +21,16 @@ if TYPE_CHECKING:
     from hpcens.engine.hardware import open_hardware as open_hardware
     from hpcens.engine.hardware import use_cores as use_cores
     from hpcens.engine.pinning import pin as pin
+    from hpcens.engine.torch_build import gpu_libraries as gpu_libraries
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
         "cpu": ("CpuHardware",),
-        "discovery": ("discover", "identities", "present", "require_host_holds"),
+        "discovery": ("discover", "first_family", "identities", "present", "require_host_holds"),
         "engine": ("Engine", "ran_out", "require_device"),
         "hardware": ("Hardware", "import_ahead", "keep_to_cores", "open_hardware", "use_cores"),
         "pinning": ("pin",),
+        "torch_build": ("gpu_libraries",),
     }
 
     def __getattr__(name):

@@ -23,6 +23,7 @@ class CpuHardware:
 
     name = "CPU"
     ahead = 0
+    cold = False
 
     def __init__(self, cores: int) -> None:
         """Compute with `cores` threads."""

@@ -51,6 +51,7 @@ class CudaHardware:
     """One GPU."""
 
     ahead = 1
+    cold = True
 
     def __init__(
         self,
@@ -114,6 +115,7 @@ class CudaHardware:
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         self.enter()
+        move_graphs(module, self._device)
         return module.to(self._device)
 
     def room(self, shape: Sequence[int], dtype: torch.dtype) -> _Room:
@@ -177,6 +179,20 @@ class CudaHardware:
                 return self._free.pop(i)
         self._free.clear()  # all too small: let them go
         return self._pin(size)
+
+
+def move_graphs(module: torch.nn.Module, device: torch.device) -> None:
+    """Let exported programs in the module make their own tensors on the device, not on that of their export."""
+    for part in module.modules():
+        if not isinstance(part, torch.fx.GraphModule):
+            continue
+        nodes = [node for node in part.graph.nodes if node.op == "call_function"]
+        for node in nodes:
+            if isinstance(node.kwargs.get("device"), torch.device):
+                node.kwargs = {**node.kwargs, "device": device}
+            node.args = tuple(device if isinstance(of, torch.device) else of for of in node.args)
+        if nodes:
+            part.recompile()
 
 
 def every_gpu(api: Any = torch.cuda) -> list[tuple[str, str, str, int, int]]:

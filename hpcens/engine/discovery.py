@@ -17,7 +17,7 @@ from hpcens.processes import node
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.processes.memory import host_memory
 from hpcens.specs import DevicesSpec
-from hpcens.vocabulary import Device, cpu_devices
+from hpcens.vocabulary import Device, Family, cpu_devices
 
 _DEV, _AMD = Path("/dev"), Path("/dev/kfd")
 # Of what is free of a GPU, what a rank may have: allocators round up, and their pieces do not fit without gaps.
@@ -56,6 +56,14 @@ def present(spec: DevicesSpec) -> tuple[Device, ...]:
         count, cores_each, memory = (0 if spec.cuda or gpus else len(cores)), 1, None
     share = host_memory() * 9 // 10 // max(1, count)
     return gpus + cpu_devices(host, cpu_model(), count=count, cores=cores_each, memory=memory or share)
+
+
+def first_family(spec: DevicesSpec) -> Family:
+    """Return the family of the first of the devices that the spec asks for, without asking the driver."""
+    if spec.cuda is not None:
+        return "cuda"
+    amd = _AMD.exists() and "hip" in torch_build()
+    return "cuda" if spec.cpu is None and (amd or list(_DEV.glob("nvidia[0-9]*"))) else "cpu"
 
 
 def require_host_holds(spec: DevicesSpec) -> None:

@@ -248,6 +248,11 @@ def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseE
     remedy = "check its inputs and its preprocess against the rows of this dataset"
     if any(words in str(error) for words in _WITHOUT_GRADIENTS):
         remedy = "it takes gradients in its forward, as forces are: write gradients: true for it in the YAML"
+    if "on the same device" in str(error):
+        remedy = (
+            "it makes tensors on the device it was traced on: trace it on a GPU, take devices from its inputs"
+            " (x.device), or export it with torch.export, whose programs are moved"
+        )
     return MemberError(
         f"member {place} raised {describe_exception(error)} (rows {start}–{stop - 1} of a segment, input {shapes})",
         remedy,

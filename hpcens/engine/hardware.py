@@ -22,10 +22,12 @@ class Hardware(Protocol):
 
     name   in words, with what tells it from all others
     ahead  members that are begun before the outputs of the first are waited for
+    cold   whether a member's first pass takes memory, and chooses algorithms by what is free, for those to come
     """
 
     name: str
     ahead: int
+    cold: bool
 
     def enter(self) -> None:
         """Let this thread work on the device: each that does is to say so first."""

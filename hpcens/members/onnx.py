@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,8 @@ def load_onnx(spec: MemberSpec, cores: int) -> Network:
     inputs = session.get_inputs()
     _check_precision(spec, inputs)
     size = inputs[0].shape[0] if inputs and inputs[0].shape else None
-    return Network(_Session(session), size, size) if isinstance(size, int) else Network(_Session(session))
+    module = _Session(spec.name, session)
+    return Network(module, size, size) if isinstance(size, int) else Network(module)
 
 
 def _check_precision(spec: MemberSpec, inputs: Sequence[Any]) -> None:
@@ -53,11 +55,24 @@ class _Session(torch.nn.Module):
     Floats are cast to the type an input declares. Tensors on another device come to the host and go back.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, name: str, session: Any) -> None:
         super().__init__()
+        self._name, self._told = name, False
         self._session = session
         self._inputs = session.get_inputs()
         self._outputs = [output.name for output in session.get_outputs()]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Say once that the session stays on the host, where the module is moved to a GPU."""
+        if not self._told and fn(torch.empty(0)).device.type != "cpu":
+            self._told = True
+            print(
+                f"hpcens: warning: member {self._name}: ONNX files are run on CPU cores, here on those of a GPU's rank;"
+                " factories, TorchScript files and exported programs run on the GPU",
+                file=sys.stderr,
+                flush=True,
+            )
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         if len(tensors) != len(self._inputs):

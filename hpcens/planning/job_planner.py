@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from hpcens.allocation import Problem, plan
 from hpcens.checks.preflight import Preflight
+from hpcens.engine import gpu_libraries
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.job_problem import rounded_inputs, state_problem
 from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
@@ -61,6 +62,8 @@ class JobPlanner:
         planner = self._job.spec.plan.planner
         new = plan(problem, planner=planner, batch_sizes=tuple(sorted(sizes)), rows=self._rows, torch=self._torch)
         numerics = with_precisions(new.numerics, self._job)
+        if any(not kind.startswith("cpu") for kind in numerics.kinds):
+            numerics = replace(numerics, libraries=gpu_libraries())
         return replace(new, numerics=numerics if self._fixed is None else keep_fixed(numerics, self._fixed))
 
     def _fits(self, stored: Plan, devices: Sequence[Device]) -> bool:

@@ -77,7 +77,8 @@ class Lead:
         shape = self.planner.output_shape(devices)
         phases = phases_of(self.run, plan, self._form(plan, tree, shape), shape)
         require_room_for(job, self.run, phases)
-        prepared = (numerics.batch for numerics in plan.numerics.members.values() if numerics.runtime != "eager")
+        runs = plan.numerics.members.values()  # on a GPU members are warmed up, in eager too
+        prepared = (numerics.batch for numerics in runs if numerics.runtime != "eager" or rank_roles.gpus)
         rows = self._sample(max(prepared, default=0))
         crew = extend_roles(rank_roles, self.hellos, readers=plan.readers, reducers=plan.reducers)
         return Assignment(job, self.preflight, crew, plan, shape, phases, rows)

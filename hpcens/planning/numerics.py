@@ -49,6 +49,14 @@ def keep_fixed(planned: Numerics, fixed: Numerics) -> Numerics:
     Raises FingerprintMismatch where the devices or torch are others than were fixed.
     """
     strange = [kind for kind in planned.kinds if kind not in fixed.kinds]
+    if fixed.libraries and planned.libraries and planned.libraries != fixed.libraries:
+        names = sorted({*fixed.libraries, *planned.libraries})
+        pairs = [(name, fixed.libraries.get(name), planned.libraries.get(name)) for name in names]
+        differing = [f"{name} {before} then, {now} now" for name, before, now in pairs if before != now]
+        raise FingerprintMismatch(
+            f"this run's numbers were fixed under other libraries of GPUs: {'; '.join(differing)}",
+            "continue it in the environment it was begun in, or score into another output",
+        )
     if strange or planned.torch != fixed.torch:
         raise FingerprintMismatch(
             f"this run's numbers were fixed for {', '.join(fixed.kinds)} and torch {fixed.torch};"

@@ -14,8 +14,9 @@ from typing import Any
 from hpcens.checks.steadiness import chance
 from hpcens.engine import Engine, Hardware, open_hardware, ran_out
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
-from hpcens.members import load
+from hpcens.members import Forward, load
 from hpcens.profiling.references import Pass, References
+from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
 from hpcens.runtimes.agreement import tolerance_in
@@ -23,9 +24,6 @@ from hpcens.runtimes.recording import record, recording_of
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
-# Passes at least; no more once their median is known to a part in a hundred.
-_REPETITIONS = 3
-_PRECISION = 0.01
 _WORTH_GOING_ON = 0.85
 # Of the time a run will take, what may be spent on finding out how it takes less.
 SHARE_OF_RUN = 0.05
@@ -33,7 +31,7 @@ SHARE_OF_RUN = 0.05
 _SHARE_OF_SHORT_RUN = 0.25
 # Seconds that a batch may take where its rank is mute meanwhile; for the dead it is taken after a minute.
 _LONGEST_MUTE = 10.0
-# Of the time to measure a member, what goes to telling near ties apart.
+# Of the time to measure a member, what goes to near ties.
 _REMATCH = 0.2
 
 
@@ -61,7 +59,8 @@ def measure(
         rows, others = accepted(forward, rows), accepted(forward, others) if others else ()
     references = References(others, probabilities=space == "probabilities")
     full = filled(rows, max(measurement.batch_sizes))
-    bench = _Bench(measurement, spec, tuple(inputs), device, space, full, cache, references)
+    steady = measurement.eager is None or measurement.eager.same_bits
+    bench = _Bench(measurement, spec, tuple(inputs), device, space, full, cache, references, steady)
     eager = bench.eager() if "eager" in measurement.keys or measurement.eager is None else measurement.eager
     profiles = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in measurement.keys}
     for runtime, profile in bench.rematch(profiles).items():
@@ -70,7 +69,7 @@ def measure(
 
 @dataclass(slots=True)
 class _Bench:
-    """One member on one device, measured in one runtime after the other."""
+    """One member on one device, in one runtime after the other. steady: eager gives the same bits each time."""
 
     measurement: Measurement
     spec: RunSpec
@@ -80,6 +79,7 @@ class _Bench:
     rows: Rows
     cache: Path
     references: References
+    steady: bool
     began: float = field(default_factory=time.perf_counter)
 
     def eager(self) -> Profile:
@@ -103,7 +103,7 @@ class _Bench:
         """Measure a runtime at eager's best batch sizes, if it agrees with eager and pays for its preparation."""
         measurement, spent = self.measurement, time.perf_counter() - self.began
         best = max(eager.batches.values(), key=lambda measured: measured.rows_per_second)
-        needed = RUNTIMES[runtime].seconds + eager.load_seconds + (_REPETITIONS + 4) * best.batch / best.rows_per_second
+        needed = RUNTIMES[runtime].seconds + eager.load_seconds + (REPETITIONS + 4) * best.batch / best.rows_per_second
         if RUNTIMES[runtime].mute and (seconds := best.batch / best.rows_per_second) > _LONGEST_MUTE:
             why = f"{runtime}: no sign of life from its rank in a batch of {best.batch} rows, {seconds:.0f} s in eager"
             return _refused(eager, why)
@@ -112,7 +112,7 @@ class _Bench:
         if spent + needed > budget and not measurement.thorough:
             worth = math.ceil((spent + needed) / SHARE_OF_RUN * best.rows_per_second)
             return _refused(eager, f"preparing it would not pay for {measurement.rows} rows", worth)
-        near = [size for size in measurement.batch_sizes if best.batch / 2 <= size <= best.batch * 2]
+        near = [size for size in eager.batches if best.batch / 2 <= size <= best.batch * 2]
         near.sort(key=lambda size: abs(math.log(size / best.batch)))
         if runtime == "compiled":
             near = near[:1]
@@ -127,14 +127,14 @@ class _Bench:
         agree = {runtime: p for runtime, p in profiles.items() if p.difference <= self.measurement.tolerance}
         close = contenders(agree, self.device.memory)
         turn = sum(batch / agree[runtime].batches[batch].rows_per_second for runtime, batch in close)
-        if not close or _REPETITIONS * turn > self.measurement.seconds:
+        if not close or REPETITIONS * turn > self.measurement.seconds:
             return profiles
         engine = Engine(open_hardware(self.device))
         turns: dict[Contender, list[float]] = {contender: [] for contender in close}
         try:
             staged = {contender: self._contending(engine, contender) for contender in close}
             share = self.measurement.seconds if self.measurement.thorough else _REMATCH * self.measurement.seconds
-            end = time.perf_counter() + max(share, _REPETITIONS * turn)
+            end = time.perf_counter() + max(share, REPETITIONS * turn)
             while time.perf_counter() < end and not decided(turns):
                 for (runtime, batch), speeds in turns.items():
                     began = time.perf_counter()
@@ -172,10 +172,14 @@ class _Bench:
         began = time.perf_counter()
         recipe = self._recipe(runtime, hardware)
         engine = Engine(hardware)
-        forward = recipe.make(sizes[0])
-        if runtime == "compiled":  # what it takes from now on: the package is there
-            began = time.perf_counter()
-            forward = recipe.make(sizes[0])
+        forward = self._made(recipe, sizes[0])
+        if runtime == "compiled" and forward is not None:  # what it takes from now on: the package is there
+            began, forward = time.perf_counter(), None
+            forward = self._made(recipe, sizes[0])
+        if forward is None:
+            if runtime == "eager":
+                return Profile(0, context, 0.0, ())
+            raise RuntimeUnsuited(f"{runtime}: there is no memory to prepare it for batches of {sizes[0]} rows")
         engine.host(name, forward, batch=sizes[0])
         load_seconds = time.perf_counter() - began
         hardware.release()
@@ -185,8 +189,13 @@ class _Bench:
         deadline = time.perf_counter() + seconds
         top = eager.rows_per_second if eager else 0.0
         for i, batch in enumerate(sizes):
-            if i:
-                engine.host(name, recipe.make(batch) if recipe.fixed else forward, batch=batch)
+            if i and recipe.fixed:
+                engine.clear()  # a run holds one of them, and there may be no room for two
+                forward = None
+                forward = self._made(recipe, batch)
+            if forward is None:
+                break
+            engine.host(name, forward, batch=batch)
             run = self._pass(engine, hardware, batch, runtime)
             if run is None:
                 break
@@ -197,7 +206,7 @@ class _Bench:
             if runtime in self.measurement.keys:
                 path = recording_of(recipe.package, batch)
                 record(engine, self.measurement.member, self.inputs, tuple(a[:batch] for a in self.rows), path)
-            speeds = _time(engine, name, run.staged, batch, deadline, len(sizes))
+            speeds = timed(engine, name, run.staged, batch, deadline, len(sizes))
             middle = statistics.median(speeds)
             batches[batch] = BatchProfile(batch, middle, run.workspace, (max(speeds) - min(speeds)) / middle)
             del run  # its rows: two batches at once are not what a run holds
@@ -205,6 +214,15 @@ class _Bench:
                 break
             top = max(top, middle)
         return replace(profile, batches=batches)
+
+    def _made(self, recipe: Recipe, batch: int) -> Forward | None:
+        """Make the member for batches of this size; None where it does not fit the memory of the device."""
+        try:
+            return recipe.make(batch)
+        except Exception as error:
+            if not isinstance(error, DeviceOutOfMemory) and not ran_out(recipe.hardware, error):
+                raise
+        return None
 
     def _recipe(self, runtime: str, hardware: Hardware) -> Recipe:
         member, cores = self.measurement.member, self.device.cores
@@ -226,7 +244,10 @@ class _Bench:
             values, used = engine.run(name, staged)
             workspace = max(0, hardware.peak() - resting)
             self.references.limit(batch / (time.perf_counter() - began), self.measurement.seconds)
+            hardware.release()  # where memory lies elsewhere, the same bits are to come
             again, _ = engine.run(name, staged)
+            if runtime != "eager":
+                self._need_reference(batch)
         except Exception as error:
             if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
                 raise
@@ -238,14 +259,18 @@ class _Bench:
             several = len(self.measurement.keys) > 1
             self.references.outputs[batch] = values, self._on_others(engine, name) if several else None
         else:
-            self._need_reference(batch)
             apart = self.references.apart(batch, values, self._on_others(engine, name))
         between = self.references.between_calls(batch, values, again)
         if between > tolerance_in(self.measurement.member.computes_in, self.measurement.tolerance):
             if runtime == "eager":
                 raise chance(name, between, self.measurement.tolerance)
             raise RuntimeUnsuited(f"{runtime}: it gives other values each time, {between:.2g} apart")
-        return Pass(staged, values.shape[1:], workspace, apart, values.tobytes() == again.tobytes())
+        same_bits = values.tobytes() == again.tobytes()
+        if runtime == "eager":
+            self.steady &= same_bits
+        elif self.steady and not same_bits:
+            raise RuntimeUnsuited(f"{runtime}: it gives other bits each time, where eager gives the same")
+        return Pass(staged, values.shape[1:], workspace, apart, same_bits)
 
     def _on_others(self, engine: Engine, name: str) -> Array | None:
         """Run the other rows; None where there are none, they do not fit beside what is held, or one of them is bad."""
@@ -271,28 +296,5 @@ class _Bench:
             self.references.outputs[batch] = values, self._on_others(engine, "eager")
 
 
-def _refused(eager: Profile, why: str, worth_from: int | None = None) -> Profile:
-    return Profile(
-        eager.weights, eager.context, 0.0, eager.output_shape, tried=eager.tried, refused=why, worth_from=worth_from
-    )
-
-
-def _time(engine: Engine, name: str, staged: Any, batch: int, deadline: float, sizes: int) -> list[float]:
-    """Return the rows/s of several passes, until the median is precise or this size's part of the time is used up."""
-    share = max(0.02, (deadline - time.perf_counter()) / sizes)
-    end = time.perf_counter() + share
-    speeds: list[float] = []
-    while len(speeds) < _REPETITIONS or (time.perf_counter() < end and not precise(speeds)):
-        began = time.perf_counter()
-        engine.run(name, staged)
-        speeds.append(batch / (time.perf_counter() - began))
-        if time.perf_counter() > deadline:
-            break
-    return speeds
-
-
-def precise(speeds: Sequence[float]) -> bool:
-    """Tell whether the median of five or more is known to 1 %, by its standard error: 1.25 σ / √n of a normal law."""
-    if len(speeds) < 5:
-        return False
-    return 1.25 * statistics.stdev(speeds) <= _PRECISION * statistics.median(speeds) * math.sqrt(len(speeds))
+def _refused(of: Profile, why: str, worth_from: int | None = None) -> Profile:
+    return Profile(of.weights, of.context, 0.0, of.output_shape, tried=of.tried, refused=why, worth_from=worth_from)

@@ -8,13 +8,14 @@ from math import inf
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine import discover
+from hpcens.engine import discover, gpu_libraries
 from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
 from hpcens.result import torch_version
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
+from hpcens.runtimes.agreement import tolerance_in
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
 
@@ -90,7 +91,7 @@ class Needs:
     def _measurement(self, member: MemberSpec, kind: str, family: Family) -> Measurement | None:
         """Return what is not known yet of a member on devices of the kind; None where all is."""
         sizes, rows = self.batch_sizes(member.name), self.preflight.facts.rows
-        tolerance = self.job.spec.plan.tolerance
+        tolerance = tolerance_in(member.computes_in, self.job.spec.plan.tolerance)
         keys = {
             runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)
         }
@@ -123,7 +124,7 @@ class Needs:
             profile = self.book.get(profile_key(self.preflight, member, kind, runtime))
             if profile is None:
                 continue
-            if profile.refused or profile.difference > spec.tolerance:
+            if profile.refused or profile.difference > tolerance_in(member.computes_in, spec.tolerance):
                 apart = f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance"
                 why = f"member {member.name} cannot run in {runtime} on {kind}: {profile.refused or apart}"
                 continue
@@ -146,7 +147,14 @@ class Needs:
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
     """Return what a profile of the member is kept under."""
     digest = digest_of(dict(preflight.digests[member.name]))
-    return ProfileKey(kind, digest, runtime, preflight.facts.row, torch_version(), member.computes_in)
+    return ProfileKey(kind, digest, runtime, preflight.facts.row, _versions(kind), member.computes_in)
+
+
+def _versions(kind: str) -> str:
+    """Return the version of torch, and on GPUs a digest of those of the libraries that compute there."""
+    if kind.startswith("cpu"):
+        return torch_version()
+    return f"{torch_version()} {digest_of(gpu_libraries())[:12]}"
 
 
 def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:

@@ -98,6 +98,7 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.state` | digest of the weights that its factory loads; where it loads none |
 | `members.*.complex numbers` | kept, where it has such parameters or buffers: format 1 kept their real parts alone |
 | `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
+| `numerics.libraries` | library → version, of those that decide what GPUs compute; where none did |
 | `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
 | `rule.digests.precision` | of a stack's module; float32 |
 | `rule.digests.imports *` | digest of a module that a rule's code imports; where there is none, or empty |

@@ -69,6 +69,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
     AddedKey(("members", "*", "task"), None, "task: multiclass"),
     AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
+    AddedKey(("numerics", "libraries"), None, ""),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 
@@ -103,7 +104,12 @@ def make_fingerprint(
             },
             "rule": rule_branch(spec, rule, space),
             "outputs": outputs_branch(spec),
-            "numerics": {"segment_rows": numerics.segment_rows, "kinds": list(numerics.kinds), "torch": numerics.torch},
+            "numerics": {
+                "segment_rows": numerics.segment_rows,
+                "kinds": list(numerics.kinds),
+                "torch": numerics.torch,
+                **({"libraries": dict(numerics.libraries)} if numerics.libraries else {}),
+            },
         }
     )
 

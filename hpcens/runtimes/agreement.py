@@ -65,5 +65,5 @@ def spread_over_rows(values: Array) -> Array:
 
 
 def tolerance_in(precision: str, tolerance: float) -> float:
-    """Return how far apart rounding in a precision may bring what is computed in other batches."""
+    """Return how far apart rounding in a precision may bring what is computed in other batches or runtimes."""
     return max(tolerance, 4 * _EPSILONS.get(precision, 0.0))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from hpcens.engine import Engine
 from hpcens.errors import MemberError
 from hpcens.members import has_code, load, own_modules
-from hpcens.runtimes.recipe import Recipe
+from hpcens.runtimes.recipe import Recipe, filled
 from hpcens.runtimes.recording import recording_of, repeat
 from hpcens.specs import MemberSpec, RunSpec, Space
 from hpcens.usercode.imported import other_code
@@ -50,10 +51,19 @@ def host(
             again = recipe.make if recipe.fixed else None
             before = frozenset(sys.modules)
             engine.host(member.name, recipe.make(instance.batch), batch=instance.batch, again=again)
+            if engine.hardware.cold and rows:
+                _warm(engine, member.name, filled(rows, instance.batch))
             _require_same_code(member, digests[member.name], before)
             path, tolerance = recording_of(kept, instance.batch), spec.plan.tolerance
             repeat(engine, member, inputs, rows, path, tolerance=tolerance)
     engine.hardware.release()  # what preparing them has left behind
+
+
+def _warm(engine: Engine, name: str, rows: Rows) -> None:
+    """Run a batch of a member while nothing is staged: algorithms are chosen by the memory that is free now."""
+    hardware = engine.hardware
+    with suppress(MemberError):  # a bad row among them is for the run to judge
+        engine.run(name, tuple(hardware.receive(hardware.stage(array)) for array in rows))
 
 
 def _require_same_code(member: MemberSpec, digests: Mapping[str, str], before: Collection[str]) -> None:

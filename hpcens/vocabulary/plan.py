@@ -71,12 +71,14 @@ class Numerics:
 
     kinds  kinds of device that may compute (a kind of CPU device includes its thread count)
     torch  version of torch
+    libraries  versions of what else decides the bits that GPUs compute; empty where none does
     """
 
     segment_rows: int
     members: Mapping[str, MemberNumerics]
     kinds: tuple[str, ...]
     torch: str
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,5 +284,6 @@ def numerics_from_dict(raw: dict[str, Any]) -> Numerics:
         members={name: checked(MemberNumerics(**m)) for name, m in raw["members"].items()},
         kinds=tuple(map(str, raw["kinds"])),
         torch=raw["torch"],
+        libraries={str(name): str(version) for name, version in raw.get("libraries", {}).items()},
     )
     return checked(numerics)

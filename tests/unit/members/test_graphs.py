@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.member_files import Custom, X, exported, load, outputs, scripted
 
+from hpcens.engine.cuda import move_graphs
 from hpcens.errors import MemberError
 from hpcens.members.network import Network, Passes
 from hpcens.specs import MemberSpec
@@ -236,3 +237,17 @@ class TestFileAccess:
                 made.writestr(entry, data.replace(b"torch.ops.aten.relu.default", b"torch.ops.aten.from_file.default"))
         with pytest.raises(MemberError, match="names from_file"):
             load(MemberSpec(name="a", exported=path, output="values"), space="values")
+
+
+def test_what_an_exported_program_makes_itself_is_made_where_it_runs(tmp_path):
+    """Story: a program exported on a CPU made its positions there, and was refused on every GPU."""
+
+    class Positions(torch.nn.Module):
+        def forward(self, x):
+            return x + torch.arange(3, device=x.device) + torch.zeros(3, device="cpu").to("cpu")
+
+    exported(Positions(), tmp_path / "net.pt2", torch.zeros(2, 3))
+    forward = load(MemberSpec(name="a", exported=tmp_path / "net.pt2", output="values"), space="values")
+    elsewhere = torch.device("meta")
+    move_graphs(forward, elsewhere)
+    assert forward.to(elsewhere)(torch.zeros(2, 3, device=elsewhere)).device == elsewhere

@@ -72,3 +72,12 @@ class TestOnnx:
         with pytest.raises(UsageError, match=r"onnx and onnxruntime is not installed") as caught:
             member_digests(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), ENSEMBLE)
         assert caught.value.remedy == "pip install 'hpcens[onnx]'"
+
+
+def test_on_a_gpu_it_is_said_that_it_stays_on_cpu_cores(linear, tmp_path, capfd):
+    as_onnx(linear, tmp_path / "m.onnx")
+    forward = load(MemberSpec(name="a", onnx=tmp_path / "m.onnx"))
+    forward.to("cpu")
+    assert capfd.readouterr().err == ""
+    forward.to("meta"), forward.to("meta")
+    assert capfd.readouterr().err.count("warning: member a: ONNX files are run on CPU cores") == 1

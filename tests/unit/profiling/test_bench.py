@@ -4,7 +4,9 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from support.engines import Cpu, Cuda
+from support.fake_cuda import Limited
 from support.profiles import ROWS, keys, profile, profile_within, profiles
 from support.project import ENSEMBLE
 from torch import nn
@@ -12,7 +14,8 @@ from torch import nn
 import hpcens.profiling.bench
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.profiling import ProfileBook
-from hpcens.profiling.bench import measure, precise
+from hpcens.profiling.bench import measure
+from hpcens.profiling.timing import precise
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.vocabulary import Measurement, cpu_devices
 
@@ -59,6 +62,18 @@ class TestProfile:
             profile(spec, (3, 4))
 
 
+def limited_to(fits):
+    """Loads members that run out where a pass has more rows."""
+    load = hpcens.profiling.bench.load
+
+    def limited(*of, **options):
+        made = load(*of, **options)
+        made.passes.module = Limited(made.passes.module, fits, lambda: torch.empty(1 << 50))
+        return made
+
+    return limited
+
+
 class TestProfiler:
     def test_measures_each_beside_eager(self, member, tmp_path):
         found = profiles(member, tmp_path, "eager", "frozen", "channels_last")
@@ -95,6 +110,59 @@ class TestProfiler:
         assert book.covers(key, (4, 8), rows=1, tolerance=1e-4)
         assert not book.covers(key, (4, 8), rows=1, tolerance=0.1), "for whom that is near enough, it is not timed yet"
         assert profiles(member, tmp_path, "eager", "frozen", tolerance=0.1)["frozen"].batches
+
+    @pytest.mark.parametrize("at", [4, 8])
+    def test_one_for_whose_preparation_there_is_no_memory_is_left_out(self, member, tmp_path, monkeypatch, at):
+        """Story: running out while a runtime was prepared ended the start."""
+        from hpcens.runtimes import frozen
+
+        build = frozen.build
+
+        def scarce(module, inputs, cores, file):
+            if len(inputs[0]) >= at:
+                torch.empty(1 << 50)
+            return build(module, inputs, cores, file)
+
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", scarce)
+        monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", 0.0)
+        found = profiles(member, tmp_path, "eager", "frozen", thorough=True)
+        assert found["eager"].batches
+        assert max(found["frozen"].batches, default=0) < at
+        assert found["frozen"].batches or "no memory to prepare it for batches of" in found["frozen"].refused
+
+    def test_not_even_eager_can_be_prepared(self, member, monkeypatch):
+        def exhausted(*of, **options):
+            torch.empty(1 << 50)
+
+        monkeypatch.setattr(hpcens.profiling.bench, "load", exhausted)
+        with pytest.raises(DeviceOutOfMemory, match="a batch of 4 rows does not fit"):
+            profile(member)
+
+    def test_only_sizes_that_eager_holds_are_prepared(self, member, tmp_path, monkeypatch):
+        prepared = []
+        from hpcens.runtimes import frozen
+
+        build = frozen.build
+        monkeypatch.setattr(
+            "hpcens.runtimes.frozen.build", lambda m, x, c, f: (prepared.append(len(x[0])), build(m, x, c, f))[1]
+        )
+        monkeypatch.setattr(hpcens.profiling.bench, "load", limited_to(4))
+        found = profiles(member, tmp_path, "eager", "frozen", thorough=True)
+        assert list(found["eager"].batches) == [4] and prepared == [4]
+
+    def test_one_that_gives_other_bits_each_time_is_refused(self, member, tmp_path, monkeypatch):
+        class Restless(nn.Module):
+            def __init__(self, module, inputs, cores, file):
+                super().__init__()
+                self.module, self.calls = module, 0
+
+            def forward(self, x):
+                self.calls += 1
+                return self.module(x) * (1 + self.calls * 2**-23)
+
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", Restless)
+        found = profiles(member, tmp_path, "eager", "frozen", thorough=True)
+        assert "frozen: it gives other bits each time, where eager gives the same" in found["frozen"].refused
 
     def test_one_that_fails_says_why(self, member, tmp_path, monkeypatch):
         def failing(module, inputs, cores, file):
@@ -170,20 +238,6 @@ class TestProfiler:
         monkeypatch.setattr("hpcens.runtimes.frozen.build", Dropping)
         found = profiles(member, tmp_path, "eager", "frozen")
         assert "other values each time" in found["frozen"].refused and found["eager"].same_bits
-
-    def test_chance_within_the_tolerance_is_kept_with_the_profile(self, member, tmp_path, monkeypatch):
-        class Flickering(nn.Module):
-            def __init__(self, module, inputs, cores, file):
-                super().__init__()
-                self.module, self.calls = module, 0
-
-            def forward(self, x):
-                self.calls += 1
-                return self.module(x) * (1 + 1e-6 * (self.calls % 2))
-
-        monkeypatch.setattr("hpcens.runtimes.frozen.build", Flickering)
-        found = profiles(member, tmp_path, "eager", "frozen")
-        assert found["frozen"].batches and not found["frozen"].same_bits and found["eager"].same_bits
 
     def test_a_member_that_gives_other_values_each_time_is_refused(self, weights, tmp_path, monkeypatch):
         """Chance may show on one kind of device alone, where its trial could not see it."""

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from hpcens.errors import FingerprintMismatch
+from hpcens.planning.numerics import keep_fixed
 from hpcens.result import fingerprint
-from hpcens.result.fingerprint import AddedKey, in_format, make_fingerprint, require_same
+from hpcens.result.fingerprint import AddedKey, differences, in_format, make_fingerprint, numerics_of, require_same
 from hpcens.specs import MemberSpec, RunSpec
-from hpcens.vocabulary import MemberNumerics, Numerics
+from hpcens.vocabulary import MemberNumerics, Numerics, numerics_from_dict
 
 # What code of format 1 wrote for this specification.
 FORMAT_1 = """{"data": {"rows": 3}, "members": {"a.b": {"weights": "0", "output": "logits", "numerics": {"batch": 8,
@@ -82,3 +83,18 @@ def test_code_that_was_not_looked_at_is_named_with_who_can_finish_it():
         require_same(before, now, "run.h5")
     with pytest.raises(FingerprintMismatch, match=r"library blocks: 2\.0 then, 2\.1 now"):
         require_same(now, tree(**{"imports layers": "1", "library blocks": "2.1"}), "run.h5")
+
+
+def test_libraries_of_gpus_are_part_of_what_a_result_was_made_of():
+    numerics = Numerics(16, {"a.b": MemberNumerics(8, "eager")}, ("cuda A100",), "2.4", {"cudnn": "9.1"})
+    of = dict(data={"rows": 3}, members={"a.b": {"weights": "0"}}, rule={}, space="probabilities")
+    made = make_fingerprint(SPEC, **of, numerics=numerics)
+    assert made["format"] == 2 and made["numerics"]["libraries"] == {"cudnn": "9.1"}
+    assert numerics_from_dict(numerics_of(made)).libraries == {"cudnn": "9.1"}
+    now = make_fingerprint(SPEC, **of, numerics=replace(numerics, libraries={"cudnn": "9.2"}))
+    assert list(differences(made, now)) == ["numerics.libraries.cudnn: 9.1 then, 9.2 now"]
+    assert keep_fixed(numerics, numerics) == numerics
+    earlier = replace(numerics, libraries={})
+    assert keep_fixed(numerics, earlier) == earlier, "the earlier code did not look at them"
+    with pytest.raises(FingerprintMismatch, match=r"other libraries of GPUs: cudnn 9\.1 then, 9\.2 now"):
+        keep_fixed(replace(numerics, libraries={"cudnn": "9.2"}), numerics)
