@@ -11,7 +11,7 @@ from support.project import ENSEMBLE, MEMBERS, Project
 from hpcens.specs import MemberSpec
 
 TESTS = Path(__file__).parent
-MARKS = {"runs": "mpi", "slurm": "slurm"}
+MARKS = {"runs": "mpi", "slurm": "slurm", "gpu": "gpu"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -115,6 +115,9 @@ class CudaHardware:
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         self.enter()
+        tensors = (*module.parameters(), *module.buffers())
+        if tensors and all(tensor.device == self._device for tensor in tensors):
+            return module  # weights that were laid out anew in inference mode cannot be put there once more
         move_graphs(module, self._device)
         return module.to(self._device)
 

@@ -1,0 +1,344 @@
+"""The stages of `validate.py` that are no tests: each prints, and adds its figures to $HPCENS_VALIDATION by lines."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+CPU = os.environ.get("HPCENS_GPU_TESTS") == "cpu"
+ROOT = Path(__file__).resolve().parents[2]
+DEVICES = "{cpu: 1}" if CPU else "{cuda: 1}"
+NETS = """
+import torch
+from torch import nn
+
+def resnet(classes=1000):
+    from torchvision.models import resnet50
+    torch.manual_seed(1)
+    return resnet50(num_classes=classes)
+
+def vit(classes=1000):
+    from torchvision.models import vit_b_16
+    torch.manual_seed(2)
+    return vit_b_16(num_classes=classes)
+
+def mlp(inputs, classes=1000, width=512, seed=3):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(),
+                         nn.Linear(width, classes))
+
+def conv(classes=10, seed=4):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1),
+                         nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, classes))
+
+class Hungry(nn.Module):
+    '''Takes so many MiB for each row.'''
+    def __init__(self, mib, classes=10):
+        super().__init__()
+        torch.manual_seed(5)
+        self.mib, self.layer = mib, nn.Linear(12, classes)
+
+    def forward(self, x):
+        room = torch.ones(len(x), self.mib << 18, device=x.device)
+        return self.layer(x[:, 0, :3, :4].flatten(1)) + 0 * room.sum(1, keepdim=True)
+"""
+
+
+def tell(**figures: object) -> None:
+    print(json.dumps(figures), flush=True)
+    with Path(os.environ["HPCENS_VALIDATION"]).open("a") as file:
+        file.write(json.dumps(figures) + "\n")
+
+
+def member(name: str, factory: str, precision: str = "float32", **arguments: object) -> str:
+    """Return a member of nets.py as YAML."""
+    steps = [{"scale": "1/255"}]
+    keys = {
+        "name": name,
+        "factory": f"nets:{factory}",
+        "weights": "factory",
+        "precision": precision,
+        "preprocess": steps,
+    }
+    return json.dumps(keys | ({"arguments": arguments} if arguments else {}))
+
+
+class Folder:
+    """A user's folder with nets.py and a dataset of images, uint8."""
+
+    def __init__(self, rows: int, side: int) -> None:
+        import h5py
+
+        self.path = Path(tempfile.mkdtemp(prefix="hpcens-validation-"))
+        (self.path / "nets.py").write_text(NETS)
+        with h5py.File(self.path / "data.h5", "w") as file:
+            draw = np.random.default_rng(0)
+            images = file.create_dataset("images", (rows, 3, side, side), "u1")
+            for start in range(0, rows, 256):
+                images[start : start + 256] = draw.integers(0, 256, (min(256, rows - start), 3, side, side), "u1")
+
+    def yaml(self, members: list[str], plan: str, devices: str = DEVICES, outputs: str = "[prediction]") -> None:
+        lines = ["members:", *(f"  - {member}" for member in members), f"devices: {devices}", "task: multiclass"]
+        lines += [f"plan: {plan}", f"output: {{datasets: {outputs}, path: NAME.h5}}", "fsync_seconds: 0.2"]
+        self.text = "\n".join(lines) + "\n"
+
+    def start(self, name: str, **environment: str) -> subprocess.Popen[str]:
+        (self.path / "hpcens.yaml").write_text(self.text.replace("NAME", name))
+        return subprocess.Popen(
+            [sys.executable, "-m", "hpcens", "run", "data.h5"],
+            cwd=self.path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, name: str, **environment: str) -> tuple[int, str]:
+        process = self.start(name, **environment)
+        said, _ = process.communicate()
+        print(f"-- {name}: {process.returncode}\n{said[-2500:]}", flush=True)
+        return process.returncode, said
+
+    def digest(self, name: str) -> str:
+        """Digest all outputs of a result."""
+        import h5py
+
+        made = hashlib.sha256()
+        with h5py.File(self.path / f"{name}.h5") as file:
+            for output in sorted(["prediction", *(f"members/{member}" for member in file["members"])]):
+                made.update(file[output][()].tobytes())
+        return made.hexdigest()
+
+    def report(self, name: str) -> dict:
+        [found] = sorted((self.path / f"{name}.run" / "epochs").glob("*/report.json"))[-1:]
+        return json.loads(found.read_text())
+
+    def plan(self, name: str) -> dict:
+        [found] = sorted((self.path / f"{name}.run" / "epochs").glob("*/plan.json"))[-1:]
+        return json.loads(found.read_text())
+
+    def close(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def card() -> None:
+    import torch
+
+    from hpcens.engine.discovery import discover, identities
+    from hpcens.engine.gpus import gpus
+    from hpcens.engine.torch_build import gpu_libraries
+    from hpcens.launch.local import mpiexec
+    from hpcens.specs import DevicesSpec
+
+    tell(torch=torch.__version__, cuda=torch.version.cuda, available=torch.cuda.is_available(), cores=os.cpu_count())
+    if not CPU:
+        told = subprocess.run(["nvidia-smi"], capture_output=True, text=True, check=False).stdout
+        print(told)
+        found = discover(DevicesSpec())
+        tell(kinds=[device.kind for device in found], memory=[device.memory for device in found])
+        tell(uuids=identities(found), driver=[(gpu.name, gpu.total, gpu.free) for gpu in gpus()])
+    tell(libraries=gpu_libraries())
+    says = "from mpi4py import MPI; print(MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size, MPI.Get_library_version()[:40])"
+    said = subprocess.run([*mpiexec(), "-n", "2", sys.executable, "-c", says], capture_output=True, text=True)
+    tell(mpi=said.stdout.splitlines(), code=said.returncode, error=said.stderr[-300:])
+    assert said.returncode == 0
+
+
+def probe() -> None:
+    import torch
+
+    from hpcens.engine.gpus import gpus
+
+    if CPU:
+        tell(skipped="no card")
+        return
+    before = gpus()[0].free
+    torch.cuda.set_device(0)
+    torch.zeros(1, device="cuda")
+    torch.cuda.synchronize()
+    free, total = torch.cuda.mem_get_info()
+    tell(context_mib=(before - free) / 2**20 if before else None, total_gib=total / 2**30)
+    size = 256 << 20
+    for name, host in (
+        ("pinned", torch.empty(size, dtype=torch.uint8, pin_memory=True)),
+        ("pageable", torch.empty(size, dtype=torch.uint8)),
+    ):
+        there = torch.empty(size, dtype=torch.uint8, device="cuda")
+        speeds = {}
+        for way in ("to the card", "from the card"):
+            seconds = []
+            for _ in range(5):
+                torch.cuda.synchronize()
+                began = time.perf_counter()
+                _ = (
+                    there.copy_(host, non_blocking=True)
+                    if way == "to the card"
+                    else host.copy_(there, non_blocking=True)
+                )
+                torch.cuda.synchronize()
+                seconds.append(time.perf_counter() - began)
+            speeds[way] = size / statistics.median(seconds) / 1e9
+        tell(memory=name, gb_per_second=speeds)
+    x = torch.zeros(16, device="cuda")
+    for _ in range(100):
+        x.add_(1)
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(2000):
+        x.add_(1)
+    launched = time.perf_counter() - began
+    torch.cuda.synchronize()
+    tell(launch_us=launched / 2000 * 1e6, total_us=(time.perf_counter() - began) / 2000 * 1e6)
+
+
+def bytes_() -> None:
+    """Four runs, one sha256."""
+    folder = Folder(3000 if CPU else 120000, 32)
+    members = [
+        member("conv", "conv"),
+        member("half", "conv", precision="bfloat16", seed=9),
+        member("mlp", "mlp", inputs=3072, classes=10),
+    ]
+    folder.yaml(members, "{batch_sizes: [64]}", outputs="[prediction, members]")
+    digests = {}
+    for name, environment in (("plain", {}), ("again", {}), ("blocking", {"CUDA_LAUNCH_BLOCKING": "1"})):
+        code, _ = folder.run(name, **environment)
+        assert code == 0, name
+        digests[name] = folder.digest(name)
+    kills, known = 0, 0
+    for _ in range(8):
+        process = folder.start("killed")
+        while process.poll() is None and kills < 2:
+            journals = sum(file.stat().st_size for file in folder.path.glob("killed.run/epochs/*/journal"))
+            if journals > known + 120:  # three segments
+                os.killpg(process.pid, signal.SIGKILL)
+                known, kills = journals, kills + 1
+            time.sleep(0.002)
+        said, _ = process.communicate()
+        if process.returncode == 0:
+            break
+        print(f"-- killed: {process.returncode}, journals of {known} bytes; {said[-300:]}", flush=True)
+        time.sleep(2)
+    assert process.returncode == 0, process.returncode
+    digests["killed and resumed"] = folder.digest("killed")
+    plan = folder.plan("plain")
+    tell(sha256=digests, kills=kills, numerics=plan["numerics"]["members"], libraries=plan["numerics"]["libraries"])
+    folder.close()
+    assert len(set(digests.values())) == 1, digests
+
+
+def memory() -> None:
+    """Runs that do not fit: in words, in smaller batches, beside others on the card."""
+    folder = Folder(512, 8)
+    cap = "{cpu: {count: 1, memory: 3GiB}}" if CPU else "{cuda: {count: 1, memory: 6GiB}}"
+    per_row = 8 if CPU else 64
+    folder.yaml([member("a", "Hungry", mib=per_row)], "{batch_sizes: [4, 16, 64, 512]}", cap)
+    code, said = folder.run("capped")
+    plan = folder.plan("capped") if code == 0 else {}
+    tell(drill="a batch that fits is chosen", code=code, batch=plan.get("numerics", {}).get("members"))
+    assert code == 0
+    folder.yaml([member("a", "Hungry", mib=per_row << 7)], "{batch_sizes: [64]}", cap)
+    code, said = folder.run("never")
+    tell(drill="what never fits is told", code=code, said=said.strip().splitlines()[-2:])
+    assert CPU or code in (1, 2)
+    # several that fit one after another, and not beside each other
+    width = 8000 if CPU else 16000
+    wide = [member(f"w{i}", "mlp", inputs=192, classes=10, width=width, seed=i) for i in range(3 if CPU else 7)]
+    folder.yaml(wide, "{batch_sizes: [64]}", cap)
+    code, said = folder.run("phases")
+    plan = folder.plan("phases") if code == 0 else {}
+    tell(drill="more weights than memory", code=code, phases=plan.get("phases"))
+    assert CPU or code == 0
+    if not CPU:
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(0)
+        hog = torch.empty(int(free * 0.8), dtype=torch.uint8, device="cuda")
+        folder.yaml([member("a", "Hungry", mib=64)], "{batch_sizes: [4, 16, 64, 512]}")
+        code, said = folder.run("beside")
+        tell(drill="beside another process", code=code, free_gib=(free - hog.numel()) / 2**30)
+        assert code == 0
+    folder.close()
+
+
+def speed() -> None:
+    """Steady rows/s of runs, beside a loop with all inputs in memory; the same members, one after another."""
+    import torch
+
+    side = 32 if CPU else 224
+    rows = 512 if CPU else 8192
+    folder = Folder(rows, side)
+    small = {"inputs": 3 * side * side, "classes": 10}
+    many = [(f"m{i}", "mlp", {**small, "seed": i}) for i in range(8)]
+    ensembles = {"resnet50": [("resnet", "resnet", {})], "vit_b": [("vit", "vit", {})], "8 mlps": many}
+    if CPU:
+        ensembles = {"conv": [("conv", "conv", {})], "8 mlps": many}
+    for name, members in ensembles.items():
+        for precision in ("float32",) if CPU or "mlps" in name else ("float32", "bfloat16"):
+            lines = [member(of, made, precision, **arguments) for of, made, arguments in members]
+            folder.yaml(lines, "{batch_sizes: [64]}" if CPU else "{batch_sizes: [64, 256]}")
+            label = f"{name} {precision}".replace(" ", "-")
+            code, said = folder.run(label)
+            if code:
+                tell(ensemble=label, code=code, said=said[-400:])
+                continue
+            report, plan = folder.report(label), folder.plan(label)
+            ideal = _ideal(folder, members, precision, plan)
+            tell(
+                ensemble=label,
+                rows_per_second=report["rows_per_second"],
+                predicted=report["predicted_rows_per_second"],
+                ideal_eager=ideal,
+                of_ideal_eager=report["rows_per_second"] / ideal,
+                runtimes={m: (n["runtime"], n["batch"]) for m, n in plan["numerics"]["members"].items()},
+                bottleneck=report["bottleneck"],
+                planned_memory=[hosting["memory"] for hosting in plan["hostings"]],
+            )
+    tell(card=None if CPU else torch.cuda.get_device_name(0))
+    folder.close()
+
+
+def _ideal(folder: Folder, members: list[tuple[str, str, dict]], precision: str, plan: dict) -> float:
+    """Rows a second of the members in eager on rows that lie in pinned memory, in the plan's batches."""
+    import h5py
+    import torch
+
+    sys.path.insert(0, str(folder.path))
+    import nets
+
+    device, dtype = torch.device("cpu" if CPU else "cuda"), getattr(torch, precision)
+    with h5py.File(folder.path / "data.h5") as file:
+        rows = torch.from_numpy(file["images"][: 256 if CPU else 2048])
+    rows = rows if CPU else rows.pin_memory()
+    modules = [(getattr(nets, made)(**of).eval().to(device, dtype), name) for name, made, of in members]
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(4):
+            began = time.perf_counter()
+            for module, name in modules:
+                batch = plan["numerics"]["members"][name]["batch"]
+                for start in range(0, len(rows), batch):
+                    x = rows[start : start + batch].to(device, non_blocking=True).float() / 255
+                    out = torch.softmax(module(x.to(dtype)).float(), -1)
+                out.cpu()
+            seconds.append(time.perf_counter() - began)
+    del modules
+    return len(rows) / min(seconds)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    {"card": card, "probe": probe, "bytes": bytes_, "memory": memory, "speed": speed}[sys.argv[1]]()
