@@ -115,9 +115,6 @@ class CudaHardware:
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         self.enter()
-        tensors = (*module.parameters(), *module.buffers())
-        if tensors and all(tensor.device == self._device for tensor in tensors):
-            return module  # weights that were laid out anew in inference mode cannot be put there once more
         move_graphs(module, self._device)
         return module.to(self._device)
 
@@ -126,7 +123,7 @@ class CudaHardware:
         for of in shape:
             size *= of
         # torch keeps pinned memory: it is used again once neither a copy nor an array needs it
-        memory = self._pin(max(1, size))[:size]
+        memory = self._new_pinned(max(1, size))[:size]
         return _Room(memory.view(dtype).reshape(tuple(shape)), self._api.Event())
 
     def put(self, room: _Room, start: int, values: torch.Tensor) -> None:
@@ -181,7 +178,12 @@ class CudaHardware:
             if buffer.numel() >= size:
                 return self._free.pop(i)
         self._free.clear()  # all too small: let them go
-        return self._pin(size)
+        return self._new_pinned(size)
+
+    def _new_pinned(self, size: int) -> torch.Tensor:
+        """Return a new buffer, to be written to in any mode of autograd: one made in inference mode is not."""
+        with torch.inference_mode(False):
+            return self._pin(size)
 
 
 def move_graphs(module: torch.nn.Module, device: torch.device) -> None:

@@ -250,10 +250,11 @@ def memory() -> None:
     plan = folder.plan("capped") if code == 0 else {}
     tell(drill="a batch that fits is chosen", code=code, batch=plan.get("numerics", {}).get("members"))
     assert code == 0
-    folder.yaml([member("a", "Hungry", mib=per_row << 7)], "{batch_sizes: [64]}", cap)
-    code, said = folder.run("never")
-    tell(drill="what never fits is told", code=code, said=said.strip().splitlines()[-2:])
-    assert CPU or code in (1, 2)
+    if not CPU:
+        folder.yaml([member("a", "Hungry", mib=per_row << 7)], "{batch_sizes: [64]}", cap)
+        code, said = folder.run("never")
+        tell(drill="what never fits is told", code=code, said=said.strip().splitlines()[-2:])
+        assert code in (1, 2)
     # several that fit one after another, and not beside each other
     width = 8000 if CPU else 16000
     wide = [member(f"w{i}", "mlp", inputs=192, classes=10, width=width, seed=i) for i in range(3 if CPU else 7)]

@@ -312,6 +312,13 @@ class TestPinnedBuffers:
         assert (device.hardware.receive(device.hardware.stage(rows(4))).numpy() == rows(4)).all()
         assert len(device.api.pinned) == 1
 
+    def test_one_made_in_inference_mode_is_used_outside_of_it(self):
+        """Story: members are prepared in inference mode, and the first rows of the run could not be staged."""
+        device = Cuda()
+        with torch.inference_mode():
+            device.hardware.receive(device.hardware.stage(rows(4)))
+        assert (device.hardware.receive(device.hardware.stage(rows(4, seed=2))).numpy() == rows(4, seed=2)).all()
+
     def test_two_threads_never_get_the_same_one(self):
         device = Cuda()
         wrong = []
