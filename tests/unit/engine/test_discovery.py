@@ -10,7 +10,7 @@ import pytest
 from hpcens.engine import discovery as module
 from hpcens.engine import gpus as driver
 from hpcens.engine import torch_build
-from hpcens.engine.discovery import as_devices, discover, identities, require_host_holds
+from hpcens.engine.discovery import as_devices, discover, first_family, identities, require_host_holds
 from hpcens.engine.gpus import parse_slices, parse_table, visible
 from hpcens.errors import UsageError
 from hpcens.processes.memory import group_limits, host_memory
@@ -261,6 +261,15 @@ class TestTheDriver:
             ("0", "GPU-0", 10),
             *((f"2:{place}", f"MIG-{place}", 80) for place in (0, 2, 4, 6)),
         ]
+
+    def test_the_family_of_the_first_is_known_without_asking(self, host, tmp_path):
+        """Trials are kept by it: what works on a core may not on a card."""
+        host("exit 9")
+        cpu, cuda = DevicesSpec(cpu=CpuSpec(count=1)), DevicesSpec(cuda=CudaSpec(), cpu=CpuSpec(count=1))
+        assert [first_family(spec) for spec in (DevicesSpec(), cuda, cpu)] == ["cuda", "cuda", "cpu"]
+        for i in range(3):
+            (tmp_path / "dev" / f"nvidia{i}").unlink()
+        assert [first_family(spec) for spec in (DevicesSpec(), cuda, cpu)] == ["cpu", "cuda", "cpu"]
 
     def test_other_makers_are_told(self, host, tmp_path, monkeypatch):
         for i in range(3):

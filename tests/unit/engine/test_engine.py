@@ -352,3 +352,14 @@ class TestContract:
         for call in (engine.stage, lambda task: list(engine.predict(task))):
             with pytest.raises(KeyError, match="lost"):
                 call(Predict(0, ("a",), (rows(2),)))
+
+
+def test_a_file_with_its_device_baked_in_is_told_as_such():
+    def baked(x):
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, cuda:0 and cpu!"
+        )
+
+    with pytest.raises(MemberError, match="member a raised") as caught:
+        only(hosting(Cuda(), a=Calls(baked)), Predict(0, ("a",), (rows(4),)))
+    assert "traced on" in caught.value.remedy and "torch.export" in caught.value.remedy
