@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
@@ -33,10 +33,43 @@ def load(path: Path) -> RunSpec:
 
     Raises UsageError naming all that is wrong at once, a line each: `run.yaml:12: members[2].wieghts: unknown key; …`.
     """
+    return _checked(Page(path), read(path), Path(os.path.abspath(path)).parent)
+
+
+def load_mapping(mapping: Mapping[str, Any], folder: Path) -> RunSpec:
+    """Read the RunSpec that Python's own data stand for, as those of a YAML file would.
+
+    mapping  keys and values of a configuration; paths, tuples and numbers of numpy are taken too
+    folder   where its relative paths start
+    Raises UsageError naming all that is wrong at once, a line each: `configuration: members[2].wieghts: unknown key`.
+    """
+    page = Page(Path("configuration"), numbered=False)
+    try:
+        text = json.dumps(mapping, default=_plain, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        remedy = "write numbers, text, lists and mappings, as YAML has them"
+        raise UsageError(f"configuration: {error}", remedy) from None
+    return _checked(page, text, folder)
+
+
+def _plain(value: object) -> Any:
+    """Return as JSON has it what only Python has: a path, a number of numpy."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if callable(item := getattr(value, "item", None)) and not getattr(value, "shape", None):
+        return item()
+    raise TypeError(f"a value is of the type {type(value).__name__}, which no YAML file holds")
+
+
+def _checked(page: Page, text: str, folder: Path) -> RunSpec:
+    """Read the RunSpec of a document's text. Raises UsageError naming all that is wrong.
+
+    page    for its lines and its problems
+    folder  where its relative paths start
+    """
     from pydantic import TypeAdapter, ValidationError
 
-    page = Page(path)
-    tree = compose(page, read(path))
+    tree = compose(page, text)
     expand(page, tree)
     try:
         # Through JSON, because only there strict types still let a mapping be a dataclass and a list a tuple.
@@ -48,7 +81,6 @@ def load(path: Path) -> RunSpec:
     check_ensemble(page, tree)
     if page.problems:
         raise page.error()
-    folder = Path(os.path.abspath(path)).parent
     output = spec.output
     if "datasets" not in tree.get("output", {}) and all(member.output == "values" for member in spec.members):
         output = replace(output, datasets=("prediction",))  # members that do not classify have no label

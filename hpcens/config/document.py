@@ -45,10 +45,14 @@ def dotted(place: Place) -> str:
 
 
 class Page:
-    """One YAML document: the line of every place, and all that is wrong with it."""
+    """One YAML document: the line of every place, and all that is wrong with it.
 
-    def __init__(self, file: Path) -> None:
+    numbered  whether a person can look up its lines: messages name them
+    """
+
+    def __init__(self, file: Path, *, numbered: bool = True) -> None:
         self.file = file
+        self._numbered = numbered
         self.lines: dict[Place, int] = {}
         self.leaves: set[Place] = set()
         self.refused: set[Place] = set()
@@ -67,10 +71,14 @@ class Page:
     def error(self) -> UsageError:
         """Return all problems as one error, in the order of their lines, one a line."""
         noted = {(line or self._seat(place)[0], self._seat(place)[1], what) for place, what, line in self.problems}
-        lines = [f"{self.file}:{line}: {where + ': ' if where else ''}{what}" for line, where, what in sorted(noted)]
+        lines = [f"{self.at(line)}: {where + ': ' if where else ''}{what}" for line, where, what in sorted(noted)]
         if len(lines) > _MOST_LINES:
             lines[_MOST_LINES:] = [f"… and {len(lines) - _MOST_LINES} more"]
         return UsageError("\n".join(lines))
+
+    def at(self, line: int) -> str:
+        """Name a line of the document, as far as a person can look it up."""
+        return f"{self.file}:{line}" if self._numbered else str(self.file)
 
     def _seat(self, place: Place) -> tuple[int, str]:
         """Return line and dotted path as written: for what a shorthand stands for, those of the shorthand."""
@@ -86,7 +94,7 @@ class Page:
         self.lines[place] = line
         self.size += 1 + (len(node.value) if node.id == "scalar" else 0)
         if self.size > _LARGEST:
-            what = f"{self.file}:{line}: {dotted(place)}: aliases expand to more than {_LARGEST} characters"
+            what = f"{self.at(line)}: {dotted(place)}: aliases expand to more than {_LARGEST} characters"
             raise UsageError(what, "write the values out, or use fewer aliases")
         if any(node is outer for outer in above):
             return self.refuse(place, "is an alias of what contains it; write the value out")
@@ -187,17 +195,17 @@ def compose(page: Page, text: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         what = " ".join(filter(None, (error.context, error.problem)))
         remedy = "check the indentation (spaces, no tabs), the colons and the quotes, there and one line above"
-        raise UsageError(f"{page.file}:{mark.line + 1 if mark else 1}: is not YAML: {what}", remedy) from None
+        raise UsageError(f"{page.at(mark.line + 1 if mark else 1)}: is not YAML: {what}", remedy) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        what = f"{page.file}:{line}: holds a character that YAML does not allow: {shown(text[error.position])}"
+        what = f"{page.at(line)}: holds a character that YAML does not allow: {shown(text[error.position])}"
         raise UsageError(what, "remove it") from None
     except RecursionError:
         raise UsageError(f"{page.file}: is nested too deeply", "flatten it") from None
     except (ValueError, OverflowError) as error:  # "\UFFFFFFFF", which PyYAML does not catch
         raise UsageError(f"{page.file}: is not YAML: {error}", "check the \\U escapes in double quotes") from None
     if root is None:
-        raise UsageError(f"{page.file}:1: is empty", "write a commented example to start from: hpcens init")
+        raise UsageError(f"{page.at(1)}: is empty", "write a commented example to start from: hpcens init")
     tree = page.value(root, root.start_mark.line + 1)
     if not isinstance(tree, dict):
         page.problem((), "the file must be a mapping of keys to values; for a commented example: hpcens init")

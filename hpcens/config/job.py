@@ -12,7 +12,7 @@ from pathlib import Path
 from hpcens.config import RESULT_SUFFIX, default_output, find, load
 from hpcens.errors import DataError, UsageError
 from hpcens.shell import has_control_characters
-from hpcens.specs import Job
+from hpcens.specs import Job, RunSpec
 
 
 def job_from(
@@ -32,7 +32,18 @@ def job_from(
     trace     where to write what every rank did when
     Raises the first error in them.
     """
-    spec = load(find(config))
+    return job_under(load(find(config)), datasets, limit=limit, plan=plan, trace=trace)
+
+
+def job_under(
+    spec: RunSpec,
+    datasets: Sequence[str],
+    *,
+    limit: int | None = None,
+    plan: Path | None = None,
+    trace: Path | None = None,
+) -> Job:
+    """Return the job of a configuration that was read already; parameters as those of `job_from`."""
     files = dataset_files(datasets)
     output = spec.output.path or default_output(files, limit)
     if spec.output.path and limit:
