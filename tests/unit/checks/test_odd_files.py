@@ -99,6 +99,11 @@ def write_outer_graph(path):
     path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
 
 
+def check_all(folder, plan):
+    job = Job(datasets=(folder / "d.h5",), output=folder / "out.h5", spec=config.load(folder / "run.yaml"), plan=plan)
+    check(job, TrialBook(folder / "trials"))
+
+
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", [*MEMBERS, *OTHERS])
@@ -111,10 +116,7 @@ def test_what_is_no_file_is_refused_and_named_within_seconds(folder, name, kind)
     (folder / "run.yaml").write_text(f"task: multiclass\nmembers:\n  - {{name: a, {member}}}\n{lines}\n")
     stand_in(folder / name, kind)
     with pytest.raises(HpcensError) as caught:
-        spec = config.load(folder / "run.yaml")
-        plan = folder / "plan.json" if name == "plan.json" else None
-        job = Job(datasets=(folder / "d.h5",), output=folder / "out.h5", spec=spec, plan=plan)
-        check(job, TrialBook(folder / "trials"))
+        check_all(folder, folder / "plan.json" if name == "plan.json" else None)
     said = f"{caught.value.what} → {caught.value.remedy}"
     where = name.removesuffix(".py")
     assert where in said and "Traceback" not in said and caught.value.what.count("\n") == 0, said
