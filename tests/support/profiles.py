@@ -1,6 +1,7 @@
 """Profiles of the small ensemble, measured here."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -16,15 +17,16 @@ def profile(member, batch_sizes=(4, 8), seconds=0.2):
     """The member in eager."""
     [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
     asked = Measurement(member, {"eager": KEY}, batch_sizes, seconds, rows=100, tolerance=1e-4, thorough=False)
-    [(_, got)] = measure(
-        asked,
-        spec=RunSpec(members=(member,), search_path=ENSEMBLE),
-        inputs=("images",),
-        device=device,
-        space="probabilities",
-        rows=(np.zeros((3, 3, 8, 8), np.float32),),
-        cache=Path("unused"),
-    )
+    with TemporaryDirectory() as cache:
+        [(_, got)] = measure(
+            asked,
+            spec=RunSpec(members=(member,), search_path=ENSEMBLE),
+            inputs=("images",),
+            device=device,
+            space="probabilities",
+            rows=(np.zeros((3, 3, 8, 8), np.float32),),
+            cache=Path(cache),
+        )
     return got
 
 
