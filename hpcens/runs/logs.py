@@ -16,6 +16,7 @@ SCRIPT = "%j_script.log"
 NODE = "%j_%N_%n.log"
 """Name of a node's log: with its number in the job, as the virtual nodes of one host share its name."""
 _LABELLED = re.compile(r"\s*(\d+): ?(.*)")
+_WITNESS = "hpcens: a rank on "
 _OTHERS = ("srun:", "slurmstepd:", "slurmstepd-")
 
 
@@ -49,6 +50,8 @@ def last_words(folder: Path) -> str:
     others = ""
     for path in log_files(folder):
         for task, line in log_lines(path, tail(path)):
+            if line.startswith(_WITNESS) and words:  # which knows less than the rank has said
+                continue
             if line.strip() and not line.startswith(_OTHERS):
                 words[-1 if task is None else task] = line.strip()
             elif line.strip():

@@ -29,6 +29,8 @@ def test_a_job_that_never_began_gives_the_last_words_of_its_first_task(tmp_path)
     (tmp_path / "7_n2_0.log").write_text("12: ImportError: of the last task\n 3: ImportError: no such module\n\n")
     (tmp_path / "7_n1_0.log").write_text("slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED ***\n")
     assert explain(Answer("FAILED"), str(tmp_path), None).reason.endswith(": ImportError: no such module")
+    (tmp_path / "7_n2_0.log").write_text("0: hpcens: member a hangs\n0: hpcens: a rank on n2 ended without a word\n")
+    assert explain(Answer("FAILED"), str(tmp_path), None).reason.endswith(": hpcens: member a hangs")
     (tmp_path / "7_n2_0.log").write_text(" 3: PMIX ERROR: unreachable\n")
     assert "mpi=pmi2" in explain(Answer("FAILED"), str(tmp_path), None).remedy
 
