@@ -6,7 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support.engines import forward
+from support.engines import Cpu, Cuda, forward
+from support.project import ENSEMBLE
 from torch import nn
 
 from hpcens.engine.cpu import CpuHardware
@@ -120,3 +121,29 @@ def test_every_instance_repeats_it_when_it_is_loaded(tmp_path, monkeypatch, capf
     with pytest.raises(MemberError, match="without a seed"):
         load(Engine(CpuHardware(1)), package=lambda *_: tmp_path / "kept" / "a")
     sys.modules.pop("drawing", None)
+
+
+def test_on_a_gpu_each_member_is_run_once_alone_before_anything_is_staged(weights, tmp_path):
+    """Algorithms are chosen by the memory that is free: by what was staged already, the bits of a member hung."""
+    linear, conv = (
+        MemberSpec(name=name, factory=f"nets:{name.title()}", weights=weights / f"{name}.safetensors", output="values")
+        for name in ("linear", "conv")
+    )
+    seen = []
+    for device in (Cuda(), Cpu()):
+        spec = RunSpec(members=(linear, conv), search_path=ENSEMBLE)
+        engine = Engine(device.hardware)
+        run = engine.run
+        engine.run = lambda name, rows, run=run: (seen.append((name, len(rows[0]))), run(name, rows))[1]
+        host(
+            engine,
+            [Instance("d", member.name, batch, "eager", 1.0, 1.0) for member, batch in ((linear, 4), (conv, 16))],
+            spec=spec,
+            inputs=("images",),
+            space="values",
+            digests={member.name: member_digests(member, ENSEMBLE) for member in spec.members},
+            cores=1,
+            rows=(np.zeros((9, 3, 8, 8), np.float32),),
+            package=lambda member, runtime: tmp_path / member.name,
+        )
+    assert seen == [("linear", 4), ("conv", 16)], "and none on a CPU"
