@@ -164,7 +164,7 @@ plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and 
 | `planner` | text | that made it |
 | `devices` | [object] | `name`, `family` (cpu, cuda), `kind`, `memory`, `cores`, `index`, `host` |
 | `hostings` | [object] | `devices`: names; `memory`: in use on each; `speeds`, `shares`: member → rows/s; `phase` |
-| `numerics` | object | `segment_rows`; `members`: `batch`, `runtime`, `precision` of each; `kinds`, `torch`, libraries |
+| `numerics` | object | `segment_rows`; `members`: `batch`, `runtime`, `precision`; `kinds`, `torch`, `libraries` |
 | `rows` | int | to score |
 | `row_bytes`, `output_bytes` | int | of a row of input, of a row of a member's output |
 | `rates` | object | of a rank that reads, sends or writes; null: not measured |
