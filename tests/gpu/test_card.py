@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -41,22 +42,22 @@ class Card:
     def __init__(self, memory=None):
         from hpcens.engine.cuda import CudaHardware, settle
 
+        free = free_before()
         settle()
         self.device = torch.device("cuda", 0)
-        self.hardware = CudaHardware(self.device, free_before=FREE, memory=memory)
+        self.hardware = CudaHardware(self.device, free_before=free, memory=memory)
         self.api = torch.cuda
 
     def exhaust(self):
         torch.empty(1 << 50, dtype=torch.uint8, device=self.device)
 
 
-def _free():
+@cache
+def free_before():
+    """Return what is free of the GPU before this process takes any of it; None where it has begun to."""
     from hpcens.engine.gpus import gpus
 
-    return gpus()[0].free
-
-
-FREE = None if DRY or torch.cuda.is_initialized() else _free()
+    return None if torch.cuda.is_initialized() else gpus()[0].free
 
 
 @pytest.fixture
