@@ -287,27 +287,30 @@ def speed() -> None:
     ensembles = {"resnet50": [("resnet", "resnet", {})], "vit_b": [("vit", "vit", {})], "8 mlps": many}
     if CPU:
         ensembles = {"conv": [("conv", "conv", {})], "8 mlps": many}
+    runtimes = ("eager",) if CPU else ("cuda_graphs", "channels_last", "eager")
     for name, members in ensembles.items():
-        for precision in ("float32",) if CPU or "mlps" in name else ("float32", "bfloat16"):
-            lines = [member(of, made, precision, **arguments) for of, made, arguments in members]
-            folder.yaml(lines, "{batch_sizes: [64]}" if CPU else "{batch_sizes: [64, 256]}")
-            label = f"{name} {precision}".replace(" ", "-")
-            code, said = folder.run(label)
-            if code:
-                tell(ensemble=label, code=code, said=said[-400:])
-                continue
-            report, plan = folder.report(label), folder.plan(label)
-            ideal = _ideal(folder, members, precision, plan)
-            tell(
-                ensemble=label,
-                rows_per_second=report["rows_per_second"],
-                predicted=report["predicted_rows_per_second"],
-                ideal_eager=ideal,
-                of_ideal_eager=report["rows_per_second"] / ideal,
-                runtimes={m: (n["runtime"], n["batch"]) for m, n in plan["numerics"]["members"].items()},
-                bottleneck=report["bottleneck"],
-                planned_memory=[hosting["memory"] for hosting in plan["hostings"]],
-            )
+        for precision in ("float32",) if CPU or "mlps" in name else ("bfloat16", "float32"):
+            ideal = 0.0
+            for runtime in runtimes if "resnet" in name else runtimes[:1]:
+                lines = [member(of, made, precision, **arguments) for of, made, arguments in members]
+                folder.yaml(lines, f"{{batch_sizes: {[64] if CPU else [64, 256]}, runtime: {runtime}}}")
+                label = f"{name} {precision} {runtime}".replace(" ", "-")
+                code, said = folder.run(label)
+                if code:
+                    tell(ensemble=label, code=code, said=said[-400:])
+                    continue
+                report, plan = folder.report(label), folder.plan(label)
+                ideal = ideal or _ideal(folder, members, precision, plan)
+                tell(
+                    ensemble=label,
+                    rows_per_second=report["rows_per_second"],
+                    predicted=report["predicted_rows_per_second"],
+                    ideal_eager=ideal,
+                    of_ideal_eager=report["rows_per_second"] / ideal,
+                    batches=[numerics["batch"] for numerics in plan["numerics"]["members"].values()],
+                    bottleneck=report["bottleneck"],
+                    planned_memory=[hosting["memory"] for hosting in plan["hostings"]],
+                )
     tell(card=None if CPU else torch.cuda.get_device_name(0))
     folder.close()
 
@@ -320,6 +323,8 @@ def _ideal(folder: Folder, members: list[tuple[str, str, dict]], precision: str,
     sys.path.insert(0, str(folder.path))
     import nets
 
+    if CPU:
+        torch.set_num_threads(1)  # as the one device that it is held against
     device, dtype = torch.device("cpu" if CPU else "cuda"), getattr(torch, precision)
     with h5py.File(folder.path / "data.h5") as file:
         rows = torch.from_numpy(file["images"][: 256 if CPU else 2048])
