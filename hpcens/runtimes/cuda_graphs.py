@@ -63,16 +63,20 @@ class CudaGraph(torch.nn.Module):
         with RECORDING, api.stream(aside):
             self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
-                try:
-                    self._output: torch.Tensor = module(*self._inputs)
-                except BaseException:
-                    with suppress(RuntimeError):  # which says again that it failed
-                        self._graph.capture_end()
-                    raise
-                self._graph.capture_end()
+                self._output: torch.Tensor = module(*self._inputs)
             except BaseException:
-                end_pool(pool)
+                with suppress(RuntimeError):  # which says again that it failed
+                    self._end(pool, end_pool)
                 raise
+            self._end(pool, end_pool)
+
+    def _end(self, pool: Any, end_pool: Callable[[Any], None]) -> None:
+        """End the recording. Where that fails the pool is let go here; else the graph does so, and only one may."""
+        try:
+            self._graph.capture_end()
+        except BaseException:
+            end_pool(pool)
+            raise
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         for place, x in zip(self._inputs, inputs, strict=True):

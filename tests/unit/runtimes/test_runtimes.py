@@ -380,6 +380,19 @@ class TestCudaGraph:
         assert not RECORDING.locked()
         CudaGraph(lambda x: x + 1, [torch.zeros(2)], api, api.end_pool)
 
+    def test_one_that_raises_by_itself_ends_its_recording_and_lets_its_pool_go_once(self):
+        api = FakeCuda()
+        api.set_device("here")
+
+        def module(x):
+            if api.capturing:
+                raise KeyError("lost")
+            return x
+
+        with pytest.raises(KeyError, match="lost"):
+            CudaGraph(module, [torch.zeros(2)], api, api.end_pool)
+        assert api.capturing is None and api.allocating_to is None and api.released_pools == []
+
     def test_nothing_is_staged_while_one_is_recorded(self):
         device = Cuda()
         staged = []
