@@ -27,6 +27,7 @@ Every folder is a noun; imports only go to lines further down.
     usercode     code of the user's own: found, imported, digested
     arrays       memory that outlives a pass
     processes    which process lives; questions put to one of their own
+    cache        what can be made again, kept for the next start
     files        written whole or not at all
     ownership    whose a file is: only one's own are trusted
     errors       exit codes, and messages that say what to do

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
+from hpcens.cache import cache_folder, keep_in_cache
 from hpcens.checks.findings import Preflight
 from hpcens.checks.steadiness import Steadiness
 from hpcens.engine import first_family
-from hpcens.files import MALFORMED, cache_folder, keep_in_cache
+from hpcens.files import MALFORMED
 from hpcens.members import COMPLEX, STATE, common_axis, digest_of
 from hpcens.result import torch_version
 from hpcens.specs import MemberSpec, RunSpec

@@ -18,6 +18,7 @@ from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
 from hpcens.launch.submitted import made_of
+from hpcens.launch.time_limit import require_time_to_score
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
 from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.failing_nodes import failing_nodes
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
 
 _DRAIN_SECONDS = 90
-# by so much Slurm may send a warning too early
-_EARLY_SECONDS = 60
 # The warning of a job's end would kill a task whose Python does not hear signals yet: what is ignored stays so.
 _DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")
 _MPI = "pmi2"
@@ -67,7 +66,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         if has_control_characters(text):  # each is a line of the script, another line would be run
             raise UsageError(f"{text} holds line breaks or other control characters", "write it without, or rename it")
     drain = settings.drain_seconds or _DRAIN_SECONDS
-    _require_time_to_score(settings.time, drain)
+    require_time_to_score(settings.time, drain)
     cuda = job.spec.devices.cuda
     gpus = settings.gpus_per_node or (cuda.count if cuda else None)
     reducers = Plan.load(job.plan).reducers if job.plan else 1
@@ -103,34 +102,6 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "stderr_to_stdout": True,
         "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **_leaving_out(job, settings)},
     }
-
-
-def _require_time_to_score(limit: str | None, drain: int) -> None:
-    """Raise UsageError where a job would be warned of its end before anything is scored.
-
-    limit  of time, as sbatch takes it; None where the partition's holds
-    drain  seconds between the warning and the end
-    """
-    if limit is None or drain + _EARLY_SECONDS < (seconds := limit_seconds(limit)):
-        return
-    raise UsageError(
-        f"slurm.time {limit} is {seconds:.0f} s, and slurm.drain_seconds warns a job {drain} s before its end, of which"
-        f" Slurm may make {drain + _EARLY_SECONDS}: it would drain before it scores anything",
-        "allow more time: --slurm time=30; or warn it later: --slurm drain_seconds=30",
-    )
-
-
-def limit_seconds(limit: str) -> int:
-    """Return the seconds of a limit as sbatch takes it: minutes, [hours:]minutes:seconds, days-hours[:minutes[:s]]."""
-    days, _, rest = limit.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    if days:
-        hours, minutes, seconds = (*parts, 0, 0)[:3]
-    elif len(parts) == 1:
-        hours, minutes, seconds = 0, parts[0], 0
-    else:
-        hours, minutes, seconds = (0, *parts)[-3:]
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 def _leaving_out(job: Job, settings: SlurmSpec) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
-from hpcens.files import MALFORMED, cache_folder, checked, keep_in_cache, shared_cache
+from hpcens.cache import cache_folder, keep_in_cache, shared_cache
+from hpcens.files import MALFORMED, checked
 from hpcens.vocabulary import Link, LinkKey, Profile, ProfileKey, profile_from_dict
 
 FORMAT = 2

@@ -17,7 +17,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hpcens.files import MALFORMED, digest_file, keep_in_cache, shared_cache
+from hpcens.cache import keep_in_cache, shared_cache
+from hpcens.files import MALFORMED, digest_file
 from hpcens.processes.leftovers import temporary_prefix
 
 FORMAT = 1

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from support.disks import fill, small_disk
 
+from hpcens.cache import cache_folder, keep_in_cache
 from hpcens.errors import FAILURE, INCOMPLETE, UsageError, as_verdict
-from hpcens.files import cache_folder, digest_file, keep_in_cache
+from hpcens.files import digest_file
 from hpcens.result.disk import made_by_hdf5
 from hpcens.result.finished import fingerprint_of
 from hpcens.vocabulary import Plan

@@ -37,7 +37,7 @@ MEMBERS = {
 OTHERS = {
     "stacker.pt": "rule: {name: stack, factory: odd_models:Net, weights: stacker.pt}",
     "stacker.py": "rule: {name: stack, factory: stacker:Net, weights: good.pt}",
-    "rules.py": "rule: rules:middle",
+    "odd_rules.py": "rule: odd_rules:middle",
     "d.h5": "",
     "part.h5": "dataset: virtual",
     "other.h5": "dataset: link",

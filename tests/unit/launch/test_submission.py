@@ -16,7 +16,8 @@ import hpcens
 from hpcens.config.site import site_profiles, slurm_settings
 from hpcens.engine import keep_to_cores
 from hpcens.errors import INCOMPLETE, HpcensError, Silent, Stopped, Superseded, UsageError, as_verdict
-from hpcens.launch.slurm import limit_seconds, sbatch_text
+from hpcens.launch.slurm import sbatch_text
+from hpcens.launch.time_limit import limit_seconds
 from hpcens.processes import Process, born, is_stopped
 from hpcens.roles.rank_roles import Hello, assign_roles
 from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, sign
@@ -119,13 +120,13 @@ def test_cores_of_cpu_devices_are_asked_for_and_an_unknown_number_of_ranks_is_re
     text = sbatch_text(devices, SlurmSpec(nodes=3))
     assert "#SBATCH --ntasks-per-node=16\n" in text
     assert "#SBATCH --cpus-per-task=4\n" in text
-    shared = " --kill-on-bad-exit=1 --ntasks=54 --ntasks-per-node=18 --overcommit --whole --cpu-bind=none sh -c "
+    shared = " --kill-on-bad-exit=1 --ntasks=54 --ntasks-per-node=18 --overcommit --whole --cpu-bind=none --label "
     assert shared in text and "unset SLURM_CPUS_PER_TASK" in text
     assert "--time" not in text
     for own in (SlurmSpec(cpus_per_task=3), SlurmSpec(tasks_per_node=20)):
         text = sbatch_text(devices, own)
         assert f"#SBATCH --ntasks-per-node={own.tasks_per_node or 18}\n" in text
-        assert f"--kill-on-bad-exit=1 --cpus-per-task={own.cpus_per_task or 4} sh" in text
+        assert f"--kill-on-bad-exit=1 --cpus-per-task={own.cpus_per_task or 4} --label" in text
     with pytest.raises(UsageError, match="how many devices a node has"):
         sbatch_text(job(), SlurmSpec())
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from hpcens.cache import shared_cache
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
-from hpcens.files import shared_cache
 from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
