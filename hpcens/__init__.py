@@ -1,8 +1,16 @@
 """Score large HDF5 datasets with ensembles of PyTorch networks, over MPI.
 
+In Python, as from the command line (`hpcens help python` has the guide):
+
+  >>> config = hpcens.load_config("hpcens.yaml")
+  >>> hpcens.plan("dataset.h5", config)
+  >>> result = hpcens.run("dataset.h5", config)
+  >>> result["prediction"][:10]
+
 Every folder is a noun; imports only go to lines further down.
 
     cli          the command line, one module a family of verbs
+    api          the same in Python: plan, run, submit, open a result
     launch       start ranks, here or through Slurm, each with a witness
     scoring      one start of a run, as one rank lives it
     reports      what people read: text, pages, progress
@@ -35,4 +43,60 @@ Every folder is a noun; imports only go to lines further down.
     entry        how a process begins: the working folder is kept off its path
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hpcens.api import Handle as Handle
+    from hpcens.api import Plan as Plan
+    from hpcens.api import Result as Result
+    from hpcens.api import attach as attach
+    from hpcens.api import combine as combine
+    from hpcens.api import export as export
+    from hpcens.api import load_config as load_config
+    from hpcens.api import open_result as open  # noqa: A004, F401
+    from hpcens.api import plan as plan
+    from hpcens.api import run as run
+    from hpcens.api import submit as submit
+    from hpcens.api import verify as verify
+    from hpcens.errors import DataError as DataError
+    from hpcens.errors import FingerprintMismatch as FingerprintMismatch
+    from hpcens.errors import HpcensError as HpcensError
+    from hpcens.errors import Incomplete as Incomplete
+    from hpcens.errors import UsageError as UsageError
+else:
+    # name → where it is, loaded by the first who asks for it: `import hpcens` loads nothing else
+    _API = {
+        "Handle": "api.Handle",
+        "Plan": "api.Plan",
+        "Result": "api.Result",
+        "attach": "api.attach",
+        "combine": "api.combine",
+        "export": "api.export",
+        "load_config": "api.load_config",
+        "open": "api.open_result",
+        "plan": "api.plan",
+        "run": "api.run",
+        "submit": "api.submit",
+        "verify": "api.verify",
+        "DataError": "errors.DataError",
+        "FingerprintMismatch": "errors.FingerprintMismatch",
+        "HpcensError": "errors.HpcensError",
+        "Incomplete": "errors.Incomplete",
+        "UsageError": "errors.UsageError",
+    }
+    __all__ = ["__version__", *_API]
+
+    def __getattr__(name):
+        if name not in _API:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        module, _, attribute = _API[name].partition(".")
+        return getattr(import_module(f"{__name__}.{module}"), attribute)
+
+    def __dir__():
+        return sorted({*globals(), *_API})

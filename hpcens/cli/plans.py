@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from contextlib import closing
 from dataclasses import replace
 
+from hpcens.api.planned import measured
 from hpcens.checks.members import taken
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, show
 from hpcens.config import site_profiles, slurm_settings
 from hpcens.errors import COMPLETE, UsageError
-from hpcens.launch.profile import profile as start_profiling
-from hpcens.launch.start import CheckedJob, check_once, start, trials_of
+from hpcens.launch.start import check_once, trials_of
 from hpcens.planning import simulation
-from hpcens.planning.capacity import Capacity, PlanRequest
+from hpcens.planning.capacity import PlanRequest
 from hpcens.profiling import ProfileBook
 from hpcens.reports.html import write_page
 from hpcens.reports.plans import answer_lines, simulation_lines, taken_lines
 from hpcens.reports.profiles import profile_lines
-from hpcens.reports.progress import Follower
 from hpcens.shell import quoted
 from hpcens.vocabulary import Plan
 
@@ -35,7 +33,7 @@ def profile(options: Namespace) -> int:
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")
-    _, missing = _measured(check_once(replace(job_of(options), thorough=options.thorough)))
+    _, missing = measured(check_once(replace(job_of(options), thorough=options.thorough)))
     if not missing:
         say("all members were measured on this host's devices before")
     say("profiled; next: hpcens plan " + " ".join(map(quoted, options.dataset)))
@@ -46,7 +44,7 @@ def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
     job = job_of(options)
     checked = check_once(job, trials_of(slurm_settings(job.spec.slurm, files=site_profiles(job.spec.search_path))))
-    capacity, _ = _measured(checked, optional=True)
+    capacity, _ = measured(checked, optional=True)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:
         answer.plan.save(options.output)
@@ -71,20 +69,3 @@ def simulate(options: Namespace) -> int:
     else:
         show(simulation_lines(stored, simulated))
     return COMPLETE
-
-
-def _measured(checked: CheckedJob, *, optional: bool = False) -> tuple[Capacity, int]:
-    """Measure what is missing on this host's devices; return the job's capacity and how many measurements it took.
-
-    optional  where this host lacks such devices, go by what is kept of others
-    """
-    capacity = Capacity(checked.job, checked.preflight)
-
-    def measure(*_: object) -> int:
-        missing = 0 if optional and capacity.lacking is not None else capacity.missing()
-        if missing:
-            with closing(Follower()) as follower:
-                start_profiling(checked.job, checked.preflight, tick=follower.tick)
-        return missing
-
-    return capacity, start(checked, measure)

@@ -6,22 +6,20 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from hpcens.api.cancellation import cancel as cancel_run
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, HpcensError, UsageError
+from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, UsageError
 from hpcens.reports.text import cost_phrase
-from hpcens.runs import AGAIN, Claim, RunDirectory, Submission, Verdict, alive, end_ranks, signatures
-from hpcens.runs.announcement import announced
-from hpcens.runs.cancellation import ask_to_end
+from hpcens.runs import RunDirectory, signatures
 from hpcens.runs.cost import Cost
 from hpcens.runs.logs import log_files, log_lines
-from hpcens.runs.scheduler_answer import OneQuestion, forget
+from hpcens.runs.scheduler_answer import OneQuestion
 from hpcens.runs.status import Status, is_run, run_of
 from hpcens.runs.status import status as status_of
-from hpcens.scheduler import jobs as slurm
 from hpcens.shell import quoted
 
 _WATCH_SECONDS = 2.0
@@ -137,54 +135,11 @@ def _spoken(task: int | None, line: str, roles: Mapping[int, str]) -> str:
 def cancel(options: Namespace) -> int:
     """Have a run drain, or end it at once; take queued jobs out of the queue."""
     run = run_of(options.run)
-    epoch, submission, coming = run.newest, run.submission, announced(run.path)
-    working = epoch is not None and bool(alive(epoch))
-    jobs = submission.jobs if submission else ()
-    living = _living(submission) if submission else []
-    if not working and not living and not coming:
-        raise UsageError(f"nothing works on {run.path}", f"hpcens status {quoted(run.path)}")
-    claim = Claim.load(epoch.claim) if epoch is not None and working else None
-    names = {*coming, *(claim.names if claim else ()), *([submission.id] if submission and living else ())}
-    ask_to_end(run.cancel, "cancelled", names)
-    if options.now and submission and living:
-        _end(run, living)
-        say(f"job {', '.join(living)} is ended; next: hpcens status {quoted(short(run.path))}")
-        return COMPLETE
-    if working:
-        own = claim.job.id if claim and claim.job else ""
-        waiting = [job for job in jobs if job in living and job != own]
-        if waiting:
-            _end(run, waiting)
-        if options.now:
-            _kill(run)
-        say(f"{'killed' if options.now else 'draining'}; next: hpcens status {quoted(short(run.path))}")
-    elif coming and not living:
-        say(f"it will end before it begins; next: hpcens status {quoted(short(run.path))}")
-    elif submission:
-        _end(run, living)
-        say(f"job {', '.join(living)} is out of the queue; next: hpcens submit, when it is to go on")
+    done = cancel_run(run, now=options.now)
+    queue = done.endswith("out of the queue")
+    following = "hpcens submit, when it is to go on" if queue else f"hpcens status {quoted(short(run.path))}"
+    say(f"{done}; next: {following}")
     return COMPLETE
-
-
-def _living(submission: Submission) -> list[str]:
-    """The submission's jobs that wait or run; those of another cluster, which may have the same ids, are not meant."""
-    answers = slurm.ask_all(submission.jobs) or {}
-    return [job for job, a in answers.items() if a.lives and (not a.name or submission.id in a.name)]
-
-
-def _end(run: RunDirectory, jobs: Sequence[str]) -> None:
-    """End jobs of Slurm's, queued or running. Raises HpcensError where Slurm does not."""
-    refused = slurm.end(jobs)
-    forget(run)
-    if refused:
-        raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(jobs)}")
-
-
-def _kill(run: RunDirectory) -> None:
-    """Kill what works on the run on this host."""
-    if epoch := run.newest:
-        epoch.judge(Verdict(INCOMPLETE, "cancelled at once", AGAIN))
-        end_ranks(epoch)
 
 
 def runs(options: Namespace) -> int:

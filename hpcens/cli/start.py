@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from functools import partial
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
-from hpcens.checks.preflight import Preflight
+from hpcens.api.starting import Placing, hand_in, rehearse, score
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, short, show
-from hpcens.config import site_profiles, slurm_settings
-from hpcens.errors import COMPLETE, Incomplete, UsageError
-from hpcens.launch import local, slurm, submitit_local
-from hpcens.launch.follow import StartedJob
-from hpcens.launch.start import CheckedJob, Started, Way, check_once, start, trials_of
-from hpcens.planning.capacity import Capacity
-from hpcens.planning.nodes import asking_for
+from hpcens.errors import COMPLETE
+from hpcens.planning.nodes import Allocation
 from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
 from hpcens.reports.progress import Follower
 from hpcens.reports.text import cost_line, report_lines, start_lines
-from hpcens.runs import AGAIN, Claim, Report, RunDirectory, Verdict, read_events
-from hpcens.runs.announcement import Announcement
-from hpcens.runs.cancellation import asked_to_end, withdraw, withdraw_nameless
+from hpcens.runs import Claim, Report, RunDirectory, Verdict, read_events
 from hpcens.runs.cost import cost_of
 from hpcens.shell import quoted
-from hpcens.specs import Job, SlurmSpec
+from hpcens.specs import Job
 from hpcens.vocabulary import Plan
 
 
 def submit(options: Namespace) -> int:
     """Score a dataset as a job: of Slurm where it answers, else in the background of this host."""
     job = job_of(options)
+    placing = Placing(options.local, options.slurm, options.deadline, options.resubmit)
+
+    def allocated(allocation: Allocation) -> None:
+        if not options.parsable:
+            say(deadline_line(options.deadline, allocation))
+
+    if options.dry_run:
+        return _rehearse(job, placing, allocated)
+    handed_in = hand_in(job, placing, allocated)
+    if handed_in is None:
+        return _complete(job.output)
+    started, here = handed_in
     run = RunDirectory.of(job.output)
-    here = not options.dry_run and (options.local or not slurm.answers())
-    settings = None if here else slurm_settings(job.spec.slurm, options.slurm, site_profiles(job.spec.search_path))
-    with _announced(run) as word:
-        checked = check_once(job, trials_of(settings))
-        if checked.is_complete():
-            return _complete(job.output)
-        way = _choose(options, checked, settings)
-        if way is None:
-            return COMPLETE
-        if here:
-            way = partial(submitit_local.submit, announcement=word.name)
-        run.refuse_if_alive()
-        started = start(checked, partial(_begin, run, word, way))
     wait = here if options.wait is None else options.wait
     if options.parsable and not here:
         say(started.id)
@@ -64,66 +55,23 @@ def submit(options: Namespace) -> int:
     return _conclude(job, verdict)
 
 
-def _choose(options: Namespace, checked: CheckedJob, settings: SlurmSpec | None) -> Way[StartedJob] | None:
-    """Choose the way to start a job; None where it was only to be shown what Slurm would be asked for.
-
-    settings  what to ask Slurm for; None where the job stays on this host
-    """
-    job = checked.job
-    if settings is None:
-        if options.deadline:
-            raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")
-        return submitit_local.submit
-    if options.deadline or options.dry_run:
-        capacity = Capacity(job, checked.preflight)
-        if options.deadline:
-            nodes, allocation = capacity.fewest(options.deadline, settings.partition)
-            settings = asking_for(settings, nodes, allocation.nodes)
-            if not options.parsable:
-                say(deadline_line(options.deadline, allocation))
-        if options.dry_run:
-            expected = capacity.expected(settings.nodes or 1)
-            say(slurm.sbatch_text(job, settings))
-            show(expectation_lines(expected))
-            return None
-    slurm.refuse_if_queued(RunDirectory.of(job.output))
-    return partial(slurm.submit, settings=settings, resubmit=options.resubmit)
+def _rehearse(job: Job, placing: Placing, allocated: Callable[[Allocation], None]) -> int:
+    """Print what Slurm would be asked for, and the plan that the job would have."""
+    rehearsed = rehearse(job, placing, allocated)
+    if rehearsed is None:
+        return _complete(job.output)
+    script, expected = rehearsed
+    say(script)
+    show(expectation_lines(expected))
+    return COMPLETE
 
 
 def run_here(options: Namespace) -> int:
     """Score a dataset on this host, and wait for its end."""
     job = job_of(options)
-    local.ranks_of(job)  # refused before anything takes its time
-    run = RunDirectory.of(job.output)
-    with _announced(run) as word:
-        checked = check_once(job)
-        if checked.is_complete():
-            return _complete(job.output)
-        run.refuse_if_alive()
-        with closing(Follower()) as follower:
-            way = partial(local.start, tick=follower.tick, announcement=word.name)
-            verdict = start(checked, partial(_begin, run, word, way))
-    return _conclude(job, verdict)
-
-
-@contextmanager
-def _announced(run: RunDirectory) -> Iterator[Announcement]:
-    """Announce a start for as long as it is checked. Where it has begun, whoever begins it takes the word back."""
-    word = Announcement(run.path)
-    word.make()
-    try:
-        yield word
-    finally:
-        word.end_own()
-
-
-def _begin(run: RunDirectory, word: Announcement, way: Way[Started], job: Job, preflight: Preflight) -> Started:
-    """Start a job that was checked, unless it was cancelled meanwhile; what was cancelled before is of the past."""
-    withdraw_nameless(run.cancel)
-    if reason := asked_to_end(run.cancel, {word.name}):
-        raise Incomplete(f"{reason}, before it began", AGAIN)
-    withdraw(run.cancel, {word.name})
-    return way(job, preflight)
+    with closing(Follower()) as follower:
+        verdict = score(job, follower)
+    return _complete(job.output) if verdict is None else _conclude(job, verdict)
 
 
 def _complete(output: Path) -> int:

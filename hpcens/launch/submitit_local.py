@@ -128,6 +128,14 @@ class BackgroundJob:
                 time.sleep(0.1)
         return verdict
 
+    def ended(self) -> Verdict | None:
+        """Return how the job ended; None while it goes on. Signals are left to this process."""
+        done = self._gone(StopSignals(self.run, ()))  # asked first: what it left before its end still counts
+        epoch = self.run.newest
+        if epoch is not None and epoch.number > self.newest and self._owns(epoch) and epoch.verdict is not None:
+            return epoch.verdict
+        return done
+
     def _owns(self, epoch: Epoch) -> bool:
         """Whether a start is this job's: another may have been quicker."""
         claim = Claim.load(epoch.claim)

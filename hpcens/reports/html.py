@@ -11,12 +11,14 @@ from hpcens.reports.plans import load_of, summary_lines
 from hpcens.reports.text import amount, devices_phrase
 from hpcens.vocabulary import Hosting, Plan
 
+# Of a plan alone, so that it changes nothing beside it, as in a notebook.
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }
-table { border-collapse: collapse; margin: 1rem 0 }
-th, td { padding: .3rem .6rem; text-align: right; border: 1px solid #d5dde5; white-space: nowrap }
-th:first-child, td:first-child { text-align: left }
-td small { color: #4a5a6a; display: block } .none { color: #9aa8b5 } .bar { fill: #2f6f9f } .track { fill: #e6edf3 }
+.hpcens { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }
+.hpcens table { border-collapse: collapse; margin: 1rem 0 }
+.hpcens th, .hpcens td { padding: .3rem .6rem; text-align: right; border: 1px solid #d5dde5; white-space: nowrap }
+.hpcens th:first-child, .hpcens td:first-child { text-align: left }
+.hpcens td small { color: #4a5a6a; display: block } .hpcens .none { color: #9aa8b5 }
+.hpcens .bar { fill: #2f6f9f } .hpcens .track { fill: #e6edf3 }
 """
 
 
@@ -27,14 +29,21 @@ def write_page(plan: Plan, path: Path) -> None:
 
 def draw(plan: Plan) -> str:
     """Return the page. Devices that nothing tells apart are one row."""
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Plan: {plan.throughput:,.0f} rows/s</title>\n'
+        f"{fragment(plan)}</html>\n"
+    )
+
+
+def fragment(plan: Plan) -> str:
+    """Return the part of the page that shows the plan, for a page of somebody else's, as a notebook is."""
     heads = "".join(f"<th>{escape(member)}</th>" for member in plan.members)
     rows = "".join(_row(plan, hosting) for hosting in plan.hostings)
     text = "".join(f"<p>{escape(line)}</p>" for line in summary_lines(plan))
     return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Plan: {plan.throughput:,.0f} rows/s</title>\n'
-        f"<style>{_STYLE}</style>\n<h1>Plan</h1>\n{text}\n{_gauge(plan)}\n"
+        f'<style>{_STYLE}</style>\n<div class="hpcens"><h1>Plan</h1>\n{text}\n{_gauge(plan)}\n'
         f"<table><tr><th>devices</th>{heads}<th>busy</th><th>memory</th></tr>\n{rows}</table>\n"
-        "<p>A cell: batch size, rows/s of each of the devices; the darker, the more of a device's time.</p></html>\n"
+        "<p>A cell: batch size, rows/s of each of the devices; the darker, the more of a device's time.</p></div>\n"
     )
 
 

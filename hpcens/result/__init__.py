@@ -150,6 +150,7 @@ if TYPE_CHECKING:
     from hpcens.result.result import reopen as reopen
     from hpcens.result.result import standing as standing
     from hpcens.result.scored import scored_form as scored_form
+    from hpcens.result.stored_array import StoredArray as StoredArray
     from hpcens.result.verify import Verification as Verification
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
@@ -177,6 +178,7 @@ else:
         "outputs": ("Output", "VALID", "encoded", "outputs_of"),
         "result": ("Result", "reopen", "standing"),
         "scored": ("scored_form",),
+        "stored_array": ("StoredArray",),
         "verify": ("Verification",),
     }
 

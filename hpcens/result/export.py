@@ -167,12 +167,23 @@ class _Csv:
 
 
 def _heads(output: Output, classes: Sequence[str]) -> Iterator[str]:
-    axis = None if output.class_axis is None or not classes else output.class_axis - 1
-    for place in np.ndindex(output.shape):
+    dims = ["class" if axis == output.class_axis else "" for axis in range(1, len(output.shape) + 1)]
+    return column_names(output.name, output.shape, dims, classes)
+
+
+def column_names(name: str, shape: Sequence[int], dims: Sequence[str], classes: Sequence[str]) -> Iterator[str]:
+    """Name each number of a row of a dataset: prediction.cat, top_labels.0, prediction.2.cat.
+
+    shape    of a row
+    dims     names of its axes, `class` for the one that has the classes
+    classes  class names; empty where there are none
+    """
+    axis = dims.index("class") if classes and "class" in dims else None
+    for place in np.ndindex(*shape):
         parts = [str(index) for index in place]
         if axis is not None:
             parts[axis] = classes[place[axis]]
-        yield ".".join([output.name, *parts])
+        yield ".".join([name, *parts])
 
 
 class _Parquet:

@@ -16,6 +16,7 @@ from hpcens.files import MALFORMED
 from hpcens.result.checksum import Checksum
 from hpcens.result.outputs import Output
 from hpcens.result.seal import broken_seals, columns, is_described_as_written
+from hpcens.result.stored_array import Field, StoredArray, as_text
 from hpcens.shell import quoted
 from hpcens.vocabulary import Array, Segmentation
 
@@ -80,6 +81,35 @@ class Finished:
             raise UsageError(f"{self.path} has no dataset {name}; it has {names}", "name one of these")
         return output
 
+    def array(self, name: str) -> StoredArray:
+        """Return an output, a column or `valid` as an array that is read when it is asked for.
+
+        Raises UsageError where the result has no such dataset.
+        """
+        output = self.output(name)
+        if name in self.columns:
+            whole, dtype, fields = self._leaves[name]
+            dataset, attributes, labels = Field(whole, fields) if fields else whole, {}, _labels(dtype)
+        else:
+            whole, attributes, labels = self._file[name], dict(output.attributes), None
+            dataset = whole
+        return StoredArray(
+            name,
+            dataset,
+            whole.ndim,
+            shape=(self.segmentation.rows, *output.shape),
+            dtype=np.dtype(np.float32 if "scale" in attributes else output.dtype),
+            dims=_dims(name, output, attributes),
+            attributes=attributes,
+            labels=labels,
+        )
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What was noted at the end: rows, when it was finished, masked rows, spot checks."""
+        text = self.document("summary").strip() if "hpcens/summary" in self._file else ""
+        return dict(json.loads(text)) if text else {}
+
     @property
     def attributes(self) -> Mapping[str, Any]:
         return dict(self._file.attrs)
@@ -125,19 +155,14 @@ class Finished:
 
         Of an enumeration the names; numbers that have none as text.
         """
-        dataset, dtype, (*fields,) = self._leaves[name]
+        dataset, dtype, fields = self._leaves[name]
         rows = np.s_[slice(*self.segmentation.bounds(segment))]
-        values = np.asarray((dataset.fields(fields.pop(0)) if fields else dataset)[rows])
-        for field in fields:
-            values = values[field]
-        if (numbers := h5py.check_enum_dtype(dtype.base)) is not None:
-            names = {number: label for label, number in numbers.items()}
-            text = [names.get(value, str(value)) for value in values.reshape(-1).tolist()]
-            return np.array(text, object).reshape(values.shape)
-        if h5py.check_string_dtype(dtype.base) is None:
-            return values
-        text = [value.decode(errors="backslashreplace") for value in values.reshape(-1)]
-        return np.array(text, object).reshape(values.shape)
+        values: Array = np.asarray((Field(dataset, fields) if fields else dataset)[rows])
+        labels = _labels(dtype)
+        text: Array = values
+        if labels is not None or h5py.check_string_dtype(dtype.base) is not None:
+            text = as_text(values, labels)
+        return text
 
     def rows(self, segment: int) -> str:
         """Return the segment's rows in words."""
@@ -189,3 +214,20 @@ class Finished:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _labels(dtype: np.dtype[Any]) -> dict[int, str] | None:
+    """Return number → name of an enumeration; None where it is none."""
+    numbers = h5py.check_enum_dtype(dtype.base)
+    return None if numbers is None else {number: name for name, number in numbers.items()}
+
+
+def _dims(name: str, output: Output, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the axes: rows, classes, the best of them in top-K; others by the dataset and their number."""
+    stem = name.rpartition("/")[2]
+    names = {0: "row"}
+    if output.class_axis is not None:
+        names[output.class_axis] = "class"
+    elif "class_axis" in attributes and stem.startswith("top_"):
+        names[int(attributes["class_axis"])] = "top"
+    return tuple(names.get(axis, f"axis_{axis}") for axis in range(len(output.shape) + 1))
