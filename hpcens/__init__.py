@@ -34,6 +34,7 @@ Every folder is a noun; imports only go to lines further down.
     specs        what a user asks for
     usercode     code of the user's own: found, imported, digested
     arrays       memory that outlives a pass
+    guide        the user's guide, a page a topic: hpcens help
     processes    which process lives; questions put to one of their own
     cache        what can be made again, kept for the next start
     files        written whole or not at all

@@ -71,6 +71,8 @@ class Handle:
             if end is not None and time.monotonic() >= end:
                 raise TimeoutError(f"{self.output} is not complete after {timeout:g} s")
             time.sleep(_LOOK_SECONDS if end is None else min(_LOOK_SECONDS, max(0.0, end - time.monotonic())))
+        if isinstance(self._started, BackgroundJob):
+            self._started.settle()
         return verdict
 
     def cancel(self, *, now: bool = False) -> str:

@@ -124,6 +124,8 @@ def _add_planning(add: AddVerb) -> None:
     simulate.add_argument("plan", type=Path, metavar="PLAN.JSON")
     simulate.add_argument("--rows", type=_positive, metavar="N", help="default: as many as the plan was made for")
     simulate.add_argument("--json", action="store_true", help="print the result as JSON")
+    guide = add("help", "guide.show_page", "print a page of the user's guide")
+    guide.add_argument("topic", nargs="?", metavar="TOPIC", help="default: list the topics")
     init = add("init", "configuration.init", "write a commented configuration to start from")
     init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
 

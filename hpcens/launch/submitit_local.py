@@ -123,10 +123,14 @@ class BackgroundJob:
                 gone=lambda: self._gone(stop),
                 own=self._owns,
             )
-            settled = time.monotonic() + _SETTLE_SECONDS
-            while not self.submitted.done() and time.monotonic() < settled:
-                time.sleep(0.1)
+            self.settle()
         return verdict
+
+    def settle(self) -> None:
+        """Let submitit put its own files in order once there is a verdict, and end its process."""
+        settled = time.monotonic() + _SETTLE_SECONDS
+        while not self.submitted.done() and time.monotonic() < settled:
+            time.sleep(0.1)
 
     def ended(self) -> Verdict | None:
         """Return how the job ended; None while it goes on. Signals are left to this process."""
