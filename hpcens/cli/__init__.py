@@ -25,7 +25,7 @@ AddVerb = Callable[[str, str, str], argparse.ArgumentParser]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return the exit code (see `errors`)."""
-    options = _parser().parse_args(arguments)
+    options = command_parser().parse_args(arguments)
     try:
         module, _, name = options.verb.partition(".")
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(f"hpcens.cli.{module}"), name)
@@ -56,10 +56,18 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line without obeying what stands there."""
 
     def error(self, message: str) -> NoReturn:
+        unknown = re.match(r"argument VERB: invalid choice: '([^']*)' \(choose from (.*)\)", message, re.DOTALL)
+        if unknown:
+            from difflib import get_close_matches
+
+            near = get_close_matches(unknown[1][:60], re.findall(r"\w+", unknown[2]), 1)
+            meant = f"did you mean {near[0]}?" if near else "hpcens --help lists them"
+            message = f"there is no verb {unknown[1]}; {meant}"
         super().error(printable(message))
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = _Parser(
         prog="hpcens",
         description="Score large HDF5 datasets with ensembles of PyTorch networks.",
@@ -126,6 +134,8 @@ def _add_planning(add: AddVerb) -> None:
     simulate.add_argument("--json", action="store_true", help="print the result as JSON")
     guide = add("help", "guide.show_page", "print a page of the user's guide")
     guide.add_argument("topic", nargs="?", metavar="TOPIC", help="default: list the topics")
+    completion = add("completion", "completion.completion", "print the script that completes commands in a shell")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     init = add("init", "configuration.init", "write a commented configuration to start from")
     init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
 

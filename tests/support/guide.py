@@ -33,7 +33,7 @@ from unittest.mock import patch
 import yaml
 
 import hpcens
-from hpcens.cli import _parser, main
+from hpcens.cli import command_parser, main
 from hpcens.guide import page
 from support.one_process import run
 from support.project import ROOT
@@ -146,7 +146,7 @@ class Session:
         for command, expected in commands:
             program, *words = shlex.split(command)
             assert program == "hpcens"
-            _parser().parse_args(words)
+            command_parser().parse_args(words)
             if "slurm" in block.words:
                 continue
             *lines, last = expected.splitlines() or [""]

@@ -78,6 +78,7 @@ DOORS = {
         "cli/start.py",
         "cli/configuration.py",
         "cli/guide.py",
+        "cli/completion.py",
         "cli/plans.py",
         "cli/results.py",
         "cli/runs.py",
@@ -162,7 +163,7 @@ def test_modules_are_nouns_of_a_size_one_can_read():
 
 
 def test_start_imports_nothing_heavy():
-    for start in ("import hpcens", "import hpcens.cli; hpcens.cli._parser().format_help()"):
+    for start in ("import hpcens", "import hpcens.cli; hpcens.cli.command_parser().format_help()"):
         code = f"{start}; import sys; print(*sys.modules)"
         loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         heavy = {"torch", "mpi4py", "h5py", "submitit", "numpy", "pydantic", "scipy", "yaml", "rich"}

@@ -10,7 +10,7 @@ from support import guide
 from support.project import ROOT
 
 import hpcens
-from hpcens.cli import _parser, main
+from hpcens.cli import command_parser, main
 from hpcens.config.keys import KEYS
 from hpcens.guide import TOPICS, page
 from hpcens.specs import OutputName, RuleName, RuntimeName
@@ -88,7 +88,7 @@ def test_the_commands_and_the_configuration_of_the_readme_are_understood(tmp_pat
     commands = re.findall(r"^hpcens (.*)$", readme, re.MULTILINE)
     assert len(commands) > 8
     for command in commands:
-        _parser().parse_args(shlex.split(command, comments=True))
+        command_parser().parse_args(shlex.split(command, comments=True))
     [config] = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     (tmp_path / "hpcens.yaml").write_text(config)
     assert hpcens.load_config().member_names == ("small", "large", "script")
