@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from hpcens.api.configuration import Config, PathLike, load_config
 from hpcens.api.handle import raise_unless_complete
 from hpcens.api.opened import Result, open_result
 from hpcens.combining import Recombination, require_same_members, under_rule
+from hpcens.config import spec_from_json
 from hpcens.config.job import absolute
+from hpcens.config.partial import is_partial, load_partial
 from hpcens.errors import UsageError
 from hpcens.result import Finished, Verification
 from hpcens.result import verify as verifying
@@ -31,7 +34,7 @@ def combine(result: PathLike, output: PathLike, *, rule: str | None = None, conf
     result  the path of one that stores its members
     output  the file to write; where it is complete already it is opened at once
     rule    another rule, as `hpcens combine --rule` takes it
-    config  or a configuration with another rule or other outputs
+    config  or a configuration with another rule or other outputs; one without members has these alone
     Raises UsageError where members are not stored, FingerprintMismatch where the configuration names others.
     """
     if (rule is None) == (config is None):
@@ -45,7 +48,9 @@ def combine(result: PathLike, output: PathLike, *, rule: str | None = None, conf
 def combined(result: Path, output: Path, *, rule: str | None, config: Config) -> Verdict | None:
     """Combine stored members, and return how it ended; None where the output was complete already. See `combine`."""
     source = Finished(absolute(result))
-    if config is not None:
+    if isinstance(config, str | os.PathLike) and is_partial(Path(config)):
+        spec = load_partial(Path(config), spec_from_json(source.document("config")))
+    elif config is not None:
         spec = load_config(config)
         require_same_members(source, spec)
     else:

@@ -150,8 +150,8 @@ def _add_results(add: AddVerb) -> None:
         verb.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     verify.add_argument("--json", action="store_true", help="print the findings as JSON")
     source = combine.add_mutually_exclusive_group(required=True)
-    source.add_argument("-c", "--config", type=Path, help="a configuration with another rule or other outputs")
-    source.add_argument("--rule", help="another rule, if it needs no parameters")
+    source.add_argument("-c", "--config", type=Path, help="a YAML with another rule or other outputs")
+    source.add_argument("--rule", help="another rule: its name, or trimmed:0.2")
     combine.add_argument("-o", "--output", type=Path, required=True, metavar="OTHER.H5", help="the file to write")
     export.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="ends in .parquet, .csv or .npy"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hpcens.combining.digests import rule_digests, rule_modules
 from hpcens.combining.rule_process import try_rule
 from hpcens.config import spec_from_json
+from hpcens.config.document import Page, compose
+from hpcens.config.partial import over
 from hpcens.errors import FingerprintMismatch, MemberError, UsageError
 from hpcens.members import layout_digests, member_digests
 from hpcens.result import (
@@ -24,7 +27,7 @@ from hpcens.result import (
     rule_branch,
 )
 from hpcens.rules import combining_space
-from hpcens.specs import RuleSpec, RunSpec, Space
+from hpcens.specs import RunSpec, Space
 from hpcens.usercode.imported import digested_again, is_of_imports
 
 
@@ -96,16 +99,23 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
 
 
 def under_rule(source: Finished, name: str, search_path: Path) -> RunSpec:
-    """Take the configuration a result was made with, but for its rule: one without parameters.
+    """Take the configuration a result was made with, but for its rule: one without parameters, or trimmed:SHARE.
 
     search_path  where a function is imported from
     """
     spec = spec_from_json(source.document("config"))
     if name in ("weighted", "trimmed", "stack"):
-        raise UsageError(f"rule {name} takes parameters", "give them in a YAML: --config")
-    members = tuple(replace(member, weight=None) for member in spec.members)
-    rule = RuleSpec(name=name, space=source.fingerprint["rule"]["space"])
-    return replace(spec, members=members, rule=rule, search_path=search_path if ":" in name else spec.search_path)
+        example = "--rule trimmed:0.2, or " * (name == "trimmed")
+        raise UsageError(f"rule {name} takes parameters", f"{example}give them in a YAML: --config")
+    rule: dict[str, Any] = {"name": name, "space": source.fingerprint["rule"]["space"]}
+    trim = name.removeprefix("trimmed:")
+    if trim != name:
+        try:
+            rule |= {"name": "trimmed", "trim": float(trim)}
+        except ValueError:
+            raise UsageError(f"--rule {name}: {trim} is no number", "for example --rule trimmed:0.2") from None
+    page = Page(Path("--rule"), numbered=False)
+    return over(page, compose(page, json.dumps({"rule": rule})), spec, search_path)
 
 
 def require_same_members(source: Finished, spec: RunSpec) -> None:

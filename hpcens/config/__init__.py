@@ -33,7 +33,8 @@ def load(path: Path) -> RunSpec:
 
     Raises UsageError naming all that is wrong at once, a line each: `run.yaml:12: members[2].wieghts: unknown key; …`.
     """
-    return _checked(Page(path), read(path), Path(os.path.abspath(path)).parent)
+    page = Page(path)
+    return checked(page, compose(page, read(path)), Path(os.path.abspath(path)).parent)
 
 
 def load_mapping(mapping: Mapping[str, Any], folder: Path) -> RunSpec:
@@ -49,7 +50,7 @@ def load_mapping(mapping: Mapping[str, Any], folder: Path) -> RunSpec:
     except (TypeError, ValueError, RecursionError) as error:
         remedy = "write numbers, text, lists and mappings, as YAML has them"
         raise UsageError(f"configuration: {error}", remedy) from None
-    return _checked(page, text, folder)
+    return checked(page, compose(page, text), folder)
 
 
 def _plain(value: object) -> Any:
@@ -61,15 +62,15 @@ def _plain(value: object) -> Any:
     raise TypeError(f"a value is of the type {type(value).__name__}, which no YAML file holds")
 
 
-def _checked(page: Page, text: str, folder: Path) -> RunSpec:
-    """Read the RunSpec of a document's text. Raises UsageError naming all that is wrong.
+def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
+    """Return the RunSpec of a document. Raises UsageError naming all that is wrong.
 
-    page    for its lines and its problems
+    page    the document's, for its lines and its problems
+    tree    it as plain data; its shorthands are written out in place
     folder  where its relative paths start
     """
     from pydantic import TypeAdapter, ValidationError
 
-    tree = compose(page, text)
     expand(page, tree)
     try:
         # Through JSON, because only there strict types still let a mapping be a dataclass and a list a tuple.

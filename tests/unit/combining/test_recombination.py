@@ -13,6 +13,7 @@ from support.stored import CLASSES, COLUMNS, IDS, ROWS, STACK, TABLE, scored, sp
 
 from hpcens.combining.recombination import Recombination
 from hpcens.combining.request import require_same_members, under_rule
+from hpcens.config.partial import load_partial
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.result.export import export
 from hpcens.result.fingerprint import outputs_branch, rule_branch
@@ -118,6 +119,53 @@ def test_a_rule_alone_keeps_all_else(tmp_path):
     for name in ("weighted", "trimmed", "stack"):
         with pytest.raises(UsageError, match="takes parameters"):
             under_rule(source, name, tmp_path)
+
+
+def test_a_trimmed_mean_takes_its_share_behind_a_colon(tmp_path):
+    source = scored(tmp_path / "mean.h5", spec())
+    assert under_rule(source, "trimmed:0.34", tmp_path).rule == RuleSpec(
+        name="trimmed", trim=0.34, space="probabilities"
+    )
+    for name, message in {"trimmed:a": "no number", "trimmed:0.2": "less than one", "trimmed:0.7": "below 0.5"}.items():
+        with pytest.raises(UsageError, match=message):
+            under_rule(source, name, tmp_path)
+    with pytest.raises(
+        UsageError, match=r'--rule: rule: "meen" is not one of|--rule: rule\.name: "meen" is not one of'
+    ):
+        under_rule(source, "meen", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "datasets"),
+    [
+        ("rule: {name: trimmed, trim: 0.4}", RuleSpec(name="trimmed", trim=0.4), ("prediction", "members")),
+        ("output: {datasets: [label, top-2]}", RuleSpec(name="weighted"), ("label", "top-2")),
+        ("rule: vote\noutput: {datasets: [disagreement]}", RuleSpec(name="vote"), ("disagreement",)),
+    ],
+)
+def test_a_configuration_without_members_has_a_rule_and_outputs_alone(tmp_path, text, rule, datasets):
+    made = spec("weighted", weights=[1.0, 2.0, 3.0])
+    (tmp_path / "other.yaml").write_text(text)
+    loaded = load_partial(tmp_path / "other.yaml", made)
+    assert (loaded.rule, loaded.output.datasets) == (rule, datasets) and loaded.classes == CLASSES
+    source = scored(tmp_path / "mean.h5", made)
+    if rule.name != "weighted":
+        Recombination(source, loaded, tmp_path / "again.h5").write()
+        assert fingerprint_of(tmp_path / "again.h5")["rule"]["name"] == rule.name
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rule: mean\ndevices: {cpu: 1}", "other.yaml:2: devices: stands without members"),
+        ("output: {datasets: [top-9]}", "top-9 of 4 classes"),
+        ("rule: {name: trimmed, trim: 0.2}", "less than one"),
+    ],
+)
+def test_what_does_not_fit_the_stored_members_is_refused(tmp_path, text, message):
+    (tmp_path / "other.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_partial(tmp_path / "other.yaml", spec())
 
 
 class Stopped(Exception):
