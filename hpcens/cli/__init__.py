@@ -156,7 +156,7 @@ def _add_results(add: AddVerb) -> None:
     export.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="ends in .parquet, .csv or .npy"
     )
-    datasets = "names of the datasets to write, as a,b (default: all)"
+    datasets = "names of datasets, as in the file or the YAML: label,top-5 (default: all)"
     export.add_argument("--datasets", type=lambda text: text.split(","), default=[], help=datasets)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from errno import EFBIG, ENOENT
 from typing import Any
 
 from hpcens.config.document import Page, Place, shown
@@ -10,6 +12,7 @@ from hpcens.config.rule_checks import Parts
 from hpcens.config.step_checks import check_resize, expand_steps
 from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
 
+_MOST_BYTES = 1 << 22  # of a file of class names
 _SAFER = "give factory and weights, or a file of torch.export.save under exported"
 
 
@@ -43,6 +46,8 @@ def _expand_weights(page: Page, place: Place, member: dict[str, Any]) -> None:
 
 def _expand_classes(page: Page, place: Place, classes: Any) -> Any:
     """Return a member's classes as a mapping; a list of names, in its order, maps each of them to itself."""
+    if isinstance(classes, str) and place not in page.refused:
+        classes = read_names(page, place, classes)
     if classes is None or place in page.refused:
         return None
     if not isinstance(classes, list | dict):
@@ -55,6 +60,30 @@ def _expand_classes(page: Page, place: Place, classes: Any) -> Any:
     if isinstance(classes, list) and twice:
         return page.refuse(place, f"{shown(twice[0])} is named twice; to add classes up, map them: {{hound: dog}}")
     return classes if isinstance(classes, dict) else {name: name for name in classes}
+
+
+def read_names(page: Page, place: Place, file: str) -> list[str] | None:
+    """Read class names from a text file, one a line, in the order of the outputs; None where it is refused.
+
+    file  its path; a relative one starts at the folder of the YAML
+    """
+    path = page.file.parent / os.path.expanduser(file)
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError(ENOENT, "no such file")
+        with path.open("rb") as opened:
+            text = opened.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise OSError(EFBIG, f"is larger than {_MOST_BYTES} bytes")
+        names = [line.strip() for line in text.decode("utf-8-sig").rstrip().splitlines()]
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or "is not UTF-8 text"
+        page.refuse(place, f"{shown(file)}: {problem}; name a file with a class a line, or write classes: [cat, dog]")
+        return None
+    if "" in names:
+        page.refuse(place, f"{shown(file)}: line {names.index('') + 1} is empty; write a class a line")
+        return None
+    return names
 
 
 def check_members(parts: Parts) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hpcens.config.checks import explain
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import KEYS, pattern
-from hpcens.config.member_checks import expand_member
+from hpcens.config.member_checks import expand_member, read_names
 
 _MOST_CLASSES = 100_000
 _SIZE = re.compile(r"(\d{1,20}(?:\.\d{1,20})?(?:[eE]\+?\d{1,2})?) *([A-Za-z]*)", re.ASCII)
@@ -34,6 +34,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
                     wanted["decode"] = str(wanted["decode"]).lower()
     if isinstance(slurm := tree.get("slurm"), dict):
         expand_slurm(page, slurm)
+    if isinstance(file := tree.get("classes"), str):
+        tree["classes"] = read_names(page, ("classes",), file)
     if type(number := tree.get("classes")) is int:
         if 2 <= number <= _MOST_CLASSES:
             tree["classes"] = [str(i) for i in range(number)]

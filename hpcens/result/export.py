@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,7 +44,7 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     """Write datasets of a result to a file that does not exist yet, and return the number of rows.
 
     to     file to write; its ending decides on the format
-    names  datasets to export; none: all
+    names  datasets to export, as the file or as the YAML names them; none: all
 
     Raises UsageError: the file exists, an unknown ending, no such dataset, more than one for npy, pyarrow is missing;
     DataError where rows are not what was written.
@@ -91,7 +92,8 @@ def _chosen(result: Finished, names: Sequence[str], *, named: bool) -> list[Outp
     names_of = {_INDICES[output.name]: output for output in additions if output is not None}
     if names:
         by_name = {output.name: output for output in names_of.values()}
-        return [by_name.get(name) or result.output(name) for name in names]
+        every = [*by_name, *result.columns, *(output.name for output in result.outputs)]
+        return [by_name.get(name) or result.output(name) for name in stored_names(names, every, result.top)]
     columns = [result.output(name) for name in result.columns]
     parts = ((output, names_of.get(output.name) if named else None) for output in result.outputs)
     return columns + [output for part in parts for output in part if output is not None]
@@ -109,6 +111,28 @@ def _class_names(indices: Array, classes: Sequence[str]) -> Array:
     """Return the names of class indices; the empty text for a row that was masked."""
     known = (indices >= 0) & (indices < len(classes))
     return np.array([*classes, ""], object)[np.where(known, indices, len(classes))]
+
+
+def stored_names(names: Sequence[str], every: Sequence[str], top: int | None) -> list[str]:
+    """Return the datasets that are meant, each once: top-5 is two of them, members are as many as there are.
+
+    every  names of all datasets of the result
+    top    K of its top-K; None: it has none
+    Raises UsageError where another top-K is meant.
+    """
+    stored: list[str] = []
+    for name in names:
+        if re.fullmatch(r"top-\d+", name) and top is not None:
+            if name != f"top-{top}":
+                raise UsageError(f"{name} is not stored; it has top-{top}", f"--datasets top-{top}")
+            stored += ["top_labels", "top_values"]
+        elif name == "members":
+            stored += [other for other in every if other.startswith("members/")] or [name]
+        else:
+            stored.append(
+                next((other for other in (name, f"members/{name}", f"columns/{name}") if other in every), name)
+            )
+    return list(dict.fromkeys(stored))
 
 
 def _name(temporary: Path, to: Path) -> None:

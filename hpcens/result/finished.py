@@ -105,6 +105,12 @@ class Finished:
         )
 
     @property
+    def top(self) -> int | None:
+        """The K of top-K; None where that is not stored."""
+        best = next((output for output in self.outputs if output.name == "top_labels"), None)
+        return best.shape[int(best.attributes.get("class_axis", len(best.shape))) - 1] if best is not None else None
+
+    @property
     def summary(self) -> dict[str, Any]:
         """What was noted at the end: rows, when it was finished, masked rows, spot checks."""
         text = self.document("summary").strip() if "hpcens/summary" in self._file else ""

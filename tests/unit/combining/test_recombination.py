@@ -168,6 +168,17 @@ def test_what_does_not_fit_the_stored_members_is_refused(tmp_path, text, message
         load_partial(tmp_path / "other.yaml", spec())
 
 
+def test_export_knows_the_names_of_the_yaml(tmp_path):
+    result = scored(tmp_path / "top.h5", spec(datasets=("prediction", "label", "top-2", "members")))
+    export(result, tmp_path / "a.csv", ["top-2", "label", "m1", "id", "top_labels"])
+    heads = "top_labels.0,top_labels.1,top_values.0,top_values.1,label,members/m1.ant,members/m1.bee,"
+    assert (tmp_path / "a.csv").read_text().startswith(f"{heads}members/m1.cat,members/m1.dog,columns/id")
+    export(result, tmp_path / "b.parquet", ["members"])
+    assert pyarrow.parquet.read_table(tmp_path / "b.parquet").column_names == ["members/m0", "members/m1", "members/m2"]
+    with pytest.raises(UsageError, match="top-7 is not stored; it has top-2"):
+        export(result, tmp_path / "c.csv", ["top-7"])
+
+
 class Stopped(Exception):
     """In the middle of it."""
 

@@ -96,7 +96,12 @@ MISTAKES = [
     ("plan: optimal", 8, "plan", 'not "optimal"; for example plan: {planner: optimal}'),
     ("    arguments: [1]", 8, "members[1].arguments", "not a list; for example arguments: {depth: 50}"),
     ("  - 7", 8, "members[2]", "expected a mapping (key: value), not 7; for example {name: small"),
-    ("classes: cat", 8, "classes", 'expected a list, not "cat"; for example classes: [cat, dog]'),
+    (
+        "classes: cat",
+        8,
+        "classes",
+        '"cat": no such file; name a file with a class a line, or write classes: [cat, dog]',
+    ),
     ("classes: [cat, no]", 8, "classes[1]", "expected text, not false; put it in quotes, for example cat"),
     ("classes:\n- cat\n- 2", 10, "classes[1]", "expected text, not 2; put it in quotes"),
     ("classes: [cat, {}]", 8, "classes[1]", "expected text, not a mapping; for example cat"),
