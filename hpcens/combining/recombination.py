@@ -1,7 +1,7 @@
 """Write a result's stored members under another rule, or for other outputs; no network runs.
 
 Written as a run writes: epoch, journal, read back, renamed when it is whole. The same command again continues it,
-and the bytes are those that a run under the other rule would have written.
+and the bytes are those that a run under the other rule would have written. The run directory beside it is gone then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hpcens.errors import COMPLETE, INCOMPLETE, DataError, as_verdict
 from hpcens.processes import node
 from hpcens.result import Finished, Form, Result, describe_result, is_finished, outputs_of, unsteady_of
 from hpcens.runs import Epoch, Events, ProgressMade, RunDirectory, Verdict
+from hpcens.runs.announcement import announced
 from hpcens.runs.epoch import superseded
 from hpcens.runs.liveness import beating
 from hpcens.specs import RunSpec
@@ -67,7 +69,16 @@ class Recombination:
                 raise late from error
             raise
         rows = request.source.segmentation.rows
-        return epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {request.spec.rule.name}"))
+        verdict = epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {request.spec.rule.name}"))
+        if verdict.code == COMPLETE:
+            self._tidy()
+        return verdict
+
+    def _tidy(self) -> None:
+        """Remove the run directory once the result is whole, unless a run of ranks has left something there."""
+        scored = any(epoch.job.exists() for epoch in self._run.epochs())
+        if not scored and self._run.submission is None and not announced(self._run.path):
+            shutil.rmtree(self._run.path, ignore_errors=True)
 
     def _write(self, epoch: Epoch, events: Events) -> None:
         """Combine until all of it reads back whole, then give it its name."""

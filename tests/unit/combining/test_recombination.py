@@ -44,6 +44,7 @@ def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule
     origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
     assert origin["path"] == str(tmp_path / "mean.h5") and len(origin["fingerprint"]) == 64
     assert Recombination(source, other, tmp_path / "again.h5").is_complete()
+    assert not (tmp_path / "again.run").exists()
 
 
 PRECISE = ("float64", None, "float64")
