@@ -43,6 +43,9 @@ class _Class(ctypes.Structure):
     )
 
 
+# A chunk of HDF5 is smaller: what is larger is a negative number taken for a size.
+_LARGEST = (1 << 32) - 1
+
 _Filter = ctypes.CFUNCTYPE(
     ctypes.c_size_t,
     ctypes.c_uint,
@@ -102,10 +105,12 @@ def _bound(function: Any, values: Sequence[int]) -> Callable[[Array], Array]:
         if not buffer:
             raise MemoryError
         ctypes.memmove(buffer, data.ctypes.data, data.nbytes)
-        room = ctypes.c_size_t(data.nbytes)
+        given, room = buffer.value, ctypes.c_size_t(data.nbytes)
         size = function(REVERSE, len(values), data_values, data.nbytes, ctypes.byref(room), ctypes.byref(buffer))
         memory = _Memory(buffer.value or 0, size)
-        if not 0 < size <= room.value:  # 0, or a negative number taken for a size
+        # zstd and lz4 of hdf5plugin before 7.0 put another buffer in its place, and do not say how large it is
+        unsaid = buffer.value != given and room.value == data.nbytes
+        if not 0 < size <= (_LARGEST if unsaid else room.value):  # 0, or a negative number taken for a size
             raise ValueError("its compressed bytes are damaged")
         return np.asarray(memory)
 
