@@ -71,7 +71,8 @@ def command_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="hpcens",
         description="Score large HDF5 datasets with ensembles of PyTorch networks.",
-        epilog="hpcens help prints the guide · exit codes: 0 complete and verified · 1 failure · 2 usage or configuration · 65 bad data ·"
+        epilog="hpcens help prints the guide · exit codes:"
+        " 0 complete and verified · 1 failure · 2 usage or configuration · 65 bad data ·"
         " 75 incomplete but resumable · 78 made of something else · 130/143 signalled",
     )
     parser.add_argument("--version", action="version", version=f"hpcens {__version__}")
