@@ -16,7 +16,7 @@ from hpcens.config import spec_from_json
 from hpcens.config.job import absolute
 from hpcens.errors import UsageError
 from hpcens.result import Finished, StoredArray
-from hpcens.result.export import export, stored_names
+from hpcens.result.export import array_of, chosen_outputs, export
 from hpcens.specs import RunSpec
 from hpcens.vocabulary import Plan as BasePlan
 
@@ -148,8 +148,8 @@ class Result(Mapping[str, StoredArray]):
         names  datasets; none: all
         Raises UsageError where pandas is missing.
         """
-        chosen = stored_names(names, self.names, self._finished.top) or self.names
-        return frame_of([self[name] for name in chosen], self.rows, self.classes)
+        chosen = chosen_outputs(self._finished, names, named=True)
+        return frame_of([array_of(self._finished, output) for output in chosen], self.rows, self.classes)
 
     def export(self, path: PathLike, names: Sequence[str] = ()) -> int:
         """Write datasets to a .parquet, .csv or .npy file, compared with their checksums; return the number of rows.

@@ -27,6 +27,7 @@ import numpy as np
 from hpcens.errors import DataError, UsageError
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
+from hpcens.result.stored_array import StoredArray
 from hpcens.vocabulary import Array
 
 _INDICES = {"label_name": "label", "top_label_names": "top_labels"}
@@ -55,7 +56,7 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
         raise UsageError(f"{to} exists", "remove it, or choose another name")
     if not to.parent.is_dir():
         raise UsageError(f"the folder {to.parent} does not exist", "make it, or choose another")
-    chosen = _chosen(result, names, named=to.suffix != ".npy")
+    chosen = chosen_outputs(result, names, named=to.suffix != ".npy")
     odd = [output.name for output in chosen if not _fits(np.dtype(output.dtype))]
     if odd:
         what = f"{', '.join(odd)} cannot be exported: neither numbers of at most 64 bits nor times nor text"
@@ -86,7 +87,7 @@ def _fits(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "iubOMm" or (dtype.kind == "f" and dtype.itemsize <= 8)
 
 
-def _chosen(result: Finished, names: Sequence[str], *, named: bool) -> list[Output]:
+def chosen_outputs(result: Finished, names: Sequence[str], *, named: bool) -> list[Output]:
     """Describe what is exported. named: whether, where nothing is chosen, class names are."""
     additions = [_class_name_output(result, name) for name in _INDICES]
     names_of = {_INDICES[output.name]: output for output in additions if output is not None}
@@ -97,6 +98,13 @@ def _chosen(result: Finished, names: Sequence[str], *, named: bool) -> list[Outp
     columns = [result.output(name) for name in result.columns]
     parts = ((output, names_of.get(output.name) if named else None) for output in result.outputs)
     return columns + [output for part in parts for output in part if output is not None]
+
+
+def array_of(result: Finished, output: Output) -> StoredArray:
+    """Return what is exported under an output's name as an array that is read when it is asked for."""
+    if (indices := _INDICES.get(output.name)) is None:
+        return result.array(output.name)
+    return result.array(indices).labelled(output.name, dict(enumerate(result.classes)) | {-1: ""})
 
 
 def _class_name_output(result: Finished, name: str) -> Output | None:

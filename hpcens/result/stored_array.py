@@ -59,6 +59,22 @@ class StoredArray:
         """What the array holds, in words."""
         return str(self.attributes.get("description", ""))
 
+    def labelled(self, name: str, labels: Mapping[int, str]) -> StoredArray:
+        """Return the same array as text, under another name.
+
+        labels  number → text
+        """
+        return StoredArray(
+            name,
+            self._dataset,
+            self._dataset_ndim,
+            shape=self.shape,
+            dtype=np.dtype(object),
+            dims=self.dims,
+            attributes={},
+            labels=labels,
+        )
+
     def __getitem__(self, key: Any) -> Any:
         values = self._dataset[key] if self._dataset_ndim == self.ndim else self._of_each_row(key)
         if self.dtype.hasobject:

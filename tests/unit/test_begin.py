@@ -2,7 +2,7 @@
 
 import pytest
 
-from hpcens.cli.start import _begin
+from hpcens.api.starting import _begin
 from hpcens.errors import Incomplete
 from hpcens.runs import RunDirectory
 from hpcens.runs.announcement import Announcement
