@@ -12,6 +12,6 @@ def test_every_block_of_a_page_does_what_it_says(topic, tmp_path, cache, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HPCENS_CACHE", str(cache))
-    session = guide.Session(tmp_path, ranks=True)
+    session = guide.Session(tmp_path)
     session.run(topic)
     assert session.count

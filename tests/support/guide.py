@@ -5,11 +5,11 @@
 | `python NAME.py`, `yaml NAME.yaml` | is written to a file of this name |
 | `python` | is run; the `text` block behind it is what it prints |
 | `yaml` | its keys take the place of those in hpcens.yaml, and the dataset is scored under it, in one process; the |
-|        | result is verified. `data=FILE`: another dataset; `needs=MODULE`: read, and scored where the module is |
-|        | installed; `loads`: only read |
+|        | result is verified. `data=FILE`: another dataset; `needs=MODULE`: read, and its members built where |
+|        | the module is installed; `loads`: only read |
 | `console` | lines behind `$ ` are commands, the others what they print, `[2]` their exit code if it is not 0 |
 | `sh install` | extras of the package that have to exist |
-| `… mpi` | starts ranks: run where that is wanted, by tests/runs |
+| `… mpi` | starts ranks: such pages are read by tests/runs |
 | `console slurm` | is only parsed: these need a cluster |
 
 `…` in what is printed stands for anything, alone on a line for any lines.
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
@@ -73,6 +74,14 @@ def make_files(folder):
             runpy.run_path("make.py")
     finally:
         os.chdir(before)
+        forget_modules(folder)
+
+
+def forget_modules(folder):
+    """Leave no module of the folder to others, who may have one of its name."""
+    for name, module in [*sys.modules.items()]:
+        if str(getattr(module, "__file__", "")).startswith(str(folder)):
+            del sys.modules[name]
 
 
 def matches(pattern, text):
@@ -90,22 +99,21 @@ class Session:
     """One page read from its top to its end.
 
     folder  with the files of `make_files`, which is the working folder
-    ranks   whether blocks that start ranks are run
     """
 
-    def __init__(self, folder, *, ranks):
+    def __init__(self, folder):
         self.folder = folder
-        self.ranks = ranks
         self.names = {}
         self.printed = ""
         self.count = 0
 
     def run(self, topic):
-        for block in blocks(topic):
-            if "mpi" in block.words and not self.ranks:
-                return
-            getattr(self, f"_{block.kind}")(block)
-            self.count += 1
+        try:
+            for block in blocks(topic):
+                getattr(self, f"_{block.kind}")(block)
+                self.count += 1
+        finally:
+            forget_modules(self.folder)
 
     def _python(self, block):
         if block.words[:1] and block.words[0].endswith(".py"):
@@ -128,9 +136,12 @@ class Session:
         config.write_text(yaml.safe_dump(whole, sort_keys=False))
         hpcens.load_config(config)
         needs = block.options.get("needs")
-        if "loads" not in block.words and (needs is None or find_spec(needs)):
-            self.pending = (config, block)
+        if needs is None and "loads" not in block.words:
             self._score(config, self.folder / block.options.get("data", DATASET))
+        elif needs is not None and find_spec(needs):
+            for member in whole["members"]:
+                module, _, name = member["factory"].partition(":")
+                assert getattr(import_module(module), name)(**member["arguments"]).state_dict()
 
     def _score(self, config, dataset):
         output = self.folder / f"{dataset.stem}.predictions.h5"
