@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpcens import files
+from hpcens.cache import cache_folder
 from hpcens.entry import command
 from hpcens.errors import UsageError
 from hpcens.ownership import READABLE, own_folder, refuse_others
@@ -39,7 +40,7 @@ def test_what_is_made_here_is_accepted_again_whatever_the_umask(umask, tmp_path,
     first.judge(Verdict(0, "done"))
     assert run.begin().number == 2
     monkeypatch.setenv("HPCENS_CACHE", str(tmp_path / "far" / "cache"))
-    assert files.cache_folder().stat().st_mode & 0o777 == 0o700
+    assert cache_folder().stat().st_mode & 0o777 == 0o700
     files.write_atomically(tmp_path / "a.json", "1")
     descriptor = Disk().open(tmp_path / "journal", create=True)
     Disk().close(descriptor)
@@ -95,15 +96,15 @@ def test_a_cache_that_is_not_ones_own_is_refused(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     monkeypatch.setenv("HPCENS_CACHE", str(cache))
     cache.mkdir(0o755)
-    assert files.cache_folder() == cache
+    assert cache_folder() == cache
     cache.chmod(0o777)
     with pytest.raises(UsageError, match="others than you may write") as caught:
-        files.cache_folder()
+        cache_folder()
     assert f"chmod go-w {cache}" in caught.value.remedy and "HPCENS_CACHE" in caught.value.remedy
     cache.chmod(0o700)
     give_away(cache, monkeypatch)
     with pytest.raises(UsageError, match="belongs to"):
-        files.cache_folder()
+        cache_folder()
 
 
 def test_no_new_file_is_written_through_a_link(tmp_path, monkeypatch):
