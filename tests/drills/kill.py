@@ -67,11 +67,15 @@ def project(folder, name):
 
 def signature(run, role):
     """The signature of the rank with that role in the newest epoch, as soon as it is there."""
-    for path in sorted(run.run.glob("epochs/*/ranks/*.json")):
-        found = json.loads(path.read_text())
-        if found["role"].startswith(role):
-            return found
-    return None
+    return next((found for found in signed(run) if found["role"].startswith(role)), None)
+
+
+def signed(run):
+    """The signatures of all starts."""
+    for path in sorted(run.run.glob("epochs/*/ranks/*.jsonl")):
+        for line in path.read_text().splitlines():
+            with contextlib.suppress(ValueError):  # not (yet) whole
+                yield json.loads(line)
 
 
 def children(pid):
@@ -92,13 +96,13 @@ def victim_of(run, process, role):
             pid = next(found, None)
             return None if pid is None else (pid, None)
         return None
-    signed = signature(run, "device" if role == "witness" else role)
-    if signed is None:
+    found = signature(run, "device" if role == "witness" else role)
+    if found is None:
         return None
     if role != "witness":
-        return signed["pid"], signed
+        return found["pid"], found
     with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{signed['pid']}/stat").read_text().rpartition(")")[2].split()[1]), None
+        return int(Path(f"/proc/{found['pid']}/stat").read_text().rpartition(")")[2].split()[1]), None
     return None
 
 
@@ -128,9 +132,9 @@ STAGES = {
 def ended(run):
     """Wait until no rank lives: of some deaths the ranks learn late, or not at all, and complete what they do."""
     deadline = time.monotonic() + 150
-    for path in run.run.glob("epochs/*/ranks/*.json"):
-        while born((signed := json.loads(path.read_text()))["pid"]) == signed["born"]:
-            assert time.monotonic() < deadline, f"{path} lives on"
+    for one in signed(run):
+        while born(one["pid"]) == one["born"]:
+            assert time.monotonic() < deadline, f"rank {one['rank']} lives on"
             time.sleep(0.05)
 
 
