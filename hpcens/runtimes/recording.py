@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +47,8 @@ class Recording:
     def save(self, path: Path) -> None:
         """Write it, whole or not at all. Raises OSError where the folder is full or refuses."""
         content = io.BytesIO()
-        arrays = {f"rows{i}": array for i, array in enumerate(self.rows)}
-        np.savez(content, allow_pickle=False, inputs=np.array(self.inputs), values=self.values, **arrays)
+        arrays: dict[str, Any] = {f"rows{i}": array for i, array in enumerate(self.rows)}
+        np.savez(content, inputs=np.array(self.inputs), values=self.values, **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
         try:
