@@ -136,11 +136,23 @@ def _place(name: str) -> Path | None:
 
 def _libraries(before: Collection[str]) -> dict[str, str]:
     """Return the distributions that were imported, with their versions; not those that hpcens and torch stand on."""
-    installed = metadata.packages_distributions()
+    installed = _installed()
     tops = {name.partition(".")[0] for name in [*sys.modules] if name not in before}
     names = {_normal(name) for top in tops for name in installed.get(top, ())}
     editable = {_normal(name) for top in tops if _is_own(top) for name in installed.get(top, ())}
     return {name: release for name in names - editable - _beneath_hpcens() if (release := _version(name))}
+
+
+def _installed() -> Mapping[str, Collection[str]]:
+    """Return which distributions brought a module: its name up to the first dot → their names."""
+    found: dict[str, set[str]] = {top: {*names} for top, names in metadata.packages_distributions().items()}
+    if sys.version_info < (3, 11):  # there only those are named that list their modules, and few still do
+        for distribution in metadata.distributions():
+            # as text: an object for each of the files of torch would take seconds
+            files = [line.partition(",")[0] for line in (distribution.read_text("RECORD") or "").splitlines()]
+            for top in {file.partition("/")[0].partition(".")[0] for file in files if file.endswith((".py", ".so"))}:
+                found.setdefault(top, set()).add(distribution.metadata["Name"])
+    return found
 
 
 def _is_own(top: str) -> bool:
