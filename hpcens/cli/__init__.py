@@ -108,6 +108,8 @@ def _add_starting(add: AddVerb) -> None:
     _job_options(run)
     code = "start nothing; exit with the code of the run that srun has just ended"
     run.add_argument("--code", action="store_true", help=code)
+    for verb in (submit, run):
+        _verbose(verb)
 
 
 def _add_planning(add: AddVerb) -> None:
@@ -169,6 +171,7 @@ def _add_runs(add: AddVerb) -> None:
         verb.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     watch = "print it every few seconds until the run ends; exit with its code"
     status.add_argument("--watch", action="store_true", help=watch)
+    _verbose(status)
     wait = add("wait", "runs.wait", "wait until runs have ended; exit with their code")
     wait.add_argument("run", type=Path, nargs="+", metavar="RUN", help="run directories (OUTPUT.run), or outputs")
     logs.add_argument("-n", "--lines", type=_positive, help="print only the last lines of each file")
@@ -189,6 +192,11 @@ def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True, datasets
         parser.add_argument("--plan", type=Path, help="keep the batch and segment sizes of this plan")
         timeline = "write what every rank did when, for Perfetto (ui.perfetto.dev)"
         parser.add_argument("--trace", type=Path, metavar="TRACE.JSON", help=timeline)
+
+
+def _verbose(parser: argparse.ArgumentParser) -> None:
+    text = "at the end of a run also print its plan, and what every member, device and rank did"
+    parser.add_argument("-v", "--verbose", action="store_true", help=text)
 
 
 def _positive(text: str) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from hpcens.api.cancellation import cancel as cancel_run
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, UsageError
-from hpcens.reports.text import cost_phrase
+from hpcens.reports.text import cost_phrase, figures, rate
 from hpcens.runs import RunDirectory, signatures
 from hpcens.runs.cost import Cost
 from hpcens.runs.logs import log_files, log_lines
@@ -37,12 +37,23 @@ def status(options: Namespace) -> int:
             if options.watch and sys.stdout.isatty():
                 print("\x1b[H\x1b[J", end="")
             show(status_lines(current))
+            if current.code is not None:
+                _show_ending(options)
+            show(last_lines(current))
         sys.stdout.flush()
         if not options.watch:
             return COMPLETE
         if current.code is not None:
             return current.code
         time.sleep(_WATCH_SECONDS)
+
+
+def _show_ending(options: Namespace) -> None:
+    """Show what an ended run scored and how fast it was."""
+    from hpcens.reports.ending import ending_lines, output_of  # numpy and h5py, for an ended run alone
+
+    run = run_of(options.run)
+    show(ending_lines(run, Path(short(output_of(run))), verbose=options.verbose))
 
 
 def wait(options: Namespace) -> int:
@@ -75,14 +86,14 @@ def _jobs_of(runs: Iterable[RunDirectory]) -> list[str]:
 
 
 def status_lines(status: Status) -> Iterator[str]:
-    """Show how a run stands: rows, time left, requeues, the reason and what to do next."""
+    """Show how far a run is: rows, and while it goes on time left and what limits it."""
     share = f" ({100 * status.rows / status.of:.0f} %)" if status.of else ""
     job = f", job {status.job}" if status.job else ""
-    speed = f"{status.rows_per_second:,.0f} rows/s"
-    now = f" ({status.rows_per_second_now:,.0f} now)" if status.rows_per_second_now else ""
+    now = f" ({figures(status.rows_per_second_now)} now)" if status.rows_per_second_now else ""
+    speed = f"{rate(status.rows_per_second)}{now}, " if status.code is None else ""
     phase = f" in phase {status.phase} of {status.phases}" if status.phases > 1 else ""
     rows = f"{status.rows:,} of {status.of:,} rows{share}{phase}"
-    yield f"{status.state}: {rows}, {speed}{now}, epoch {status.epoch}{job}"
+    yield f"{status.state}: {rows}, {speed}start {status.epoch}{job}"
     if status.seconds_left is not None:
         limit = status.limit_seconds_left
         yield f"{_clock(status.seconds_left)} left" + (f" of work; time limit in {_clock(limit)}" if limit else "")
@@ -93,8 +104,13 @@ def status_lines(status: Status) -> Iterator[str]:
         at = time.strftime("%d %b %H:%M", time.localtime(time.time() + starts)) if starts else ""
         expected = f"; expected to start in {_clock(starts)} ({at})" if starts else ""
         yield f"in the queue for {_clock(status.waiting_seconds)}{expected}"
+
+
+def last_lines(status: Status) -> Iterator[str]:
+    """Show what a run has cost, why its job was requeued, why it ended or what it does, and what to do next."""
     if status.node_hours:
-        yield f"used {cost_phrase(Cost(3600 * status.node_hours, 3600 * status.gpu_hours))} so far"
+        so_far = " so far" if status.code is None else ""
+        yield f"used {cost_phrase(Cost(3600 * status.node_hours, 3600 * status.gpu_hours))}{so_far}"
     for number, reason in enumerate(status.requeues, 1):
         yield f"requeue {number}: {reason}"
     yield status.reason + (f"; next: {status.remedy}" if status.remedy else "")
@@ -150,6 +166,10 @@ def runs(options: Namespace) -> int:
     if options.json:
         say(json.dumps([asdict(each) for each in statuses], indent=1))
     else:
+        if statuses:
+            say(f"{'state':13}  {'rows durable':>12} of {'all':<12}  {'job':8}  run")
         for each in statuses:
-            say(f"{each.state:13}  {each.rows:>12,} of {each.of:<12,}  {each.job or '-':8}  {short(Path(each.run))}")
+            say(f"{each.state:13}  {each.rows:>12,} of {each.of:<12,}  {each.job or '·':8}  {short(Path(each.run))}")
+        if any(not each.job for each in statuses):
+            say("(job: its id at Slurm; · where it was started on a host)")
     return COMPLETE

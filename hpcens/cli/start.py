@@ -12,14 +12,12 @@ from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE
 from hpcens.planning.nodes import Allocation
-from hpcens.reports.plans import deadline_line, expectation_lines, plan_lines
+from hpcens.reports.ending import ending_lines
+from hpcens.reports.plans import deadline_line, expectation_lines
 from hpcens.reports.progress import Follower
-from hpcens.reports.text import cost_line, report_lines, start_lines
-from hpcens.runs import Claim, Report, RunDirectory, Verdict, read_events
-from hpcens.runs.cost import cost_of
+from hpcens.runs import RunDirectory, Verdict
 from hpcens.shell import quoted
 from hpcens.specs import Job
-from hpcens.vocabulary import Plan
 
 
 def submit(options: Namespace) -> int:
@@ -52,7 +50,7 @@ def submit(options: Namespace) -> int:
     except KeyboardInterrupt:
         say(f"job {started.id} goes on; to end it: hpcens cancel {quoted(short(run.path))}", to_stderr=True)
         raise
-    return _conclude(job, verdict)
+    return _conclude(job, verdict, options.verbose)
 
 
 def _rehearse(job: Job, placing: Placing, allocated: Callable[[Allocation], None]) -> int:
@@ -71,7 +69,7 @@ def run_here(options: Namespace) -> int:
     job = job_of(options)
     with closing(Follower()) as follower:
         verdict = score(job, follower)
-    return _complete(job.output) if verdict is None else _conclude(job, verdict)
+    return _complete(job.output) if verdict is None else _conclude(job, verdict, options.verbose)
 
 
 def _complete(output: Path) -> int:
@@ -79,25 +77,22 @@ def _complete(output: Path) -> int:
     return COMPLETE
 
 
-def _conclude(job: Job, verdict: Verdict) -> int:
+def _conclude(job: Job, verdict: Verdict, verbose: bool) -> int:
     """Print the report, and as the last line the verdict and the next command; return the exit code.
 
+    verbose  print the plan, every instance and every rank too
     It stays the run's where nobody can be told: a terminal that is gone, a log on a full disk.
     """
     with suppress(OSError):
-        _print_end(job, verdict)
+        _print_end(job, verdict, verbose)
     return verdict.code
 
 
-def _print_end(job: Job, verdict: Verdict) -> None:
+def _print_end(job: Job, verdict: Verdict, verbose: bool) -> None:
     run = RunDirectory.of(job.output)
-    epoch = run.newest
-    if epoch is not None and (report := Report.load(epoch.report)) and (claim := Claim.load(epoch.claim)):
-        if (plan := Plan.kept(epoch.plan)) is not None:
-            show(plan_lines(plan))
-        show(start_lines(claim.began, (event for _, event in read_events(epoch.events)), report))
-        show(report_lines(report))
-        say(cost_line(cost_of([epoch]), cost_of(run.epochs())))
+    show(ending_lines(run, Path(short(job.output)), verbose=verbose))
+    if not verbose:
+        say(f"more: hpcens status -v {quoted(short(run.path))}")
     if verdict.code == COMPLETE:
         say(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {quoted(short(job.output))}")
     else:

@@ -9,11 +9,16 @@ from hpcens.planning.capacity import Expectation, PlanAnswer
 from hpcens.planning.comparison import Compared
 from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.planning.simulation import Simulated
-from hpcens.reports.text import amount, devices_phrase
+from hpcens.reports.text import amount, devices_phrase, figures, rate, span
 from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
 _MANY_MEMBERS = 20
+# Of the table of a plan.
+_LEGEND = (
+    "(below a member: its batch size in rows on that device, · where it does not run;",
+    " memory: predicted, of what there is; busy: part of the time in which the device is to compute)",
+)
 _SHADES = (254, 195, 153, 117, 75, 39, 33)
 
 
@@ -52,16 +57,21 @@ def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
         yield f"{phrase.ljust(wide)}  {cells}  {used:>21}  {100 * load_of(hosting):>3.0f} %"
     for phrase in idle:
         yield f"{phrase.ljust(wide)}  {'  '.join('·'.rjust(width) for width in columns.values())}"
+    yield from _LEGEND
     yield from summary_lines(plan)
 
 
 def summary_lines(plan: Plan) -> Iterator[str]:
-    """Show rows/s, the bound and the gap; time and device-hours; what limits."""
-    yield f"planner {plan.planner}: {plan.throughput:,.0f} rows/s, bound {plan.bound:,.0f}, gap {100 * plan.gap:.1f} %"
+    """Show rows/s beside those of the best plan there can be; time and device-hours; what limits."""
+    best = f"no plan can exceed {figures(plan.bound)} (gap {100 * plan.gap:.1f} %)"
+    yield f"planner {plan.planner}: {rate(plan.throughput)} predicted; {best}"
     yield from _runtime_lines(plan)
-    hours = f"{plan.device_hours:,.3g} device-hours on {len(plan.devices):,} devices"
-    yield f"{plan.rows:,} rows in {spell(plan.seconds)}, {hours}"
-    yield f"limited by {plan.limit}; segments of {plan.numerics.segment_rows:,} rows, window {plan.window}"
+    hours = f"{figures(plan.device_hours)} device-hours on {len(plan.devices):,} devices"
+    loading = f"after {spell(plan.loading)} to load the members"
+    yield f"{plan.rows:,} rows in {spell(plan.rows / plan.throughput)} of scoring, {loading}; {hours}"
+    yield f"limited by {plan.limit}"
+    window = f"at most {plan.window} of them are handed out and not yet on disk"
+    yield f"rows travel in segments of {plan.numerics.segment_rows:,}; {window}"
     if plan.phases:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
     if plan.readers + plan.reducers > 2:
@@ -118,6 +128,7 @@ def allocation_lines(allocations: Sequence[Allocation]) -> Iterator[str]:
             f"{allocation.nodes:>5}  {spell(plan.seconds):>12}  {plan.device_hours:>12,.3g}"
             f"  {100 * allocation.efficiency:>8.0f} %  {plan.limit}{taken}{mark}"
         )
+    yield "(efficiency: the fewest device-hours of all these over those of this one; the knee: more nodes bring little)"
 
 
 def deadline_line(deadline: float, allocation: Allocation) -> str:
@@ -141,10 +152,11 @@ def comparison_lines(compared: Sequence[Compared]) -> Iterator[str]:
             continue
         instances = sum(len(hosting.devices) * len(hosting.speeds) for hosting in made.plan.hostings)
         yield (
-            f"{made.planner:<10}  {made.plan.throughput:>12,.0f}  {100 * made.plan.throughput / bound:>10.1f} %"
+            f"{made.planner:<10}  {figures(made.plan.throughput):>12}  {100 * made.plan.throughput / bound:>10.1f} %"
             f"  {instances:>9,}  {made.measured:>8,}  {made.seconds:>8.2f} s"
         )
-    yield "measured: short profiles of one member, for optimal and worst-fit; placements benchmarked whole, for greedy"
+    yield "(bound: rows/s that no plan can exceed; instances: pairs of a member and a device that runs it; measured:"
+    yield " short profiles of one member, for optimal and worst-fit; placements benchmarked whole, for greedy)"
 
 
 def expectation_lines(expectation: Expectation) -> Iterator[str]:
@@ -164,13 +176,13 @@ def simulation_lines(plan: Plan, simulated: Simulated) -> Iterator[str]:
     seconds_of_all = simulated.seconds or inf  # of no rows: nobody was busy
     part = simulated.rows_per_second / plan.throughput
     yield (
-        f"{simulated.rows:,} rows in {spell(simulated.seconds)}: {simulated.rows_per_second:,.0f} rows/s,"
-        f" {100 * part:.1f} % of the plan's {plan.throughput:,.0f}; {simulated.deliveries:,} messages"
+        f"{simulated.rows:,} rows in {spell(simulated.seconds)}: {rate(simulated.rows_per_second)},"
+        f" {100 * part:.1f} % of the plan's {figures(plan.throughput)}; {simulated.deliveries:,} messages"
     )
     planned = {h.devices: f", planned {100 * load_of(h):.0f} %" * (not plan.phases) for h in plan.hostings}
     for devices, phrase in planned.items():
-        busy = sorted(simulated.devices[name] / seconds_of_all for name in devices)
-        yield f"  {devices_phrase(devices)}: busy {100 * busy[0]:.0f}–{100 * busy[-1]:.0f} %{phrase}"
+        busy = [100 * simulated.devices[name] / seconds_of_all for name in devices]
+        yield f"  {devices_phrase(devices)}: busy {span(busy, lambda part: f'{part:.0f}')} %{phrase}"
     roles = {"reading": (simulated.reading, plan.readers), "sending": (simulated.sending, plan.readers)}
     for role, (seconds, ranks) in (roles | {"writing": (simulated.writing, plan.reducers)}).items():
         yield f"  {role}: {100 * seconds / seconds_of_all / ranks:.0f} % of the time"

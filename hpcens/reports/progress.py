@@ -6,7 +6,7 @@ import sys
 import time
 from typing import IO, Any
 
-from hpcens.reports.text import nodes_phrase
+from hpcens.reports.text import nodes_phrase, rate
 from hpcens.runs import (
     DrainBegan,
     Epoch,
@@ -61,8 +61,8 @@ class Follower:
             case ProfilingBegan():
                 self.say(f"profiling: {event.members} measurements to take")
             case PlanMade():
-                share = 100 * event.throughput / event.bound
-                self.say(f"plan: {event.throughput:,.0f} rows/s, {share:.1f} % of the bound ({event.limit})")
+                share = f"{100 * event.throughput / event.bound:.1f} % of the most there can be"
+                self.say(f"plan: {rate(event.throughput)}, {share}; limited by {event.limit}")
             case DrainBegan():
                 self.say(f"{event.reason}: finishing what is under way")
             case ProgressMade():
@@ -84,7 +84,7 @@ class Follower:
             self._draw(rows, total, speed)
         elif not repeated and (rows == total or time.monotonic() - self._line_time > _LINE_SECONDS):
             left = f", {(total - rows) / speed:,.0f} s left" if speed and rows < total else ""
-            self.say(f"{rows:,} of {total:,} rows ({100 * rows / total:.0f} %), {speed:,.0f} rows/s{left}")
+            self.say(f"{rows:,} of {total:,} rows ({100 * rows / total:.0f} %), {rate(speed)}{left}")
 
     def _draw(self, rows: int, total: int, speed: float) -> None:
         if self._bar is None:
@@ -99,7 +99,7 @@ class Follower:
             self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=self._out))
             self._task = self._bar.add_task("", total=total)
             self._bar.start()
-        self._bar.update(self._task, completed=rows, description=f"{speed:,.0f} rows/s")
+        self._bar.update(self._task, completed=rows, description=rate(speed))
 
     def say(self, line: str) -> None:
         """Show a line of text, above the bar where there is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from math import log10
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,17 +52,22 @@ _PARTS: dict[type[Event], str] = {
 def report_lines(report: Report) -> Iterator[str]:
     """Show what was predicted beside what was measured, for the run and for every instance, equal ones in one line."""
     measured, predicted = report.rows_per_second, report.predicted_rows_per_second
-    yield f"{report.rows:,} rows in {report.seconds:.2f} s: {measured:,.0f} rows/s, {predicted:,.0f} predicted"
+    yield f"scored {report.rows:,} rows in {report.seconds:.2f} s: {rate(measured)}, {figures(predicted)} predicted"
+    if report.instances:
+        yield "  device  member  batch size  rows scored  rows/s while it computed them, and as planned"
     ran = [instance for instance in report.instances if instance.measured_speed is not None]
     for alike in _groups(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
         yield f"  {_instances_phrase(alike)}"
-    yield f"  {100 * report.syncing_share:.1f} % of the time the reducer waited for the disk"
+    yield f"  {100 * report.syncing_share:.1f} % of the time reducers waited for the disk"
     if report.idle:
-        yield f"  idle: {devices_phrase(report.idle)}: only the ranks of the reader and of the reducer see them"
+        yield f"  not used: {devices_phrase(report.idle)}: no rank that computes is on their node"
     for check in report.spot_checks:
         beyond = f", {check.beyond} beyond plan.tolerance" if check.beyond else ""
         yield f"  {check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
-    yield f"  bottleneck: {report.bottleneck}"
+    if report.bottleneck:
+        yield f"  busy most: {report.bottleneck}"
+    if report.ranks:
+        yield "  ranks, by role: time of the CPU, most memory in use, what share of the scoring time went into what"
     for ranks in _groups(report.ranks, lambda rank: rank.role.partition(" ")[0]):
         yield f"  {_ranks_phrase(ranks, report.seconds)}"
 
@@ -83,8 +89,8 @@ def _instances_phrase(alike: Sequence[InstanceReport]) -> str:
     each, they = (" each", "they") if len(alike) > 1 else ("", "it")
     slowest = min(speeds, key=speeds.__getitem__)
     tail = f"; slowest: {slowest}" if speeds[slowest] < _SLOW * median(speeds.values()) else ""
-    measured = _span(list(speeds.values()), lambda speed: f"{speed:,.0f}")
-    return f"{head}  {measured} rows/s{each} while {they} ran, {first.speed:,.0f} planned{tail}"
+    measured = span(list(speeds.values()), figures)
+    return f"{head}  {measured} rows/s{each} while {they} ran, {figures(first.speed)} planned{tail}"
 
 
 def _ranks_phrase(ranks: Sequence[RankReport], seconds: float) -> str:
@@ -93,8 +99,8 @@ def _ranks_phrase(ranks: Sequence[RankReport], seconds: float) -> str:
         who, each = ranks[0].role, ""
     else:
         who, each = f"{len(ranks)} × {ranks[0].role.partition(' ')[0]}", ", each"
-    cpu = _span([rank.cpu_seconds for rank in ranks], lambda took: f"{took:.1f}")
-    peak = _span([rank.peak_bytes for rank in ranks], amount)
+    cpu = span([rank.cpu_seconds for rank in ranks], lambda took: f"{took:.1f}")
+    peak = span([rank.peak_bytes for rank in ranks], amount)
     sums: dict[str, float] = {}
     for rank in ranks:
         for name, took in rank.spent.items():
@@ -102,11 +108,11 @@ def _ranks_phrase(ranks: Sequence[RankReport], seconds: float) -> str:
     shares = []
     for name in sorted(sums, key=lambda name: -sums[name]):
         parts = [100 * rank.spent.get(name, 0.0) / seconds for rank in ranks]
-        shares.append(f"{_DONE.get(name, name)} {_span(parts, lambda part: f'{part:.0f}')} %")
+        shares.append(f"{_DONE.get(name, name)} {span(parts, lambda part: f'{part:.0f}')} %")
     return f"{who}: " + "; ".join(filter(None, (f"{cpu} s of CPU, peak {peak}{each}", ", ".join(shares))))
 
 
-def _span(values: Sequence[Number], write: Callable[[Number], str]) -> str:
+def span(values: Sequence[Number], write: Callable[[Number], str]) -> str:
     """Write the least and the largest, once where they read alike."""
     least, most = write(min(values)), write(max(values))
     return least if least == most else f"{least}–{most}"
@@ -141,7 +147,7 @@ def cost_phrase(cost: Cost) -> str:
     return f"{cost.node_seconds / 3600:,.3g} node-hours{gpus}"
 
 
-def start_lines(began: float, events: Iterable[Event], report: Report) -> Iterator[str]:
+def start_lines(began: float, events: Iterable[Event]) -> Iterator[str]:
     """Show what a start took until its first batch, by part; nothing where it came to none.
 
     began   seconds since 1970 at which the start began
@@ -159,17 +165,7 @@ def start_lines(began: float, events: Iterable[Event], report: Report) -> Iterat
         if kind in moments:
             parts.append(f"{moments[kind] - last:.1f} s {part}")
             last = moments[kind]
-    if {ProfilingBegan, ProfilingEnded} <= moments.keys() and report.rows and report.predicted_rows_per_second:
-        profiling = moments[ProfilingEnded] - moments[ProfilingBegan]
-        parts.append(_profiling_phrase(profiling, report.rows / report.predicted_rows_per_second))
     yield f"ready {last - began:.1f} s after it began: {'; '.join(parts)}"
-
-
-def _profiling_phrase(seconds: float, predicted: float) -> str:
-    """Seconds of profiling beside those predicted for scoring: as a share of them where it is the smaller."""
-    if seconds <= predicted:
-        return f"profiling is {100 * seconds / predicted:.1f} % of the {predicted:,.0f} s predicted"
-    return f"profiling took longer than the {predicted:,.1f} s predicted for scoring"
 
 
 def verification_lines(found: Verification) -> Iterator[str]:
@@ -180,6 +176,19 @@ def verification_lines(found: Verification) -> Iterator[str]:
         yield f"fault: {fault}"
     if len(found.faults) > 20:
         yield f"and {len(found.faults) - 20} more"
+
+
+def figures(number: float) -> str:
+    """Write a number with three significant digits, thousands apart."""
+    if abs(number) < 1000:
+        return f"{number:.3g}" if abs(number) < 999.5 else "1,000"
+    unit = 10 ** (int(log10(abs(number))) - 2)
+    return f"{round(number / unit) * unit:,.0f}"
+
+
+def rate(rows_per_second: float) -> str:
+    """Write rows/s."""
+    return f"{figures(rows_per_second)} rows/s"
 
 
 def amount(number: int) -> str:

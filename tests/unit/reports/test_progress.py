@@ -52,7 +52,9 @@ def test_each_event_has_its_line_once(run, follow):
         "warning: this MPI came with a Python package; over several nodes use the site's own",
         "profiling: 4 measurements to take",
     ]
-    assert follow(epoch, PlanMade(90.0, 100.0, "member a")) == ["plan: 90 rows/s, 90.0 % of the bound (member a)"]
+    assert follow(epoch, PlanMade(90.0, 100.0, "member a")) == [
+        "plan: 90 rows/s, 90.0 % of the most there can be; limited by member a"
+    ]
     assert follow(epoch, DrainBegan("cancelled")) == ["cancelled: finishing what is under way"]
     assert follow(epoch) == []
 

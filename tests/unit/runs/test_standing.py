@@ -214,6 +214,7 @@ def test_list_shows_runs_that_wait_and_asks_slurm_once(run, slurm, tmp_path, cap
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [(line.split()[0], line.split()[-1]) for line in lines] == [
+        ("state", "run"),
         ("queued", "a.run"),
         ("running", "b.run"),
         ("failed", "c.run"),

@@ -1,0 +1,178 @@
+"""Tell how a run ended: what was asked for first, then how fast it was, then what limited it; the rest where wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcens.errors import COMPLETE, HpcensError
+from hpcens.files import read_as
+from hpcens.planning.nodes import spell
+from hpcens.reports.plans import plan_lines
+from hpcens.reports.text import amount, cost_line, figures, rate, report_lines, start_lines
+from hpcens.reports.values import sample as sample_of
+from hpcens.reports.values import value_lines
+from hpcens.result import Finished
+from hpcens.runs import (
+    Claim,
+    Epoch,
+    Event,
+    ProfilingBegan,
+    ProfilingEnded,
+    ProgressMade,
+    Report,
+    RunDirectory,
+    read_events,
+)
+from hpcens.runs.cost import cost_of
+from hpcens.vocabulary import Plan
+
+# Where even the busiest role was busy for less of the time, none of them is what limits the speed.
+_BUSY = 60
+_BOTTLENECKS = {
+    "device": ("the devices", "computed", "more or faster devices would help"),
+    "reader": ("reading the dataset", "took", "a faster file system would help"),
+    "reducer": ("combining and writing the result", "took", "fewer or smaller outputs would help"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds of one start of a run.
+
+    whole      from its beginning to its last event
+    ready      until its first batch
+    profiling  of those, to measure members
+    scoring    from the first batch until the last row was durable
+    """
+
+    whole: float
+    ready: float
+    profiling: float
+    scoring: float
+
+
+def output_of(run: RunDirectory) -> Path:
+    """Return where the run's result is, or will be: beside the run directory, wherever both were copied to."""
+    name = "" if run.newest is None else _ordered_name(run.newest)
+    return run.path.parent / name if name else run.path.with_suffix(".h5")
+
+
+def _ordered_name(epoch: Epoch) -> str:
+    return read_as(epoch.job, lambda order: Path(json.loads(order["job"])["output"]).name) or ""
+
+
+def times_of(began: float, events: list[Event], report: Report) -> Times | None:
+    """Return what a start's time went into; None where it came to no batch.
+
+    began   seconds since 1970 at which the start began
+    events  of the start, in their order
+    """
+    first = next((event.time for event in events if isinstance(event, ProgressMade)), None)
+    if first is None:
+        return None
+    moments = {type(event): event.time for event in events}
+    profiling = moments.get(ProfilingEnded, 0.0) - moments.get(ProfilingBegan, moments.get(ProfilingEnded, 0.0))
+    return Times(events[-1].time - began, first - began, max(0.0, profiling), report.seconds)
+
+
+def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> Iterator[str]:
+    """Show how a run ended.
+
+    output   its result, as people are to read its path
+    verbose  show the plan, every instance and every rank too
+    """
+    epoch = run.newest
+    if epoch is None:
+        return
+    claim, report = Claim.load(epoch.claim), Report.load(epoch.report)
+    events = [event for _, event in read_events(epoch.events)]
+    times = times_of(claim.began, events, report) if claim and report else None
+    verdict = epoch.verdict
+    yield from _rows_lines(epoch, events, report, times, output if verdict and verdict.code == COMPLETE else None)
+    if verdict is not None and verdict.code == COMPLETE:
+        yield from _result_lines(output)
+    if report is not None and report.rows:
+        yield speed_line(report)
+        if times is not None:
+            yield time_line(times)
+        if sentence := bottleneck_sentence(report):
+            yield sentence
+    if verbose:
+        yield from _detail_lines(run, epoch, claim, events, report)
+
+
+def _rows_lines(
+    epoch: Epoch, events: list[Event], report: Report | None, times: Times | None, output: Path | None
+) -> Iterator[str]:
+    """Show how many rows there are, and how many of them this start scored; where they lie, if they are complete."""
+    progress = next((event for event in reversed(events) if isinstance(event, ProgressMade)), None)
+    if progress is None:
+        return
+    durable, total = progress.rows_passed, progress.of * progress.phases
+    size = f" ({amount(output.stat().st_size)})" if output is not None and output.exists() else ""
+    where = f" → {output}{size}" if output is not None else ""
+    took = f" in {spell(times.whole)}" if times is not None else ""
+    if output is not None and (report is None or report.rows >= progress.of):
+        yield f"{progress.of:,} rows{took}{where}"
+        return
+    phase = f" in phase {progress.phase} of {progress.phases}" if progress.phases > 1 else ""
+    rows = f"{progress.of:,} rows"
+    if durable < total:
+        rows = f"{progress.rows:,} of {rows} are durable{phase}"
+    share = f"; start {epoch.number} scored {report.rows:,} of them{took}" if report is not None and report.rows else ""
+    yield f"{rows}{where}{share}"
+
+
+def _result_lines(output: Path) -> Iterator[str]:
+    """Show labels, values and agreement; where they cannot be read, why."""
+    try:
+        result = Finished(output)
+        try:
+            yield from value_lines(sample_of(result))
+        finally:
+            result.close()
+    except (HpcensError, OSError) as error:
+        yield f"values are not shown: {error}"
+
+
+def speed_line(report: Report) -> str:
+    """Write rows/s beside those predicted: both of scoring alone."""
+    measured, predicted = report.rows_per_second, report.predicted_rows_per_second
+    beside = f", {100 * measured / predicted:.0f} % of the {figures(predicted)} predicted" if predicted else ""
+    return f"speed: {rate(measured)} while scoring{beside}"
+
+
+def time_line(times: Times) -> str:
+    """Write what the time went into: start, scoring, and reading back."""
+    profiled = f" ({spell(times.profiling)} of it to measure members, kept for later)" if times.profiling else ""
+    rest = times.whole - times.ready - times.scoring
+    last = f", {spell(rest)} to read back and finish" if rest >= 0.05 else ""
+    return f"time: {spell(times.ready)} until the first batch{profiled}, {spell(times.scoring)} of scoring{last}"
+
+
+def bottleneck_sentence(report: Report) -> str:
+    """Say in a sentence what limited the speed; empty where that is not known."""
+    role, _, rest = report.bottleneck.partition(": busy ")
+    share = rest.split(" ")[0]
+    if role not in _BOTTLENECKS or not share.isdecimal():
+        return ""
+    what, did, remedy = _BOTTLENECKS[role]
+    if int(share) < _BUSY:
+        return f"bottleneck: none; even {what}, busiest of all, {did} only {share} % of the time, the rest was waiting"
+    return f"bottleneck: {what}, which {did} {share} % of the time; {remedy}"
+
+
+def _detail_lines(
+    run: RunDirectory, epoch: Epoch, claim: Claim | None, events: list[Event], report: Report | None
+) -> Iterator[str]:
+    if (plan := Plan.kept(epoch.plan)) is not None:
+        yield "plan:"
+        yield from plan_lines(plan)
+    if claim is not None:
+        yield from start_lines(claim.began, events)
+    if report is not None:
+        yield from report_lines(report)
+    yield cost_line(cost_of([epoch]), cost_of(run.epochs()))
