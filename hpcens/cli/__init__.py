@@ -167,7 +167,10 @@ def _add_runs(add: AddVerb) -> None:
     status = add("status", "runs.status", "print how far a run is, or why it ended")
     logs = add("logs", "runs.logs", "print what a run's ranks wrote")
     cancel = add("cancel", "runs.cancel", "stop a run once what it has begun is finished")
-    for verb in (status, logs, cancel):
+    report = add("report", "results.report", "draw a run as one web page: speed, memory, values, provenance")
+    page = "the page to write (default: beside the run's output, as OUTPUT.html)"
+    report.add_argument("-o", "--output", type=Path, metavar="REPORT.HTML", help=page)
+    for verb in (status, logs, cancel, report):
         verb.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     watch = "print it every few seconds until the run ends; exit with its code"
     status.add_argument("--watch", action="store_true", help=watch)

@@ -1,4 +1,4 @@
-"""Verbs on a result that need no ranks: verify, combine, export."""
+"""Verbs on a result that need no ranks: verify, combine, export, report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from hpcens.api.results import combined
 from hpcens.cli.terminal import say, short, show
 from hpcens.config.job import absolute
 from hpcens.errors import COMPLETE, FAILURE
+from hpcens.reports.ending import output_of
+from hpcens.reports.page import write_page
+from hpcens.reports.run_page import draw_run
 from hpcens.reports.text import verification_lines
+from hpcens.runs.status import run_of
 from hpcens.shell import quoted
 
 
@@ -36,6 +40,16 @@ def combine(options: Namespace) -> int:
         return COMPLETE
     say(f"complete: {verdict.reason} → {short(output)}; next: hpcens verify {quoted(short(output))}")
     return verdict.code
+
+
+def report(options: Namespace) -> int:
+    """Draw a run, and its result where it is complete, as one page."""
+    run = run_of(options.run)
+    result = output_of(run)
+    path = options.output or result.with_suffix(".html")
+    write_page(draw_run(run, result), path)
+    say(f"{short(path)} is written; next: open it in a browser, here or elsewhere: it needs no network")
+    return COMPLETE
 
 
 def export(options: Namespace) -> int:

@@ -92,7 +92,7 @@ def _print_end(job: Job, verdict: Verdict, verbose: bool) -> None:
     run = RunDirectory.of(job.output)
     show(ending_lines(run, Path(short(job.output)), verbose=verbose))
     if not verbose:
-        say(f"more: hpcens status -v {quoted(short(run.path))}")
+        say(f"more: hpcens status -v {quoted(short(run.path))}, or as a page: hpcens report {quoted(short(run.path))}")
     if verdict.code == COMPLETE:
         say(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {quoted(short(job.output))}")
     else:

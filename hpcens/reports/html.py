@@ -1,77 +1,105 @@
-"""Draw a plan as one HTML page that needs nothing else, with the allocation matrix shaded by load."""
+"""Draw a plan as one page: the allocation matrix as a heat map, what it reaches, memory, each with its caption."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
-from hpcens.files import write_atomically
+from hpcens.reports.charts import Bar, Cell, Row, bars, heat_map, keys
+from hpcens.reports.page import figure, page, paragraphs, scoped
+from hpcens.reports.page import write_page as write
 from hpcens.reports.plans import load_of, summary_lines
-from hpcens.reports.text import amount, devices_phrase
+from hpcens.reports.text import amount, devices_phrase, figures, rate
 from hpcens.vocabulary import Hosting, Plan
 
-# Of a plan alone, so that it changes nothing beside it, as in a notebook.
-_STYLE = """
-.hpcens { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1c2733 }
-.hpcens table { border-collapse: collapse; margin: 1rem 0 }
-.hpcens th, .hpcens td { padding: .3rem .6rem; text-align: right; border: 1px solid #d5dde5; white-space: nowrap }
-.hpcens th:first-child, .hpcens td:first-child { text-align: left }
-.hpcens td small { color: #4a5a6a; display: block } .hpcens .none { color: #9aa8b5 }
-.hpcens .bar { fill: #2f6f9f } .hpcens .track { fill: #e6edf3 }
-"""
+_MOST_ROWS = 200
 
 
 def write_page(plan: Plan, path: Path) -> None:
-    """Write the page to a file. Raises OSError where that cannot be written."""
-    write_atomically(path, draw(plan))
+    """Write the page to a file. Raises UsageError where its name is no page's, OSError where it cannot be written."""
+    write(draw(plan), path)
 
 
 def draw(plan: Plan) -> str:
     """Return the page. Devices that nothing tells apart are one row."""
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>Plan: {plan.throughput:,.0f} rows/s</title>\n'
-        f"{fragment(plan)}</html>\n"
-    )
+    return page(f"Plan: {rate(plan.throughput)}", _parts(plan))
 
 
 def fragment(plan: Plan) -> str:
     """Return the part of the page that shows the plan, for a page of somebody else's, as a notebook is."""
-    heads = "".join(f"<th>{escape(member)}</th>" for member in plan.members)
-    rows = "".join(_row(plan, hosting) for hosting in plan.hostings)
-    text = "".join(f"<p>{escape(line)}</p>" for line in summary_lines(plan))
-    return (
-        f'<style>{_STYLE}</style>\n<div class="hpcens"><h1>Plan</h1>\n{text}\n{_gauge(plan)}\n'
-        f"<table><tr><th>devices</th>{heads}<th>busy</th><th>memory</th></tr>\n{rows}</table>\n"
-        "<p>A cell: batch size, rows/s of each of the devices; the darker, the more of a device's time.</p></div>\n"
+    return scoped(_parts(plan))
+
+
+def _parts(plan: Plan) -> list[str]:
+    figures_of_plan = (matrix_figure(plan), memory_figure(plan, {}), _reach_figure(plan))
+    return ["<h1>Plan</h1>", paragraphs(summary_lines(plan)), *figures_of_plan]
+
+
+def matrix_figure(plan: Plan) -> str:
+    """Draw the allocation matrix as a heat map."""
+    more = f" {len(plan.hostings) - _MOST_ROWS} more rows are not drawn." if len(plan.hostings) > _MOST_ROWS else ""
+    caption = (
+        "Rows: devices, those that nothing tells apart as one. Columns: members. In a cell: the batch size in rows, and"
+        " the rows/s that each of the devices is to score; the darker, the more of the device's time the member takes."
+        f" A dot: the member does not run there. The last column: how busy the device is to be.{more}"
     )
+    rows = [(_name(plan, hosting), [*_cells(plan, hosting), _load(hosting)]) for hosting in plan.hostings[:_MOST_ROWS]]
+    drawing = heat_map([*plan.members, "busy"], rows, "allocation matrix: devices by members")
+    return figure("Which device runs which member", caption, drawing)
 
 
-def _row(plan: Plan, hosting: Hosting) -> str:
-    memory = {device.name: device.memory for device in plan.devices}
-    least = min(memory[name] for name in hosting.devices)
-    cells = "".join(_cells(plan, hosting))
-    return (
-        f"<tr><td>{escape(devices_phrase(hosting.devices))}</td>{cells}<td>{100 * load_of(hosting):.0f} %</td>"
-        f"<td>{amount(hosting.memory)} of {amount(least)}</td></tr>\n"
-    )
+def _name(plan: Plan, hosting: Hosting) -> str:
+    phase = f", phase {hosting.phase + 1}" if plan.phases else ""
+    return devices_phrase(hosting.devices) + phase
 
 
-def _cells(plan: Plan, hosting: Hosting) -> Iterator[str]:
+def _cells(plan: Plan, hosting: Hosting) -> list[Cell | None]:
+    cells: list[Cell | None] = []
     for member in plan.members:
         if member not in hosting.speeds:
-            yield '<td class="none">·</td>'
+            cells.append(None)
             continue
-        part = hosting.shares[member] / hosting.speeds[member]
-        shade = f"background: rgba(47, 111, 159, {0.06 + 0.6 * min(1.0, part):.2f})"
-        numbers = f"{plan.numerics.members[member].batch}<small>{hosting.shares[member]:,.4g}/s</small>"
-        yield f'<td style="{shade}">{numbers}</td>'
+        share, speed, how = hosting.shares[member], hosting.speeds[member], plan.numerics.members[member]
+        title = (
+            f"{member} on {_name(plan, hosting)}: batches of {how.batch}, in {how.runtime}; {rate(share)} of the"
+            f" {figures(speed)} that it would make alone, {100 * share / speed:.0f} % of the device's time"
+        )
+        cells.append(Cell(share / speed, str(how.batch), f"{figures(share)}/s", title))
+    return cells
 
 
-def _gauge(plan: Plan) -> str:
-    """Draw the throughput beside the bound."""
-    wide = 600 * min(1.0, plan.throughput / plan.bound)
-    return (
-        '<svg width="600" height="14" role="img" aria-label="throughput over the bound">'
-        f'<rect class="track" width="600" height="14"/><rect class="bar" width="{wide:.1f}" height="14"/></svg>'
-    )
+def _load(hosting: Hosting) -> Cell:
+    load = load_of(hosting)
+    return Cell(load, f"{100 * load:.0f} %", "", f"{devices_phrase(hosting.devices)}: busy {100 * load:.0f} %")
+
+
+def memory_figure(plan: Plan, measured: dict[str, int]) -> str:
+    """Draw the memory that each device is to need, of what it has.
+
+    measured  name of a device → bytes that its rank needed at most, where that is the same memory
+    """
+    sizes = {device.name: device.memory for device in plan.devices}
+    drawn, rows = plan.hostings[:_MOST_ROWS], []
+    unit, size = ("GiB", 1 << 30) if any(sizes[h.devices[0]] >= 1 << 30 for h in drawn) else ("MiB", 1 << 20)
+    for hosting in drawn:
+        least = min(sizes[name] for name in hosting.devices)
+        needs = [Bar(hosting.memory / size, "first", f"predicted: {amount(hosting.memory)}")]
+        text = f"{amount(hosting.memory)} of {amount(least)}"
+        if found := [measured[name] for name in hosting.devices if name in measured]:
+            needs.append(Bar(max(found) / size, "second", f"measured, at most: {amount(max(found))}"))
+            text = f"{amount(hosting.memory)}, measured {amount(max(found))}, of {amount(least)}"
+        rows.append(Row(_name(plan, hosting), needs, text, of=least / size))
+    legend = [("first", "predicted"), ("track", "what there is")]
+    if measured:
+        legend.insert(1, ("second", "measured, the most of any of the devices"))
+    beside = " and what its rank was measured to need at most, in host memory" if measured else ""
+    caption = f"What each device is to need by the plan{beside}, of what it has."
+    return figure("Memory", caption, bars(rows, "memory of each device", unit=unit), keys=keys(legend))
+
+
+def _reach_figure(plan: Plan) -> str:
+    rows = [
+        Row("this plan", [Bar(plan.throughput, "first")], figures(plan.throughput)),
+        Row("no plan can exceed", [Bar(plan.bound, "waiting")], figures(plan.bound)),
+    ]
+    caption = f"Rows/s of the whole ensemble, as predicted. What limits it: {plan.limit}."
+    return figure("How close to the best", caption, bars(rows, "throughput beside the bound", unit="rows/s"))

@@ -56,7 +56,7 @@ def report_lines(report: Report) -> Iterator[str]:
     if report.instances:
         yield "  device  member  batch size  rows scored  rows/s while it computed them, and as planned"
     ran = [instance for instance in report.instances if instance.measured_speed is not None]
-    for alike in _groups(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
+    for alike in grouped(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
         yield f"  {_instances_phrase(alike)}"
     yield f"  {100 * report.syncing_share:.1f} % of the time reducers waited for the disk"
     if report.idle:
@@ -68,11 +68,11 @@ def report_lines(report: Report) -> Iterator[str]:
         yield f"  busy most: {report.bottleneck}"
     if report.ranks:
         yield "  ranks, by role: time of the CPU, most memory in use, what share of the scoring time went into what"
-    for ranks in _groups(report.ranks, lambda rank: rank.role.partition(" ")[0]):
+    for ranks in grouped(report.ranks, lambda rank: rank.role.partition(" ")[0]):
         yield f"  {_ranks_phrase(ranks, report.seconds)}"
 
 
-def _groups(items: Iterable[Item], alike: Callable[[Item], Hashable]) -> list[list[Item]]:
+def grouped(items: Iterable[Item], alike: Callable[[Item], Hashable]) -> list[list[Item]]:
     """Put together what is alike, in the order of the first of each; fewer than three stay apart."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:

@@ -124,7 +124,7 @@ def _prediction_lines(found: Sample) -> Iterator[str]:
     counts = label_counts(found)
     if counts:
         whole = sum(counts.values())
-        shown = ", ".join(f"{name} {_percent(count / whole)}" for name, count in list(counts.items())[:_LABELS])
+        shown = ", ".join(f"{name} {percent(count / whole)}" for name, count in list(counts.items())[:_LABELS])
         others = len(counts) - _LABELS
         more = f", {others:,} other{'s' if others > 1 else ''}" if others > 0 else ""
         yield f"labels: {shown}{more}"
@@ -132,7 +132,7 @@ def _prediction_lines(found: Sample) -> Iterator[str]:
     if "label" in found.outputs:  # a label of its own for each class
         shares = found.arrays["label"].mean(tuple(a for a in range(found.arrays["label"].ndim) if a != _axis(found)))
         order = np.argsort(-shares, kind="stable")[:_LABELS]
-        shown = ", ".join(f"{found.name_of(int(i))} {_percent(float(shares[i]))}" for i in order)
+        shown = ", ".join(f"{found.name_of(int(i))} {percent(float(shares[i]))}" for i in order)
         yield f"labels, in what share of the rows: {shown}" + (", …" if len(shares) > _LABELS else "")
         return
     prediction = found.arrays.get("prediction")
@@ -157,15 +157,24 @@ def range_phrase(values: Array) -> str:
     others = f"; {values.size - finite.size:,} of {values.size:,} are not finite" if finite.size < values.size else ""
     if not finite.size:
         return f"no finite value{others}"
-    least, most, mean, spread = (f"{x:.3g}" for x in (finite.min(), finite.max(), finite.mean(), finite.std()))
-    return f"{least} to {most}, mean {mean}, standard deviation {spread}{others}"
+    spread = float(finite.std())
+    least, most, mean = (_near(float(x), spread) for x in (finite.min(), finite.max(), finite.mean()))
+    return f"{least} to {most}, mean {mean}, standard deviation {spread:.3g}{others}"
+
+
+def _near(value: float, spread: float) -> str:
+    """Write a value with the digits that tell it from others of this spread: three at least."""
+    digits = 3
+    if spread > 0 and value:
+        digits += max(0, int(np.log10(abs(value))) - int(np.floor(np.log10(spread))))
+    return f"{value:.{min(digits, 9)}g}"
 
 
 def agreement_phrase(found: Sample) -> str:
     """Say how far the members agree, by what the result stores; empty where it stores nothing of that."""
     share = _label_agreement(found)
     if share is not None:
-        return f"members' agreement: {_percent(share)} of their labels are the ensemble's"
+        return f"members' agreement: {percent(share)} of their labels are the ensemble's"
     spread = _value_spread(found)
     return "" if spread is None else f"members' agreement: they differ by {figures(spread)} (root mean square)"
 
@@ -193,7 +202,7 @@ def _value_spread(found: Sample) -> float | None:
     return float(np.sqrt(np.nanmean(np.var(np.stack(members).astype(np.float64), axis=0))))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Write a share in percent; what is neither none nor all never reads as if it were."""
     if 0 < share < 0.001:
         return "under 0.1 %"

@@ -52,6 +52,8 @@ def test_values_have_a_range_and_what_is_not_finite_is_counted():
     ]
     two = seen({"prediction": np.array([[1, 10], [3, 30]], np.float32)}, classes=("energy",))
     assert [line.partition(": ")[0] for line in value_lines(two)] == ["prediction, energy", "prediction, value 1"]
+    narrow = seen({"prediction": np.array([[-1234.5], [-1234.25]], np.float32)}, classes=())
+    assert list(value_lines(narrow)) == ["prediction: -1234.5 to -1234.25, mean -1234.375, standard deviation 0.125"]
     none = seen({"prediction": np.full((2, 1), np.nan, np.float32)}, classes=())
     assert list(value_lines(none)) == ["prediction: no finite value; 2 of 2 are not finite"]
 
