@@ -12,7 +12,7 @@ from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.planning.unsteady import unsteady_outputs
-from hpcens.profiling import IoSurvey, MissingRates, measure_io, sample, spread
+from hpcens.profiling import IoSurvey, MissingRates, measure_io, reasons, sample, spread
 from hpcens.result import Form, scored_form
 from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
@@ -45,7 +45,8 @@ class Lead:
         """Share what is not measured yet among the ranks."""
         measurements = self.planner.needs.unmeasured(self.rank_roles.devices)
         if measurements:
-            self.events.add(ProfilingBegan(sum(map(len, measurements.values()))))
+            every = [measurement for own in measurements.values() for measurement in own]
+            self.events.add(ProfilingBegan(len(every), reasons(every)))
         largest = max((max(m.batch_sizes) for own in measurements.values() for m in own), default=0)
         readers, _ = most_readers_and_reducers(self.rank_roles, self.hellos)
         able = extend_roles(self.rank_roles, self.hellos, readers=readers, reducers=1).readers

@@ -7,7 +7,7 @@ from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.io_survey import IoSurvey, survey_io
 from hpcens.profiling.local_io import inspect_io, measure_io, sample, spread
 from hpcens.profiling.measuring import MissingRates, measure_on
-from hpcens.profiling.needs import Needs, package_path, profile_key
+from hpcens.profiling.needs import Needs, package_path, profile_key, reasons
 
 __all__ = [
     "IoSurvey",
@@ -19,6 +19,7 @@ __all__ = [
     "measure_on",
     "package_path",
     "profile_key",
+    "reasons",
     "sample",
     "spread",
     "survey_io",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +14,7 @@ from hpcens.checks.steadiness import chance
 from hpcens.engine import Engine, Hardware, open_hardware, ran_out
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.members import Forward, load
+from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.references import Pass, References
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
@@ -25,10 +25,6 @@ from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
 _WORTH_GOING_ON = 0.85
-# Of the time a run will take, what may be spent on finding out how it takes less.
-SHARE_OF_RUN = 0.05
-# Of a short run: measuring for as long as it takes would gain nothing.
-_SHARE_OF_SHORT_RUN = 0.25
 # Seconds that a batch may take where its rank is mute meanwhile; for the dead it is taken after a minute.
 _LONGEST_MUTE = 10.0
 # Of the time to measure a member, what goes to near ties.
@@ -107,11 +103,10 @@ class _Bench:
         if RUNTIMES[runtime].mute and (seconds := best.batch / best.rows_per_second) > _LONGEST_MUTE:
             why = f"{runtime}: no sign of life from its rank in a batch of {best.batch} rows, {seconds:.0f} s in eager"
             return _refused(eager, why)
-        alone = measurement.rows / best.rows_per_second
-        budget = max(min(measurement.seconds, _SHARE_OF_SHORT_RUN * alone), SHARE_OF_RUN * alone)
-        if spent + needed > budget and not measurement.thorough:
-            worth = math.ceil((spent + needed) / SHARE_OF_RUN * best.rows_per_second)
-            return _refused(eager, f"preparing it would not pay for {measurement.rows} rows", worth)
+        pace = best.rows_per_second, measurement.seconds
+        if spent + needed > budget(measurement.rows, *pace) and not measurement.thorough:
+            why = f"preparing it would not pay for {measurement.rows} rows"
+            return _refused(eager, why, max(measurement.rows + 1, pays_from(spent + needed, *pace)))
         near = [size for size in eager.batches if best.batch / 2 <= size <= best.batch * 2]
         near.sort(key=lambda size: abs(math.log(size / best.batch)))
         if runtime == "compiled":
@@ -206,9 +201,9 @@ class _Bench:
             if runtime in self.measurement.keys:
                 path = recording_of(recipe.package, batch)
                 record(engine, self.measurement.member, self.inputs, tuple(a[:batch] for a in self.rows), path)
-            speeds = timed(engine, name, run.staged, batch, deadline, len(sizes))
-            middle = statistics.median(speeds)
-            batches[batch] = BatchProfile(batch, middle, run.workspace, (max(speeds) - min(speeds)) / middle)
+            about: dict[str, Any] = {"workspace": run.workspace, "device": self.device}
+            batches[batch] = timed(engine, name, run.staged, batch, deadline=deadline, sizes=len(sizes), **about)
+            middle = batches[batch].rows_per_second
             del run  # its rows: two batches at once are not what a run holds
             if middle < _WORTH_GOING_ON * top or time.perf_counter() > deadline:
                 break

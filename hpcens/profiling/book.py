@@ -20,6 +20,8 @@ FORMAT = 2
 was taken as a part of the values' size, on the rows for which the runtime was prepared."""
 # Runs whose speeds are kept, of each kind of device.
 _KEPT = 9
+# Where the machine was loaded again each time, others will always work there: so often it is tried.
+_REPEATS = 2
 # What the cache refused to keep: this process goes on with it.
 _UNKEPT: dict[Path, str] = {}
 
@@ -64,7 +66,8 @@ class ProfileBook:
             apart = max(before.difference, profile.difference) if kept else profile.difference
             same = profile.same_bits and (before.same_bits or not kept)
             batches = {**kept, **profile.batches}
-            profile = replace(profile, batches=batches, tried=tried, difference=apart, same_bits=same)
+            repeats = before.repeats + 1 if before.loaded and profile.loaded else 0
+            profile = replace(profile, batches=batches, tried=tried, difference=apart, same_bits=same, repeats=repeats)
         _write(self.folder / f"{key.digest}.json", {"format": FORMAT, "key": asdict(key)} | asdict(profile))
 
     def link(self, key: LinkKey) -> Link | None:
@@ -154,20 +157,38 @@ class ProfileBook:
             path.unlink(missing_ok=True)
         return len(paths)
 
-    def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
-        """Return whether nothing is left to measure for these batch sizes.
+    def lack(
+        self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float, idle: bool = False
+    ) -> str:
+        """Say what is left to measure for these batch sizes, in words; empty where nothing is.
 
-        All were tried, and one of them was measured; or the runtime differs by more than the tolerance, is refused,
-        or not worth to be tried for so many rows.
+        Nothing is where all were tried, and one of them was measured; or the runtime differs by more than the
+        tolerance, is refused, or not worth to be tried for so many rows.
+        idle  whether figures that were taken on a loaded machine are to be taken again
         """
         profile = self.get(key)
         if profile is None:
-            return False
+            return "not measured before"
         if profile.refused:
-            return profile.worth_from is None or rows < profile.worth_from
+            if profile.worth_from is None or rows < profile.worth_from:
+                return ""
+            return f"preparing {key.runtime} pays from {profile.worth_from:,} rows on"
         sizes = set(batch_sizes)
-        measured = not sizes.isdisjoint(profile.batches) or profile.difference > tolerance
-        return sizes <= set(profile.tried) and measured
+        if new := sorted(sizes - set(profile.tried)):
+            known = sorted(sizes & set(profile.batches))
+            again = f"; {_listed(known)} again, to compare with" if known else ""
+            return f"batches of {_listed(new)} rows were not tried before{again}"
+        if sizes.isdisjoint(profile.batches) and profile.difference <= tolerance:
+            return "none of these batch sizes was measured"
+        return "measured on a loaded machine" if idle and profile.loaded and profile.repeats < _REPEATS else ""
+
+    def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
+        """Return whether nothing is left to measure for these batch sizes, see `lack`."""
+        return not self.lack(key, batch_sizes, rows=rows, tolerance=tolerance)
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -50,9 +51,9 @@ def measure_on(
 
     names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
     return [
-        pair
+        (key, replace(profile, name=measurement.member.name, measured=time.time()))
         for measurement in measurements
-        for pair in measure(
+        for key, profile in measure(
             measurement,
             spec=job.spec,
             inputs=names,

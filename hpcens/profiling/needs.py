@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ from hpcens.engine import discover, gpu_libraries
 from hpcens.errors import UsageError
 from hpcens.members import digest_of
 from hpcens.profiling.book import ProfileBook
+from hpcens.profiling.load import is_idle
 from hpcens.result import torch_version
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
@@ -22,6 +23,8 @@ from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, Pr
 PROFILE_SECONDS = 10.0
 # A runtime has to be faster than eager by more than what measuring may be wrong by.
 _WORTH_CHANGING = 1.05
+# Members that are measured for the same reason are named up to this number.
+_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +100,19 @@ class Needs:
         }
         thorough = self.job.thorough or len(keys) == 1
         worth = inf if thorough else rows
-        missing = {
-            runtime: key
+        idle = self.fixed is None and is_idle()
+        lacks = {
+            runtime: lack
             for runtime, key in keys.items()
-            if not self.book.covers(key, sizes, rows=worth, tolerance=tolerance)
+            if (lack := self.book.lack(key, sizes, rows=worth, tolerance=tolerance, idle=idle))
         }
+        missing = {runtime: keys[runtime] for runtime in lacks}
         if not missing:
             return None
         kept = self.book.get(profile_key(self.preflight, member, kind, "eager"))
         eager = kept if kept is not None and not set(sizes).isdisjoint(kept.batches) else None
-        return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager)
+        why = "; ".join(dict.fromkeys(lacks.values()))
+        return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager, why)
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         for key, profile in measured:
@@ -142,6 +148,19 @@ class Needs:
                 f"there is no profile of member {member.name} on {kind}", "measure it: hpcens profile DATASET"
             )
         return usable
+
+
+def reasons(measurements: Iterable[Measurement]) -> tuple[str, ...]:
+    """Say of which members what is measured, those for the same reason together."""
+    members: dict[str, list[str]] = {}
+    for measurement in measurements:
+        members.setdefault(measurement.why, []).append(measurement.member.name)
+    return tuple(f"{_names(alike)}: {why}" for why, alike in members.items())
+
+
+def _names(members: Sequence[str]) -> str:
+    more = f", {len(members) - _NAMED} more" if len(members) > _NAMED else ""
+    return ", ".join(members[:_NAMED]) + more
 
 
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:

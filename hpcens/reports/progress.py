@@ -60,6 +60,8 @@ class Follower:
                     self.say("warning: this MPI came with a Python package; over several nodes use the site's own")
             case ProfilingBegan():
                 self.say(f"profiling: {event.members} measurements to take")
+                for why in event.why:
+                    self.say(f"  {why}")
             case PlanMade():
                 share = f"{100 * event.throughput / event.bound:.1f} % of the most there can be"
                 self.say(f"plan: {rate(event.throughput)}, {share}; limited by {event.limit}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from math import log10
+from math import isinf, log10
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
 
@@ -180,8 +180,8 @@ def verification_lines(found: Verification) -> Iterator[str]:
 
 def figures(number: float) -> str:
     """Write a number with three significant digits, thousands apart."""
-    if abs(number) < 1000:
-        return f"{number:.3g}" if abs(number) < 999.5 else "1,000"
+    if not abs(number) >= 1000 or isinf(number):
+        return "1,000" if 999.5 <= abs(number) < 1000 else f"{number:.3g}"
     unit = 10 ** (int(log10(abs(number))) - 2)
     return f"{round(number / unit) * unit:,.0f}"
 

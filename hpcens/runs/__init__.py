@@ -21,6 +21,7 @@ out. Format 1 differs in nothing but that it does not say so.
 | | `wheel` | bool | whether MPI came as a Python package, though there are several nodes |
 | | `idle` | [text] | devices on which no rank computes |
 | profiling | `members` | int | members to measure, each counted once for every rank that measures it |
+| | `why` | [text] | which, and what is not known of them yet; by default empty |
 | profiled | | | missing profiles are measured |
 | planned | `throughput` | float | rows/s that the plan predicts |
 | | `bound` | float | rows/s that no plan can exceed |
@@ -190,11 +191,15 @@ that cannot be read is measured again. DIGEST is of the key.
 | `load_seconds` | float | to build the module and load its weights |
 | `output_shape` | [int] | of one row of output |
 | `batches` | {text: object} | batch size → `batch`, `rows_per_second`, `workspace`, `spread` |
+| | | `passes`: that were timed, by default 0: not known; `core_share`: by default 1 |
 | `tried` | [int] | batch sizes that were asked for |
 | `difference` | float | the largest difference from eager on rows of the dataset |
 | `refused` | text | why the member cannot run in this runtime, or was not tried; else empty |
 | `worth_from` | int or null | rows of a dataset from which it will be tried |
 | `same_bits` | bool | whether equal calls gave the same bits |
+| `name` | text | of the member when it was measured; by default empty |
+| `measured` | float | when; by default 0: not known |
+| `repeats` | int | how often it was measured again since the machine was loaded; by default 0 |
 
 Beside them, `links/DIGEST.json`: `key` (`kind`, `apart`) and `link` (`bytes_per_second`, `message_seconds`);
 `kinds/DIGEST.json`: `kind`, and `reached`: what part of the profiled rows/s the latest nine runs reached, newest last;

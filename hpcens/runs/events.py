@@ -42,9 +42,11 @@ class ProfilingBegan:
     """Profiles are missing, and ranks begin to measure them.
 
     members  to be measured, each counted once for every rank that measures it
+    why      which of them, and what is not known of them yet, in words
     """
 
     members: int
+    why: tuple[str, ...] = ()
     time: float = field(default_factory=now, kw_only=True)
 
 

@@ -6,12 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from math import inf
+from statistics import median
 from typing import Any
 
 from hpcens.files import checked
 from hpcens.specs import MemberSpec
 
 _TOO_FAST = 1e15  # rows/s
+_TOO_LATE = 1e11  # seconds since 1970
+# A pass that got its core for less of the time was measured beside other work.
+_LOADED = 2 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,17 @@ class ProfileKey:
 class BatchProfile:
     """One batch size, measured: rows/s (median), bytes of activation workspace, spread of the rows/s.
 
-    spread  (fastest − slowest) / median over the repetitions
+    spread      (fastest − slowest) / median over the repetitions
+    passes      repetitions; 0: not known
+    core_share  part of the time in which it wanted a core and got one, 0 … 1
     """
 
     batch: int
     rows_per_second: float
     workspace: int
     spread: float
+    passes: int = 0
+    core_share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,9 @@ class Profile:
     refused         why the member cannot run in this runtime, or was not tried; else empty
     worth_from      rows of a dataset from which it will be tried; None where that is no matter of rows
     same_bits       whether equal calls gave the same bits
+    name            of the member, when it was measured last; empty: not known
+    measured        seconds since 1970 at which it was; 0: not known
+    repeats         how often it was measured again since the machine was loaded before
     """
 
     weights: int
@@ -82,6 +93,15 @@ class Profile:
     refused: str = ""
     worth_from: int | None = None
     same_bits: bool = True
+    name: str = ""
+    measured: float = 0.0
+    repeats: int = 0
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it was measured on a machine that did other work meanwhile."""
+        shares = [batch.core_share for batch in self.batches.values()]
+        return bool(shares) and median(shares) < _LOADED
 
     @property
     def best(self) -> float:
@@ -105,6 +125,7 @@ class Measurement:
     tolerance    a runtime that differs more from eager is not timed
     thorough     try every runtime, whatever its preparation takes
     eager        the profile of eager, where it is known
+    why          what is not known yet, in words
     """
 
     member: MemberSpec
@@ -115,6 +136,7 @@ class Measurement:
     tolerance: float
     thorough: bool
     eager: Profile | None = None
+    why: str = ""
 
 
 def profile_from_dict(raw: dict[str, Any]) -> Profile:
@@ -129,6 +151,10 @@ def profile_from_dict(raw: dict[str, Any]) -> Profile:
         raise ValueError("no batch is run so")
     if min(profile.weights, profile.context) < 0 or not 0 <= profile.load_seconds < inf:
         raise ValueError("no member is loaded so")
+    if not 0 <= profile.measured < _TOO_LATE or profile.repeats < 0:
+        raise ValueError("nothing was measured then")
+    if any(not 0 <= batch.core_share <= 1 or batch.passes < 0 for batch in batches.values()):
+        raise ValueError("nothing is measured so")
     return profile
 
 

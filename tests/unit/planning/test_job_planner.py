@@ -14,9 +14,9 @@ from hpcens.dataset.source import Facts
 from hpcens.errors import UsageError
 from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.job_problem import rounded_inputs, state_problem
-from hpcens.profiling import Needs, ProfileBook, profile_key
+from hpcens.profiling import Needs, ProfileBook, profile_key, reasons
 from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec, StepSpec
-from hpcens.vocabulary import BatchProfile, Device, IoRates, Plan, Profile
+from hpcens.vocabulary import BatchProfile, Device, IoRates, MemberNumerics, Numerics, Plan, Profile
 
 # Written by the version that had no format yet, of the problem below.
 EARLIER = Path(__file__).with_name("plan-format-1.json")
@@ -60,6 +60,27 @@ def needs(tmp_path, inputs, *members, **output):
     preflight = Preflight(Facts(10, inputs, {}), {m.name: {"weights": "0"} for m in members}, {}, "values")
     job = Job(datasets=(), output=tmp_path / "out.h5", spec=RunSpec(members=members, output=OutputSpec(**output)))
     return Needs(job, preflight, ProfileBook(tmp_path / "book"), members, None)
+
+
+def test_what_is_measured_again_is_said_with_the_reason(tmp_path, monkeypatch):
+    made = [MemberSpec(name=f"m{i}", factory="nets:Net") for i in range(6)]
+    asked = needs(tmp_path, (Input("x", (4,), "<f4"),), *made)
+    spec = replace(asked.job.spec, plan=replace(asked.job.spec.plan, runtime="eager", batch_sizes=(4, 8)))
+    asked = replace(asked, job=replace(asked.job, spec=spec))
+    device = Device("h/cpu0", "cpu", "k", 1 << 30, 1, 0, "h")
+
+    def said(needs):
+        return reasons(measurement for own in needs.unmeasured({2: device}).values() for measurement in own)
+
+    assert said(asked) == ("m0, m1, m2, m3, 2 more: not measured before",)
+    key = profile_key(asked.preflight, made[0], "k", "eager")  # that of all: their digests are equal
+    batches = {size: BatchProfile(size, 10.0, 0, 0.1, 5, 0.4) for size in (4, 8)}
+    asked.book.put(key, Profile(1, 0, 1.0, (4,), batches, (4, 8)))
+    for idle in (False, True):
+        monkeypatch.setattr("hpcens.profiling.needs.is_idle", lambda idle=idle: idle)
+        assert said(asked) == ("m0, m1, m2, m3, 2 more: measured on a loaded machine",) * idle
+    numerics = Numerics(4, {member.name: MemberNumerics(4, "eager") for member in made}, ("k",), "2.0")
+    assert said(replace(asked, fixed=numerics)) == (), "a run that goes on measures nothing again"
 
 
 WIDE = (Input("x", (4,), "<f8"), Input("y", (), "<f8"), Input("z", (2,), "<f4"))

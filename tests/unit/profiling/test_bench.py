@@ -89,7 +89,7 @@ class TestProfiler:
         [key] = keys("frozen").values()
         book.put(key, few)
         assert book.covers(key, (4, 8), rows=24, tolerance=1e-4)
-        assert not book.covers(key, (4, 8), rows=few.worth_from, tolerance=1e-4)
+        assert "preparing frozen pays from" in book.lack(key, (4, 8), rows=few.worth_from, tolerance=1e-4)
         assert profiles(member, tmp_path, "eager", "frozen", rows=24, thorough=True)["frozen"].batches
 
     def test_one_that_is_wrong_is_measured_no_further(self, member, tmp_path, monkeypatch):

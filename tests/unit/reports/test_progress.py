@@ -47,10 +47,12 @@ def follow(run):
 def test_each_event_has_its_line_once(run, follow):
     epoch = run.begin()
     world = WorldFormed("MPICH 4.2", {"n0": 3, "n1": 1}, True, ())
-    assert follow(epoch, world, ProfilingBegan(4), ProfilingEnded()) == [
+    why = ("m0, m1: not measured before",)
+    assert follow(epoch, world, ProfilingBegan(4, why), ProfilingEnded()) == [
         "ranks: n0 × 3, n1 × 1; MPICH 4.2",
         "warning: this MPI came with a Python package; over several nodes use the site's own",
         "profiling: 4 measurements to take",
+        "  m0, m1: not measured before",
     ]
     assert follow(epoch, PlanMade(90.0, 100.0, "member a")) == [
         "plan: 90 rows/s, 90.0 % of the most there can be; limited by member a"

@@ -1,6 +1,7 @@
 """The report: what a start did beside what was predicted, and what it took until its first batch, by part."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -79,7 +80,15 @@ def test_the_parts_add_up(steps):
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(0.78345, "0.783"), (1.424, "1.42"), (90.0, "90"), (999.4, "999"), (999.6, "1,000"), (33_344, "33,300")],
+    [
+        (0.78345, "0.783"),
+        (1.424, "1.42"),
+        (90.0, "90"),
+        (999.4, "999"),
+        (999.6, "1,000"),
+        (33_344, "33,300"),
+        (math.inf, "inf"),
+    ],
 )
 def test_a_figure_has_three_digits(number, text):
     assert figures(number) == text
