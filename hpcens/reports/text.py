@@ -181,7 +181,7 @@ def verification_lines(found: Verification) -> Iterator[str]:
 def figures(number: float) -> str:
     """Write a number with three significant digits, thousands apart."""
     if not abs(number) >= 1000 or isinf(number):
-        return "1,000" if 999.5 <= abs(number) < 1000 else f"{number:.3g}"
+        return f"{round(number):,}" if 999.5 <= abs(number) < 1000 else f"{number:.3g}"
     unit = 10 ** (int(log10(abs(number))) - 2)
     return f"{round(number / unit) * unit:,.0f}"
 
