@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError
@@ -75,7 +76,8 @@ def times_of(began: float, events: list[Event], report: Report) -> Times | None:
         return None
     moments = {type(event): event.time for event in events}
     profiling = moments.get(ProfilingEnded, 0.0) - moments.get(ProfilingBegan, moments.get(ProfilingEnded, 0.0))
-    return Times(events[-1].time - began, first - began, max(0.0, profiling), report.seconds)
+    seconds = events[-1].time - began, first - began, max(0.0, profiling), report.seconds
+    return Times(*seconds) if all(map(isfinite, seconds)) else None  # the files may be damaged
 
 
 def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.files import read_as
-from hpcens.reports.ending import ending_lines
+from hpcens.reports.ending import ending_lines, times_of
 from hpcens.reports.html import matrix_figure, memory_figure
 from hpcens.reports.page import figure, folded, page, paragraphs, table
 from hpcens.reports.run_charts import instances_figure, ranks_figure, read_trace, speed_figure, values_figures
@@ -91,7 +91,7 @@ def _start_parts(epoch: Epoch) -> Iterator[str]:
     events = [event for _, event in read_events(epoch.events)]
     if plan is not None:
         yield matrix_figure(plan)
-    if report is not None and claim is not None and events:
+    if report is not None and claim is not None and times_of(claim.began, events, report) is not None:
         yield ranks_figure(claim.began, events, report, read_trace(_trace_of(epoch), claim.began))
     yield speed_figure(events, plan.throughput if plan is not None else None)
     if report is not None:

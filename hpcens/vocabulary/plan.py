@@ -247,6 +247,8 @@ def _plan(raw: dict[str, Any]) -> Plan:
         hosted = {member for hosting in plan.hostings if hosting.phase == number for member in hosting.speeds}
         if not group or not hosted.issuperset(group):
             raise ValueError("it has a phase without members, or members that no device hosts")
+    if not all(isinstance(apart, float | int) for apart in plan.differences.values()):
+        raise ValueError("a member's difference from eager is no number")
     rates = plan.rates
     seconds, speeds = (
         (rates.message_seconds, rates.sync_seconds),

@@ -8,6 +8,7 @@ from support.results import ROWS, begin, directory, score
 
 from hpcens.cli import main
 from hpcens.reports.ending import bottleneck_sentence, ending_lines, output_of
+from hpcens.reports.run_page import draw_run
 from hpcens.runs import Events, ProfilingBegan, ProfilingEnded, ProgressMade, Report, Verdict, WorldFormed
 
 REPORT = Report(
@@ -89,6 +90,13 @@ def test_a_result_that_was_moved_or_is_damaged_hides_nothing_else(run):
     lines = list(ending_lines(run, output_of(run)))
     assert lines[0].startswith("22 rows in 9 s → ") and lines[1].startswith("values are not shown: ")
     assert lines[2].startswith("speed: ")
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e308])
+def test_a_report_that_is_damaged_hides_nothing_else(run, seconds):
+    replace(REPORT, seconds=seconds, rows_per_second=seconds).save(run.newest.report)
+    first, *_ = ending_lines(run, output_of(run), verbose=True)
+    assert first.startswith("22 rows") and "Provenance" in draw_run(run, output_of(run))
 
 
 @pytest.mark.parametrize(
