@@ -235,7 +235,7 @@ def _left(names: Sequence[str]) -> float:
 
 def _seconds_axis(left: float, foot: float, across: float, end: float) -> list[str]:
     """Draw an axis of seconds, or of minutes or hours where there are many."""
-    divisor, unit = next((d, u) for d, u, most in ((1, "s", 300), (60, "min", 18_000), (3600, "h", 1e18)) if end < most)
+    divisor, unit = next(((d, u) for d, u, most in ((1, "s", 300), (60, "min", 18_000)) if end < most), (3600, "h"))
     parts = [line(left, foot, left + end * across, foot, "axis")]
     for tick, text in _marked(0.0, end / divisor, 8):
         x = left + tick * divisor * across

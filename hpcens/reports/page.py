@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -55,7 +56,12 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 def scoped(parts: Iterable[str]) -> str:
     """Return a part of somebody else's page, in which it changes nothing beside it."""
-    return f"<style>.hpcens {{ {_PART}{_STYLE}}}</style>\n" + '<div class="hpcens">' + "\n".join(parts) + "</div>\n"
+    rules = (
+        f"{', '.join(f'.hpcens {selector.strip()}' for selector in selectors.split(','))} {{{declared}}}"
+        for selectors, declared in re.findall(r"([^{}]+)\{([^{}]*)\}", _STYLE)
+    )
+    style = "\n".join([f".hpcens {{ {_PART} }}", *rules])
+    return f'<style>{style}</style>\n<div class="hpcens">' + "\n".join(parts) + "</div>\n"
 
 
 def write_page(text: str, path: Path) -> None:

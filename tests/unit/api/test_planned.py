@@ -20,6 +20,6 @@ def test_a_plan_shows_itself_as_text_as_a_table_and_as_html():
     console.file.close()
     assert all(member in shown for member in plan.members) and "[bold]<b>" in shown
     html = plan._repr_html_()
-    assert "&lt;b&gt;" in html and "<html" not in html and all(f"<th>{member}</th>" in html for member in plan.members)
+    assert "&lt;b&gt;" in html and "<html" not in html and all(f">{member}</text>" in html for member in plan.members)
     rules = re.findall(r"[^{}]+(?=\{)", html[html.index("<style>") + 7 : html.index("</style>")])
     assert rules and all(selector.strip().startswith(".hpcens") for rule in rules for selector in rule.split(","))
