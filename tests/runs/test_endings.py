@@ -67,10 +67,15 @@ def test_the_end_of_who_started_the_ranks_is_theirs(project, number):
 @pytest.mark.parametrize("verb", ["run", "submit"])
 def test_cancel_works_from_the_first_instant(project, verb):
     """Story: the job is still being checked, and nothing of its start is on disk."""
+    hold = project.folder / "hold"
+    hold.touch()
+    with (project.folder / "nets.py").open("a") as module:
+        module.write(f"\nimport os, time\nwhile os.path.exists({str(hold)!r}):\n    time.sleep(0.05)\n")
     process = project.start(verb, "dataset.h5")
     wait_for(lambda: list(project.run.glob("announced/*.json")), process)
     assert not (project.run / "epochs").exists()
     assert "it will end before it begins" in project.hpcens("cancel", str(project.run))
+    hold.unlink()
     _, error = process.communicate(timeout=60)
     assert process.returncode == 75 and "cancelled, before" in error, error
     project.hpcens(verb, "dataset.h5")

@@ -97,7 +97,7 @@ def test_no_job_imports_what_was_planted(planted, tmp_path, monkeypatch):
     shims(
         tmp_path / "bin",
         srun='printf "path=%s safe=%s\\n" "$PYTHONPATH" "$PYTHONSAFEPATH"\n'
-        'while [[ $1 != */python* && $1 != hpcens ]]; do shift; done\n"$@"',
+        'while [[ $# -gt 0 && $1 != sh ]]; do shift; done\n"$@"',
         hpcens=f'[[ $2 == --code ]] || exec {python} -m hpcens status "$2"\nexec {python} -m hpcens "$@"',
     )
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
