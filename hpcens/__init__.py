@@ -44,11 +44,10 @@ Every folder is a noun; imports only go to lines further down.
     entry        how a process begins: the working folder is kept off its path
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
+
+# Not from typing: what is imported here could be a file of the working folder, which is on the path until `entry` is.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from hpcens.api import Handle as Handle
@@ -94,7 +93,7 @@ else:
     def __getattr__(name):
         if name not in _API:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from importlib import import_module
+        from importlib import import_module  # by then the path is in order
 
         module, _, attribute = _API[name].partition(".")
         return getattr(import_module(f"{__name__}.{module}"), attribute)

@@ -12,7 +12,7 @@ from hpcens.errors import COMPLETE, HpcensError
 from hpcens.files import read_as
 from hpcens.planning.nodes import spell
 from hpcens.reports.plans import plan_lines
-from hpcens.reports.text import amount, cost_line, figures, rate, report_lines, start_lines
+from hpcens.reports.text import amount, cost_line, figures, rate, report_lines, spot_check_lines, start_lines
 from hpcens.reports.values import sample as sample_of
 from hpcens.reports.values import value_lines
 from hpcens.result import Finished
@@ -102,8 +102,18 @@ def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> I
             yield time_line(times)
         if sentence := bottleneck_sentence(report):
             yield sentence
+    if not verbose:
+        yield from _number_lines(epoch, report)
     if verbose:
         yield from _detail_lines(run, epoch, claim, events, report)
+
+
+def _number_lines(epoch: Epoch, report: Report | None) -> Iterator[str]:
+    """Say what concerns the numbers themselves: what the plan remarks, and how far runtimes were from eager."""
+    if (plan := Plan.kept(epoch.plan)) is not None:
+        yield from plan.remark.splitlines()
+    if report is not None:
+        yield from spot_check_lines(report)
 
 
 def _rows_lines(

@@ -61,15 +61,20 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"  {100 * report.syncing_share:.1f} % of the time reducers waited for the disk"
     if report.idle:
         yield f"  not used: {devices_phrase(report.idle)}: no rank that computes is on their node"
-    for check in report.spot_checks:
-        beyond = f", {check.beyond} beyond plan.tolerance" if check.beyond else ""
-        yield f"  {check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
+    yield from (f"  {line}" for line in spot_check_lines(report))
     if report.bottleneck:
         yield f"  busy most: {report.bottleneck}"
     if report.ranks:
         yield "  ranks, by role: time of the CPU, most memory in use, what share of the scoring time went into what"
     for ranks in grouped(report.ranks, lambda rank: rank.role.partition(" ")[0]):
         yield f"  {_ranks_phrase(ranks, report.seconds)}"
+
+
+def spot_check_lines(report: Report) -> Iterator[str]:
+    """Say how far runtimes were from eager on the rows that were computed in both."""
+    for check in report.spot_checks:
+        beyond = f", {check.beyond} beyond plan.tolerance" if check.beyond else ""
+        yield f"{check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
 
 
 def grouped(items: Iterable[Item], alike: Callable[[Item], Hashable]) -> list[list[Item]]:

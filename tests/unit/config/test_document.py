@@ -113,7 +113,7 @@ members:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits)
 def test_a_damaged_file_is_refused_or_read_but_never_crashes(
     file: Path, edits: list[tuple[str, int, int, str]]
