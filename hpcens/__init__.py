@@ -28,6 +28,7 @@ Every folder is a noun; imports only go to lines further down.
     members      networks from their files
     config       run.yaml, read and checked
     rules        combine members' outputs; pure
+    units        many files of one command: the list, who works on which
     runs         everything of one run on disk but its result
     vocabulary   plain data: devices, segments, messages, profiles, plans
     scheduler    Slurm's own commands, each with a time limit

@@ -101,7 +101,7 @@ def survivor(epoch: Epoch) -> str:
     if here or not elsewhere:
         return here
     claim = Claim.load(epoch.claim)
-    if claim and claim.job and (lives := _slurms_word(claim.job)) is not None:
+    if claim and claim.job and (lives := lives_by_slurm(claim.job)) is not None:
         return f"Slurm's job {claim.job.id}" if lives else ""
     print(
         f"hpcens: epoch {epoch.number} on {elsewhere} left no verdict; watching its heartbeat for {DEAD_SECONDS:.0f} s",
@@ -136,8 +136,8 @@ def stands_still(
     return True
 
 
-def _slurms_word(job: SlurmJob) -> bool | None:
-    """Whether a job lives; None where Slurm does not say, or another cluster may be the one that answers."""
+def lives_by_slurm(job: SlurmJob) -> bool | None:
+    """Return whether a job lives; None where Slurm does not say, or another cluster may be the one that answers."""
     answer = jobs.ask(job.id)
     if answer is None or not answer.state:
         return None

@@ -181,7 +181,7 @@ def test_a_start_elsewhere_is_dead_once_its_counter_stood(run, monkeypatch, caps
         (None, "watched"),
     ],
 )
-def test_slurms_word_is_taken_where_it_is_of_that_job(run, monkeypatch, answer, end):
+def testlives_by_slurm_is_taken_where_it_is_of_that_job(run, monkeypatch, answer, end):
     epoch = abroad(run, SlurmJob("7", "c", 0, "5ab"))
     monkeypatch.setattr(jobs, "ask", lambda job: answer)
 
