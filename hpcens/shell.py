@@ -43,3 +43,9 @@ def _escaped(character: str) -> str:
 def _in_bytes(character: str) -> str:
     errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", errors))
+
+
+def in_a_line(text: str, most: int = 240) -> str:
+    """Return a text of several lines as one, of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -106,6 +106,10 @@ def _add_starting(add: AddVerb) -> None:
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help=resubmit)
     run = add("run", "rank.run", "score a dataset on this host now; under mpiexec or srun, be one of the ranks")
     _job_options(run)
+    for verb in (run,):
+        each = "score every file into a result of its own, below output.folder, its path mirrored there"
+        verb.add_argument("--each", action="store_true", help=each)
+        verb.add_argument("-o", "--output", help=argparse.SUPPRESS)  # refused by name
     code = "start nothing; exit with the code of the run that srun has just ended"
     run.add_argument("--code", action="store_true", help=code)
     for verb in (submit, run):

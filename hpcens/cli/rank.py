@@ -18,6 +18,10 @@ from hpcens.shell import quoted
 
 def run(options: Namespace) -> int:
     """Be a rank of the MPI world around this process; without one, start ranks on this host."""
+    if options.each:
+        from hpcens.cli.each import run_each
+
+        return run_each(options)
     if options.code:
         return verdict_code(job_of(options).output)
     if inside_world():

@@ -89,6 +89,8 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
         output = replace(output, dtype="float64")
     if output.path is not None:
         output = replace(output, path=folder / os.path.expanduser(output.path))
+    if output.folder is not None:
+        output = replace(output, folder=folder / os.path.expanduser(output.folder))
     means = (tree.get("task"), tree.get("classes"), *(m.get(key) for m in tree["members"] for key in _MEANING))
     rule = spec.rule
     if rule.weights is not None:

@@ -45,7 +45,7 @@ def job_under(
 ) -> Job:
     """Return the job of a configuration that was read already; parameters as those of `job_from`."""
     files = dataset_files(datasets)
-    output = spec.output.path or default_output(files, limit)
+    output = spec.output.path or (spec.output.folder or Path()) / default_output(files, limit).name
     if spec.output.path and limit:
         output = output.with_name(f"{output.stem}.first-{limit}{output.suffix}")
     return Job(

@@ -202,6 +202,7 @@ KEYS: Mapping[str, Key] = {
     "plan.tolerance": _amount("0.0001"),
     "output": Key("predictions.h5"),
     "output.path": _filled("predictions.h5"),
+    "output.folder": _filled("predictions"),
     "output.datasets": _filled("[prediction, label]"),
     "output.datasets[]": Key("prediction", _output, "with a number for K", get_args(OutputName)),
     "output.dtype": _choice(DtypeName),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType, TracebackType
 from typing import Protocol
 
@@ -99,3 +99,28 @@ class StopSignals:
             with contextlib.suppress(OSError):  # where the disk is full the run ends by itself
                 ask_to_end(self._run.cancel, f"stopped by {signal.Signals(self._heard[0]).name}", self._names)
         return signal.Signals(self._heard[1]) if len(self._heard) > 1 else None
+
+
+class HeardSignals:
+    """What asks this world to end: signals, the first of which drains and the second kills."""
+
+    def __init__(self) -> None:
+        self.signals: list[signal.Signals] = []
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take signals as requests within the block."""
+        before = {number: signal.signal(number, self._hear) for number in (*_STOPS, signal.SIGUSR2)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(signal.Signals(number))
+
+    @property
+    def warned(self) -> bool:
+        """Whether Slurm has warned of the end of the job."""
+        return signal.SIGUSR2 in self.signals

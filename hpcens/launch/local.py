@@ -93,20 +93,20 @@ def begin(
         Announcement(run.path, announcement).end()
     rank = command("hpcens.launch.witness", str(run.path), str(epoch.number), str(expected), "mpiexec")
     try:
-        process = _launch([*mpi, *rank, *(["--only-profile"] if only_profile else [])], epoch)
+        process = launch([*mpi, *rank, *(["--only-profile"] if only_profile else [])], epoch.log)
     except OSError as error:
         ending = as_verdict(error)
         return epoch.judge(Verdict(ending.exit_code, ending.what, ending.remedy))
     return _see_through(process, run, epoch, tick or (lambda epoch: None))
 
 
-def _launch(words: Sequence[str], epoch: Epoch) -> subprocess.Popen[bytes]:
+def launch(words: Sequence[str], log_file: Path) -> subprocess.Popen[bytes]:
     """Start a launcher of ranks, which dies with this process. Raises OSError where its log cannot be written.
 
     words  of its command line
     """
     environment = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN)}
-    with epoch.log.open("ab") as log:
+    with log_file.open("ab") as log:
         # a session of its own: a Ctrl-C at the terminal is ours to turn into a drain, not mpiexec's to die from
         return subprocess.Popen(
             words,
@@ -165,7 +165,7 @@ def _see_through(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             end_ranks(epoch)
-    return epoch.verdict or epoch.judge(_no_verdict(process.returncode, epoch))
+    return epoch.verdict or epoch.judge(no_verdict(process.returncode, epoch.log))
 
 
 def _show(tick: Callable[[Epoch], None], epoch: Epoch) -> None:
@@ -178,19 +178,17 @@ def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
         process.wait(seconds)
 
 
-def _no_verdict(code: int, epoch: Epoch) -> Verdict:
+def no_verdict(code: int, log: Path) -> Verdict:
     """Conclude from the disk and the log: the ranks are gone, and neither they nor their witnesses have said why.
 
     mpiexec ends them where the disk of its log is full.
     """
-    if (refused := refusing(epoch.folder)) is not None:
+    if (refused := refusing(log.parent)) is not None:
         ending = as_verdict(refused)
         return Verdict(ending.exit_code, ending.what, ending.remedy)
-    last = epoch.log.read_text(errors="replace").strip().splitlines()[-3:]
+    last = log.read_text(errors="replace").strip().splitlines()[-3:]
     for number in FULL:
         if any(os.strerror(number) in line for line in last):
-            ending = as_verdict(OSError(number, os.strerror(number), str(epoch.folder)))
+            ending = as_verdict(OSError(number, os.strerror(number), str(log.parent)))
             return Verdict(ending.exit_code, ending.what, ending.remedy)
-    return Verdict(
-        FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(last)}", f"look into {epoch.log}"
-    )
+    return Verdict(FAILURE, f"mpiexec ended with code {code} and no verdict: {' | '.join(last)}", f"look into {log}")

@@ -131,6 +131,7 @@ if TYPE_CHECKING:
     from hpcens.result.fingerprint import in_format as in_format
     from hpcens.result.fingerprint import is_whole as is_whole
     from hpcens.result.fingerprint import keeps_classes as keeps_classes
+    from hpcens.result.fingerprint import made_of_but_data as made_of_but_data
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
@@ -164,6 +165,7 @@ else:
             "in_format",
             "is_whole",
             "keeps_classes",
+            "made_of_but_data",
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",

@@ -6,6 +6,7 @@ tree is one of format 1, so that results of earlier code are continued by whoeve
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -159,6 +160,32 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
     }
+
+
+def made_of_but_data(
+    spec: RunSpec,
+    members: Mapping[str, Mapping[str, str]],
+    rule: Mapping[str, str],
+    space: Space,
+    limit: int | None,
+) -> dict[str, str]:
+    """Return what results of many datasets share: all that they are made of but rows and numerics, name → digest.
+
+    members, rule, space  see `make_fingerprint`
+    limit                 rows that are scored of each; None: all
+    """
+    made_of = {
+        f"member {member.name}: {part}": digest
+        for member in spec.members
+        for part, digest in {**members[member.name], "output": member.output, "precision": member.computes_in}.items()
+    }
+    branches = {
+        "the rule": rule_branch(spec, rule, space),
+        "outputs": outputs_branch(spec),
+        "dataset": asdict(spec.dataset),
+        "--limit": limit,
+    }
+    return made_of | {name: json.dumps(branch, sort_keys=True, default=str) for name, branch in branches.items()}
 
 
 def is_whole(tree: Any) -> bool:

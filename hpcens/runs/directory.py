@@ -159,19 +159,22 @@ class RunDirectory:
         for folder in folders:
             own_folder(self.path / folder, PRIVATE, "choose another output")
 
-    def begin(self, job: SlurmJob | None = None, *, order: str = "", announcement: str = "") -> Epoch:
+    def begin(
+        self, job: SlurmJob | None = None, *, order: str = "", announcement: str = "", takes_over: bool = False
+    ) -> Epoch:
         """Claim the next start, which appears whole. Raises UsageError where another start of this run is alive.
 
         job           of Slurm's that this process is part of; a start whose place it takes may live: the fence keeps
                       it out
         order         what its ranks are to do, as their rank 0 reads it; empty where it has none
         announcement  id of what announced it, if anything did
+        takes_over    whatever works on it is known to have ended, or is obsolete: the fence keeps it out
         Raises Incomplete where it was asked to end before it began.
         """
         self.own()
         newest = self.newest
         before = Claim.load(newest.claim) if newest else None
-        if not (job and before and job.succeeds(before.job)):
+        if not (takes_over or (job and before and job.succeeds(before.job))):
             self.refuse_if_alive(patient=True)
         number = newest.number + 1 if newest else 1
         epoch = Epoch(self.path / "epochs" / f"{number:04d}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -110,6 +111,14 @@ def ask_all(asked: Collection[str]) -> dict[str, Answer] | None:
     if forgotten:
         answers |= _accounted(forgotten)
     return {job: answers.get(job, Answer("")) for job in asked}
+
+
+def elements(asked: Sequence[str]) -> Counter[str] | None:
+    """Return how many elements of job arrays are in which state; None where the controller does not answer."""
+    known = completed(["squeue", "-h", "-r", "-j", ",".join(asked), "-o", "%T"])
+    if known is None or (known.returncode and "Invalid job id" not in known.stderr):
+        return None
+    return Counter(known.stdout.split())
 
 
 def _accounted(asked: Sequence[str]) -> dict[str, Answer]:

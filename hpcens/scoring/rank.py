@@ -30,8 +30,9 @@ from hpcens.scheduler.jobs import end_of
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.scoring.role_assignment import agree_on_roles
 from hpcens.scoring.stop_requests import StopRequests
-from hpcens.transports import library_from_wheel
+from hpcens.transports import Timeline, library_from_wheel
 from hpcens.transports.mpi import MpiWorld
+from hpcens.vocabulary import Message
 
 # Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
 _WITNESS_FIRST_SECONDS = 5.0
@@ -39,21 +40,42 @@ _WITNESS_FIRST_SECONDS = 5.0
 _GPU_FAILED = ("ECC error", "device unavailable", "devices unavailable", "hardware error", "driver shutting down")
 
 
+class Seat:
+    """What a rank keeps from one start to the next in the same MPI world: its view of it, and the roles.
+
+    tell   writes a line to this rank's witness: who the rank is, as JSON, or an empty one as a sign of life
+    roles  of all ranks, and at rank 0 the hellos by which they were assigned; None before the first start
+    """
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.roles: tuple[RankRoles, list[Hello]] | None = None
+        self._beat: Callable[[], None] = lambda: None
+        self._notice: Callable[[], Message | None] = lambda: None
+        self.world = MpiWorld(lambda: self._beat(), lambda: self._notice())
+
+    def begin(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
+        """Begin a start: it gives other signs of life, and is asked to stop by other means."""
+        self._beat, self._notice = beat, notice
+        self.world.timeline = Timeline()
+
+
 class Rank:
     """One rank of one start of a run.
 
     run    its directory; epoch: this start
-    tell   writes a line to this rank's witness: who the rank is, as JSON, or an empty one as a sign of life
     role   in words, for people
     """
 
-    def __init__(self, run: RunDirectory, epoch: Epoch, tell: Callable[[str], None]) -> None:
+    def __init__(self, run: RunDirectory, epoch: Epoch, seat: Seat) -> None:
         self._run = run
         self._epoch = epoch
-        self._tell = tell
+        self._seat = seat
+        self._tell = seat.tell
         self.stop = StopRequests()
-        self.world = MpiWorld(lambda: self._heartbeat.beat(), self.stop.notice)
-        self._heartbeat = Heartbeat(epoch, self.world.node, tell)
+        self.world = seat.world
+        self._heartbeat = Heartbeat(epoch, self.world.node, seat.tell)
+        seat.begin(self._heartbeat.beat, self.stop.notice)
         self.role = "reader" if self.world.rank == 0 else "starting"
         self.stop.catch_signals()
 
@@ -72,14 +94,15 @@ class Rank:
             claim = Claim.load(epoch.claim)
             names = claim.names if claim else frozenset()
             self.stop.watch(partial(asked_to_end, self._run.cancel, names), events)
-        rank_roles, hellos = agree_on_roles(world, epoch)
+        first = self._seat.roles is None
+        rank_roles, hellos = self._seat.roles = self._seat.roles or agree_on_roles(world, epoch)
         self._watch_nodes(rank_roles)
         if events is not None:
             _add_world(events, world.library, rank_roles, hellos)
         self._take(rank_roles.role(world.rank))
-        if rank_roles.gpus:
+        if first and rank_roles.gpus:
             pin(rank_roles.gpus.get(world.rank))
-        if (device := rank_roles.devices.get(world.rank)) is not None:
+        if first and (device := rank_roles.devices.get(world.rank)) is not None:
             beside = [other for other in rank_roles.devices.values() if other.host == device.host]
             keep_to_cores(device, sum(other.cores for other in beside if other.family == "cpu"))
             if not only_profile:
@@ -130,6 +153,7 @@ def main(
     only_profile: bool = False,
     slurm: SlurmJob | None = None,
     drain: int = 0,
+    seat: Seat | None = None,
 ) -> int:
     """Be a rank from start to end; return its exit code. An error goes into the verdict and ends the whole world.
 
@@ -138,9 +162,10 @@ def main(
     tell      writes a line to this rank's witness (see `launch.witness`)
     slurm     the job that may be requeued
     drain     seconds before the job's time limit at which Slurm warns it; 0: not known
+    seat      that this rank had in the start before, in the same MPI world; None: this is the first
     """
     directory, epoch = RunDirectory(run), Epoch(run / "epochs" / f"{number:04d}")
-    rank = Rank(directory, epoch, tell)
+    rank = Rank(directory, epoch, seat or Seat(tell))
     if slurm is not None and drain and rank.world.rank == 0:
         rank.stop.expect_limit(float(os.environ.get("SLURM_JOB_END_TIME") or 0), drain, partial(end_of, slurm.id))
     try:

@@ -199,6 +199,7 @@ class CompressionSpec:
 class OutputSpec:
     """Where the result goes (None: named after the dataset) and what it holds.
 
+    folder       of results that are named after their datasets, as those of many files are; None: the working folder
     datasets     OutputNames, with a number for the K of top-K
     dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255;
                  uncertainties are float32, under float64 they are float64 too
@@ -207,6 +208,7 @@ class OutputSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     path: Path | None = None
+    folder: Path | None = None
     datasets: tuple[str, ...] = ("prediction", "label")
     dtype: DtypeName = "float32"
     compression: CompressionSpec | None = None

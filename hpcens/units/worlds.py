@@ -135,3 +135,20 @@ def dead_worlds(worlds: Path, asked: Iterable[str], own: World | None = None, *,
     )
     watch: Callable[[], object] = lambda: (look(still), [has_ended(worlds / name) for name in still])  # noqa: E731
     return dead | (set(still) if stands_still(watch) else {name for name in still if has_ended(worlds / name)})
+
+
+def living_worlds(worlds: Path) -> set[str]:
+    """Return the worlds that live, as far as seconds tell: those whose counter stands meanwhile do not count."""
+    known = {path.name: certainly(path) for path in worlds.glob("[0-9a-f]*")}
+    unknown = [name for name, lives in known.items() if lives is None]
+    living = {name for name, lives in known.items() if lives}
+    if not unknown:
+        return living
+    before = {name: read_beat(worlds / name / "beat") for name in unknown}
+    deadline = time.monotonic() + _QUICK_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(_BEAT_SECONDS / 10)
+        moved = {name for name in unknown if read_beat(worlds / name / "beat") != before[name]}
+        if len(moved) == len(unknown):
+            break
+    return living | moved

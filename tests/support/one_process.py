@@ -42,6 +42,11 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
         preflight = check(job, TrialBook(output.with_suffix(".trials")))
     if is_complete(job, preflight):
         return ()
+    return score_start(job, preflight, phases=phases, writers=writers, most=most)
+
+
+def score_start(job, preflight, *, phases=(), writers=1, most=None):
+    """Score what was checked; parameters and what is returned as those of `run`."""
     names = tuple(member.name for member in job.spec.members if member.name not in preflight.stored)
     fixed = fixed_numerics(job, preflight)
     members = {name: MemberNumerics(BATCH, "eager") for name in names} | dict(fixed.members if fixed else {})

@@ -74,6 +74,7 @@ DOORS = {
     "argparse": {
         "cli/__init__.py",
         "cli/job.py",
+        "cli/each.py",
         "cli/rank.py",
         "cli/start.py",
         "cli/configuration.py",

@@ -1,0 +1,92 @@
+"""List many files for worlds to score: the ensemble is checked and tried once, on the first file that can be read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hpcens.checks.testbed import Trials
+from hpcens.config import job_from_json, job_to_json
+from hpcens.errors import DataError, FingerprintMismatch, UsageError
+from hpcens.launch.start import CheckedJob, check_once, start
+from hpcens.result import made_of_but_data
+from hpcens.shell import printable
+from hpcens.specs import Job, RunSpec
+from hpcens.units import Unit, UnitList, UnitsDirectory, list_units
+
+DEFAULT_FOLDER = "predictions"
+_MOST_FAULTY = 3
+_IMPORTED = ("imports ", "library ")
+
+
+def list_files(
+    spec: RunSpec, arguments: Sequence[str], *, limit: int | None = None, trials: Trials = "here"
+) -> tuple[UnitsDirectory, UnitList]:
+    """List the files that a command names, once the ensemble was checked and tried; return where, and the list.
+
+    arguments  files and patterns
+    limit      rows to score of each; None: all
+    trials     where members are tried
+    Raises what the first files would end with where not even one of some can be scored, UsageError where names would
+    collide, FingerprintMismatch where what was scored before is of another ensemble.
+    """
+    if spec.output.path is not None and spec.output.folder is None:
+        raise UsageError(
+            "output.path names one result, and --each makes one of every file", "write output: {folder: predictions}"
+        )
+    folder = (spec.output.folder or Path.cwd() / DEFAULT_FOLDER).absolute()
+    units = list_units(arguments, folder, limit)
+    jobs = [Job(datasets=(Path(unit.dataset),), output=Path(unit.output), spec=spec, limit=limit) for unit in units]
+    directory = UnitsDirectory.of(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    directory.make()
+    checked = _first_checked(jobs, trials)
+    start(checked, lambda job, preflight: None)
+    return directory, _kept(directory, jobs[0], units, made_of(checked))
+
+
+def _first_checked(jobs: Sequence[Job], trials: Trials) -> CheckedJob:
+    """Check the first of some jobs whose file can be read: one that is faulty is to fail by itself, later."""
+    for number, job in enumerate(jobs):
+        job.output.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return check_once(job, trials)
+        except DataError as error:
+            if number + 1 == min(_MOST_FAULTY, len(jobs)):
+                raise
+            print(printable(f"hpcens: note: {error.what}; the others go on"), file=sys.stderr)
+    raise AssertionError("there is at least one file")
+
+
+def _kept(directory: UnitsDirectory, job: Job, units: tuple[Unit, ...], account: Mapping[str, str]) -> UnitList:
+    """Keep the list, unless what was scored before is of another ensemble."""
+    if (before := directory.newest_list) is not None:
+        scored = any(standing.state == "done" for standing in directory.standings(before).values())
+        if scored and (edited := changed(before.made_of, account)):
+            raise FingerprintMismatch(
+                f"what was scored into {directory.path.with_suffix('')} is made of something else: {', '.join(edited)}",
+                "choose another output.folder; or put back what was there",
+            )
+    return directory.keep(UnitList(0, job_to_json(job), account, units))
+
+
+def made_of(checked: CheckedJob) -> dict[str, str]:
+    """Return what a job's result is made of, but its rows and numerics: name → digest."""
+    job, found = checked.job, checked.preflight
+    return made_of_but_data(job.spec, found.digests, found.rule, found.space, job.limit)
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return what differs between two accounts of what results are made of.
+
+    What code imports is known once it was tried: where one of the two does not know, that does not count.
+    """
+    differ = (name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return sorted(n for n in differ if (n in before and n in now) or not n.partition(": ")[2].startswith(_IMPORTED))
+
+
+def job_of_unit(units: UnitList, unit: Unit) -> Job:
+    """Return the job of one of the files."""
+    return replace(job_from_json(units.job), datasets=(Path(unit.dataset),), output=Path(unit.output))

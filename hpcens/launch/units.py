@@ -1,0 +1,286 @@
+"""Units: a world that claims file after file and has its ranks score each into its own result.
+
+claim ─► check ─► its ranks score ─► settle
+
+This process watches over a world: it claims and checks, without MPI; the ranks it starts live one start after another.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+from hpcens.checks.preflight import Preflight
+from hpcens.config import job_from_json
+from hpcens.errors import (
+    COMPLETE,
+    FAILURE,
+    INCOMPLETE,
+    FingerprintMismatch,
+    HpcensError,
+    as_verdict,
+)
+from hpcens.launch import local
+from hpcens.launch.follow import HeardSignals
+from hpcens.launch.start import check_once, start
+from hpcens.launch.unit_list import changed, job_of_unit, made_of
+from hpcens.launch.unit_ranks import UnitRanks
+from hpcens.processes.leftovers import sweep
+from hpcens.result import in_format
+from hpcens.runs import AGAIN, Claim, Epoch, Report, RunDirectory, SlurmJob, Verdict, end_ranks
+from hpcens.runs.cancellation import ask_to_end, asked_to_end
+from hpcens.shell import in_a_line
+from hpcens.specs import Job
+from hpcens.units import (
+    Claimed,
+    Kind,
+    Outcome,
+    Unit,
+    UnitList,
+    UnitsDirectory,
+    World,
+    claim_next,
+    dead_worlds,
+    kind_of,
+)
+from hpcens.units.claims import MOST_DEATHS
+from hpcens.units.worlds import beating
+
+_LOOK_SECONDS = 0.05
+_ASK_SECONDS = 1.0
+# A world in which so many units in a row ended by no fault of their data ends itself: what ends them may be its node.
+_MOST_IN_A_ROW = 3
+_EDITED = "changed since the files were listed"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a world did.
+
+    verdict  why it ended before nothing was left for it; None where nothing was
+    warned   whether Slurm had warned it of its job's end
+    """
+
+    done: int = 0
+    failed: int = 0
+    left: int = 0
+    verdict: Verdict | None = None
+    warned: bool = False
+
+
+class UnitsWorld:
+    """One world: claim unit after unit and have ranks of this host score them.
+
+    round_id  the command that started it
+    slurm     Slurm's job around this process; ends: seconds since 1970 at which it is warned; None: it is not
+    tell      shown what came of each unit, in a line
+    """
+
+    def __init__(
+        self,
+        directory: UnitsDirectory,
+        units: UnitList,
+        round_id: str,
+        *,
+        slurm: SlurmJob | None = None,
+        ends: float | None = None,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._directory = directory
+        self._units = units
+        self._world = World.new(round_id, slurm)
+        self._ends = ends
+        self._tell = tell
+        self._by_key = {unit.key: unit for unit in units.units}
+        self._stop = HeardSignals()
+        self._tally = Tally()
+        self._bytes, self._seconds = 0, 0.0
+        self._in_a_row = 0
+        self._tried: set[str] = set()
+        self._scored = False  # whether ranks were at the last unit
+        self._ranks = UnitRanks(0, Path())
+
+    def live(self) -> Tally:
+        """Score until nothing is left for this world, it is asked to end, or its node may be to blame."""
+        if not self._claimable():
+            return self._tally
+        expected = local.ranks_of(job_from_json(self._units.job))
+        local.mpiexec()
+        sweep()
+        folder = self._world.enter(self._directory.worlds)
+        self._ranks = UnitRanks(expected, folder / "output.log")
+        with self._stop.listening(), beating(folder):
+            try:
+                while not self._ended() and (claimed := self._claim()) is not None:
+                    self._score(claimed)
+            finally:
+                self._ranks.end()
+        self._tally.warned = self._stop.warned
+        return self._tally
+
+    def _claimable(self) -> bool:
+        """Whether there is anything that this world may come to claim: a look at one folder, and no more."""
+        standings = self._directory.standings(self._units, self._world.round)
+        return any(standing.state in ("free", "held") for standing in standings.values())
+
+    def _ended(self) -> bool:
+        """Whether this world is to claim no more."""
+        if self._tally.verdict is None and (reason := self._asked()):
+            self._tally.verdict = Verdict(INCOMPLETE, reason, AGAIN)
+        return self._tally.verdict is not None
+
+    def _asked(self) -> str:
+        """Return why this world is asked to end; empty where it is not."""
+        if self._stop.signals:
+            return f"stopped by {self._stop.signals[0].name}"
+        return asked_to_end(self._directory.cancel, {self._world.round, self._world.id})
+
+    def _claim(self) -> Claimed | None:
+        left = tuple(unit for unit in self._units.units if unit.key not in self._tried)
+        return claim_next(
+            self._directory,
+            replace(self._units, units=left),
+            self._world.id,
+            self._world.round,
+            dead=lambda names: dead_worlds(self._directory.worlds, names, self._world),
+            seconds_left=None if self._ends is None else self._ends - time.time(),
+            speed=self._bytes / self._seconds if self._seconds else None,
+        )
+
+    def _score(self, claimed: Claimed) -> None:
+        """Score what was claimed, and state what came of it."""
+        unit, began = self._by_key[claimed.attempt.unit], time.monotonic()
+        rows = 0
+        if claimed.deaths >= MOST_DEATHS:
+            reason = f"{claimed.deaths} worlds ended without a word while they worked on it"
+            verdict = Verdict(FAILURE, reason, f"look into {self._directory.worlds}")
+            kind: Kind = "failed"
+        else:
+            self._scored = False
+            try:
+                verdict, rows = self._verdict_of(unit, claimed)
+            except FingerprintMismatch as error:
+                if error.what.startswith(_EDITED):
+                    self._tally.verdict = Verdict(error.exit_code, error.what, error.remedy)
+                    verdict = Verdict(INCOMPLETE, f"given back: {error.what}", error.remedy)
+                else:
+                    verdict = _of_error(error)
+            except (HpcensError, OSError) as error:
+                verdict = _of_error(error)
+            except Exception as error:  # whatever it is, the other files are to be scored
+                traceback.print_exc()
+                verdict = _of_error(error)
+            # what a check refuses is refused again; what ended ranks may pass
+            kind = kind_of(verdict.code, self._crashes(claimed) if self._scored else 1)
+        seconds = time.monotonic() - began
+        self._directory.settle(claimed.attempt, kind, Outcome(verdict.code, verdict.reason, rows, seconds))
+        self._count(unit, kind, verdict, seconds)
+
+    def _count(self, unit: Unit, kind: str, verdict: Verdict, seconds: float) -> None:
+        """Take in what came of a unit, and say it."""
+        tally = self._tally
+        if kind == "done":
+            tally.done += 1
+            self._bytes += unit.bytes
+            self._seconds += seconds
+        elif kind == "failed":
+            tally.failed += 1
+        else:
+            tally.left += 1
+        if verdict.code == INCOMPLETE:
+            self._tried.add(unit.key)
+        if kind == "done" or self._scored:
+            self._in_a_row = self._in_a_row + 1 if verdict.code in (FAILURE, INCOMPLETE) else 0
+        elif verdict.code == INCOMPLETE:  # the disk is full
+            self._in_a_row += 1
+        if self._in_a_row == _MOST_IN_A_ROW and tally.verdict is None:
+            reason = f"{self._in_a_row} files in a row ended by no fault of their own, the last: {verdict.reason}"
+            tally.verdict = Verdict(FAILURE, reason, verdict.remedy or AGAIN)
+        self._tell(f"{kind}: {os.path.relpath(unit.dataset)}: {in_a_line(verdict.reason)}")
+
+    def _crashes(self, claimed: Claimed) -> int:
+        """Count attempts of this round at the same unit before this one that ended with a failure of nobody's."""
+        before = [attempt for attempt in claimed.before.attempts if attempt.kind == "left"]
+        own = [attempt for attempt in before if self._directory.claimant(attempt)[1] == self._world.round]
+        outcomes = (self._directory.outcome(attempt) for attempt in own)
+        return sum(outcome is not None and outcome.code == FAILURE for outcome in outcomes)
+
+    def _verdict_of(self, unit: Unit, claimed: Claimed) -> tuple[Verdict, int]:
+        """Check a unit and have the ranks score it; return how that ended, and the rows that it scored.
+
+        Raises what the unit would end with.
+        """
+        job = job_of_unit(self._units, unit)
+        Path(unit.output).parent.mkdir(parents=True, exist_ok=True)
+        checked = check_once(job)
+        if edited := changed(self._units.made_of, made_of(checked)):
+            raise FingerprintMismatch(
+                f"{_EDITED}: {', '.join(edited)}",
+                "run the same command again to score with what is there now; or put back what was there",
+            )
+        run = RunDirectory.of(job.output)
+        if claimed.before.last is not None and not job.output.exists():
+            _begin_anew_where_mended(run, checked.preflight)
+        if checked.is_complete():
+            return Verdict(COMPLETE, "complete already"), 0
+        epoch = start(checked, partial(self._begin, run, claimed.taken_over))
+        self._ranks.give(epoch)
+        self._scored = True
+        verdict = self._see_through(run, epoch)
+        report = Report.load(epoch.report)
+        return verdict, report.rows if report is not None else 0
+
+    def _begin(self, run: RunDirectory, taken_over: bool, job: Job, preflight: Preflight) -> Epoch:
+        """Claim the next start of a unit's own run."""
+        run.path.mkdir(exist_ok=True)
+        run.cancel.unlink(missing_ok=True)  # of a world before: this one asks its directory
+        epoch = run.begin(self._world.job, order=local.order(job, preflight), takes_over=taken_over)
+        epoch.log.write_text(f"its ranks write to {self._directory.worlds / self._world.id / 'output.log'}\n")
+        return epoch
+
+    def _see_through(self, run: RunDirectory, epoch: Epoch) -> Verdict:
+        """Wait until a start has a verdict, or its ranks are gone."""
+        claim = Claim.load(epoch.claim)
+        names = claim.names if claim is not None else frozenset()
+        asked, looked = False, time.monotonic()
+        log = self._directory.worlds / self._world.id / "output.log"
+        while (verdict := epoch.verdict) is None:
+            if (code := self._ranks.ended()) is not None:
+                verdict = epoch.verdict or epoch.judge(local.no_verdict(code, log))
+                break
+            if not asked and (self._stop.signals or time.monotonic() - looked > _ASK_SECONDS):
+                looked = time.monotonic()
+                if reason := self._asked():
+                    ask_to_end(run.cancel, reason, names)
+                    asked = True
+            if len(self._stop.signals) > 1 and self._stop.signals[1] != signal.SIGUSR2:
+                killed = f"killed by a second signal ({self._stop.signals[1].name})"
+                verdict = epoch.judge(Verdict(128 + self._stop.signals[1], killed, AGAIN))
+                self._ranks.kill()
+                break
+            time.sleep(_LOOK_SECONDS)
+        if verdict.code not in (COMPLETE, INCOMPLETE) or self._ranks.ended() is not None:
+            self._ranks.end()
+            end_ranks(epoch)
+        return verdict
+
+
+def _begin_anew_where_mended(run: RunDirectory, preflight: Preflight) -> None:
+    """Put the run of a file that has changed since it failed out of the way: none of its rows is of use."""
+    fixed = run.fixed_fingerprint
+    if not isinstance(fixed, dict) or fixed.get("data") == in_format({"data": preflight.facts.identity})["data"]:
+        return
+    number = next(n for n in count(1) if not run.path.with_suffix(f".before-{n}").exists())
+    run.path.rename(run.path.with_suffix(f".before-{number}"))
+
+
+def _of_error(error: Exception) -> Verdict:
+    known = as_verdict(error)
+    return Verdict(known.exit_code, known.what, known.remedy)
