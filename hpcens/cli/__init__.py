@@ -19,6 +19,7 @@ from hpcens.cli.terminal import say
 from hpcens.errors import FAILURE, HpcensError, as_verdict
 from hpcens.shell import printable
 
+_RUNS = "run directories (OUTPUT.run), outputs, folders of them, or patterns"
 # Adds a verb: its name, the function that does it as MODULE.FUNCTION of this folder, and what it does in a line.
 AddVerb = Callable[[str, str, str], argparse.ArgumentParser]
 
@@ -153,7 +154,8 @@ def _add_results(add: AddVerb) -> None:
         "combine", "results.combine", "combine a result's stored members by another rule, or to other outputs"
     )
     export = add("export", "results.export", "write a result as Parquet, CSV or npy")
-    for verb in (verify, combine, export):
+    verify.add_argument("result", type=Path, nargs="+", metavar="PREDICTIONS.H5", help="results, or folders of them")
+    for verb in (combine, export):
         verb.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
     verify.add_argument("--json", action="store_true", help="print the findings as JSON")
     source = combine.add_mutually_exclusive_group(required=True)
@@ -168,19 +170,20 @@ def _add_results(add: AddVerb) -> None:
 
 
 def _add_runs(add: AddVerb) -> None:
-    status = add("status", "runs.status", "print how far a run is, or why it ended")
-    logs = add("logs", "runs.logs", "print what a run's ranks wrote")
-    cancel = add("cancel", "runs.cancel", "stop a run once what it has begun is finished")
+    status = add("status", "runs.status", "print how far runs are, or why they ended")
+    logs = add("logs", "runs.logs", "print what the ranks of runs wrote")
+    cancel = add("cancel", "runs.cancel", "stop runs once what they have begun is finished")
+    for verb in (status, logs, cancel):
+        verb.add_argument("run", type=Path, nargs="+", metavar="RUN", help=_RUNS)
     report = add("report", "results.report", "draw a run as one web page: speed, memory, values, provenance")
+    report.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     page = "the page to write (default: beside the run's output, as OUTPUT.html)"
     report.add_argument("-o", "--output", type=Path, metavar="REPORT.HTML", help=page)
-    for verb in (status, logs, cancel, report):
-        verb.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     watch = "print it every few seconds until the run ends; exit with its code"
     status.add_argument("--watch", action="store_true", help=watch)
     _verbose(status)
     wait = add("wait", "runs.wait", "wait until runs have ended; exit with their code")
-    wait.add_argument("run", type=Path, nargs="+", metavar="RUN", help="run directories (OUTPUT.run), or outputs")
+    wait.add_argument("run", type=Path, nargs="+", metavar="RUN", help=_RUNS)
     logs.add_argument("-n", "--lines", type=_positive, help="print only the last lines of each file")
     cancel.add_argument("--now", action="store_true", help="kill it; what is durable is kept")
     runs = add("list", "runs.runs", "list the runs in a folder")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import short
-from hpcens.errors import HpcensError
+from hpcens.errors import HpcensError, UsageError
 from hpcens.launch.as_rank import be_a_rank, inside_world
 from hpcens.runs import Claim, RunDirectory, SlurmJob
 from hpcens.shell import quoted
@@ -22,6 +22,8 @@ def run(options: Namespace) -> int:
         from hpcens.cli.each import run_each
 
         return run_each(options)
+    if options.output:
+        raise UsageError("-o is no option of run", "name the result in the YAML: output: {path: predictions.h5}")
     if options.code:
         return verdict_code(job_of(options).output)
     if inside_world():

@@ -4,35 +4,81 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from hpcens import api
 from hpcens.api.results import combined
 from hpcens.cli.terminal import say, short, show
 from hpcens.config.job import absolute
-from hpcens.errors import COMPLETE, FAILURE
+from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, UsageError
 from hpcens.reports.ending import output_of
 from hpcens.reports.page import write_page
 from hpcens.reports.run_page import draw_run
 from hpcens.reports.text import verification_lines
 from hpcens.runs.status import run_of
 from hpcens.shell import quoted
+from hpcens.units import units_at
+from hpcens.units.listing import RESULT_ENDING
+from hpcens.units.selection import matches, results_of
 
 
 def verify(options: Namespace) -> int:
-    """Check a result against its journal, its checksums and its members."""
-    verification = api.verify(options.result)
+    """Check results against their journals, their checksums and their members; several as a line each."""
+    results, missing = _results(options.result)
+    several = len(results) > 1 or bool(missing)
+    found = {result: api.verify(result) for result in results}
     if options.json:
-        say(json.dumps(asdict(verification) | {"sound": verification.sound}, indent=1))
-    else:
+        raw = [asdict(verification) | {"sound": verification.sound} for verification in found.values()]
+        say(json.dumps(raw if several else raw[0], indent=1))
+    for result, verification in found.items() if not options.json else ():
+        if several:
+            faults = f"{len(verification.faults)} faults, the first: {next(iter(verification.faults), '')}"
+            say(f"{'sound' if verification.sound else 'not sound'}: {short(result)}", to_stderr=False)
+            if not verification.sound:
+                say(f"  {faults}")
+            continue
         show(verification_lines(verification))
         faults = f"not sound: {len(verification.faults)} faults; next: score it again into another output"
         say("sound" if verification.sound else faults)
-    return COMPLETE if verification.sound else FAILURE
+    if missing:
+        say(f"{len(missing)} files have no result yet: {', '.join(missing[:3])}", to_stderr=True)
+    if not all(verification.sound for verification in found.values()):
+        return FAILURE
+    return INCOMPLETE if missing else COMPLETE
+
+
+def _results(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Return the results that paths, folders and patterns mean; and files of many that have none yet.
+
+    Raises UsageError where there are none at all.
+    """
+    results: list[Path] = []
+    missing: list[str] = []
+    for path in matches(paths):
+        if (units := units_at(path)) is not None:
+            there, without = results_of(units)
+            results += there
+            missing += without
+        elif path.is_dir():
+            results += sorted(path.rglob(f"*{RESULT_ENDING}"))
+        else:
+            results.append(path)
+    if not results:
+        raise UsageError(f"there is no result in {', '.join(map(str, paths))}", "hpcens status says what is")
+    return results, missing
+
+
+def _refuse_many(path: Path) -> None:
+    """Raise UsageError where a path means many results and one is wanted."""
+    if (units := units_at(path)) is not None:
+        raise UsageError(f"{path} is the folder of many results ({short(units.path)})", "name one of its results")
 
 
 def combine(options: Namespace) -> int:
     """Combine a result's stored members again into another result."""
+    _refuse_many(options.result)
     output = absolute(options.output)
     verdict = combined(options.result, output, rule=options.rule, config=options.config)
     if verdict is None:
@@ -54,6 +100,7 @@ def report(options: Namespace) -> int:
 
 def export(options: Namespace) -> int:
     """Write a result's rows as Parquet, CSV or npy."""
+    _refuse_many(options.result)
     rows = api.export(options.result, options.output, options.datasets)
     say(f"{rows:,} rows → {short(options.output)}")
     return COMPLETE

@@ -1,4 +1,4 @@
-"""Verbs on a run that was started: status, wait, logs, cancel, list."""
+"""Verbs on runs that were started: status, wait, logs, cancel, list."""
 
 from __future__ import annotations
 
@@ -11,77 +11,86 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hpcens.api.cancellation import cancel as cancel_run
+from hpcens.cli.several import as_json, cancel_units, show_logs, status_of_any, table
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE, UsageError
+from hpcens.errors import COMPLETE, UsageError
 from hpcens.reports.text import cost_phrase, figures, rate
+from hpcens.reports.units import units_lines
 from hpcens.runs import RunDirectory, signatures
 from hpcens.runs.cost import Cost
 from hpcens.runs.logs import log_files, log_lines
 from hpcens.runs.scheduler_answer import OneQuestion
-from hpcens.runs.status import Status, is_run, run_of
-from hpcens.runs.status import status as status_of
+from hpcens.runs.status import Status, is_run
 from hpcens.shell import quoted
+from hpcens.units import UnitsDirectory
+from hpcens.units.selection import Selected, select
+from hpcens.units.status import worst
 
 _WATCH_SECONDS = 2.0
-# Of the codes of several runs the first of these counts: what needs a person before what needs a repetition.
-_WORST_FIRST = (FAILURE, MISMATCH, BAD_DATA, USAGE, INCOMPLETE, COMPLETE)
 
 
 def status(options: Namespace) -> int:
-    """Print how a run stands; with --watch again and again, until it has ended, with its code."""
+    """Print how runs stand; with --watch again and again, until they have ended, with the code of the worst."""
     while True:
-        current = status_of(options.run)
+        chosen = select(options.run)
+        ask = OneQuestion(_jobs_of(chosen))
+        current = [status_of_any(item, ask) for item in chosen]
         if options.json:
-            show([json.dumps(asdict(current), indent=None if options.watch else 1)])
+            show([as_json(current, indent=None if options.watch else 1)])
         else:
             if options.watch and sys.stdout.isatty():
                 print("\x1b[H\x1b[J", end="")
-            show(status_lines(current))
-            if current.code is not None:
-                _show_ending(options)
-            show(last_lines(current))
+            [only] = current if len(current) == 1 else [None]
+            if isinstance(only, Status):
+                show(status_lines(only))
+                if only.code is not None:
+                    _show_ending(RunDirectory(Path(only.run)), options)
+                show(last_lines(only))
+            else:
+                show(table(current))
         sys.stdout.flush()
         if not options.watch:
             return COMPLETE
-        if current.code is not None:
-            return current.code
+        codes = {each.code for each in current}
+        if None not in codes:
+            return worst({code for code in codes if code is not None})
         time.sleep(_WATCH_SECONDS)
 
 
-def _show_ending(options: Namespace) -> None:
+def _show_ending(run: RunDirectory, options: Namespace) -> None:
     """Show what an ended run scored and how fast it was."""
     from hpcens.reports.ending import ending_lines, output_of  # numpy and h5py, for an ended run alone
 
-    run = run_of(options.run)
     show(ending_lines(run, Path(short(output_of(run))), verbose=options.verbose))
 
 
 def wait(options: Namespace) -> int:
     """Wait until runs have ended, a line each; return the code of the worst."""
-    waiting, codes = list(dict.fromkeys(options.run)), set()
+    waiting, codes = select(options.run), set()
     stuck: set[Path] = set()
-    for path in waiting:
-        run_of(path)  # what is no run is refused at once
     while waiting:
-        ask = OneQuestion(_jobs_of(run_of(path) for path in waiting))
-        for path in list(waiting):
-            current = status_of(path, ask)
+        ask = OneQuestion(_jobs_of(waiting))
+        for item in list(waiting):
+            current, name = status_of_any(item, ask), short(item.path)
             if current.code is not None:
-                waiting.remove(path)
+                waiting.remove(item)
                 codes.add(current.code)
-                next_step = f"; next: {current.remedy}" if current.remedy else ""
-                say(f"{current.state}: {current.reason} → {short(Path(current.run))}{next_step}")
-            elif current.stuck and path not in stuck:
-                stuck.add(path)
-                say(f"{short(Path(current.run))}: {current.reason}; next: {current.remedy}", to_stderr=True)
+                if isinstance(current, Status):
+                    next_step = f"; next: {current.remedy}" if current.remedy else ""
+                    say(f"{current.state}: {current.reason} → {name}{next_step}")
+                else:
+                    show(units_lines(current))
+            elif isinstance(current, Status) and current.stuck and item.path not in stuck:
+                stuck.add(item.path)
+                say(f"{name}: {current.reason}; next: {current.remedy}", to_stderr=True)
         if waiting:
             time.sleep(_WATCH_SECONDS)
-    return next((code for code in _WORST_FIRST if code in codes), max(codes))
+    return worst(codes)
 
 
-def _jobs_of(runs: Iterable[RunDirectory]) -> list[str]:
+def _jobs_of(chosen: Iterable[Selected]) -> list[str]:
     """All jobs of some runs' submissions."""
-    submissions = (run.submission for run in runs)
+    submissions = (item.submission for item in chosen if isinstance(item, RunDirectory))
     return [job for submission in submissions if submission for job in submission.jobs]
 
 
@@ -123,8 +132,16 @@ def _clock(seconds: float) -> str:
 
 
 def logs(options: Namespace) -> int:
-    """Print the logs of a run's last submission and of its newest start, each line with the role of its rank."""
-    run = run_of(options.run)
+    """Print the logs of each run's last submission and newest start, each line with the role of its rank."""
+    for item in select(options.run):
+        if isinstance(item, RunDirectory):
+            _show_logs(item, options)
+        else:
+            show_logs(item, options.lines)
+    return COMPLETE
+
+
+def _show_logs(run: RunDirectory, options: Namespace) -> None:
     submission, epoch = run.submission, run.newest
     files = log_files(Path(submission.folder)) if submission else []
     roles = {signature.rank: signature.role for signature in signatures(epoch)} if epoch else {}
@@ -138,7 +155,6 @@ def logs(options: Namespace) -> int:
         own = epoch is not None and file == epoch.log
         lines = text.splitlines() if own else [_spoken(*line, roles) for line in log_lines(file, text)]
         show(lines[-options.lines :] if options.lines else lines)
-    return COMPLETE
 
 
 def _spoken(task: int | None, line: str, roles: Mapping[int, str]) -> str:
@@ -149,27 +165,45 @@ def _spoken(task: int | None, line: str, roles: Mapping[int, str]) -> str:
 
 
 def cancel(options: Namespace) -> int:
-    """Have a run drain, or end it at once; take queued jobs out of the queue."""
-    run = run_of(options.run)
+    """Have runs drain, or end them at once; take queued jobs out of the queue."""
+    chosen, idle = select(options.run), []
+    for item in chosen:
+        try:
+            if isinstance(item, RunDirectory):
+                _cancel(item, options)
+            else:
+                cancel_units(item, options)
+        except UsageError as error:
+            idle.append(error)
+    if len(idle) == len(chosen):
+        raise idle[0]
+    return COMPLETE
+
+
+def _cancel(run: RunDirectory, options: Namespace) -> None:
+    """End one run. Raises UsageError where nothing works on it."""
     done = cancel_run(run, now=options.now)
     queue = done.endswith("out of the queue")
     following = "hpcens submit, when it is to go on" if queue else f"hpcens status {quoted(short(run.path))}"
     say(f"{done}; next: {following}")
-    return COMPLETE
 
 
 def runs(options: Namespace) -> int:
     """List the runs of a folder, a line each."""
     found = [run for path in sorted(options.folder.glob("*.run")) if is_run(run := RunDirectory(path))]
+    many = [UnitsDirectory(path) for path in sorted(options.folder.glob("*.run")) if (path / "lists").is_dir()]
     ask = OneQuestion(_jobs_of(found))
-    statuses = [status_of(run.path, ask) for run in found]
+    chosen: list[Selected] = [*found, *many]
+    statuses = [status_of_any(item, ask) for item in chosen]
     if options.json:
         say(json.dumps([asdict(each) for each in statuses], indent=1))
-    else:
-        if statuses:
-            say(f"{'state':13}  {'rows durable':>12} of {'all':<12}  {'job':8}  run")
-        for each in statuses:
-            say(f"{each.state:13}  {each.rows:>12,} of {each.of:<12,}  {each.job or '·':8}  {short(Path(each.run))}")
-        if any(not each.job for each in statuses):
-            say("(job: its id at Slurm; · where it was started on a host)")
+        return COMPLETE
+    if statuses:
+        say(f"{'state':13}  {'rows durable':>12} of {'all':<12}  {'job':8}  run")
+    for each in statuses:
+        rows, of = (each.rows, each.of) if isinstance(each, Status) else (each.done, each.of)
+        files = "" if isinstance(each, Status) else " (files)"
+        say(f"{each.state:13}  {rows:>12,} of {of:<12,}  {each.job or '·':8}  {short(Path(each.run))}{files}")
+    if any(not each.job for each in statuses):
+        say("(job: its id at Slurm; · where it was started on a host)")
     return COMPLETE

@@ -179,7 +179,8 @@ def _round(raw: Mapping[str, Any]) -> Round:
 
 def units_at(path: Path) -> UnitsDirectory | None:
     """Return the directory of units meant by its own path or by that of the folder of results; None: there is none."""
-    for directory in (UnitsDirectory(path), UnitsDirectory.of(path)):
+    named = path if path.name not in ("", "..") else path.resolve()
+    for directory in (UnitsDirectory(path), *([UnitsDirectory.of(named)] if named.name else [])):
         if (directory.path / "lists").is_dir():
             return directory
     return None

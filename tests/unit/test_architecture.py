@@ -83,6 +83,7 @@ DOORS = {
         "cli/plans.py",
         "cli/results.py",
         "cli/runs.py",
+        "cli/several.py",
     },
     "rich": {"reports/progress.py", "api/planned.py"},
     "xarray": {"api/labelled.py", "api/opened.py"},

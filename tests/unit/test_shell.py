@@ -88,7 +88,7 @@ def test_names_reach_the_terminal_escaped_and_commands_can_be_pasted(tmp_path, m
     assert main(["init", "x\x1b[2J/no.yaml"]) == 2
     assert main(["status", "x\x1b[2J"]) == 2
     with pytest.raises(SystemExit):
-        main(["status", "x", "y\x1b[2J"])
+        main(["init", "x", "y\x1b[2J"])
     (tmp_path / "z\x1b.run" / "epochs").mkdir(parents=True)
     main(["list"])
     said = capfd.readouterr()
