@@ -107,7 +107,9 @@ def _add_starting(add: AddVerb) -> None:
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help=resubmit)
     run = add("run", "rank.run", "score a dataset on this host now; under mpiexec or srun, be one of the ranks")
     _job_options(run)
-    for verb in (run,):
+    array = "with --each: ask Slurm for N worlds of one node each, M of them at once"
+    submit.add_argument("--array", type=_array, metavar="N[%%M]", help=array)
+    for verb in (submit, run):
         each = "score every file into a result of its own, below output.folder, its path mirrored there"
         verb.add_argument("--each", action="store_true", help=each)
         verb.add_argument("-o", "--output", help=argparse.SUPPRESS)  # refused by name
@@ -214,6 +216,11 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return number
+
+
+def _array(text: str) -> tuple[int, int | None]:
+    number, _, at_once = text.partition("%")
+    return _positive(number), _positive(at_once) if at_once else None
 
 
 def _range(text: str) -> tuple[int, int]:

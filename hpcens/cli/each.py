@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from hpcens.cli.terminal import say, show
-from hpcens.config import find, load
-from hpcens.errors import INCOMPLETE, UsageError
+from hpcens.cli.runs import wait
+from hpcens.cli.terminal import say, short, show
+from hpcens.config import find, load, site_profiles, slurm_settings
+from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
+from hpcens.launch import slurm, unit_jobs
 from hpcens.launch.as_rank import inside_world
-from hpcens.launch.unit_list import list_files
+from hpcens.launch.start import trials_of
+from hpcens.launch.unit_list import job_of_unit, list_files
 from hpcens.launch.units import UnitsWorld
 from hpcens.reports.units import units_lines
 from hpcens.runs.cancellation import withdraw
+from hpcens.shell import quoted
 from hpcens.units import Round
 from hpcens.units.status import status_of_units
 
@@ -50,3 +54,36 @@ def run_each(options: Namespace) -> int:
         say(f"not complete ({tally.verdict.code}): {tally.verdict.reason}{next_step}", to_stderr=True)
         return tally.verdict.code
     return INCOMPLETE if status.code is None else status.code  # None: other worlds are at the rest
+
+
+def submit_each(options: Namespace) -> int:
+    """Score every file as elements of a job array, where Slurm answers; else on this host, here and now."""
+    refuse_for_each(options)
+    if options.local or not slurm.answers():
+        if options.array or options.slurm or options.dry_run:
+            raise UsageError("--array, --slurm and --dry-run are for Slurm, and none answers here", "leave them out")
+        if options.wait is False or options.parsable:
+            raise UsageError("without Slurm the files are scored here and now", "leave out --no-wait and --parsable")
+        return run_each(options)
+    spec = load(find(options.config))
+    settings = slurm_settings(spec.slurm, options.slurm, site_profiles(spec.search_path))
+    own = Round.new()
+    directory, units = list_files(spec, options.dataset, limit=options.limit, trials=trials_of(settings))
+    job = job_of_unit(units, units.units[0])
+    if options.dry_run:
+        say(unit_jobs.script(directory, job, own, settings))
+        return COMPLETE
+    left = sum(standing.state != "done" for standing in directory.standings(units).values())
+    if not left:
+        show(units_lines(status_of_units(directory)))
+        return COMPLETE
+    wanted, at_once = options.array or (1, None)
+    withdraw(directory.cancel, {own.id})
+    own = unit_jobs.submit_worlds(directory, job, own, settings, min(wanted, left), at_once)
+    if options.parsable:
+        say(",".join(own.jobs))
+    else:
+        worlds = f"{own.worlds} worlds" if own.worlds > 1 else "one world"
+        next_step = f"next: hpcens status {quoted(short(directory.path))}"
+        say(f"job {', '.join(own.jobs)} is submitted: {worlds} for {left} files; {next_step}")
+    return wait(Namespace(run=[directory.path])) if options.wait else COMPLETE

@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcens.api.starting import Placing, hand_in, rehearse, score
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import COMPLETE
+from hpcens.errors import COMPLETE, UsageError
 from hpcens.planning.nodes import Allocation
 from hpcens.reports.ending import ending_lines
 from hpcens.reports.plans import deadline_line, expectation_lines
@@ -22,6 +22,11 @@ from hpcens.specs import Job
 
 def submit(options: Namespace) -> int:
     """Score a dataset as a job: of Slurm where it answers, else in the background of this host."""
+    if options.each:
+        from hpcens.cli.each import submit_each
+
+        return submit_each(options)
+    refuse_of_each(options)
     job = job_of(options)
     placing = Placing(options.local, options.slurm, options.deadline, options.resubmit)
 
@@ -51,6 +56,17 @@ def submit(options: Namespace) -> int:
         say(f"job {started.id} goes on; to end it: hpcens cancel {quoted(short(run.path))}", to_stderr=True)
         raise
     return _conclude(job, verdict, options.verbose)
+
+
+def refuse_of_each(options: Namespace) -> None:
+    """Raise UsageError where an option is for many files alone, or names the result."""
+    if options.array:
+        raise UsageError(
+            "--array is for --each: one dataset is scored by one world, as yet",
+            "leave it out; for more nodes: --slurm nodes=4",
+        )
+    if options.output:
+        raise UsageError("-o is no option of submit", "name the result in the YAML: output: {path: predictions.h5}")
 
 
 def _rehearse(job: Job, placing: Placing, allocated: Callable[[Allocation], None]) -> int:

@@ -35,9 +35,9 @@ from hpcens.vocabulary import Plan
 if TYPE_CHECKING:
     from hpcens.checks.preflight import Preflight
 
-_DRAIN_SECONDS = 90
+DRAIN_SECONDS = 90
 # The warning of a job's end would kill a task whose Python does not hear signals yet: what is ignored stays so.
-_DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")
+DEAF = ("sh", "-c", 'trap "" USR2; exec "$@"', "sh")
 _MPI = "pmi2"
 # What sbatch says last where an option is wrong; the line before says which.
 _HINT = re.compile(r'Try "sbatch --help"')
@@ -46,7 +46,7 @@ _SHARING = ("--overcommit", "--whole", "--cpu-bind=none")
 # srun would take them for the step's, which then has no more than its number of ranks times that
 _FORGET_CPUS = "unset SLURM_CPUS_PER_TASK SRUN_CPUS_PER_TASK"
 # Entries of PYTHONPATH that name the working folder: Python looks into it before any code of ours runs.
-_PATH_IN_ORDER = (
+PATH_IN_ORDER = (
     "export PYTHONSAFEPATH=1",
     'export PYTHONPATH=$(tr : "\\n" <<< "$PYTHONPATH" | grep -vxF -e "" -e . -e "$PWD" | paste -sd:)',
 )
@@ -65,7 +65,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     for text in (str(job.output), *settings.arguments, *map(str, settings.arguments.values())):
         if has_control_characters(text):  # each is a line of the script, another line would be run
             raise UsageError(f"{text} holds line breaks or other control characters", "write it without, or rename it")
-    drain = settings.drain_seconds or _DRAIN_SECONDS
+    drain = settings.drain_seconds or DRAIN_SECONDS
     require_time_to_score(settings.time, drain)
     cuda = job.spec.devices.cuda
     gpus = settings.gpus_per_node or (cuda.count if cuda else None)
@@ -75,7 +75,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
     folder = RunDirectory.of(job.output).path / "submitit" / submission
     srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1"]
-    setup = [*(settings.setup or ()), *_PATH_IN_ORDER]
+    setup = [*(settings.setup or ()), *PATH_IN_ORDER]
     if job.spec.devices.cpu and not gpus and not (settings.tasks_per_node or settings.cpus_per_task):
         # the reader and the reducer compute little: they share the cores of the devices, which are asked for alone
         srun += [f"--ntasks={tasks * (settings.nodes or 1)}", f"--ntasks-per-node={tasks}", *_SHARING]
@@ -199,7 +199,7 @@ def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
 
     try:
         folder = RunDirectory.of(job.output).path / "submitit" / submission
-        executor = submitit.SlurmExecutor(folder, python=shlex.join([*_DEAF, *command("hpcens.launch.queued")]))
+        executor = submitit.SlurmExecutor(folder, python=shlex.join([*DEAF, *command("hpcens.launch.queued")]))
     except RuntimeError as error:
         raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
     stated = {key: value for key, value in asked.items() if value is not None or key == "time"}

@@ -36,6 +36,7 @@ from hpcens.processes.leftovers import sweep
 from hpcens.result import in_format
 from hpcens.runs import AGAIN, Claim, Epoch, Report, RunDirectory, SlurmJob, Verdict, end_ranks
 from hpcens.runs.cancellation import ask_to_end, asked_to_end
+from hpcens.runs.requeue import gained
 from hpcens.shell import in_a_line
 from hpcens.specs import Job
 from hpcens.units import (
@@ -65,7 +66,8 @@ class Tally:
     """What a world did.
 
     verdict  why it ended before nothing was left for it; None where nothing was
-    warned   whether Slurm had warned it of its job's end
+    warned   whether Slurm had warned it of its job's end, with files left
+    gained   whether it made rows durable
     """
 
     done: int = 0
@@ -73,6 +75,7 @@ class Tally:
     left: int = 0
     verdict: Verdict | None = None
     warned: bool = False
+    gained: bool = False
 
 
 class UnitsWorld:
@@ -122,7 +125,7 @@ class UnitsWorld:
                     self._score(claimed)
             finally:
                 self._ranks.end()
-        self._tally.warned = self._stop.warned
+        self._tally.warned = self._stop.warned and self._claimable()
         return self._tally
 
     def _claimable(self) -> bool:
@@ -188,6 +191,7 @@ class UnitsWorld:
         tally = self._tally
         if kind == "done":
             tally.done += 1
+            tally.gained = True
             self._bytes += unit.bytes
             self._seconds += seconds
         elif kind == "failed":
@@ -234,6 +238,7 @@ class UnitsWorld:
         self._ranks.give(epoch)
         self._scored = True
         verdict = self._see_through(run, epoch)
+        self._tally.gained = self._tally.gained or gained(epoch)
         report = Report.load(epoch.report)
         return verdict, report.rows if report is not None else 0
 

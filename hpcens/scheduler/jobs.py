@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from hpcens.scheduler.commands import completed, output, refusal
 
 _REQUEUE_SECONDS = 120.0
+_SUBMIT_SECONDS = 120.0
+_LARGEST_ARRAY = 1000  # what Slurm allows where nothing else is set
 # What squeue is asked for → the width of its column; the last, a name of any length, takes the rest of the line.
 _COLUMNS = {
     "JobID": 20,
@@ -111,6 +114,25 @@ def ask_all(asked: Collection[str]) -> dict[str, Answer] | None:
     if forgotten:
         answers |= _accounted(forgotten)
     return {job: answers.get(job, Answer("")) for job in asked}
+
+
+def submit(arguments: Sequence[str]) -> tuple[str, str]:
+    """Run sbatch, with --parsable; return the id of the job, and why it was refused, in words: one of them is empty."""
+    try:
+        words = ["sbatch", *arguments]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_SUBMIT_SECONDS, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    if done.returncode:
+        lines = [line for line in done.stderr.strip().splitlines() if 'Try "sbatch --help"' not in line]
+        return "", lines[-1] if lines else f"sbatch ended with code {done.returncode}"
+    return done.stdout.strip().partition(";")[0], ""
+
+
+def largest_array() -> int:
+    """Return how many elements a job array may have here."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", output(["scontrol", "show", "config"]) or "")
+    return max(1, int(found[1]) - 1) if found else _LARGEST_ARRAY
 
 
 def elements(asked: Sequence[str]) -> Counter[str] | None:
