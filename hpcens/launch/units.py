@@ -32,6 +32,7 @@ from hpcens.launch.follow import HeardSignals
 from hpcens.launch.start import check_once, start
 from hpcens.launch.unit_list import changed, job_of_unit, made_of
 from hpcens.launch.unit_ranks import UnitRanks
+from hpcens.members.kept_digests import digests_kept
 from hpcens.processes.leftovers import sweep
 from hpcens.result import in_format
 from hpcens.runs import AGAIN, Claim, Epoch, Report, RunDirectory, SlurmJob, Verdict, end_ranks
@@ -119,7 +120,7 @@ class UnitsWorld:
         sweep()
         folder = self._world.enter(self._directory.worlds)
         self._ranks = UnitRanks(expected, folder / "output.log")
-        with self._stop.listening(), beating(folder):
+        with self._stop.listening(), beating(folder), digests_kept():
             try:
                 while not self._ended() and (claimed := self._claim()) is not None:
                     self._score(claimed)

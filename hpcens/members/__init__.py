@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, UsageError
-from hpcens.files import digest_file
 from hpcens.members.complex_files import holds_complex
+from hpcens.members.kept_digests import digest as digest_file
 from hpcens.members.layout import Taken as Taken
 from hpcens.members.layout import common_axis as common_axis
 from hpcens.members.layout import describe_taken as describe_taken

@@ -134,6 +134,7 @@ KEYS = {
     "precision: float32": {"members": {"precision": "float32"}},
     "dtype: float64": {"output": {"dtype": "float64"}},
     "dtype: float32": {"output": {"dtype": "float32"}},
+    "folder": {"output": {"folder": "elsewhere"}},
     "stack": {"rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt"}},
     "stack of float64": {
         "rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt", "precision": "float64"}
@@ -151,6 +152,7 @@ ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers
 WORKS = ""
 ROWS = [
     *((key, verb, WORKS) for key in NEW for verb in ALL_VERBS),
+    *(("folder", verb, WORKS) for verb in ALL_VERBS),
     *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
     *((key, verb, WORKS) for key in ("gradients", "files", "weights.key") for verb in ALL_VERBS),

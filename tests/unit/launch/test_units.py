@@ -12,9 +12,11 @@ from support.project import Project
 
 from hpcens.config import load
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, FingerprintMismatch, UsageError
+from hpcens.files import digest_file
 from hpcens.launch import unit_list, units
 from hpcens.launch.unit_list import list_files
 from hpcens.launch.units import UnitsWorld
+from hpcens.members import kept_digests
 from hpcens.planning.order import read_order
 from hpcens.result.verify import verify
 from hpcens.runs import Verdict
@@ -222,6 +224,27 @@ def test_only_what_fits_the_time_left_is_claimed(project):
     directory, files = listed(project, "day-1/part-[0-2].h5")
     assert world(directory, files, ends=1.0).live().done == 0
     assert not directory.attempts()
+
+
+def test_weights_are_digested_once_unless_they_change(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(kept_digests, "digest_file", lambda file: read.append(file) or digest_file(file))
+    weights = tmp_path / "a.pt"
+    weights.write_bytes(b"first")
+    with kept_digests.digests_kept():
+        first = [kept_digests.digest(weights) for _ in range(3)]
+        weights.write_bytes(b"other")
+        assert kept_digests.digest(weights) == digest_file(weights) != first[0]
+    assert len(set(first)) == 1 and len(read) == 2
+    assert kept_digests.digest(weights) and kept_digests.digest(weights) and len(read) == 4
+
+
+def test_masked_rows_of_one_file_are_its_own(project):
+    project.yaml("output: {folder: out}\nbad_rows: mask", members={"linear": "Linear"})
+    directory, files = listed(project, "day-3/part-*.h5")
+    assert world(directory, files).live().done == 4
+    with h5py.File(project.folder / "out" / "part-0.predictions.h5") as file:
+        assert file["valid"][:].tolist() == [1, 1, 1, 0] + [1] * 12
 
 
 def test_another_ensemble_is_refused_once_something_was_scored(project):
