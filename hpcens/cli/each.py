@@ -14,7 +14,7 @@ from hpcens.launch.start import trials_of
 from hpcens.launch.unit_list import job_of_unit, list_files
 from hpcens.launch.units import UnitsWorld
 from hpcens.reports.units import units_lines
-from hpcens.runs.cancellation import withdraw
+from hpcens.runs.cancellation import withdraw_nameless
 from hpcens.shell import quoted
 from hpcens.units import Round
 from hpcens.units.status import status_of_units
@@ -45,7 +45,7 @@ def run_each(options: Namespace) -> int:
     directory, units = list_files(load(find(options.config)), options.dataset, limit=options.limit)
     own = Round.new()
     directory.keep_round(own)
-    withdraw(directory.cancel, {own.id})
+    withdraw_nameless(directory.cancel)
     tally = UnitsWorld(directory, units, own.id, tell=say).live()
     status = status_of_units(directory)
     show(units_lines(status))
@@ -78,7 +78,7 @@ def submit_each(options: Namespace) -> int:
         show(units_lines(status_of_units(directory)))
         return COMPLETE
     wanted, at_once = options.array or (1, None)
-    withdraw(directory.cancel, {own.id})
+    withdraw_nameless(directory.cancel)
     own = unit_jobs.submit_worlds(directory, job, own, settings, min(wanted, left), at_once)
     if options.parsable:
         say(",".join(own.jobs))

@@ -149,8 +149,8 @@ def main(arguments: list[str]) -> int:
 
 
 def goes_back(tally: Tally, restarts: int, requeues: int) -> bool:
-    """Whether a world goes back into the queue: it was warned, files are left, and it has gained something."""
-    return tally.warned and tally.gained and restarts < requeues
+    """Whether a world goes back into the queue: its time ended before the files, and it has gained something."""
+    return tally.short and tally.gained and restarts < requeues
 
 
 if __name__ == "__main__":

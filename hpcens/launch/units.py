@@ -67,7 +67,7 @@ class Tally:
     """What a world did.
 
     verdict  why it ended before nothing was left for it; None where nothing was
-    warned   whether Slurm had warned it of its job's end, with files left
+    short    whether its time ended, or was too short for what is left, with files left
     gained   whether it made rows durable
     """
 
@@ -75,7 +75,7 @@ class Tally:
     failed: int = 0
     left: int = 0
     verdict: Verdict | None = None
-    warned: bool = False
+    short: bool = False
     gained: bool = False
 
 
@@ -126,8 +126,15 @@ class UnitsWorld:
                     self._score(claimed)
             finally:
                 self._ranks.end()
-        self._tally.warned = self._stop.warned and self._claimable()
+        self._tally.short = self._is_short()
         return self._tally
+
+    def _is_short(self) -> bool:
+        """Whether files are left that this world had no time for."""
+        if not (self._stop.warned or (self._ends is not None and self._tally.verdict is None)):
+            return False
+        standings = self._directory.standings(self._units, self._world.round)
+        return any(standing.state == "free" for standing in standings.values())
 
     def _claimable(self) -> bool:
         """Whether there is anything that this world may come to claim: a look at one folder, and no more."""
@@ -246,7 +253,6 @@ class UnitsWorld:
     def _begin(self, run: RunDirectory, taken_over: bool, job: Job, preflight: Preflight) -> Epoch:
         """Claim the next start of a unit's own run."""
         run.path.mkdir(exist_ok=True)
-        run.cancel.unlink(missing_ok=True)  # of a world before: this one asks its directory
         epoch = run.begin(self._world.job, order=local.order(job, preflight), takes_over=taken_over)
         epoch.log.write_text(f"its ranks write to {self._directory.worlds / self._world.id / 'output.log'}\n")
         return epoch
@@ -254,7 +260,7 @@ class UnitsWorld:
     def _see_through(self, run: RunDirectory, epoch: Epoch) -> Verdict:
         """Wait until a start has a verdict, or its ranks are gone."""
         claim = Claim.load(epoch.claim)
-        names = claim.names if claim is not None else frozenset()
+        names = {claim.id} if claim is not None else set()  # its job may come back to this file
         asked, looked = False, time.monotonic()
         log = self._directory.worlds / self._world.id / "output.log"
         while (verdict := epoch.verdict) is None:

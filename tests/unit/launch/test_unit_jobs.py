@@ -80,11 +80,11 @@ def test_worlds_are_asked_for_in_arrays_as_large_as_slurm_takes(directory, monke
         submit_worlds(directory, job(cpu=CpuSpec(count=1)), replace(OWN, id="0b" * 4), SlurmSpec(), 5, None)
 
 
-def test_only_a_world_that_was_warned_and_gained_something_goes_back():
-    assert goes_back(Tally(warned=True, gained=True), 0, 10)
-    assert not goes_back(Tally(warned=True), 0, 10)
+def test_only_a_world_that_gained_something_goes_back_for_want_of_time():
+    assert goes_back(Tally(short=True, gained=True), 0, 10)
+    assert not goes_back(Tally(short=True), 0, 10)
     assert not goes_back(Tally(gained=True), 0, 10)
-    assert not goes_back(Tally(warned=True, gained=True), 10, 10)
+    assert not goes_back(Tally(short=True, gained=True), 10, 10)
 
 
 def test_an_array_of_one_dataset_is_refused_by_name(tmp_path, monkeypatch, capsys):

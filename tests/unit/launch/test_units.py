@@ -19,7 +19,7 @@ from hpcens.launch.units import UnitsWorld
 from hpcens.members import kept_digests
 from hpcens.planning.order import read_order
 from hpcens.result.verify import verify
-from hpcens.runs import Verdict
+from hpcens.runs import Claim, Verdict
 from hpcens.runs.cancellation import ask_to_end
 from hpcens.units import Attempt, Outcome, World
 from hpcens.units.status import status_of_units
@@ -220,10 +220,27 @@ def test_a_world_that_is_asked_to_end_gives_the_rest_back(project, monkeypatch):
     assert world(directory, files, "s").live().done == 2
 
 
+def test_a_file_that_was_drained_is_gone_on_with_in_the_same_round(project, monkeypatch):
+    directory, files = listed(project, "day-1/part-0.h5")
+    stop = []
+
+    def before(epoch):
+        if not stop:
+            stop.append(Claim.load(epoch.claim))
+            raise Verdicted(Verdict(INCOMPLETE, "the time limit is near"))
+
+    monkeypatch.setattr(Ranks, "before", staticmethod(before))
+    assert world(directory, files).live().left == 1
+    assert world(directory, files).live().done == 1
+    assert stop[0].id
+
+
 def test_only_what_fits_the_time_left_is_claimed(project):
     directory, files = listed(project, "day-1/part-[0-2].h5")
-    assert world(directory, files, ends=1.0).live().done == 0
-    assert not directory.attempts()
+    tally = world(directory, files, ends=1.0).live()
+    assert tally.done == 0 and tally.short and not directory.attempts()
+    tally = world(directory, files, ends=9e9).live()
+    assert tally.done == 3 and not tally.short
 
 
 def test_weights_are_digested_once_unless_they_change(tmp_path, monkeypatch):
