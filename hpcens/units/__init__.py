@@ -10,6 +10,7 @@ one command: what failed in a round is tried again by the next.
       worlds/ID/            world.json, beat, output.log, ended; written by that world alone
       claims/UNIT.0001/     claim.json: the first attempt at a unit; appears whole, of many at once one succeeds
       claims/UNIT.0001.done, .failed or .left    what came of that attempt; the first stands
+      jobs/ID/              script and logs of a round's job arrays
       cancel                a request to end, and of which rounds
 
 All are JSON with a checksum, as the files of `hpcens.runs` are; formats are 1.
@@ -23,7 +24,7 @@ All are JSON with a checksum, as the files of `hpcens.runs` are; formats are 1.
 | round | `format`, `id` | int, text | 1; 8 random hexadecimal digits |
 | | `submitted` | float | seconds since 1970 |
 | | `jobs` | [text] | ids of Slurm's job arrays; none where it ran without |
-| | `folder` | text | of their logs |
+| | `folder`, `worlds` | text, int | of their script and logs; how many worlds were asked for |
 | world | `format`, `id` | int, text | 1; 8 random hexadecimal digits |
 | | `round` | text | by which it was started |
 | | `job` | object or null | Slurm's job, as in a start's claim |

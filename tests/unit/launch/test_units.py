@@ -2,6 +2,9 @@
 
 import json
 import sys
+import threading
+import time
+from dataclasses import replace
 from unittest.mock import patch
 
 import h5py
@@ -19,8 +22,8 @@ from hpcens.launch.units import UnitsWorld
 from hpcens.members import kept_digests
 from hpcens.planning.order import read_order
 from hpcens.result.verify import verify
-from hpcens.runs import Claim, Verdict
-from hpcens.runs.cancellation import ask_to_end
+from hpcens.runs import Claim, SlurmJob, Verdict
+from hpcens.runs.cancellation import ask_to_end, asked_to_end
 from hpcens.units import Attempt, Outcome, World
 from hpcens.units.status import status_of_units
 
@@ -220,19 +223,30 @@ def test_a_world_that_is_asked_to_end_gives_the_rest_back(project, monkeypatch):
     assert world(directory, files, "s").live().done == 2
 
 
-def test_a_file_that_was_drained_is_gone_on_with_in_the_same_round(project, monkeypatch):
+class DrainedRanks(Ranks):
+    """Ranks that score nothing until their run is asked to end by a name of this start."""
+
+    def give(self, epoch):
+        self.lives = True
+        threading.Thread(target=self._drain, args=(epoch,), daemon=True).start()
+
+    def _drain(self, epoch):
+        claim = Claim.load(epoch.claim)
+        while not (reason := asked_to_end(epoch.folder.parents[1] / "cancel", claim.names)):
+            time.sleep(0.01)
+        epoch.judge(Verdict(INCOMPLETE, reason))
+
+
+def test_a_file_that_was_drained_is_gone_on_with_by_the_same_job(project, monkeypatch):
     directory, files = listed(project, "day-1/part-0.h5")
-    stop = []
-
-    def before(epoch):
-        if not stop:
-            stop.append(Claim.load(epoch.claim))
-            raise Verdicted(Verdict(INCOMPLETE, "the time limit is near"))
-
-    monkeypatch.setattr(Ranks, "before", staticmethod(before))
-    assert world(directory, files).live().left == 1
-    assert world(directory, files).live().done == 1
-    assert stop[0].id
+    job = SlurmJob("7", "c", 0, "r", "5_0")
+    monkeypatch.setattr(units, "UnitRanks", DrainedRanks)
+    threading.Timer(1.0, ask_to_end, (directory.cancel, "the time limit is near", {"r"})).start()
+    tally = world(directory, files, slurm=job).live()
+    assert tally.left == 1 and tally.verdict.reason == "the time limit is near"
+    directory.cancel.unlink()
+    monkeypatch.setattr(units, "UnitRanks", Ranks)
+    assert world(directory, files, slurm=replace(job, restart=1)).live().done == 1
 
 
 def test_only_what_fits_the_time_left_is_claimed(project):
