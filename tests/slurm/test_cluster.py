@@ -239,7 +239,7 @@ def test_a_queued_job_is_told_and_cancelled_without_a_controller_that_answers_to
     found = project.status()
     assert (found["state"], found["epoch"], found["of"], found["code"]) == ("queued", 0, 800, None)
     assert 3000 < found["starts_in_seconds"] < 3700 and found["waiting_seconds"] < 300
-    assert project.hpcens("list").startswith("queued ")
+    assert project.hpcens("list").splitlines()[1].startswith("queued ")
     again = project.hpcens("submit", "dataset.h5", code=2)
     assert "is working on" in again
     deaf = tmp_path / "deaf.conf"
