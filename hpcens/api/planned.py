@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hpcens import vocabulary
 from hpcens.api.configuration import Config, PathLike, job_of
 from hpcens.api.watching import require_main_thread, watcher
-from hpcens.config import site_profiles, slurm_settings
+from hpcens.config import asked_of_slurm
 from hpcens.errors import UsageError
 from hpcens.launch.profile import profile
 from hpcens.launch.start import CheckedJob, check_once, start, trials_of
@@ -82,7 +82,7 @@ def plan(
         raise UsageError("nodes and deadline are both given", "give one of them: a deadline chooses the nodes")
     require_main_thread("hpcens.plan")
     job = job_of(datasets, config, limit=limit)
-    checked = check_once(job, trials_of(slurm_settings(job.spec.slurm, files=site_profiles(job.spec.search_path))))
+    checked = check_once(job, trials_of(asked_of_slurm(job.spec)))
     capacity, _ = measured(checked, optional=True, quiet=quiet)
     answer = capacity.answer(PlanRequest(None if nodes is None else (nodes, nodes), deadline))
     assert answer.plan is not None, "what is asked for is one plan"

@@ -14,7 +14,7 @@ from hpcens.api.handle import Handle, raise_unless_complete
 from hpcens.api.opened import Result, open_result
 from hpcens.api.watching import require_main_thread, watcher
 from hpcens.checks.preflight import Preflight
-from hpcens.config import site_profiles, slurm_settings
+from hpcens.config import asked_of_slurm
 from hpcens.errors import Incomplete, UsageError
 from hpcens.launch import local, slurm, submitit_local
 from hpcens.launch.as_rank import inside_world
@@ -175,7 +175,7 @@ def _queue(
 
 def _asked_for(job: Job, placing: Placing) -> SlurmSpec:
     """Return what the configuration, the site's profiles and the caller ask of Slurm."""
-    return slurm_settings(job.spec.slurm, placing.slurm, site_profiles(job.spec.search_path))
+    return asked_of_slurm(job.spec, placing.slurm)
 
 
 def _settings(

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from hpcens.cli.runs import wait
 from hpcens.cli.terminal import say, short, show
-from hpcens.config import find, load, site_profiles, slurm_settings
+from hpcens.config import asked_of_slurm, find, load
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
 from hpcens.launch import slurm, unit_jobs
 from hpcens.launch.as_rank import inside_world
@@ -66,7 +66,7 @@ def submit_each(options: Namespace) -> int:
             raise UsageError("without Slurm the files are scored here and now", "leave out --no-wait and --parsable")
         return run_each(options)
     spec = load(find(options.config))
-    settings = slurm_settings(spec.slurm, options.slurm, site_profiles(spec.search_path))
+    settings = asked_of_slurm(spec, options.slurm)
     own = Round.new()
     directory, units = list_files(spec, options.dataset, limit=options.limit, trials=trials_of(settings))
     job = job_of_unit(units, units.units[0])

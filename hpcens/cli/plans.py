@@ -10,7 +10,7 @@ from hpcens.api.planned import measured
 from hpcens.checks.members import taken
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, show
-from hpcens.config import site_profiles, slurm_settings
+from hpcens.config import asked_of_slurm
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch.start import check_once, trials_of
 from hpcens.planning import simulation
@@ -43,7 +43,7 @@ def profile(options: Namespace) -> int:
 def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
     job = job_of(options)
-    checked = check_once(job, trials_of(slurm_settings(job.spec.slurm, files=site_profiles(job.spec.search_path))))
+    checked = check_once(job, trials_of(asked_of_slurm(job.spec)))
     capacity, _ = measured(checked, optional=True)
     answer = capacity.answer(PlanRequest(options.nodes, options.deadline, options.compare))
     if answer.plan is not None and options.output:

@@ -56,7 +56,7 @@ class Recombination:
         epoch = run.begin()
         try:
             run.fix_fingerprint(request.fingerprint, epoch)
-            with contextlib.closing(Events(epoch.events)) as events, beating(epoch, node()):
+            with contextlib.closing(Events(epoch.events)) as events, beating(epoch.beat_of(node())):
                 self._write(epoch, events)
         except KeyboardInterrupt:
             epoch.judge(Verdict(INCOMPLETE, "interrupted", "run the same command again to continue"))

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
 from hpcens.config.shorthands import expand
-from hpcens.config.site import site_profiles as site_profiles
+from hpcens.config.site import asked_of_slurm as asked_of_slurm
 from hpcens.config.site import slurm_settings as slurm_settings
 from hpcens.config.stored import of_today
 from hpcens.errors import UsageError

@@ -16,7 +16,7 @@ from hpcens.config.checks import check_values, did_you_mean, explain
 from hpcens.config.document import Page, compose, read, shown
 from hpcens.config.shorthands import expand_slurm
 from hpcens.errors import UsageError
-from hpcens.specs import SlurmSpec
+from hpcens.specs import RunSpec, SlurmSpec
 
 # sbatch's own, which otherwise look like ours misspelt
 _SBATCH = {
@@ -59,6 +59,11 @@ def site_profiles(project: Path) -> tuple[Path, ...]:
         what = f"hpcens: note: {_PROJECT} in the working folder is not read, the run.yaml lies in {shown(str(project))}"
         print(f"{what}: put it beside that, or at ~/.config/hpcens/site.yaml", file=sys.stderr, flush=True)
     return Path("/etc/hpcens/site.yaml"), Path.home() / ".config/hpcens/site.yaml", project / _PROJECT
+
+
+def asked_of_slurm(spec: RunSpec, options: Sequence[str] = ()) -> SlurmSpec:
+    """Return what is asked of Slurm by site profiles, the run.yaml and the command line, as `slurm_settings` does."""
+    return slurm_settings(spec.slurm, options, site_profiles(spec.search_path))
 
 
 def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable[Path] = ()) -> SlurmSpec:

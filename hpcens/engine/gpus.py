@@ -36,10 +36,6 @@ class Gpu:
     total: int
     free: int | None = None
 
-    @property
-    def is_slice(self) -> bool:
-        return self.uuid.startswith("MIG-")
-
 
 def gpus() -> tuple[Gpu, ...]:
     """Return all GPUs of this host, by index, each that is cut into MIG slices as these.

@@ -17,6 +17,7 @@ from hpcens.entry import command
 from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
+from hpcens.launch.placement import gpus_per_node, placement
 from hpcens.launch.submitted import made_of
 from hpcens.launch.time_limit import require_time_to_score
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
@@ -67,8 +68,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
             raise UsageError(f"{text} holds line breaks or other control characters", "write it without, or rename it")
     drain = settings.drain_seconds or DRAIN_SECONDS
     require_time_to_score(settings.time, drain)
-    cuda = job.spec.devices.cuda
-    gpus = settings.gpus_per_node or (cuda.count if cuda else None)
+    gpus = gpus_per_node(job, settings)
     reducers = Plan.load(job.plan).reducers if job.plan else 1
     tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus, reducers)
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
@@ -90,12 +90,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "ntasks_per_node": tasks,
         "gpus_per_node": gpus,
         "cpus_per_task": cpus,
-        "mem": f"{-(-settings.memory >> 20)}M" if settings.memory else None,
-        "time": settings.time,
-        "partition": settings.partition,
-        "account": settings.account,
-        "qos": settings.qos,
-        "constraint": settings.constraint,
+        **placement(settings),
         "setup": setup,
         "signal_delay_s": drain,
         "srun_args": srun,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hpcens.entry import command
 from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.launch.placement import gpus_per_node, placement
 from hpcens.launch.slurm import DEAF, DRAIN_SECONDS, PATH_IN_ORDER
 from hpcens.launch.time_limit import require_time_to_score
 from hpcens.launch.units import Tally, UnitsWorld
@@ -50,13 +51,8 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
         "nodes": 1,
         "ntasks-per-node": 1,
         "cpus-per-task": _cores(job, settings),
-        "gpus-per-node": _gpus(job, settings),
-        "mem": f"{-(-settings.memory >> 20)}M" if settings.memory else None,
-        "time": settings.time,
-        "partition": settings.partition,
-        "account": settings.account,
-        "qos": settings.qos,
-        "constraint": settings.constraint,
+        "gpus-per-node": gpus_per_node(job, settings),
+        **placement(settings),
         "open-mode": "append",
         "output": folder / "%A_%a.log",
         "requeue": True,
@@ -72,14 +68,9 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
     return "\n".join(["#!/bin/bash", *lines, "", *setup, "", f"exec {shlex.join([*DEAF, *words])}", ""])
 
 
-def _gpus(job: Job, settings: SlurmSpec) -> int | None:
-    cuda = job.spec.devices.cuda
-    return settings.gpus_per_node or (cuda.count if cuda else None)
-
-
 def _cores(job: Job, settings: SlurmSpec) -> int:
     """Cores of a node: those of its CPU devices, which reader and reducer share; with GPUs one a rank."""
-    cpu, gpus = job.spec.devices.cpu, _gpus(job, settings)
+    cpu, gpus = job.spec.devices.cpu, gpus_per_node(job, settings)
     if cpu is None and gpus is None:
         raise UsageError(
             "nothing says how many devices a node has",

@@ -102,10 +102,10 @@ def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> I
             yield time_line(times)
         if sentence := bottleneck_sentence(report):
             yield sentence
-    if not verbose:
-        yield from _number_lines(epoch, report)
     if verbose:
         yield from _detail_lines(run, epoch, claim, events, report)
+    else:
+        yield from _number_lines(epoch, report)
 
 
 def _number_lines(epoch: Epoch, report: Report | None) -> Iterator[str]:

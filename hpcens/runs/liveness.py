@@ -158,8 +158,8 @@ def _processes(epoch: Epoch) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def beating(epoch: Epoch, node: str) -> Iterator[None]:
-    """Move the node's counter within the block, for a start without ranks that would."""
+def beating(path: Path) -> Iterator[None]:
+    """Move a counter within the block, for who has no ranks that would."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -167,7 +167,7 @@ def beating(epoch: Epoch, node: str) -> Iterator[None]:
         while not ended.wait(_BEAT_SECONDS if count else 0):
             count += 1
             with contextlib.suppress(OSError):
-                write_beat(epoch.beat_of(node), count)
+                write_beat(path, count)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

@@ -86,7 +86,8 @@ def status_of_units(
     waiting = states["PENDING"] + states["CONFIGURING"] + states["REQUEUED"]
     going = bool(living) or waiting > 0 or states["RUNNING"] > 0
     code = None if going else _code(len(units.units) - len(done) - len(failed), failed)
-    rows, speed, bytes_per_second = _figures(directory, by_key, standings_done(directory, done), living)
+    finished = {key: [each for each in standings[key].attempts if each.kind == "done"] for key in done}
+    rows, speed, bytes_per_second = _figures(directory, by_key, finished, living)
     left = sum(unit.bytes for key, unit in by_key.items() if key not in done)
     return UnitsStatus(
         run=str(directory.path),
@@ -126,12 +127,6 @@ def _failure(directory: UnitsDirectory, unit: Unit, attempt: Attempt) -> UnitFai
     outcome = directory.outcome(attempt)
     code, reason = (outcome.code, outcome.reason) if outcome is not None else (FAILURE, "its record cannot be read")
     return UnitFailure(unit.dataset, unit.output, code, reason)
-
-
-def standings_done(directory: UnitsDirectory, done: Collection[str]) -> dict[str, list[Attempt]]:
-    """Return unit → its attempts that are done."""
-    attempts = directory.attempts()
-    return {key: [attempt for attempt in attempts.get(key, ()) if attempt.kind == "done"] for key in done}
 
 
 def _figures(

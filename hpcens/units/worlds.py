@@ -6,7 +6,6 @@ import contextlib
 import json
 import secrets
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from hpcens.files import checked, claim_folder, read_as, sealed
 from hpcens.processes import Process
-from hpcens.runs.liveness import DEAD_SECONDS, lives_by_slurm, read_beat, stands_still, write_beat
+from hpcens.runs.liveness import DEAD_SECONDS, beating, lives_by_slurm, read_beat, stands_still
 from hpcens.runs.submission import SlurmJob
 
 _BEAT_SECONDS = 1.0
@@ -70,24 +69,12 @@ def has_ended(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def beating(folder: Path) -> Iterator[None]:
+def living(folder: Path) -> Iterator[None]:
     """Move a world's counter within the block, and say at its end that it has ended."""
-    over = threading.Event()
-
-    def beat() -> None:
-        count = 0
-        while not over.wait(_BEAT_SECONDS if count else 0):
-            count += 1
-            with contextlib.suppress(OSError):
-                write_beat(folder / "beat", count)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
     try:
-        yield
+        with beating(folder / "beat"):
+            yield
     finally:
-        over.set()
-        thread.join()
         with contextlib.suppress(OSError):
             (folder / "ended").touch()
 

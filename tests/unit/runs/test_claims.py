@@ -198,7 +198,7 @@ def testlives_by_slurm_is_taken_where_it_is_of_that_job(run, monkeypatch, answer
 def test_a_start_without_ranks_beats_too(run):
     epoch = run.begin()
     path = epoch.beat_of("n1")
-    with beating(epoch, "n1"):
+    with beating(epoch.beat_of("n1")):
         while not read_beat(path):
             pass
     assert read_beat(path) == b"%016d" % 1
