@@ -53,7 +53,7 @@ from hpcens.units import (
     kind_of,
 )
 from hpcens.units.claims import MOST_DEATHS
-from hpcens.units.worlds import living
+from hpcens.units.worlds import beating_world
 
 _LOOK_SECONDS = 0.05
 _ASK_SECONDS = 1.0
@@ -120,7 +120,7 @@ class UnitsWorld:
         sweep()
         folder = self._world.enter(self._directory.worlds)
         self._ranks = UnitRanks(expected, folder / "output.log")
-        with self._stop.listening(), living(folder), digests_kept():
+        with self._stop.listening(), beating_world(folder), digests_kept():
             try:
                 while not self._ended() and (claimed := self._claim()) is not None:
                     self._score(claimed)

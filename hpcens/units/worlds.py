@@ -69,7 +69,7 @@ def has_ended(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def living(folder: Path) -> Iterator[None]:
+def beating_world(folder: Path) -> Iterator[None]:
     """Move a world's counter within the block, and say at its end that it has ended."""
     try:
         with beating(folder / "beat"):

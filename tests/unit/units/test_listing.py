@@ -19,6 +19,7 @@ from hpcens.units import (
     list_units,
     units_at,
 )
+from hpcens.units.worlds import beating_world
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_rounds_are_kept_in_their_order(directory):
 def test_a_world_that_said_so_or_whose_process_is_gone_has_ended(directory):
     living, ended, gone = (World.new("r", None) for _ in range(3))
     folders = {world.id: world.enter(directory.worlds) for world in (living, ended, gone)}
-    with living(folders[ended.id]):
+    with beating_world(folders[ended.id]):
         pass
     raw = json.loads((folders[gone.id] / "world.json").read_text())
     raw.pop("checksum")
