@@ -6,11 +6,16 @@ whatever hpcens starts, it starts through this file, which takes the place of `p
 
     python hpcens/entry.py -m MODULE [ARGUMENT…]
 
+Another Python, in a container for one, finds its own hpcens by itself: it is told to begin here by `-c`.
+
 It is the first that a process runs, so it imports only what Python itself has loaded by then.
 """
 
 import os
 import sys
+
+# with -c, too, the working folder comes first, as an empty entry
+_ELSEWHERE = "import sys; sys.path[:] = filter(None, sys.path); from hpcens.entry import main; main()"
 
 
 def leave_out_working_folder() -> None:
@@ -30,6 +35,14 @@ def command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, os.path.abspath(__file__), "-m", module, *arguments]
 
 
+def command_of(python: list[str], module: str, *arguments: str) -> list[str]:
+    """Return the words of the command that runs a module of another Python's own hpcens.
+
+    python  the words that run that Python
+    """
+    return [*python, "-c", _ELSEWHERE, "-m", module, *arguments]
+
+
 def _is_working_folder(entry: str) -> bool:
     """Whether an entry of the path is the working folder, unless Python's own modules lie there, or hpcens does.
 
@@ -44,7 +57,8 @@ def _is_working_folder(entry: str) -> bool:
         return entry in ("", os.curdir)
 
 
-def _main() -> None:
+def main() -> None:
+    """Run the module that the arguments of this process name."""
     own = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != os.path.realpath(own)]
     leave_out_working_folder()
@@ -59,4 +73,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    _main()
+    main()

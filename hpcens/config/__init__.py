@@ -18,6 +18,7 @@ from hpcens.config.document import Page, compose, read
 from hpcens.config.shorthands import expand
 from hpcens.config.site import asked_of_slurm as asked_of_slurm
 from hpcens.config.site import slurm_settings as slurm_settings
+from hpcens.config.slurm_checks import check_slurm
 from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
@@ -79,6 +80,7 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
         for flaw in error.errors(include_url=False, include_context=False):
             explain(page, flaw["type"], flaw["loc"], flaw["input"])
     check_values(page, tree)
+    check_slurm(page, tree.get("slurm"))
     check_ensemble(page, tree)
     if page.problems:
         raise page.error()

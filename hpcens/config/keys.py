@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from keyword import iskeyword
 from typing import Any, NamedTuple, get_args
 
 from hpcens.config.document import Place
+from hpcens.config.slurm_checks import expanded_by_shells
 from hpcens.specs import (
     BadRows,
     CastName,
@@ -42,6 +44,14 @@ def _import_path(factory: str) -> bool:
     module, _, attribute = factory.partition(":")
     parts = [*module.split("."), *attribute.split(".")]
     return all(part.isidentifier() and not iskeyword(part) for part in parts)
+
+
+def _command(text: str) -> bool:
+    try:
+        words = shlex.split(text)
+    except ValueError:  # a quote is not closed
+        return False
+    return bool(words) and words[0].find("/") < 1 and not any(map(expanded_by_shells, words))
 
 
 def _rule(name: str) -> bool:
@@ -223,6 +233,12 @@ KEYS: Mapping[str, Key] = {
     "slurm.setup": _filled('["module load openmpi"]'),
     "slurm.setup[]": _filled("module load openmpi"),
     "slurm.mpi": _filled("pmix"),
+    "slurm.python": Key(
+        "apptainer exec --nv /site/hpcens.sif python3",
+        _command,
+        "must be a command as nodes find it: on their PATH, or an absolute path; nothing of it is expanded ($, ~)",
+    ),
+    "slurm.srun": Key("{container-image: /site/hpcens.sqsh}"),
     "slurm.drain_seconds": _count("90"),
     "slurm.start_seconds": _count("900"),
     "slurm.requeues": Key("10", lambda n: n >= 0, "must be 0 or more"),

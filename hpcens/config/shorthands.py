@@ -83,6 +83,10 @@ def expand_slurm(page: Page, slurm: dict[str, Any]) -> None:
     for key in ("time", "account", "partition", "qos", "constraint", "mpi"):
         if type(slurm.get(key)) is int:  # 90 minutes, or an account that is a number
             slurm[key] = str(slurm[key])
+    if isinstance(options := slurm.get("srun"), dict):  # srun's own have dashes only
+        slurm["srun"] = {name.replace("_", "-"): value for name, value in options.items()}
+        if len(slurm["srun"]) < len(options):
+            page.refuse(("slurm", "srun"), "names an option twice, with - and with _; keep one")
     if isinstance(slurm.get("setup"), str):
         slurm["setup"] = slurm["setup"].splitlines()
 

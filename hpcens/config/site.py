@@ -15,6 +15,7 @@ from typing import Any
 from hpcens.config.checks import check_values, did_you_mean, explain
 from hpcens.config.document import Page, compose, read, shown
 from hpcens.config.shorthands import expand_slurm
+from hpcens.config.slurm_checks import check_slurm
 from hpcens.errors import UsageError
 from hpcens.specs import RunSpec, SlurmSpec
 
@@ -81,7 +82,8 @@ def slurm_settings(spec: SlurmSpec, options: Sequence[str] = (), files: Iterable
             settings = _over(settings, _profile(file))
     settings = _over(_over(settings, spec), _command_line(options))
     arguments = dict(_argument(*item) for item in settings.arguments.items())
-    return replace(settings, arguments={name: value for name, value in arguments.items() if value is not False})
+    meant = {name: value for name, value in arguments.items() if value is not False}
+    return replace(settings, arguments=meant, srun={k: v for k, v in settings.srun.items() if v is not False})
 
 
 def _argument(name: str, value: Any) -> tuple[str, Any]:
@@ -90,8 +92,8 @@ def _argument(name: str, value: Any) -> tuple[str, Any]:
     Raises UsageError where nothing can be meant.
     """
     key = name.replace("-", "_")
-    if key in _REFUSED:
-        raise UsageError(f"slurm: {name} cannot be asked for", _REFUSED[key])
+    if refused := next((full for full in _REFUSED if full.startswith(key)), ""):  # sbatch takes a beginning for it
+        raise UsageError(f"slurm: {name} cannot be asked for", _REFUSED[refused])
     if key in _FLAGS and str(value).lower() in ("", "true", "false"):
         return name, str(value).lower() != "false"
     if value == "":
@@ -101,7 +103,8 @@ def _argument(name: str, value: Any) -> tuple[str, Any]:
 
 def _over(below: SlurmSpec, above: SlurmSpec) -> SlurmSpec:
     stated = {name: value for name in _FIELDS if (value := getattr(above, name)) is not None}
-    return replace(below, **stated | {"arguments": {**below.arguments, **above.arguments}})
+    merged = {"arguments": {**below.arguments, **above.arguments}, "srun": {**below.srun, **above.srun}}
+    return replace(below, **stated | merged)
 
 
 def _profile(file: Path) -> SlurmSpec:
@@ -124,6 +127,7 @@ def _section(page: Page, section: Any) -> SlurmSpec:
         for flaw in error.errors(include_url=False, include_context=False):
             explain(page, flaw["type"], ("slurm", *flaw["loc"]), flaw["input"])
     check_values(page, {"slurm": section})
+    check_slurm(page, section)
     if page.problems:
         raise page.error()
     return spec
@@ -136,7 +140,12 @@ def _command_line(options: Sequence[str]) -> SlurmSpec:
         key = name.lstrip("-").replace("-", "_")
         if not key or (not equals and key in _FIELDS):
             raise UsageError(f"--slurm {option}: is not key=value", "for example --slurm partition=gpu")
-        if key in _FIELDS and key != "arguments":
+        if name.lstrip("-").startswith("srun."):
+            section.setdefault("srun", {})[name.lstrip("-").removeprefix("srun.")] = _flag(value) if equals else True
+        elif key in ("arguments", "srun"):
+            kind, each = ("srun", "srun.") if key == "srun" else ("sbatch", "")
+            raise UsageError(f"--slurm {option}: name one option of {kind}", f"for example --slurm {each}NAME=VALUE")
+        elif key in _FIELDS:
             section[key] = _value(key, value)
         elif key not in _SBATCH | _FLAGS | _REFUSED.keys() and (meant := did_you_mean(key, _FIELDS)):
             raise UsageError(f"--slurm {option}: unknown key", meant)
@@ -144,6 +153,10 @@ def _command_line(options: Sequence[str]) -> SlurmSpec:
             section.setdefault("arguments", {})[name.lstrip("-")] = value if equals else True
     page = Page(Path("--slurm"))
     return _section(page, compose(page, json.dumps({"slurm": section}))["slurm"])
+
+
+def _flag(text: str) -> Any:
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _value(key: str, text: str) -> Any:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.config import job_from_json, job_to_json
-from hpcens.entry import command
 from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
+from hpcens.launch.job_python import job_command, srun_options
 from hpcens.launch.placement import gpus_per_node, placement
 from hpcens.launch.submitted import made_of
 from hpcens.launch.time_limit import require_time_to_score
@@ -63,7 +63,8 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
 
     Raises UsageError where nothing says how many ranks a node is to have.
     """
-    for text in (str(job.output), *settings.arguments, *map(str, settings.arguments.values())):
+    asked_further = (*settings.arguments, *map(str, settings.arguments.values()), *srun_options(settings))
+    for text in (str(job.output), settings.python or "", *asked_further):
         if has_control_characters(text):  # each is a line of the script, another line would be run
             raise UsageError(f"{text} holds line breaks or other control characters", "write it without, or rename it")
     drain = settings.drain_seconds or DRAIN_SECONDS
@@ -74,9 +75,11 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
     folder = RunDirectory.of(job.output).path / "submitit" / submission
-    srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1"]
+    srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *srun_options(settings)]
     setup = [*(settings.setup or ()), *PATH_IN_ORDER]
     if job.spec.devices.cpu and not gpus and not (settings.tasks_per_node or settings.cpus_per_task):
+        if "cpu-bind" in settings.srun:
+            raise UsageError("slurm.srun.cpu-bind: CPU devices bind themselves to cores of their own", "leave it out")
         # the reader and the reducer compute little: they share the cores of the devices, which are asked for alone
         srun += [f"--ntasks={tasks * (settings.nodes or 1)}", f"--ntasks-per-node={tasks}", *_SHARING]
         setup.append(_FORGET_CPUS)
@@ -130,7 +133,7 @@ def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:
 
 def sbatch_text(job: Job, settings: SlurmSpec, submission: str = "ID") -> str:
     """Return the script that `submit` would hand to sbatch."""
-    executor = _executor(job, request(job, settings, submission), submission)
+    executor = _executor(job, request(job, settings, submission), submission, settings)
     text: str = executor._make_submission_file_text(executor._submitit_command_str, submission)
     return text
 
@@ -180,7 +183,7 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSp
 
     arguments = job_to_json(job), submission, settings.start_seconds or START_SECONDS, asked["signal_delay_s"]
     try:
-        return str(_executor(job, asked, submission).submit(task, *arguments).job_id)
+        return str(_executor(job, asked, submission, settings).submit(task, *arguments).job_id)
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).strip().splitlines() if not _HINT.search(line)]
         raise UsageError(
@@ -188,13 +191,14 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSp
         ) from None
 
 
-def _executor(job: Job, asked: dict[str, Any], submission: str) -> Any:
+def _executor(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSpec) -> Any:
     """Make submitit's executor; its files lie in the submission's own folder, as job ids come again on new clusters."""
     import submitit
 
     try:
         folder = RunDirectory.of(job.output).path / "submitit" / submission
-        executor = submitit.SlurmExecutor(folder, python=shlex.join([*DEAF, *command("hpcens.launch.queued")]))
+        python = f"{shlex.join(DEAF)} {job_command(settings, 'hpcens.launch.queued')}"
+        executor = submitit.SlurmExecutor(folder, python=python)
     except RuntimeError as error:
         raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
     stated = {key: value for key, value in asked.items() if value is not None or key == "time"}

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from hpcens.entry import command
 from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.launch.job_python import job_command
 from hpcens.launch.placement import gpus_per_node, placement
 from hpcens.launch.slurm import DEAF, DRAIN_SECONDS, PATH_IN_ORDER
 from hpcens.launch.time_limit import require_time_to_score
@@ -41,6 +41,11 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
                 f"slurm.{name}: {value}, and each world of --each has one node and starts its own ranks",
                 f"leave it out; for more nodes: --array {value}",
             )
+    if settings.srun:
+        raise UsageError(
+            f"slurm.srun.{next(iter(settings.srun))}: the worlds of --each are not started by srun",
+            f"--slurm srun.{next(iter(settings.srun))}=false; a container is named by slurm.python",
+        )
     if "array" in settings.arguments:
         raise UsageError("slurm.arguments.array would be another array", "write --array 20, or --array 20%5")
     drain = settings.drain_seconds or DRAIN_SECONDS
@@ -60,12 +65,13 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
         **{name.replace("_", "-"): value for name, value in settings.arguments.items()},
     }
     lines = [f"#SBATCH --{name}" + ("" if value is True else f"={value}") for name, value in asked.items() if value]
-    if any(has_control_characters(line) for line in lines):
+    if any(has_control_characters(line) for line in (*lines, settings.python or "")):
         raise UsageError("what is asked of Slurm holds line breaks or other control characters", "write it without")
     requeues = DEFAULT_REQUEUES if settings.requeues is None else settings.requeues
-    words = command("hpcens.launch.unit_jobs", str(directory.path.absolute()), own.id, str(drain), str(requeues))
+    arguments = str(directory.path.absolute()), own.id, str(drain), str(requeues)
+    start = f"exec {shlex.join(DEAF)} {job_command(settings, 'hpcens.launch.unit_jobs', *arguments)}"
     setup = [*(settings.setup or ()), *PATH_IN_ORDER]
-    return "\n".join(["#!/bin/bash", *lines, "", *setup, "", f"exec {shlex.join([*DEAF, *words])}", ""])
+    return "\n".join(["#!/bin/bash", *lines, "", *setup, "", start, ""])
 
 
 def _cores(job: Job, settings: SlurmSpec) -> int:

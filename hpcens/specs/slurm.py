@@ -22,6 +22,10 @@ class SlurmSpec:
     time            limit of one job, as sbatch takes it: minutes, or [days-]hours:minutes:seconds
     setup           shell lines run before the ranks start: module load …
     mpi             how srun and MPI find each other (srun --mpi=list); default pmi2
+    python          command that runs the Python of jobs and ranks, which has hpcens: an interpreter, or a container's;
+                    default: the one that submits
+    srun            options of srun for the ranks, by their long names without the dashes: a value, true where it takes
+                    none, false where one is not meant
     drain_seconds   warning before the time limit, in which what is under way is finished; default 90
     start_seconds   within which all ranks of a start are to come; default 900
     requeues        how often a job may put itself back into the queue; default 10
@@ -42,6 +46,8 @@ class SlurmSpec:
     constraint: str | None = None
     setup: tuple[str, ...] | None = None
     mpi: str | None = None
+    python: str | None = None
+    srun: dict[str, Any] = field(default_factory=dict)
     drain_seconds: int | None = None
     start_seconds: int | None = None
     requeues: int | None = None

@@ -141,6 +141,7 @@ KEYS = {
     },
     "runtime: openvino": {"plan": {"runtime": "openvino"}},
     "slurm": {"slurm": {"check_members": "job", "start_seconds": 60, "drain_seconds": 30, "time": "5"}},
+    "container": {"slurm": {"python": "apptainer exec a.sif python3", "srun": {"overlap": True}}},
 }
 NEW = (
     "class_axis", "member class_axis", "classes decide", "task: binary", "task: multilabel", "output: values",
@@ -217,7 +218,7 @@ ROWS = [
     ("resize", "preprocess", WORKS),
     *(("dataset.trust", verb, WORKS) for verb in ALL_VERBS),
     *(("dataset.trust", key, WORKS) for key in ("columns", "select", "decode", "axis", "trust", "files")),
-    *(("slurm", verb, WORKS) for verb in ("resume", "adding a member", "phases")),
+    *((key, verb, WORKS) for key in ("slurm", "container") for verb in ("resume", "adding a member", "phases")),
 ]
 
 
