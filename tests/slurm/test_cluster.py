@@ -143,9 +143,16 @@ def test_gpus_that_the_login_node_lacks_are_asked_for_and_used(project, local):
 
 
 def test_devices_that_take_all_cores_of_a_node_leave_room_for_the_others(project, local):
-    """Story: a reader and a reducer were asked for with as many cores as a device, which no node had left."""
+    """Story: a reader and a reducer were asked for with as many cores as a device, which no node had left.
+
+    The ranks run in the Python that the site names, and srun is told what the command line adds.
+    """
     project.yaml("bad_rows: fail", devices="{cpu: {count: 2, cores: 4}}")
-    project.hpcens("submit", "dataset.h5", "--wait")
+    wrapper, seen = project.folder / "in container", project.folder / "seen"
+    wrapper.write_text(f'echo "$SLURM_PROCID $ASKED" >> "{seen}"\nexec {sys.executable} "$@"\n')
+    options = ["--slurm", f"python=sh '{wrapper}'", "--slurm", "srun.export=ALL,ASKED=yes"]
+    project.hpcens("submit", "dataset.h5", *options, "--wait")
+    assert sorted(seen.read_text().splitlines()) == [f"{rank} yes" for rank in range(4)]
     plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
     assert [device["cores"] for device in plan["devices"]] == [4, 4]
     assert np.allclose(project.predictions(), local.predictions(), atol=1e-5)
