@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from hpcens.errors import DataError
+from hpcens.errors import DataError, HpcensError
 from hpcens.files import digest_file
+from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.result.finished import Finished
 from hpcens.result.result import standing
 from hpcens.runs import RunDirectory
@@ -39,8 +41,31 @@ class Verification:
 def verify(path: Path) -> Verification:
     """Check that every row is journalled exactly once, that bytes equal the checksums, and members' weights.
 
-    Raises DataError where the file is missing or is no result of hpcens.
+    A process of its own reads the file: libhdf5 may crash on one that is damaged.
+    Raises DataError where the file is missing, is no result of hpcens, or cannot be read at all.
     """
+    with isolated(partial(_verified, path)) as process:
+        try:
+            verification: Verification | HpcensError = process.answer()
+        except NoAnswer as silence:
+            raise DataError(
+                f"result {path}: the process that read it {silence.ending}{silence.quotation}",
+                "the file is damaged, or memory was used up (free -h): score it again into another output",
+            ) from None
+    if isinstance(verification, HpcensError):
+        raise verification
+    return verification
+
+
+def _verified(path: Path) -> Iterator[Verification | HpcensError]:
+    try:
+        yield look_through(path)
+    except HpcensError as fault:
+        yield fault
+
+
+def look_through(path: Path) -> Verification:
+    """Do in this process what `verify` has done by another."""
     result = Finished(path)
     verification = Verification(result.segmentation.rows, len(result.segmentation))
     for segment in np.flatnonzero(result.written != 1).tolist():

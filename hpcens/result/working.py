@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 
 from hpcens.errors import DataError, HpcensError
+from hpcens.files import MALFORMED
 from hpcens.result.checksum import Checksum
 from hpcens.result.disk import Disk, made_by_hdf5
 from hpcens.result.form import SUMMARY_BYTES, Form, describe, label_outputs
@@ -82,11 +83,16 @@ class WorkingFile:
         self._disk = disk
         self._segmentation = segmentation
         self._outputs = tuple(outputs)
-        with h5py.File(path, "r", locking=False) as file:
-            self._offsets = {output.name: self._offset(file, output) for output in outputs}
-            self._written = file["hpcens/written"].id.get_offset()
-            self._checksums = file["hpcens/checksums"].id.get_offset()
-            self._summary = file["hpcens/summary"].id.get_offset()
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                self._offsets = {output.name: self._offset(file, output) for output in outputs}
+                self._written = int(file["hpcens/written"].id.get_offset())
+                self._checksums = int(file["hpcens/checksums"].id.get_offset())
+                self._summary = int(file["hpcens/summary"].id.get_offset())
+        except (OSError, RuntimeError, *MALFORMED) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's word, not HDF5's
+                raise
+            raise DataError(f"{path} is damaged: {error}", "remove the file: its rows are scored again") from None
         self._file = disk.open(path)
 
     def _offset(self, file: h5py.File, output: Output) -> int:

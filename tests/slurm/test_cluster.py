@@ -21,7 +21,7 @@ from hpcens.transports.mpich import fnv1a, shared_memory_of
 pytestmark = pytest.mark.timeout(500)
 
 # Slurm's pmi2 cuts off values beyond 1 KiB; the addresses of all UCX transports of a host can be longer
-SITE = "slurm: {time: 5, setup: [\"export UCX_TLS=self,tcp\"]}\n"
+SITE = 'slurm: {time: 5, setup: ["export UCX_TLS=self,tcp"]}\n'
 HELD = """
 import time
 from pathlib import Path

@@ -20,7 +20,7 @@ from hpcens.result.fingerprint import outputs_branch, rule_branch
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.result import Result
-from hpcens.result.verify import verify
+from hpcens.result.verify import look_through
 from hpcens.specs import CompressionSpec, OutputSpec, RuleSpec, RunSpec
 from hpcens.vocabulary import Segmentation
 
@@ -38,7 +38,7 @@ def test_combining_again_is_what_a_run_under_the_other_rule_gives(tmp_path, rule
     Recombination(source, other, tmp_path / "again.h5").write()
     assert fingerprint_of(tmp_path / "again.h5") == scored(tmp_path / "direct.h5", other).fingerprint
     assert content(tmp_path / "again.h5") == content(tmp_path / "direct.h5")
-    faults = verify(tmp_path / "again.h5").faults
+    faults = look_through(tmp_path / "again.h5").faults
     assert faults == [f"member m{i}: /gone is gone, so its digest cannot be checked" for i in range(3)]
     assert Finished(tmp_path / "again.h5").columns == source.columns == tuple(sorted(COLUMNS))
     origin = json.loads(Finished(tmp_path / "again.h5").attributes["combined_from"])
@@ -280,7 +280,7 @@ def test_a_damaged_column_is_told(tmp_path, name, compression):
         column = file[f"columns/{name}"]
         column[0], column[1] = column[1], column[0]
     fault = f"columns/{name} is not what was written"
-    assert fault in verify(tmp_path / "mean.h5").faults
+    assert fault in look_through(tmp_path / "mean.h5").faults
     with pytest.raises(DataError, match=fault):
         Recombination(Finished(tmp_path / "mean.h5"), spec("vote"), tmp_path / "other.h5").write()
     with pytest.raises(DataError, match=fault):

@@ -10,7 +10,7 @@ from support.results import EXPECTED, GZIP, ROWS, begin, content, directory, for
 from hpcens.errors import INCOMPLETE, Incomplete
 from hpcens.result.disk import Disk
 from hpcens.result.result import Result
-from hpcens.result.verify import verify
+from hpcens.result.verify import look_through
 from hpcens.vocabulary import Segmentation
 
 IDS = np.arange(100, 100 + ROWS)
@@ -82,7 +82,7 @@ def test_damage_while_a_start_scores_ends_it_resumable(tmp_path, compression):
 
 def check(folder, run):
     assert content(folder / "out.h5") == EXPECTED
-    assert verify(folder / "out.h5").faults == []
+    assert look_through(folder / "out.h5").faults == []
     assert list(run.path.glob("working-*")) == []
     with h5py.File(folder / "out.h5") as file:
         assert (file["columns/ids"][:] == IDS).all()

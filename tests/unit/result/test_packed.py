@@ -25,7 +25,7 @@ from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
 from hpcens.result.packed import chunk_rows
 from hpcens.result.result import Result
-from hpcens.result.verify import verify
+from hpcens.result.verify import look_through
 from hpcens.result.working import WorkingFile
 from hpcens.specs import CompressionName, CompressionSpec
 
@@ -47,7 +47,7 @@ def test_crash_at_every_call_of_the_copy_that_compresses(tmp_path):
             again += 1
             check_nothing_reported_is_lost(run, folder, written)
             assert score(run, folder, Disk(), GZIP) == [], "nothing is scored again"
-        assert content(output) == EXPECTED and verify(output).faults == [], f"call {k}"
+        assert content(output) == EXPECTED and look_through(output).faults == [], f"call {k}"
         assert sorted(path.name for path in run.path.glob("*.h5")) == []
     assert again > calls - plain
 
@@ -62,7 +62,7 @@ def test_a_compressed_result_says_and_verifies_the_same(tmp_path, compression):
         compression = CompressionSpec(name="lzf")
     score(directory(tmp_path), tmp_path, Disk(), compression)
     path = tmp_path / "out.h5"
-    assert content(path) == EXPECTED and verify(path).faults == []
+    assert content(path) == EXPECTED and look_through(path).faults == []
     with h5py.File(path) as file:
         assert file["prediction"].chunks == (22, 2) and file["prediction"].id.get_create_plist().get_nfilters() > 0
         check_description(file)
@@ -89,7 +89,7 @@ def test_damage_in_a_compressed_result_is_told(tmp_path):
     with path.open("rb+") as raw:
         raw.seek(at + size // 2)
         raw.write(bytes(8))
-    faults = verify(path).faults
+    faults = look_through(path).faults
     assert len(faults) == 6 and all("rows " in fault for fault in faults)
     with pytest.raises(DataError, match="rows 0–3"):
         Finished(path).read(0, ["label"])

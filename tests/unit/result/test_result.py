@@ -27,10 +27,10 @@ from support.results import (
     values,
 )
 
-from hpcens.errors import Incomplete, as_verdict
+from hpcens.errors import DataError, Incomplete, as_verdict
 from hpcens.result.disk import Disk
 from hpcens.result.result import Result, standing
-from hpcens.result.verify import verify
+from hpcens.result.verify import look_through
 from hpcens.vocabulary import Segmentation
 
 
@@ -52,7 +52,7 @@ def test_crash_at_every_call_and_resume(tmp_path):
             reported += 1
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
-        assert verify(folder / "out.h5").faults == []
+        assert look_through(folder / "out.h5").faults == []
     assert reported > calls // 4
 
 
@@ -74,7 +74,7 @@ def test_a_file_system_that_refuses_at_any_call_ends_resumable(tmp_path):
             reported += 1
         score(run, folder, Disk())
         assert content(folder / "out.h5") == EXPECTED, f"call {k}"
-        assert verify(folder / "out.h5").faults == []
+        assert look_through(folder / "out.h5").faults == []
     assert reported > calls // 4
 
 
@@ -111,7 +111,7 @@ def test_any_chain_of_crashes_ends_in_the_same_bytes(tmp_path_factory, kills, se
     if not (folder / "out.h5").exists():
         score(run, folder, Disk())
     assert content(folder / "out.h5") == EXPECTED
-    assert verify(folder / "out.h5").faults == []
+    assert look_through(folder / "out.h5").faults == []
 
 
 def test_a_writer_left_alive_cannot_reach_its_successors_file(tmp_path):
@@ -142,7 +142,7 @@ def test_a_writer_left_alive_cannot_reach_its_successors_file(tmp_path):
         old.finish(tmp_path / "out.h5", {})
     new.close()
     assert content(tmp_path / "out.h5") == EXPECTED
-    assert verify(tmp_path / "out.h5").faults == []
+    assert look_through(tmp_path / "out.h5").faults == []
 
 
 def test_bytes_damaged_between_two_starts_are_scored_again(tmp_path):
@@ -154,6 +154,15 @@ def test_bytes_damaged_between_two_starts_are_scored_again(tmp_path):
     first.flush([0, 1, 2])
     flip(run.working(1), "prediction", 1 * SEGMENT * 8)
     assert Result.open(run, begin(run), form(tmp_path)).missing == [1, 3, 4, 5]
+
+
+def test_a_working_file_without_its_own_datasets_is_refused_in_words(tmp_path):
+    run = directory(tmp_path)
+    Result.open(run, begin(run), form(tmp_path))
+    with h5py.File(run.working(1), "r+") as file:
+        del file["hpcens/summary"]
+    with pytest.raises(DataError, match=r"is damaged: .*summary"):
+        Result.open(run, begin(run), form(tmp_path))
 
 
 def test_an_epoch_that_closed_in_order_hands_its_file_on_without_a_copy(tmp_path):

@@ -1,5 +1,8 @@
 """Verification of a finished result."""
 
+import os
+import signal
+
 import h5py
 import pytest
 from support.results import directory, flip, score
@@ -49,3 +52,15 @@ def test_what_a_result_says_of_itself_is_sealed(tmp_path):
         del file["hpcens/written"]
     with pytest.raises(DataError, match="is damaged"):
         Finished(path)
+
+
+def test_a_result_on_which_the_library_crashes_is_told_in_words(tmp_path, monkeypatch):
+    path = tmp_path / "out.h5"
+    with pytest.raises(DataError, match="no such file"):
+        verify(path)
+    score(directory(tmp_path), tmp_path, Disk())
+    # what a damaged address makes of libhdf5, at the import of whoever reads the result
+    (tmp_path / "h5py.py").write_text(f"import os; os.kill(os.getpid(), {int(signal.SIGSEGV)})")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with pytest.raises(DataError, match="the process that read it was killed by SIGSEGV"):
+        verify(path)
