@@ -46,14 +46,16 @@ def witnessed(
     birth: float = _BIRTH,
     epoch: Path | None = None,
     overdue: Callable[[float], str] | None = None,
+    stillborn: Callable[[], None] | None = None,
 ) -> int:
     """Run `rank` in a child and see it through; its exit code, 128 + n where signal n ended it.
 
-    rank     is called in the child with the callable it speaks to its witness by
-    silence  seconds without a word after which a rank that has said who it is is given up
-    birth    seconds after which a rank that never said a word is
-    epoch    folder of the start, where that is known before the rank says it
-    overdue  in place of `birth`: asked, with the seconds waited, why a rank that never said a word is to be given up
+    rank       is called in the child with the callable it speaks to its witness by
+    silence    seconds without a word after which a rank that has said who it is is given up
+    birth      seconds after which a rank that never said a word is
+    epoch      folder of the start, where that is known before the rank says it
+    overdue    in place of `birth`: asked, with the seconds waited, why a rank that never said a word is to be given up
+    stillborn  called where a rank that never said a word ends with a failure, and was not given up
     """
     listen, speak = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_RANK | {signal.SIGCHLD})
@@ -69,7 +71,7 @@ def witnessed(
         os.kill(child, number)
     os.close(speak)
     os.set_blocking(listen, False)
-    return Witness(child, listen, silence, birth, epoch, overdue).see_through()
+    return Witness(child, listen, silence, birth, epoch, overdue, stillborn).see_through()
 
 
 def _leave(code: int) -> None:
@@ -100,6 +102,7 @@ class Witness:
         birth: float,
         epoch: Path | None = None,
         overdue: Callable[[float], str] | None = None,
+        stillborn: Callable[[], None] | None = None,
     ) -> None:
         self._child = child
         self._listen = listen
@@ -107,6 +110,7 @@ class Witness:
         self._birth = birth
         self._epoch = epoch
         self._overdue = overdue
+        self._stillborn = stillborn
         self._heard = b""
         self._who: dict[str, Any] = {}
         self._spoken = False
@@ -142,6 +146,8 @@ class Witness:
                 os.kill(self._child, signal.SIGKILL)
         self._hear()
         code = os.waitstatus_to_exitcode(status)
+        if code and not self._spoken and not self._told and self._stillborn is not None:
+            self._stillborn()
         if code < 0:
             self._judge(f"was killed by {_signal_name(-code)}", node() if -code in _OF_THE_NODE else "")
         elif code:

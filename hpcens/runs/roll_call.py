@@ -3,7 +3,11 @@
 MPI waits for all ranks without a word of who is late: a node whose file system is cold may need minutes to import what
 another imports in seconds, and one that is broken never comes.
 
+Where a task dies in MPI's begin, the job starts them all once more, in place: it would wait in the queue again for a
+chance failure of seconds.
+
 SUBMISSION/arrived/JOB.RESTART/NODE   a line for each of its tasks: number of the task, number of all
+SUBMISSION/stillborn/JOB.RESTART      a task that was here died before there was a world
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +24,19 @@ from pathlib import Path
 from hpcens.scheduler.nodes import hostnames
 
 START_SECONDS = 900
+# variable of a job's ranks that are started once more
+AGAIN = "HPCENS_STARTED_AGAIN"
+_ONCE_MORE = """\
+# ranks of which one dies before they have found each other are started once more
+srun() {
+  command srun "$@" && return
+  code=$?
+  start=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+  [ -e FOLDER/stillborn/$start ] || return $code
+  echo "hpcens: note: a rank died before all had found each other: they are started once more" >&2
+  rm -rf FOLDER/arrived/$start
+  AGAIN=1 command srun "$@"
+}"""
 # Seconds in which ranks that are all here find each other.
 _MEETING = 120.0
 _LOOK, _SAY = 10.0, 60.0
@@ -57,6 +75,14 @@ class RollCall:
         if self._task == "0":
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    def note_death(self) -> None:
+        """Note that this task died before there was a world, if it had come so far as to begin MPI."""
+        with contextlib.suppress(OSError):
+            if (self._folder / self._node).exists():
+                stillborn = self._folder.parents[1] / "stillborn"
+                stillborn.mkdir(exist_ok=True)
+                (stillborn / self._folder.name).touch()
+
     def overdue(self, waited: float) -> str:
         """Return why the world will not form any more, in words; nothing while it may. Called again and again.
 
@@ -86,6 +112,14 @@ class RollCall:
             self._said = waited
             print(f"hpcens: {standing(here, self._of, expected)}", file=sys.stderr, flush=True)
         return ""
+
+
+def once_more(submission: Path) -> str:
+    """Return what a job's script defines so that ranks which died before they found each other start once more.
+
+    submission  its folder
+    """
+    return _ONCE_MORE.replace("FOLDER", shlex.quote(str(submission))).replace("AGAIN", AGAIN)
 
 
 def arrived(folder: Path) -> dict[str, int]:

@@ -185,3 +185,24 @@ def test_no_rank_outlives_its_witness(epoch):
     assert select.select([descriptor], [], [], 30)[0] == [descriptor]
     os.close(descriptor)
     assert born(witnessed.child) != witnessed.born
+
+
+@pytest.mark.parametrize(
+    ("does", "birth", "noted"),
+    [
+        ("os.abort()", 60, True),
+        ("3", 60, True),
+        ("tell('') or 3", 60, False),
+        ("0", 60, False),
+        ("time.sleep(9)", 0, False),
+    ],
+)
+def test_a_rank_that_dies_before_it_said_a_word_is_noted_unless_it_was_given_up(does, birth, noted):
+    text = f"""
+import os, sys, time
+from hpcens.launch.witness import witnessed
+overdue = lambda seconds: "" if seconds < {birth} else "late"
+witnessed(lambda tell: {does}, overdue=overdue, stillborn=lambda: print("stillborn"))
+"""
+    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
+    assert ("stillborn" in made.stdout.splitlines()) is noted, made.stderr

@@ -39,7 +39,7 @@ def test_a_job_of_an_earlier_version_that_never_began_gives_its_last_words_and_m
     (tmp_path / "7_0_log.err").write_text("ModuleNotFoundError: No module named 'hpcens'\nsrun: error: n1: exit 1\n")
     assert "No module named 'hpcens'" in explain(Answer("FAILED"), str(tmp_path), None).reason
     (tmp_path / "7_1_log.err").write_text("slurmstepd-n2: error: mpi/pmi2: invalid client request\n")
-    assert "UCX_TLS" in explain(Answer("FAILED"), str(tmp_path), None).remedy
+    assert "NETMOD=ofi" in explain(Answer("FAILED"), str(tmp_path), None).remedy
     said = "srun: error: Invalid MPI type 'pmix', --mpi=list for acceptable types"
     (tmp_path / "7_1_log.err").write_text(f"{said}\n")
     told = explain(Answer("FAILED"), str(tmp_path), None)
