@@ -16,6 +16,7 @@ TOPICS = (
     "plans",
     "gpus",
     "slurm",
+    "sites",
     "results",
     "python",
     "errors",
