@@ -17,6 +17,7 @@ Every folder is a noun; imports only go to lines further down.
     planning     from profiles to a plan
     profiling    measure members, links and disks, and keep the figures
     checks       refuse what cannot work before anything starts
+    evaluation   what a result is worth against labels; its sums are pure
     combining    from members' outputs to what is stored
     runtimes     ways to execute a member
     engine       the devices that execute members: found, opened, fed
@@ -51,11 +52,13 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from hpcens.api import Evaluation as Evaluation
     from hpcens.api import Handle as Handle
     from hpcens.api import Plan as Plan
     from hpcens.api import Result as Result
     from hpcens.api import attach as attach
     from hpcens.api import combine as combine
+    from hpcens.api import evaluate as evaluate
     from hpcens.api import export as export
     from hpcens.api import load_config as load_config
     from hpcens.api import open_result as open  # noqa: A004, F401
@@ -71,11 +74,13 @@ if TYPE_CHECKING:
 else:
     # name → where it is, loaded by the first who asks for it: `import hpcens` loads nothing else
     _API = {
+        "Evaluation": "api.Evaluation",
         "Handle": "api.Handle",
         "Plan": "api.Plan",
         "Result": "api.Result",
         "attach": "api.attach",
         "combine": "api.combine",
+        "evaluate": "api.evaluate",
         "export": "api.export",
         "load_config": "api.load_config",
         "open": "api.open_result",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hpcens.api.configuration import load_config as load_config
+    from hpcens.api.evaluated import Evaluation as Evaluation
+    from hpcens.api.evaluated import evaluate as evaluate
     from hpcens.api.handle import Handle as Handle
     from hpcens.api.handle import attach as attach
     from hpcens.api.opened import Result as Result
@@ -26,6 +28,7 @@ else:
     # loaded by the first who asks for them: `import hpcens` stays light
     _NAMES = {
         "configuration": ("load_config",),
+        "evaluated": ("Evaluation", "evaluate"),
         "handle": ("Handle", "attach"),
         "opened": ("Result", "open_result"),
         "planned": ("Plan", "plan"),

@@ -87,6 +87,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_starting(add)
     _add_planning(add)
     _add_results(add)
+    _add_judging(add)
     _add_runs(add)
     return parser
 
@@ -169,6 +170,24 @@ def _add_results(add: AddVerb) -> None:
     )
     datasets = "names of datasets, as in the file or the YAML: label,top-5 (default: all)"
     export.add_argument("--datasets", type=lambda text: text.split(","), default=[], help=datasets)
+
+
+def _add_judging(add: AddVerb) -> None:
+    evaluate = add("evaluate", "judging.evaluate", "hold a result against labels: each member and the ensemble")
+    evaluate.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+    source = evaluate.add_mutually_exclusive_group(required=True)
+    labels = "labels, a row of the dataset or of the result each; without FILE they are in the dataset itself"
+    source.add_argument("--labels", metavar="FILE:/PATH", help=labels)
+    source.add_argument("--labels-column", metavar="NAME", help="a column that passed through from the dataset")
+    groups = "a column: rows that share its value depend on each other, and intervals draw them together"
+    evaluate.add_argument("--groups", metavar="NAME", help=groups)
+    evaluate.add_argument("--ignore", type=float, metavar="VALUE", help="a value that stands for no label; nan too")
+    top = "K of top-K accuracy (default: the result's, or 5)"
+    evaluate.add_argument("--top", type=_positive, metavar="K", help=top)
+    evaluate.add_argument("--ensemble-only", action="store_true", help="do not ask for the members' outputs")
+    evaluate.add_argument("-o", "--output", type=Path, metavar="EVALUATION.JSON", help="write the figures to a file")
+    evaluate.add_argument("--html", type=Path, metavar="PAGE.HTML", help="write them as a web page")
+    evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def _add_runs(add: AddVerb) -> None:

@@ -70,7 +70,7 @@ def _results(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     return results, missing
 
 
-def _refuse_many(path: Path) -> None:
+def refuse_many(path: Path) -> None:
     """Raise UsageError where a path means many results and one is wanted."""
     if (units := units_at(path)) is not None:
         raise UsageError(f"{path} is the folder of many results ({short(units.path)})", "name one of its results")
@@ -78,7 +78,7 @@ def _refuse_many(path: Path) -> None:
 
 def combine(options: Namespace) -> int:
     """Combine a result's stored members again into another result."""
-    _refuse_many(options.result)
+    refuse_many(options.result)
     output = absolute(options.output)
     verdict = combined(options.result, output, rule=options.rule, config=options.config)
     if verdict is None:
@@ -100,7 +100,7 @@ def report(options: Namespace) -> int:
 
 def export(options: Namespace) -> int:
     """Write a result's rows as Parquet, CSV or npy."""
-    _refuse_many(options.result)
+    refuse_many(options.result)
     rows = api.export(options.result, options.output, options.datasets)
     say(f"{rows:,} rows → {short(options.output)}")
     return COMPLETE

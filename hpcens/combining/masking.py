@@ -84,5 +84,5 @@ def mask(values: Array, output: Output, masked: Sequence[int]) -> Array:
 def valid(rows: int, masked: Sequence[int]) -> Array:
     """Return flags (rows,) uint8: 0 where a row is masked, else 1."""
     flags = np.ones(rows, np.uint8)
-    flags[masked] = 0
+    flags[list(masked)] = 0
     return flags

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hpcens.dataset.inspection import inspecting as inspecting
     from hpcens.dataset.inspection import read_part as read_part
     from hpcens.dataset.inspection import reading_speed as reading_speed
+    from hpcens.dataset.labels import LabelFiles as LabelFiles
     from hpcens.dataset.source import Facts as Facts
     from hpcens.dataset.source import Source as Source
     from hpcens.dataset.source import sample_rows as sample_rows
@@ -24,6 +25,7 @@ else:
         "filters": ("check_filter",),
         "inputs": ("Input",),
         "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
+        "labels": ("LabelFiles",),
         "source": ("Facts", "Source", "sample_rows", "spread_rows"),
     }
 

@@ -59,10 +59,11 @@ def _blocks(source: Source, name: str, row_bytes: int) -> Iterator[tuple[int, Ar
     for start in range(0, source.rows, step):
         for file, where, place in source.places(start, min(start + step, source.rows)):
             column = file.column(name)
-            yield start + place.start, _values(column, where)
+            yield start + place.start, rows_of(column, where)
 
 
-def _values(column: Guarded, where: slice | Array) -> Array:
+def rows_of(column: Guarded, where: slice | Array) -> Array:
+    """Read rows of a column, in the order wanted."""
     if isinstance(where, slice):
         return column.read_rows(where.start, where.stop)
     rows, places = ascending(where)

@@ -65,22 +65,30 @@ class Stretch:
     title: str = ""
 
 
-def heat_map(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell | None]]], about: str) -> str:
+def heat_map(
+    columns: Sequence[str],
+    rows: Sequence[tuple[str, Sequence[Cell | None]]],
+    about: str,
+    *,
+    least: float = 76.0,
+    height: float = 40.0,
+) -> str:
     """Draw a table whose cells are the darker the more of something they have.
 
-    rows  name, and a cell for each column; None: there is nothing
+    rows    name, and a cell for each column; None: there is nothing
+    least   width of a column; height: of a row
     """
     left = _left([name for name, _ in rows])
-    wide = [min(180.0, max(76.0, width_of(name) + 16)) for name in columns]
+    wide = [min(180.0, max(least, width_of(name) + 16)) for name in columns]
     places = [left + sum(wide[:number]) for number in range(len(wide))]
-    height, top = 40.0, 26.0
+    top = 26.0
     parts = [
-        label(place + width / 2, 17, short(name, width - 24), anchor="middle", kind="head")
+        label(place + width / 2, 17, short(name, width - 12), anchor="middle", kind="head")
         for name, place, width in zip(columns, places, wide, strict=True)
     ]
     for number, (name, cells) in enumerate(rows):
         y = top + height * number
-        parts.append(label(left - 10, y + 24, short(name, left - 20), anchor="end"))
+        parts.append(label(left - 10, y + height / 2 + 4, short(name, left - 20), anchor="end"))
         for cell, place, width in zip(cells, places, wide, strict=True):
             parts += _cell(cell, place, y, width, height)
     return picture(left + sum(wide) + 2, top + height * len(rows) + 2, parts, about)
@@ -89,14 +97,20 @@ def heat_map(columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell | N
 def _cell(cell: Cell | None, x: float, y: float, width: float, height: float) -> list[str]:
     if cell is None:
         empty = rectangle(x + 1, y + 1, width - 2, height - 2, "track")
-        return [empty, label(x + width / 2, y + 24, "·", anchor="middle", kind="faint")]
+        return [empty, label(x + width / 2, y + height / 2 + 4, "·", anchor="middle", kind="faint")]
     shade = max(0.0, min(1.0, cell.shade))
     dark = " light" if shade > 0.6 else ""
     return [
         rectangle(x + 1, y + 1, width - 2, height - 2, "plain"),
         rectangle(x + 1, y + 1, width - 2, height - 2, "first", title=cell.title, opacity=0.08 + 0.92 * shade),
-        label(x + width / 2, y + (18 if cell.small else 24), cell.text, anchor="middle", kind=f"over{dark}"),
-        *([label(x + width / 2, y + 33, cell.small, anchor="middle", kind=f"small{dark}")] if cell.small else []),
+        label(
+            x + width / 2, y + height / 2 + (-2 if cell.small else 4), cell.text, anchor="middle", kind=f"over{dark}"
+        ),
+        *(
+            [label(x + width / 2, y + height / 2 + 13, cell.small, anchor="middle", kind=f"small{dark}")]
+            if cell.small
+            else []
+        ),
     ]
 
 

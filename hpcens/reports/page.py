@@ -29,6 +29,7 @@ svg text.head { font-weight: 600 } svg text.faint { fill: #9aa8b5 } svg text.lig
 .launching { fill: #93a0ac } .importing { fill: #c2ae90 } .loading { fill: #b3cfa0 }
 .waiting { fill: #d3dce4 } .track { fill: #edf2f6 } .plain { fill: #fff }
 .grid { stroke: #e3eaf0 } .axis { stroke: #7c8b99 } .whisker { stroke: #1c2733; stroke-width: 1.2 }
+.curve { stroke: #2f6f9f; stroke-width: 1.8 }
 .broken { stroke: #2f6f9f; stroke-width: 1.6; stroke-dasharray: 6 4 }
 .key { display: inline-block; margin-right: 1.2rem; font-size: .9rem } .key svg { vertical-align: -1px }
 table { border-collapse: collapse; margin: .6rem 0; font-size: .9rem } th { font-weight: 600 }
@@ -66,9 +67,14 @@ def scoped(parts: Iterable[str]) -> str:
 
 def write_page(text: str, path: Path) -> None:
     """Write a page to a file. Raises UsageError where its name is not that of a page, OSError where it cannot be."""
+    require_page(path)
+    write_atomically(path, text)
+
+
+def require_page(path: Path) -> None:
+    """Raise UsageError where a name is not that of a page."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{path} is no name of a page", "name a file that ends in .html")
-    write_atomically(path, text)
 
 
 def paragraphs(lines: Iterable[str]) -> str:

@@ -50,6 +50,11 @@ def rectangle(
     return f'<rect class="{words(kind)}" {shape}{clear}>{_title(title)}</rect>'
 
 
+def dot(x: float, y: float, radius: float, kind: str, *, title: str = "") -> str:
+    """Return a dot. kind: class of its colour; title: shown where the pointer rests on it."""
+    return f'<circle class="{words(kind)}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">{_title(title)}</circle>'
+
+
 def line(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
     """Return a straight line."""
     return f'<line class="{words(kind)}" x1="{x:.1f}" y1="{y:.1f}" x2="{to_x:.1f}" y2="{to_y:.1f}"/>'

@@ -27,6 +27,7 @@ from hpcens.rules.average import geometric, weighted
 from hpcens.rules.function import load_function
 from hpcens.rules.normalization import normalized
 from hpcens.rules.order import largest, median, smallest, trimmed
+from hpcens.rules.stack import Doubles as Doubles
 from hpcens.rules.stack import Floats as Floats
 from hpcens.rules.stack import Rule as Rule
 from hpcens.rules.stack import label as label

@@ -79,6 +79,7 @@ DOORS = {
         "cli/start.py",
         "cli/configuration.py",
         "cli/guide.py",
+        "cli/judging.py",
         "cli/completion.py",
         "cli/plans.py",
         "cli/results.py",

@@ -1,0 +1,6 @@
+"""Judge a result against labels: what members and ensemble are worth, told with intervals."""
+
+from hpcens.evaluation.evaluation import Evaluation as Evaluation
+from hpcens.evaluation.evaluation import Score as Score
+from hpcens.evaluation.judging import Question as Question
+from hpcens.evaluation.judging import judge as judge
