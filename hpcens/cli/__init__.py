@@ -72,29 +72,36 @@ def command_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="hpcens",
         description="Score large HDF5 datasets with ensembles of PyTorch networks.",
-        epilog="hpcens help prints the guide · exit codes:"
+        epilog="hpcens help prints the guide · hpcens VERB --help describes a verb · exit codes:"
         " 0 complete and verified · 1 failure · 2 usage or configuration · 65 bad data ·"
-        " 75 incomplete but resumable · 78 made of something else · 130/143 signalled",
+        " 75 incomplete: the same command continues it ·"
+        " 78 what is on disk was made from other data, members or settings · 130, 143 ended by a signal",
     )
     parser.add_argument("--version", action="version", version=f"hpcens {__version__}")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
 
     def add(name: str, verb: str, text: str) -> argparse.ArgumentParser:
         subparser = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         subparser.set_defaults(verb=verb)
         return subparser
 
-    _add_starting(add)
     _add_planning(add)
+    _add_starting(add)
+    _add_runs(add)
     _add_results(add)
     _add_judging(add)
-    _add_runs(add)
+    _add_guide(add)
     return parser
 
 
 def _add_starting(add: AddVerb) -> None:
-    submit = add("submit", "start.submit", "score a dataset as a job; run the same command again to continue")
-    _job_options(submit)
+    here = "score a dataset on this host now (under mpiexec or srun: as one of the ranks); again: continue it"
+    run = add("run", "rank.run", here)
+    submit = add(
+        "submit", "start.submit", "score a dataset as a job of Slurm, or in the background; again: continue it"
+    )
+    for verb in (run, submit):
+        _job_options(verb)
     submit.add_argument("--local", action="store_true", help="run on this host, even where Slurm is available")
     wait = "follow the job to its end (the default on this host; on Slurm the command returns at once)"
     submit.add_argument("--wait", action=argparse.BooleanOptionalAction, help=wait)
@@ -106,30 +113,27 @@ def _add_starting(add: AddVerb) -> None:
     submit.add_argument("--dry-run", action="store_true", help="print the sbatch script and the plan; submit nothing")
     resubmit = "queue N more jobs, each of which continues if the one before is killed"
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help=resubmit)
-    run = add("run", "rank.run", "score a dataset on this host now; under mpiexec or srun, be one of the ranks")
-    _job_options(run)
-    array = "with --each: ask Slurm for N worlds of one node each, M of them at once"
-    submit.add_argument("--array", type=_array, metavar="N[%%M]", help=array)
-    for verb in (submit, run):
-        each = "score every file into a result of its own, below output.folder, its path mirrored there"
+    array = "with --each: ask Slurm for an array of N jobs of one node each, at most M of which run at once"
+    submit.add_argument("--array", type=_array, metavar="N[%M]", help=array)
+    for verb in (run, submit):
+        each = (
+            "score every file into a result of its own; results lie below output.folder as the files lie below theirs"
+        )
         verb.add_argument("--each", action="store_true", help=each)
         verb.add_argument("-o", "--output", help=argparse.SUPPRESS)  # refused by name
-    code = "start nothing; exit with the code of the run that srun has just ended"
+    code = "start nothing; exit as the run did that srun has just ended (for the last line of a batch script)"
     run.add_argument("--code", action="store_true", help=code)
-    for verb in (submit, run):
+    for verb in (run, submit):
         _verbose(verb)
 
 
 def _add_planning(add: AddVerb) -> None:
-    profile = add("profile", "plans.profile", "measure the members on this host's devices and keep the profiles")
-    _job_options(profile, plan=False, datasets="*")
-    thorough = "measure every runtime, however long preparing it takes: pays off for large datasets"
-    profile.add_argument("--thorough", action="store_true", help=thorough)
-    book = profile.add_mutually_exclusive_group()
-    book.add_argument("--list", action="store_true", help="print all profiles that are kept")
-    book.add_argument("--clear", action="store_true", help="delete all profiles that are kept")
-    plan = add("plan", "plans.plan", "print the allocation matrix, the predicted rows/s and the upper bound")
-    _job_options(plan, plan=False)
+    init = add("init", "configuration.init", "write a commented configuration to start from")
+    file = "the file to write (default: hpcens.yaml)"
+    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML", help=file)
+    what = "print which member runs on which device and in which batches, the rows/s that gives, and the most possible"
+    plan = add("plan", "plans.plan", what)
+    _job_options(plan, scores=False)
     plan.add_argument("-o", "--output", type=Path, metavar="PLAN.JSON", help="write the plan to a file")
     plan.add_argument("--html", type=Path, metavar="PLAN.HTML", help="write the plan as a web page")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
@@ -139,27 +143,43 @@ def _add_planning(add: AddVerb) -> None:
     variant.add_argument("--nodes", type=_range, metavar="N[..M]", help=nodes)
     deadline = "plan for the fewest nodes that finish in this time"
     variant.add_argument("--deadline", type=_duration, metavar="2h30m", help=deadline)
-    simulate = add("simulate", "plans.simulate", "run a plan in virtual time: rows/s, and how busy each rank is")
-    simulate.add_argument("plan", type=Path, metavar="PLAN.JSON")
-    simulate.add_argument("--rows", type=_positive, metavar="N", help="default: as many as the plan was made for")
+    simulate = add(
+        "simulate", "plans.simulate", "simulate a plan: rows/s, and how busy each device, reader and reducer is"
+    )
+    simulate.add_argument("plan", type=Path, metavar="PLAN.JSON", help="a plan that hpcens plan -o wrote")
+    rows = "how many rows to simulate (default: as many as the plan was made for)"
+    simulate.add_argument("--rows", type=_positive, metavar="N", help=rows)
     simulate.add_argument("--json", action="store_true", help="print the result as JSON")
+    speeds = "measure how fast the members run on this host's devices, and keep the figures for plans"
+    profile = add("profile", "plans.profile", speeds)
+    _job_options(profile, scores=False, datasets="*")
+    thorough = "measure every runtime, however long preparing it takes: pays off for large datasets"
+    profile.add_argument("--thorough", action="store_true", help=thorough)
+    book = profile.add_mutually_exclusive_group()
+    book.add_argument("--list", action="store_true", help="print all figures that are kept")
+    book.add_argument("--clear", action="store_true", help="delete all figures that are kept")
+
+
+def _add_guide(add: AddVerb) -> None:
     guide = add("help", "guide.show_page", "print a page of the user's guide")
     guide.add_argument("topic", nargs="?", metavar="TOPIC", help="default: list the topics")
     completion = add("completion", "completion.completion", "print the script that completes commands in a shell")
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    init = add("init", "configuration.init", "write a commented configuration to start from")
-    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that is to run the script")
 
 
 def _add_results(add: AddVerb) -> None:
-    verify = add("verify", "results.verify", "check a result against its journal, its checksums and its members")
-    combine = add(
-        "combine", "results.combine", "combine a result's stored members by another rule, or to other outputs"
+    verify = add(
+        "verify",
+        "results.verify",
+        "check results: every row written once, every byte as written, the members unchanged",
     )
+    again = "combine the stored members of a result by another rule, or to other outputs; no network runs"
+    combine = add("combine", "results.combine", again)
     export = add("export", "results.export", "write a result as Parquet, CSV or npy")
     verify.add_argument("result", type=Path, nargs="+", metavar="PREDICTIONS.H5", help="results, or folders of them")
-    for verb in (combine, export):
-        verb.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+    stored = "a result with stored members (output.datasets: [members])"
+    for verb, file in ((combine, stored), (export, "a result")):
+        verb.add_argument("result", type=Path, metavar="PREDICTIONS.H5", help=file)
     verify.add_argument("--json", action="store_true", help="print the findings as JSON")
     source = combine.add_mutually_exclusive_group(required=True)
     source.add_argument("-c", "--config", type=Path, help="a YAML with another rule or other outputs")
@@ -168,7 +188,7 @@ def _add_results(add: AddVerb) -> None:
     export.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="ends in .parquet, .csv or .npy"
     )
-    datasets = "names of datasets, as in the file or the YAML: label,top-5 (default: all)"
+    datasets = "what to write, separated by commas: label,top-5 (default: all datasets)"
     export.add_argument("--datasets", type=lambda text: text.split(","), default=[], help=datasets)
 
 
@@ -191,42 +211,45 @@ def _add_judging(add: AddVerb) -> None:
 
 
 def _add_runs(add: AddVerb) -> None:
-    status = add("status", "runs.status", "print how far runs are, or why they ended")
+    status = add("status", "runs.status", "print how far runs are, or how they ended")
+    watch = "print the status again every few seconds until the run ends; then exit as the run did"
+    status.add_argument("--watch", action="store_true", help=watch)
+    _verbose(status)
+    runs = add("list", "runs.runs", "list the runs in a folder")
+    folder = "the folder to look in (default: the current folder)"
+    runs.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help=folder)
+    for verb in (status, runs):
+        verb.add_argument("--json", action="store_true", help="print the status as JSON")
+    wait = add("wait", "runs.wait", "wait until runs have ended; then exit as they did")
     logs = add("logs", "runs.logs", "print what the ranks of runs wrote")
-    cancel = add("cancel", "runs.cancel", "stop runs once what they have begun is finished")
-    for verb in (status, logs, cancel):
+    logs.add_argument("-n", "--lines", type=_positive, metavar="N", help="print only the last N lines of each file")
+    cancel = add("cancel", "runs.cancel", "stop runs in order: rows under way are finished first; nothing is lost")
+    cancel.add_argument("--now", action="store_true", help="kill them at once; rows that are on disk are kept")
+    for verb in (status, wait, logs, cancel):
         verb.add_argument("run", type=Path, nargs="+", metavar="RUN", help=_RUNS)
     report = add("report", "results.report", "draw a run as one web page: speed, memory, values, provenance")
     report.add_argument("run", type=Path, metavar="RUN", help="a run directory (OUTPUT.run), or its output")
     page = "the page to write (default: beside the run's output, as OUTPUT.html)"
     report.add_argument("-o", "--output", type=Path, metavar="REPORT.HTML", help=page)
-    watch = "print it every few seconds until the run ends; exit with its code"
-    status.add_argument("--watch", action="store_true", help=watch)
-    _verbose(status)
-    wait = add("wait", "runs.wait", "wait until runs have ended; exit with their code")
-    wait.add_argument("run", type=Path, nargs="+", metavar="RUN", help=_RUNS)
-    logs.add_argument("-n", "--lines", type=_positive, help="print only the last lines of each file")
-    cancel.add_argument("--now", action="store_true", help="kill it; what is durable is kept")
-    runs = add("list", "runs.runs", "list the runs in a folder")
-    runs.add_argument("folder", type=Path, nargs="?", default=Path(), help="default: the current folder")
-    for verb in (status, runs):
-        verb.add_argument("--json", action="store_true", help="print it as JSON")
 
 
-def _job_options(parser: argparse.ArgumentParser, *, plan: bool = True, datasets: str = "+") -> None:
+def _job_options(parser: argparse.ArgumentParser, *, scores: bool = True, datasets: str = "+") -> None:
     files = "one file, several in this order, or a pattern as 'part-*.h5'"
     parser.add_argument("dataset", nargs=datasets, metavar="DATASET.H5", help=files)
     config = "the configuration (default: ./hpcens.yaml, else $HPCENS_CONFIG)"
     parser.add_argument("-c", "--config", type=Path, help=config)
-    parser.add_argument("--limit", type=_positive, metavar="N", help="score only the first N rows")
-    if plan:
-        parser.add_argument("--plan", type=Path, help="keep the batch and segment sizes of this plan")
-        timeline = "write what every rank did when, for Perfetto (ui.perfetto.dev)"
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help=f"{'score' if scores else 'count on'} only the first N rows"
+    )
+    if scores:
+        kept = "use the batch and segment sizes of a plan that hpcens plan -o wrote"
+        parser.add_argument("--plan", type=Path, metavar="PLAN.JSON", help=kept)
+        timeline = "write what every rank did when; ui.perfetto.dev shows it"
         parser.add_argument("--trace", type=Path, metavar="TRACE.JSON", help=timeline)
 
 
 def _verbose(parser: argparse.ArgumentParser) -> None:
-    text = "at the end of a run also print its plan, and what every member, device and rank did"
+    text = "once the run has ended, print also its plan, and what every member, device and rank did"
     parser.add_argument("-v", "--verbose", action="store_true", help=text)
 
 

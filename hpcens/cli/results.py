@@ -41,7 +41,7 @@ def verify(options: Namespace) -> int:
             continue
         show(verification_lines(verification))
         faults = f"not sound: {len(verification.faults)} faults; next: score it again into another output"
-        say("sound" if verification.sound else faults)
+        say("sound: every row was written once, and every byte is as it was written" if verification.sound else faults)
     if missing:
         say(f"{len(missing)} files have no result yet: {', '.join(missing[:3])}", to_stderr=True)
     if not all(verification.sound for verification in found.values()):

@@ -69,7 +69,7 @@ class Recombination:
                 raise late from error
             raise
         rows = request.source.segmentation.rows
-        verdict = epoch.judge(Verdict(COMPLETE, f"{rows} rows combined under rule {request.spec.rule.name}"))
+        verdict = epoch.judge(Verdict(COMPLETE, f"{rows:,} rows combined under rule {request.spec.rule.name}"))
         if verdict.code == COMPLETE:
             self._tidy()
         return verdict

@@ -113,7 +113,7 @@ def taken_lines(taken: Mapping[str, str]) -> Iterator[str]:
     for member, what in taken.items():
         alike.setdefault(what if len(taken) > _MANY_MEMBERS else member, []).append(member)
     for members in alike.values():
-        yield f"{devices_phrase(members)}: {taken[members[0]]}"
+        yield f"output of {devices_phrase(members)} for one row: {taken[members[0]]}"
 
 
 def allocation_lines(allocations: Sequence[Allocation]) -> Iterator[str]:

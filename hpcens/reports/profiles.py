@@ -8,7 +8,7 @@ from itertools import groupby
 from statistics import median
 
 from hpcens.profiling import ProfileBook
-from hpcens.reports.text import amount, figures
+from hpcens.reports.text import amount, figures, span
 from hpcens.vocabulary import BatchProfile, Profile, ProfileKey
 
 _LEGEND = (
@@ -34,7 +34,8 @@ def profile_lines(book: ProfileBook) -> Iterator[str]:
         yield f"link to {to}: {link.bytes_per_second / 1e9:.3g} GB/s, {1e6 * link.message_seconds:.0f} µs a message"
     for kind in book.kinds():
         parts = book.reached(kind)
-        runs = f"the last {len(parts)} runs reached {min(parts):.2f}–{max(parts):.2f}"
+        of_them = span(parts, lambda part: f"{part:.2f}")
+        runs = f"the last {len(parts)} runs reached {of_them}" if len(parts) > 1 else f"the last run reached {of_them}"
         yield f"{kind}: plans count on {median(parts):.2f} of these rows/s, since {runs}, members beside each other"
 
 

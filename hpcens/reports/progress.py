@@ -55,7 +55,7 @@ class Follower:
     def _show(self, event: Event) -> None:
         match event:
             case WorldFormed():
-                self.say(f"ranks: {nodes_phrase(event.nodes)}; {event.library}")
+                self.say(f"MPI ranks: {nodes_phrase(event.nodes)} (devices, readers and reducers); {event.library}")
                 if event.wheel:
                     self.say("warning: this MPI came with a Python package; over several nodes use the site's own")
             case ProfilingBegan():
@@ -63,8 +63,8 @@ class Follower:
                 for why in event.why:
                     self.say(f"  {why}")
             case PlanMade():
-                share = f"{100 * event.throughput / event.bound:.1f} % of the most there can be"
-                self.say(f"plan: {rate(event.throughput)}, {share}; limited by {event.limit}")
+                share = f"{100 * event.throughput / event.bound:.1f} % of the most that is possible here"
+                self.say(f"plan: {rate(event.throughput)} predicted, {share}; limited by {event.limit}")
             case DrainBegan():
                 self.say(f"{event.reason}: finishing what is under way")
             case ProgressMade():

@@ -39,6 +39,13 @@ _DONE = {
     "wait for input": "waited for input",
     "wait to hand over": "waited to hand over",
 }
+# What a verification found of a member's weights → in words.
+_WEIGHTS = {
+    "as scored": "its weights are those that scored these rows",
+    "changed": "its weights have changed since",
+    "weights are gone": "its weights are gone",
+    "loaded by its factory, not looked at": "its factory loads its weights, which are not checked",
+}
 # Events of a start, in their order → what the time since the one before was needed for.
 _PARTS: dict[type[Event], str] = {
     WorldFormed: "to launch the ranks",
@@ -58,12 +65,12 @@ def report_lines(report: Report) -> Iterator[str]:
     ran = [instance for instance in report.instances if instance.measured_speed is not None]
     for alike in grouped(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
         yield f"  {_instances_phrase(alike)}"
-    yield f"  {100 * report.syncing_share:.1f} % of the time reducers waited for the disk"
+    yield f"  reducers waited for the disk {100 * report.syncing_share:.1f} % of the time"
     if report.idle:
         yield f"  not used: {devices_phrase(report.idle)}: no rank that computes is on their node"
     yield from (f"  {line}" for line in spot_check_lines(report))
     if report.bottleneck:
-        yield f"  busy most: {report.bottleneck}"
+        yield f"  busiest role: {report.bottleneck.replace(': ', ', ', 1)}"
     if report.ranks:
         yield "  ranks, by role: time of the CPU, most memory in use, what share of the scoring time went into what"
     for ranks in grouped(report.ranks, lambda rank: rank.role.partition(" ")[0]):
@@ -176,7 +183,7 @@ def start_lines(began: float, events: Iterable[Event]) -> Iterator[str]:
 def verification_lines(found: Verification) -> Iterator[str]:
     yield f"{found.rows:,} rows in {found.segments:,} segments; journal: {found.journal}"
     for name, state in found.members.items():
-        yield f"member {name}: weights {state}"
+        yield f"member {name}: {_WEIGHTS.get(state, state)}"
     for fault in found.faults[:20]:
         yield f"fault: {fault}"
     if len(found.faults) > 20:

@@ -97,7 +97,7 @@ def _journal(result: Finished, verification: Verification) -> Iterator[str]:
     if content is None:
         verification.journal = f"not found in {run.path}; checked against the checksums in the file alone"
         return
-    verification.journal = f"{run.path}, epoch {content.header.epoch}"
+    verification.journal = f"{run.path}, start {content.header.epoch}"
     written = content.written()
     missing = [segment for segment in range(verification.segments) if segment not in written]
     unknown = [segment for segment in written if segment >= verification.segments]

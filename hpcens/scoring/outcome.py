@@ -52,7 +52,7 @@ def judge(
     joined = f" by {', '.join(added)}, added to what was stored" if added else ""
     causes = (f"{rows.rows} by {rows.cause} of {rows.member}, first row {rows.first}" for rows in masked)
     left_out = f" ({'; '.join(causes)} masked)" if masked else ""
-    scored = f"{segmentation.rows} rows scored{joined}{left_out}"
+    scored = f"{segmentation.rows:,} rows scored{joined}{left_out}"
     return Verdict(COMPLETE, f"{scored}, every segment read back and equal to its checksum")
 
 

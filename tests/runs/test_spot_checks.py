@@ -46,7 +46,7 @@ def test_a_runtime_that_goes_wrong_voids_the_run(project, tmp_path):
     assert "write plan.runtime: auto" in project.hpcens("run", "dataset.h5", code=2)
     config.write_text(config.read_text().replace("runtime: frozen", "runtime: eager"))
     said = project.hpcens("run", "dataset.h5")
-    assert "2000 rows scored" in said
+    assert "2,000 rows scored" in said
     after = json.loads((project.run / "fingerprint.json").read_text())
     assert before["members"]["conv"]["numerics"]["runtime"] == "frozen"
     assert after["members"]["conv"]["numerics"]["runtime"] == "eager"

@@ -12,7 +12,7 @@ from hpcens.cli import main
     ("line", "words"),
     [
         ("hpcens ver", "verify"),
-        ("hpcens co", "completion combine"),
+        ("hpcens co", "combine completion"),
         ("hpcens plan --dead", "--deadline"),
         ("hpcens completion f", "fish"),
         ("hpcens nothing --", ""),

@@ -60,16 +60,16 @@ def test_the_rest_is_behind_verbose(run):
     short, long = list(ending_lines(run, output_of(run))), list(ending_lines(run, output_of(run), verbose=True))
     assert long[: len(short)] == short
     rest = "\n".join(long[len(short) :])
-    assert "ready 4.0 s after it began" in rest and "busy most: device" in rest and "cost: " in rest
+    assert "ready 4.0 s after it began" in rest and "busiest role: device" in rest and "cost: " in rest
 
 
 def test_status_of_an_ended_run_says_the_same(run, capsys):
     assert main(["status", str(run.path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("complete: 22 of 22 rows (100 %), start 1\n22 rows in 9 s → ")
-    assert "50 % of the 11 predicted" in out and "busy most" not in out
+    assert "50 % of the 11 predicted" in out and "busiest role" not in out
     main(["status", "-v", str(run.path)])
-    assert "busy most" in capsys.readouterr().out
+    assert "busiest role" in capsys.readouterr().out
 
 
 def test_a_start_that_left_rows_says_how_many_are_durable(run):

@@ -49,13 +49,13 @@ def test_each_event_has_its_line_once(run, follow):
     world = WorldFormed("MPICH 4.2", {"n0": 3, "n1": 1}, True, ())
     why = ("m0, m1: not measured before",)
     assert follow(epoch, world, ProfilingBegan(4, why), ProfilingEnded()) == [
-        "ranks: n0 × 3, n1 × 1; MPICH 4.2",
+        "MPI ranks: n0 × 3, n1 × 1 (devices, readers and reducers); MPICH 4.2",
         "warning: this MPI came with a Python package; over several nodes use the site's own",
         "profiling: 4 measurements to take",
         "  m0, m1: not measured before",
     ]
     assert follow(epoch, PlanMade(90.0, 100.0, "member a")) == [
-        "plan: 90 rows/s, 90.0 % of the most there can be; limited by member a"
+        "plan: 90 rows/s predicted, 90.0 % of the most that is possible here; limited by member a"
     ]
     assert follow(epoch, DrainBegan("cancelled")) == ["cancelled: finishing what is under way"]
     assert follow(epoch) == []
