@@ -90,8 +90,10 @@ def _with(
     member: str,
     hosts: Hosts,
 ) -> Iterator[Composition]:
-    """Place the member on one more device: beside its members, or instead of one that other devices host too,
-    or in exchange for one that goes where the member was."""
+    """Place the member on one more device: beside its members, or instead of one that other devices host too.
+
+    Or in exchange for one that goes where the member was.
+    """
     wider = _ordered(menu, {*pattern, member})
     if menu.spare(pool, wider, current.runs) >= 0:
         yield current.changed(pool, pattern, wider)

@@ -154,8 +154,10 @@ def _prove(search: _Search, largest: Menu, worth: Mapping[str, float]) -> None:
 
 
 def _search_runtimes(search: _Search) -> None:
-    """Offer what the integer program finds with all members in one runtime: it takes a member for as large
-    as it is in the largest, which may hide what fits."""
+    """Offer what the integer program finds with all members in one runtime.
+
+    It takes a member for as large as it is in the largest, which may hide what fits.
+    """
     menu = search.menu
     runtimes = dict.fromkeys(choice.runtime for m in menu.members for choice in menu.of(m))
     for runtime in runtimes if len(runtimes) > 1 else ():
@@ -195,8 +197,10 @@ def _greedy(problem: Problem) -> Placement | None:
 
 
 def _lay_out(problem: Problem, search: _Search, bound: Bound) -> str:
-    """Offer replicated or wrapped layouts, under falling ceilings on the workspaces until all of one fits;
-    the memory that forced a ceiling below the first, as a phrase."""
+    """Offer replicated or wrapped layouts, under falling ceilings on the workspaces until all of one fits.
+
+    Return the memory that forced a ceiling below the first, as a phrase.
+    """
     menu, forced = search.menu, ""
     for ceiling in ceilings(menu):
         rated = rates(menu, ceiling)

@@ -59,8 +59,10 @@ class Problem:
         return min(passed, self.reducers * self.writing)
 
     def within(self, batch_sizes: Iterable[int], rows: int) -> Problem:
-        """The problem of scoring `rows` rows with batch sizes out of these; a batch larger than the
-        dataset never fills, so of those only the smallest may stay, where there is no other."""
+        """Return the problem of scoring `rows` rows with batch sizes out of these.
+
+        A batch larger than the dataset never fills, so of those only the smallest may stay, where there is no other.
+        """
         sizes = set(batch_sizes)
         useful = {size for size in sizes if size <= rows} or {min(sizes)}
         profiles = {

@@ -40,8 +40,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What one program may take. The nodes of its search are the same on every machine; the seconds, which
-    are not, only keep a slow machine from taking for ever."""
+    """What one program may take.
+
+    nodes    of its search: the same on every machine
+    seconds  that keep a slow machine from taking for ever
+    """
 
     nodes: int
     seconds: float
@@ -91,8 +94,12 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """What HiGHS says of a program: all values, or None where none were found; the proven most of its first
-    unknown; and whether the time was up before the nodes were, so that a faster machine may say more."""
+    """What HiGHS says of a program.
+
+    values  of all unknowns; None where none were found
+    bound   the proven most of its first unknown
+    late    the time was up before the nodes were, so that a faster machine may say more
+    """
 
     values: Any
     bound: float
