@@ -46,7 +46,7 @@ def cancel(run: RunDirectory, *, now: bool = False) -> str:
 
 
 def _living(submission: Submission) -> list[str]:
-    """The submission's jobs that wait or run; those of another cluster, which may have the same ids, are not meant."""
+    """Return the submission's jobs that wait or run, not those of another cluster, which may have the same ids."""
     answers = slurm.ask_all(submission.jobs) or {}
     return [job for job, a in answers.items() if a.lives and (not a.name or submission.id in a.name)]
 
