@@ -29,7 +29,7 @@ class Buffers:
         self._free: deque[mmap] = deque(maxlen=_KEPT)  # those that are not used again fall out at the other end
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An array of whatever the memory held, aligned."""
+        """Return an array of whatever the memory held, aligned."""
         kind = np.dtype(dtype)
         size = math.prod(shape) * kind.itemsize
         if size < _SMALLEST:
@@ -42,12 +42,13 @@ class Buffers:
         return whole[:size].view(kind).reshape(shape)
 
     def copy(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a copy of the array, aligned, in memory that outlives a pass."""
         made = self.empty(array.shape, array.dtype)
         made[...] = array
         return made
 
     def aligned(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The array, or a copy where its data do not begin as they would in one that is made here."""
+        """Return the array, or a copy where its data do not begin as they would in one that is made here."""
         return array if array.ctypes.data % ALIGNMENT == 0 else self.copy(array)
 
     def _take(self, size: int) -> mmap:
