@@ -132,8 +132,10 @@ class _Runs:
     name: str
 
     def on(self, rows: Rows) -> Array | None:
-        """Return the outputs for rows in one batch; None where they cannot be run: others than those tried may be
-        bad, and a batch of another size may not fit the member."""
+        """Return the outputs for rows in one batch; None where they cannot be run.
+
+        Rows other than those tried may be bad, and a batch of another size may not fit the member.
+        """
         try:
             hardware = self.engine.hardware
             return self.engine.run(self.name, [hardware.receive(hardware.stage(array)) for array in rows])[0]
