@@ -158,7 +158,7 @@ def _show_logs(run: RunDirectory, options: Namespace) -> None:
 
 
 def _spoken(task: int | None, line: str, roles: Mapping[int, str]) -> str:
-    """A line of a log as it is shown; roles: of the ranks in the newest start, which in a job are its tasks."""
+    """Write a line of a log as it is shown; roles: of the ranks in the newest start, which in a job are its tasks."""
     if task is None:
         return line
     return f"rank {task} ({roles[task]}): {line}" if task in roles else f"rank {task}: {line}"
