@@ -54,16 +54,19 @@ class Parts:
 
     @property
     def outputs(self) -> dict[int, str]:
+        """What each member returns (logits, probabilities or values), by its place in the list."""
         return self.of_members("output", MemberSpec.__dataclass_fields__["output"].default)
 
     @property
     def rule(self) -> str | None:
+        """Name of the rule; that of the default where the YAML names none, None where it cannot be used."""
         usable = ("rule",) not in self.page.refused and ("rule", "name") not in self.page.refused
         name: str | None = self.at("rule", "name", default=RuleSpec().name if usable else None)
         return name
 
     @property
     def space(self) -> str:
+        """Where members are combined: as stated; else values, if every member gives values, or probabilities."""
         values = set(self.outputs.values()) == {"values"}
         space: str = self.at("rule", "space") or ("values" if values else "probabilities")
         return space
