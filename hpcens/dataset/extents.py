@@ -30,6 +30,7 @@ class Blocks(NamedTuple):
 
     @property
     def rows(self) -> int:
+        """Rows in all of its pieces together."""
         return self.number * self.size
 
     @property

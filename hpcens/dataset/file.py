@@ -266,6 +266,7 @@ class DatasetFile:
         return sum(bytes_behind_a_row(each.dataset, each.axis) for each in self._inputs)
 
     def close(self) -> None:
+        """Close the HDF5 file; what was read from it stays valid."""
         self._file.close()
 
 

@@ -81,10 +81,12 @@ class Guarded:
 
     @property
     def rows(self) -> int:
+        """Number of rows in the file, selected or not."""
         return int(self.dataset.shape[self.axis])
 
     @property
     def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: the dataset's without the axis of the rows; () in a vector."""
         shape: tuple[int, ...] = self.dataset.shape
         return () if self.is_vector else (*shape[: self.axis], *shape[self.axis + 1 :])
 

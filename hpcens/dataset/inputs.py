@@ -30,6 +30,7 @@ class Input:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row as it is handed on."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -58,6 +59,7 @@ class OpenInput:
 
     @property
     def dataset(self) -> h5py.Dataset:
+        """The HDF5 dataset that the rows are read from."""
         return self.guarded.dataset
 
     @property
@@ -67,6 +69,7 @@ class OpenInput:
 
     @property
     def rows(self) -> int:
+        """Number of rows in the file, selected or not."""
         return self.guarded.rows
 
     @property

@@ -23,7 +23,9 @@ class Selection(Protocol):
     """Some rows of a file, `rows` in number."""
 
     @property
-    def rows(self) -> int: ...
+    def rows(self) -> int:
+        """Number of rows that are selected."""
+
     def where(self, start: int, stop: int) -> Where:
         """Return the rows of the file that are selected as the start-th up to the stop-th."""
 
@@ -37,9 +39,11 @@ class Span:
 
     @property
     def rows(self) -> int:
+        """Number of rows that are selected."""
         return max(0, self.stop - self.start)
 
     def where(self, start: int, stop: int) -> slice:
+        """Return where in the file the selected rows from `start` up to `stop` lie."""
         return slice(self.start + start, self.start + stop)
 
 
@@ -55,9 +59,11 @@ class Marked:
 
     @property
     def rows(self) -> int:
+        """Number of rows that are selected."""
         return int(self._before[-1])
 
     def where(self, start: int, stop: int) -> Where:
+        """Return where in the file the selected rows from `start` up to `stop` lie."""
         first = int(np.searchsorted(self._before, start, "right")) - 1
         last = int(np.searchsorted(self._before, stop, "left"))
         marked = np.concatenate([self._block(i) for i in range(first, last)])
@@ -81,6 +87,7 @@ class Listed:
     rows: int
 
     def where(self, start: int, stop: int) -> Where:
+        """Return where in the file the selected rows from `start` up to `stop` lie."""
         rows: Array = self.read(start, stop).astype(np.int64)
         return rows
 

@@ -53,10 +53,12 @@ class Facts:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row over all inputs."""
         return sum(each.row_bytes for each in self.inputs)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the inputs, in the order in which members are called with them."""
         return tuple(each.name for each in self.inputs)
 
     @property
@@ -103,6 +105,7 @@ class Source:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row over all inputs."""
         return sum(each.row_bytes for each in self.inputs)
 
     @property
@@ -194,6 +197,7 @@ class Source:
         return (self._file(i)[0] for i in range(len(self._paths)))
 
     def close(self) -> None:
+        """Stop the threads that read, drop what is still to be read, and close the files."""
         self._pool.shutdown(cancel_futures=True)
         self._close_files()
 
