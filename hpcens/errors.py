@@ -117,7 +117,7 @@ _HDF5_FILE = re.compile(r"name = '([^']*)'")
 
 
 def as_verdict(error: BaseException) -> HpcensError:
-    """The error as one of ours: a full disk ends resumable, anything unknown is a failure."""
+    """Return the error as one of ours: a full disk ends resumable, anything unknown is a failure."""
     if isinstance(error, HpcensError):
         return error
     number, where = refusal(error)
