@@ -74,8 +74,10 @@ class Forward(torch.nn.Module):
 
     @property
     def judged(self) -> tuple[int, ...]:
-        """Inputs that must be finite: none where the module handles others, or a function of the user's own prepares
-        them, which may mend them."""
+        """Inputs that must be finite.
+
+        None where the module handles others, or a function of the user's own prepares them, which may mend them.
+        """
         return () if self._mends else self.inputs
 
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:

@@ -43,7 +43,7 @@ def digest(file: Path) -> str:
 
 
 def _stamp(file: Path) -> tuple[str | int, ...]:
-    """What changes with the file's content: opened, because that is when NFS asks its server."""
+    """Return what changes with the file's content: opened, because that is when NFS asks its server."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
     try:
         found = os.fstat(descriptor)

@@ -44,6 +44,7 @@ class Passes(torch.nn.Module):
         self._choose = choose
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the selected output for inputs of (rows, *row shape) each, in batches that the network accepts."""
         rows = len(inputs[0])
         if self._network.least <= rows <= (self._network.most or rows):
             return self._choose(self.module(*inputs))
