@@ -34,6 +34,7 @@ class Allocation:
 
     @property
     def nodes(self) -> int:
+        """Number of nodes, of all kinds together."""
         return sum(count for _, count in self.taken)
 
 

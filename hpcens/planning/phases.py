@@ -36,6 +36,7 @@ class Phase:
 
     @property
     def last(self) -> bool:
+        """Whether no phase comes after this one."""
         return self.number == self.of
 
     def directory(self, run: RunDirectory) -> RunDirectory:

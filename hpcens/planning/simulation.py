@@ -70,9 +70,11 @@ class Simulated:
 
     @property
     def rows_per_second(self) -> float:
+        """Rows per second of the whole ensemble; 0 where no row was scored."""
         return self.rows / self.seconds if self.seconds else 0.0  # of no rows
 
     def to_json(self) -> str:
+        """Write the result as JSON, `rows_per_second` included."""
         return json.dumps(asdict(self) | {"rows_per_second": self.rows_per_second}, indent=1)
 
 
