@@ -27,8 +27,10 @@ _UNKEPT: dict[Path, str] = {}
 
 
 class ProfileBook:
-    """A folder of profiles, one file a key; several runs may read and write it at once. What runs measured of links and
-    of kinds of device is in folders inside it."""
+    """A folder of profiles, one file a key; several runs may read and write it at once.
+
+    What runs measured of links and of kinds of device is in folders inside it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -79,6 +81,7 @@ class ProfileBook:
             return None
 
     def put_link(self, key: LinkKey, link: Link) -> None:
+        """Keep what was measured of a link: bytes per second, and seconds a message."""
         _write(self._links / f"{key.digest}.json", {"key": asdict(key), "link": asdict(link)})
 
     def links(self) -> Iterator[tuple[LinkKey, Link]]:
@@ -112,6 +115,7 @@ class ProfileBook:
         return kinds
 
     def put_reached(self, kind: str, part: float) -> None:
+        """Keep what a run reached of the profiled rows/s on a kind of device; only the last runs are kept."""
         _write(self._kind(kind), {"kind": kind, "reached": [*self.reached(kind), part][-_KEPT:]})
 
     def _kind(self, kind: str) -> Path:

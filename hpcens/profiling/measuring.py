@@ -34,7 +34,7 @@ class MissingRates:
         return replace(self, rows=(), others=())
 
     def with_rows(self, rows: tuple[Rows, Rows] | None) -> MissingRates:
-        """The same with the rows and further ones; None: this rank needs none."""
+        """Return the same with the rows and further ones; None: this rank needs none."""
         return self if rows is None else replace(self, rows=rows[0], others=rows[1])
 
 

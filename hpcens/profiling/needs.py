@@ -115,6 +115,7 @@ class Needs:
         return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager, why)
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
+        """Keep profiles that were measured in the book."""
         for key, profile in measured:
             self.book.put(key, profile)
 
