@@ -93,7 +93,7 @@ def grouped(items: Iterable[Item], alike: Callable[[Item], Hashable]) -> list[li
 
 
 def _instances_phrase(alike: Sequence[InstanceReport]) -> str:
-    """What equal instances were to do and did; of many also which was the slowest, where it stands out."""
+    """Write what equal instances were to do and did; of many also which was the slowest, where it stands out."""
     first = alike[0]
     speeds = {instance.device: instance.measured_speed or 0.0 for instance in alike}
     rows = f"{sum(instance.rows for instance in alike):,} rows"
@@ -106,7 +106,7 @@ def _instances_phrase(alike: Sequence[InstanceReport]) -> str:
 
 
 def _ranks_phrase(ranks: Sequence[RankReport], seconds: float) -> str:
-    """What ranks of one role took."""
+    """Write what ranks of one role took: CPU time, memory, and shares of the scoring time."""
     if len(ranks) == 1:
         who, each = ranks[0].role, ""
     else:
@@ -181,6 +181,7 @@ def start_lines(began: float, events: Iterable[Event]) -> Iterator[str]:
 
 
 def verification_lines(found: Verification) -> Iterator[str]:
+    """Show what was compared, what became of each member's weights, and up to 20 faults."""
     yield f"{found.rows:,} rows in {found.segments:,} segments; journal: {found.journal}"
     for name, state in found.members.items():
         yield f"member {name}: {_WEIGHTS.get(state, state)}"
