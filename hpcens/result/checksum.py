@@ -12,8 +12,10 @@ class Checksum:
         self._digest = xxhash.xxh3_64(seed=segment)
 
     def add(self, data: bytes | memoryview) -> None:
+        """Take further bytes into the checksum."""
         self._digest.update(data)
 
     @property
     def value(self) -> int:
+        """The checksum of all bytes so far: 64 bits."""
         return self._digest.intdigest()

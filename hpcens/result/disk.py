@@ -28,6 +28,7 @@ class Disk:
         )
 
     def close(self, file: int) -> None:
+        """Close a file; what was not synced may still be lost."""
         os.close(file)
 
     def write(self, file: int, data: bytes | memoryview, offset: int) -> None:
@@ -46,9 +47,11 @@ class Disk:
         return b"".join(parts)
 
     def sync_data(self, file: int) -> None:
+        """Return once the file's data are durable, and as much of its metadata as reading them needs."""
         os.fdatasync(file)
 
     def sync(self, file: int) -> None:
+        """Return once the file is durable with all of its metadata."""
         os.fsync(file)
 
     def rename(self, old: Path, new: Path) -> None:
@@ -59,6 +62,7 @@ class Disk:
             self.sync_folder(old.parent)
 
     def sync_folder(self, folder: Path) -> None:
+        """Return once the names in a folder are durable."""
         sync_folder(folder)
 
 

@@ -37,8 +37,11 @@ _INDICES = {"label_name": "label", "top_label_names": "top_labels"}
 class Writer(Protocol):
     """Write one file, from the rows of one segment after another."""
 
-    def write(self, columns: dict[str, Array]) -> None: ...
-    def close(self) -> None: ...
+    def write(self, columns: dict[str, Array]) -> None:
+        """Append rows: for each column its values, one a row."""
+
+    def close(self) -> None:
+        """Complete the file."""
 
 
 def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:

@@ -118,10 +118,12 @@ class Finished:
 
     @property
     def attributes(self) -> Mapping[str, Any]:
+        """All attributes of the file, by name."""
         return dict(self._file.attrs)
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names in order; () where there are none."""
         return tuple(self._file["classes"].asstr()[:]) if "classes" in self._file else ()
 
     def document(self, name: str) -> str:
@@ -219,6 +221,7 @@ class Finished:
         return kept, digest.value
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 

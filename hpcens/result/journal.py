@@ -72,6 +72,7 @@ class Record:
     time: float = 0.0
 
     def pack(self) -> bytes:
+        """Write the record as bytes of fixed length, a checksum at the end."""
         body = _RECORD.pack(self.kind, self.member, self.batch, self.segment, self.checksum, self.time or time.time())
         return body + _CRC.pack(zlib.crc32(body), 0)
 
@@ -104,10 +105,12 @@ class Content:
 
     @property
     def effective(self) -> bool:
+        """Whether what the start inherited is written down, so that this journal counts and earlier ones do not."""
         return any(record.kind == Kind.INHERITED for record in self.records)
 
     @property
     def closed(self) -> bool:
+        """Whether nothing comes after: its last record closes it."""
         return bool(self.records) and self.records[-1].kind == Kind.CLOSED
 
     def written(self) -> dict[int, Record]:
@@ -167,9 +170,11 @@ class Journal:
         self._end += len(data)
 
     def sync(self) -> None:
+        """Return once all records are durable."""
         self._disk.sync(self._file)
 
     def close(self) -> None:
+        """Close the journal; nothing is added to it."""
         self._disk.close(self._file)
 
 

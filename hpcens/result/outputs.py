@@ -43,6 +43,7 @@ class Output:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row of this output."""
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 

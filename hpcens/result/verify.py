@@ -35,6 +35,7 @@ class Verification:
 
     @property
     def sound(self) -> bool:
+        """Whether no fault was found."""
         return not self.faults
 
 

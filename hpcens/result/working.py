@@ -129,6 +129,7 @@ class WorkingFile:
         return digest.value
 
     def sync(self) -> None:
+        """Return once all segments that were written are durable."""
         self._disk.sync_data(self._file)
 
     def mark(self, checksums: Iterable[tuple[int, int]]) -> None:
@@ -138,6 +139,7 @@ class WorkingFile:
             self._disk.write(self._file, b"\1", self._written + segment)
 
     def unmark(self, segment: int) -> None:
+        """Tell readers of the working file that a segment is not to be taken for real."""
         self._disk.write(self._file, b"\0", self._written + segment)
 
     def checksum(self, segment: int) -> int:
@@ -174,4 +176,5 @@ class WorkingFile:
         self._disk.write(self._file, text, self._summary)
 
     def close(self) -> None:
+        """Close the file; what is there stays for the next start."""
         self._disk.close(self._file)
