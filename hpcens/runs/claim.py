@@ -32,6 +32,7 @@ class Claim:
     announcement: str = ""
 
     def to_json(self) -> str:
+        """Write the claim as JSON: the process that holds the run, and its job."""
         job = self.job and asdict(self.job)
         own = {"epoch": self.epoch, "id": self.id, "began": self.began, "announcement": self.announcement, "job": job}
         return json.dumps(own | asdict(self.process), indent=1)

@@ -55,6 +55,7 @@ class RunDirectory:
 
     @staticmethod
     def of(output: Path) -> RunDirectory:
+        """Return the run directory of an output: beside it, as OUTPUT.run."""
         return RunDirectory(output.with_suffix(".run"))
 
     def phase(self, members: Sequence[str]) -> RunDirectory:
@@ -72,6 +73,7 @@ class RunDirectory:
 
     @property
     def fingerprint(self) -> Path:
+        """The file that says what the run is made of."""
         return self.path / "fingerprint.json"
 
     @property
@@ -96,10 +98,12 @@ class RunDirectory:
 
     @property
     def cancel(self) -> Path:
+        """The file by which a run is asked to end."""
         return self.path / "cancel"
 
     @property
     def submission(self) -> Submission | None:
+        """What the run was handed to Slurm by last; None where it never was."""
         return Submission.load(self.path / "submission.json")
 
     def keep(self, submission: Submission) -> None:
@@ -107,9 +111,11 @@ class RunDirectory:
         write_atomically(self.path / "submission.json", sealed(submission.to_json()))
 
     def working(self, number: int) -> Path:
+        """Return the file into which start `number` writes its rows."""
         return self.path / f"{self._prefix}working-{number:04d}.h5"
 
     def packed(self, number: int) -> Path:
+        """Return the file into which start `number` compresses its result."""
         return self.path / f"{self._prefix}packed-{number:04d}.h5"
 
     def unfinished(self, newest: int | None = None) -> list[Path]:
@@ -125,6 +131,7 @@ class RunDirectory:
         return [path for path in sorted(self.path.glob("phase-*.h5")) if path.stem.count("-") == 1]
 
     def journal(self, epoch: Epoch) -> Path:
+        """Return the journal of a start."""
         return Path(epoch.folder / f"{self._prefix}journal")
 
     def epochs(self) -> Iterator[Epoch]:
@@ -135,6 +142,7 @@ class RunDirectory:
 
     @property
     def newest(self) -> Epoch | None:
+        """The last start; None before the first."""
         return next(self.epochs(), None)
 
     def refuse_if_alive(self, *, patient: bool = False) -> None:

@@ -82,6 +82,7 @@ class Epoch:
 
     @property
     def verdict(self) -> Verdict | None:
+        """How this start ended; None while it goes on, or where it died before it could say."""
         return read_as(self.folder / "verdict.json", lambda raw: checked(Verdict(**raw)))
 
     def judge(self, verdict: Verdict) -> Verdict:

@@ -128,11 +128,13 @@ class Events:
         self._file = path.open("a", buffering=1)
 
     def add(self, event: Event) -> None:
+        """Append an event as one line of JSON."""
         values = {entry.name: getattr(event, entry.name) for entry in fields(event)}
         line = {"format": FORMAT, "time": values.pop("time"), "event": _NAMES[type(event)]} | values
         self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
+        """Close the file of events."""
         self._file.close()
 
 
@@ -165,7 +167,7 @@ def recent(path: Path, tail: int = 1 << 14) -> list[Event]:
 
 
 def _parse(line: bytes) -> Event | None:
-    """The event of a line, without fields that only a later format knows; None where only that knows it, or nobody."""
+    """Return the event of a line, without fields that only a later format knows; None where it is unknown."""
     with suppress(*MALFORMED):  # a later format may do without a field
         raw: dict[str, Any] = json.loads(line)
         kind = KINDS[raw["event"]]

@@ -132,6 +132,7 @@ class Report:
     spot_checks: tuple[SpotCheck, ...] = ()
 
     def to_json(self) -> str:
+        """Write the report as JSON, with the version of its format."""
         return json.dumps({"format": FORMAT} | asdict(self), indent=1)
 
     def save(self, path: Path) -> None:

@@ -45,6 +45,7 @@ class Requeue:
     refused: str = ""
 
     def to_json(self) -> str:
+        """Write it as JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod

@@ -49,7 +49,7 @@ class OneQuestion:
 
 
 def _kept(run: RunDirectory, jobs: Collection[str], within: float) -> Answers:
-    """What is kept of all these jobs and is not older than so many seconds; else nothing."""
+    """Return what is kept of all these jobs and is not older than so many seconds; else nothing."""
     asked, answers = read_as(run.path / "controller.json", _answers) or (0.0, {})
     fresh = 0 <= time.time() - asked < within and answers.keys() >= set(jobs)
     return {job: answers[job] for job in jobs} if fresh else {}

@@ -78,7 +78,7 @@ def _ended(verdict: Verdict, answer: Answer | None = None, *, final: bool = True
 def _of_jobs(
     run: RunDirectory, epoch: Epoch | None, verdict: Verdict | None, submission: Submission, ask: Ask
 ) -> Standing:
-    """The standing of a submission of which a job may wait or run.
+    """Return the standing of a submission of which a job may wait or run.
 
     epoch, verdict  its newest start and how that ended; None while there is none
     """
@@ -111,7 +111,7 @@ def _of_jobs(
 
 
 def _job_of(epoch: Epoch | None, submission: Submission) -> SlurmJob | None:
-    """The submission's job that a start ran in; None where it ran in none."""
+    """Return the submission's job that a start ran in; None where it ran in none."""
     claim = Claim.load(epoch.claim) if epoch else None
     job = claim.job if claim else None
     return job if job and job.submission == submission.id and job.id in submission.jobs else None
@@ -123,7 +123,7 @@ def _is_of(own: SlurmJob | None, job: str, answer: Answer) -> bool:
 
 
 def _of_coming(job: str, answer: Answer, epoch: Epoch | None, verdict: Verdict | None, folder: str) -> Standing:
-    """The standing of a run of which a job is to begin a start.
+    """Return the standing of a run of which a job is to begin a start.
 
     epoch, verdict  the start before it of the same submission, and how that ended
     folder          the submission's
@@ -142,7 +142,7 @@ def _of_coming(job: str, answer: Answer, epoch: Epoch | None, verdict: Verdict |
 
 
 def _activity(epoch: Epoch, process: str) -> Verdict:
-    """What a start that lives is at.
+    """Return the standing of a start that lives.
 
     process  one of its processes, in words
     """
@@ -153,7 +153,7 @@ def _activity(epoch: Epoch, process: str) -> Verdict:
 
 
 def _stage(event: Event | None) -> str:
-    """What ranks do after this event, in words; empty where scoring has begun."""
+    """Say what ranks do after this event; empty where scoring has begun."""
     match event:
         case None:
             return "its ranks find each other"

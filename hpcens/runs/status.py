@@ -75,7 +75,7 @@ class Status:
 
 
 def is_run(run: RunDirectory) -> bool:
-    """Whether there is anything of a run in a directory."""
+    """Tell whether there is anything of a run in a directory."""
     return run.newest is not None or run.submission is not None or bool(announced(run.path))
 
 
@@ -97,7 +97,7 @@ def status(path: Path, ask: Ask = ask_sparingly) -> Status:
 
 
 def _figures(run: RunDirectory, found: Standing, submission: Submission | None) -> Status:
-    """The standing with the figures of the newest start."""
+    """Return the standing with the figures of the newest start."""
     epochs = list(run.epochs())
     epoch = epochs[0] if epochs else None
     progress = _progress(epoch) if epoch else []
@@ -143,13 +143,13 @@ def _progress(epoch: Epoch) -> list[ProgressMade]:
 
 
 def _made_before(run: RunDirectory, epochs: Sequence[Epoch]) -> ProgressMade | None:
-    """The last progress of earlier starts, the newest first; None where there is none, or what they made is void."""
+    """Return the last progress of earlier starts, the newest first; None where there is none, or it is void."""
     last = next((progress[-1] for epoch in epochs if (progress := _progress(epoch))), None)
     return None if last is None or is_void(run.path, run.fixed_fingerprint) else last
 
 
 def _no_progress(epoch: Epoch | None, before: ProgressMade | None, submission: Submission | None) -> ProgressMade:
-    """The progress of a start that has not begun to score: what earlier ones made, of as many rows as it is to score.
+    """Return the progress of a start that has not begun to score: what earlier ones made of as many rows.
 
     before  the last progress of earlier starts; it counts where they were to score as many rows
     """
@@ -161,7 +161,7 @@ def _no_progress(epoch: Epoch | None, before: ProgressMade | None, submission: S
 
 
 def _average_speed(epoch: Epoch | None, progress: Sequence[ProgressMade], before: ProgressMade | None) -> float:
-    """Rows/s of a start: as it reported them, else by its progress, as far as that is in the events' tail.
+    """Return rows/s of a start: as it reported them, else by its progress, as far as that is in the events' tail.
 
     before  the last progress of earlier starts
     """
@@ -178,7 +178,7 @@ def _average_speed(epoch: Epoch | None, progress: Sequence[ProgressMade], before
 
 
 def _latest_speed(progress: Sequence[ProgressMade]) -> float:
-    """Rows/s of the last seconds of progress."""
+    """Return rows/s of the last seconds of progress."""
     latest = [event for event in progress if progress[-1].time - event.time < _NOW_SECONDS]
     if len(latest) < 2:
         return 0.0
@@ -191,5 +191,5 @@ def _speed(rows: int, seconds: float) -> float:
 
 
 def _limit(epoch: Epoch) -> str:
-    """What limits the bound of the start's plan, in words; empty where there is no plan yet."""
+    """Say what limits the bound of the start's plan; empty where there is no plan yet."""
     return read_as(epoch.plan, lambda plan: str(plan.get("limit", ""))) or ""

@@ -38,6 +38,7 @@ class Submission:
     made_of: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def to_json(self) -> str:
+        """Write the submission as JSON."""
         return json.dumps(asdict(self), indent=1)
 
     @staticmethod
