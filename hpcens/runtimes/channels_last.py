@@ -21,6 +21,7 @@ class ChannelsLast(torch.nn.Module):
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the module's output for its inputs, images arranged with their channels last."""
         arranged = (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x for x in inputs)
         values: torch.Tensor = self.module(*arranged)
         return values

@@ -79,6 +79,7 @@ class CudaGraph(torch.nn.Module):
             raise
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return a copy of the graph's output for inputs of the batch size that was captured."""
         for place, x in zip(self._inputs, inputs, strict=True):
             place.copy_(x)
         self._graph.replay()
