@@ -75,6 +75,7 @@ class Answer:
 
     @property
     def lives(self) -> bool:
+        """Whether the job waits or runs."""
         return self.state in _LIVING
 
 
@@ -144,7 +145,7 @@ def elements(asked: Sequence[str]) -> Counter[str] | None:
 
 
 def _accounted(asked: Sequence[str]) -> dict[str, Answer]:
-    """What the accounting knows of jobs; nothing where there is none."""
+    """Return what the accounting knows of jobs; nothing where there is none."""
     fields = "JobIDRaw,State,Reason,NodeList,ExitCode,JobName"
     found = {}
     for line in (output(["sacct", "-nPX", "-j", ",".join(asked), "-o", fields]) or "").strip().splitlines():
