@@ -91,7 +91,7 @@ def account(
 
 
 def _measured(instance: Instance, tally: Tally) -> InstanceReport:
-    """An instance beside what its device's rank did."""
+    """Return an instance beside what its device's rank did."""
     done = tally.members.get(instance.member)
     if done is None or not done.seconds:
         return InstanceReport(**asdict(instance))
