@@ -22,7 +22,7 @@ def has_control_characters(text: str, allowed: str = "") -> bool:
 
 
 def printable(text: str) -> str:
-    """Return the text with all but what can be read escaped, as in \\x1b; line breaks and tabs stay."""
+    r"""Return the text with all but what can be read escaped, as in \x1b; line breaks and tabs stay."""
     return "".join(_escaped(c) if not c.isprintable() and c not in "\n\t" else c for c in text)
 
 
