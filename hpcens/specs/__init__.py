@@ -253,6 +253,7 @@ class RunSpec:
 
     @property
     def member_names(self) -> tuple[str, ...]:
+        """Names of the members, in the order of the ensemble."""
         return tuple(member.name for member in self.members)
 
     @property
