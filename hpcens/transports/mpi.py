@@ -57,7 +57,7 @@ class _Arrival:
 
 
 class MpiWorld:
-    """This rank's view of the world.
+    """The world of ranks as one of them sees it.
 
     beat    called once a second while the rank looks for messages: the sign of life
     notice  called at every look for messages; a message it returns is delivered as from LOCAL
