@@ -66,12 +66,14 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
+    """A device has room for this many more of the reader's segments (credits): backpressure."""
+
     credits: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """rows: for each input (rows of the segment, *row shape), the dataset's dtype."""
+    """Members to run on a segment's rows: for each input (rows of the segment, *row shape), the dataset's dtype."""
 
     segment: int
     members: tuple[str, ...]
@@ -80,7 +82,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
-    """values: (rows of the segment, *output shape); batch: the size really used; bad: rows not scored."""
+    """One member's output for a segment.
+
+    values  (rows of the segment, *output shape)
+    batch   the size really used, in rows
+    bad     rows not scored
+    """
 
     segment: int
     member: str
@@ -91,17 +98,21 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Written:
+    """These segments are durable: they count as done."""
+
     segments: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Last:
+    """These segments are the last of the reader's: the reducer finishes them and drops the rest."""
+
     segments: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    pass
+    """The reader has nothing left for this device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,22 +140,30 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Bye:
+    """The sender says nothing more. tally: what a device did in the round."""
+
     tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
+    """Read a segment from the dataset."""
+
     segment: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentRead:
+    """A segment was read. rows: for each input (rows of the segment, *row shape), the dataset's dtype."""
+
     segment: int
     rows: Rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predict:
+    """Compute the outputs of these members for a segment's rows."""
+
     segment: int
     members: tuple[str, ...]
     rows: Rows
@@ -152,6 +171,8 @@ class Predict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
+    """A member's output for a segment: (rows of the segment, *output shape), computed in so many seconds."""
+
     segment: int
     member: str
     values: Array
@@ -162,7 +183,7 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """stack, batches, bad: one of each per member, in member order."""
+    """A segment to combine and write. stack, batches, bad: one of each per member, in member order."""
 
     segment: int
     stack: tuple[Array, ...]
@@ -172,37 +193,49 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Wrote:
+    """A segment lies in the file, but may not be durable yet."""
+
     segment: int
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
+    """Make these segments durable."""
+
     segments: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
+    """These segments are durable."""
+
     segments: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
+    """Wake the rank after so many seconds, if nothing comes before."""
+
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Waited:
-    pass
+    """The time that was to be waited is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
+    """So far these segments are durable, and so many others are handed out."""
+
     segments: tuple[int, ...]
     in_flight: int
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
+    """Hand out nothing more, finish what is under way, and end. reason: why, in words."""
+
     reason: str
 
 

@@ -139,6 +139,7 @@ class Plan:
 
     @property
     def members(self) -> tuple[str, ...]:
+        """Names of the members, in the order of the ensemble."""
         return tuple(self.numerics.members)
 
     @property
@@ -165,7 +166,7 @@ class Plan:
         return max(2, -(-self.window // readers)), max(2, -(-self.read_ahead // readers))
 
     def on(self, device: str) -> Iterator[Instance]:
-        """The instances of one device, phase by phase, in member order."""
+        """Return the instances of one device, phase by phase, in member order."""
         return (i for hosting in self.hostings if device in hosting.devices for i in self._on(device, hosting))
 
     def _on(self, device: str, hosting: Hosting) -> Iterator[Instance]:
@@ -174,6 +175,7 @@ class Plan:
             yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member], hosting.phase)
 
     def to_json(self) -> str:
+        """Write the plan as JSON, with the version of its format and the gap."""
         return json.dumps({"format": FORMAT} | asdict(self) | {"gap": self.gap}, indent=1)
 
     @staticmethod
@@ -201,7 +203,7 @@ class Plan:
 
     @staticmethod
     def load(path: Path) -> Plan:
-        """Raises UsageError where the file is missing or is no plan."""
+        """Read a plan from its file. Raises UsageError where that is missing or is no plan."""
         if path.exists() and not path.is_file():  # a pipe would be waited for
             raise UsageError(
                 f"plan {path} is a folder, a pipe or a device", "name a plan: hpcens plan DATASET -o plan.json"
@@ -281,6 +283,7 @@ def _in_this_format(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def numerics_from_dict(raw: dict[str, Any]) -> Numerics:
+    """Read what fixes a result's last bits from a plan's JSON. Raises ValueError where a value is of another type."""
     numerics = Numerics(
         segment_rows=raw["segment_rows"],
         members={name: checked(MemberNumerics(**m)) for name, m in raw["members"].items()},

@@ -39,6 +39,7 @@ class ProfileKey:
 
     @property
     def digest(self) -> str:
+        """A name for files that is the same for the same key and differs for any other."""
         return hashlib.sha256("\0".join(asdict(self).values()).encode()).hexdigest()[:32]
 
     @property
@@ -167,6 +168,7 @@ class LinkKey:
 
     @property
     def digest(self) -> str:
+        """A name for files that is the same for the same key and differs for any other."""
         return hashlib.sha256(f"{self.kind}\0{self.apart}".encode()).hexdigest()[:32]
 
 
