@@ -52,14 +52,17 @@ class UnitsDirectory:
 
     @staticmethod
     def of(folder: Path) -> UnitsDirectory:
+        """Return the directory of the runs whose results lie in a folder: beside it, as FOLDER.run."""
         return UnitsDirectory(folder.with_name(f"{folder.name}.run"))
 
     @property
     def worlds(self) -> Path:
+        """The folder of the worlds that have worked on the files."""
         return self.path / "worlds"
 
     @property
     def cancel(self) -> Path:
+        """The file by which all worlds are asked to end."""
         return self.path / "cancel"
 
     @property

@@ -48,6 +48,7 @@ class UnitList:
     units: tuple[Unit, ...]
 
     def to_json(self) -> str:
+        """Write the list as JSON, with the version of its format."""
         units = [asdict(unit) for unit in self.units]
         return json.dumps({"format": 1, "job": self.job, "made_of": dict(self.made_of), "units": units})
 
@@ -97,7 +98,7 @@ def list_units(arguments: Sequence[str], folder: Path, limit: int | None = None)
 
 
 def _size(path: Path) -> int:
-    """The file's bytes; 0 where it cannot be looked at, which fails when it is scored."""
+    """Return the file's bytes; 0 where it cannot be looked at, which fails when it is scored."""
     try:
         return path.stat().st_size
     except OSError:

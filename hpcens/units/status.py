@@ -117,7 +117,7 @@ def _state(code: int | None, works: bool) -> str:
 
 
 def _code(left: int, failed: Sequence[UnitFailure]) -> int:
-    """The code with which it ended: what is left over is to be gone on with, before what failed is looked at."""
+    """Return the code with which it ended: what is left over is to be gone on with, before what failed is looked at."""
     if left:
         return INCOMPLETE
     return worst({failure.code for failure in failed})

@@ -42,6 +42,7 @@ class World:
         return World(secrets.token_hex(4), round_id, job, Process.current())
 
     def to_json(self) -> str:
+        """Write the world as JSON: its job and its process, with the version of its format."""
         own = {"format": 1, "id": self.id, "round": self.round, "job": self.job and asdict(self.job)}
         return json.dumps(own | asdict(self.process))
 
