@@ -1,4 +1,4 @@
-"""Train five networks on handwritten digits, score the held-out rows with hpcens, and print how good they are.
+"""Train five networks on handwritten digits, score the held-out rows with hpcens, and say how good they are.
 
 python jobs/quickstart.py [FOLDER]        # default: ./quickstart
 """
@@ -32,6 +32,7 @@ CORES = min(2, len(os.sched_getaffinity(0)))
 
 DATASET = "digits.h5"
 RESULT = "digits.predictions.h5"
+PAGE = "evaluation.html"
 CONFIG = "hpcens.yaml"
 MODELS = "digits_models.py"
 
@@ -52,7 +53,7 @@ def main() -> int:
         prepare(folder)
     code = submit(folder)
     if code == 0:
-        print_accuracies(folder)
+        code = evaluate(folder)
     return code
 
 
@@ -160,17 +161,13 @@ def submit(folder: Path) -> int:
     return subprocess.run(command, cwd=folder, check=False).returncode
 
 
-def print_accuracies(folder: Path) -> None:
-    """Each member's share of right labels, and the ensemble's, from the result alone."""
-    with h5py.File(folder / DATASET) as file:
-        true = file["labels"][:]
-    with h5py.File(folder / RESULT) as file:
-        guesses = {name: values[:].argmax(axis=1) for name, values in file.get("members", {}).items()}
-        guesses["ensemble"] = file["label"][:]
-    print(f"\naccuracy on {len(true)} held-out rows")
-    for name, guess in guesses.items():
-        print(f"  {name:<12}{np.mean(guess == true):.4f}")
+def evaluate(folder: Path) -> int:
+    """Hold the result against the labels, each member and the ensemble, as a user would; its exit code."""
+    words = ["evaluate", RESULT, "--labels", f"{DATASET}:/labels", "--html", PAGE]
+    print(f"\n$ hpcens {' '.join(words)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "hpcens", *words], cwd=folder, check=False).returncode
     print(f"the result: {folder / RESULT}")
+    return code
 
 
 if __name__ == "__main__":

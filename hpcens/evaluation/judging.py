@@ -35,7 +35,8 @@ Read = Callable[[int, int], Array]
 class Judge(Protocol):
     """Judge one source of predictions."""
 
-    def measures(self, counts: Doubles) -> dict[str, Doubles]: ...
+    def measures(self, counts: Doubles) -> dict[str, Doubles]:
+        """Return the measures in each draw of buckets, see `buckets.draws`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

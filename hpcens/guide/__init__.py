@@ -18,6 +18,7 @@ TOPICS = (
     "slurm",
     "sites",
     "results",
+    "evaluation",
     "python",
     "errors",
     "formats",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from hpcens.evaluation import Evaluation
@@ -38,18 +38,21 @@ def _verdicts(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    measures = evaluation.measures
-    rows: list[Sequence[object]] = [[name, *cells(of, measures)] for name, of in evaluation.members.items()]
-    rows.append([ENSEMBLE, *cells(evaluation.ensemble, measures)])
-    rows.append(["95 % of draws", *(interval(score) for score in evaluation.ensemble.values())])
-    if any(score.error for score in evaluation.ensemble.values()):
-        errors = (f"± {score.error:.1g}" if score.error else "" for score in evaluation.ensemble.values())
-        rows.append(["error of its bins", *errors])
+    sources = [*evaluation.members.values(), evaluation.ensemble]
+    rows = [
+        [
+            measure,
+            *(cells(scores, [measure])[0] for scores in sources),
+            interval(score),
+            f"± {score.error:.1g}" if score.error else "",
+        ]
+        for measure, score in evaluation.ensemble.items()
+    ]
     caption = (
-        "Members and ensemble, held against the labels. Below: where 95 % of the ensemble's values lie if the rows are"
-        " drawn again, and by how much a value that is taken from bins may differ."
+        "Members and ensemble, held against the labels. Beside them: where 95 % of the ensemble's values lie if rows"
+        " are drawn again, and by how much its value may differ that is taken from bins."
     )
-    return figure("How good", caption, table(("", *measures), rows))
+    return figure("How good", caption, table(("", *evaluation.members, ENSEMBLE, "95 % of draws", "bins"), rows))
 
 
 def _worth(evaluation: Evaluation) -> str:

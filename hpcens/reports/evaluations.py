@@ -58,7 +58,9 @@ def number(value: float) -> str:
     """Write a measure with as many digits as people compare."""
     if not isfinite(value):
         return "undefined"
-    return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.4f}"
+    return f"{value:.3g}" if abs(value) < 1 else f"{value:.6g}"
 
 
 def interval(score: Score) -> str:

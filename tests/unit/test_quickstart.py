@@ -4,6 +4,8 @@ import runpy
 import subprocess
 from pathlib import Path
 
+from hpcens.cli import command_parser
+
 
 def test_it_waits_for_its_result_on_a_login_node_too(tmp_path, monkeypatch):
     """Story: where a Slurm answers `submit` returns at once, and there was no result to look into."""
@@ -13,5 +15,8 @@ def test_it_waits_for_its_result_on_a_login_node_too(tmp_path, monkeypatch):
         subprocess, "run", lambda words, **_: commands.append(words) or subprocess.CompletedProcess([], 0)
     )
     assert quickstart["submit"](tmp_path) == 0
-    [words] = commands
-    assert words[2:] == ["hpcens", "submit", "digits.h5", "--wait"]
+    assert quickstart["evaluate"](tmp_path) == 0
+    submitting, evaluating = commands
+    assert submitting[2:] == ["hpcens", "submit", "digits.h5", "--wait"]
+    options = command_parser().parse_args(evaluating[3:])
+    assert (str(options.result), options.labels) == ("digits.predictions.h5", "digits.h5:/labels")
