@@ -17,6 +17,9 @@ from hpcens.runs import RunDirectory
 from hpcens.specs import Job
 from hpcens.vocabulary import Device, IoRates, Plan
 
+# New shares that gain less than a hundredth are taken without a word.
+_WORTH_SAYING = 1.01
+
 
 class JobPlanner:
     """Plans of one job, from the profiles in a book."""
@@ -44,9 +47,9 @@ class JobPlanner:
         if earlier is not None and not tells(earlier, speeds):
             return earlier
         new = self._new_plan(corrected(problem, speeds))
-        if earlier is not None:
-            gained = f"{new.throughput:,.0f} rows/s where the earlier ones make {reached(earlier, speeds):,.0f}"
-            new = replace(new, remark=f"shares follow the speeds measured so far: {gained}")
+        if earlier is not None and new.throughput > _WORTH_SAYING * (before := reached(earlier, speeds)):
+            gained = f"{new.throughput:,.0f} rows/s; those of the start before would give {before:,.0f}"
+            new = replace(new, remark=f"each instance's share of the rows follows the speeds measured so far: {gained}")
         return replace(new, remark="\n".join(line for line in (new.remark, rounded_inputs(self.needs)) if line))
 
     def result_bytes(self, devices: Sequence[Device]) -> int:

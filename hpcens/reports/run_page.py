@@ -147,7 +147,7 @@ def _indented(text: str) -> str:
 
 
 def _members_table(members: Mapping[str, Any], precisions: Mapping[str, str], plan: Plan | None) -> str:
-    heads = ("member", "file", "digest of the weights", "precision", "runtime", "batch", "from eager")
+    heads = ("member", "file", "digest of the weights", "precision", "runtime", "batch size", "differs from eager by")
     rows = []
     for name, of_member in members.items():
         how = plan.numerics.members.get(name) if plan is not None else None
