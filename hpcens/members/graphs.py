@@ -40,7 +40,7 @@ def load_torchscript(spec: MemberSpec) -> Network:
     if kind_of(spec.file) == "a TorchScript file":
         _refuse_file_access(spec, _texts(spec, "code/"), _NAMED_IN_CODE)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", Warning)
         try:
             return Network(torch.jit.load(spec.file, map_location="cpu").eval())  # type: ignore[no-untyped-call]
         except Exception as error:
@@ -138,12 +138,14 @@ def _only_weights() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the traceback that torch logs beside the error it raises."""
+    """Silence the traceback that torch logs beside its error, and its warning that what it read is not writable."""
     logger = logging.getLogger("torch.export")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given buffer is not writable")
+            yield
     finally:
         logger.setLevel(before)
 

@@ -140,5 +140,5 @@ def _trace(module: torch.nn.Module, example: tuple[torch.Tensor, ...]) -> Script
 @contextmanager
 def _no_deprecation() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)", Warning)
         yield

@@ -120,7 +120,7 @@ class Session:
             (self.folder / block.words[0]).write_text(block.text)
             return
         with contextlib.redirect_stdout(io.StringIO()) as out, warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch's, of ways to store networks
+            warnings.filterwarnings("ignore", "`torch.jit")  # torch's, of ways to store networks
             exec(compile(block.text, "guide", "exec"), self.names)
         self.printed = out.getvalue()
 

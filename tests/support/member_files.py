@@ -36,13 +36,13 @@ class Custom:
 
 def scripted(module, path, x):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         torch.jit.script(module).save(path)
 
 
 def traced(module, path, x):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "`torch.jit")
         torch.jit.trace(module, x).save(path)
 
 

