@@ -98,7 +98,8 @@ class Follower:
                 TextColumn("{task.completed:,} of {task.total:,} rows"),
                 TextColumn("{task.description}"),
             )
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=self._out))
+            left = TimeRemainingColumn(), TextColumn("left")
+            self._bar = Progress(*columns, *left, console=Console(file=self._out))
             self._task = self._bar.add_task("", total=total)
             self._bar.start()
         self._bar.update(self._task, completed=rows, description=rate(speed))
