@@ -23,10 +23,11 @@ class Classes:
     dense    whether a row has many points, as images have
     top      K of top-K; 0: none
     least    probabilities count as no less than this, and no more than 1 less it, in logarithms
+    whole    whether what is taken from bins is judged too; False: only what sums tell
     """
 
-    def __init__(self, classes: int, *, dense: bool, top: int, least: float) -> None:
-        self._classes, self._dense, self._top, self._least = classes, dense, top, least
+    def __init__(self, classes: int, *, dense: bool, top: int, least: float, whole: bool = True) -> None:
+        self._classes, self._top, self._least, self._whole = classes, top, least, whole
         self._overlaps = dense and classes <= _MOST_OVERLAPS
         widths = {"points": 1, "right": 1, "in_top": 1, "log_loss": 1, "brier": 1}
         if self._overlaps:
@@ -64,7 +65,8 @@ class Classes:
             values |= {"true": self._counted(true, known), "guessed": self._counted(guess, known)}
             values["both"] = self._counted(true, right)
         self._sums.add(buckets, values)
-        self._add_points(probabilities[known], labels[known], guess[known])
+        if self._whole:
+            self._add_points(probabilities[known], labels[known], guess[known])
 
     def _add_points(self, probabilities: Doubles, labels: Array, guess: Array) -> None:
         right = guess == labels
@@ -136,11 +138,11 @@ class Labels:
     """Judge one source of probabilities of labels that do not exclude one another.
 
     labels  how many there are
-    least   see `Classes`
+    least   and whole: see `Classes`
     """
 
-    def __init__(self, labels: int, *, least: float) -> None:
-        self._labels, self._least = labels, least
+    def __init__(self, labels: int, *, least: float, whole: bool = True) -> None:
+        self._labels, self._least, self._whole = labels, least, whole
         self._sums = Sums(
             {"points": 1, "right": 1, "exact": 1, "rows": 1, "log_loss": 1, "brier": 1}
             | dict.fromkeys(("true", "guessed", "both"), labels if labels <= _MOST_OVERLAPS else 1)
@@ -170,6 +172,8 @@ class Labels:
                 **{name: of_rows if narrow else of_rows.sum(1) for name, of_rows in values.items()},
             },
         )
+        if not self._whole:
+            return
         complete = known.all(-1)
         self._ranking.add(probabilities[complete], true[complete])
         confidence = np.maximum(probabilities, 1 - probabilities)

@@ -22,7 +22,8 @@ from hpcens.result import Finished
 from hpcens.rules import Doubles
 from hpcens.vocabulary import Array
 
-ENSEMBLE = "the ensemble"
+ENSEMBLE = "/ensemble"  # no member has a slash in its name
+_WITHOUT = "/without/"
 _BLOCK_BYTES = 32 << 20  # of one source's values in float64
 _FEW_BUCKETS = 20
 _EPSILON = {"<f8": 2.0**-52, "<f4": 2.0**-23, "<f2": 2.0**-10, "|u1": 1 / 510}
@@ -108,16 +109,18 @@ class _Pass:
     def _judge(self, name: str) -> Classes | Labels | Values:
         """Return the judge of a source, made when its first rows come."""
         if name not in self._judges:
-            outputs = self._outputs
+            outputs, whole = self._outputs, not name.startswith(_WITHOUT)
             least = _EPSILON.get(self._stored["prediction"].dtype, 2.0**-23)
             if outputs.kind == "values":
                 spread = name == ENSEMBLE and len(self._names) > 1
                 self._judges[name] = Values(outputs.points, shift=self._shift or 0.0, spread=spread)
             elif outputs.kind == "labels":
-                self._judges[name] = Labels(outputs.classes, least=least)
+                self._judges[name] = Labels(outputs.classes, least=least, whole=whole)
             else:
-                top = 0 if name.startswith("-") else self._top
-                self._judges[name] = Classes(outputs.classes, dense=outputs.points > 1, top=top, least=least)
+                top = self._top if whole else 0
+                self._judges[name] = Classes(
+                    outputs.classes, dense=outputs.points > 1, top=top, least=least, whole=whole
+                )
         return self._judges[name]
 
     @property
@@ -151,7 +154,7 @@ class _Pass:
         sources |= {name: self._unscaled(values) for name, values in stack.items()}
         if self._omissions is not None:
             others = self._omissions.predictions(segment, stack, masked)
-            sources |= {f"-{name}": values for name, values in others.items()}
+            sources |= {f"{_WITHOUT}{name}": values for name, values in others.items()}
         valid = np.ones(stop - start, bool)
         valid[masked] = False
         self._counts["masked"] += len(masked)
@@ -224,6 +227,8 @@ class _Pass:
         drawn = {name: judge.measures(counts) for name, judge in self._judges.items()}
         scores = {name: {m: Score.of_draws(values) for m, values in found.items()} for name, found in drawn.items()}
         for name, judge in self._judges.items():
+            if name.startswith(_WITHOUT):
+                continue
             scores[name] |= {m: Score(binned.value, error=binned.error) for m, binned in judge.fixed().items()}
         ensemble = self._judges[ENSEMBLE]
         work = work_of(self._result, self._names)
@@ -232,9 +237,9 @@ class _Pass:
             name: Omission(
                 work.get(name),
                 {
-                    m: Score.of_draws(drawn[f"-{name}"][m] - drawn[ENSEMBLE][m])
+                    m: Score.of_draws(drawn[f"{_WITHOUT}{name}"][m] - drawn[ENSEMBLE][m])
                     for m in headlines
-                    if m in drawn[f"-{name}"]
+                    if m in drawn[f"{_WITHOUT}{name}"]
                 },
             )
             for name in self._without

@@ -205,3 +205,38 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(result, tmp_path,
     assert all(f"<h2>{title}</h2>" in page for title in ("How good", "Reliability", "Confusion", "Coverage"))
     assert main(["evaluate", str(result), "--labels-column", "id", "--html", "page.txt"]) == 2
     assert "name a file that ends in .html" in capsys.readouterr().err
+
+
+def test_images_are_judged_on_the_axis_that_has_their_classes(tmp_path, monkeypatch):
+    """Outputs (rows, classes, height, width); labels (rows, height, width), 255 where there is none."""
+    random = np.random.default_rng(5)
+    maps = random.random((3, ROWS, 4, 3, 2)).astype("f4")
+    maps /= maps.sum(2, keepdims=True)
+    monkeypatch.setattr(stored, "SHAPE", (4, 3, 2))
+    made = dataclasses.replace(spec(), class_axis=1, task="multiclass")
+    scored(tmp_path / "r.h5", made, stack=list(maps)).close()
+    labels = random.integers(0, 4, (ROWS, 3, 2))
+    labels[::7, 0] = 255
+    found = hpcens.evaluate(tmp_path / "r.h5", labels, ignore=255)
+    known = labels != 255
+    with h5py.File(tmp_path / "r.h5") as file:
+        guess = file["prediction"][:].argmax(1)
+    assert found.ensemble["accuracy"].value == pytest.approx(metrics.accuracy_score(labels[known], guess[known]))
+    overlap = metrics.jaccard_score(labels[known], guess[known], average="macro")
+    assert found.ensemble["iou"].value == pytest.approx(overlap, rel=1e-12)
+    assert found.rows.points == known.sum() and found.leave_one_out["m0"].differences.keys() >= {"accuracy", "iou"}
+    with pytest.raises(DataError, match="row 0 is 255, and there are 4 classes, 0–3"):
+        hpcens.evaluate(tmp_path / "r.h5", labels)
+
+
+def test_members_may_have_any_name(tmp_path):
+    """Also those by which the ensemble, or what leaves a member out, might be known inside."""
+    names = ("m1", "-m1", "the ensemble")
+    made = spec()
+    members = tuple(dataclasses.replace(m, name=name) for m, name in zip(made.members, names, strict=True))
+    scored(tmp_path / "r.h5", dataclasses.replace(made, members=members)).close()
+    found, plain = hpcens.evaluate(tmp_path / "r.h5", TRUE), tmp_path / "plain.h5"
+    scored(plain, made).close()
+    expected = hpcens.evaluate(plain, TRUE)
+    assert list(found.members.values()) == list(expected.members.values()) and found.ensemble == expected.ensemble
+    assert list(found.leave_one_out.values()) == list(expected.leave_one_out.values())
