@@ -11,6 +11,7 @@ Every folder is a noun; imports only go to lines further down.
 
     cli          the command line, one module a family of verbs
     api          the same in Python: plan, run, submit, open a result
+    worlds       many files scored by processes that claim one after another
     launch       start ranks, here or through Slurm, each with a witness
     scoring      one start of a run, as one rank lives it
     reports      what people read: text, pages, progress

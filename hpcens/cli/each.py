@@ -8,16 +8,17 @@ from hpcens.cli.runs import wait
 from hpcens.cli.terminal import say, short, show
 from hpcens.config import asked_of_slurm, find, load
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
-from hpcens.launch import slurm, unit_jobs
+from hpcens.launch import slurm
 from hpcens.launch.as_rank import inside_world
 from hpcens.launch.start import trials_of
-from hpcens.launch.unit_list import job_of_unit, list_files
-from hpcens.launch.units import UnitsWorld
 from hpcens.reports.units import units_lines
 from hpcens.runs.cancellation import withdraw_nameless
 from hpcens.shell import quoted
 from hpcens.units import Round
 from hpcens.units.status import status_of_units
+from hpcens.worlds import elements
+from hpcens.worlds.files import job_of_unit, list_files
+from hpcens.worlds.world import UnitsWorld
 
 _ALONE = {
     "plan": "--plan is for one dataset",
@@ -71,7 +72,7 @@ def submit_each(options: Namespace) -> int:
     directory, units = list_files(spec, options.dataset, limit=options.limit, trials=trials_of(settings))
     job = job_of_unit(units, units.units[0])
     if options.dry_run:
-        say(unit_jobs.script(directory, job, own, settings))
+        say(elements.script(directory, job, own, settings))
         return COMPLETE
     left = sum(standing.state != "done" for standing in directory.standings(units).values())
     if not left:
@@ -79,7 +80,7 @@ def submit_each(options: Namespace) -> int:
         return COMPLETE
     wanted, at_once = options.array or (1, None)
     withdraw_nameless(directory.cancel)
-    own = unit_jobs.submit_worlds(directory, job, own, settings, min(wanted, left), at_once)
+    own = elements.submit_worlds(directory, job, own, settings, min(wanted, left), at_once)
     if options.parsable:
         say(",".join(own.jobs))
     else:

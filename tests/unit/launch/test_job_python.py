@@ -15,9 +15,9 @@ from hpcens.config.slurm_checks import reserved
 from hpcens.entry import command_of
 from hpcens.errors import UsageError
 from hpcens.launch.slurm import sbatch_text
-from hpcens.launch.unit_jobs import script
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.units import Round, UnitsDirectory
+from hpcens.worlds.elements import script
 
 MEMBERS = [{"name": "a", "factory": "models:build", "weights": "a.pt"}]
 APPTAINER = "apptainer exec --nv '/site/of hpcens.sif' python3"
@@ -130,7 +130,7 @@ def test_worlds_of_an_array_run_in_the_named_python_and_know_no_srun(tmp_path):
     own, cpus = Round("0a" * 4, 1.0), job(cpu=CpuSpec(count=1))
     last = script(directory, cpus, own, SlurmSpec(python=APPTAINER)).splitlines()[-1]
     assert last.startswith('exec sh -c \'trap "" USR2; exec "$@"\' sh ' + APPTAINER)
-    assert f" -m hpcens.launch.unit_jobs {directory.path} {own.id} " in last
+    assert f" -m hpcens.worlds.elements {directory.path} {own.id} " in last
     with pytest.raises(UsageError, match=r"slurm.srun.overlap: the worlds of --each are not started by srun"):
         script(directory, cpus, own, SlurmSpec(srun={"overlap": True}))
 

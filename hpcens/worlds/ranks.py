@@ -12,9 +12,9 @@ from pathlib import Path
 
 from hpcens.entry import command
 from hpcens.launch import local
-from hpcens.launch.unit_rank import give_order
 from hpcens.processes.leftovers import temporary_prefix
 from hpcens.runs import Epoch
+from hpcens.worlds.rank import give_order
 
 _GRACE_SECONDS = 5.0
 
@@ -38,7 +38,7 @@ class UnitRanks:
             self.end()
         self._order(epoch)
         if self._process is None:
-            words = command("hpcens.launch.unit_rank", str(self._folder), str(self._expected))
+            words = command("hpcens.worlds.rank", str(self._folder), str(self._expected))
             self._process = local.launch([*local.mpiexec(), "-n", str(self._expected), *words], self._log)
 
     def _order(self, epoch: Epoch | None) -> None:

@@ -7,11 +7,11 @@ import pytest
 
 from hpcens.cli import main
 from hpcens.errors import UsageError
-from hpcens.launch.unit_jobs import goes_back, pieces, script, submit_worlds
-from hpcens.launch.units import Tally
 from hpcens.scheduler import jobs
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.units import Round, UnitsDirectory
+from hpcens.worlds.elements import goes_back, pieces, script, submit_worlds
+from hpcens.worlds.world import Tally
 
 
 def job(**devices):
@@ -44,7 +44,7 @@ def test_an_element_asks_for_one_node_and_is_warned_by_itself(directory):
     assert {"partition=night", "requeue", "hold", f"job-name=hpcens-out-{OWN.id}"} <= lines(text)
     assert "module load mpich" in text
     assert text.splitlines()[-1].startswith('exec sh -c \'trap "" USR2; exec "$@"\' sh ')
-    assert text.splitlines()[-1].endswith(f"hpcens.launch.unit_jobs {directory.path} {OWN.id} 90 10")
+    assert text.splitlines()[-1].endswith(f"hpcens.worlds.elements {directory.path} {OWN.id} 90 10")
     with_gpus = script(directory, job(cuda=CudaSpec(count=4)), OWN, SlurmSpec())
     assert {"gpus-per-node=4", "cpus-per-task=6"} <= lines(with_gpus)
 

@@ -16,9 +16,6 @@ from support.project import Project
 from hpcens.config import load
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, FingerprintMismatch, UsageError
 from hpcens.files import digest_file
-from hpcens.launch import unit_list, units
-from hpcens.launch.unit_list import list_files
-from hpcens.launch.units import UnitsWorld
 from hpcens.members import kept_digests
 from hpcens.planning.order import read_order
 from hpcens.result.verify import verify
@@ -26,6 +23,8 @@ from hpcens.runs import Claim, SlurmJob, Verdict
 from hpcens.runs.cancellation import ask_to_end, asked_to_end
 from hpcens.units import Attempt, Outcome, World
 from hpcens.units.status import status_of_units
+from hpcens.worlds.files import list_files, made_of
+from hpcens.worlds.world import UnitsWorld
 
 FAULTY = {"day-2/part-1", "day-3/part-0", "day-1/part-3"}
 
@@ -81,7 +80,7 @@ def project(tmp_path, weights, cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "nets", None)
     del sys.modules["nets"]
     monkeypatch.setenv("HPCENS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(units, "UnitRanks", Ranks)
+    monkeypatch.setattr("hpcens.worlds.world.UnitRanks", Ranks)
     monkeypatch.setattr("hpcens.checks.preflight.inspecting", one_process._inspecting)
     monkeypatch.setattr("hpcens.launch.start.tried", lambda job, preflight, testbed: preflight)
     monkeypatch.setattr("hpcens.launch.start.check_members", lambda *_, **__: ())
@@ -240,12 +239,12 @@ class DrainedRanks(Ranks):
 def test_a_file_that_was_drained_is_gone_on_with_by_the_same_job(project, monkeypatch):
     directory, files = listed(project, "day-1/part-0.h5")
     job = SlurmJob("7", "c", 0, "r", "5_0")
-    monkeypatch.setattr(units, "UnitRanks", DrainedRanks)
+    monkeypatch.setattr("hpcens.worlds.world.UnitRanks", DrainedRanks)
     threading.Timer(1.0, ask_to_end, (directory.cancel, "the time limit is near", {"r"})).start()
     tally = world(directory, files, slurm=job).live()
     assert tally.left == 1 and tally.verdict.reason == "the time limit is near"
     directory.cancel.unlink()
-    monkeypatch.setattr(units, "UnitRanks", Ranks)
+    monkeypatch.setattr("hpcens.worlds.world.UnitRanks", Ranks)
     assert world(directory, files, slurm=replace(job, restart=1)).live().done == 1
 
 
@@ -293,8 +292,10 @@ def test_another_ensemble_is_refused_once_something_was_scored(project):
 
 def test_weights_that_change_after_the_list_end_the_world_and_no_file(project, monkeypatch):
     directory, files = listed(project, "day-1/part-[0-2].h5")
-    now = unit_list.made_of
-    monkeypatch.setattr(units, "made_of", lambda checked: now(checked) | {"member linear: weights": "other"})
+    now = made_of
+    monkeypatch.setattr(
+        "hpcens.worlds.world.made_of", lambda checked: now(checked) | {"member linear: weights": "other"}
+    )
     tally = world(directory, files).live()
     assert tally.verdict.code == 78 and "member linear: weights" in tally.verdict.reason
     assert (tally.done, tally.failed) == (0, 0)

@@ -3,7 +3,7 @@
 Whoever watches over the world leaves one order after another in a folder of this node: the start that is to be lived
 next, or that there is none.
 
-    python hpcens/entry.py -m hpcens.launch.unit_rank FOLDER RANKS
+    python hpcens/entry.py -m hpcens.worlds.rank FOLDER RANKS
 """
 
 from __future__ import annotations

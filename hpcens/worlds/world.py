@@ -30,8 +30,6 @@ from hpcens.errors import (
 from hpcens.launch import local
 from hpcens.launch.follow import HeardSignals
 from hpcens.launch.start import check_once, start
-from hpcens.launch.unit_list import changed, job_of_unit, made_of
-from hpcens.launch.unit_ranks import UnitRanks
 from hpcens.members.kept_digests import digests_kept
 from hpcens.processes.leftovers import sweep
 from hpcens.result import in_format
@@ -54,6 +52,8 @@ from hpcens.units import (
 )
 from hpcens.units.claims import MOST_DEATHS
 from hpcens.units.worlds import beating_world
+from hpcens.worlds.files import changed, job_of_unit, made_of
+from hpcens.worlds.ranks import UnitRanks
 
 _LOOK_SECONDS = 0.05
 _ASK_SECONDS = 1.0

@@ -2,7 +2,7 @@
 
 The process of an element claims files and starts ranks on its node by itself; where nothing is left it ends at once.
 
-    python hpcens/entry.py -m hpcens.launch.unit_jobs FOLDER.run ROUND DRAIN REQUEUES
+    python hpcens/entry.py -m hpcens.worlds.elements FOLDER.run ROUND DRAIN REQUEUES
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from hpcens.launch.job_python import job_command
 from hpcens.launch.placement import gpus_per_node, placement
 from hpcens.launch.slurm import DEAF, DRAIN_SECONDS, PATH_IN_ORDER
 from hpcens.launch.time_limit import require_time_to_score
-from hpcens.launch.units import Tally, UnitsWorld
 from hpcens.runs import DEFAULT_REQUEUES, SlurmJob
 from hpcens.scheduler import jobs
 from hpcens.shell import has_control_characters, printable, quoted
 from hpcens.specs import Job, SlurmSpec
 from hpcens.units import Round, UnitsDirectory
+from hpcens.worlds.world import Tally, UnitsWorld
 
 # Fields of a job that worlds of one node settle by themselves.
 _OF_ONE_WORLD = ("nodes", "tasks_per_node")
@@ -69,7 +69,7 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
         raise UsageError("what is asked of Slurm holds line breaks or other control characters", "write it without")
     requeues = DEFAULT_REQUEUES if settings.requeues is None else settings.requeues
     arguments = str(directory.path.absolute()), own.id, str(drain), str(requeues)
-    start = f"exec {shlex.join(DEAF)} {job_command(settings, 'hpcens.launch.unit_jobs', *arguments)}"
+    start = f"exec {shlex.join(DEAF)} {job_command(settings, 'hpcens.worlds.elements', *arguments)}"
     setup = [*(settings.setup or ()), *PATH_IN_ORDER]
     return "\n".join(["#!/bin/bash", *lines, "", *setup, "", start, ""])
 
