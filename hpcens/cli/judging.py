@@ -7,7 +7,7 @@ from argparse import Namespace
 from hpcens import api
 from hpcens.cli.results import refuse_many
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import COMPLETE
+from hpcens.errors import COMPLETE, UsageError
 from hpcens.files import write_atomically
 from hpcens.reports.evaluations import evaluation_lines
 from hpcens.reports.page import require_page
@@ -18,6 +18,9 @@ def evaluate(options: Namespace) -> int:
     refuse_many(options.result)
     if options.html is not None:
         require_page(options.html)
+    for path in filter(None, (options.output, options.html)):
+        if not path.absolute().parent.is_dir():  # known now, not after the pass over the result
+            raise UsageError(f"the folder {path.parent} does not exist", "make it, or choose another")
     evaluation = api.evaluate(
         options.result,
         options.labels,

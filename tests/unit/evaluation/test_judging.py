@@ -205,6 +205,8 @@ def test_the_command_prints_a_table_and_writes_json_and_a_page(result, tmp_path,
     assert all(f"<h2>{title}</h2>" in page for title in ("How good", "Reliability", "Confusion", "Coverage"))
     assert main(["evaluate", str(result), "--labels-column", "id", "--html", "page.txt"]) == 2
     assert "name a file that ends in .html" in capsys.readouterr().err
+    assert main(["evaluate", str(result), "--labels-column", "id", "-o", str(tmp_path / "no" / "e.json")]) == 2
+    assert "no does not exist" in capsys.readouterr().err
 
 
 def test_images_are_judged_on_the_axis_that_has_their_classes(tmp_path, monkeypatch):
