@@ -55,7 +55,7 @@ class Omissions:
             return "rule stack takes all of its members"
         if rounded := rounded_members(result.fingerprint, self._names):
             dtype = result.fingerprint["outputs"]["dtype"]
-            return f"{', '.join(rounded)} is stored as {dtype}, rounded: score again with output.dtype: float32"
+            return f"{', '.join(rounded)} were stored as {dtype}, rounded: score again with output.dtype: float32"
         if ":" in spec.rule.name:
             now, then = rule_digests(spec, self._space(result)), result.fingerprint["rule"].get("digests", {})
             if now["code"] != then.get("code"):
