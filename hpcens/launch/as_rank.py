@@ -21,10 +21,10 @@ from hpcens.launch.witness import Tell, witnessed
 from hpcens.processes.leftovers import sweep
 from hpcens.roles import check_world
 from hpcens.runs import RunDirectory, SlurmJob, Verdict
-from hpcens.runs.roll_call import AGAIN, START_SECONDS, RollCall
+from hpcens.runs.roll_call import AGAIN, LAST, START_SECONDS, RollCall
 from hpcens.shell import printable, quoted
 from hpcens.specs import Job
-from hpcens.transports import choose_network, remove_leftovers
+from hpcens.transports import remove_leftovers, take_short_addresses
 
 # variables by which launchers tell a process how many it is one of
 _SIZES = {"PMI_SIZE": "mpiexec", "OMPI_COMM_WORLD_SIZE": "mpiexec", "SLURM_STEP_NUM_TASKS": "srun"}
@@ -69,7 +69,8 @@ def _enter_world(roll_call: RollCall | None) -> None:
 
     if roll_call is not None:
         roll_call.sign()
-    choose_network(os.environ, again=AGAIN in os.environ)
+    if os.environ.get(AGAIN) == LAST:
+        take_short_addresses(os.environ)
     if not MPI.Is_initialized():
         MPI.Init_thread()
     if roll_call is not None:

@@ -25,7 +25,7 @@ from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.failing_nodes import failing_nodes
 from hpcens.runs.logs import NODE, SCRIPT
 from hpcens.runs.requeue import continues, outcome
-from hpcens.runs.roll_call import START_SECONDS, once_more, roll_call_here
+from hpcens.runs.roll_call import START_SECONDS, again, roll_call_here
 from hpcens.runs.scheduler_answer import AFTER_VERDICT_SECONDS, ASK_SECONDS, note
 from hpcens.scheduler import jobs
 from hpcens.scheduler.waiting import lasting
@@ -76,7 +76,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     cpus = settings.cpus_per_task or (cores if cores > 1 else None)
     folder = RunDirectory.of(job.output).path / "submitit" / submission
     srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *srun_options(settings)]
-    setup = [*(settings.setup or ()), *PATH_IN_ORDER, once_more(folder)]
+    setup = [*(settings.setup or ()), *PATH_IN_ORDER, again(folder)]
     if job.spec.devices.cpu and not gpus and not (settings.tasks_per_node or settings.cpus_per_task):
         if "cpu-bind" in settings.srun:
             raise UsageError("slurm.srun.cpu-bind: CPU devices bind themselves to cores of their own", "leave it out")

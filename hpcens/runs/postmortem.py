@@ -25,7 +25,7 @@ _ENDS = {
 }
 # what MPI or Slurm writes where they do not understand each other → what to do about it
 _MISFITS = {
-    "mpi/pmi2: ": "Slurm's pmi2 cuts off MPI's addresses; --slurm setup='export MPIR_CVAR_CH4_NETMOD=ofi', or mpi=pmix",
+    "mpi/pmi2: ": "pmi2 cuts off MPI's addresses; try --slurm mpi=pmix, or setup='export MPIR_CVAR_CH4_NETMOD=ofi'",
     "Invalid MPI type": "try --slurm mpi=pmi2; srun --mpi=list names those the site has",
     "unsupported PMI": "try --slurm mpi=pmi2, or pmix; srun --mpi=list names those the site has",
     "found no MPI world": "try --slurm mpi=pmi2, or pmix; srun --mpi=list names those the site has",

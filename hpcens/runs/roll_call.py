@@ -3,7 +3,7 @@
 MPI waits for all ranks without a word of who is late: a node whose file system is cold may need minutes to import what
 another imports in seconds, and one that is broken never comes.
 
-Where a task dies in MPI's begin, the job starts them all once more, in place: it would wait in the queue again for a
+Where a task dies in MPI's begin, the job starts them all again, in place: it would wait in the queue again for a
 chance failure of seconds.
 
 SUBMISSION/arrived/JOB.RESTART/NODE   a line for each of its tasks: number of the task, number of all
@@ -24,18 +24,22 @@ from pathlib import Path
 from hpcens.scheduler.nodes import hostnames
 
 START_SECONDS = 900
-# variable of a job's ranks that are started once more
+# variable of a job's ranks that are started again: how often they were, and its value the last time
 AGAIN = "HPCENS_STARTED_AGAIN"
-_ONCE_MORE = """\
-# ranks of which one dies before they have found each other are started once more
+LAST = "2"
+_AGAIN = """\
+# ranks of which one dies before they have found each other are started again, twice at most
 srun() {
   command srun "$@" && return
-  code=$?
-  start=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
-  [ -e FOLDER/stillborn/$start ] || return $code
-  echo "hpcens: note: a rank died before all had found each other: they are started once more" >&2
-  rm -rf FOLDER/arrived/$start
-  AGAIN=1 command srun "$@"
+  code=$? start=$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
+  for again in 1 LAST; do
+    [ -e FOLDER/stillborn/$start ] || return $code
+    echo "hpcens: note: a rank died before all had found each other: they are started again" >&2
+    rm -rf FOLDER/arrived/$start FOLDER/stillborn/$start
+    AGAIN=$again command srun "$@" && return
+    code=$?
+  done
+  return $code
 }"""
 # Seconds in which ranks that are all here find each other.
 _MEETING = 120.0
@@ -114,12 +118,13 @@ class RollCall:
         return ""
 
 
-def once_more(submission: Path) -> str:
-    """Return what a job's script defines so that ranks which died before they found each other start once more.
+def again(submission: Path) -> str:
+    """Return what a job's script defines so that ranks which died before they found each other start again.
 
     submission  its folder
     """
-    return _ONCE_MORE.replace("FOLDER", shlex.quote(str(submission))).replace("AGAIN", AGAIN)
+    folder = shlex.quote(str(submission))
+    return _AGAIN.replace("FOLDER", folder).replace("AGAIN", AGAIN).replace("LAST", LAST)
 
 
 def arrived(folder: Path) -> dict[str, int]:

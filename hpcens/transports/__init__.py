@@ -1,6 +1,6 @@
 """Transports: carry messages between roles, over MPI or within one process in virtual time."""
 
-from hpcens.transports.mpich import choose_network, library_from_wheel, remove_leftovers, unlink_shared_memory
+from hpcens.transports.mpich import library_from_wheel, remove_leftovers, take_short_addresses, unlink_shared_memory
 from hpcens.transports.role import Role, Transport, drive
 from hpcens.transports.tasks import Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.transports.timeline import WAITS, Span, Timeline, write_trace
@@ -12,12 +12,12 @@ __all__ = [
     "Tasks",
     "Timeline",
     "Transport",
-    "choose_network",
     "drive",
     "library_from_wheel",
     "reader_tasks",
     "reducer_tasks",
     "remove_leftovers",
+    "take_short_addresses",
     "unlink_shared_memory",
     "worker_tasks",
     "write_trace",

@@ -27,18 +27,18 @@ _MEMORY = Path("/dev/shm")
 _NETWORKS = ("MPIR_CVAR_CH4_NETMOD", "MPICH_CH4_NETMOD", "MPIR_PARAM_CH4_NETMOD")
 
 
-def choose_network(environment: MutableMapping[str, str], *, again: bool) -> None:
+def take_short_addresses(environment: MutableMapping[str, str]) -> None:
     """Have MPICH take libfabric where it brought both networks and Slurm's pmi2 is to carry addresses between nodes.
 
+    Only where starts over UCX have died: over libfabric MPI_Init has hung on nodes with more ranks than cores.
+
     environment  of this process, which has loaded MPI and not begun it; what the user chose stays
-    again        the start before died before there was a world: take the other network than at first, which is
-                 libfabric for a library from a wheel, and UCX for the site's own
     """
     if "PMI_FD" not in environment or int(environment.get("SLURM_STEP_NUM_NODES") or 1) == 1:
         return
     with contextlib.suppress(OSError):  # no /proc
         both = all(any(f"/{name}" in path for path in _libraries()) for name in ("libucp", "libfabric"))
-        if both and not any(name in environment for name in _NETWORKS) and library_from_wheel() != again:
+        if both and not any(name in environment for name in _NETWORKS):
             environment[_NETWORKS[0]] = "ofi"
 
 

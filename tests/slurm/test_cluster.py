@@ -21,19 +21,6 @@ from hpcens.transports.mpich import fnv1a, shared_memory_of
 pytestmark = pytest.mark.timeout(500)
 
 SITE = "slurm: {time: 5}\n"
-# memory without zeros, of which MPICH hands 4 KiB to the other nodes behind its address of UCX
-DENSE = """
-import ctypes, os
-memory = ctypes.CDLL(None)
-memory.malloc.restype, memory.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-memory.free.argtypes = [ctypes.c_void_p]
-kept = []
-for size in 300 * [*range(120, 700, 16)]:
-    kept.append(memory.malloc(size))
-    ctypes.memmove(kept[-1], bytes(1 + byte % 255 for byte in os.urandom(size)), size)
-for place in kept[::7]:
-    memory.free(place)
-"""
 HELD = """
 import time
 from pathlib import Path
@@ -124,11 +111,7 @@ def some_are_durable(project):
 
 
 def test_a_world_over_nodes_gives_the_bytes_of_one_host(project, local):
-    (project.folder / "dense").mkdir()
-    (project.folder / "dense" / "sitecustomize.py").write_text(DENSE)
-    setup = f"setup=export PYTHONPATH={project.folder}/dense:{Path(__file__).parents[2]}"
-    options = ["--slurm", "nodes=3", "--slurm", setup, "--wait"]
-    said = project.hpcens("submit", "dataset.h5", "--plan", "plan.json", *options)
+    said = project.hpcens("submit", "dataset.h5", "--plan", "plan.json", "--slurm", "nodes=3", "--wait")
     assert "is submitted; next: hpcens status" in said
     assert "complete: 800 rows" in said
     assert project.predictions().tobytes() == local.predictions().tobytes()
@@ -162,19 +145,23 @@ def test_devices_that_take_all_cores_of_a_node_leave_room_for_the_others(project
     """Story: a reader and a reducer were asked for with as many cores as a device, which no node had left.
 
     The ranks run in the Python that the site names, and srun is told what the command line adds. One dies in MPI's
-    begin, and the job starts them once more.
+    begin, and the job starts them again.
     """
     project.yaml("bad_rows: fail", devices="{cpu: {count: 2, cores: 4}}")
-    wrapper, seen = project.folder / "in container", project.folder / "seen"
+    container, seen = project.folder / "bin" / "apptainer", project.folder / "seen"
+    container.parent.mkdir()
     fails = '[ "$SLURM_PROCID$HPCENS_STARTED_AGAIN" = 1 ] && export MPIR_CVAR_CH4_NETMOD=none'
-    wrapper.write_text(f'{fails}\necho "$SLURM_STEP_ID $ASKED" >> "{seen}"\nexec {sys.executable} "$@"\n')
-    options = ["--slurm", f"python=sh '{wrapper}'", "--slurm", "srun.export=ALL,ASKED=yes"]
+    said = f'echo "$SLURM_STEP_ID $ASKED $1 $2 $3 $4 $5" >> "{seen}"'
+    container.write_text(f'#!/bin/sh\n{fails}\n{said}\nshift 6\nexec {sys.executable} "$@"\n')
+    container.chmod(0o755)
+    named = ["python=apptainer exec --nv --bind '/all data' hpcens.sif python3", "srun.export=ALL,ASKED=yes"]
+    named.append(f"setup=export PATH={container.parent}:$PATH")
+    options = [part for text in named for part in ("--slurm", text)]
     project.hpcens("submit", "dataset.h5", *options, "--wait")
-    assert sorted(seen.read_text().splitlines()) == 4 * ["0 yes"] + 4 * ["1 yes"]
-    assert (
-        "they are started once more" in (said := project.hpcens("logs", str(project.run)))
-        and "before it could say who" in said
-    )
+    words = "yes exec --nv --bind /all data hpcens.sif"
+    assert sorted(seen.read_text().splitlines()) == 4 * [f"0 {words}"] + 4 * [f"1 {words}"]
+    said = project.hpcens("logs", str(project.run))
+    assert "they are started again" in said and "before it could say who" in said
     plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
     assert [device["cores"] for device in plan["devices"]] == [4, 4]
     assert np.allclose(project.predictions(), local.predictions(), atol=1e-5)

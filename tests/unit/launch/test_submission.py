@@ -21,7 +21,7 @@ from hpcens.launch.time_limit import limit_seconds
 from hpcens.processes import Process, born, is_stopped
 from hpcens.roles.rank_roles import Hello, assign_roles
 from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, sign
-from hpcens.runs.roll_call import once_more
+from hpcens.runs.roll_call import again
 from hpcens.scoring.heartbeat import Heartbeat, leaves_unseen
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.vocabulary import Device
@@ -87,7 +87,7 @@ def test_the_golden_script(srun):
     )
     text = sbatch_text(job(cuda=CudaSpec(count=4)), settings)
     entry = shlex.quote(str(Path(hpcens.__file__).with_name("entry.py")))
-    text = text.replace(once_more(Path("/data/out.run/submitit/ID")), "ONCE_MORE")
+    text = text.replace(again(Path("/data/out.run/submitit/ID")), "ONCE_MORE")
     assert text.replace(shlex.quote(sys.executable), "PYTHON").replace(entry, "ENTRY") == GOLDEN
 
 
