@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from hpcens.cli.runs import wait
 from hpcens.cli.terminal import say, short, show
-from hpcens.config import asked_of_slurm, find, load
+from hpcens.config import asked_of_slurm, find, load, slurm_settings
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
 from hpcens.launch import slurm
 from hpcens.launch.as_rank import inside_world
@@ -68,6 +68,7 @@ def submit_each(options: Namespace) -> int:
         return run_each(options)
     spec = load(find(options.config))
     settings = asked_of_slurm(spec, options.slurm)
+    elements.refuse_of_srun(slurm_settings(spec.slurm, options.slurm or ()))
     own = Round.new()
     directory, units = list_files(spec, options.dataset, limit=options.limit, trials=trials_of(settings))
     job = job_of_unit(units, units.units[0])

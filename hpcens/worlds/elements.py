@@ -28,6 +28,8 @@ from hpcens.worlds.world import Tally, UnitsWorld
 
 # Fields of a job that worlds of one node settle by themselves.
 _OF_ONE_WORLD = ("nodes", "tasks_per_node")
+# Fields for ranks that srun starts: those of a world are started by mpiexec, on one node.
+_OF_SRUN = ("mpi", "start_seconds")
 
 
 def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec) -> str:
@@ -72,6 +74,19 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
     start = f"exec {shlex.join(DEAF)} {job_command(settings, 'hpcens.worlds.elements', *arguments)}"
     setup = [*(settings.setup or ()), *PATH_IN_ORDER]
     return "\n".join(["#!/bin/bash", *lines, "", *setup, "", start, ""])
+
+
+def refuse_of_srun(written: SlurmSpec) -> None:
+    """Raise UsageError where a field is written that is for ranks started by srun.
+
+    written  in the YAML or on the command line; a site profile's are for all jobs of a site, and passed over
+    """
+    for name in _OF_SRUN:
+        if (value := getattr(written, name)) is not None:
+            raise UsageError(
+                f"slurm.{name}: {value} is for ranks that srun starts, and each world of --each starts its own",
+                "leave it out; a site profile may keep it",
+            )
 
 
 def _cores(job: Job, settings: SlurmSpec) -> int:

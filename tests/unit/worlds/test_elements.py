@@ -10,7 +10,7 @@ from hpcens.errors import UsageError
 from hpcens.scheduler import jobs
 from hpcens.specs import CpuSpec, CudaSpec, DevicesSpec, Job, RunSpec, SlurmSpec
 from hpcens.units import Round, UnitsDirectory
-from hpcens.worlds.elements import goes_back, pieces, script, submit_worlds
+from hpcens.worlds.elements import goes_back, pieces, refuse_of_srun, script, submit_worlds
 from hpcens.worlds.world import Tally
 
 
@@ -61,6 +61,29 @@ def test_an_element_asks_for_one_node_and_is_warned_by_itself(directory):
 def test_what_a_world_of_one_node_does_not_take_is_refused_by_name(directory, settings, why):
     with pytest.raises(UsageError, match=why):
         script(directory, job(cpu=CpuSpec(count=1)), OWN, settings)
+
+
+@pytest.mark.parametrize(("key", "value"), [("mpi", "pmix"), ("start_seconds", "60")])
+def test_what_is_for_ranks_of_srun_is_refused_by_name_unless_a_site_profile_has_it(
+    key, value, tmp_path, monkeypatch, capsys
+):
+    refuse_of_srun(SlurmSpec(time="30", partition="night"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(jobs, "answers", lambda: True)
+    monkeypatch.setattr("hpcens.cli.each.list_files", lambda *_, **__: pytest.fail("reached"))
+    (tmp_path / "w.pt").touch()
+    yaml = "members: [{name: a, factory: 'm:Net', weights: w.pt, output: values}]\nslurm: "
+    (tmp_path / "hpcens.yaml").write_text(f"{yaml}{{partition: night}}\n")
+    words = ["submit", "--each", "d.h5", "--array", "4"]
+    (tmp_path / "hpcens.site.yaml").write_text(f"slurm: {{{key}: {value}}}\n")
+    with pytest.raises(pytest.fail.Exception, match="reached"):
+        main(words)
+    assert main([*words, "--slurm", f"{key}={value}"]) == 2
+    assert f"slurm.{key}: {value} is for ranks that srun starts" in capsys.readouterr().err
+    (tmp_path / "hpcens.yaml").write_text(f"{yaml}{{{key}: {value}}}\n")
+    assert main(words) == 2
+    assert f"slurm.{key}: {value} is for ranks that srun starts" in capsys.readouterr().err
 
 
 def test_worlds_are_asked_for_in_arrays_as_large_as_slurm_takes(directory, monkeypatch):
