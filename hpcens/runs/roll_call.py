@@ -7,7 +7,7 @@ Where a task dies in MPI's begin, the job starts them all again, in place: it wo
 chance failure of seconds.
 
 SUBMISSION/arrived/JOB.RESTART/NODE   a line for each of its tasks: number of the task, number of all
-SUBMISSION/stillborn/JOB.RESTART      a task that was here died before there was a world
+SUBMISSION/stillborn/JOB.RESTART      a task that was here ended before there was a world
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class RollCall:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def note_death(self) -> None:
-        """Note that this task died before there was a world, if it had come so far as to begin MPI."""
+        """Note that this task ends before there is a world, if it has come so far as to begin MPI."""
         with contextlib.suppress(OSError):
             if (self._folder / self._node).exists():
                 stillborn = self._folder.parents[1] / "stillborn"
@@ -105,6 +105,7 @@ class RollCall:
             self._complete = waited if self._complete is None else self._complete
             if waited - self._complete <= self._meeting:
                 return ""
+            self.note_death()  # of an address that pmi2 cut off some versions of MPI die, others wait for ever
             return (
                 f"all {self._of} ranks came, but found no MPI world within {self._meeting:.0f} s:"
                 " srun --mpi and MPI may not fit"

@@ -59,12 +59,14 @@ def test_one_that_never_comes_ends_the_start_with_its_name(task, tmp_path):
     assert "exclude" in verdict.remedy
 
 
-def test_ranks_that_are_all_here_and_find_no_world_are_told_of_srun(task):
+def test_ranks_that_are_all_here_and_find_no_world_are_told_of_srun(task, tmp_path):
     everyone = list(map(task, range(5)))
     for of in everyone:
         of.sign()
     assert everyone[0].overdue(700) == "" == everyone[0].overdue(815)
+    assert not (tmp_path / "stillborn").exists()
     assert "all 5 ranks came, but found no MPI world within 120 s: srun --mpi" in everyone[0].overdue(830)
+    assert (tmp_path / "stillborn" / "12.0").exists(), "they are started again"
 
 
 def test_a_disk_that_refuses_does_not_stop_a_rank(task, tmp_path):
