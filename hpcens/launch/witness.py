@@ -76,6 +76,7 @@ def witnessed(
 
 def _leave(code: int) -> None:
     """End the child here: what its caller would still do is the witness's business."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})  # too late to drain, and Python gives its handler back
     sys.stdout.flush()
     sys.stderr.flush()
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):

@@ -163,8 +163,7 @@ def test_signals_wait_until_the_rank_can_hear_them(epoch):
 
 def test_what_waited_for_the_rank_before_it_was_there_is_handed_on(epoch):
     """Story: the warning of the job's end came while Python started, and was the witness's alone."""
-    does = "signal.signal(signal.SIGUSR2, lambda n, f: print('heard', flush=True)); "
-    does += "signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2]); return 0"
+    does = "print('heard' if signal.sigtimedwait([signal.SIGUSR2], 20) else 'not heard', flush=True); return 0"
     text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=False, silence=60.0, birth=60.0, known=None)
     early = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]); os.kill(os.getpid(), signal.SIGUSR2)\n"
     made = subprocess.run(
@@ -175,6 +174,16 @@ def test_what_waited_for_the_rank_before_it_was_there_is_handed_on(epoch):
     )
     assert made.returncode == 0, made.stderr
     assert made.stdout.splitlines()[1:] == ["heard"]
+
+
+def test_a_warning_while_the_rank_leaves_does_not_kill_it(epoch):
+    """Story: the job's end was near when its last row was written; Python gives signals back before it ends."""
+    late = "import atexit; atexit.register(lambda: signal.signal(signal.SIGUSR2, signal.SIG_DFL)); "
+    late += "atexit.register(lambda: os.kill(os.getpid(), signal.SIGUSR2)); "
+    does = f"{late}signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2]); return 0"
+    text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=False, silence=60.0, birth=60.0, known=None)
+    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
+    assert made.returncode == 0, made.stderr
 
 
 def test_no_rank_outlives_its_witness(epoch):
