@@ -40,17 +40,20 @@ class UnitList:
     number   of the list within its folder, from 1
     job      JSON of the first unit's job; the others' differ in dataset and output
     made_of  what every result is made of but data and numerics: name → digest
+    row      shapes and dtypes of a row of the file on which the ensemble was tried, as text; empty: not known
     """
 
     number: int
     job: str
     made_of: Mapping[str, str]
     units: tuple[Unit, ...]
+    row: str = ""
 
     def to_json(self) -> str:
         """Write the list as JSON, with the version of its format."""
         units = [asdict(unit) for unit in self.units]
-        return json.dumps({"format": 1, "job": self.job, "made_of": dict(self.made_of), "units": units})
+        made_of = dict(self.made_of)
+        return json.dumps({"format": 1, "job": self.job, "made_of": made_of, "row": self.row, "units": units})
 
     @staticmethod
     def from_json(raw: Mapping[str, Any], number: int) -> UnitList:
@@ -58,7 +61,7 @@ class UnitList:
         if raw["format"] != 1:
             raise ValueError(f"it has format {raw['format']}, and this version reads format 1")
         units = tuple(checked(Unit(**unit)) for unit in raw["units"])
-        return UnitList(number, str(raw["job"]), dict(raw["made_of"]), units)
+        return UnitList(number, str(raw["job"]), dict(raw["made_of"]), units, str(raw.get("row", "")))
 
     def same_as(self, other: UnitList | None) -> bool:
         """Whether another list says the same."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from hpcens.checks.preflight import check
 from hpcens.checks.testbed import Trials
 from hpcens.config import job_from_json, job_to_json
-from hpcens.errors import DataError, FingerprintMismatch, UsageError
+from hpcens.errors import DataError, FingerprintMismatch, MemberError, UsageError
 from hpcens.launch.start import CheckedJob, check_once, start
 from hpcens.result import made_of_but_data
 from hpcens.shell import printable
@@ -44,7 +46,7 @@ def list_files(
     directory.make()
     checked = _first_checked(jobs, trials)
     start(checked, lambda job, preflight: None)
-    return directory, _kept(directory, jobs[0], units, made_of(checked))
+    return directory, _kept(directory, jobs[0], units, made_of(checked), checked.preflight.facts.row)
 
 
 def _first_checked(jobs: Sequence[Job], trials: Trials) -> CheckedJob:
@@ -60,7 +62,9 @@ def _first_checked(jobs: Sequence[Job], trials: Trials) -> CheckedJob:
     raise AssertionError("there is at least one file")
 
 
-def _kept(directory: UnitsDirectory, job: Job, units: tuple[Unit, ...], account: Mapping[str, str]) -> UnitList:
+def _kept(
+    directory: UnitsDirectory, job: Job, units: tuple[Unit, ...], account: Mapping[str, str], row: str
+) -> UnitList:
     """Keep the list, unless what was scored before is of another ensemble."""
     if (before := directory.newest_list) is not None:
         scored = any(standing.state == "done" for standing in directory.standings(before).values())
@@ -69,7 +73,7 @@ def _kept(directory: UnitsDirectory, job: Job, units: tuple[Unit, ...], account:
                 f"what was scored into {directory.path.with_suffix('')} is made of something else: {', '.join(edited)}",
                 "choose another output.folder; or put back what was there",
             )
-    return directory.keep(UnitList(0, job_to_json(job), account, units))
+    return directory.keep(UnitList(0, job_to_json(job), account, units, row))
 
 
 def made_of(checked: CheckedJob) -> dict[str, str]:
@@ -85,6 +89,21 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """
     differ = (name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return sorted(n for n in differ if (n in before and n in now) or not n.partition(": ")[2].startswith(_IMPORTED))
+
+
+@contextmanager
+def blaming_other_rows(units: UnitList, unit: Unit) -> Iterator[None]:
+    """Raise DataError where a member fails on a file whose rows are others than those on which it was tried."""
+    try:
+        yield
+    except MemberError as error:
+        row = check(job_of_unit(units, unit)).facts.row
+        if units.row in ("", row):
+            raise
+        raise DataError(
+            f"its rows are {row}, and the members were tried on {units.row}: {error.what}",
+            "score it by itself, with members for such rows; or leave it out",
+        ) from error
 
 
 def job_of_unit(units: UnitList, unit: Unit) -> Job:

@@ -52,7 +52,7 @@ from hpcens.units import (
 )
 from hpcens.units.claims import MOST_DEATHS
 from hpcens.units.worlds import beating_world
-from hpcens.worlds.files import changed, job_of_unit, made_of
+from hpcens.worlds.files import blaming_other_rows, changed, job_of_unit, made_of
 from hpcens.worlds.ranks import UnitRanks
 
 _LOOK_SECONDS = 0.05
@@ -176,7 +176,8 @@ class UnitsWorld:
         else:
             self._scored = False
             try:
-                verdict, rows = self._verdict_of(unit, claimed)
+                with blaming_other_rows(self._units, unit):
+                    verdict, rows = self._verdict_of(unit, claimed)
             except FingerprintMismatch as error:
                 if error.what.startswith(_EDITED):
                     self._tally.verdict = Verdict(error.exit_code, error.what, error.remedy)

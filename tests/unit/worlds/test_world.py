@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import patch
 
 import h5py
@@ -14,7 +15,7 @@ from support import one_process
 from support.project import Project
 
 from hpcens.config import load
-from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, FingerprintMismatch, UsageError
+from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, FingerprintMismatch, MemberError, UsageError
 from hpcens.files import digest_file
 from hpcens.members import kept_digests
 from hpcens.planning.order import read_order
@@ -137,6 +138,24 @@ def test_faulty_files_fail_alone_and_the_same_command_does_only_these(project):
     assert (tally.done, tally.failed, Ranks.given) == (1, 2, 3)
     assert "day-3/part-0" in names(project)
     assert world(directory, files, "s").live().verdict is None and Ranks.given == 3
+
+
+def test_a_member_that_fails_on_other_rows_alone_is_the_fault_of_the_data(project, monkeypatch):
+    directory, files = listed(project, "day-2/part-[0-2].h5")
+
+    def check_members(job, preflight, **others):
+        if "part-0" not in str(job.output):  # part-1 has rows of another shape, part-2 has not
+            raise MemberError("member linear cannot be run")
+        return ()
+
+    monkeypatch.setattr("hpcens.launch.start.check_members", check_members)
+    assert world(directory, files).live().failed == 2
+    codes = {
+        Path(failure.dataset).stem: (failure.code, failure.reason) for failure in status_of_units(directory).failed
+    }
+    assert codes["part-2"] == (FAILURE, "member linear cannot be run")
+    reason = "its rows are <f4[2, 8, 8], and the members were tried on <f4[3, 8, 8]: member linear cannot be run"
+    assert codes["part-1"] == (BAD_DATA, reason)
 
 
 def test_small_files_share_a_start(project):
