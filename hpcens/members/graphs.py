@@ -66,10 +66,10 @@ def load_exported(spec: MemberSpec) -> Network:
     return Network(program.module(**options), *_admitted(program))
 
 
-def _texts(spec: MemberSpec, folder: str) -> list[str]:
-    """Read the texts in a folder of the file's archive."""
+def _texts(spec: MemberSpec, part: str) -> list[str]:
+    """Read the texts in the file's archive of which the name has this part: a folder, or an ending."""
     with zipfile.ZipFile(spec.file) as archive:
-        names = [name for name in archive.namelist() if folder in name and not name.endswith(".debug_pkl")]
+        names = [name for name in archive.namelist() if part in name and not name.endswith(".debug_pkl")]
         return [archive.read(name).decode("utf-8", "replace") for name in names]
 
 
@@ -90,7 +90,7 @@ def _refuse_code(spec: MemberSpec) -> None:
     """Raise MemberError where loading the file would run what lies in it."""
     with zipfile.ZipFile(spec.file) as archive:
         names = archive.namelist()
-    texts = _texts(spec, "models/")
+    texts = _texts(spec, ".json")  # of the graph, wherever a version of torch puts it
     _refuse_file_access(spec, texts, _NAMED_IN_GRAPH)
     if any("opaque_obj_" in name for name in names):
         raise refused(spec, "a pickled object")

@@ -57,6 +57,8 @@ class TestComplexNumbers:
     @pytest.mark.parametrize("network", COMPLEX)
     @pytest.mark.parametrize("source", ["factory", "torchscript", "exported", "pickled"])
     def test_stay_complex_in_every_kind_of_file(self, spec, network, source, monkeypatch):
+        if (network, source) == ("Spectral", "exported") and torch.__version__.startswith("2.6."):
+            pytest.skip("torch 2.6 cannot export a Fourier transform")
         monkeypatch.syspath_prepend(spec("Single").file.parent)
         got = given(spec(network, source))
         torch.testing.assert_close(got, seeded(getattr(precise, network))(X), rtol=0, atol=1e-6)

@@ -1,5 +1,6 @@
 """Graphs from TorchScript and torch.export: the same values, and no code from a file is run."""
 
+import importlib.util
 import io
 import json
 import os
@@ -13,11 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from support.member_files import Custom, X, exported, load, outputs, scripted
+from torch._export.serde.schema import SCHEMA_VERSION
+from torch._export.serde.serialize import serialize
 
 from hpcens.engine.cuda import move_graphs
 from hpcens.errors import MemberError
 from hpcens.members.network import Network, Passes
 from hpcens.specs import MemberSpec
+
+of_today = pytest.mark.skipif(
+    importlib.util.find_spec("torch.export.pt2_archive") is None, reason="this torch writes the earlier layout alone"
+)
 
 
 class TestGraphs:
@@ -67,6 +74,7 @@ class TestGraphs:
         dtype = getattr(torch, precision)
         assert torch.equal(got, linear.to(dtype)(X.to(dtype)).float())
 
+    @of_today
     def test_a_pickle_in_an_exported_program_is_not_unpickled(self, linear, tmp_path, unpickled):
         exported(linear, tmp_path / "m.pt2", X)
         content = io.BytesIO()
@@ -79,12 +87,28 @@ class TestGraphs:
         assert not unpickled.exists()
         assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
+    @of_today
     def test_code_in_an_exported_program_is_not_run(self, linear, tmp_path, unpickled):
         exported(linear, tmp_path / "m.pt2", X)
         for evil in (f"open('{unpickled}','w')", "exec(s77)", "().__class__"):
             rewritten(tmp_path / "m.pt2", tmp_path / "evil.pt2", None, "", expression=evil)
             with pytest.raises(MemberError, match=r"member a: .*evil.pt2 has code where a size belongs"):
                 load(MemberSpec(name="a", exported=tmp_path / "evil.pt2"))
+        assert not unpickled.exists()
+
+    def test_neither_is_run_of_the_layout_that_torch_2_6_wrote(self, linear, tmp_path, unpickled):
+        content = io.BytesIO()
+        torch.save(Custom(), content)
+        earlier(linear, tmp_path / "m.pt2")
+        member = load(MemberSpec(name="a", exported=tmp_path / "m.pt2"), space="logits")
+        assert torch.equal(outputs(member, X), linear(X))
+        for evil in (f"open('{unpickled}','w')", "exec(s77)"):
+            earlier(linear, tmp_path / "evil.pt2", expression=evil)
+            with pytest.raises(MemberError, match=r"member a: .*evil.pt2 has code where a size belongs"):
+                load(MemberSpec(name="a", exported=tmp_path / "evil.pt2"))
+        earlier(linear, tmp_path / "spoilt.pt2", weights=content.getvalue())
+        with pytest.raises(MemberError, match=r"member a: .*spoilt.pt2"):
+            load(MemberSpec(name="a", exported=tmp_path / "spoilt.pt2"))
         assert not unpickled.exists()
 
     def test_what_belongs_under_another_key_is_told(self, linear, tmp_path, weights):
@@ -138,6 +162,21 @@ def rewritten(path, to, content, config, expression=None):
             if expression and name.endswith("models/model.json"):
                 data = re.sub(rb'"expr_str": "[^"]*"', b'"expr_str": ' + json.dumps(expression).encode(), data)
             made.writestr(name, data)
+
+
+def earlier(module, path, weights=None, expression=None):
+    """An exported program in the layout of torch 2.6, with a pickle for its weights or code for a size."""
+    rows = torch.export.Dim("rows", min=2, max=1024)
+    parts = serialize(torch.export.export(module, (X,), dynamic_shapes=({0: rows},)))
+    program = parts.exported_program
+    if expression:
+        program = re.sub(rb'"expr_str": ?"[^"]*"', b'"expr_str": ' + json.dumps(expression).encode(), program)
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("version", ".".join(map(str, SCHEMA_VERSION)))
+        made.writestr("serialized_exported_program.json", program)
+        made.writestr("serialized_state_dict.pt", weights or parts.state_dict)
+        made.writestr("serialized_constants.pt", parts.constants)
+        made.writestr("serialized_example_inputs.pt", parts.example_inputs)
 
 
 class Saves(torch.nn.Module):
