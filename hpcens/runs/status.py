@@ -85,6 +85,11 @@ def run_of(path: Path) -> RunDirectory:
     Raises UsageError where there is none.
     """
     run = RunDirectory(path) if path.suffix == ".run" or path.is_dir() else RunDirectory.of(path)
+    if not is_run(run) and path.is_file():
+        raise UsageError(
+            f"{path} is no run directory, and {run.path} is not there",
+            "a result whose run directory is gone is complete all the same: hpcens verify reads it through",
+        )
     if not is_run(run):
         raise UsageError(f"{path} is no run directory", "it lies beside the output: OUTPUT.run")
     return run
