@@ -94,7 +94,8 @@ def test_one_logit_is_the_second_of_two_classes(folder):
     )
     exact = stored(folder, x)
     out = folder.hpcens("plan", "dataset.h5")
-    assert "a: logits (1) → sigmoid p, classes [1 − p, p] on axis 1" in out and "b: logits () → sigmoid p" in out
+    assert "a for one row: logits (1) → sigmoid p, classes [1 − p, p] on axis 1" in out
+    assert "b for one row: logits () → sigmoid p" in out
     folder.hpcens("run", "dataset.h5")
     got = result(folder)
     each = [estimator.predict_proba(exact) for estimator in fitted]
