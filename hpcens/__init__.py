@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from hpcens.api import Handle as Handle
     from hpcens.api import Plan as Plan
     from hpcens.api import Result as Result
+    from hpcens.api import Selection as Selection
     from hpcens.api import attach as attach
     from hpcens.api import combine as combine
     from hpcens.api import evaluate as evaluate
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from hpcens.api import open_result as open  # noqa: A004, F401
     from hpcens.api import plan as plan
     from hpcens.api import run as run
+    from hpcens.api import select as select
     from hpcens.api import submit as submit
     from hpcens.api import verify as verify
     from hpcens.errors import DataError as DataError
@@ -79,6 +81,7 @@ else:
         "Handle": "api.Handle",
         "Plan": "api.Plan",
         "Result": "api.Result",
+        "Selection": "api.Selection",
         "attach": "api.attach",
         "combine": "api.combine",
         "evaluate": "api.evaluate",
@@ -87,6 +90,7 @@ else:
         "open": "api.open_result",
         "plan": "api.plan",
         "run": "api.run",
+        "select": "api.select",
         "submit": "api.submit",
         "verify": "api.verify",
         "DataError": "errors.DataError",

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from hpcens.api.results import combine as combine
     from hpcens.api.results import export as export
     from hpcens.api.results import verify as verify
+    from hpcens.api.selected import Selection as Selection
+    from hpcens.api.selected import select as select
     from hpcens.api.starting import run as run
     from hpcens.api.starting import submit as submit
 else:
@@ -33,6 +35,7 @@ else:
         "opened": ("Result", "open_result"),
         "planned": ("Plan", "plan"),
         "results": ("combine", "export", "verify"),
+        "selected": ("Selection", "select"),
         "starting": ("run", "submit"),
     }
 

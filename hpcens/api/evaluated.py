@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 from glob import glob, has_magic
 from pathlib import Path
 
@@ -71,37 +72,59 @@ def evaluate(
     ensemble_only  do not ask for the members' outputs
     Raises UsageError where members are not stored, DataError where labels do not fit.
     """
-    if (labels is None) == (labels_column is None):
-        raise UsageError(
-            "evaluate takes labels or a column of them", "give one: --labels FILE:/path, or --labels-column NAME"
-        )
     finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
-    files: LabelFiles | None = None
     try:
-        if labels_column is not None:
-            read, source = _column(finished, labels_column, "--labels-column")
-        elif isinstance(labels, str):
-            files = _files(finished, labels)
-            read, source = files.read, f"{files.path}:/{files.key.strip('/')}"
-        else:
-            read, source = _array(finished, np.asarray(labels)), "of an array"
-        question = Question(
-            labels=read,
-            source=source,
-            follow=files is not None and files.follows,
-            groups=None if groups is None else _column(finished, groups, "--groups")[0],
-            ignore=ignore,
-            top=top,
-            members=not ensemble_only,
-        )
-        return Evaluation.of(judge(finished, question))
+        with labels_of(finished, labels, labels_column, verb="evaluate") as labelled:
+            question = Question(
+                labels=labelled.read,
+                source=labelled.source,
+                follow=labelled.follow,
+                groups=None if groups is None else column_of(finished, groups, "--groups")[0],
+                ignore=ignore,
+                top=top,
+                members=not ensemble_only,
+            )
+            return Evaluation.of(judge(finished, question))
     finally:
         finished.close()
-        if files is not None:
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Labels of a result.
+
+    read    returns those of rows
+    source  where they come from
+    follow  whether they are those of the whole dataset
+    """
+
+    read: Read
+    source: str
+    follow: bool = False
+
+
+@contextmanager
+def labels_of(
+    finished: Finished, labels: str | Sequence[object] | Array | None, column: str | None, *, verb: str
+) -> Iterator[Labelled]:
+    """Open the labels of a result. Raises UsageError unless either labels or a column of them are given."""
+    if (labels is None) == (column is None):
+        raise UsageError(
+            f"{verb} takes labels or a column of them", "give one: --labels FILE:/path, or --labels-column NAME"
+        )
+    if column is not None:
+        yield Labelled(*column_of(finished, column, "--labels-column"))
+    elif isinstance(labels, str):
+        files = _files(finished, labels)
+        try:
+            yield Labelled(files.read, f"{files.path}:/{files.key.strip('/')}", files.follows)
+        finally:
             files.close()
+    else:
+        yield Labelled(_array(finished, np.asarray(labels)), "of an array")
 
 
-def _column(result: Finished, name: str, option: str) -> tuple[Read, str]:
+def column_of(result: Finished, name: str, option: str) -> tuple[Read, str]:
     """Return what reads a column, and its name.
 
     Raises UsageError where there is none, DataError where it is damaged.

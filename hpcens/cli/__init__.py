@@ -194,20 +194,32 @@ def _add_results(add: AddVerb) -> None:
 
 def _add_judging(add: AddVerb) -> None:
     evaluate = add("evaluate", "judging.evaluate", "hold a result against labels: each member and the ensemble")
-    evaluate.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
-    source = evaluate.add_mutually_exclusive_group(required=True)
+    select = add("select", "judging.select", "choose members and weights by labels, for what they cost; write the YAML")
     labels = "labels, a row of the dataset or of the result each; without FILE they are in the dataset itself"
-    source.add_argument("--labels", metavar="FILE:/PATH", help=labels)
-    source.add_argument("--labels-column", metavar="NAME", help="a column that passed through from the dataset")
     groups = "a column: rows that share its value depend on each other, and intervals draw them together"
-    evaluate.add_argument("--groups", metavar="NAME", help=groups)
-    evaluate.add_argument("--ignore", type=float, metavar="VALUE", help="a value that stands for no label; nan too")
+    for verb in (evaluate, select):
+        verb.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
+        source = verb.add_mutually_exclusive_group(required=True)
+        source.add_argument("--labels", metavar="FILE:/PATH", help=labels)
+        source.add_argument("--labels-column", metavar="NAME", help="a column that passed through from the dataset")
+        verb.add_argument("--groups", metavar="NAME", help=groups)
+        verb.add_argument("--ignore", type=float, metavar="VALUE", help="a value that stands for no label; nan too")
+        verb.add_argument("--json", action="store_true", help="print the figures as JSON")
     top = "K of top-K accuracy (default: the result's, or 5)"
     evaluate.add_argument("--top", type=_positive, metavar="K", help=top)
     evaluate.add_argument("--ensemble-only", action="store_true", help="do not ask for the members' outputs")
     evaluate.add_argument("-o", "--output", type=Path, metavar="EVALUATION.JSON", help="write the figures to a file")
     evaluate.add_argument("--html", type=Path, metavar="PAGE.HTML", help="write them as a web page")
-    evaluate.add_argument("--json", action="store_true", help="print the figures as JSON")
+    by = "what to choose by (default: log_loss of classes, squared_error of values)"
+    select.add_argument("--by", choices=("log_loss", "squared_error"), help=by)
+    method = "take members with replacement, or find the best weights (default: greedy)"
+    select.add_argument("--method", choices=("greedy", "weights"), default="greedy", help=method)
+    holdout = "share of the rows, or groups, to judge on; the others are chosen on (default: 0.5)"
+    select.add_argument("--holdout", type=float, default=0.5, metavar="SHARE", help=holdout)
+    budget = "device-hours that the members may take together, for the rows of the result"
+    select.add_argument("--budget", type=float, metavar="HOURS", help=budget)
+    chosen = "the YAML to go on with: run -c, combine -c"
+    select.add_argument("-o", "--output", type=Path, required=True, metavar="SELECTED.YAML", help=chosen)
 
 
 def _add_runs(add: AddVerb) -> None:

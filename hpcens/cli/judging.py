@@ -1,16 +1,19 @@
-"""Verbs that hold a result against labels: evaluate."""
+"""Verbs that hold a result against labels: evaluate, select."""
 
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from hpcens import api
+from hpcens.api.selected import require_place
 from hpcens.cli.results import refuse_many
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.files import write_atomically
 from hpcens.reports.evaluations import evaluation_lines
 from hpcens.reports.page import require_page
+from hpcens.reports.selections import selection_lines
 
 
 def evaluate(options: Namespace) -> int:
@@ -19,8 +22,7 @@ def evaluate(options: Namespace) -> int:
     if options.html is not None:
         require_page(options.html)
     for path in filter(None, (options.output, options.html)):
-        if not path.absolute().parent.is_dir():  # known now, not after the pass over the result
-            raise UsageError(f"the folder {path.parent} does not exist", "make it, or choose another")
+        _require_folder(path)
     evaluation = api.evaluate(
         options.result,
         options.labels,
@@ -41,3 +43,35 @@ def evaluate(options: Namespace) -> int:
     for path in filter(None, (options.output, options.html)):
         say(f"→ {short(path)}", to_stderr=options.json)
     return COMPLETE
+
+
+def select(options: Namespace) -> int:
+    """Choose members and weights: print the table, write the configuration."""
+    refuse_many(options.result)
+    _require_folder(options.output)
+    with api.open_result(options.result) as result:  # known now, not after the passes over the result
+        require_place(options.output, result.config)
+    selection = api.select(
+        options.result,
+        options.labels,
+        labels_column=options.labels_column,
+        groups=options.groups,
+        ignore=options.ignore,
+        by=options.by,
+        method=options.method,
+        holdout=options.holdout,
+        budget=options.budget,
+    )
+    if options.json:
+        say(selection.to_json())
+    else:
+        show(selection_lines(selection))
+    selection.write_yaml(options.output)
+    say(f"→ {short(options.output)}", to_stderr=options.json)
+    return COMPLETE
+
+
+def _require_folder(path: Path) -> None:
+    """Refuse a file whose folder is missing now, not after the passes over the result."""
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist", "make it, or choose another")

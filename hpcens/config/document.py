@@ -10,6 +10,7 @@ import json
 import math
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,3 +212,11 @@ def compose(page: Page, text: str) -> dict[str, Any]:
         page.problem((), "the file must be a mapping of keys to values; for a commented example: hpcens init")
         raise page.error()
     return tree
+
+
+def dump(tree: Mapping[str, Any]) -> str:
+    """Return plain data as YAML, in the order of its keys."""
+    import yaml
+
+    text: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
+    return text

@@ -4,3 +4,8 @@ from hpcens.evaluation.evaluation import Evaluation as Evaluation
 from hpcens.evaluation.evaluation import Score as Score
 from hpcens.evaluation.judging import Question as Question
 from hpcens.evaluation.judging import judge as judge
+from hpcens.evaluation.losses import By as By
+from hpcens.evaluation.selecting import Method as Method
+from hpcens.evaluation.selecting import Wish as Wish
+from hpcens.evaluation.selecting import select as select
+from hpcens.evaluation.selection import Selection as Selection

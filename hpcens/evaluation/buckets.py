@@ -29,11 +29,33 @@ def buckets_of_rows(first: int, count: int, rows: int) -> Array:
 
 def buckets_of_groups(groups: Array) -> Array:
     """Return the bucket of each row by its group, (rows,): rows of one group are drawn together."""
+    return (_numbers_of_groups(groups) % np.uint64(BUCKETS)).astype(np.int64)
+
+
+def shares_of_rows(first: int, count: int, purpose: int) -> Doubles:
+    """Return a number from 0 up to 1 for each of `count` rows from the number `first` on, as if it were drawn.
+
+    purpose  what it is for: numbers of another purpose, and buckets, have nothing to do with it
+    """
+    return _shares(np.arange(first, first + count, dtype=np.uint64), purpose)
+
+
+def shares_of_groups(groups: Array, purpose: int) -> Doubles:
+    """Return such a number for each row by its group, (rows,): rows of one group have the same."""
+    return _shares(_numbers_of_groups(groups), purpose)
+
+
+def _numbers_of_groups(groups: Array) -> Array:
     values, places = np.unique(groups.astype(str), return_inverse=True)
     digests = [hashlib.blake2b(str(value).encode(errors="surrogatepass"), digest_size=8).digest() for value in values]
-    buckets = np.array([int.from_bytes(digest, "little") % BUCKETS for digest in digests], np.int64)
-    chosen: Array = buckets[places.reshape(-1)]
+    numbers = np.array([int.from_bytes(digest, "little") for digest in digests], np.uint64)
+    chosen: Array = numbers[places.reshape(-1)]
     return chosen
+
+
+def _shares(numbers: Array, purpose: int) -> Doubles:
+    of_purpose = _scrambled(np.full(1, purpose, np.uint64))
+    return (_scrambled(numbers ^ of_purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _scrambled(numbers: Array) -> Array:

@@ -79,6 +79,12 @@ class Omissions:
 
 def work_of(result: Finished, names: Sequence[str]) -> dict[str, float]:
     """Return each member's share of the device time, by the plan that a result keeps; empty where it does not tell."""
+    seconds = seconds_of(result, names)
+    return {name: each / sum(seconds.values()) for name, each in seconds.items()}
+
+
+def seconds_of(result: Finished, names: Sequence[str]) -> dict[str, float]:
+    """Return each member's device-seconds a row, by the plan that a result keeps; empty where it does not tell."""
     with contextlib.suppress(*MALFORMED, ArithmeticError):
         plan = Plan.from_json(result.document("plan"))
         busy = dict.fromkeys(names, 0.0)
@@ -88,5 +94,5 @@ def work_of(result: Finished, names: Sequence[str]) -> dict[str, float]:
                 busy[name] += len(hosting.devices) * hosting.shares[name] / hosting.speeds[name]
                 rows[name] += len(hosting.devices) * hosting.shares[name]
         seconds = {name: busy[name] / rows[name] for name in names}
-        return {name: each / sum(seconds.values()) for name, each in seconds.items()}
+        return seconds if all(seconds.values()) else {}
     return {}

@@ -1,0 +1,98 @@
+"""A selection of a result's members, as what a notebook shows by itself and what writes its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from hpcens.api.configuration import PathLike
+from hpcens.api.evaluated import column_of, labels_of
+from hpcens.api.opened import Result
+from hpcens.config.job import absolute
+from hpcens.config.written import yaml_of
+from hpcens.errors import UsageError
+from hpcens.evaluation import By, Method, Wish
+from hpcens.evaluation import Selection as BaseSelection
+from hpcens.evaluation import select as selecting
+from hpcens.files import write_atomically
+from hpcens.reports.selections import selection_lines
+from hpcens.result import Finished
+from hpcens.specs import RunSpec
+from hpcens.vocabulary import Array
+
+
+class Selection(BaseSelection):
+    """Members and weights, and what they are worth: a table, JSON, and the configuration to go on with."""
+
+    @staticmethod
+    def of(selection: BaseSelection) -> Selection:
+        """Return the same selection, as one that shows itself."""
+        return Selection(**{each.name: getattr(selection, each.name) for each in fields(selection)})
+
+    @property
+    def table(self) -> str:
+        """All figures as text."""
+        return "\n".join(selection_lines(self))
+
+    def write_yaml(self, path: PathLike) -> None:
+        """Write the result's configuration with the members chosen and their weights.
+
+        A result of it is named after the YAML, beside it: what was selected from stays.
+        Raises UsageError where the file exists, or members' code would not be found from its folder.
+        """
+        file = require_place(Path(path), self.spec)
+        output = replace(self.spec.output, path=file.with_suffix(".predictions.h5"), folder=None)
+        write_atomically(file, yaml_of(replace(self.spec, output=output), file.parent))
+
+    def __repr__(self) -> str:
+        return self.table
+
+
+def require_place(path: Path, spec: RunSpec) -> Path:
+    """Return where a configuration can be written. Raises UsageError where it cannot; see `Selection.write_yaml`."""
+    if path.exists():
+        raise UsageError(f"{path} exists", "remove it, or write another")
+    file = absolute(path)
+    yaml_of(spec, file.parent)
+    return file
+
+
+def select(
+    result: PathLike | Result,
+    labels: str | Sequence[object] | Array | None = None,
+    *,
+    labels_column: str | None = None,
+    groups: str | None = None,
+    ignore: float | None = None,
+    by: By | None = None,
+    method: Method = "greedy",
+    holdout: float = 0.5,
+    budget: float | None = None,
+) -> Selection:
+    """Choose members and weights on one part of the rows, and judge them on the other.
+
+    result   its path, or one that is open; labels, labels_column and ignore are those of `evaluate`
+    groups   a column: rows that share its value are in the same part, and are drawn together
+    by       log_loss (of classes, where nothing is said) or squared_error (of values)
+    method   greedy: members are taken with replacement; weights: the best weights there are, 0 or more
+    holdout  share of the rows, or groups, that nothing is chosen on
+    budget   what the members may take together, in device-hours for the rows of the result
+    Raises UsageError where members are not stored or nothing is within the budget, DataError where labels do not fit.
+    """
+    finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
+    try:
+        with labels_of(finished, labels, labels_column, verb="select") as labelled:
+            wish = Wish(
+                labels=labelled.read,
+                source=labelled.source,
+                groups=None if groups is None else column_of(finished, groups, "--groups")[0],
+                ignore=ignore,
+                by=by,
+                method=method,
+                holdout=holdout,
+                budget=budget,
+            )
+            return Selection.of(selecting(finished, wish))
+    finally:
+        finished.close()
