@@ -22,7 +22,7 @@ from hpcens.config.written import yaml_of
 from hpcens.errors import DataError, UsageError
 from hpcens.evaluation import selecting
 from hpcens.evaluation.buckets import shares_of_groups, shares_of_rows
-from hpcens.evaluation.choosing import ROUNDS, Candidate, Sample, frontier
+from hpcens.evaluation.choosing import ROUNDS, Candidate, Sample, combined, frontier
 from hpcens.evaluation.labels import Outputs
 from hpcens.evaluation.losses import Loss
 from hpcens.vocabulary import Device, MemberNumerics, Numerics, Plan
@@ -276,3 +276,69 @@ def test_a_configuration_is_read_as_it_was_written(tmp_path):
         UsageError, match=r"code of members \(nets\) is imported from .*\n  → write the YAML into that folder"
     ):
         yaml_of(read, tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("kind", "space", "by"),
+    [
+        ("classes", "probabilities", "log_loss"),
+        ("classes", "logits", "log_loss"),
+        ("classes", "probabilities", "squared_error"),
+        ("labels", "probabilities", "log_loss"),
+        ("labels", "logits", "log_loss"),
+        ("labels", "probabilities", "squared_error"),
+        ("values", "values", "squared_error"),
+    ],
+)
+def test_losses_and_their_slopes_are_those_of_the_outputs_themselves(kind, space, by):
+    """Of 3 points a row, some without a target: mixed before or after, and moved by a little."""
+    random = np.random.default_rng(2)
+    places, rows = 3, 20
+    shape, axis = ((places,), None) if kind == "values" else ((2, places), 1)
+    outputs = Outputs(kind, shape, axis)
+    logits = random.normal(0, 1, (2, rows, *shape))
+    values = logits
+    if space == "probabilities":
+        values = 1 / (1 + np.exp(-logits)) if kind == "labels" else softmax(logits.swapaxes(2, 3)).swapaxes(2, 3)
+    targets = random.normal(0, 1, (rows, places))
+    if kind != "values":
+        targets = random.integers(0, 2, (rows, places, 2) if kind == "labels" else (rows, places))
+    targets[::3, 1] = np.nan if kind == "values" else -1
+    loss = Loss(outputs, space, by, 2.0**-52)
+    terms = [loss.terms(outputs.flat(member), targets) for member in values]
+    known = loss.known(targets)
+    assert terms[0].shape == (rows, loss.points, loss.depth) and known.shape == terms[0].shape[:2]
+    mixed = outputs.flat(np.average(values, axis=0, weights=[1, 3]))
+    if kind == "values":
+        expected = (mixed - targets) ** 2
+    else:
+        chances = (
+            mixed if space == "probabilities" else 1 / (1 + np.exp(-mixed)) if kind == "labels" else softmax(mixed)
+        )
+        wanted = targets == 1 if kind == "labels" else targets[..., None] == np.arange(2)
+        truth = np.where(wanted, chances, 1 - chances) if kind == "labels" else np.where(wanted, chances, 0).sum(-1)
+        squares = (chances - wanted) ** 2
+        expected = (
+            -np.log(np.maximum(truth, 1e-9)) if by == "log_loss" else squares if kind == "labels" else squares.sum(-1)
+        )
+    both = combined([1.0, 3.0], terms)
+    found = loss.losses(both, known)
+    assert found[known] == pytest.approx(expected.reshape(rows, -1)[known], rel=1e-12) and not found[~known].any()
+    toward = 1e-6 * (terms[0] - both)
+    change = loss.losses(both + toward, known) - loss.losses(both - toward, known)
+    assert change == pytest.approx(2 * (loss.slopes(both, known) * toward).sum(-1), rel=1e-4, abs=1e-14)
+
+
+def test_all_members_have_the_score_that_evaluate_gives_the_ensemble(tmp_path):
+    """Of logits, and of rows of the other part alone; without a label in one part there is nothing to choose on."""
+    made = dataclasses.replace(spec(space="logits"), members=tuple(members_of([None] * 3, "logits")))
+    scored(tmp_path / "r.h5", made, "logits").close()
+    judged = shares_of_rows(0, ROWS, 1) < 0.5
+    labels = np.where(judged, TRUE, -1)
+    expected = hpcens.evaluate(tmp_path / "r.h5", labels, ignore=-1).ensemble["log_loss"]
+    found = hpcens.select(tmp_path / "r.h5", TRUE).all_members.score
+    assert found.value == pytest.approx(expected.value, rel=1e-6)
+    with pytest.raises(DataError, match="no row is left to choose on"):
+        hpcens.select(tmp_path / "r.h5", labels, ignore=-1)
+    with pytest.raises(UsageError, match="squared_error of logits says nothing of classes"):
+        hpcens.select(tmp_path / "r.h5", TRUE, by="squared_error")
