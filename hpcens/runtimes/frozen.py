@@ -18,6 +18,8 @@ from torch.jit import ScriptModule, TracerWarning, optimized_execution  # type: 
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hpcens.errors import RuntimeUnsuited
+
 
 def files(package: Path) -> tuple[Path, ...]:
     """Name the file that a package is kept in."""
@@ -80,7 +82,10 @@ def traced(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> ScriptMod
             warnings.simplefilter("ignore")  # what export takes exception to, it refuses
             program = torch.export.export(module, example)
             options = {"check_guards": False} if "check_guards" in signature(program.module).parameters else {}
-            return _trace(program.module(**options), example)
+            graph = program.module(**options)
+            if looks and looks_at_numbers(graph, example):  # some versions of torch export what gives numbers as well
+                raise RuntimeUnsuited("it makes numbers of what it computes, which a trace would keep")
+            return _trace(graph, example)
 
 
 def _has_symbols(module: torch.nn.Module) -> bool:
