@@ -9,6 +9,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 
 from hpcens.dataset.decoding import PACKING, Decoding, decoding_of
 from hpcens.dataset.guard import MATLAB, Guarded
@@ -103,7 +104,8 @@ class OpenInput:
         with self.guarded.reading(slice(0, self.rows)):
             numbers = sorted({i * (count - 1) // max(1, most - 1) for i in range(most)}) if count else []
             offsets = [dataset.id.get_chunk_info(number).chunk_offset for number in numbers]
-            return b"".join(dataset.id.read_direct_chunk(offset)[1] for offset in offsets)
+            with phil:  # as in `table`
+                return b"".join(dataset.id.read_direct_chunk(offset)[1] for offset in offsets)
 
     def is_filled(self, row: Array) -> bool:
         """Tell whether a row as it is stored holds a fill value that is NaN in memory."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py._objects import phil
 
 from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.hdf5 import unreadable
@@ -213,7 +214,8 @@ class Chunked:
             return chunk
         if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
             return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
-        mask, raw = self._dataset.id.read_direct_chunk(offset)
+        with phil:  # HDF5's one lock, which some versions of h5py do not take here
+            mask, raw = self._dataset.id.read_direct_chunk(offset)
         whole: Array = self._pipeline.undo(raw, mask).view(self._dataset.dtype).reshape(self._chunk)
         return whole
 
