@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -102,16 +103,7 @@ class Classes:
     def fixed(self) -> dict[str, Binned]:
         """Return the measures that are taken from bins, without intervals."""
         areas = self._ranking.areas()
-        wanted = areas[1:2] if self._classes == 2 else areas
-        known = [area for area in wanted if area is not None]
-        found = {
-            "calibration_error": Binned(self._reliability.error(), 0.0),
-            "aurc": self._coverage.area(of_errors=True),
-        }
-        if known:
-            value, error = np.mean([area.value for area in known]), np.mean([area.error for area in known])
-            found["roc_auc"] = Binned(float(value), float(error))
-        return found
+        return _fixed(areas[1:2] if self._classes == 2 else areas, self._reliability, self._coverage)
 
     def curves(self) -> dict[str, Any]:
         """Return what is drawn: reliability, coverage, confusion (rows: true classes)."""
@@ -132,6 +124,16 @@ def _mean_of_known(values: Doubles) -> Doubles:
     known = ~np.isnan(values)
     mean: Doubles = np.where(known, values, 0).sum(-1) / np.maximum(known.sum(-1), 1)
     return mean
+
+
+def _fixed(areas: Sequence[Binned | None], reliability: Reliability, coverage: Coverage) -> dict[str, Binned]:
+    """Return what is taken from bins; areas: below the curve of each class, None where it has none."""
+    found = {"calibration_error": Binned(reliability.error(), 0.0), "aurc": coverage.area(of_errors=True)}
+    known = [area for area in areas if area is not None]
+    if known:
+        value, error = np.mean([area.value for area in known]), np.mean([area.error for area in known])
+        found["roc_auc"] = Binned(float(value), float(error))
+    return found
 
 
 class Labels:
@@ -195,15 +197,7 @@ class Labels:
 
     def fixed(self) -> dict[str, Binned]:
         """Return the measures that are taken from bins, without intervals."""
-        known = [area for area in self._ranking.areas() if area is not None]
-        found = {
-            "calibration_error": Binned(self._reliability.error(), 0.0),
-            "aurc": self._coverage.area(of_errors=True),
-        }
-        if known:
-            value, error = np.mean([area.value for area in known]), np.mean([area.error for area in known])
-            found["roc_auc"] = Binned(float(value), float(error))
-        return found
+        return _fixed(self._ranking.areas(), self._reliability, self._coverage)
 
     def curves(self) -> dict[str, Any]:
         """Return what is drawn: reliability and coverage."""
