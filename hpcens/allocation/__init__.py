@@ -162,11 +162,9 @@ def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequ
     if slowest.limit:
         reading = slowest.limit == "reading"
         most = problem.rates.read_by(slowest.readers) if reading else slowest.readers * problem.sending
-        possible = f"{most * problem.row_bytes / 1e9:.3g} GB/s"
-        passed = slowest.throughput if reading else most
-        return f"{slowest.limit}: {passed * problem.row_bytes / 1e9:.3g} of {possible}" + (
-            f" by {slowest.readers} readers" if slowest.readers > 1 else ""
-        )
+        done = "read" if reading else "send"
+        who = f"{slowest.readers} readers {done}" if slowest.readers > 1 else f"one reader {done}s"
+        return f"{slowest.limit}: {most * problem.row_bytes / 1e9:.3g} GB/s is the most that {who}"
     if len(phases) > 1:
         largest = max(problem.devices, key=lambda device: device.memory)
         return f"{memory_limit(largest)}: no placement holds all members, {len(phases)} phases do"

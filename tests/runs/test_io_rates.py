@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -41,6 +42,14 @@ def slow_to_read(project):
         "members: [{name: corner, factory: 'nets:Corner', weights: corner.safetensors}]\n"
         "devices: {cpu: 1}\ntask: multiclass\nplan: {batch_sizes: [24], runtime: eager}\n"
     )
+    cache = project.folder / "cache of its own"
+    project.environment["HPCENS_CACHE"] = str(cache)
+    project.hpcens("profile", "dataset.h5")
+    (profile,) = (cache / "profiles").glob("*.json")
+    kept = json.loads(profile.read_text())
+    for batch in kept["batches"].values():  # what limits must not hang on what else the machine does
+        batch |= {"rows_per_second": 1e9, "spread": 0.0, "core_share": 1.0}
+    profile.write_text(json.dumps(kept))
     return project
 
 
@@ -78,8 +87,6 @@ def test_a_run_that_reading_limits_has_a_reader_a_node_and_the_same_bytes(slow_t
 
 def test_what_a_run_found_its_link_to_pass_is_known_to_plans(slow_to_read):
     project = slow_to_read
-    cache = project.folder / "cache of its own"
-    project.environment["HPCENS_CACHE"] = str(cache)
     unknown = "what a reader can send is not measured"
     assert unknown in project.hpcens("plan", "dataset.h5")
     project.hpcens("run", "dataset.h5")
@@ -90,8 +97,8 @@ def test_what_a_run_found_its_link_to_pass_is_known_to_plans(slow_to_read):
     assert (made["link"], made["message_seconds"]) == (rates["link"], rates["message_seconds"])
     assert unknown not in project.hpcens("plan", "dataset.h5")
     assert "link to the same node, cpu" in project.hpcens("profile", "--list")
-    book = ProfileBook(cache / "profiles")
+    book = ProfileBook(Path(project.environment["HPCENS_CACHE"]) / "profiles")
     ((key, _),) = book.links()
     book.put_link(key, Link(32768.0 * 3, 1e-5))  # three rows a second
     subprocess.run(["rm", "-r", project.run, project.output], check=True)
-    assert "limited by sending: 9.83e-05 of 9.83e-05 GB/s" in project.hpcens("plan", "dataset.h5")
+    assert "limited by sending: 9.83e-05 GB/s is the most that one reader sends" in project.hpcens("plan", "dataset.h5")

@@ -65,7 +65,7 @@ def test_one_kind_of_node_is_chosen_for_a_deadline():
 def test_the_knee_is_where_reading_begins_to_limit():
     plans = planner_for({("k", "a"): {8: 100.0}}, rates=IoRates(reading=400.0))
     found = allocations([nodes("n", 16, "k", 1)], range(1, 17), plans)
-    assert knee(found).nodes == 4 and found[-1].plan.limit == "reading: 0.004 of 0.004 GB/s"
+    assert knee(found).nodes == 4 and found[-1].plan.limit == "reading: 0.004 GB/s is the most that one reader reads"
 
 
 @pytest.mark.parametrize(
