@@ -139,7 +139,7 @@ def test_a_signal_drains_all_readers_and_the_same_command_continues_with_one(tmp
         process.send_signal(signal.SIGINT)
         wait_for(lambda: "draining" in (project.run / "epochs/0001/events.jsonl").read_text(), process)
         (tmp_path / "hold").unlink()
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=project.patience)
         assert process.returncode == 75, error
         assert "stopped by SIGINT" in error and "rows are durable in phase 1 of 2" in error
         [content] = journals(project, "phase-*-journal")

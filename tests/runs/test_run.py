@@ -172,7 +172,7 @@ def test_a_signal_drains_and_the_same_command_continues(held, undisturbed):
     process.send_signal(signal.SIGINT)
     wait_for(lambda: "draining" in (held.run / "epochs/0001/events.jsonl").read_text(), process)
     (held.folder / "hold").unlink()
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=held.patience)
     assert process.returncode == 75, error
     assert "stopped by SIGINT" in error.strip().splitlines()[-1]
     assert journalled(held)[-1].closed
@@ -205,7 +205,7 @@ def test_a_member_added_to_a_finished_run_is_all_that_is_scored(held, undisturbe
     wait_for(lambda: len(journalled(held)) == 2 and some_are_durable(held), process)
     reducer = [s for s in signatures(held) if s["role"] == "reducer"][-1]
     os.kill(reducer["pid"], signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.communicate(timeout=held.patience)
     assert process.returncode == 1 and held.output.read_bytes() == two
     assert "checked against the checksums in the file alone" in held.hpcens("verify", "dataset.predictions.h5")
     (held.folder / "hold").unlink()

@@ -45,7 +45,7 @@ def test_the_container_takes_files_and_extras_that_there_are():
 
 def call(script, *arguments, code=0, **variables):
     made = subprocess.run(
-        [SLURM / script, *arguments], env=os.environ | variables, capture_output=True, text=True, timeout=30
+        [SLURM / script, *arguments], env=os.environ | variables, capture_output=True, text=True, timeout=120
     )
     assert made.returncode == code, made.stdout + made.stderr
     return made.stdout + made.stderr

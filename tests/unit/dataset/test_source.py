@@ -295,7 +295,7 @@ class TestChunksOnce:
     def test_several_threads_decompress_at_once(self, tmp_path, monkeypatch):
         """Each waits for the other: one alone would never come to an end."""
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-        both, undo = threading.Barrier(2, timeout=30), Pipeline.undo
+        both, undo = threading.Barrier(2, timeout=120), Pipeline.undo
 
         def meeting(self, raw, mask):
             both.wait()

@@ -58,7 +58,7 @@ class Witnessed:
             assert self.process.stdout.readline() == "spoken\n"
 
     def end(self):
-        out, error = self.process.communicate(timeout=30)
+        out, error = self.process.communicate(timeout=120)
         return self.process.returncode, out, error
 
 
@@ -140,7 +140,7 @@ def test_a_rank_that_finds_no_world_is_ended_and_told(epoch):
 def test_a_rank_is_given_up_when_others_say_so(epoch):
     text = SCRIPT.replace("birth={birth}", "birth=0.0, overdue=lambda waited: 'n7 is missing' if waited > 2 else ''")
     text = text.format(epoch=str(epoch.folder), does="time.sleep(60)", speaks=False, silence=60.0, known=None)
-    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
+    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
     assert made.returncode == 128 + signal.SIGKILL
     assert made.stderr == "hpcens: n7 is missing\n"
 
@@ -156,7 +156,7 @@ def test_signals_wait_until_the_rank_can_hear_them(epoch):
     process.stdout.readline()
     assert process.stdout.readline() == "spoken\n"  # both may be in the buffer, which communicate does not see
     os.killpg(process.pid, signal.SIGTERM)
-    out, _ = process.communicate("go\n", timeout=30)
+    out, _ = process.communicate("go\n", timeout=120)
     assert process.returncode == 0
     assert out == "heard\n"
 
@@ -170,7 +170,7 @@ def test_what_waited_for_the_rank_before_it_was_there_is_handed_on(epoch):
         [sys.executable, "-c", text.replace("sys.exit(", f"{early}sys.exit(")],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
     )
     assert made.returncode == 0, made.stderr
     assert made.stdout.splitlines()[1:] == ["heard"]
@@ -182,7 +182,7 @@ def test_a_warning_while_the_rank_leaves_does_not_kill_it(epoch):
     late += "atexit.register(lambda: os.kill(os.getpid(), signal.SIGUSR2)); "
     does = f"{late}signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2]); return 0"
     text = SCRIPT.format(epoch=str(epoch.folder), does=does, speaks=False, silence=60.0, birth=60.0, known=None)
-    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
+    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
     assert made.returncode == 0, made.stderr
 
 
@@ -213,5 +213,5 @@ from hpcens.launch.witness import witnessed
 overdue = lambda seconds: "" if seconds < {birth} else "late"
 witnessed(lambda tell: {does}, overdue=overdue, stillborn=lambda: print("stillborn"))
 """
-    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
+    made = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
     assert ("stillborn" in made.stdout.splitlines()) is noted, made.stderr

@@ -28,7 +28,7 @@ class World:
         self._queues[to, self.rank].put((kind, value))
 
     def _receive(self, source, kind):
-        met, value = self._queues[self.rank, source].get(timeout=3)
+        met, value = self._queues[self.rank, source].get(timeout=60)
         assert met == kind, f"rank {self.rank} is at a {kind}, rank {source} at a {met}"
         return value
 
