@@ -164,7 +164,12 @@ class _Level:
         self._spare = spare
 
     def search(self, best_found: _Found, second: float, byte: float, bound: float) -> None:
-        """Follow every choice of members that may come to more than what is found, under these prices."""
+        """Follow every choice of members that may come to more than what is found, under these prices.
+
+        second  price of a second of a device's time
+        byte    price of a byte of its memory
+        bound   no choice comes to more
+        """
         import numpy as np
 
         gained, paid = self._value - second * self._time, byte * self._weights

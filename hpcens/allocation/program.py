@@ -86,7 +86,7 @@ class Columns:
         self.whole: list[int] = []
 
     def add(self, most: float, *, whole: bool = False) -> int:
-        """Add an unknown, and return its number."""
+        """Add an unknown from 0 to `most`, a whole number where `whole` is set, and return its number."""
         self.most.append(most)
         self.whole.append(int(whole))
         return len(self.most) - 1
@@ -107,7 +107,11 @@ class Solved:
 
 
 def maximise_first(columns: Columns, rows: Rows, *, effort: Effort, gap: float = 1e-3, least: float = 0.0) -> Solved:
-    """Maximise the first unknown; its bound is at least `least`, below which no answer is wanted."""
+    """Maximise the first unknown; its bound is at least `least`, below which no answer is wanted.
+
+    rows  the constraints
+    gap   part of the optimum by which an answer may miss it
+    """
     import numpy as np
     from scipy.optimize import Bounds, milp
 

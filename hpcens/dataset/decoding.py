@@ -79,7 +79,7 @@ class Decoding:
         return values
 
     def absent(self, raw: Array) -> Array:
-        """Tell of each stored number whether it stands for none."""
+        """Tell of each stored number whether it stands for none: as many booleans, in the shape of `raw`."""
         raw = raw.view(self.stored)
         found = np.zeros(raw.shape, bool)
         for fill in self.fills:
@@ -94,6 +94,8 @@ def decoding_of(
 
     where  file and dataset, for messages
     key    of the input in the YAML, for messages
+    fill   what the YAML puts where a number is absent; None where it says nothing
+
     Raises DataError where an attribute cannot be applied, or a key of the YAML would have no effect.
     """
     attributes = {name: attribute(dataset, name) for name in (*PACKING, *_VALID) if name in dataset.attrs}

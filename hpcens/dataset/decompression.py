@@ -156,7 +156,10 @@ def _check(data: Array) -> Array:
 
 
 def fletcher32(data: Array) -> int:
-    """Compute the checksum as HDF5 does: sums of big-endian 16-bit words modulo 65535, never 0 but for zeros."""
+    """Compute the checksum as HDF5 does: sums of big-endian 16-bit words modulo 65535, never 0 but for zeros.
+
+    data  bytes of a stored chunk, uint8 (bytes,)
+    """
     words = data[: len(data) // 2 * 2].view(">u2")
     first = second = 0
     for start in range(0, len(words), _BLOCK):

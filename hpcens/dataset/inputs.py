@@ -83,7 +83,7 @@ class OpenInput:
         return out if self.decoding is None else np.empty(out.shape, self.stored)
 
     def unpack(self, raw: Array, out: Array) -> None:
-        """Put stored numbers that were read into `raw` where they are wanted."""
+        """Put stored numbers that were read into `raw` where they are wanted, both (rows, *row shape)."""
         if self.decoding is not None:
             out[...] = self.decoding.unpack(raw)
 

@@ -114,7 +114,11 @@ class Sample:
 
 
 def combined(weights: Sequence[float] | Doubles, terms: Sequence[Doubles] | Doubles) -> Doubles:
-    """Return Σ w·terms / Σ w, in member order, number by number."""
+    """Return Σ w·terms / Σ w, in member order, number by number.
+
+    weights  (members,), not negative, not all 0
+    terms    of each member an array, all of one shape, which is that of what is returned
+    """
     total = np.zeros(terms[0].shape)
     for weight, of_member in zip(weights, terms, strict=True):
         if weight:

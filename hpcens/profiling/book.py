@@ -187,7 +187,7 @@ class ProfileBook:
         return "measured on a loaded machine" if idle and profile.loaded and profile.repeats < _REPEATS else ""
 
     def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
-        """Return whether nothing is left to measure for these batch sizes, see `lack`."""
+        """Return whether nothing is left to measure for these batch sizes and rows of the dataset, see `lack`."""
         return not self.lack(key, batch_sizes, rows=rows, tolerance=tolerance)
 
 

@@ -184,7 +184,7 @@ def over_time(
 
 
 def histogram(counts: Sequence[int], edges: Sequence[float], about: str, *, height: float = 170.0) -> str:
-    """Draw how many values lie between each two edges."""
+    """Draw how many values lie between each two edges: one count fewer than edges. height: in pixels."""
     most = max(counts, default=0) or 1
     left, foot, wide = 70.0, height - _FOOT, WIDTH / 2
     low, high = edges[0], edges[-1]

@@ -40,7 +40,7 @@ def picture(width: float, height: float, parts: Iterable[str], label: str) -> st
 def rectangle(
     x: float, y: float, width: float, height: float, kind: str, *, title: str = "", opacity: float = 1.0
 ) -> str:
-    """Return a rectangle.
+    """Return a rectangle; x, y: its upper left corner, in pixels.
 
     kind   class of the page's style: its colour
     title  shown where the pointer rests on it
@@ -56,7 +56,7 @@ def dot(x: float, y: float, radius: float, kind: str, *, title: str = "") -> str
 
 
 def line(x: float, y: float, to_x: float, to_y: float, kind: str) -> str:
-    """Return a straight line."""
+    """Return a straight line between two points, in pixels. kind: class of its colour."""
     return f'<line class="{words(kind)}" x1="{x:.1f}" y1="{y:.1f}" x2="{to_x:.1f}" y2="{to_y:.1f}"/>'
 
 

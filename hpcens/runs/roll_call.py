@@ -174,6 +174,7 @@ def roll_call_here(submission: Path, seconds: float) -> RollCall | None:
     """Return the roll call of this process's step; None where it is in none that says how many tasks it has.
 
     submission  folder of its submission
+    seconds     for which ranks are waited for
     """
     needed = ("SLURM_JOB_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURMD_NODENAME")
     return RollCall(submission, os.environ, seconds) if all(name in os.environ for name in needed) else None

@@ -24,7 +24,7 @@ Ask = Callable[[RunDirectory, Collection[str], float], Answers]
 
 
 def ask_sparingly(run: RunDirectory, jobs: Collection[str], within: float = ASK_SECONDS) -> Answers:
-    """Return the answers kept in the run directory, asked for again once they are old."""
+    """Return the answers kept in the run directory, asked for again once they are older than `within` seconds."""
     return _kept(run, jobs, within) or _noted(run, jobs, ask_all(jobs))
 
 

@@ -58,7 +58,7 @@ class UnitRanks:
             self._process.wait()
 
     def end(self, seconds: float = _GRACE_SECONDS) -> None:
-        """Let the ranks leave, and end those that do not."""
+        """Let the ranks leave, and kill those that have not after so many seconds."""
         if self._process is not None and self._process.poll() is None and self._folder is not None:
             self._order(None)
             with contextlib.suppress(subprocess.TimeoutExpired):
