@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from hpcens.engine import import_ahead, keep_to_cores, pin
-from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, Silent, as_verdict
+from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, Silent, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
 from hpcens.runs import Claim, Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
@@ -199,8 +199,10 @@ def _fail(rank: Rank, epoch: Epoch, error: BaseException) -> None:
     node = error.node if isinstance(error, Silent) else rank.world.node if gpu_failed else ""
     epoch.judge(Verdict(ending.exit_code, f"{who}: {ending.what}", ending.remedy, rank.world.rank, rank.role, node))
     with contextlib.suppress(OSError):  # judged first: where the disk is full, printing ends this process
-        traceback.print_exc()
         sys.stdout.flush()
+        known = isinstance(error, HpcensError) and error.__cause__ is None
+        # at once: other ranks may fail in the same way, and the first that aborts ends this one in the middle of a line
+        sys.stderr.write(f"{who}: {error}\n" if known else traceback.format_exc())
         sys.stderr.flush()
     if leaves_unseen(epoch, error):
         os._exit(ending.exit_code)
