@@ -26,6 +26,11 @@ def check_dataset(page: Page, dataset: Any) -> None:
 def _check_input(page: Page, place: Place, wanted: dict[str, Any]) -> None:
     """Check that no key of an input is without effect."""
     decode, fill = wanted.get("decode"), wanted.get("fill")
+    if wanted.get("lengths") is True:
+        for key in ("length", "fill", "bytes", "decode", "field", "axis"):
+            if wanted.get(key) not in (None, False, "auto", "false"):
+                page.problem((*place, key), "has no effect on the lengths of rows; make them an input of their own")
+        return
     if wanted.get("field") is not None and (decode == "true" or fill is not None):
         key = "decode" if decode == "true" else "fill"
         page.problem((*place, key), "is for whole datasets: a field has no attributes of its own; remove it")

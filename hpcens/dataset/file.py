@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hpcens.dataset.forms import open_input, require_alike
 from hpcens.dataset.guard import Guarded, Origins
-from hpcens.dataset.hdf5 import bytes_behind_a_row, holds_marks, kind_of, only_dataset, open_file
-from hpcens.dataset.inputs import OpenInput, open_input, require_alike
+from hpcens.dataset.hdf5 import holds_marks, kind_of, only_dataset, open_file
+from hpcens.dataset.inputs import OpenInput, Table, Target
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
 from hpcens.dataset.stamps import SETTLE, describe_file, describe_stamp, stamp
-from hpcens.dataset.table import Chunked, Plain, Target, open_table
+from hpcens.dataset.table import Chunked
 from hpcens.dataset.types import dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
@@ -60,7 +61,7 @@ class DatasetFile:
         self._spec = spec
         self._input_specs = spec.input_specs or {"": InputSpec(path=only_dataset(self._file, path))}
         self._inputs = self._find()
-        if any(each.dataset.is_virtual for each in self._inputs):
+        if any(guarded.dataset.is_virtual for each in self._inputs for guarded in each.guards):
             self._inputs = ()
             self._file.close()
             self._file = open_file(path, virtual=True)
@@ -71,14 +72,13 @@ class DatasetFile:
         if origins.rows not in (None, self.rows):  # a block of a virtual dataset is gone
             raise DataError(f"{path} had {origins.rows} rows before, and has {self.rows} now", SETTLE)
         origins.rows = self.rows
-        self._tables: dict[tuple[str, int], Plain | Chunked] = {}
+        self._tables: dict[Hashable, Table] = {}
 
     def _find(self) -> tuple[OpenInput, ...]:
         found: list[OpenInput] = []
         for name, wanted in self._input_specs.items():
             place = f"dataset.inputs.{name}" if name in self._spec.inputs else "dataset.input"
-            guarded = Guarded(self._file, self.path, wanted.path, place, self._origins, axis=wanted.axis)
-            found.append(open_input(guarded, name, wanted))
+            found.append(open_input(self._file, self.path, name, wanted, place, self._origins))
         return tuple(found)
 
     def _guard(self, path: str, place: str) -> Guarded:
@@ -154,26 +154,32 @@ class DatasetFile:
         """
         for each in self._inputs:
             if each.place not in self._tables:
-                self._tables[each.place] = open_table(each.dataset, pool, threads, end, each.axis, budget)
+                self._tables[each.place] = each.open_table(pool, threads, end, budget)
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
         """Read rows into arrays: (rows, *row shape) of each input, in their order."""
-        raws = [each.raw(out) for each, out in zip(self._inputs, outs, strict=True)]
-        targets: dict[tuple[str, int], list[Target]] = {}
-        guards: dict[tuple[str, int], Guarded] = {}
+        raws: list[Array] = []
+        reads: dict[tuple[Hashable, str | None], Array] = {}
+        for each, out in zip(self._inputs, outs, strict=True):
+            raw = each.raw(out)
+            if raw is not out:  # what several inputs take their rows from is read once
+                raw = reads.setdefault((each.place, each.field), raw)
+            raws.append(raw)
+        places: dict[Hashable, OpenInput] = {}
+        targets: dict[Hashable, dict[int, Target]] = {}
         for each, raw in zip(self._inputs, raws, strict=True):
-            guards[each.place] = each.guarded
-            targets.setdefault(each.place, []).append((each.field, raw))
-        for place, fields in targets.items():
-            with guards[place].reading(where):
-                self._tables[place].read(where, fields)
+            places.setdefault(each.place, each)
+            targets.setdefault(each.place, {})[id(raw)] = (each.field, raw)
+        for place, each in places.items():
+            with each.reading(where):
+                self._tables[place].read(where, list(targets[place].values()))
         for each, raw, out in zip(self._inputs, raws, outs, strict=True):
-            each.unpack(raw, out)
+            each.unpack(raw, out, where)
 
     @property
     def tall(self) -> int:
         """Rows of the tallest chunk, 1 where nothing is chunked."""
-        return max(int((each.dataset.chunks or (1,) * each.dataset.ndim)[each.axis]) for each in self._inputs)
+        return max(each.tall for each in self._inputs)
 
     @property
     def descriptions(self) -> dict[str, str]:
@@ -198,10 +204,11 @@ class DatasetFile:
             )
         return guarded
 
-    def look(self, samples: int) -> Look:
+    def look(self, samples: int, selection: Selection) -> Look:
         """Look at the file, at those that it takes rows from, and at rows spread over it.
 
-        samples  number of rows, beside the first
+        samples    number of rows, beside the first
+        selection  what is selected of it
         Raises DataError where a file that it takes rows from is missing, or lacks what it is to hold.
         """
         others = self._others(lambda guarded: guarded.sources.check())
@@ -214,13 +221,17 @@ class DatasetFile:
                 filled[each.facts.name] = 0
             else:
                 stored = self._sample(each, rows)
-                digest.update(stored.tobytes())
+                digest.update(each.content(stored))
                 filled[each.facts.name] = sum(map(each.is_filled, stored))
         size, modified = self._stamp
         facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
         facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
-        facts |= {f"decode {each.facts.name}": each.decoding.text for each in self._inputs if each.decoding is not None}
-        remarks = tuple(remark for each in self._inputs for remark in (*each.remarks, *each.packed_behind()))
+        facts |= {f"decode {each.facts.name}": each.unpacking for each in self._inputs if each.unpacking}
+        remarks = tuple(
+            remark
+            for each in self._inputs
+            for remark in (*each.remarks, *each.packed_behind(), *each.examine(selection))
+        )
         laid = {each.where: each.layout for each in self._inputs if each.layout and each.layout.lies_along_rows}
         remarks += tuple(f"reading {where}: {layout.described(where)}" for where, layout in laid.items())
         return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, remarks)
@@ -228,7 +239,7 @@ class DatasetFile:
     def _sample(self, each: OpenInput, rows: Sequence[int]) -> Array:
         """Read rows as they are stored, in their byte order; each chunk is decompressed once for all of them."""
         where, stored = np.array(rows), each.as_stored(len(rows))
-        with each.guarded.reading(where):
+        with each.reading(where):
             self._tables[each.place].read(where, [(each.field, stored)])
         return stored
 
@@ -250,7 +261,7 @@ class DatasetFile:
 
     def _others(self, files: Callable[[Guarded], Iterator[Path]]) -> list[Path]:
         """Return what is asked of every dataset that is read: inputs, selection and columns."""
-        datasets = [each.guarded for each in self._inputs]
+        datasets = [guarded for each in self._inputs for guarded in each.guards]
         if self._spec.select is not None and self._spec.select.path is not None:
             datasets.append(self._guard(self._spec.select.path, "dataset.select"))
         datasets += [self.column(path) for path in self._spec.columns]
@@ -259,11 +270,11 @@ class DatasetFile:
     @property
     def sources_open(self) -> int:
         """How many files stay open behind this one."""
-        return sum(len(each.guarded.opened) for each in self._inputs)
+        return sum(len(guarded.opened) for each in self._inputs for guarded in each.guards)
 
     def sample_bytes(self) -> int:
         """Return the bytes that are decompressed to see one row of every input."""
-        return sum(bytes_behind_a_row(each.dataset, each.axis) for each in self._inputs)
+        return sum(each.behind_a_row for each in self._inputs)
 
     def close(self) -> None:
         """Close the HDF5 file; what was read from it stays valid."""

@@ -152,7 +152,7 @@ def _walk(group: h5py.Group, home: Path, key: str, left: int) -> Iterator[Path |
         if kind == h5py.h5l.TYPE_SOFT:
             yield from _walk(group, home, f"{os.fsdecode(links.get_val(name))}/{rest}", left - 1)
             return
-        if not rest or not isinstance(inner := group[part], h5py.Group):
+        if not rest or not isinstance(inner := group[name], h5py.Group):
             return
         group = inner
 

@@ -148,7 +148,7 @@ class Source:
             for path in self._spec.columns:
                 file.column(path)
             room = _SAMPLED_BYTES // max(1, len(self._paths) * file.sample_bytes())
-            looks.append(file.look(max(1, min(_SAMPLES // len(self._paths), room))))
+            looks.append(file.look(max(1, min(_SAMPLES // len(self._paths), room)), selection))
             chosen = {} if self._spec.select is None else {"selected": file.check_selection(selection)}
             files[str(i + 1)] = looks[-1].identity | chosen
         identity = {

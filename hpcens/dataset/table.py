@@ -21,13 +21,11 @@ from h5py._objects import phil
 
 from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.hdf5 import unreadable
+from hpcens.dataset.inputs import Target
 from hpcens.dataset.layout import KEPT_BYTES, Layout, layout_of
 from hpcens.dataset.selection import Where, ascending, pieces
 from hpcens.dataset.types import dtype_of, read_region, untyped_fields
 from hpcens.vocabulary import Array
-
-Target = tuple[str | None, Array]
-"""A field of the table's compound type (None: its type has none) and where its rows are to go."""
 
 _Rows = slice | tuple[Array, Any]
 """A range, or ascending rows and the place of each in the target."""
@@ -59,12 +57,14 @@ def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
 class Plain:
     """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it."""
 
-    def __init__(self, dataset: h5py.Dataset, axis: int) -> None:
+    def __init__(self, dataset: h5py.Dataset, axis: int, row_bytes: int | None = None) -> None:
+        """Read a dataset. axis: that of the rows; row_bytes: of a row, where its shape and type do not say."""
         self._dataset = dataset
         self._axis = axis
         self._dtype = dtype_of(dataset)
         self._partly = bool(untyped_fields(dataset))
-        self._row_bytes = max(1, math.prod(_rows_first(dataset.shape, axis)[1:]) * self._dtype.itemsize)
+        stated = math.prod(_rows_first(dataset.shape, axis)[1:]) * self._dtype.itemsize
+        self._row_bytes = max(1, stated if row_bytes is None else row_bytes)
 
     def read(self, where: Where, targets: Sequence[Target]) -> None:
         """Fill every target with these rows. Raises DataError naming those that cannot be read."""

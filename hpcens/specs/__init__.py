@@ -75,7 +75,10 @@ class InputSpec:
     field   of it, where its type is compound
     axis    that of the rows (None: the first); the others keep their order
     decode  whether packed numbers are unpacked: scale_factor, add_offset, fill values; auto: in files of netCDF
-    fill    what fill values become (None: NaN)
+    fill    what fill values become (None: NaN); of rows of variable length, what they are padded with (None: 0)
+    bytes   whether strings are taken as their bytes
+    length  to which rows of variable length are padded
+    lengths whether it is the lengths of such rows that are taken
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -84,6 +87,9 @@ class InputSpec:
     axis: int | None = None
     decode: Decode = "auto"
     fill: float | None = None
+    bytes: bool = False
+    length: int | None = None
+    lengths: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ from hpcens.vocabulary import MemberNumerics, Numerics
 @pytest.mark.parametrize(("network", "complex_numbers"), [("Spectral", True), ("Rotary", True), ("Single", False)])
 @pytest.mark.parametrize("save", [traced, exported])
 def test_a_graph_tells_it_by_its_file(tmp_path, save, network, complex_numbers):
+    if (network, save) == ("Spectral", exported) and torch.__version__.startswith("2.6."):
+        pytest.skip("torch 2.6 cannot export a Fourier transform")
     save(seeded(getattr(precise, network)), tmp_path / "m.pt2", X)
     assert holds_complex(tmp_path / "m.pt2") == complex_numbers
     (tmp_path / "m.pt2").write_bytes(b"PK nothing of the kind")

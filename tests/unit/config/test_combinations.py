@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from support.one_process import run
 
 from hpcens.combining import Recombination, require_same_members
@@ -126,6 +127,16 @@ KEYS = {
     "decode": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True}}}},
     "fill": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True, "fill": 0}}}},
     "axis": {"dataset": {"input": None, "inputs": {"images": {"path": "turned", "axis": 1}}}},
+    "bytes": {"dataset": {"input": None, "inputs": {"images": {"path": "strings", "bytes": True}}}},
+    "sparse": {"dataset": {"input": None, "inputs": {"images": {"path": "sparse"}}}},
+    "length": {"dataset": {"input": None, "inputs": {"images": {"path": "ragged", "length": 108}}}},
+    "lengths": {
+        "dataset": {
+            "input": None,
+            "inputs": {"images": {"path": "ragged", "length": 108}, "n": {"path": "ragged", "lengths": True}},
+        },
+        "members": {"inputs": ["images"]},
+    },
     "dataset.trust": {"dataset": {"trust": ["file_access"]}},
     "weights.key": {"members": {"weights": {"path": "a.pt", "key": "ema", "prefix": "net.", "ignore": ["loss.*"]}}},
     "weights: factory": {"members": {"factory": "combined_models:Net", "weights": "factory"}},
@@ -166,6 +177,13 @@ ROWS = [
     *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
     *((key, verb, WORKS) for key in ("decode", "fill", "axis") for verb in ALL_VERBS),
     *((key, beside, WORKS) for key in ("decode", "fill") for beside in ("axis", "select", "bad_rows: pass", "resize")),
+    *((key, verb, WORKS) for key in ("sparse", "length", "lengths") for verb in ALL_VERBS),
+    *(("bytes", verb, WORKS) for verb in ALL_VERBS if verb != "masks"),  # they hold no NaN
+    *(
+        (key, beside, WORKS)
+        for key in ("bytes", "sparse", "length", "lengths")
+        for beside in ("columns", "select", "bad_rows: mask", "bad_rows: pass", "precision: float64", "scale: 1/255")
+    ),
     *(("axis", beside, WORKS) for beside in ("columns", "select", "bad_rows: mask", "files", "gradients")),
     *((key, verb, WORKS) for key in ("precision: float64", "dtype: float64") for verb in ALL_VERBS),
     *(("stack of float64", verb, WORKS) for verb in ALL_VERBS if verb != "adding a member"),  # it takes two
@@ -236,6 +254,15 @@ class Bench:
                 file[name] = values
                 file[name].attrs.update(scale_factor=0.5, _FillValue=np.float32(-9))
             file["ids"] = np.arange(22)
+            flat = images.reshape(22, -1)
+            file["strings"] = (1 + 200 * flat).astype(np.uint8).view("S108")[:, 0]
+            few = csr_matrix(flat * (flat > 0.7))
+            for part in ("data", "indices", "indptr"):
+                file[f"sparse/{part}"] = getattr(few, part)
+            file["sparse"].attrs.update({"encoding-type": "csr_matrix", "shape": flat.shape})
+            ragged = file.create_dataset("ragged", 22, h5py.vlen_dtype(np.float32))
+            for row, values in enumerate(flat):
+                ragged[row] = values[: 1 + 5 * row]
 
     def configure(self, *keys):
         """Write the configuration, and weights for its members."""
@@ -339,6 +366,8 @@ def masks(bench):
     bench.score("clean")
     with h5py.File(bench.dataset, "r+") as file:
         file["images"][9, 0, 0, 0] = file["turned"][0, 9, 0, 0] = np.nan
+        file["sparse/data"][file["sparse/indptr"][9]] = np.nan
+        file["ragged"][9] = np.float32([0.5, np.nan])
     bench.score("masked")
     with h5py.File(bench.folder / "clean.h5") as clean, h5py.File(bench.folder / "masked.h5") as file:
         places = np.flatnonzero(file["valid"][:] == 0)

@@ -303,6 +303,7 @@ def test_what_took_long_is_made_anew_where_it_is_damaged(packages, tmp_path, run
 def test_an_exported_member_runs_in_every_runtime(tmp_path, runtime, batch):
     """Story: "Calling train() is not supported yet", and for batches of any size that symbols cannot be traced."""
     torch.manual_seed(3)
+    torch._dynamo.reset()  # what other tests exported counts towards its limit
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
     exported(module, tmp_path / "net.pt2", torch.from_numpy(ROWS[:BATCH]), batch=batch)
     member = MemberSpec(name="a", exported=tmp_path / "net.pt2", output="values")
