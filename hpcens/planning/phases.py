@@ -100,6 +100,5 @@ def _form(form: Form, plan: Plan, members: Sequence[str], shape: tuple[int, ...]
 def require_room_for(job: Job, run: RunDirectory, phases: Sequence[Phase]) -> None:
     """Raise Incomplete where the disk has no room for all that the phases will write."""
     parts = ((phase.directory(run), phase.form) for phase in phases)
-    require_room(
-        job, sum(room(directory, form.segmentation.rows, form.outputs, form.compression) for directory, form in parts)
-    )
+    wanted = [room(part, form.segmentation.part_rows, form.outputs, form.compression) for part, form in parts]
+    require_room(job, sum(wanted))

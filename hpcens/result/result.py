@@ -79,6 +79,8 @@ class Result:
         self._form = form
         self._writers = writers
         self._mine = np.arange(len(form.segmentation)) % writers == writer
+        part = form.segmentation.numbers
+        self._mine[: part.start] = self._mine[part.stop :] = False
         self._checksums = np.zeros(len(form.segmentation), np.uint64)
         self._durable = np.zeros(len(form.segmentation), bool)
         self._pending: dict[int, int] = {}
@@ -192,6 +194,17 @@ class Result:
         ]
         self._notes[segment] = [*noted, *smaller, *masked]
 
+    def take(self, segment: int, file: WorkingFile, checksum: int, noted: Sequence[Record]) -> bool:
+        """Copy a segment that another file holds; return whether its bytes are those of the checksum.
+
+        noted  what is noted of the segment there
+        It counts once `flush` has returned; where its bytes are others, it stays missing.
+        """
+        if file.copy(segment, self._file) != checksum:
+            return False
+        self._pending[segment], self._notes[segment] = checksum, list(noted)
+        return True
+
     def flush(self, segments: Sequence[int]) -> None:
         """Make written segments durable, in the order that survives any kill."""
         start = time.monotonic()
@@ -243,7 +256,7 @@ class Result:
         column, which no segment's checksum covers, is not what was written: the next start copies all that is sound.
         """
         content = read_journal(self._run.journal(self._epoch))
-        if missing := len(self._form.segmentation) - len(content.written() if content else ()):
+        if missing := len(self._form.segmentation.numbers) - len(content.written() if content else ()):
             raise HpcensError(f"{missing} segments are missing", "run the same command again")
         if damaged := damaged_columns(self._file.path):
             raise Incomplete(f"{', '.join(damaged)} of {self._file.path} is not what was written", "run it again")

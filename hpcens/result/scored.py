@@ -41,12 +41,12 @@ def scored_form(
     columns = Columns(job.datasets, spec.dataset, job.limit, facts.identity)
     return Form(
         outputs=outputs_of(spec, shape, space),
-        segmentation=Segmentation(facts.rows, plan.numerics.segment_rows),
+        segmentation=Segmentation(facts.rows, plan.numerics.segment_rows, *(job.segments or ())),
         attributes=describe_result(
             spec, tree, members=members, datasets=job.datasets, library=library, unsteady=unsteady
         ),
         classes=spec.classes or (),
         documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
-        compression=spec.output.compression,
-        columns=columns.copy if spec.dataset.columns else None,
+        compression=spec.output.compression if job.segments is None else None,
+        columns=columns.copy if spec.dataset.columns and job.segments is None else None,
     )

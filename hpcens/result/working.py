@@ -33,7 +33,7 @@ def create(path: Path, form: Form) -> None:
     It has its name only then: HDF5 writes metadata while it makes a file, and a kill would leave half of it.
     """
     temporary = path.with_suffix(".making")
-    rows, segments = form.segmentation.rows, len(form.segmentation)
+    rows, segments = form.segmentation.part_rows, len(form.segmentation.numbers)
     temporary.unlink(missing_ok=True)  # HDF5 would write through a link
     make_striped(temporary)
     with made_by_hdf5(temporary), h5py.File(temporary, "w", locking=False) as file:
@@ -82,6 +82,7 @@ class WorkingFile:
         self.path = path
         self._disk = disk
         self._segmentation = segmentation
+        self._first = segmentation.first  # the file holds the part alone
         self._outputs = tuple(outputs)
         try:
             with h5py.File(path, "r", locking=False) as file:
@@ -97,13 +98,17 @@ class WorkingFile:
 
     def _offset(self, file: h5py.File, output: Output) -> int:
         dataset = file.get(output.name)
-        shape = (self._segmentation.rows, *output.shape)
+        shape = (self._segmentation.part_rows, *output.shape)
         if not isinstance(dataset, h5py.Dataset) or dataset.shape != shape or dataset.dtype != np.dtype(output.dtype):
             raise DataError(f"{self.path}: dataset {output.name} is not {shape} {output.dtype}", "remove the file")
         offset = dataset.id.get_offset()
         if offset is None:
             raise DataError(f"{self.path}: dataset {output.name} is not contiguous", "remove the file")
         return int(offset)
+
+    def _place(self, output: Output, row: int) -> int:
+        """Return where a row of the dataset lies in the file."""
+        return self._offsets[output.name] + (row - self._segmentation.first_row) * output.row_bytes
 
     def write(self, segment: int, values: Mapping[str, Array]) -> int:
         """Write a segment's rows of every output and return their checksum. They are not yet durable.
@@ -125,7 +130,7 @@ class WorkingFile:
                 )
             data = rows.reshape(-1).view(np.uint8).data
             digest.add(data)
-            self._disk.write(self._file, data, self._offsets[output.name] + start * output.row_bytes)
+            self._disk.write(self._file, data, self._place(output, start))
         return digest.value
 
     def sync(self) -> None:
@@ -135,12 +140,13 @@ class WorkingFile:
     def mark(self, checksums: Iterable[tuple[int, int]]) -> None:
         """Tell readers of the working file that these segments, already durable, are real."""
         for segment, checksum in checksums:
-            self._disk.write(self._file, int(checksum).to_bytes(8, "little"), self._checksums + 8 * segment)
-            self._disk.write(self._file, b"\1", self._written + segment)
+            place = segment - self._first
+            self._disk.write(self._file, int(checksum).to_bytes(8, "little"), self._checksums + 8 * place)
+            self._disk.write(self._file, b"\1", self._written + place)
 
     def unmark(self, segment: int) -> None:
         """Tell readers of the working file that a segment is not to be taken for real."""
-        self._disk.write(self._file, b"\0", self._written + segment)
+        self._disk.write(self._file, b"\0", self._written + segment - self._first)
 
     def checksum(self, segment: int) -> int:
         """Compute the checksum of what the file holds."""
@@ -155,20 +161,20 @@ class WorkingFile:
         start, _ = self._segmentation.bounds(segment)
         for output, part in zip(self._outputs, self._extents(segment), strict=True):
             digest.add(part)
-            to._disk.write(to._file, part, to._offsets[output.name] + start * output.row_bytes)
+            to._disk.write(to._file, part, to._place(output, start))
         return digest.value
 
     def read(self, output: Output, start: int, stop: int) -> Array:
-        """Read rows as the file holds them, (stop − start, *output shape)."""
+        """Read rows of the dataset as the file holds them, (stop − start, *output shape)."""
         size = (stop - start) * output.row_bytes
-        data = self._disk.read(self._file, size, self._offsets[output.name] + start * output.row_bytes)
+        data = self._disk.read(self._file, size, self._place(output, start))
         return np.frombuffer(data, output.dtype).reshape(stop - start, *output.shape)
 
     def _extents(self, segment: int) -> Iterable[bytes]:
         start, stop = self._segmentation.bounds(segment)
         for output in self._outputs:
             size = (stop - start) * output.row_bytes
-            yield self._disk.read(self._file, size, self._offsets[output.name] + start * output.row_bytes)
+            yield self._disk.read(self._file, size, self._place(output, start))
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
         """Write what is known only at the end, as JSON in a dataset of fixed size."""

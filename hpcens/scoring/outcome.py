@@ -46,13 +46,13 @@ def judge(
         where = f" in phase {phase.number} of {phase.of}" if phase.of > 1 else ""
         return Verdict(
             INCOMPLETE,
-            f"{drained}: {segmentation.rows - left} of {segmentation.rows} rows are durable{where}",
+            f"{drained}: {segmentation.part_rows - left} of {segmentation.part_rows} rows are durable{where}",
             "run the same command again to continue",
         )
     joined = f" by {', '.join(added)}, added to what was stored" if added else ""
     causes = (f"{rows.rows} by {rows.cause} of {rows.member}, first row {rows.first}" for rows in masked)
     left_out = f" ({'; '.join(causes)} masked)" if masked else ""
-    scored = f"{segmentation.rows:,} rows scored{joined}{left_out}"
+    scored = f"{segmentation.part_rows:,} rows scored{joined}{left_out}"
     return Verdict(COMPLETE, f"{scored}, every segment read back and equal to its checksum")
 
 

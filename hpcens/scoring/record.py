@@ -30,7 +30,7 @@ class Record:
         """Count the rows of a phase that are durable before a round of it, or after the last."""
         segmentation = phase.form.segmentation
         self._phase = phase
-        self._durable_rows = segmentation.rows - sum(map(segmentation.size, missing))
+        self._durable_rows = segmentation.part_rows - sum(map(segmentation.size, missing))
         self.progress(Progress((), 0))
 
     def progress(self, progress: Progress) -> None:
@@ -38,7 +38,7 @@ class Record:
         phase, segmentation = self._phase, self._phase.form.segmentation
         self._durable_rows += sum(map(segmentation.size, progress.segments))
         self._events.add(
-            ProgressMade(self._durable_rows, segmentation.rows, progress.in_flight, phase.number, phase.of)
+            ProgressMade(self._durable_rows, segmentation.part_rows, progress.in_flight, phase.number, phase.of)
         )
 
     def add_round(self, tallies: Mapping[int, Tally], seconds: float) -> None:

@@ -156,7 +156,7 @@ class Scoring:
         if self._record is not None:
             self._record.trace(spans)
             self._record.report(reports, masked, checks)
-        summary = {"rows": segmentation.rows, "masked": list(map(asdict, masked)), "finished": time.time()}
+        summary = {"rows": segmentation.part_rows, "masked": list(map(asdict, masked)), "finished": time.time()}
         if checks:
             summary["spot_checks"] = list(map(asdict, checks))
         self._close(summary if verdict.code == COMPLETE else None)

@@ -279,6 +279,8 @@ class Job:
     plan      a stored plan whose numerics (and matrix, on the same devices) are used
     trace     file for a timeline of all ranks (None: none)
     thorough  measure members in every runtime, whether or not preparing it pays for this dataset
+    segments  score only these segments of the dataset: the first, and the one after the last (None: all); (0, 0): plan,
+              and fix the numbers under which others score them
     """
 
     datasets: tuple[Path, ...]
@@ -288,3 +290,4 @@ class Job:
     plan: Path | None = None
     trace: Path | None = None
     thorough: bool = False
+    segments: tuple[int, int] | None = None

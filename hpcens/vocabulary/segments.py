@@ -14,13 +14,19 @@ _SEGMENTS_PER_DEVICE = 8
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """`rows` rows in segments of `segment_rows`; only the last may be shorter."""
+    """`rows` rows in segments of `segment_rows`; only the last may be shorter.
+
+    first, stop  the part that is scored: its first segment, and the one after its last; None: up to the last of all.
+                 Segments keep their numbers in the whole, which `len` counts
+    """
 
     rows: int
     segment_rows: int
+    first: int = 0
+    stop: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.segment_rows < 1:
+        if self.rows < 1 or self.segment_rows < 1 or not 0 <= self.first <= self.numbers.stop <= len(self):
             raise ValueError(f"{self.rows} rows in segments of {self.segment_rows} is no segmentation")
 
     def __len__(self) -> int:
@@ -37,6 +43,21 @@ class Segmentation:
         """Return the number of rows of the segment."""
         start, stop = self.bounds(segment)
         return stop - start
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the part's segments."""
+        return range(self.first, len(self) if self.stop is None else self.stop)
+
+    @property
+    def first_row(self) -> int:
+        """The first row of the part."""
+        return min(self.first * self.segment_rows, self.rows)
+
+    @property
+    def part_rows(self) -> int:
+        """Number of rows of the part."""
+        return min(self.numbers.stop * self.segment_rows, self.rows) - self.first_row
 
 
 def batch_bounds(rows: int, batch: int) -> Iterator[tuple[int, int]]:
