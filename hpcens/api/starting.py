@@ -203,6 +203,7 @@ def _announced(run: RunDirectory) -> Iterator[Announcement]:
 
 def _begin(run: RunDirectory, word: Announcement, way: Way[Started], job: Job, preflight: Preflight) -> Started:
     """Start a job that was checked, unless it was cancelled meanwhile; what was cancelled before is of the past."""
+    run.refuse_blocks()
     withdraw_nameless(run.cancel)
     if reason := asked_to_end(run.cancel, {word.name}):
         raise Incomplete(f"{reason}, before it began", AGAIN)

@@ -113,7 +113,7 @@ def _add_starting(add: AddVerb) -> None:
     submit.add_argument("--dry-run", action="store_true", help="print the sbatch script and the plan; submit nothing")
     resubmit = "queue N more jobs, each of which continues if the one before is killed"
     submit.add_argument("--resubmit", type=_positive, default=0, metavar="N", help=resubmit)
-    array = "with --each: ask Slurm for an array of N jobs of one node each, at most M of which run at once"
+    array = "ask Slurm for N jobs of one node each, at most M at once: they share the dataset, or the files of --each"
     submit.add_argument("--array", type=_array, metavar="N[%M]", help=array)
     for verb in (run, submit):
         each = (
@@ -121,6 +121,8 @@ def _add_starting(add: AddVerb) -> None:
         )
         verb.add_argument("--each", action="store_true", help=each)
         verb.add_argument("-o", "--output", help=argparse.SUPPRESS)  # refused by name
+    joined = "share the dataset with hosts that run the same command; of submit --array name the run: --join OUTPUT.run"
+    run.add_argument("--join", action="store_true", help=joined)
     code = "start nothing; exit as the run did that srun has just ended (for the last line of a batch script)"
     run.add_argument("--code", action="store_true", help=code)
     for verb in (run, submit):

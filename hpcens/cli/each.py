@@ -26,6 +26,7 @@ _ALONE = {
     "output": "-o names one result, and --each makes one of every file: write output: {folder: …} in the YAML",
     "code": "--code is for one dataset",
     "deadline": "--deadline is for one dataset",
+    "join": "--join is for one dataset: worlds of --each need no other word to share the files",
     "resubmit": "--resubmit is for one dataset: worlds of --each take each other's place",
 }
 

@@ -22,6 +22,10 @@ def run(options: Namespace) -> int:
         from hpcens.cli.each import run_each
 
         return run_each(options)
+    if options.join:
+        from hpcens.cli.blocks import join
+
+        return join(options)
     if options.output:
         raise UsageError("-o is no option of run", "name the result in the YAML: output: {path: predictions.h5}")
     if options.code:

@@ -73,6 +73,9 @@ def _results(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
 def refuse_many(path: Path) -> None:
     """Raise UsageError where a path means many results and one is wanted."""
     if (units := units_at(path)) is not None:
+        listed = units.newest_list
+        if listed is not None and listed.whole:
+            raise UsageError(f"the blocks of {path} are yet to be put together", f"hpcens status {quoted(units.path)}")
         raise UsageError(f"{path} is the folder of many results ({short(units.path)})", "name one of its results")
 
 
@@ -91,6 +94,7 @@ def combine(options: Namespace) -> int:
 def report(options: Namespace) -> int:
     """Draw a run, and its result where it is complete, as one page."""
     run = run_of(options.run)
+    run.refuse_blocks()
     result = output_of(run)
     path = options.output or result.with_suffix(".html")
     write_page(draw_run(run, result), path)

@@ -190,8 +190,10 @@ def _cancel(run: RunDirectory, options: Namespace) -> None:
 
 def runs(options: Namespace) -> int:
     """List the runs of a folder, a line each."""
-    found = [run for path in sorted(options.folder.glob("*.run")) if is_run(run := RunDirectory(path))]
     many = [UnitsDirectory(path) for path in sorted(options.folder.glob("*.run")) if (path / "lists").is_dir()]
+    shared = {units.path for units in many}  # of which some are runs too, while worlds share their datasets
+    runs = (RunDirectory(path) for path in sorted(options.folder.glob("*.run")) if path not in shared)
+    found = [run for run in runs if is_run(run)]
     ask = OneQuestion(_jobs_of(found))
     chosen: list[Selected] = [*found, *many]
     statuses = [status_of_any(item, ask) for item in chosen]
@@ -202,7 +204,7 @@ def runs(options: Namespace) -> int:
         say(f"{'state':13}  {'rows durable':>12} of {'all':<12}  {'job':8}  run")
     for each in statuses:
         rows, of = (each.rows, each.of) if isinstance(each, Status) else (each.done, each.of)
-        files = "" if isinstance(each, Status) else " (files)"
+        files = "" if isinstance(each, Status) else f" ({each.noun})"
         say(f"{each.state:13}  {rows:>12,} of {of:<12,}  {each.job or '·':8}  {short(Path(each.run))}{files}")
     if any(not each.job for each in statuses):
         say("(job: its id at Slurm; · where it was started on a host)")

@@ -26,7 +26,12 @@ def submit(options: Namespace) -> int:
         from hpcens.cli.each import submit_each
 
         return submit_each(options)
-    refuse_of_each(options)
+    if options.array:
+        from hpcens.cli.blocks import submit_blocks
+
+        return submit_blocks(options)
+    if options.output:
+        raise UsageError("-o is no option of submit", "name the result in the YAML: output: {path: predictions.h5}")
     job = job_of(options)
     placing = Placing(options.local, options.slurm, options.deadline, options.resubmit)
 
@@ -56,17 +61,6 @@ def submit(options: Namespace) -> int:
         say(f"job {started.id} goes on; to end it: hpcens cancel {quoted(short(run.path))}", to_stderr=True)
         raise
     return _conclude(job, verdict, options.verbose)
-
-
-def refuse_of_each(options: Namespace) -> None:
-    """Raise UsageError where an option is for many files alone, or names the result."""
-    if options.array:
-        raise UsageError(
-            "--array is for --each: one dataset is scored by one world, as yet",
-            "leave it out; for more nodes: --slurm nodes=4",
-        )
-    if options.output:
-        raise UsageError("-o is no option of submit", "name the result in the YAML: output: {path: predictions.h5}")
 
 
 def _rehearse(job: Job, placing: Placing, allocated: Callable[[Allocation], None]) -> int:

@@ -59,6 +59,7 @@ def claim(job: Job, preflight: Preflight, slurm: SlurmJob | None = None) -> Epoc
     Raises UsageError where another start of the same run is alive.
     """
     run = RunDirectory.of(job.output)
+    run.refuse_blocks()
     run.path.mkdir(exist_ok=True)
     return run.begin(slurm, order=order(job, preflight))
 

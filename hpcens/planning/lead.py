@@ -13,11 +13,11 @@ from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.planning.unsteady import unsteady_outputs
 from hpcens.profiling import IoSurvey, MissingRates, measure_io, reasons, sample, spread
-from hpcens.result import Form, scored_form
+from hpcens.result import Decision, Form, refuse_phases, require_room_for_parts, scored_form
 from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
-from hpcens.vocabulary import Plan, Profile, ProfileKey, Rows
+from hpcens.vocabulary import NO_SEGMENTS, Plan, Profile, ProfileKey, Rows
 
 # Of the dataset, besides those for which a runtime is prepared, on which it is held against eager.
 _OTHER_ROWS = 64
@@ -76,7 +76,13 @@ class Lead:
         self.epoch.keep_plan(plan)
         self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
         shape = self.planner.output_shape(devices)
-        phases = phases_of(self.run, plan, self._form(plan, tree, shape), shape)
+        form = self._form(plan, tree, shape)
+        phases = phases_of(self.run, plan, form, shape)
+        if job.segments is not None:
+            refuse_phases(plan)
+        if job.segments == NO_SEGMENTS:
+            require_room_for_parts(job, form)
+            Decision(tree, plan, shape, self.hellos[0].library, self._unsteady(plan)).keep(self.epoch)
         require_room_for(job, self.run, phases)
         runs = plan.numerics.members.values()  # on a GPU members are warmed up, in eager too
         prepared = (numerics.batch for numerics in runs if numerics.runtime != "eager" or rank_roles.gpus)
@@ -94,8 +100,11 @@ class Lead:
             tree=tree,
             plan=plan,
             library=self.hellos[0].library,
-            unsteady=unsteady_outputs(self.job, self.preflight, self.planner.needs.book, plan),
+            unsteady=self._unsteady(plan),
         )
+
+    def _unsteady(self, plan: Plan) -> dict[str, dict[str, Any]]:
+        return unsteady_outputs(self.job, self.preflight, self.planner.needs.book, plan)
 
     def _sample(self, rows: int) -> Rows:
         """Read so many real rows of the dataset, for each input."""

@@ -91,10 +91,10 @@ def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dic
 def _fixed_fingerprint(job: Job, preflight: Preflight) -> Any:
     """Return the run's own fingerprint, else that of the result it adds to; None where there is neither.
 
-    That of a run that is void does not count: it is to have another.
+    That of a run that is void does not count: it is to have another. A part never has another than the whole.
     """
     run = RunDirectory.of(job.output)
     tree = run.fixed_fingerprint
-    if is_whole(tree) and not is_void(run.path, tree):
+    if is_whole(tree) and (job.whole is not None or not is_void(run.path, tree)):
         return tree
     return fingerprint_of(job.output) if preflight.stored else None

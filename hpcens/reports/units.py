@@ -13,8 +13,8 @@ _MOST_FAILED = 20
 
 
 def units_lines(status: UnitsStatus) -> Iterator[str]:
-    """Show how the files stand, which failed and why, and what to do next."""
-    counts = f"{status.done} of {status.of} files done"
+    """Show how the files, or the blocks of a dataset, stand, which failed and why, and what to do next."""
+    counts = f"{status.done} of {status.of} {status.noun} done"
     parts = ((status.running, "running"), (status.queued, "queued"), (len(status.failed), "failed"))
     yield ", ".join([f"{status.state}: {counts}", *(f"{number} {name}" for number, name in parts if number)])
     if status.worlds or status.waiting:
@@ -22,15 +22,19 @@ def units_lines(status: UnitsStatus) -> Iterator[str]:
         job = f" (job {status.job})" if status.job else ""
         left = f", {clock(status.seconds_left)} left" if status.seconds_left is not None else ""
         yield f"{status.worlds} worlds{waiting}{job}: {status.rows_per_second:,.0f} rows/s in all{left}"
-    yield f"{status.rows:,} rows scored"
+    of_rows = f" of {status.of_rows:,}" if status.of_rows else ""
+    yield f"{status.rows:,}{of_rows} rows scored"
+    if status.stage and status.code is None:
+        yield status.stage
     for failure in status.failed[:_MOST_FAILED]:
-        yield f"failed ({failure.code}): {os.path.relpath(failure.dataset)}: {in_a_line(failure.reason)}"
+        name = os.path.relpath(failure.dataset) if failure.dataset.startswith(os.sep) else failure.dataset
+        yield f"failed ({failure.code}): {name}: {in_a_line(failure.reason)}"
     if len(status.failed) > _MOST_FAILED:
         yield f"… and {len(status.failed) - _MOST_FAILED} more failed; all: hpcens status --json"
     if status.code == INCOMPLETE:
         yield "next: run the same command again: it scores what is left, and tries again what failed"
     elif status.code not in (None, COMPLETE):
-        yield "next: mend these files, and run the same command again: it scores them alone"
+        yield f"next: mend these {status.noun}, and run the same command again: it scores them alone"
 
 
 def clock(seconds: float) -> str:

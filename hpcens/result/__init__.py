@@ -114,6 +114,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hpcens.result.assembly import Assembly as Assembly
+    from hpcens.result.assembly import Part as Part
+    from hpcens.result.decision import Decision as Decision
+    from hpcens.result.decision import decision_of as decision_of
+    from hpcens.result.decision import refuse_phases as refuse_phases
+    from hpcens.result.decision import require_room_for_parts as require_room_for_parts
     from hpcens.result.description import describe_result as describe_result
     from hpcens.result.description import members_of as members_of
     from hpcens.result.description import unsteady_of as unsteady_of
@@ -156,6 +162,8 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
+        "assembly": ("Assembly", "Part"),
+        "decision": ("Decision", "decision_of", "refuse_phases", "require_room_for_parts"),
         "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),

@@ -85,6 +85,16 @@ rank of the node moves every second.
 | `role` | text | starting, reader, reducer, `device NAME` or parked |
 | `host`, `boot`, `pid`, `born` | text, text, int, int | the rank's process |
 
+Decision (`decision.json`), format 1. Written by the reader's rank of the start that fixes the numbers of a dataset
+that worlds share; read by all worlds, and by the one that puts the blocks together.
+
+| field | type | meaning |
+| --- | --- | --- |
+| `fingerprint` | text | SHA-256 of the fingerprint that was fixed |
+| `shape` | [int] | of a member's output for one row |
+| `library` | text | name and version of the MPI library |
+| `unsteady` | object | member → what of its outputs is not the same each time, or in each batch |
+
 Verdict (`verdict.json`), format 1. Written by the first who states how the start ended, padded with blanks where the
 disk is full; read by everybody.
 

@@ -4,6 +4,7 @@ OUTPUT.run/
   fingerprint.json      what the run was made of; fixed when it is created, numerics included
   working-0001.h5       the result before it is complete (named after the start that made it)
   packed-0001.h5        its compressed copy, while it is made
+  blocks/KEY.h5, KEY.run/  a part of the dataset that worlds share, and its run; gone once they are put together
   phase-PHASE.h5        outputs of the members of an earlier phase, complete; PHASE is a digest of their names
   phase-PHASE-working-0001.h5  the same before it is complete; the journal of a start: phase-PHASE-journal
   cancel                a request to drain, and of whom
@@ -125,6 +126,24 @@ class RunDirectory:
         """
         paths = [path for kind in ("working", "packed") for path in self.path.glob(f"{self._prefix}{kind}-*")]
         return [path for path in paths if newest is None or _maker(path) <= newest]
+
+    @property
+    def blocks(self) -> Path:
+        """The folder of a dataset's parts, each with a run of its own; there while several worlds score it together."""
+        return self.path / "blocks"
+
+    def refuse_blocks(self) -> None:
+        """Raise UsageError where several worlds score the dataset together, block by block."""
+        if self.blocks.is_dir():
+            raise UsageError(
+                f"{self.path} is scored in blocks, by as many worlds as there are",
+                f"join them: hpcens run --join {quoted(self.path)}; or see how far they are: hpcens status",
+            )
+
+    def adopt(self, tree: Mapping[str, Any]) -> None:
+        """Fix the tree of digests that was fixed for the whole of which this run is a part."""
+        if self.fixed_fingerprint != tree:
+            write_atomically(self.fingerprint, sealed(json.dumps(tree)))
 
     def phases(self) -> list[Path]:
         """Return what complete phases have left."""

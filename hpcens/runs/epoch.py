@@ -56,6 +56,7 @@ class Epoch:
     claim = property(lambda self: self.folder / "claim.json")
     fingerprint = property(lambda self: self.folder / "fingerprint.json")
     plan = property(lambda self: self.folder / "plan.json")
+    decision = property(lambda self: self.folder / "decision.json")
     events = property(lambda self: self.folder / "events.jsonl")
     report = property(lambda self: self.folder / "report.json")
     log = property(lambda self: self.folder / "output.log")

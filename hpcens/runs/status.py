@@ -98,6 +98,7 @@ def run_of(path: Path) -> RunDirectory:
 def status(path: Path, ask: Ask = ask_sparingly) -> Status:
     """Return the status of a run directory, or of the run of a result. Raises UsageError where there is none."""
     run = run_of(path)
+    run.refuse_blocks()
     return _figures(run, standing(run, ask), run.submission)
 
 

@@ -32,7 +32,7 @@ from hpcens.scoring.role_assignment import agree_on_roles
 from hpcens.scoring.stop_requests import StopRequests
 from hpcens.transports import Timeline, library_from_wheel
 from hpcens.transports.mpi import MpiWorld
-from hpcens.vocabulary import Message
+from hpcens.vocabulary import NO_SEGMENTS, Message
 
 # Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
 _WITNESS_FIRST_SECONDS = 5.0
@@ -116,6 +116,8 @@ class Rank:
         )
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
+        if job.segments == NO_SEGMENTS:
+            return Verdict(COMPLETE, "planned: the numbers are fixed for all blocks")
         self._take(assignment.rank_roles.role(world.rank))
         return Scoring(world, self._run, epoch, assignment, events).score()
 

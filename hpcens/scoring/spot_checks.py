@@ -78,7 +78,8 @@ class SpotChecks:
 
     def __init__(self, assignment: Assignment, run: RunDirectory, engine: Engine, cores: int) -> None:
         self._assignment = assignment
-        self._run = run
+        whole = assignment.job.whole
+        self._run = run if whole is None else RunDirectory.of(whole)
         self._engine = engine
         self._cores = cores
         self._members: dict[str, _Checked] = {}

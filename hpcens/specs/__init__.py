@@ -279,8 +279,8 @@ class Job:
     plan      a stored plan whose numerics (and matrix, on the same devices) are used
     trace     file for a timeline of all ranks (None: none)
     thorough  measure members in every runtime, whether or not preparing it pays for this dataset
-    segments  score only these segments of the dataset: the first, and the one after the last (None: all); (0, 0): plan,
-              and fix the numbers under which others score them
+    whole     the result that this one is a part of (None: of none)
+    segments  the part: its first segment, and the one after its last (None: all)
     """
 
     datasets: tuple[Path, ...]
@@ -290,4 +290,5 @@ class Job:
     plan: Path | None = None
     trace: Path | None = None
     thorough: bool = False
+    whole: Path | None = None
     segments: tuple[int, int] | None = None

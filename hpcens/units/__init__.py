@@ -1,8 +1,10 @@
-"""Score many files by one command, each into its own result: the list, who works on which, and what came of it.
+"""Score many files by one command, or one dataset by many worlds: the list, who works on what, what came of it.
 
-A *unit* is a file with the result it is scored into. A *world* is one start of MPI on one node, with the process that
-watches over it; several worlds, started whenever there is room, claim unit after unit until none is left. A *round* is
-one command: what failed in a round is tried again by the next.
+A *unit* is a file with the result it is scored into, or a block of one dataset, see `hpcens.units.blocks`. A *world* is
+one start of MPI on one node, with the process that watches over it; several worlds, started whenever there is room,
+claim unit after unit until none is left. A *round* is one command: what failed in a round is tried again by the next.
+
+Of one dataset the directory is that of its run, OUTPUT.run, with the blocks' results and runs in blocks/.
 
     OUTPUT_FOLDER.run/
       lists/0001.json       the units, written once; another list of the same folder has the next number
@@ -20,7 +22,12 @@ All are JSON with a checksum, as the files of `hpcens.runs` are; formats are 1.
 | list | `format` | int | 1 |
 | | `job` | text | JSON of `hpcens.specs.Job`, that of the first unit |
 | | `made_of` | object | what every result is made of but its data and numerics: names → digests |
+| | `row` | text | shapes and dtypes of a row on which the ensemble was tried |
 | | `units` | [object] | `key`: of its claims; `dataset`, `output`: paths; `bytes`: of the dataset then |
+| | | | of a block also `segments`, first and the one after the last, and `rows`; `dataset` is text |
+| | `whole` | text | the result, of a dataset that worlds share; with it the two that follow |
+| | `fingerprint` | text | SHA-256 of that under which its blocks are scored; empty: it is yet to be fixed |
+| | `worlds` | int | that were asked for when it was first listed |
 | round | `format`, `id` | int, text | 1; 8 random hexadecimal digits |
 | | `submitted` | float | seconds since 1970 |
 | | `jobs` | [text] | ids of Slurm's job arrays; none where it ran without |

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 from hpcens.errors import UsageError
 from hpcens.files import checked, claim_folder, make_first, read_as, sealed, sync_folder, write_atomically
 from hpcens.ownership import PRIVATE, READABLE, own_folder
+from hpcens.runs import RunDirectory
 from hpcens.units.claims import Attempt, Kind, Outcome, Standing, attempts_of, standing_of
 from hpcens.units.listing import UnitList
 from hpcens.units.worlds import load_world
@@ -75,6 +77,14 @@ class UnitsDirectory:
         for name in ("lists", "rounds", "worlds", "claims"):
             own_folder(self.path / name, READABLE, "choose another output.folder")
 
+    def retire(self) -> None:
+        """Take the list away, with all claims: what several worlds have shared is whole. At once, for all of them."""
+        old = self.path / f".retired.{secrets.token_hex(4)}"
+        with contextlib.suppress(OSError):  # another world was as quick
+            (self.path / "lists").rename(old)
+        for folder in (*self.path.glob(".retired.*"), self._claims):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def private(self, name: str) -> Path:
         """Make a folder of this user's alone in it. Raises UsageError where it is another's."""
         own_folder(self.path / name, PRIVATE, "choose another output.folder")
@@ -94,11 +104,14 @@ class UnitsDirectory:
             )
         return found
 
-    def keep(self, units: UnitList) -> UnitList:
-        """Make this the newest list, unless it says what the newest one says; return it with its number."""
+    def keep(self, units: UnitList, *, after: int | None = None) -> UnitList:
+        """Make this the newest list, unless it says what the newest one says; return the newest, with its number.
+
+        after  only if this number is the newest list's: what other worlds have listed since stands
+        """
         while True:
             newest = self.newest_list
-            if newest is not None and units.same_as(newest):
+            if newest is not None and (units.same_as(newest) or after not in (None, newest.number)):
                 return newest
             numbered = replace(units, number=newest.number + 1 if newest else 1)
             path = self.path / "lists" / f"{numbered.number:04d}.json"
@@ -181,9 +194,16 @@ def _round(raw: Mapping[str, Any]) -> Round:
 
 
 def units_at(path: Path) -> UnitsDirectory | None:
-    """Return the directory of units meant by its own path or by that of the folder of results; None: there is none."""
+    """Return the directory of units meant by a path; None: there is none.
+
+    path  its own; or that of the folder of results, or of the one result that worlds share
+    """
     named = path if path.name not in ("", "..") else path.resolve()
     for directory in (UnitsDirectory(path), *([UnitsDirectory.of(named)] if named.name else [])):
         if (directory.path / "lists").is_dir():
             return directory
-    return None
+    if not named.suffix or named.suffix == ".run":
+        return None
+    shared = UnitsDirectory(RunDirectory.of(named).path)
+    units = shared.newest_list
+    return shared if units is not None and Path(units.whole).name == named.name else None

@@ -21,16 +21,28 @@ RESULT_ENDING = ".predictions.h5"
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A file and the result it is scored into.
+    """What one world works on at a time: a file and the result it is scored into, or a part of a dataset's work.
 
-    key     names it in the folder of claims: a digest of the result's path below the output folder
-    bytes   of the file when it was listed
+    Of a dataset that worlds share it is a block, the plan of all, or the result that is put together of the blocks.
+
+    key       names it in the folder of claims: a digest, of a file of its result's path below the output folder
+    dataset   the file; else what it is, in words
+    bytes     of the file when it was listed; of the block's rows
+    segments  of the dataset: the block's first, and the one after its last; of the plan (0, 0). None: all
+    rows      of the block; of a file 0: they are not known
     """
 
     key: str
     dataset: str
     output: str
     bytes: int
+    segments: tuple[int, int] | None = None
+    rows: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file as seen from the current folder, or what it is in words."""
+        return os.path.relpath(self.dataset) if self.dataset.startswith(os.sep) else self.dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,9 @@ class UnitList:
     job      JSON of the first unit's job; the others' differ in dataset and output
     made_of  what every result is made of but data and numerics: name → digest
     row      shapes and dtypes of a row of the file on which the ensemble was tried, as text; empty: not known
+    whole    the result, of a dataset that worlds share; empty: every unit is a file with a result of its own
+    fingerprint  digest of that under which its blocks are scored; empty: it is yet to be fixed
+    worlds   that were asked for when it was first listed, by which blocks are cut
     """
 
     number: int
@@ -48,24 +63,34 @@ class UnitList:
     made_of: Mapping[str, str]
     units: tuple[Unit, ...]
     row: str = ""
+    whole: str = ""
+    fingerprint: str = ""
+    worlds: int = 1
 
     def to_json(self) -> str:
         """Write the list as JSON, with the version of its format."""
         units = [asdict(unit) for unit in self.units]
-        made_of = dict(self.made_of)
-        return json.dumps({"format": 1, "job": self.job, "made_of": made_of, "row": self.row, "units": units})
+        own = {"format": 1, "job": self.job, "made_of": dict(self.made_of), "row": self.row, "units": units}
+        shared = {"whole": self.whole, "fingerprint": self.fingerprint, "worlds": self.worlds}
+        return json.dumps(own | (shared if self.whole else {}))
 
     @staticmethod
     def from_json(raw: Mapping[str, Any], number: int) -> UnitList:
         """Return the list of a file's object. Raises as `files.MALFORMED` where it is none."""
         if raw["format"] != 1:
             raise ValueError(f"it has format {raw['format']}, and this version reads format 1")
-        units = tuple(checked(Unit(**unit)) for unit in raw["units"])
-        return UnitList(number, str(raw["job"]), dict(raw["made_of"]), units, str(raw.get("row", "")))
+        own = str(raw["job"]), dict(raw["made_of"]), tuple(map(_unit, raw["units"]))
+        row, whole, fingerprint = (str(raw.get(name, "")) for name in ("row", "whole", "fingerprint"))
+        return checked(UnitList(number, *own, row, whole, fingerprint, raw.get("worlds", 1)))
 
     def same_as(self, other: UnitList | None) -> bool:
         """Whether another list says the same."""
         return other is not None and (self.job, self.made_of, self.units) == (other.job, other.made_of, other.units)
+
+
+def _unit(raw: Mapping[str, Any]) -> Unit:
+    segments = raw.get("segments")
+    return checked(Unit(**{**raw, "segments": None if segments is None else (int(segments[0]), int(segments[1]))}))
 
 
 def list_units(arguments: Sequence[str], folder: Path, limit: int | None = None) -> tuple[Unit, ...]:

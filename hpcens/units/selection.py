@@ -45,7 +45,7 @@ def _meant(path: Path) -> list[Selected]:
         return [run_of(path)]
     inside = sorted(path.rglob("*.run"))
     many = [UnitsDirectory(below) for below in inside if (below / "lists").is_dir()]
-    own = [units.path.with_suffix("") for units in many]
+    own = [path for units in many for path in (units.path.with_suffix(""), units.path)]
     runs = [run for below in inside if is_run(run := RunDirectory(below)) and not any(map(below.is_relative_to, own))]
     if not many and not runs:
         raise UsageError(f"{path} is no run directory, and none is in it", "it lies beside the output: OUTPUT.run")
@@ -55,6 +55,8 @@ def _meant(path: Path) -> list[Selected]:
 def results_of(units: UnitsDirectory) -> tuple[list[Path], list[str]]:
     """Return the results that are there, and the files of the newest list that have none."""
     listed = units.newest_list
+    if listed is not None and listed.whole:
+        return [], ["all rows of the dataset"]
     files = listed.units if listed is not None else ()
     there = [Path(unit.output) for unit in files if Path(unit.output).exists()]
     return there, [unit.dataset for unit in files if not Path(unit.output).exists()]

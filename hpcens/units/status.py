@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE
 from hpcens.runs import ProgressMade, RunDirectory, recent
 from hpcens.scheduler.jobs import elements
+from hpcens.units.blocks import assembly_of, blocks_of
 from hpcens.units.claims import Attempt
 from hpcens.units.directory import UnitsDirectory
 from hpcens.units.listing import Unit, UnitList
@@ -31,15 +32,18 @@ class UnitFailure:
 
 @dataclass(frozen=True, slots=True)
 class UnitsStatus:
-    """How the files of a directory stand.
+    """How the files of a directory stand, or the blocks of a dataset.
 
     state         running, queued, complete, failed, or resumable: some are left, and nothing works on them
     code          exit code of how it ended; None while a world of it lives or waits
-    done, running, queued  numbers of files
-    rows          scored in all: of files that are done, and durable ones of those that run
+    done, running, queued  numbers of files, or blocks
+    rows          scored in all: of files that are done, and durable ones of those that run; of blocks all durable ones
     rows_per_second  in all, of the worlds that live
     seconds_left  None where nothing is known
     worlds, waiting  worlds that live, and that wait in Slurm's queue
+    noun          files or blocks
+    of_rows       rows of the dataset that is scored in blocks; of files 0: they are not known
+    stage         of what all blocks wait for: planning, or being put together; else empty
     """
 
     run: str
@@ -56,6 +60,9 @@ class UnitsStatus:
     worlds: int
     waiting: int
     job: str = ""
+    noun: str = "files"
+    of_rows: int = 0
+    stage: str = ""
 
 
 def worst(codes: Collection[int]) -> int:
@@ -70,7 +77,9 @@ def status_of_units(
 
     queue  returns how many elements of Slurm's jobs are in which state; None where it does not answer
     """
-    units = directory.newest_list or UnitList(0, "", {}, ())
+    listed = directory.newest_list or UnitList(0, "", {}, ())
+    blocks = blocks_of(listed)
+    units = replace(listed, units=blocks) if blocks else listed
     by_key = {unit.key: unit for unit in units.units}
     standings = directory.standings(units)
     living = living_worlds(directory.worlds)
@@ -85,10 +94,16 @@ def status_of_units(
     states = (queue(jobs) if jobs else Counter()) or Counter()
     waiting = states["PENDING"] + states["CONFIGURING"] + states["REQUEUED"]
     going = bool(living) or waiting > 0 or states["RUNNING"] > 0
-    code = None if going else _code(len(units.units) - len(done) - len(failed), failed)
+    left = len(units.units) - len(done) - len(failed)
+    whole, last_failed = _whole(directory, listed)
+    failed += last_failed
+    code = None if going else _code(left + (not whole and not failed), failed)
     finished = {key: [each for each in standings[key].attempts if each.kind == "done"] for key in done}
     rows, speed, bytes_per_second = _figures(directory, by_key, finished, living)
-    left = sum(unit.bytes for key, unit in by_key.items() if key not in done)
+    left_bytes = sum(unit.bytes for key, unit in by_key.items() if key not in done)
+    if blocks:
+        rows = sum(by_key[key].rows for key in done)
+    progressing = [key for key, standing in standings.items() if key not in done and standing.attempts]
     return UnitsStatus(
         run=str(directory.path),
         state=_state(code, bool(living) or states["RUNNING"] > 0),
@@ -98,16 +113,38 @@ def status_of_units(
         running=len(running),
         queued=len(units.units) - len(done) - len(failed) - len(running),
         failed=failed,
-        rows=rows + sum(_durable(by_key[key]) for key in running),
+        rows=rows + sum(_durable(by_key[key]) for key in (progressing if blocks else running)),
         rows_per_second=speed,
-        seconds_left=left / bytes_per_second if living and bytes_per_second else None,
+        seconds_left=left_bytes / bytes_per_second if living and bytes_per_second else None,
         worlds=len(living),
         waiting=waiting,
         job=", ".join(jobs) if going else "",
+        noun="blocks" if listed.whole else "files",
+        of_rows=sum(unit.rows for unit in blocks),
+        stage=_stage(listed, len(done)),
     )
 
 
 _ROUNDS = 5  # newest commands of which jobs may still live
+
+
+def _stage(units: UnitList, done: int) -> str:
+    if not units.whole:
+        return ""
+    if not units.fingerprint:
+        return "its blocks are yet to be cut: the first world plans"
+    return "all blocks are there, and are put together" if done == len(blocks_of(units)) else ""
+
+
+def _whole(directory: UnitsDirectory, units: UnitList) -> tuple[bool, tuple[UnitFailure, ...]]:
+    """Return whether nothing is left once all blocks, or files, are done; and how what is left failed, if it did."""
+    assembly = assembly_of(units) if units.whole else None
+    if assembly is None:
+        return True, ()
+    standing = directory.standings(replace(units, units=(assembly,)))[assembly.key]
+    if standing.state == "failed" and standing.last is not None:
+        return False, (_failure(directory, assembly, standing.last),)
+    return standing.state == "done", ()
 
 
 def _state(code: int | None, works: bool) -> str:
@@ -126,7 +163,7 @@ def _code(left: int, failed: Sequence[UnitFailure]) -> int:
 def _failure(directory: UnitsDirectory, unit: Unit, attempt: Attempt) -> UnitFailure:
     outcome = directory.outcome(attempt)
     code, reason = (outcome.code, outcome.reason) if outcome is not None else (FAILURE, "its record cannot be read")
-    return UnitFailure(unit.dataset, unit.output, code, reason)
+    return UnitFailure(unit.name if unit.rows else unit.dataset, unit.output, code, reason)
 
 
 def _figures(

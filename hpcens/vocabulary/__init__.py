@@ -36,10 +36,11 @@ from hpcens.vocabulary.messages import (
 )
 from hpcens.vocabulary.plan import Hosting, Instance, MemberNumerics, Numerics, Plan, numerics_from_dict
 from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Measurement, Profile, ProfileKey, profile_from_dict
-from hpcens.vocabulary.segments import Segmentation, batch_bounds, choose_segment_rows
+from hpcens.vocabulary.segments import NO_SEGMENTS, Segmentation, batch_bounds, choose_segment_rows
 
 __all__ = [
     "LOCAL",
+    "NO_SEGMENTS",
     "Array",
     "Bad",
     "Batch",

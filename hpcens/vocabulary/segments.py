@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import lcm
 
+NO_SEGMENTS = (0, 0)
+"""The part of a dataset whose start fixes the numbers of all parts, and scores nothing."""
+
 _SEGMENT_BYTES = 8 << 20
 _SEGMENT_SECONDS = 0.5
 _SHORTEST_SECONDS = 0.02

@@ -19,12 +19,13 @@ from hpcens.launch.job_python import job_command
 from hpcens.launch.placement import gpus_per_node, placement
 from hpcens.launch.slurm import DEAF, DRAIN_SECONDS, PATH_IN_ORDER
 from hpcens.launch.time_limit import require_time_to_score
-from hpcens.runs import DEFAULT_REQUEUES, SlurmJob
+from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, SlurmJob
 from hpcens.scheduler import jobs
 from hpcens.shell import has_control_characters, printable, quoted
 from hpcens.specs import Job, SlurmSpec
 from hpcens.units import Round, UnitsDirectory
-from hpcens.worlds.world import Tally, UnitsWorld
+from hpcens.worlds.dataset import world_of
+from hpcens.worlds.world import Tally
 
 # Fields of a job that worlds of one node settle by themselves.
 _OF_ONE_WORLD = ("nodes", "tasks_per_node")
@@ -40,12 +41,12 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
     for name in _OF_ONE_WORLD:
         if (value := getattr(settings, name)) not in (None, 1):
             raise UsageError(
-                f"slurm.{name}: {value}, and each world of --each has one node and starts its own ranks",
+                f"slurm.{name}: {value}, and each world of --array has one node and starts its own ranks",
                 f"leave it out; for more nodes: --array {value}",
             )
     if settings.srun:
         raise UsageError(
-            f"slurm.srun.{next(iter(settings.srun))}: the worlds of --each are not started by srun",
+            f"slurm.srun.{next(iter(settings.srun))}: the worlds of --array are not started by srun",
             f"--slurm srun.{next(iter(settings.srun))}=false; a container is named by slurm.python",
         )
     if "array" in settings.arguments:
@@ -84,7 +85,7 @@ def refuse_of_srun(written: SlurmSpec) -> None:
     for name in _OF_SRUN:
         if (value := getattr(written, name)) is not None:
             raise UsageError(
-                f"slurm.{name}: {value} is for ranks that srun starts, and each world of --each starts its own",
+                f"slurm.{name}: {value} is for ranks that srun starts, and each world of --array starts its own",
                 "leave it out; a site profile may keep it",
             )
 
@@ -144,10 +145,12 @@ def main(arguments: list[str]) -> int:
     ends = float(os.environ.get("SLURM_JOB_END_TIME") or 0)
     try:
         units = directory.newest_list
+        if units is None and is_complete(directory.path):
+            return COMPLETE  # the blocks are put together, and all records of them gone
         if units is None:
             raise UsageError(f"{directory.path} has no list of files", "submit it again")
         told = lambda line: print(printable(line), flush=True)  # noqa: E731
-        world = UnitsWorld(directory, units, round_id, slurm=own, ends=ends - drain if ends else None, tell=told)
+        world = world_of(directory, units, round_id, slurm=own, ends=ends - drain if ends else None, tell=told)
         tally = world.live()
     except HpcensError as error:
         print(printable(f"hpcens: {error}"), file=sys.stderr)
@@ -158,6 +161,13 @@ def main(arguments: list[str]) -> int:
         return COMPLETE
     print(printable(f"{tally.verdict.reason}; next: hpcens status {quoted(directory.path)}"))
     return tally.verdict.code
+
+
+def is_complete(path: Path) -> bool:
+    """Whether a dataset that worlds shared is scored: the last start of its run was the one that completed it."""
+    newest = RunDirectory(path).newest
+    verdict = newest.verdict if newest is not None else None
+    return verdict is not None and verdict.code == COMPLETE
 
 
 def goes_back(tally: Tally, restarts: int, requeues: int) -> bool:

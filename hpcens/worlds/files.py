@@ -6,14 +6,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
-from hpcens.checks.preflight import check
+from hpcens.checks.preflight import Preflight, check
 from hpcens.checks.testbed import Trials
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import DataError, FingerprintMismatch, MemberError, UsageError
 from hpcens.launch.start import CheckedJob, check_once, start
-from hpcens.result import made_of_but_data
+from hpcens.result import in_format, made_of_but_data
+from hpcens.runs import RunDirectory
 from hpcens.shell import printable
 from hpcens.specs import Job, RunSpec
 from hpcens.units import Unit, UnitList, UnitsDirectory, list_units
@@ -107,5 +109,18 @@ def blaming_other_rows(units: UnitList, unit: Unit) -> Iterator[None]:
 
 
 def job_of_unit(units: UnitList, unit: Unit) -> Job:
-    """Return the job of one of the files."""
-    return replace(job_from_json(units.job), datasets=(Path(unit.dataset),), output=Path(unit.output))
+    """Return the job of one of the files, or of one part of a dataset that worlds share."""
+    job = job_from_json(units.job)
+    if not units.whole:
+        return replace(job, datasets=(Path(unit.dataset),), output=Path(unit.output))
+    whole = Path(units.whole) if unit.rows else None  # of plan and assembly the output is the whole
+    return replace(job, output=Path(unit.output), whole=whole, segments=unit.segments)
+
+
+def begin_anew_where_mended(run: RunDirectory, preflight: Preflight) -> None:
+    """Put the run of a file that has changed since it failed out of the way: none of its rows is of use."""
+    fixed = run.fixed_fingerprint
+    if not isinstance(fixed, dict) or fixed.get("data") == in_format({"data": preflight.facts.identity})["data"]:
+        return
+    number = next(n for n in count(1) if not run.path.with_suffix(f".before-{n}").exists())
+    run.path.rename(run.path.with_suffix(f".before-{number}"))

@@ -7,14 +7,11 @@ This process watches over a world: it claims and checks, without MPI; the ranks 
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
@@ -32,9 +29,8 @@ from hpcens.launch.follow import HeardSignals
 from hpcens.launch.start import check_once, start
 from hpcens.members.kept_digests import digests_kept
 from hpcens.processes.leftovers import sweep
-from hpcens.result import in_format
-from hpcens.runs import AGAIN, Claim, Epoch, Report, RunDirectory, SlurmJob, Verdict, end_ranks
-from hpcens.runs.cancellation import ask_to_end, asked_to_end
+from hpcens.runs import AGAIN, Epoch, Report, RunDirectory, SlurmJob, Verdict
+from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.requeue import gained
 from hpcens.shell import in_a_line
 from hpcens.specs import Job
@@ -52,14 +48,13 @@ from hpcens.units import (
 )
 from hpcens.units.claims import MOST_DEATHS
 from hpcens.units.worlds import beating_world
-from hpcens.worlds.files import blaming_other_rows, changed, job_of_unit, made_of
+from hpcens.worlds.files import begin_anew_where_mended, blaming_other_rows, changed, job_of_unit, made_of
 from hpcens.worlds.ranks import UnitRanks
+from hpcens.worlds.supervision import see_through
 
-_LOOK_SECONDS = 0.05
-_ASK_SECONDS = 1.0
 # A world in which so many units in a row ended by no fault of their data ends itself: what ends them may be its node.
 _MOST_IN_A_ROW = 3
-_EDITED = "changed since the files were listed"
+EDITED = "changed since the files were listed"
 
 
 @dataclass(slots=True)
@@ -87,6 +82,8 @@ class UnitsWorld:
     tell      shown what came of each unit, in a line
     """
 
+    noun = "files"
+
     def __init__(
         self,
         directory: UnitsDirectory,
@@ -102,7 +99,6 @@ class UnitsWorld:
         self._world = World.new(round_id, slurm)
         self._ends = ends
         self._tell = tell
-        self._by_key = {unit.key: unit for unit in units.units}
         self._stop = HeardSignals()
         self._tally = Tally()
         self._bytes, self._seconds = 0, 0.0
@@ -154,7 +150,11 @@ class UnitsWorld:
         return asked_to_end(self._directory.cancel, {self._world.round, self._world.id})
 
     def _claim(self) -> Claimed | None:
-        left = tuple(unit for unit in self._units.units if unit.key not in self._tried)
+        """Claim the next unit; None where there is none for this world."""
+        return self._claim_of(self._units.units)
+
+    def _claim_of(self, units: Iterable[Unit]) -> Claimed | None:
+        left = tuple(unit for unit in units if unit.key not in self._tried)
         return claim_next(
             self._directory,
             replace(self._units, units=left),
@@ -167,7 +167,8 @@ class UnitsWorld:
 
     def _score(self, claimed: Claimed) -> None:
         """Score what was claimed, and state what came of it."""
-        unit, began = self._by_key[claimed.attempt.unit], time.monotonic()
+        unit = next(unit for unit in self._units.units if unit.key == claimed.attempt.unit)
+        began = time.monotonic()
         rows = 0
         if claimed.deaths >= MOST_DEATHS:
             reason = f"{claimed.deaths} worlds ended without a word while they worked on it"
@@ -179,7 +180,7 @@ class UnitsWorld:
                 with blaming_other_rows(self._units, unit):
                     verdict, rows = self._verdict_of(unit, claimed)
             except FingerprintMismatch as error:
-                if error.what.startswith(_EDITED):
+                if error.what.startswith(EDITED):
                     self._tally.verdict = Verdict(error.exit_code, error.what, error.remedy)
                     verdict = Verdict(INCOMPLETE, f"given back: {error.what}", error.remedy)
                 else:
@@ -189,11 +190,14 @@ class UnitsWorld:
             except Exception as error:  # whatever it is, the other files are to be scored
                 traceback.print_exc()
                 verdict = _of_error(error)
-            # what a check refuses is refused again; what ended ranks may pass
-            kind = kind_of(verdict.code, self._crashes(claimed) if self._scored else 1)
+            kind = self._kind(verdict, claimed)
         seconds = time.monotonic() - began
         self._directory.settle(claimed.attempt, kind, Outcome(verdict.code, verdict.reason, rows, seconds))
         self._count(unit, kind, verdict, seconds)
+
+    def _kind(self, verdict: Verdict, claimed: Claimed) -> Kind:
+        """Return what came of an attempt: what a check refuses is refused again; what ended ranks may pass."""
+        return kind_of(verdict.code, self._crashes(claimed) if self._scored else 1)
 
     def _count(self, unit: Unit, kind: str, verdict: Verdict, seconds: float) -> None:
         """Take in what came of a unit, and say it."""
@@ -202,7 +206,7 @@ class UnitsWorld:
             tally.done += 1
             tally.gained = True
             self._bytes += unit.bytes
-            self._seconds += seconds
+            self._seconds += seconds if unit.bytes else 0.0
         elif kind == "failed":
             tally.failed += 1
         else:
@@ -214,9 +218,9 @@ class UnitsWorld:
         elif verdict.code == INCOMPLETE:  # the disk is full
             self._in_a_row += 1
         if self._in_a_row == _MOST_IN_A_ROW and tally.verdict is None:
-            reason = f"{self._in_a_row} files in a row ended by no fault of their own, the last: {verdict.reason}"
+            reason = f"{self._in_a_row} {self.noun} in a row ended by no fault of their own, the last: {verdict.reason}"
             tally.verdict = Verdict(FAILURE, reason, verdict.remedy or AGAIN)
-        self._tell(f"{kind}: {os.path.relpath(unit.dataset)}: {in_a_line(verdict.reason)}")
+        self._tell(f"{kind}: {unit.name}: {in_a_line(verdict.reason)}")
 
     def _crashes(self, claimed: Claimed) -> int:
         """Count attempts of this round at the same unit before this one that ended with a failure of nobody's."""
@@ -235,18 +239,19 @@ class UnitsWorld:
         checked = check_once(job)
         if edited := changed(self._units.made_of, made_of(checked)):
             raise FingerprintMismatch(
-                f"{_EDITED}: {', '.join(edited)}",
+                f"{EDITED}: {', '.join(edited)}",
                 "run the same command again to score with what is there now; or put back what was there",
             )
         run = RunDirectory.of(job.output)
-        if claimed.before.last is not None and not job.output.exists():
-            _begin_anew_where_mended(run, checked.preflight)
+        if claimed.before.last is not None and not self._units.whole and not job.output.exists():
+            begin_anew_where_mended(run, checked.preflight)
         if checked.is_complete():
             return Verdict(COMPLETE, "complete already"), 0
         epoch = start(checked, partial(self._begin, run, claimed.taken_over))
         self._ranks.give(epoch)
         self._scored = True
-        verdict = self._see_through(run, epoch)
+        log = self._directory.worlds / self._world.id / "output.log"
+        verdict = see_through(self._ranks, run, epoch, log, self._stop, self._asked)
         self._tally.gained = self._tally.gained or gained(epoch)
         report = Report.load(epoch.report)
         return verdict, report.rows if report is not None else 0
@@ -257,41 +262,6 @@ class UnitsWorld:
         epoch = run.begin(self._world.job, order=local.order(job, preflight), takes_over=taken_over)
         epoch.log.write_text(f"its ranks write to {self._directory.worlds / self._world.id / 'output.log'}\n")
         return epoch
-
-    def _see_through(self, run: RunDirectory, epoch: Epoch) -> Verdict:
-        """Wait until a start has a verdict, or its ranks are gone."""
-        claim = Claim.load(epoch.claim)
-        names = {claim.id} if claim is not None else set()  # its job may come back to this file
-        asked, looked = False, time.monotonic()
-        log = self._directory.worlds / self._world.id / "output.log"
-        while (verdict := epoch.verdict) is None:
-            if (code := self._ranks.ended()) is not None:
-                verdict = epoch.verdict or epoch.judge(local.no_verdict(code, log))
-                break
-            if not asked and (self._stop.signals or time.monotonic() - looked > _ASK_SECONDS):
-                looked = time.monotonic()
-                if reason := self._asked():
-                    ask_to_end(run.cancel, reason, names)
-                    asked = True
-            if len(self._stop.signals) > 1 and self._stop.signals[1] != signal.SIGUSR2:
-                killed = f"killed by a second signal ({self._stop.signals[1].name})"
-                verdict = epoch.judge(Verdict(128 + self._stop.signals[1], killed, AGAIN))
-                self._ranks.kill()
-                break
-            time.sleep(_LOOK_SECONDS)
-        if verdict.code not in (COMPLETE, INCOMPLETE) or self._ranks.ended() is not None:
-            self._ranks.end()
-            end_ranks(epoch)
-        return verdict
-
-
-def _begin_anew_where_mended(run: RunDirectory, preflight: Preflight) -> None:
-    """Put the run of a file that has changed since it failed out of the way: none of its rows is of use."""
-    fixed = run.fixed_fingerprint
-    if not isinstance(fixed, dict) or fixed.get("data") == in_format({"data": preflight.facts.identity})["data"]:
-        return
-    number = next(n for n in count(1) if not run.path.with_suffix(f".before-{n}").exists())
-    run.path.rename(run.path.with_suffix(f".before-{number}"))
 
 
 def _of_error(error: Exception) -> Verdict:

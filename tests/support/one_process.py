@@ -1,6 +1,7 @@
 """Whole runs in one process: real members, rule, store and file, in a world of virtual time instead of MPI."""
 
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from unittest.mock import patch
 
 from hpcens.checks.member_trial import ROWS, try_member
@@ -14,6 +15,7 @@ from hpcens.engine.engine import Engine
 from hpcens.members import load as load_member
 from hpcens.planning.numerics import fingerprint_under, fixed_numerics, with_precisions
 from hpcens.planning.phases import Assignment, phases_of
+from hpcens.result.decision import Decision
 from hpcens.result.earlier import require_same_axis
 from hpcens.result.fingerprint import torch_version
 from hpcens.result.scored import scored_form
@@ -23,7 +25,7 @@ from hpcens.runs import RunDirectory
 from hpcens.scoring.writer import Writer
 from hpcens.specs import Job
 from hpcens.specs.classes import check_shapes
-from hpcens.vocabulary import MemberNumerics, Numerics, Plan
+from hpcens.vocabulary import NO_SEGMENTS, Device, Hosting, MemberNumerics, Numerics, Plan
 from support.results import begin
 from support.wiring import Wiring
 
@@ -83,6 +85,11 @@ def _start(job, preflight, names, plan, source, writers, most):
     directory.fix_fingerprint(tree, epoch)
     found = dict(facts=preflight.facts, digests=preflight.digests, space=preflight.space)
     form = scored_form(job, shape=shape, tree=tree, plan=plan, library="", **found)
+    if job.segments == NO_SEGMENTS:
+        device, speeds = Device("here/cpu0", "cpu", "cpu", 1), dict.fromkeys(names, 1.0)
+        epoch.keep_plan(replace(plan, devices=(device,), hostings=(Hosting((device.name,), 1, speeds, speeds),)))
+        Decision(tree, plan, shape, "", {}).keep(epoch)
+        return
     combiner = tried_combiner(job.spec, preflight.space, form.outputs, preflight.rule, shape)
     left = phases_of(directory, plan, form, shape)
     assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())

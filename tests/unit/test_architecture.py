@@ -76,6 +76,7 @@ DOORS = {
     "submitit": {"launch/submitit_local.py", "launch/slurm.py", "launch/queued.py"},
     "argparse": {
         "cli/__init__.py",
+        "cli/blocks.py",
         "cli/job.py",
         "cli/each.py",
         "cli/rank.py",

@@ -131,7 +131,7 @@ def test_worlds_of_an_array_run_in_the_named_python_and_know_no_srun(tmp_path):
     last = script(directory, cpus, own, SlurmSpec(python=APPTAINER)).splitlines()[-1]
     assert last.startswith('exec sh -c \'trap "" USR2; exec "$@"\' sh ' + APPTAINER)
     assert f" -m hpcens.worlds.elements {directory.path} {own.id} " in last
-    with pytest.raises(UsageError, match=r"slurm.srun.overlap: the worlds of --each are not started by srun"):
+    with pytest.raises(UsageError, match=r"slurm.srun.overlap: the worlds of --array are not started by srun"):
         script(directory, cpus, own, SlurmSpec(srun={"overlap": True}))
 
 

@@ -52,7 +52,7 @@ def test_an_element_asks_for_one_node_and_is_warned_by_itself(directory):
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        (SlurmSpec(nodes=4), "slurm.nodes: 4, and each world of --each has one node"),
+        (SlurmSpec(nodes=4), "slurm.nodes: 4, and each world of --array has one node"),
         (SlurmSpec(tasks_per_node=6), "slurm.tasks_per_node: 6"),
         (SlurmSpec(arguments={"array": "3"}), "write|another array"),
         (SlurmSpec(time="1", drain_seconds=600), "it would drain before"),
@@ -110,10 +110,10 @@ def test_only_a_world_that_gained_something_goes_back_for_want_of_time():
     assert not goes_back(Tally(short=True, gained=True), 10, 10)
 
 
-def test_an_array_of_one_dataset_is_refused_by_name(tmp_path, monkeypatch, capsys):
+def test_an_array_is_refused_by_name_where_no_slurm_answers(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["submit", "d.h5", "--array", "4"]) == 2
-    assert "--array is for --each: one dataset is scored by one world" in capsys.readouterr().err
     monkeypatch.setattr(jobs, "answers", lambda: False)
+    assert main(["submit", "d.h5", "--array", "4"]) == 2
+    assert "hpcens run --join DATASET.h5 on each" in capsys.readouterr().err
     assert main(["submit", "--each", "d.h5", "--array", "4"]) == 2
     assert "none answers here" in capsys.readouterr().err

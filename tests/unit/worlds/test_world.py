@@ -6,19 +6,17 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import h5py
 import numpy as np
 import pytest
-from support import one_process
 from support.project import Project
+from support.unit_ranks import Ranks, Verdicted, without_mpi
 
 from hpcens.config import load
-from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, FingerprintMismatch, MemberError, UsageError
+from hpcens.errors import BAD_DATA, FAILURE, INCOMPLETE, FingerprintMismatch, MemberError, UsageError
 from hpcens.files import digest_file
 from hpcens.members import kept_digests
-from hpcens.planning.order import read_order
 from hpcens.result.verify import verify
 from hpcens.runs import Claim, SlurmJob, Verdict
 from hpcens.runs.cancellation import ask_to_end, asked_to_end
@@ -30,49 +28,6 @@ from hpcens.worlds.world import UnitsWorld
 FAULTY = {"day-2/part-1", "day-3/part-0", "day-1/part-3"}
 
 
-class Ranks:
-    """Ranks as functions of this process. before: called with each start before it is lived."""
-
-    before = staticmethod(lambda epoch: None)
-    starts, given = 0, 0
-
-    def __init__(self, expected, log):
-        self.lives = False
-
-    def give(self, epoch):
-        Ranks.starts += not self.lives
-        Ranks.given += 1
-        self.lives = True
-        try:
-            self.before(epoch)
-            self._score(epoch)
-            epoch.judge(Verdict(COMPLETE, "scored"))
-        except Verdicted as error:
-            self.lives = False
-            epoch.judge(error.verdict)
-        except Exception as error:
-            self.lives = False  # as MPI's abort ends them all
-            epoch.judge(Verdict(getattr(error, "exit_code", FAILURE), str(error)))
-
-    def _score(self, epoch):
-        job, preflight = read_order(epoch)
-        with patch.object(one_process, "begin", lambda run: epoch):
-            one_process.score_start(job, preflight)
-
-    def ended(self):
-        return None if self.lives else 1
-
-    def end(self, seconds=0):
-        self.lives = False
-
-    kill = end
-
-
-class Verdicted(Exception):
-    def __init__(self, verdict):
-        self.verdict = verdict
-
-
 @pytest.fixture
 def project(tmp_path, weights, cache, monkeypatch):
     made = Project(tmp_path, weights, cache).yaml("output: {folder: out}", members={"linear": "Linear"})
@@ -81,12 +36,7 @@ def project(tmp_path, weights, cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "nets", None)
     del sys.modules["nets"]
     monkeypatch.setenv("HPCENS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("hpcens.worlds.world.UnitRanks", Ranks)
-    monkeypatch.setattr("hpcens.checks.preflight.inspecting", one_process._inspecting)
-    monkeypatch.setattr("hpcens.launch.start.tried", lambda job, preflight, testbed: preflight)
-    monkeypatch.setattr("hpcens.launch.start.check_members", lambda *_, **__: ())
-    monkeypatch.setattr(Ranks, "before", staticmethod(lambda epoch: None))
-    Ranks.starts = Ranks.given = 0
+    without_mpi(monkeypatch)
     for number in range(12):
         name = f"day-{number // 4 + 1}/part-{number % 4}"
         path = tmp_path / f"{name}.h5"

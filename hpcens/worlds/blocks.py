@@ -1,0 +1,177 @@
+"""A world that shares one dataset with others: it claims block after block, and once all are there their assembly.
+
+the plan, by the first ─► blocks, by whoever comes ─► assembly, by whoever finds all blocks there
+
+The numbers of all blocks are those that the plan has fixed; where each world places its members is its own matter.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from hpcens.checks.preflight import Preflight
+from hpcens.config import job_from_json
+from hpcens.engine import discover
+from hpcens.errors import FAILURE, MISMATCH, FingerprintMismatch, HpcensError
+from hpcens.launch import local
+from hpcens.launch.start import check_once
+from hpcens.result import Decision, decision_of, fingerprint_of, torch_version
+from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, is_void
+from hpcens.shell import quoted
+from hpcens.specs import Job
+from hpcens.units import Claimed, Kind, Unit
+from hpcens.units.blocks import assembly_of, blocks_of, open_units, planning, scoring, with_damaged_anew
+from hpcens.units.claims import Standing
+from hpcens.vocabulary import Segmentation
+from hpcens.worlds.assembling import assemble
+from hpcens.worlds.files import changed, job_of_unit, made_of
+from hpcens.worlds.world import EDITED, Tally, UnitsWorld
+
+_WAIT_SECONDS = 1.0
+
+
+class BlocksWorld(UnitsWorld):
+    """One world of a dataset that several share; parameters as those of `UnitsWorld`."""
+
+    noun = "blocks"
+    _fits = False  # whether this host is known to have devices of the kind that is fixed
+
+    @property
+    def _run(self) -> RunDirectory:
+        """The run of the whole result."""
+        return RunDirectory.of(Path(self._units.whole))
+
+    def live(self) -> Tally:
+        """Score until nothing is left for this world; see `UnitsWorld.live`."""
+        try:
+            return super().live()
+        except (HpcensError, OSError):
+            if self._is_whole():  # the directories went with the last block, under a world that was taken for dead
+                return self._tally
+            raise
+
+    def _claimable(self) -> bool:
+        if self._is_whole():
+            return False
+        self._follow()
+        standings = self._directory.standings(self._units, self._world.round)
+        return any(standings[unit.key].state in ("free", "held") for unit in open_units(self._units, standings))
+
+    def _is_short(self) -> bool:
+        return not self._is_whole() and super()._is_short()
+
+    def _is_whole(self) -> bool:
+        """Whether the result is there; what was kept for the blocks goes then."""
+        result = Path(self._units.whole)
+        if not result.exists() or fingerprint_of(result) != self._run.fixed_fingerprint:
+            return False
+        self._directory.retire()
+        shutil.rmtree(self._run.blocks, ignore_errors=True)
+        return True
+
+    def _follow(self) -> None:
+        """Take up the list that counts now, and write it where it is yet to be written."""
+        units, decision = self._directory.newest_list or self._units, decision_of(self._run)
+        wanted = units
+        if decision is not None and units.fingerprint != decision.digest:
+            plan = decision.plan
+            wanted = scoring(
+                units,
+                self._run.blocks,
+                decision.digest,
+                Segmentation(plan.rows, plan.numerics.segment_rows),
+                row_bytes=plan.row_bytes,
+                seconds=plan.rows / plan.throughput,
+            )
+        elif decision is None and (units.fingerprint or self._is_done(units.units[0])):
+            if not is_void(self._run.path, self._run.fixed_fingerprint):
+                raise HpcensError(
+                    f"what was planned in {self._run.path} cannot be read: it is damaged",
+                    f"begin anew: hpcens cancel {quoted(self._run.path)}, then rm -r {quoted(self._run.path)}",
+                )
+            wanted = planning(units)
+        self._units = units if wanted is units else self._directory.keep(wanted, after=units.number)
+        if decision is not None and not self._fits:
+            self._require_kind(decision)
+            self._fits = True
+
+    def _is_done(self, unit: Unit) -> bool:
+        return self._directory.standings(self._units)[unit.key].state == "done"
+
+    def _require_kind(self, decision: Decision) -> None:
+        """Raise FingerprintMismatch where this host cannot score under the numbers that are fixed."""
+        fixed, torch = decision.plan.numerics, torch_version()
+        kinds = {device.kind for device in discover(job_from_json(self._units.job).spec.devices)}
+        if kinds.isdisjoint(fixed.kinds) or torch != fixed.torch:
+            raise FingerprintMismatch(
+                f"the numbers of {self._units.whole} are fixed for {', '.join(fixed.kinds)} and torch {fixed.torch};"
+                f" here are {', '.join(sorted(kinds))} and torch {torch}",
+                "join with devices of the same kind: --slurm constraint=…, or partition=…",
+            )
+
+    def _claim(self) -> Claimed | None:
+        while not self._ended() and not self._is_whole():
+            self._follow()
+            standings = self._directory.standings(self._units, self._world.round)
+            if (failed := self._failed(standings)) is not None:
+                self._tally.verdict = failed
+                break
+            claimed = self._claim_of(open_units(self._units, standings))
+            if claimed is not None or self._units.fingerprint or not self._may_claim(self._units.units[0]):
+                return claimed
+            time.sleep(_WAIT_SECONDS)  # another world plans
+        return None
+
+    def _may_claim(self, unit: Unit) -> bool:
+        """Whether this world has time for a unit, and has not given it back before."""
+        return unit.key not in self._tried and (self._ends is None or time.time() < self._ends)
+
+    def _failed(self, standings: Mapping[str, Standing]) -> Verdict | None:
+        """Return with what a unit has failed in this round: that ends all its worlds; None where none has."""
+        for unit in self._units.units:
+            standing = standings[unit.key]
+            if standing.state != "failed":
+                continue
+            ended = [attempt for attempt in standing.attempts if attempt.kind == "failed"]
+            outcome = self._directory.outcome(ended[-1])
+            code, reason = (outcome.code, outcome.reason) if outcome else (FAILURE, "its record cannot be read")
+            return Verdict(code, f"{unit.name}: {reason}", "mend it, and run the same command again")
+        return None
+
+    def _kind(self, verdict: Verdict, claimed: Claimed) -> Kind:
+        if verdict.code == MISMATCH:  # this host's fault, or that of what is there now: others may go on
+            self._tally.verdict = verdict
+            return "left"
+        return super()._kind(verdict, claimed)
+
+    def _begin(self, run: RunDirectory, taken_over: bool, job: Job, preflight: Preflight) -> Epoch:
+        if job.whole is not None:
+            run.path.mkdir(exist_ok=True)
+            run.adopt(self._decision().tree)
+        return super()._begin(run, taken_over, job, preflight)
+
+    def _decision(self) -> Decision:
+        decision = decision_of(self._run)
+        if decision is None:
+            raise HpcensError("what was scored is void meanwhile", AGAIN)
+        return decision
+
+    def _verdict_of(self, unit: Unit, claimed: Claimed) -> tuple[Verdict, int]:
+        if unit != assembly_of(self._units):
+            return super()._verdict_of(unit, claimed)
+        job = job_of_unit(self._units, unit)
+        checked = check_once(job)
+        if edited := changed(self._units.made_of, made_of(checked)):
+            raise FingerprintMismatch(f"{EDITED}: {', '.join(edited)}", "put back what was there")
+        if checked.is_complete():
+            return Verdict(0, "complete already"), 0
+        order = local.order(job, checked.preflight)
+        epoch = self._run.begin(self._world.job, order=order, takes_over=True)  # by the claim, which is one world's
+        verdict, damaged = assemble(job, checked.preflight, epoch, blocks_of(self._units), self._asked)
+        verdict = epoch.judge(verdict)
+        if damaged:
+            self._directory.keep(with_damaged_anew(self._units, damaged), after=self._units.number)
+        return verdict, 0
