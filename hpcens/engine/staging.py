@@ -25,14 +25,15 @@ class Staging:
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
         self._lock = threading.Lock()
-        self._waiting: dict[int, Predict] = {}
-        self._staged: dict[int, tuple[Any, ...]] = {}
+        # by segment and members: members that score other rows of a segment come as a task of their own
+        self._waiting: dict[tuple[int, tuple[str, ...]], Predict] = {}
+        self._staged: dict[tuple[int, tuple[str, ...]], tuple[Any, ...]] = {}
         self.scarce = False
 
     def stage(self, task: Predict) -> None:
         """Begin to bring a task's rows to the device, or once those before it are taken. What does not fit is not."""
         with self._lock:
-            self._waiting[task.segment] = task
+            self._waiting[task.segment, task.members] = task
             self._fill()
 
     def take(self, task: Predict) -> tuple[torch.Tensor, ...]:
@@ -41,8 +42,8 @@ class Staging:
         Raises DeviceOutOfMemory where they do not fit, even with nothing ahead.
         """
         with self._lock:
-            self._waiting.pop(task.segment, None)
-            staged = self._staged.pop(task.segment, None)
+            self._waiting.pop((task.segment, task.members), None)
+            staged = self._staged.pop((task.segment, task.members), None)
         if staged is None:
             staged = self._bring_now(task)
         with self._lock:
@@ -61,10 +62,10 @@ class Staging:
     def _fill(self) -> None:
         """Bring the segments that have waited longest, as many as may lie on the device."""
         while self._waiting and len(self._staged) < _AHEAD and not self.scarce:
-            segment = next(iter(self._waiting))
-            task = self._waiting.pop(segment)
+            key = next(iter(self._waiting))
+            task = self._waiting.pop(key)
             try:
-                self._staged[segment] = self._bring(task)
+                self._staged[key] = self._bring(task)
             except Exception as error:
                 if not self._hardware.out_of_memory(error):
                     raise

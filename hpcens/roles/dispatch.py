@@ -18,6 +18,9 @@ _SLOWEST = 1e-12
 _ATTO = 1e18
 _GOLDEN = 0.6180339887498949
 
+WHOLE = 1 << 20
+"""All rows of a segment, as parts of them are counted: whole numbers, so that sums of them are exact."""
+
 
 def turn(segment: int, ranks: Sequence[int]) -> int:
     """Return the rank, of these readers or reducers, whose segment it is: they take turns."""
@@ -29,19 +32,26 @@ class Shares:
 
     shares     member → {device rank: rows/s}; every member has at least one positive share
     speeds     member → {device rank: rows/s it would reach if it ran nothing else}; by default the shares
+    parts      member → the part of all rows that it scores, 0 … 1; those that score all may be absent
     takes      member → {device rank: attoseconds a row}, whole so that sums of them are exact
     row_takes  attoseconds that a row takes, all members of it on all devices
     hosts      member → ranks of the devices that host it
+    expected   member → the part of a segment's rows that it scores, of `WHOLE`, on average
     """
 
     def __init__(
-        self, shares: Mapping[str, Mapping[int, float]], speeds: Mapping[str, Mapping[int, float]] | None = None
+        self,
+        shares: Mapping[str, Mapping[int, float]],
+        speeds: Mapping[str, Mapping[int, float]] | None = None,
+        parts: Mapping[str, float] | None = None,
     ) -> None:
+        parts = parts or {}
+        self.expected = {member: round(WHOLE * part) for member, part in parts.items()}
         self.takes = {
             member: {rank: round(_ATTO / max(speed, _SLOWEST)) for rank, speed in by_rank.items()}
             for member, by_rank in (speeds or shares).items()
         }
-        self.row_takes = _ATTO / min(sum(by_rank.values()) for by_rank in shares.values())
+        self.row_takes = _ATTO / min(sum(by_rank.values()) / parts.get(m, 1.0) for m, by_rank in shares.items())
         self.hosts = {member: frozenset(by_rank) for member, by_rank in shares.items()}
         self._edges: dict[str, tuple[tuple[int, ...], list[float]]] = {}
         for member, by_rank in shares.items():
@@ -58,10 +68,13 @@ class Shares:
         return ranks[min(bisect_right(edges, position), len(ranks) - 1)]
 
 
-def shares_by_rank(hostings: Iterable[Hosting], ranks: Mapping[str, int]) -> Shares:
+def shares_by_rank(
+    hostings: Iterable[Hosting], ranks: Mapping[str, int], parts: Mapping[str, float] | None = None
+) -> Shares:
     """Collect shares and speeds of a plan's hostings.
 
     ranks  device name → rank
+    parts  member → the part of all rows that it scores
     """
     shares: dict[str, dict[int, float]] = {}
     speeds: dict[str, dict[int, float]] = {}
@@ -70,4 +83,4 @@ def shares_by_rank(hostings: Iterable[Hosting], ranks: Mapping[str, int]) -> Sha
             for member, speed in hosting.speeds.items():
                 shares.setdefault(member, {})[ranks[device]] = hosting.shares[member]
                 speeds.setdefault(member, {})[ranks[device]] = speed
-    return Shares(shares, speeds)
+    return Shares(shares, speeds, parts)

@@ -8,9 +8,12 @@ is first to finish it, though that may have no room yet. Times are those of the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from hpcens.roles.dispatch import Shares
+from hpcens.roles.dispatch import WHOLE, Shares
+
+Parts = Mapping[str, int]
+"""Member → the part of a segment's rows that it scores, of `WHOLE`; of those that are absent, all."""
 
 
 class Forecast:
@@ -27,13 +30,13 @@ class Forecast:
         self._all_handed = 0
         self._hosts = len(frozenset().union(*shares.hosts.values()))
 
-    def owe(self, device: int, members: Sequence[str], sign: int = 1) -> None:
+    def owe(self, device: int, members: Sequence[str], parts: Parts, sign: int = 1) -> None:
         """Note that the device is to run these members on a segment; or no longer, where the sign is negative."""
-        self._owed[device] += sign * self._takes(device, members)
+        self._owed[device] += sign * self._takes(device, members, parts)
 
-    def hand_out(self, device: int, members: Sequence[str]) -> None:
+    def hand_out(self, device: int, members: Sequence[str], parts: Parts) -> None:
         """Note that these members of a segment are under way to the device."""
-        takes = self._takes(device, members)
+        takes = self._takes(device, members, parts)
         self._under_way[device].append(takes)
         self._handed[device] += takes
         self._all_handed += takes
@@ -45,27 +48,27 @@ class Forecast:
             self._handed[device] -= takes
             self._all_handed -= takes
 
-    def faster_device(self, device: int, members: Sequence[str], left: int) -> int | None:
+    def faster_device(self, device: int, members: Sequence[str], parts: Parts, left: int) -> int | None:
         """Find the device that finishes these members of a segment sooner than this one, if this one is late with them.
 
         left  number of segments of which something is not handed out
         Returns None where this device is not late, or no other is faster.
         """
-        done = self._handed[device] + self._takes(device, members)
+        done = self._handed[device] + self._takes(device, members, parts)
         if not self._late(done, left):
             return None
         others = frozenset.intersection(*(self._shares.hosts[member] for member in members)) - {device}
-        ends = [(self._handed[rank] + self._owed[rank] + self._takes(rank, members), rank) for rank in others]
+        ends = [(self._handed[rank] + self._owed[rank] + self._takes(rank, members, parts), rank) for rank in others]
         end, other = min(ends, default=(done, device))
         return other if end < done else None
 
-    def may_take(self, device: int, member: str, owner: int, left: int) -> bool:
+    def may_take(self, device: int, member: str, parts: Parts, owner: int, left: int) -> bool:
         """Return whether the device will have run the member on the owner's last segment before the owner has."""
-        done = self._handed[device] + self._takes(device, (member,))
+        done = self._handed[device] + self._takes(device, (member,), parts)
         return not self._late(done, left) or done < self._handed[owner] + self._owed[owner]
 
     def _late(self, done: int, left: int) -> bool:
         return done > self._all_handed / self._hosts + left * self._shares.row_takes
 
-    def _takes(self, device: int, members: Sequence[str]) -> int:
-        return sum(self._shares.takes[member][device] for member in members)
+    def _takes(self, device: int, members: Sequence[str], parts: Parts) -> int:
+        return sum(self._shares.takes[member][device] * parts.get(member, WHOLE) // WHOLE for member in members)

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hpcens.vocabulary import Rows
+from hpcens.vocabulary import Divided, Rows
 
 
 @dataclass(slots=True)
 class OpenSegment:
     """A segment that is being read or not yet wholly handed out.
 
-    owed  device → members it should run
+    owed   device → members it should run
+    rows   once they are read
+    parts  member → the part of the rows that it scores, see `endgame.Parts`
     """
 
     owed: dict[int, list[str]]
-    rows: Rows | None = None
+    rows: Rows | Divided | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
+
+    def rows_of(self, member: str) -> Rows:
+        """Return the rows that the member scores: one object for members that score the same."""
+        assert self.rows is not None, "nothing is handed out before it is read"
+        return self.rows.rows[member] if isinstance(self.rows, Divided) else self.rows
 
 
 @dataclass(slots=True)

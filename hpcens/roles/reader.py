@@ -6,13 +6,14 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 
-from hpcens.roles.dispatch import Shares, turn
+from hpcens.roles.dispatch import WHOLE, Shares, turn
 from hpcens.roles.endgame import Forecast
 from hpcens.roles.pipeline import OpenSegment, Pipeline
 from hpcens.vocabulary import (
     LOCAL,
     Batch,
     Bye,
+    Divided,
     Drain,
     Finish,
     Last,
@@ -20,6 +21,7 @@ from hpcens.vocabulary import (
     Progress,
     Read,
     Ready,
+    Routed,
     Rows,
     SegmentRead,
     Send,
@@ -31,8 +33,8 @@ from hpcens.vocabulary import (
 class Reader:
     """Hand segments to devices as they have room. Sans-I/O.
 
-    Invariants: every (segment, member) is handed out at most once; at most `read_ahead` segments are in memory;
-    at most `window` are handed out and not durable.
+    Invariants: every (segment, member) is handed out at most once, with the rows that it scores; at most `read_ahead`
+    segments are in memory; at most `window` are handed out and not durable.
 
     segments    what this reader reads, in reading order
     members     member names, in member order
@@ -99,7 +101,8 @@ class Reader:
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
                     return []
-                return self._hand_out(self._take_in(segment, rows))
+                routed = self._routed(segment, rows) if isinstance(rows, Divided) else []
+                return [*routed, *self._hand_out(self._take_in(segment, rows))]
             case Written(segments):
                 self._pipeline.unwritten.difference_update(segments)
                 watcher = LOCAL if self._first is None else self._first
@@ -116,11 +119,26 @@ class Reader:
                 return self._drain(reason, source)
         raise TypeError(f"the reader has no use for {type(message).__name__} from rank {source}")
 
-    def _take_in(self, segment: int, rows: Rows) -> list[int]:
+    def _routed(self, segment: int, rows: Divided) -> list[Send]:
+        """Let nobody owe what a member does not score of a segment; tell its reducer who scores what."""
+        work = self._pipeline.open[segment]
+        for device, members in work.owed.items():
+            self._forecast.owe(device, members, work.parts, -1)
+        work.parts = {m: WHOLE * len(arrays[0]) // len(rows.present) for m, arrays in rows.rows.items()}
+        scoring = {device: [m for m in members if m in rows.rows] for device, members in work.owed.items()}
+        work.owed = {device: members for device, members in scoring.items() if members}
+        for device, members in work.owed.items():
+            self._forecast.owe(device, members, work.parts)
+        some = tuple(member for member in self._members if member in rows.rows)
+        return [Send(turn(segment, self._reducers), Routed(segment, some, rows.present))]
+
+    def _take_in(self, segment: int, rows: Rows | Divided) -> list[int]:
         """Take in the rows of a segment; return the devices that owe something of it, those with most room first."""
         work = self._pipeline.open[segment]
         work.rows = rows
         self._pipeline.unread -= 1
+        if not work.owed:  # no member scores a row of it
+            del self._pipeline.open[segment]
         for device, members in work.owed.items():
             self._pipeline.ready.setdefault(device, {})[segment] = None
             for member in members:
@@ -138,10 +156,13 @@ class Reader:
             device = able.popleft()
             while self._credits[device] > 0 and self._pipeline.ready.get(device):
                 segment = next(iter(self._pipeline.ready[device]))
-                owed = tuple(self._pipeline.open[segment].owed[device])
-                other = self._forecast.faster_device(device, owed, self._left)
+                work = self._pipeline.open[segment]
+                owed = tuple(work.owed[device])
+                other = self._forecast.faster_device(device, owed, work.parts, self._left)
                 if other is None:
-                    sends.append(self._give(device, segment, device, owed))
+                    first = work.rows_of(owed[0])  # those that score other rows of it come as a batch of their own
+                    alike = tuple(member for member in owed if work.rows_of(member) is first)
+                    sends.append(self._give(device, segment, device, alike))
                 else:
                     self._pass_on(segment, device, other)
                     able.append(other)
@@ -166,8 +187,8 @@ class Reader:
             if heap:
                 tops.append((heap[0], member))
         for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
-            able = self._free & self._shares.hosts[member]
-            if able := {rank for rank in able if self._forecast.may_take(rank, member, owner, self._left)}:
+            able, parts = self._free & self._shares.hosts[member], pipeline.open[-segment].parts
+            if able := {rank for rank in able if self._forecast.may_take(rank, member, parts, owner, self._left)}:
                 device = min(able, key=lambda rank: (-self._credits[rank], rank))
                 return self._give(device, -segment, owner, (member,))
         return None
@@ -180,11 +201,11 @@ class Reader:
     def _pass_on(self, segment: int, owner: int, other: int) -> None:
         """Let another device owe what one owes of a segment in memory."""
         pipeline = self._pipeline
-        owed = pipeline.open[segment].owed
+        owed, parts = pipeline.open[segment].owed, pipeline.open[segment].parts
         moved = owed.pop(owner)
         del pipeline.ready[owner][segment]
-        self._forecast.owe(owner, moved, -1)
-        self._forecast.owe(other, moved)
+        self._forecast.owe(owner, moved, parts, -1)
+        self._forecast.owe(other, moved, parts)
         both = {*owed.get(other, ()), *moved}
         owed[other] = [member for member in self._members if member in both]
         pipeline.ready.setdefault(other, {})[segment] = None
@@ -192,22 +213,21 @@ class Reader:
             heappush(pipeline.newest.setdefault(member, []), (-segment, other))
 
     def _give(self, device: int, segment: int, owner: int, members: tuple[str, ...]) -> Send:
-        """Hand members that the owner owes of the segment to a device with room."""
+        """Hand members that the owner owes of the segment, and that score the same rows, to a device with room."""
         pipeline = self._pipeline
         work = pipeline.open[segment]
-        assert work.rows is not None
         work.owed[owner] = [member for member in work.owed[owner] if member not in members]
         if not work.owed[owner]:
             del work.owed[owner]
             del pipeline.ready[owner][segment]
         if not work.owed:
             del pipeline.open[segment]
-        self._forecast.owe(owner, members, -1)
-        self._forecast.hand_out(device, members)
+        self._forecast.owe(owner, members, work.parts, -1)
+        self._forecast.hand_out(device, members, work.parts)
         self._credits[device] -= 1
         if not self._credits[device]:
             self._free.discard(device)
-        return Send(device, Batch(segment, members, work.rows))
+        return Send(device, Batch(segment, members, work.rows_of(members[0])))
 
     def _may_read(self) -> bool:
         pipeline = self._pipeline
@@ -221,9 +241,10 @@ class Reader:
             owed: dict[int, list[str]] = {}
             for member in self._members:
                 owed.setdefault(self._shares.owner(segment, member), []).append(member)
+            parts = self._shares.expected
             for device, members in owed.items():
-                self._forecast.owe(device, members)
-            self._pipeline.open[segment] = OpenSegment(owed)
+                self._forecast.owe(device, members, parts)
+            self._pipeline.open[segment] = OpenSegment(owed, parts=parts)
             self._pipeline.unread += 1
             self._pipeline.unwritten.add(segment)
             sends.append(Send(LOCAL, Read(segment)))

@@ -15,6 +15,7 @@ from hpcens.vocabulary import (
     Last,
     Message,
     Prediction,
+    Routed,
     Send,
     Wait,
     Waited,
@@ -37,6 +38,7 @@ class Reducer:
     reducers  number of reducers
     window    segments of each reader that may be handed out and not durable
     seconds   a group is made durable after this long
+    routed    whether members do not score all rows: who scores a segment is told by its reader
     """
 
     def __init__(
@@ -48,8 +50,11 @@ class Reducer:
         reducers: int = 1,
         window: int,
         seconds: float,
+        routed: bool = False,
     ) -> None:
         self._members = tuple(members)
+        self._routed = routed
+        self._routes: dict[int, Routed] = {}
         self._awaited = set(devices)
         self._readers = tuple(readers)
         self._group = max(1, window // (2 * reducers))
@@ -83,6 +88,11 @@ class Reducer:
                     raise RuntimeError(f"segment {segment} of member {member} came twice, now from rank {source}")
                 stack[member] = message
                 return self._write(segment)
+            case Routed(segment):
+                if self._dropped(segment):
+                    return []
+                self._routes[segment] = message
+                return self._write(segment)
             case Wrote(segment):
                 self._writing.discard(segment)
                 self._volatile.append(segment)
@@ -96,6 +106,7 @@ class Reducer:
             case Last(segments):
                 self._last[source] = frozenset(segments)
                 self._stacks = {s: stack for s, stack in self._stacks.items() if not self._dropped(s)}
+                self._routes = {s: route for s, route in self._routes.items() if not self._dropped(s)}
                 return self._flush()
             case Bye():
                 self._awaited.discard(source)
@@ -125,13 +136,19 @@ class Reducer:
 
     def _write(self, segment: int) -> list[Send]:
         """Have the segment combined and written if all its members are there."""
-        if len(self._stacks[segment]) < len(self._members):
+        route = self._routes.get(segment)
+        if route is None and self._routed:
             return []
-        stack = self._stacks.pop(segment)
+        members = self._members if route is None else route.members
+        stack = self._stacks.get(segment, {})
+        if len(stack) < len(members):
+            return []
+        self._stacks.pop(segment, None)
+        self._routes.pop(segment, None)
         self._writing.add(segment)
-        ordered = [stack[member] for member in self._members]
+        ordered = [stack[member] for member in members]
         values, batches = tuple(p.values for p in ordered), tuple(p.batch for p in ordered)
-        return [Send(LOCAL, Write(segment, values, batches, tuple(p.bad for p in ordered)))]
+        return [Send(LOCAL, Write(segment, values, batches, tuple(p.bad for p in ordered), route))]
 
     def _flush(self, *, now: bool = False) -> list[Send]:
         """Make the group durable if it is large, old, or nothing else will come; else set a timer for it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from hpcens.vocabulary import (
+    Divided,
     Flush,
     Flushed,
     Message,
@@ -41,10 +42,10 @@ class Tasks:
         return self.handlers[type(task)](task)
 
 
-def reader_tasks(read: Callable[[int], Rows], report: Callable[[Progress], None]) -> Tasks:
+def reader_tasks(read: Callable[[int], Rows | Divided], report: Callable[[Progress], None]) -> Tasks:
     """Return the tasks of a reader.
 
-    read    segment → its rows
+    read    segment → its rows, divided where members do not score all
     report  called with every group that became durable
     """
 

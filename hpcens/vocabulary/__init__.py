@@ -1,5 +1,6 @@
 """The words of the system as plain data: devices, segments, messages, profiles, plans."""
 
+from hpcens.vocabulary.bodies import carrying, payload
 from hpcens.vocabulary.devices import Device, Family, cpu_devices
 from hpcens.vocabulary.io_rates import IoRates
 from hpcens.vocabulary.messages import (
@@ -9,6 +10,7 @@ from hpcens.vocabulary.messages import (
     Batch,
     Bye,
     Cause,
+    Divided,
     Drain,
     Finish,
     Flush,
@@ -22,6 +24,7 @@ from hpcens.vocabulary.messages import (
     Progress,
     Read,
     Ready,
+    Routed,
     Rows,
     SegmentRead,
     Send,
@@ -31,8 +34,6 @@ from hpcens.vocabulary.messages import (
     Write,
     Written,
     Wrote,
-    carrying,
-    payload,
 )
 from hpcens.vocabulary.plan import Hosting, Instance, MemberNumerics, Numerics, Plan, numerics_from_dict
 from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Measurement, Profile, ProfileKey, profile_from_dict
@@ -48,6 +49,7 @@ __all__ = [
     "Bye",
     "Cause",
     "Device",
+    "Divided",
     "Drain",
     "Family",
     "Finish",
@@ -73,6 +75,7 @@ __all__ = [
     "Progress",
     "Read",
     "Ready",
+    "Routed",
     "Rows",
     "SegmentRead",
     "Segmentation",

@@ -5,6 +5,7 @@
 | device → reader | Ready(credits) | room for that many more of your segments: backpressure |
 | reader → device | Batch(segment, members, rows) | run these members on these rows |
 | device → reducer | Prediction(segment, member, values, batch, bad) | one member's output for one segment |
+| reader → reducer | Routed(segment, members, present) | who scores which rows, where members do not score all |
 | reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
 | reader → reducer | Last(segments) | no others of mine will come: finish these, drop the rest |
 | reader → device | Finish | nothing left for you of mine |
@@ -23,9 +24,9 @@ A role's own thread is addressed as LOCAL; it answers from LOCAL:
 
 | role → its thread | answer | meaning |
 | --- | --- | --- |
-| Read(segment) | SegmentRead(segment, rows) | rows of the segment are in memory |
+| Read(segment) | SegmentRead(segment, rows) | rows of the segment are in memory, divided where members are routed |
 | Predict(segment, members, rows) | Predicted(segment, member, values, batch, bad) a member | a forward pass |
-| Write(segment, stack, batches, bad) | Wrote(segment) | combined and written, not yet durable |
+| Write(segment, stack, batches, bad, route) | Wrote(segment) | combined and written, not yet durable |
 | Flush(segments) | Flushed(segments) | synced and journalled |
 | Wait(seconds) | Waited() | time has passed |
 | Progress(segments, in_flight) | – | tell whoever watches |
@@ -34,8 +35,8 @@ A role's own thread is addressed as LOCAL; it answers from LOCAL:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -72,8 +73,22 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Divided:
+    """A segment's rows, divided among members that do not score all of them.
+
+    rows     member → what it scores, for each input (its rows, *row shape); members that score the same share one
+             object, those that score none are absent
+    present  bits, packed along the second axis: (rows of the segment, members of the ensemble) uint8, set where the
+             member is to score the row
+    """
+
+    rows: Mapping[str, Rows]
+    present: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Members to run on a segment's rows: for each input (rows of the segment, *row shape), the dataset's dtype."""
+    """Members to run on rows of a segment: for each input (their rows, *row shape), the dataset's dtype."""
 
     segment: int
     members: tuple[str, ...]
@@ -84,9 +99,9 @@ class Batch:
 class Prediction:
     """One member's output for a segment.
 
-    values  (rows of the segment, *output shape)
+    values  (rows of the segment that it scores, *output shape)
     batch   the size really used, in rows
-    bad     rows not scored
+    bad     rows not scored, by their places among these
     """
 
     segment: int
@@ -94,6 +109,19 @@ class Prediction:
     values: Array
     batch: int
     bad: tuple[Bad, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routed:
+    """Who scores which rows of a segment, where members do not score all.
+
+    members  those that score some, of the members that run now, in member order
+    present  see `Divided`
+    """
+
+    segment: int
+    members: tuple[str, ...]
+    present: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +182,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SegmentRead:
-    """A segment was read. rows: for each input (rows of the segment, *row shape), the dataset's dtype."""
+    """A segment was read. rows: for each input (rows of the segment, *row shape), the dataset's dtype; or divided."""
 
     segment: int
-    rows: Rows
+    rows: Rows | Divided
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predict:
-    """Compute the outputs of these members for a segment's rows."""
+    """Compute the outputs of these members for rows of a segment."""
 
     segment: int
     members: tuple[str, ...]
@@ -171,7 +199,7 @@ class Predict:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predicted:
-    """A member's output for a segment: (rows of the segment, *output shape), computed in so many seconds."""
+    """A member's output for a segment: (rows that it scores, *output shape), computed in so many seconds."""
 
     segment: int
     member: str
@@ -183,12 +211,16 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
-    """A segment to combine and write. stack, batches, bad: one of each per member, in member order."""
+    """A segment to combine and write. stack, batches, bad: one of each per member, in member order.
+
+    route  where members do not score all rows: the stack is of those that score some, each of its own rows alone
+    """
 
     segment: int
     stack: tuple[Array, ...]
     batches: tuple[int, ...]
     bad: tuple[tuple[Bad, ...], ...] = ()
+    route: Routed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +272,7 @@ class Drain:
 
 
 Message = (
-    Ready | Batch | Prediction | Written | Last | Finish | Bye
+    Ready | Batch | Prediction | Routed | Written | Last | Finish | Bye
     | Read | SegmentRead | Predict | Predicted | Write | Wrote | Flush | Flushed
     | Wait | Waited | Progress | Drain
 )  # fmt: skip
@@ -252,23 +284,3 @@ class Send:
 
     to: int
     message: Message
-
-
-def payload(message: Message) -> tuple[Array, ...]:
-    """Return the arrays a message carries across ranks, each contiguous."""
-    import numpy as np
-
-    if isinstance(message, Batch):
-        return tuple(np.ascontiguousarray(array) for array in message.rows)
-    if isinstance(message, Prediction):
-        return (np.ascontiguousarray(message.values),)
-    return ()
-
-
-def carrying(message: Message, arrays: Sequence[Array]) -> Message:
-    """Return the message with these arrays for its payload."""
-    if isinstance(message, Batch):
-        return replace(message, rows=tuple(arrays))
-    if isinstance(message, Prediction):
-        return replace(message, values=arrays[0])
-    return message

@@ -14,6 +14,7 @@ from hpcens.transports.virtual import Latency, Post, VirtualWorld
 from hpcens.vocabulary import (
     LOCAL,
     Batch,
+    Divided,
     Drain,
     Flush,
     Message,
@@ -22,6 +23,7 @@ from hpcens.vocabulary import (
     Progress,
     Read,
     Rows,
+    SegmentRead,
     Send,
     Write,
     Written,
@@ -48,6 +50,7 @@ class Wiring:
     watch       told of what is durable, as the first reader is
     rooms       device → segments for which it has room at first
     latency     seconds until a message arrives or a task is done
+    scores      segment → the members that score some of its rows, where `read` divides them; None: all score all
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Wiring:
         members: Sequence[str],
         shares: Shares,
         devices: Collection[int],
-        read: Callable[[int], Rows],
+        read: Callable[[int], Rows | Divided],
         predict: Callable[[Predict], Iterable[Predicted]],
         write: Callable[[int, Write], None],
         flush: Callable[[int, tuple[int, ...]], None] = lambda rank, segments: None,
@@ -70,7 +73,9 @@ class Wiring:
         rooms: Mapping[int, int] | None = None,
         latency: Latency = lambda rank, to, message: 0.1 * rank,
         post: Post = "held",
+        scores: Callable[[int], Collection[str]] | None = None,
     ) -> None:
+        self._scores = scores or (lambda segment: members)
         self._segments = list(segments)
         self._members = tuple(members)
         self._turns = {"reader": tuple(readers), "reducer": tuple(reducers)}
@@ -102,6 +107,7 @@ class Wiring:
                 reducers=len(reducers),
                 window=window,
                 seconds=seconds,
+                routed=scores is not None,
             )
             for rank in reducers
         }
@@ -133,12 +139,14 @@ class Wiring:
         assert set(self.told) == set(self.durable), "durable, and not reported"
         if not any(reader.drained for reader in self.readers.values()):
             assert set(self.written) == set(self._segments), "left out"
-            assert set(self.predicted) == {(segment, member) for segment in self._segments for member in self._members}
+            assert set(self.predicted) == {(segment, m) for segment in self._segments for m in self._scores(segment)}
 
     def _see_reader(self, rank: int, message: Message | None, sends: list[Send]) -> None:
         unwritten, in_memory = self._unwritten[rank], self._in_memory[rank]
         if isinstance(message, Written):
             unwritten.difference_update(message.segments)
+        if isinstance(message, SegmentRead) and not self._scores(message.segment):
+            in_memory.discard(message.segment)
         for send in sends:
             match send.message:
                 case Read(segment):
@@ -149,7 +157,7 @@ class Wiring:
                 case Batch(segment, members):
                     for member in members:
                         self._happens(self.handed, (segment, member), "handed out")
-                    if all((segment, member) in self.handed for member in self._members):
+                    if all((segment, member) in self.handed for member in self._scores(segment)):
                         in_memory.remove(segment)
         assert len(unwritten) <= self._window, f"reader {rank} exceeds its window"
         assert len(in_memory) <= self._read_ahead, f"reader {rank} exceeds its read-ahead"
@@ -164,7 +172,7 @@ class Wiring:
                 case Write(segment, stack):
                     self._happens(self.written, segment, "written")
                     assert rank == turn(segment, self._turns["reducer"]), f"segment {segment} is another reducer's"
-                    assert len(stack) == len(self._members)
+                    assert len(stack) == len(self._scores(segment))
                 case Flush(segments):
                     assert set(segments) <= set(self.written), "flushed before it was written"
                 case Written(segments):

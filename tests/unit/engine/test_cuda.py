@@ -253,6 +253,14 @@ class TestRunningOut:
             assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
         assert device.api.highest <= 3 * rows(6).nbytes
 
+    def test_members_that_score_other_rows_of_one_segment_get_their_own(self):
+        engine = hosting(Cuda(), a=net(), b=net())
+        tasks = [Predict(0, (member,), (rows(6, seed=seed),)) for seed, member in enumerate("ab")]
+        for task in tasks:
+            engine.stage(task)
+        for task in tasks:
+            assert only(engine, task).values.tobytes() == plainly(net(), task.rows[0], 8)
+
 
 class TestPinnedBuffers:
     def test_one_is_used_again_only_once_its_copy_is_through(self):

@@ -17,6 +17,7 @@ from hpcens.vocabulary import (
     LOCAL,
     Batch,
     Bye,
+    Divided,
     Drain,
     Finish,
     Flush,
@@ -213,10 +214,11 @@ def test_reducer_refuses_a_prediction_that_comes_twice():
 class World:
     """A drawn placement, with drawn windows, rooms and latencies, and arithmetic in place of networks.
 
+    routed: members score rows that are drawn, one of three sets, which may be empty.
     written: segment → the bytes of its stack.
     """
 
-    def __init__(self, seed, *, segments=12, post="held", drain_at=None, readers=1, reducers=1):
+    def __init__(self, seed, *, segments=12, post="held", drain_at=None, readers=1, reducers=1, routed=False):
         draw = random.Random(seed)
         self.members = [f"m{i}" for i in range(draw.randint(1, 4))]
         reading = [0, *range(100, 99 + readers)]
@@ -227,14 +229,15 @@ class World:
             for member in self.members
         }
         window = draw.randint(2, 10)
+        self.sets = draw.random()
         self.written = {}
         speeds = {rank: draw.choice([0.001, 0.1, 1.0, 10.0]) for rank in (*reading, *reducing, *devices)}
         self.wiring = Wiring(
             segments=range(segments),
             members=self.members,
-            shares=Shares(shares),
+            shares=Shares(shares, parts={m: draw.random() for m in self.members} if routed else None),
             devices=devices,
-            read=lambda segment: (np.full((1,), segment, np.float64),),
+            read=self.divided if routed else lambda segment: (rows_of(segment),),
             predict=self.predict,
             write=self.write,
             readers=reading,
@@ -245,25 +248,44 @@ class World:
             rooms={rank: draw.randint(1, 3) for rank in devices},
             latency=lambda rank, to, message: draw.random() * speeds[rank],
             post=post,
+            scores=(lambda segment: self.divided(segment).rows) if routed else None,
         )
         self.reader, self.reducer = self.wiring.readers[0], self.wiring.reducers[1]
         if drain_at is not None:
             self.wiring.drain(draw.choice(reading), drain_at, "test")
 
+    def divided(self, segment):
+        """A segment whose members score all rows, the first alone, or none."""
+        draw = random.Random(f"{self.sets} {segment}")
+        sets = [(rows_of(segment),), (rows_of(segment)[:1],), None]
+        chosen = {member: draw.choice(sets) for member in self.members}
+        return Divided({m: rows for m, rows in chosen.items() if rows is not None}, np.zeros((2, 1), np.uint8))
+
     def predict(self, task):
         for member in task.members:
             yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8)
 
+    def expected(self, segments):
+        """What is written where rows are divided: of each member its own rows, in member order."""
+        for segment in range(segments):
+            rows = self.divided(segment).rows
+            stack = [rows[m][0] * 10 + i for i, m in enumerate(self.members) if m in rows]
+            yield segment, np.concatenate([*stack, np.zeros(0)]).tobytes()
+
     def write(self, rank, task):
-        self.written[task.segment] = np.concatenate(task.stack).tobytes()
+        self.written[task.segment] = np.concatenate([*task.stack, np.zeros(0)]).tobytes()
 
     def run(self):
         self.wiring.run()
         return self
 
 
+def rows_of(segment):
+    return np.array([segment, segment + 0.5])
+
+
 def expected(segments, members):
-    return {s: np.array([s * 10.0 + i for i in range(len(members))]).tobytes() for s in range(segments)}
+    return {s: np.concatenate([rows_of(s) * 10 + i for i in range(len(members))]).tobytes() for s in range(segments)}
 
 
 many = st.integers(1, 4)
@@ -286,6 +308,37 @@ def test_a_drain_at_any_moment_ends_with_whole_segments(seed, moment, readers, r
     assert all(everything[segment] == written for segment, written in world.written.items())
     if len(world.written) < 15:
         assert world.reader.drained == "test"
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 30), many, many, st.none() | st.floats(0, 20))
+def test_any_interleaving_hands_each_member_the_rows_it_scores_and_no_others(seed, segments, readers, reducers, moment):
+    """Story: of a segment some members score all rows, some a part, some none; it may be drained at any moment."""
+    world = World(seed, segments=segments, readers=readers, reducers=reducers, drain_at=moment, routed=True).run()
+    everything = dict(world.expected(segments))
+    assert all(everything[segment] == written for segment, written in world.written.items())
+    assert world.reader.drained or len(world.written) == segments
+
+
+def test_members_that_score_the_same_rows_share_a_batch_and_the_reducer_hears_who_scores():
+    role = reader(segments=[0], members=["a", "b", "c"], shares=Shares({m: {2: 1.0} for m in "abc"}))
+    role.start()
+    role.handle(Ready(2), 2)
+    part = (ROWS[0][:1],)
+    rows = Divided({"a": ROWS, "b": part, "c": ROWS}, np.zeros((2, 1), np.uint8))
+    told, first, second, *_ = role.handle(SegmentRead(0, rows), LOCAL)
+    assert told.to == 1 and told.message.members == ("a", "b", "c")
+    assert (first.message.members, second.message.members) == (("a", "c"), ("b",))
+    assert first.message.rows is ROWS and second.message.rows is part
+
+
+def test_a_segment_that_no_member_scores_is_written_at_once():
+    role = reader(segments=[0])
+    role.start()
+    told, *end = role.handle(SegmentRead(0, Divided({}, np.zeros((2, 1), np.uint8))), LOCAL)
+    assert end == [Send(1, Last((0,))), FINISH]
+    [write] = reducer(routed=True).handle(told.message, 0)
+    assert write.to == LOCAL and write.message.stack == () and write.message.route is told.message
 
 
 def test_blocking_sends_would_deadlock_and_the_world_finds_it():
