@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,9 +16,12 @@ from hpcens.errors import HpcensError, RuleError
 from hpcens.members import result_axis
 from hpcens.result import Output, encoded
 from hpcens.rules import Floats, disagreement, entropies, label, labels, make_rule, top, variance, weights_of
+from hpcens.rules.present import sets_of
 from hpcens.specs import LAST, RunSpec, Space
 from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Array
+
+_SPREADS = {"disagreement", "mutual_information"}
 
 
 class Combiner:
@@ -37,6 +42,9 @@ class Combiner:
         digests: Mapping[str, str],
         class_axis: int | None = None,
     ) -> None:
+        self._spec = spec
+        self._for = partial(Combiner, space=space, outputs=outputs, digests=digests, class_axis=class_axis)
+        self._of_sets: dict[tuple[int, ...], Combiner] = {tuple(range(len(spec.members))): self}
         self._outputs = tuple(outputs)
         self._names = {output.name for output in outputs}
         self._members = spec.member_names
@@ -53,22 +61,56 @@ class Combiner:
             else make_rule(spec.rule, spec.members, spec.search_path, digests.get("code"), dtype, axis=self._axis)
         )
 
-    def combine(self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = ()) -> dict[str, Array]:
+    def combine(
+        self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = (), present: Array | None = None
+    ) -> dict[str, Array]:
         """Combine one segment; return dataset name → rows as they are stored.
 
         segment  its number, for messages
         stack    in member order, each (rows, *output shape), in the dtype the member gives or as it was stored
         masked   places of rows that are not to be scored, whatever the stack holds there
+        present  (rows, members) bool: whether the member scored the row, where not all score all; each row that is not
+                 masked has one
         Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
         """
         try:
-            values = self._values(fill_masked(self._as_given(stack), masked, self._axis))
+            given = self._as_given(stack)
+            if present is None:
+                values = self._values(fill_masked(given, masked, self._axis))
+            else:
+                values = self._values_of_sets(given, masked, present)
             values["valid"] = valid(len(stack[0]), masked)
             blanked = [output for output in self._outputs if output.name != "valid"]
             stored = {output.name: encoded(values[output.name], output) for output in self._outputs}
             return stored | {output.name: mask(stored[output.name], output, masked) for output in blanked}
         except HpcensError as error:
             raise type(error)(f"segment {segment}: {error.what}", error.remedy) from error
+
+    def _values_of_sets(self, stack: Sequence[Floats], masked: Sequence[int], present: Array) -> dict[str, Array]:
+        """Combine the rows of each set of members as if the ensemble were those; rows that are masked are 0."""
+        there = np.array(present, bool)
+        there[list(masked)] = False
+        values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
+        values["present"] = there.astype(np.uint8)
+        combined = [output for output in self._outputs if output.name not in (*values, "valid")]
+        for output in combined:
+            dtype = np.int32 if output.dtype.endswith("i4") else np.float64
+            values[output.name] = np.zeros((len(there), *output.shape), dtype)
+        for members, rows in sets_of(there):
+            part = self._of_set(members)._values([stack[place][rows] for place in members])
+            if len(members) == 1:  # which agrees with itself: nothing is known of a spread
+                part |= {name: np.zeros_like(part[name]) for name in _SPREADS & part.keys()}
+                part |= {name: np.full_like(part[name], np.nan) for name in {"variance"} & part.keys()}
+            for output in combined:
+                values[output.name][rows] = part[output.name]
+        return values
+
+    def _of_set(self, members: tuple[int, ...]) -> Combiner:
+        """Return what combines these members alone, by their places in member order."""
+        if members not in self._of_sets:
+            alone = tuple(self._spec.members[place] for place in members)
+            self._of_sets[members] = self._for(replace(self._spec, members=alone))
+        return self._of_sets[members]
 
     def try_out(self, shape: tuple[int, ...]) -> None:
         """Combine made-up outputs of this shape, so that a rule that cannot work fails before the first batch."""

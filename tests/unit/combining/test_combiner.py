@@ -1,5 +1,7 @@
 """What a result holds of a segment: every dataset against a plain float64 computation, in every dtype."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,7 +18,7 @@ from hpcens.combining.combiner import Combiner
 from hpcens.combining.digests import rule_digests
 from hpcens.combining.rule_process import try_rule
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
-from hpcens.result.outputs import encoded, outputs_of
+from hpcens.result.outputs import Output, encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
 from hpcens.usercode.imported import Imported
 
@@ -257,3 +259,45 @@ def test_what_makes_a_rule_is_in_its_digests(stacker):
         rule_digests(spec("nowhere:f"), "values")
     with pytest.raises(MemberError, match="No such file"):
         rule_digests(spec("stack", factory="nets:Stacker", weights=stacker[0].with_name("gone")), "values")
+
+
+class TestWhoIsPresent:
+    """Rows of one set of members are combined as if the ensemble were those members."""
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.data())
+    def test_each_row_is_combined_as_by_an_ensemble_of_its_members(self, data):
+        space = data.draw(st.sampled_from(["probabilities", "logits"]))
+        rules = ["mean", "weighted", "median", "trimmed", "max", "rules:by_name"]
+        rule = data.draw(st.sampled_from(rules + ["geometric"] * (space == "probabilities")))
+        counting = [0.5, 2.0, 1.0, 4.0] if rule == "weighted" else None
+        more = {"trim": 0.3} if rule == "trimmed" else {}
+        stack = outputs(data.draw(st.integers(0, 2**32)), 4, 9, (3,), space)
+        sets = data.draw(st.lists(st.integers(0, 15), min_size=9, max_size=9))
+        present = np.array([[bool(s >> m & 1) for m in range(4)] for s in sets])
+        masked = np.flatnonzero(~present.any(1)).tolist()
+        made = spec(rule, count=4, counting=counting, space=space, **more)
+        routed = [*outputs_of(made, (3,), space), Output("present", (4,), "|u1")]
+        seen = np.where(present.T[..., None], stack, np.nan).astype(np.float32)
+        whole = Combiner(made, space, routed, rule_digests(made, space))
+        got = whole.combine(7, list(seen), masked, present)
+        assert (got["present"] == present).all()
+        for row, members in enumerate(present):
+            chosen = np.flatnonzero(members)
+            if not len(chosen):
+                assert np.isnan(got["prediction"][row]).all() and got["label"][row] == -1
+                continue
+            alone = replace(made, members=tuple(made.members[m] for m in chosen))
+            exact = combined(stack[chosen][:, [row]], alone, space)
+            if len(chosen) == 1:
+                exact["variance"] = np.full_like(exact["variance"], np.nan)
+                assert exact["mutual_information"] == 0 and not got["disagreement"][row].any()
+            for name in ("prediction", "label", "top_labels", "top_values", "variance", "entropy", "expected_entropy"):
+                assert got[name][row].tobytes() == exact[name][0].tobytes(), name
+
+    def test_a_segment_of_which_no_row_has_a_member_is_blank(self):
+        made = spec(count=2)
+        whole = combiner(made, (3,))
+        blank = np.full((2, 3, 3), np.nan, np.float32)
+        got = whole.combine(0, list(blank), [0, 1, 2], np.zeros((3, 2), bool))
+        assert np.isnan(got["prediction"]).all() and (got["label"] == -1).all()
