@@ -49,7 +49,7 @@ def plan(
     device even alone, or another planner finds no placement.
     """
     _check_devices(problem)
-    problem = problem.within(batch_sizes, rows)
+    problem = problem.within(batch_sizes, rows).per_row()
     bound = upper_bound(problem)
     phases = _placed(problem, planner)
     if len(phases) == 1 and phases[0].placement.proven < bound.rows_per_second:
@@ -72,6 +72,7 @@ def plan(
         rows_per_second=throughput,
         devices=devices,
         batches=tuple(numerics.batch for numerics in runs.values()),
+        filling=max((runs[m].batch / part for m, part in problem.parts.items() if m in runs), default=0.0),
     )
     segments = len(Segmentation(rows, segment_rows))
     used = {name for hosting in hostings for name in hosting.devices}
@@ -97,6 +98,7 @@ def plan(
         readers=max(stage.streams.readers for stage in staged),
         reducers=max(stage.streams.reducers for stage in staged),
         remark=_LATE if any(phase.placement.late for phase in phases) else "",
+        parts={m: part for m, part in problem.parts.items() if m in runs},
     )
 
 
@@ -137,14 +139,14 @@ def _stage(phase: Phase, number: int) -> _Stage:
     division = divide(problem, placement)
     possible = division.sharing.throughput
     sizes = [len(devices) for devices in division.devices]
-    sent = copies(zip(sizes, shares_of(division, possible), strict=True), possible)
+    sent = copies(zip(sizes, shares_of(division, possible), strict=True), possible, problem.parts)
     streams = stream(problem, min(possible, placement.proven), sent)
     hostings = tuple(
         Hosting(
             tuple(device.name for device in devices),
             int(device_memory(problem, devices[0].kind, group.speeds, placement.runs)),
-            group.speeds,
-            shares,
+            _of_own_rows(group.speeds, problem.parts),
+            _of_own_rows(shares, problem.parts),
             number,
         )
         for devices, group, shares in zip(
@@ -152,6 +154,11 @@ def _stage(phase: Phase, number: int) -> _Stage:
         )
     )
     return _Stage(hostings, streams)
+
+
+def _of_own_rows(rates: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
+    """Return rows/s of each member's own rows, by those of the dataset's."""
+    return {member: rate * parts[member] if member in parts else rate for member, rate in rates.items()}
 
 
 def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage]) -> str:

@@ -22,6 +22,7 @@ class Problem:
     rates       of the ranks that read, send and write; what was not measured limits nothing
     readers, reducers  of them there may be at most
     rows        rows to score (0 where that is not known)
+    parts       member → the part of the rows that it scores, above 0; those that score all may be absent
     seconds     about how long a planner may search for better placements and better bounds
     """
 
@@ -36,6 +37,7 @@ class Problem:
     reducers: int = 1
     rows: int = 0
     seconds: float = 8.0
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def reading(self) -> float:
@@ -73,3 +75,10 @@ class Problem:
             for key, profile in self.profiles.items()
         }
         return replace(self, profiles=profiles, rows=rows)
+
+    def per_row(self) -> Problem:
+        """Return the problem with speeds that count rows of the dataset: a member that scores a part makes more."""
+        if not self.parts:
+            return self
+        profiles = {key: profile.scaled(1 / self.parts.get(key[1], 1.0)) for key, profile in self.profiles.items()}
+        return replace(self, profiles=profiles)

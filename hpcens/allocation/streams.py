@@ -26,12 +26,20 @@ class Streams:
     limit: str = ""
 
 
-def copies(shares: Iterable[tuple[int, Mapping[str, float]]], throughput: float) -> float:
+def copies(
+    shares: Iterable[tuple[int, Mapping[str, float]]], throughput: float, parts: Mapping[str, float] | None = None
+) -> float:
     """Return how many devices a row is sent to, on average: Σ over devices of the largest share, over the throughput.
 
     shares  (number of devices, member → rows/s of each)
+    parts   member → the part of the rows that it scores and is sent, by itself; all others are sent the same rows
     """
-    return sum(devices * max(rates.values(), default=0.0) for devices, rates in shares) / throughput
+    parts = parts or {}
+    sent = 0.0
+    for devices, rates in shares:
+        together = max((rate for member, rate in rates.items() if member not in parts), default=0.0)
+        sent += devices * (together + sum(rate * parts[member] for member, rate in rates.items() if member in parts))
+    return sent / throughput
 
 
 def stream(problem: Problem, wanted: float, sent: float) -> Streams:

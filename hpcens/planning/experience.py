@@ -72,7 +72,10 @@ def reached(plan: Plan, speeds: Speeds) -> float:
     for key, _, now, share in _instances(plan, speeds):
         busy[key] = busy.get(key, 0.0) + share / now
     slowest = (max(load for (_, phase), load in busy.items() if phase == number) for number in range(len(plan.groups)))
-    shares = [sum(i.share for i in plan.instances if i.member == members[0]) for members in plan.groups]
+    shares = [
+        sum(i.share for i in plan.instances if i.member == members[0]) / plan.parts.get(members[0], 1.0)
+        for members in plan.groups
+    ]
     return 1 / sum(max(load, 1e-12) / share for load, share in zip(slowest, shares, strict=True))
 
 

@@ -1,7 +1,8 @@
 """Simulation: the roles and messages of a run in virtual time, with predictions that take as long as profiled.
 
 Rows are stand-ins without a width; everything else is what a run does. What reading, a link and a disk cost is what
-the plan was made with, or a guess where that was not measured; the devices' speeds are their profiles'.
+the plan was made with, or a guess where that was not measured; the devices' speeds are their profiles'. A member that
+scores a part of the rows takes that part of every segment.
 Phases are run one after another, each to its last segment's being durable.
 """
 
@@ -146,7 +147,7 @@ class _Simulation:
             rank: Reader(
                 segments=range(rank, len(self._segmentation), plan.readers),
                 members=self._members,
-                shares=shares_by_rank(self._hostings, ranks),
+                shares=shares_by_rank(self._hostings, ranks, plan.parts),
                 devices=ranks.values(),
                 reducers=self._reducers,
                 first=0 if rank else None,
@@ -191,9 +192,11 @@ class _Simulation:
             return self._task_seconds(rank, message)
         size = 0
         if isinstance(message, Batch):
-            size = len(message.rows[0]) * self._plan.row_bytes
+            sent = min(1.0, sum(self._plan.parts.get(member, 1.0) for member in message.members))
+            size = round(len(message.rows[0]) * sent * self._plan.row_bytes)
         elif isinstance(message, Prediction):
-            size = len(message.values) * self._plan.output_bytes
+            part = self._plan.parts.get(message.member, 1.0)
+            size = round(len(message.values) * part * self._plan.output_bytes)
         if not size:
             return self._costs.message
         now = self._world.now
@@ -207,8 +210,8 @@ class _Simulation:
     def _task_seconds(self, rank: int, task: Message) -> float:
         seconds = 0.0
         if isinstance(task, Predict):
-            speeds = self._speeds[rank]
-            seconds = sum(len(task.rows[0]) / speeds[member] for member in task.members)
+            speeds, parts = self._speeds[rank], self._plan.parts
+            seconds = sum(len(task.rows[0]) * parts.get(member, 1.0) / speeds[member] for member in task.members)
             self._busy[rank] += seconds
         elif isinstance(task, Read):
             readers = self._plan.readers

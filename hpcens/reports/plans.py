@@ -74,6 +74,9 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     yield f"rows travel in segments of {plan.numerics.segment_rows:,}; {window}"
     if plan.phases:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
+    if plan.parts:
+        parts = ", ".join(f"{member} {100 * part:.3g} %" for member, part in plan.parts.items())
+        yield f"members score their own rows ({parts}): {100 * plan.work:.3g} % of the work of all on all rows"
     if plan.readers + plan.reducers > 2:
         yield f"{plan.readers} readers, {plan.reducers} reducers"
     if plan.rates.link is None:

@@ -35,7 +35,8 @@ from hpcens.vocabulary.messages import (
     Written,
     Wrote,
 )
-from hpcens.vocabulary.plan import Hosting, Instance, MemberNumerics, Numerics, Plan, numerics_from_dict
+from hpcens.vocabulary.numerics import MemberNumerics, Numerics, numerics_from_dict
+from hpcens.vocabulary.plan import Hosting, Instance, Plan
 from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Measurement, Profile, ProfileKey, profile_from_dict
 from hpcens.vocabulary.segments import NO_SEGMENTS, Segmentation, batch_bounds, choose_segment_rows
 

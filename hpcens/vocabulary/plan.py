@@ -13,6 +13,7 @@ from hpcens.errors import UsageError
 from hpcens.files import checked, unsealed, write_atomically
 from hpcens.vocabulary.devices import Device, device_from_dict
 from hpcens.vocabulary.io_rates import IoRates
+from hpcens.vocabulary.numerics import Numerics, numerics_from_dict
 
 FORMAT = 2
 """Of the plans that are written. In format 1, which did not say so, the I/O rates were fields of the plan itself."""
@@ -25,7 +26,8 @@ class Instance:
     batch      rows per forward pass
     runtime    the way the member is executed
     speed      rows/s the device would reach if it ran nothing else (from the profile)
-    share      rows/s the plan gives this instance; the shares of a member add up to the throughput of its phase
+    share      rows/s the plan gives this instance; the shares of a member add up to the throughput of its phase, or to
+               its part of that where it scores a part of the rows
     phase      in which it runs
     """
 
@@ -56,31 +58,6 @@ class Hosting:
     phase: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class MemberNumerics:
-    """What fixes the bytes of one member's output, besides its weights and its code."""
-
-    batch: int
-    runtime: str
-    precision: str = "float32"
-
-
-@dataclass(frozen=True, slots=True)
-class Numerics:
-    """What fixes the bytes of a result: decided once, when a run is created, and kept by every resume.
-
-    kinds  kinds of device that may compute (a kind of CPU device includes its thread count)
-    torch  version of torch
-    libraries  versions of what else decides the bits that GPUs compute; empty where none does
-    """
-
-    segment_rows: int
-    members: Mapping[str, MemberNumerics]
-    kinds: tuple[str, ...]
-    torch: str
-    libraries: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run does: the matrix with its shares, and what is promised of it.
@@ -100,6 +77,7 @@ class Plan:
     readers     ranks that read, each its own segments
     reducers    ranks that combine and write
     remark      what else is to be known of how the plan was made, or empty
+    parts       member → the part of the rows that it scores; those that score all are absent
     """
 
     planner: str
@@ -121,6 +99,17 @@ class Plan:
     reducers: int = 1
     remark: str = ""
     rates: IoRates = field(default_factory=IoRates)
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def work(self) -> float:
+        """The device time that members take on their own rows, as a part of that on all rows, 0 … 1."""
+        seconds = dict.fromkeys(self.members, 0.0)
+        for hosting in self.hostings:
+            for member, speed in hosting.speeds.items():
+                seconds[member] = 1 / max(speed, 1 / seconds[member] if seconds[member] else 0.0)
+        wanted = sum(taken * self.parts.get(member, 1.0) for member, taken in seconds.items())
+        return wanted / (sum(seconds.values()) or 1.0) if self.parts else 1.0
 
     @property
     def gap(self) -> float:
@@ -176,7 +165,10 @@ class Plan:
 
     def to_json(self) -> str:
         """Write the plan as JSON, with the version of its format and the gap."""
-        return json.dumps({"format": FORMAT} | asdict(self) | {"gap": self.gap}, indent=1)
+        tree = {"format": FORMAT} | asdict(self) | {"gap": self.gap}
+        if not self.parts:
+            del tree["parts"]
+        return json.dumps(tree, indent=1)
 
     @staticmethod
     def from_json(text: str) -> Plan:
@@ -249,6 +241,8 @@ def _plan(raw: dict[str, Any]) -> Plan:
         hosted = {member for hosting in plan.hostings if hosting.phase == number for member in hosting.speeds}
         if not group or not hosted.issuperset(group):
             raise ValueError("it has a phase without members, or members that no device hosts")
+    if not all(0 < part <= 1 for part in plan.parts.values()):
+        raise ValueError("a member's part of the rows is none")
     if not all(isinstance(apart, float | int) for apart in plan.differences.values()):
         raise ValueError("a member's difference from eager is no number")
     rates = plan.rates
@@ -280,15 +274,3 @@ def _in_this_format(raw: dict[str, Any]) -> dict[str, Any]:
             "sync_seconds": raw.pop("sync", None),
         }
     return raw
-
-
-def numerics_from_dict(raw: dict[str, Any]) -> Numerics:
-    """Read what fixes a result's last bits from a plan's JSON. Raises ValueError where a value is of another type."""
-    numerics = Numerics(
-        segment_rows=raw["segment_rows"],
-        members={name: checked(MemberNumerics(**m)) for name, m in raw["members"].items()},
-        kinds=tuple(map(str, raw["kinds"])),
-        torch=raw["torch"],
-        libraries={str(name): str(version) for name, version in raw.get("libraries", {}).items()},
-    )
-    return checked(numerics)

@@ -13,6 +13,10 @@ _SEGMENT_BYTES = 8 << 20
 _SEGMENT_SECONDS = 0.5
 _SHORTEST_SECONDS = 0.02
 _SEGMENTS_PER_DEVICE = 8
+# Of a member that scores a part of the rows: full batches of a segment, so that the last, which is not full, costs
+# little; and how much larger a segment may be for it.
+_FULL_BATCHES = 4
+_LARGER = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +74,28 @@ def batch_bounds(rows: int, batch: int) -> Iterator[tuple[int, int]]:
 
 
 def choose_segment_rows(
-    *, rows: int, row_bytes: int, rows_per_second: float, devices: int, batches: tuple[int, ...]
+    *,
+    rows: int,
+    row_bytes: int,
+    rows_per_second: float,
+    devices: int,
+    batches: tuple[int, ...],
+    filling: float = 0.0,
 ) -> int:
     """Choose the rows per segment: a multiple of every batch size, and small enough for three ends.
 
     A segment holds at most 8 MiB of input and half a second of the whole ensemble's work on one
     device, so that little is in flight when a run is killed. It leaves each device eight of them, so
     that the last ones end together, unless they would then be too short (20 ms) to hide what it
-    costs to dispatch one; two for each device are left in any case.
+    costs to dispatch one; two for each device are left in any case. Where members score a part of the rows,
+    it is larger, up to 64 MiB, until they fill their batches.
 
     rows             rows to score
     row_bytes        bytes of a row of input, or of a member's output where that is more
     rows_per_second  of the whole ensemble, as planned
     devices          number of devices that host members
     batches          batch sizes of the members
+    filling          rows of which each member has a whole batch to score, where some score a part of all; else 0
     """
     step = lcm(*batches)
     by_bytes = _SEGMENT_BYTES // max(1, row_bytes)
@@ -91,4 +103,5 @@ def choose_segment_rows(
     by_balance = rows // max(1, devices * _SEGMENTS_PER_DEVICE)
     by_dispatch = min(int(_SHORTEST_SECONDS * rows_per_second / max(1, devices)), rows // max(1, 2 * devices))
     wanted = min(by_bytes, by_seconds, max(by_balance, by_dispatch))
+    wanted = max(wanted, min(int(_FULL_BATCHES * filling), _LARGER * by_bytes, rows // max(1, 2 * devices)))
     return max(step, wanted // step * step)

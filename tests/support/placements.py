@@ -42,13 +42,14 @@ def check(of, made):
             assert sum(i.share / i.speed for i in instances) <= 1 + 1e-6, "a device has more work than time"
             assert used_memory(of, device, instances) <= device.memory
             for i in instances:
-                assert i.speed == of.profiles[device.kind, i.member, i.runtime].batches[i.batch].rows_per_second
+                profile = of.profiles[device.kind, i.member, i.runtime]
+                assert i.speed == pytest.approx(profile.batches[i.batch].rows_per_second, rel=1e-12)
         assert made.memory[device.name] == max(used_memory(of, device, instances) for instances in here)
     for member in of.members:
         instances = [i for i in made.instances if i.member == member]
         (phase,) = {i.phase for i in instances}
         assert member in made.groups[phase]
-        speeds.setdefault(phase, []).append(sum(i.share for i in instances))
+        speeds.setdefault(phase, []).append(sum(i.share for i in instances) / of.parts.get(member, 1.0))
         assert {(i.batch, i.runtime) for i in instances} == {
             (made.numerics.members[member].batch, made.numerics.members[member].runtime)
         }

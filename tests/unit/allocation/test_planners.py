@@ -1,6 +1,7 @@
 """Planners: feasible, near a bound that nothing beats, and said in words where nothing fits."""
 
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -15,7 +16,8 @@ from support.placements import all_fit_alone, check, planned
 
 from hpcens.allocation import PLANNERS, Problem
 from hpcens.errors import UsageError
-from hpcens.vocabulary import BatchProfile, Profile
+from hpcens.planning.simulation import simulate
+from hpcens.vocabulary import BatchProfile, Plan, Profile
 
 
 @settings(max_examples=40, deadline=None)
@@ -201,3 +203,32 @@ def test_random_instances_have_small_gaps():
     assert max(loose) <= 0.01
     tight = [planned(replace(drawn(seed, tight=True), seconds=2.0), rows=10**7).gap for seed in (0, 2, 3, 7, 14, 16)]
     assert max(tight) <= 0.05
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(sorted(PLANNERS)))
+def test_members_that_score_a_part_of_the_rows_have_that_part_of_the_work(seed, planner):
+    draw = random.Random(seed)
+    of = replace(problem(seed, devices=3, members=3), parts={"m0": draw.uniform(0.01, 1), "m2": draw.uniform(0.01, 1)})
+    made = planned(of, planner)
+    check(of, made)
+    assert made.parts == of.parts and 0 < made.work < 1
+    assert made.throughput >= planned(replace(of, parts={}), planner).throughput * (1 - 1e-9)
+    assert Plan.from_json(made.to_json()) == made
+
+
+def test_of_five_folds_each_of_five_members_scores_one_and_the_plan_is_five_times_as_fast():
+    of = given_problem({("k", m): {8: 100.0} for m in "abcde"}, devices=on("k"))
+    folds = planned(replace(of, parts=dict.fromkeys("abcde", 0.2)), sizes=(8,))
+    assert folds.throughput == pytest.approx(100) and planned(of, sizes=(8,)).throughput == pytest.approx(20)
+    assert folds.bound == pytest.approx(100) and folds.work == pytest.approx(0.2)
+    assert [i.share for i in folds.instances] == pytest.approx([20.0] * 5)
+    simulated = simulate(replace(folds, rows=200_000))
+    assert simulated.rows_per_second == pytest.approx(100, rel=0.02)
+
+
+def test_members_that_score_few_rows_of_each_segment_still_fill_their_batches():
+    of = replace(given_problem({("k", m): {64: 100.0} for m in "abcde"}, devices=on("k")), row_bytes=100_000)
+    whole, folds = (planned(replace(of, parts=p), sizes=(64,)) for p in ({}, dict.fromkeys("abcde", 0.2)))
+    assert whole.numerics.segment_rows == 64 and folds.numerics.segment_rows * 0.2 >= 1.5 * 64
+    assert folds.numerics.segment_rows * 100_000 <= 64 << 20
