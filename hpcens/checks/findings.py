@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from hpcens.dataset import Facts, Input
+from hpcens.dataset import Facts, Input, Routed
 from hpcens.specs import Space
 
 
@@ -41,5 +41,8 @@ class Preflight:
         raw = json.loads(text)
         facts = raw.pop("facts")
         facts["remarks"] = tuple(facts["remarks"])
+        if routed := facts.get("routed"):
+            sets = tuple(map(tuple, routed["sets"]))
+            facts["routed"] = Routed(**routed | {"sets": sets, "first": tuple(routed["first"])})
         facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
         return Preflight(facts=Facts(**facts), stored=tuple(raw.pop("stored")), unseen=tuple(raw.pop("unseen")), **raw)

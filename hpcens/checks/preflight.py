@@ -11,7 +11,7 @@ from hpcens.checks.findings import Preflight as Preflight
 from hpcens.checks.imports import with_imports
 from hpcens.checks.trials import TrialBook
 from hpcens.combining import rule_digests
-from hpcens.dataset import Facts, inspecting
+from hpcens.dataset import Facts, Routed, inspecting
 from hpcens.engine import gpu_libraries
 from hpcens.errors import DataError
 from hpcens.members import input_places, layout_digests, member_digests
@@ -29,19 +29,40 @@ def check(job: Job, book: TrialBook | None = None) -> Preflight:
     book  of trials that were passed, which tell what members import; None: the user's
     """
     space = combining_space(job.spec.rule, job.spec.members, job.spec.task)
-    with inspecting(job.datasets, job.spec.dataset, job.limit) as facts_of:
+    rows = {member.name: member.rows for member in job.spec.members} if job.spec.routed else None
+    with inspecting(job.datasets, job.spec.dataset, job.limit, rows) as facts_of:
         digests = {
             member.name: member_digests(member, job.spec.search_path) | layout_digests(member, job.spec)
             for member in job.spec.members
         }
         rule = rule_digests(job.spec, space)
         facts = facts_of()
+    if facts.routed is not None:
+        digests = _with_rows(digests, facts.routed, facts.rows)
+        _require_scored(facts.routed, job.spec.bad_rows, facts.rows)
     for member in job.spec.members:
         require_numbers(member, job.spec.bad_rows, facts)
     check_output(job.output, job.spec.output.compression, *job.datasets)
     if job.plan is not None:
         Plan.load(job.plan)
     return after_trials(job, Preflight(facts, digests, rule, space), book)
+
+
+def _with_rows(digests: dict[str, dict[str, str]], routed: Routed, rows: int) -> dict[str, dict[str, str]]:
+    """Add to what makes each member which rows it scores, where it does not score all."""
+    chosen = {name: {"rows": f"{count} of {rows}: {routed.digests[name]}"} for name, count in routed.rows.items()}
+    return {name: each | chosen.get(name, {}) for name, each in digests.items()}
+
+
+def _require_scored(routed: Routed, bad_rows: BadRows, rows: int) -> None:
+    """Raise DataError where no member scores some row, and such rows are not to be masked."""
+    if routed.unscored and bad_rows == "fail":
+        first = ", ".join(map(str, routed.first))
+        which = f"row {first}" if routed.unscored == 1 else f"{routed.unscored} of the {rows} rows, first {first}"
+        raise DataError(
+            f"no member scores {which}",
+            "correct members[].rows or dataset.route; or have such rows masked: bad_rows: mask",
+        )
 
 
 def require_numbers(member: MemberSpec, bad_rows: BadRows, facts: Facts) -> None:

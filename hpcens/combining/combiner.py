@@ -112,8 +112,13 @@ class Combiner:
             self._of_sets[members] = self._for(replace(self._spec, members=alone))
         return self._of_sets[members]
 
-    def try_out(self, shape: tuple[int, ...]) -> None:
-        """Combine made-up outputs of this shape, so that a rule that cannot work fails before the first batch."""
+    def try_out(self, shape: tuple[int, ...], sets: Iterable[Sequence[str]] = ()) -> None:
+        """Combine made-up outputs of this shape, so that a rule that cannot work fails before the first batch.
+
+        sets  names of members, in member order, of which rows have no others
+        """
+        for names in sets:
+            self._of_set(tuple(self._members.index(name) for name in names)).try_out(shape)
         made_up = np.random.default_rng(0).random((len(self._members), 3, *shape), np.float32)
         divided = shape and not self._logits and not self._multilabel
         axis = self._axis if self._axis < 0 else self._axis + 1  # that of the members comes first here

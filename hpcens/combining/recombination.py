@@ -13,6 +13,8 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
+
 from hpcens.combining.combiner import Combiner, tried_combiner
 from hpcens.combining.masking import describe_rows
 from hpcens.combining.request import check_request
@@ -92,15 +94,18 @@ class Recombination:
         result.close()
 
     def _combine(self, combiner: Combiner, result: Result, events: Events) -> None:
-        source, datasets = self._request.source, self._request.datasets
+        request, source, datasets = self._request, self._request.source, self._request.datasets
         missing, segmentation = result.missing, source.segmentation
         done = segmentation.rows - sum(map(segmentation.size, missing))
         for first in range(0, len(missing), _GROUP):
             group = missing[first : first + _GROUP]
             for segment in group:
                 stored = source.read(segment, dict.fromkeys(datasets))
-                masked = self._masked(segment)
-                result.write(segment, combiner.combine(segment, [stored[name] for name in datasets], masked), {})
+                stack, masked, present = [stored[name] for name in datasets], self._masked(segment), None
+                if request.spec.routed:
+                    present = request.present(segment)
+                    masked = sorted({*masked, *np.flatnonzero(~present.any(1)).tolist()})
+                result.write(segment, combiner.combine(segment, stack, masked, present), {})
             result.flush(group)
             done += sum(map(segmentation.size, group))
             events.add(ProgressMade(done, segmentation.rows))

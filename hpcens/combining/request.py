@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hpcens.combining.digests import rule_digests, rule_modules
 from hpcens.combining.rule_process import try_rule
 from hpcens.config import spec_from_json
 from hpcens.config.document import Page, compose
 from hpcens.config.partial import over
-from hpcens.errors import FingerprintMismatch, MemberError, UsageError
+from hpcens.errors import DataError, FingerprintMismatch, MemberError, UsageError
 from hpcens.members import layout_digests, member_digests
 from hpcens.result import (
+    PRESENT,
     Finished,
     check_output,
     differences,
@@ -27,8 +30,10 @@ from hpcens.result import (
     rule_branch,
 )
 from hpcens.rules import combining_space
-from hpcens.specs import RunSpec, Space
+from hpcens.rules.present import sets_of
+from hpcens.specs import NOT_OF, MemberSpec, RunSpec, Space, described_rows
 from hpcens.usercode.imported import digested_again, is_of_imports
+from hpcens.vocabulary import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,10 @@ class Request:
     def datasets(self) -> tuple[str, ...]:
         """Names of the stored datasets of the members, in member order."""
         return tuple(f"members/{member}" for member in self.spec.member_names)
+
+    def present(self, segment: int) -> Array:
+        """Return (rows of the segment, members) bool: whether the member has scored the row."""
+        return present_in(self.source, self.spec, segment)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,9 +93,10 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             f"rule.space: {stored}; or score again under the other space",
         )
     digests = rule_digests(spec, space)
+    sets = _sets_of(source, spec)
     if digests:
         shape = source.output(f"members/{spec.member_names[0]}").shape
-        digests |= try_rule(spec, space, digests, shape).digests(rule_modules(spec, digests))
+        digests |= try_rule(spec, space, digests, shape, sets=sets).digests(rule_modules(spec, digests))
     fingerprint = in_format(
         {
             **source.fingerprint,
@@ -96,6 +106,32 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
         }
     )
     return Request(source, spec, output, space, digests, fingerprint)
+
+
+def present_in(source: Finished, spec: RunSpec, segment: int) -> Array:
+    """Return (rows of the segment, members of the spec) bool: whether the member has scored the row."""
+    stored = [str(name) for name in source.attributes["member_names"]]
+    present: Array = source.read(segment, (PRESENT,))[PRESENT] != 0
+    return present[:, [stored.index(name) for name in spec.member_names]]
+
+
+def _sets_of(source: Finished, spec: RunSpec) -> list[tuple[str, ...]]:
+    """Return the sets of members that rows have, where not all members have scored all rows.
+
+    Raises DataError where some row has none, and such rows are not to be masked.
+    """
+    sets: dict[tuple[int, ...], None] = {}
+    for segment in range(len(source.segmentation)) if spec.routed else ():
+        present = present_in(source, spec, segment)
+        sets |= {members: None for members, _ in sets_of(present)}
+        nobody = sorted({*np.flatnonzero(~present.any(1)).tolist()} - {*source.masked(segment)})
+        if nobody and spec.bad_rows == "fail":
+            start, _ = source.segmentation.bounds(segment)
+            raise DataError(
+                f"{source.path}: none of {', '.join(spec.member_names)} has scored row {start + nobody[0]}",
+                "name members that together have scored every row; or have such rows masked: bad_rows: mask",
+            )
+    return [tuple(spec.member_names[place] for place in members) for members in sets]
 
 
 def under_rule(source: Finished, name: str, search_path: Path) -> RunSpec:
@@ -124,7 +160,7 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
     Raises FingerprintMismatch where they differ.
     """
     before: Mapping[str, Any] = source.fingerprint["members"]
-    lines: list[str] = []
+    lines: list[str] = [*_other_rows(spec_from_json(source.document("config")), spec)]
     for member in (member for member in spec.members if member.name in before):
         stored = before[member.name]
         now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec)}
@@ -134,7 +170,7 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
             lines.append(f"members.{member.name}.precision: {precision} then, {member.computes_in} now")
         with contextlib.suppress(MemberError):  # the network may be gone: it is not needed
             now |= member_digests(member, spec.search_path)
-            compared |= {*now, *stored} - {"numerics"} - {*filter(is_of_imports, stored)}
+            compared |= {*now, *stored} - {"numerics", "rows"} - {*filter(is_of_imports, stored)}
         now |= digested_again(stored, spec.search_path)
         compared |= now.keys()
         then = {key: value for key, value in stored.items() if key in compared}
@@ -149,6 +185,23 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
             f"{source.path} holds other members than the configuration names:\n  " + "\n  ".join(lines),
             "give the configuration it was made with, but for rule and output, or score again",
         )
+
+
+def _other_rows(then: RunSpec, now: RunSpec) -> Iterator[str]:
+    """Yield a line for each member that is to have scored other rows: which they are, the dataset alone tells."""
+    before = {member.name: _rows_in_words(then, member) for member in then.members}
+    for member in now.members:
+        wanted = _rows_in_words(now, member)
+        if before.get(member.name, wanted) != wanted:
+            yield f"members.{member.name}.rows: {before[member.name]} then, {wanted} now"
+
+
+def _rows_in_words(spec: RunSpec, member: MemberSpec) -> str:
+    if member.rows is None:
+        return "all"
+    routes = (key.removeprefix(NOT_OF) for key in member.rows)
+    paths = ", ".join(f"{route} {spec.dataset.route[route]}" for route in routes if route in spec.dataset.route)
+    return described_rows(member.rows) + (f" ({paths})" if paths else "")
 
 
 def _require_stored(source: Finished, spec: RunSpec) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from hpcens.combining.combiner import Combiner
@@ -18,7 +18,13 @@ _SECONDS = 120.0
 
 
 def try_rule(
-    spec: RunSpec, space: Space, digests: Mapping[str, str], shape: tuple[int, ...], seconds: float = _SECONDS
+    spec: RunSpec,
+    space: Space,
+    digests: Mapping[str, str],
+    shape: tuple[int, ...],
+    seconds: float = _SECONDS,
+    *,
+    sets: Sequence[Sequence[str]] = (),
 ) -> Imported:
     """Try the rule; return what it has imported.
 
@@ -26,9 +32,10 @@ def try_rule(
 
     digests  what the rule's code and weights are pinned by
     shape    of one member's output for one row
+    sets     names of members, in member order, of which rows have no others
     """
     name = f"rule {spec.rule.name}"
-    with isolated(partial(_combine, spec, space, dict(digests), shape)) as process:
+    with isolated(partial(_combine, spec, space, dict(digests), shape, tuple(sets))) as process:
         try:
             outcome = process.answer(seconds)
         except NoAnswer as silence:
@@ -42,13 +49,13 @@ def try_rule(
 
 
 def _combine(
-    spec: RunSpec, space: Space, digests: Mapping[str, str], shape: tuple[int, ...]
+    spec: RunSpec, space: Space, digests: Mapping[str, str], shape: tuple[int, ...], sets: Sequence[Sequence[str]]
 ) -> Iterator[RuleError | Imported]:
     """Yield what the rule has imported, or what is wrong with it."""
     use_cores(1)
     before = frozenset(sys.modules)
     try:
-        Combiner(spec, space, (), digests, result_axis(spec, shape, space)).try_out(shape)
+        Combiner(spec, space, (), digests, result_axis(spec, shape, space)).try_out(shape, sets)
     except HpcensError as error:
         yield RuleError(error.what, error.remedy)
     except Exception as error:

@@ -11,6 +11,7 @@ from hpcens.config.dataset_checks import check_dataset
 from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
+from hpcens.config.route_checks import check_routes
 from hpcens.config.rule_checks import Parts, check_output, check_rule
 from hpcens.config.task_checks import check_task
 from hpcens.shell import has_control_characters
@@ -104,6 +105,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     check_output(parts)
     check_members(parts)
     check_dataset(page, parts.at("dataset"))
+    check_routes(parts)
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
     of_members = [("members", i, "inputs") for i in parts.of_members("inputs")]
     lists = (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets"), *of_members)

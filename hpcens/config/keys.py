@@ -159,6 +159,8 @@ KEYS: Mapping[str, Key] = {
     "members[].classes": _filled("[cat, dog]"),
     "members[].weight": Key("0.5", lambda weight: 0 <= weight < math.inf, "must be 0 or more and finite"),
     "members[].bad_rows": _choice(MemberBadRows),
+    "members[].rows": _filled("{fold: 3}"),
+    "members[].rows{}": Key("3"),
     "dataset": Key("images"),
     "dataset.input": _filled("data/images"),
     "dataset.inputs": _filled("{images: data/images, ages: {path: table, field: age}}"),
@@ -177,6 +179,8 @@ KEYS: Mapping[str, Key] = {
     "dataset.select.path": _filled("data/mask"),
     "dataset.columns": _filled("[ids, names]"),
     "dataset.columns[]": _filled("ids"),
+    "dataset.route": _filled("{fold: data/fold}"),
+    "dataset.route{}": _filled("data/fold"),
     "dataset.trust": _filled("[file_access]"),
     "dataset.trust[]": _choice(DatasetTrust),
     "classes": Key("[cat, dog]", lambda classes: len(classes) >= 2, "needs at least 2 classes"),
@@ -252,7 +256,7 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-_NAMED = ("dataset.inputs", "cluster")
+_NAMED = ("dataset.inputs", "dataset.route", "cluster", "members[].rows")
 """Keys under which a user may write any name."""
 
 

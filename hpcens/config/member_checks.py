@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import example
+from hpcens.config.route_checks import expand_rows
 from hpcens.config.rule_checks import Parts
 from hpcens.config.step_checks import check_resize, expand_steps
 from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
@@ -25,6 +26,7 @@ def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
     if type(member.get("select")) is int:
         member["select"] = str(member["select"])
     expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
+    expand_rows(page, (*place, "rows"), member)
     if "classes" in member:
         member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
 

@@ -43,6 +43,7 @@ def over(page: Page, tree: Mapping[str, Any], stored: RunSpec, folder: Path) -> 
     # stand-ins: what the rule and the outputs have to fit to
     members = [
         {"name": member.name, "torchscript": "stored", "output": member.output, "precision": member.output_dtype}
+        | ({"rows": {"path": "stored"}} if member.rows is not None else {})
         for member in stored.members
     ]
     classes = None if stored.classes is None else list(stored.classes)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hpcens.dataset.inspection import read_part as read_part
     from hpcens.dataset.inspection import reading_speed as reading_speed
     from hpcens.dataset.labels import LabelFiles as LabelFiles
+    from hpcens.dataset.routed import Routed as Routed
+    from hpcens.dataset.routes import Routes as Routes
     from hpcens.dataset.source import Facts as Facts
     from hpcens.dataset.source import Source as Source
     from hpcens.dataset.source import sample_rows as sample_rows
@@ -26,6 +28,8 @@ else:
         "inputs": ("Input",),
         "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
         "labels": ("LabelFiles",),
+        "routed": ("Routed",),
+        "routes": ("Routes",),
         "source": ("Facts", "Source", "sample_rows", "spread_rows"),
     }
 

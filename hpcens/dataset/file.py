@@ -186,9 +186,9 @@ class DatasetFile:
         """What each input is, as text."""
         return {each.facts.name: each.described(self._spec.input_specs.get(each.facts.name)) for each in self._inputs}
 
-    def column(self, path: str) -> Guarded:
-        """Return a pass-through column, one value (of any shape) a row."""
-        guarded = self._guard(path, "dataset.columns")
+    def column(self, path: str, place: str = "dataset.columns") -> Guarded:
+        """Return a column, one value (of any shape) a row. place: key in the YAML that names it."""
+        guarded = self._guard(path, place)
         column = guarded.dataset
         where = f"{self.path}: {column.name}"
         if guarded.rows != self.rows:
@@ -265,6 +265,7 @@ class DatasetFile:
         if self._spec.select is not None and self._spec.select.path is not None:
             datasets.append(self._guard(self._spec.select.path, "dataset.select"))
         datasets += [self.column(path) for path in self._spec.columns]
+        datasets += [self.column(path, "dataset.route") for path in self._spec.route.values()]
         return sorted({path for guarded in datasets for path in files(guarded)})
 
     @property

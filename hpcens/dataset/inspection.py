@@ -6,15 +6,17 @@ import contextlib
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from hpcens.dataset.routes import Routes
 from hpcens.dataset.source import Facts, Source
 from hpcens.errors import DataError, HpcensError
 from hpcens.processes.isolation import Isolated, NoAnswer, isolated
-from hpcens.specs import DatasetSpec
+from hpcens.specs import DatasetSpec, RowsSpec
 
 Seen = TypeVar("Seen")
 Look = Callable[[Sequence[Path], DatasetSpec, int | None], Seen]
@@ -28,12 +30,15 @@ _DAMAGED = "the file is damaged: copy it again, or write it anew"
 
 
 @contextlib.contextmanager
-def inspecting(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Iterator[Callable[[], Facts]]:
+def inspecting(
+    paths: Sequence[Path], spec: DatasetSpec, limit: int | None, rows: Mapping[str, RowsSpec | None] | None = None
+) -> Iterator[Callable[[], Facts]]:
     """While the other process looks at the dataset, this one may do something else, and then call for the facts.
 
+    rows  member → which rows it scores, where some member does not score all
     The call raises DataError: all that `Source` raises, and where looking at it crashes or never ends.
     """
-    with isolated(partial(_seen, _facts, tuple(paths), spec, limit)) as process:
+    with isolated(partial(_seen, partial(facts_of, rows=rows), tuple(paths), spec, limit)) as process:
         yield partial(_answer, process, paths)
 
 
@@ -106,8 +111,13 @@ def _seen(
     yield answer
 
 
-def _facts(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Facts:
-    return Source(paths, spec, limit).facts()
+def facts_of(
+    paths: Sequence[Path], spec: DatasetSpec, limit: int | None, rows: Mapping[str, RowsSpec | None] | None = None
+) -> Facts:
+    """Look at a dataset, in this process. rows: see `inspecting`."""
+    source = Source(paths, spec, limit)
+    facts = source.facts()
+    return facts if rows is None else replace(facts, routed=Routes(source, spec.route, rows).facts(all_rows=not limit))
 
 
 def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:

@@ -17,6 +17,7 @@ from hpcens.dataset.descriptors import most_open
 from hpcens.dataset.file import DatasetFile, Look
 from hpcens.dataset.guard import Origins
 from hpcens.dataset.inputs import Input
+from hpcens.dataset.routed import Routed
 from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
 from hpcens.processes.memory import free_memory
@@ -43,6 +44,7 @@ class Facts:
     identity  see `Source.facts`
     filled    input → share of the rows looked at in which it holds a fill value
     remarks   what is to be said of the dataset before it is scored
+    routed    how its rows are divided among members; None where each member scores all
     """
 
     rows: int
@@ -50,6 +52,18 @@ class Facts:
     identity: dict[str, Any]
     filled: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    routed: Routed | None = None
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Member → the part of the rows that it scores, above 0; those that score all are absent."""
+        counts = self.routed.rows.items() if self.routed else ()
+        return {member: max(1, rows) / self.rows for member, rows in counts if rows < self.rows}
+
+    @property
+    def sets(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of members that rows have, where not every member scores all."""
+        return self.routed.sets if self.routed else ()
 
     @property
     def row_bytes(self) -> int:

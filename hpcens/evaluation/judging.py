@@ -18,7 +18,7 @@ from hpcens.evaluation.evaluation import Evaluation, Gain, Labelling, Omission, 
 from hpcens.evaluation.labels import as_targets, outputs_in
 from hpcens.evaluation.omissions import Omissions, work_of
 from hpcens.evaluation.regression import Values
-from hpcens.result import Finished
+from hpcens.result import PRESENT, Finished
 from hpcens.rules import Doubles
 from hpcens.vocabulary import Array
 
@@ -104,6 +104,11 @@ class _Pass:
             raise UsageError(
                 f"{path} does not hold the outputs of its members ({', '.join(missing)})",
                 "score again with output.datasets: [prediction, members]; or judge the ensemble alone: --ensemble-only",
+            )
+        if names and PRESENT in self._stored:
+            raise UsageError(
+                f"members of {path} have scored rows of their own (members[].rows), on which they cannot be compared",
+                "judge the ensemble alone, each row by the members that scored it: --ensemble-only",
             )
 
     def _judge(self, name: str) -> Classes | Labels | Values:

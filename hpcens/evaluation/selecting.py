@@ -34,7 +34,7 @@ from hpcens.evaluation.labels import as_targets, outputs_in
 from hpcens.evaluation.losses import By, Loss
 from hpcens.evaluation.omissions import seconds_of
 from hpcens.evaluation.selection import Selection, Step, chosen_spec
-from hpcens.result import Finished, rounded_members
+from hpcens.result import PRESENT, Finished, rounded_members
 from hpcens.rules import Doubles, weights_of
 from hpcens.specs import RunSpec
 from hpcens.vocabulary import Array
@@ -128,6 +128,11 @@ class _Selecting:
             raise UsageError(
                 f"{path} does not hold the outputs of its members ({', '.join(missing)})",
                 "score again with output.datasets: [prediction, members]",
+            )
+        if PRESENT in stored:
+            raise UsageError(
+                f"members of {path} have scored rows of their own (members[].rows), on which they cannot be compared",
+                "select from a result of which all members have scored all rows",
             )
         if len(self._names) < 2:
             raise UsageError(f"{path} has one member alone", "select from a result of several")

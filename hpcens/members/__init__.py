@@ -107,8 +107,9 @@ def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
 
 
 def digest_of(digests: dict[str, str]) -> str:
-    """Return one digest of all that makes the member: of what `member_digests` gave."""
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()[:32]
+    """Return one digest of all that makes the member: of what `member_digests` gave, not of which rows it scores."""
+    own = {key: digest for key, digest in digests.items() if key != "rows"}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _written(file: Path, search_path: Path) -> str:

@@ -15,6 +15,7 @@ from hpcens.vocabulary import Device, IoRates
 # A segment is at most 8 MiB of input or one batch; a device holds the one it computes, one that waits, one that leaves.
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
+_LARGER = 8  # so many times, where members do not score all rows
 
 
 def state_problem(
@@ -43,16 +44,19 @@ def state_problem(
     largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
     shape = next(iter(shapes.values()))
     outputs = outputs_of(job.spec, shape, preflight.space)
+    scored = {member.name for member in needs.members}
+    parts = {name: part for name, part in preflight.facts.parts.items() if name in scored}
     return Problem(
         devices=tuple(devices),
         members=tuple(member.name for member in needs.members),
         profiles=profiles,
         row_bytes=row_bytes,
         output_bytes=max(sum(output.row_bytes for output in outputs), _sent_bytes(job, shape)),
-        held=_SEGMENTS_HELD * max(_SEGMENT_BYTES, largest * row_bytes),
+        held=_SEGMENTS_HELD * max(_SEGMENT_BYTES * (_LARGER if parts else 1), largest * row_bytes),
         rates=rates,
         readers=readers,
         reducers=reducers,
+        parts=parts,
     )
 
 

@@ -76,7 +76,7 @@ def summary_lines(plan: Plan) -> Iterator[str]:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
     if plan.parts:
         parts = ", ".join(f"{member} {100 * part:.3g} %" for member, part in plan.parts.items())
-        yield f"members score their own rows ({parts}): {100 * plan.work:.3g} % of the work of all on all rows"
+        yield f"{work_line(plan)}: {parts}"
     if plan.readers + plan.reducers > 2:
         yield f"{plan.readers} readers, {plan.reducers} reducers"
     if plan.rates.link is None:
@@ -84,6 +84,11 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     if plan.readers > 1 and plan.rates.reading_together is None:
         yield f"what {plan.readers} readers read at once is not measured: counted as that many times one"
     yield from plan.remark.splitlines()
+
+
+def work_line(plan: Plan) -> str:
+    """Say what of the work of all members on all rows is left where they score rows of their own."""
+    return f"members score their own rows: {100 * plan.work:.3g} % of the work of all members on all rows"
 
 
 def _runtime_lines(plan: Plan) -> Iterator[str]:

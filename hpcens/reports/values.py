@@ -6,12 +6,12 @@ Of a large result a sample of whole segments is read, spread evenly over the row
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hpcens.reports.text import figures
-from hpcens.result import Finished
+from hpcens.result import PRESENT, Finished
 from hpcens.result.outputs import Output
 from hpcens.vocabulary import Array
 
@@ -171,7 +171,15 @@ def _near(value: float, spread: float) -> str:
 
 
 def agreement_phrase(found: Sample) -> str:
-    """Say how far the members agree, by what the result stores; empty where it stores nothing of that."""
+    """Say how far the members agree, by what the result stores; empty where it stores nothing of that.
+
+    Where members score rows of their own, it is those that several have scored that count.
+    """
+    if (present := found.arrays.get(PRESENT)) is not None:
+        several = present.sum(1) > 1
+        if not several.any():
+            return ""
+        found = replace(found, arrays={name: values[several] for name, values in found.arrays.items()})
     share = _label_agreement(found)
     if share is not None:
         return f"members' agreement: {percent(share)} of their labels are the ensemble's"
@@ -188,18 +196,23 @@ def _label_agreement(found: Sample) -> float | None:
     axes = {found.outputs[f"members/{member}"].class_axis for member in members}
     if labels is None or len(members) < 2 or len(axes) != 1 or (axis := axes.pop()) is None:
         return None
-    same = [float((values.argmax(axis) == labels).mean()) for values in members.values()]
-    return sum(same) / len(same)
+    same = []
+    for values in members.values():
+        there = ~np.isnan(values.reshape(len(values), -1)).any(1)
+        if there.any():
+            same.append(float((values[there].argmax(axis) == labels[there]).mean()))
+    return sum(same) / len(same) if same else None
 
 
 def _value_spread(found: Sample) -> float | None:
     """Return the members' standard deviation, as a root mean square over all values; None where it is not known."""
-    if (variance := found.arrays.get("variance")) is not None:
+    if (variance := found.arrays.get("variance")) is not None and np.isfinite(variance).any():
         return float(np.sqrt(np.nanmean(variance.astype(np.float64))))
     members = list(found.members.values())
     if len(members) < 2:
         return None
-    return float(np.sqrt(np.nanmean(np.var(np.stack(members).astype(np.float64), axis=0))))
+    spread = np.nanvar if PRESENT in found.arrays else np.var
+    return float(np.sqrt(np.nanmean(spread(np.stack(members).astype(np.float64), axis=0))))
 
 
 def percent(share: float) -> str:

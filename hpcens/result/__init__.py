@@ -149,6 +149,7 @@ if TYPE_CHECKING:
     from hpcens.result.finished import fingerprint_of as fingerprint_of
     from hpcens.result.form import Form as Form
     from hpcens.result.journal import Record as Record
+    from hpcens.result.outputs import PRESENT as PRESENT
     from hpcens.result.outputs import VALID as VALID
     from hpcens.result.outputs import Output as Output
     from hpcens.result.outputs import encoded as encoded
@@ -185,7 +186,7 @@ else:
         "finished": ("Finished", "fingerprint_of"),
         "form": ("Form",),
         "journal": ("Record",),
-        "outputs": ("Output", "VALID", "encoded", "outputs_of"),
+        "outputs": ("Output", "PRESENT", "VALID", "encoded", "outputs_of"),
         "result": ("Result", "reopen", "standing"),
         "scored": ("scored_form",),
         "stored_array": ("StoredArray",),

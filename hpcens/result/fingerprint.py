@@ -15,7 +15,7 @@ from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.files import MALFORMED
-from hpcens.specs import RunSpec, Space
+from hpcens.specs import RunSpec, Space, described_rows
 from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
@@ -57,6 +57,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "rows"), None, "no members[].rows"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
     AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),
@@ -177,12 +178,17 @@ def made_of_but_data(
     made_of = {
         f"member {member.name}: {part}": digest
         for member in spec.members
-        for part, digest in {**members[member.name], "output": member.output, "precision": member.computes_in}.items()
+        for part, digest in {
+            **members[member.name],
+            "output": member.output,
+            "precision": member.computes_in,
+            **({"rows": described_rows(member.rows)} if member.rows else {}),  # which differ from dataset to dataset
+        }.items()
     }
     branches = {
         "the rule": rule_branch(spec, rule, space),
         "outputs": outputs_branch(spec),
-        "dataset": asdict(spec.dataset),
+        "dataset": {key: value for key, value in asdict(spec.dataset).items() if key != "route" or value},
         "--limit": limit,
     }
     return made_of | {name: json.dumps(branch, sort_keys=True, default=str) for name, branch in branches.items()}

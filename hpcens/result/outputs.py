@@ -47,6 +47,7 @@ class Output:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
+PRESENT = "present"
 VALID = Output("valid", (), "|u1", {"description": "1; 0 where the row could not be scored and is masked"})
 
 
@@ -84,6 +85,9 @@ def outputs_of(
             "leave it out of output.datasets",
         )
     outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space, axis))
+    if spec.routed:
+        text = "1 where the member has an output for the row, else 0; members in the order of member_names"
+        outputs = (*outputs, Output(PRESENT, (len(spec.members),), "|u1", {"description": text}))
     return (*outputs, VALID) if spec.bad_rows == "mask" else outputs
 
 

@@ -32,6 +32,7 @@ def judge(
     drained: str,
     added: Sequence[str],
     masked: Sequence[MaskedRows],
+    unscored: int = 0,
 ) -> Verdict:
     """Judge how a start ended whose ranks all live.
 
@@ -40,6 +41,7 @@ def judge(
     drained  why it was drained, if it was
     added    members whose outputs joined those of a stored result
     masked   what was masked, by member and cause
+    unscored number of rows that were masked because no member scores them
     """
     if missing or not phase.last:
         left = sum(map(segmentation.size, missing))
@@ -50,8 +52,9 @@ def judge(
             "run the same command again to continue",
         )
     joined = f" by {', '.join(added)}, added to what was stored" if added else ""
-    causes = (f"{rows.rows} by {rows.cause} of {rows.member}, first row {rows.first}" for rows in masked)
-    left_out = f" ({'; '.join(causes)} masked)" if masked else ""
+    causes = [f"{rows.rows} by {rows.cause} of {rows.member}, first row {rows.first}" for rows in masked]
+    causes += [f"{unscored} that no member scores"] * (unscored > 0)
+    left_out = f" ({'; '.join(causes)} masked)" if causes else ""
     scored = f"{segmentation.part_rows:,} rows scored{joined}{left_out}"
     return Verdict(COMPLETE, f"{scored}, every segment read back and equal to its checksum")
 
@@ -75,6 +78,9 @@ def account(
     rank_of = {device.name: rank for rank, device in rank_roles.devices.items()}
     total = sum(tallies.values(), Tally())
     rows = max((tally.rows for tally in total.members.values()), default=0)
+    if plan.parts:  # each scores rows of its own: as many rows as all of them have scored, of those that they have
+        scored = sum(tally.rows for tally in total.members.values())
+        rows = round(scored / sum(plan.parts.get(member, 1.0) for member in plan.members))
     return Report(
         rows=rows,
         seconds=seconds,

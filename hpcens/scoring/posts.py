@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from hpcens.combining import tried_combiner
-from hpcens.dataset import Source
+from hpcens.dataset import Routes, Source
 from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
@@ -18,7 +18,7 @@ from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
 from hpcens.runs import Epoch, MaskedRows, RunDirectory, SpotCheck
 from hpcens.scoring.writer import Writer
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
-from hpcens.vocabulary import Progress, Rows
+from hpcens.vocabulary import Divided, Progress, Rows
 
 
 class Post(Protocol):
@@ -48,6 +48,8 @@ class ReaderPost:
         self._report = report
         self._source = Source(job.datasets, job.spec.dataset, job.limit)
         self._source.expect(assignment.preflight.facts.identity)
+        members = {member.name: member.rows for member in job.spec.members}
+        self._routes = Routes(self._source, job.spec.dataset.route, members) if job.spec.routed else None
         self._phase = assignment.phases[0]
 
     def open(self, phase: Phase) -> None:
@@ -63,7 +65,7 @@ class ReaderPost:
         reader = Reader(
             segments=[segment for segment in missing if turn(segment, readers) == self._rank],
             members=members,
-            shares=shares_by_rank(hostings, {device.name: rank for rank, device in devices.items()}),
+            shares=shares_by_rank(hostings, {device.name: rank for rank, device in devices.items()}, self._plan.parts),
             devices=devices,
             reducers=self._rank_roles.reducers,
             first=None if first else readers[0],
@@ -73,8 +75,11 @@ class ReaderPost:
         )
         return reader, reader_tasks(self._read, self._report)
 
-    def _read(self, segment: int) -> Rows:
-        return self._source.read(self._phase.form.segmentation, segment)
+    def _read(self, segment: int) -> Rows | Divided:
+        segmentation = self._phase.form.segmentation
+        if self._routes is None:
+            return self._source.read(segmentation, segment)
+        return self._routes.divide(*segmentation.bounds(segment), self._phase.members)
 
 
 class ReducerPost:
@@ -145,6 +150,7 @@ class ReducerPost:
             reducers=len(rank_roles.reducers),
             window=window,
             seconds=self._assignment.job.spec.fsync_seconds,
+            routed=self._assignment.job.spec.routed,
         )
         return reducer, reducer_tasks(writer.write, writer.result.flush)
 

@@ -174,6 +174,7 @@ class Scoring:
                 drained=drained,
                 added=added,
                 masked=masked,
+                unscored=routed.unscored if (routed := self._assignment.preflight.facts.routed) else 0,
             )
         answer: Verdict = self._world.broadcast(verdict)
         return answer

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from hpcens.combining import Combiner, masked_rows, valid
 from hpcens.errors import DataError, HpcensError
 from hpcens.planning.phases import Assignment, Phase, stored_phases
 from hpcens.result import Disk, Finished, Record, Result, reopen, standing
 from hpcens.runs import AGAIN, Epoch, RunDirectory
-from hpcens.vocabulary import Array, Bad, Write
+from hpcens.vocabulary import Array, Bad, Routed, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Writer:
         disk: Disk | None = None,
     ) -> None:
         self._job = assignment.job
+        self._shape = assignment.shape
         self._phase = phase
         self._combiner = combiner
         self._run = run
@@ -90,24 +93,50 @@ class Writer:
     def write(self, task: Write) -> None:
         """Write a segment; note with it what was masked or ran in smaller batches."""
         names, form, segment = self._job.spec.member_names, self._phase.form, task.segment
-        values = dict(zip(self._phase.members, task.stack, strict=True))
-        bad: dict[str, tuple[Bad, ...]] = dict(zip(self._phase.members, task.bad, strict=True))
-        used = dict(zip(self._phase.members, task.batches, strict=True))
-        start, _ = form.segmentation.bounds(segment)
+        scoring = self._phase.members if task.route is None else task.route.members
+        values = dict(zip(scoring, task.stack, strict=True))
+        bad: dict[str, tuple[Bad, ...]] = dict(zip(scoring, task.bad, strict=True))
+        used = dict(zip(scoring, task.batches, strict=True))
+        present = None if task.route is None else _unpacked(task.route, len(names))
+        if present is not None:
+            values, bad = self._in_place(values, bad, present)
+        start, stop = form.segmentation.bounds(segment)
         masked = masked_rows(self._job.spec.bad_rows, start, bad)
         noted: list[Record] = []
         for stored in self._stored:
             rows, left_out = stored.read(segment)
             values |= rows
+            if present is not None:  # what no stored member was to score may be scored now
+                places = [names.index(member) for member in stored.members]
+                left_out = [row for row in left_out if present[row, places].any()]
             masked = sorted({*masked, *left_out})
             noted += stored.notes.get(segment, ())
         if self._phase.last:
-            outputs = self._combiner.combine(segment, [values[member] for member in names], masked)
+            if present is not None:
+                masked = sorted({*masked, *np.flatnonzero(~present.any(1)).tolist()})
+            outputs = self._combiner.combine(segment, [values[member] for member in names], masked, present)
         else:
             outputs = {f"members/{member}": rows for member, rows in values.items()}
-            outputs["valid"] = valid(len(task.stack[0]), masked)
+            outputs["valid"] = valid(stop - start, masked)
         reduced = {i: used[m] for i, m in enumerate(names) if m in used and used[m] < self._batches[m]}
         self.result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
+
+    def _in_place(
+        self, values: Mapping[str, Array], bad: Mapping[str, Sequence[Bad]], present: Array
+    ) -> tuple[dict[str, Array], dict[str, tuple[Bad, ...]]]:
+        """Put what the phase's members gave of their own rows to its places in the segment; the rest is NaN."""
+        placed: dict[str, Array] = {}
+        bad_rows: dict[str, tuple[Bad, ...]] = {}
+        for place, member in enumerate(self._job.spec.members):
+            if member.name not in self._phase.members:
+                continue
+            rows = np.flatnonzero(present[:, place])
+            placed[member.name] = np.full((len(present), *self._shape), np.nan, member.output_dtype)
+            if member.name in values:
+                placed[member.name][rows] = values[member.name]
+                moved = (replace(b, rows=tuple(rows[list(b.rows)].tolist())) for b in bad[member.name])
+                bad_rows[member.name] = tuple(moved)
+        return placed, bad_rows
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Give what is whole its name, once all other writers have closed; with the result, files of phases go."""
@@ -124,6 +153,12 @@ class Writer:
         for stored in self._stored:
             stored.file.close()
         self.result.close()
+
+
+def _unpacked(route: Routed, members: int) -> Array:
+    """Return (rows, members) bool: whether the member is to score the row."""
+    present: Array = np.unpackbits(route.present, axis=1, count=members).astype(bool)
+    return present
 
 
 def _notes(run: RunDirectory) -> dict[int, list[Record]]:

@@ -15,6 +15,7 @@ from hpcens.specs.classes import class_rounds as class_rounds
 from hpcens.specs.classes import merged_classes as merged_classes
 from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import LAST as LAST
+from hpcens.specs.member import NOT_OF as NOT_OF
 from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
@@ -26,11 +27,13 @@ from hpcens.specs.member import OutputDtype as OutputDtype
 from hpcens.specs.member import Precision as Precision
 from hpcens.specs.member import ResizeMode as ResizeMode
 from hpcens.specs.member import ResizeSpec as ResizeSpec
+from hpcens.specs.member import RowsSpec as RowsSpec
 from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
 from hpcens.specs.member import WeightsSpec as WeightsSpec
+from hpcens.specs.member import described_rows as described_rows
 from hpcens.specs.rule import COMBINABLE as COMBINABLE
 from hpcens.specs.rule import NORMALIZED as NORMALIZED
 from hpcens.specs.rule import RULE_SPACES as RULE_SPACES
@@ -113,6 +116,7 @@ class DatasetSpec:
     inputs   several inputs by name, in the order in which members are called with them
     select   the rows; None: all
     columns  HDF5 paths of datasets that are copied to the result
+    route    name → HDF5 path of a dataset with a value a row, by which members' `rows` choose theirs
     trust    file_access: rows may be stored in files anywhere, not only in the folder of the HDF5 file that names them
     """
 
@@ -121,6 +125,7 @@ class DatasetSpec:
     inputs: dict[str, InputSpec] = field(default_factory=dict)
     select: SelectSpec | None = None
     columns: tuple[str, ...] = ()
+    route: dict[str, str] = field(default_factory=dict)
     trust: tuple[DatasetTrust, ...] = ()
 
     @property
@@ -261,6 +266,11 @@ class RunSpec:
     def member_names(self) -> tuple[str, ...]:
         """Names of the members, in the order of the ensemble."""
         return tuple(member.name for member in self.members)
+
+    @property
+    def routed(self) -> bool:
+        """Whether some member does not score all rows."""
+        return any(member.rows is not None for member in self.members)
 
     @property
     def combined_dtype(self) -> OutputDtype:

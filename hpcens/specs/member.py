@@ -26,6 +26,17 @@ FILES = ("weights", *SOURCES[1:])
 
 STRICT = {"extra": "forbid"}
 
+RowsSpec = dict[str, tuple[int | str, ...]]
+"""Route → values of which a row has one for a member to score it; `not ROUTE` → values of which it has none; `path` →
+that of a mask. All of them have to hold."""
+NOT_OF = "not "
+"""What a key of RowsSpec begins with where the rows with other values are meant."""
+
+
+def described_rows(rows: RowsSpec) -> str:
+    """Say which rows are meant."""
+    return ", ".join(f"{key} {' or '.join(map(str, values))}" for key, values in rows.items())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormalizeSpec:
@@ -130,6 +141,7 @@ class MemberSpec:
     weight       the member's weight under the rule `weighted`
     gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
+    rows         which rows it scores (None: all)
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -153,6 +165,7 @@ class MemberSpec:
     weight: float | None = None
     gradients: bool = False
     bad_rows: MemberBadRows | None = None
+    rows: RowsSpec | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, Path):

@@ -2,6 +2,7 @@
 
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from unittest.mock import patch
 
 from hpcens.checks.member_trial import ROWS, try_member
@@ -9,6 +10,8 @@ from hpcens.checks.preflight import check, is_complete
 from hpcens.checks.trials import TrialBook
 from hpcens.combining import tried_combiner
 from hpcens.config import load
+from hpcens.dataset.inspection import facts_of
+from hpcens.dataset.routes import Routes
 from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
@@ -69,10 +72,9 @@ def score_start(job, preflight, *, phases=(), writers=1, most=None):
 
 
 @contextmanager
-def _inspecting(paths, spec, limit):
+def _inspecting(paths, spec, limit, rows=None):
     """Look at a dataset in this process, which none of these can crash."""
-    with closing(Source(paths, spec, limit)) as source:
-        yield source.facts
+    yield partial(facts_of, paths, spec, limit, rows)
 
 
 def _start(job, preflight, names, plan, source, writers, most):
@@ -129,14 +131,26 @@ def _score(assignment, phase, writers, source, most):
             forward = load_member(member, job.spec, inputs=preflight.facts.names, space=preflight.space)
             engine.host(member.name, forward, batch=assignment.plan.numerics.members[member.name].batch)
     reducers = dict(enumerate(writers, 20))
+    bounds = phase.form.segmentation.bounds
+    routes, scores = None, None
+    if job.spec.routed:
+        routes = Routes(source, job.spec.dataset.route, {member.name: member.rows for member in job.spec.members})
+
+        def scores(segment):
+            present = routes.present(*bounds(segment)).any(0)
+            return [m for m, some in zip(job.spec.member_names, present, strict=True) if some and m in phase.members]
+
     Wiring(
         segments=sorted(segment for writer in writers for segment in writer.result.missing)[:most],
         members=phase.members,
-        shares=Shares({member: dict.fromkeys(DEVICES, 1.0) for member in phase.members}),
+        shares=Shares({m: dict.fromkeys(DEVICES, 1.0) for m in phase.members}, parts=preflight.facts.parts),
         devices=DEVICES,
-        read=lambda segment: source.read(phase.form.segmentation, segment),
+        read=lambda segment: (
+            routes.divide(*bounds(segment), phase.members) if routes else source.read(phase.form.segmentation, segment)
+        ),
         predict=engine.predict,
         write=lambda rank, task: reducers[rank].write(task),
         flush=lambda rank, segments: reducers[rank].result.flush(segments),
         reducers=list(reducers),
+        scores=scores,
     ).run()

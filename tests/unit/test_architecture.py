@@ -64,6 +64,7 @@ DOORS = {
         "dataset/sparse.py",
         "dataset/layout.py",
         "dataset/links.py",
+        "dataset/routes.py",
         "dataset/sources.py",
         "dataset/decompression.py",
         "dataset/plugins.py",

@@ -17,6 +17,7 @@ from hpcens.checks.trials import TrialBook
 from hpcens.combining.combiner import Combiner
 from hpcens.combining.digests import rule_digests
 from hpcens.combining.rule_process import try_rule
+from hpcens.dataset import Facts, Routed
 from hpcens.errors import DataError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import Output, encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
@@ -190,7 +191,7 @@ def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd)
 def test_a_rehearsal_that_was_passed_is_not_repeated_for_the_same_rule_and_shape(tmp_path, monkeypatch):
     rehearsed = []
 
-    def rehearse(made, space, digests, shape):
+    def rehearse(made, space, digests, shape, *, sets):
         rehearsed.append((digests, shape))
         return Imported()
 
@@ -199,8 +200,11 @@ def test_a_rehearsal_that_was_passed_is_not_repeated_for_the_same_rule_and_shape
     made = spec("rules:mean", ("prediction",))
     job = Job(datasets=(), output=tmp_path, spec=made)
     for code, shape in [("1", (4,)), ("1", (4,)), ("2", (4,)), ("2", (5,)), ("2", (5,))]:
-        judging.check_rule(job, Preflight(None, {}, {"code": code}, "values"), shape, book)
+        judging.check_rule(job, Preflight(Facts(1, (), {}), {}, {"code": code}, "values"), shape, book)
     assert rehearsed == [({"code": "1"}, (4,)), ({"code": "2"}, (4,)), ({"code": "2"}, (5,))]
+    fewer = Facts(1, (), {}, routed=Routed({}, {}, (("m0",), ("m0", "m1"))))
+    judging.check_rule(job, Preflight(fewer, {}, {"code": "2"}, "values"), (5,), book)
+    assert len(rehearsed) == 4, "it is tried on each set of members"
 
 
 @pytest.fixture(scope="module")

@@ -165,6 +165,56 @@ MISTAKES = [
     ("dataset: {select: {start: 5, stop: 5}}", 8, "dataset.select.stop", "5 is not above start, which is 5"),
     ("dataset: {select: {path: m, stop: 5}}", 8, "dataset.select.path", "keep one"),
     ("dataset: {select: [1, 2]}", 8, "dataset.select", "not a list; for example select: {start: 0"),
+    ("dataset: {route: {}}", 8, "dataset.route", "must not be empty; for example route: {fold: data/fold}"),
+    ("dataset: {route: {fold: 3}}", 8, "dataset.route.fold", "expected text, not 3; put it in quotes"),
+    ("dataset: {route: {fold: f}}", 8, "dataset.route.fold", "is named by no members[].rows, so it routes nothing"),
+    (
+        "    rows: {path: m}\ndataset: {route: {path: f}}",
+        9,
+        "dataset.route.path",
+        "is a word of members[].rows; choose another name",
+    ),
+    ("    rows: 3", 8, "members[1].rows", "expected a mapping (key: value), not 3; for example rows: {fold: 3}"),
+    ("    rows: {}", 8, "members[1].rows", "must not be empty; for example rows: {fold: 3}"),
+    (
+        "    rows: {fold: 3}",
+        8,
+        "members[1].rows.fold",
+        "is no route of the dataset; write dataset.route: {fold: data/fold}",
+    ),
+    (
+        "    rows: {fld: 3, fold: 2}\ndataset: {route: {fold: f}}",
+        8,
+        "members[1].rows.fld",
+        "is no route of the dataset, which has fold; write",
+    ),
+    (
+        "    rows: {fold: 1.5}",
+        8,
+        "members[1].rows.fold",
+        "1.5 is neither a value nor a list of them; for example fold:",
+    ),
+    ("    rows: {fold: {but: 3}}", 8, "members[1].rows.fold", "or fold: {not: [1, 2]}"),
+    ("    rows: {fold: []}", 8, "members[1].rows.fold", "neither a value nor a list"),
+    ("    rows: {path: 3}", 8, "members[1].rows.path", "3 is no path of a mask; for example path: data/mask"),
+    (
+        "    rows: {path: m, fold: 3}\ndataset: {route: {fold: f}}",
+        8,
+        "members[1].rows.path",
+        "names a mask, which stands by itself",
+    ),
+    (
+        "    rows: {path: m}\noutput: {dtype: uint8}",
+        9,
+        "output.dtype",
+        "uint8 has no NaN for the rows that a member does not score (members[].rows); write float16 or float32",
+    ),
+    (
+        "    rows: {path: m}\nrule: {name: stack, factory: 'm:b', weights: w}",
+        9,
+        "rule.name",
+        "stack is fed with all members, and members[].rows leaves some out of a row; write rule: mean",
+    ),
     ("dataset: {columns: ids}", 8, "dataset.columns", 'expected a list, not "ids"; for example columns: [ids, names]'),
     ("dataset: {columns: [a, a]}", 8, "dataset.columns[1]", '"a" is already dataset.columns[0]'),
     ("dataset: [a]", 8, "dataset", "not a list; for example dataset: images"),
@@ -609,3 +659,28 @@ def test_a_flood_of_mistakes_is_cut(file: Path) -> None:
     error = told(file, HEAD + "classes: [" + "1, " * 2000 + "]")
     assert len(error.splitlines()) == 101
     assert error.endswith("… and 1900 more")
+
+
+@pytest.mark.parametrize(
+    ("written", "rows"),
+    [
+        ("{fold: 3}", {"fold": (3,)}),
+        ("{fold: [1, 2]}", {"fold": (1, 2)}),
+        ("{fold: {not: 3}}", {"not fold": (3,)}),
+        ("{fold: {not: [1, a]}}", {"not fold": (1, "a")}),
+        ("{fold: 3, site: [north, 'no']}", {"fold": (3,), "site": ("north", "no")}),
+        ("{fold: true}", {"fold": (1,)}),
+        ("{path: masks/a}", {"path": ("masks/a",)}),
+    ],
+)
+def test_rows_are_written_out_as_a_list_of_values(file: Path, written: str, rows: dict[str, object]) -> None:
+    routes = ", ".join(f"{key}: x" for key in ("fold", "site") if key in written)
+    dataset = f"dataset: {{route: {{{routes}}}}}" if routes else ""
+    assert loaded(file, f"{HEAD}    rows: {written}\n{dataset}").members[1].rows == rows
+
+
+def test_a_member_of_no_weight_cannot_score_rows_alone(file: Path) -> None:
+    text = f"{HEAD}    rows: {{path: m}}\n    weight: 0\nrule: weighted".replace(
+        "name: a\n", "name: a\n    weight: 1\n"
+    )
+    assert "members[1].weight: 0 leaves nothing of the rows" in told(file, text)

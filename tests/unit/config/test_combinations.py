@@ -151,6 +151,10 @@ KEYS = {
         "rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt", "precision": "float64"}
     },
     "runtime: openvino": {"plan": {"runtime": "openvino"}},
+    "rows": {
+        "dataset": {"route": {"fold": "fold"}},
+        "members": [{"rows": {"fold": [0, 1, 2]}}, {"rows": {"fold": 1}}],
+    },
     "slurm": {"slurm": {"check_members": "job", "start_seconds": 60, "drain_seconds": 30, "time": "5"}},
     "container": {"slurm": {"python": "apptainer exec a.sif python3", "srun": {"overlap": True}}},
 }
@@ -236,6 +240,19 @@ ROWS = [
     ("resize", "preprocess", WORKS),
     *(("dataset.trust", verb, WORKS) for verb in ALL_VERBS),
     *(("dataset.trust", key, WORKS) for key in ("columns", "select", "decode", "axis", "trust", "files")),
+    *(("rows", verb, WORKS) for verb in ALL_VERBS),
+    *(
+        ("rows", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "columns", "select", "compression", "dtype: float16", "dtype: float64", "top-K"),
+            *("rule: vote", "rule: geometric", "rule: median", "rule: weighted", "rule: m:f", "space: logits"),
+            *("output: values", "classes", "member classes", "preprocess", "class_axis", "task: binary", "normalize"),
+            *("task: multilabel", "bad_rows: pass", "gradients", "files", "trust", "decode", "fill", "axis", "squeeze"),
+            *("precision: float64", "folder", "dataset.trust", "slurm"),
+        )
+    ),
+    ("rows", "dtype: uint8", "output.dtype: uint8 has no NaN for the rows that a member does not score"),
+    ("rows", "stack", "rule.name: stack is fed with all members"),
     *((key, verb, WORKS) for key in ("slurm", "container") for verb in ("resume", "adding a member", "phases")),
 ]
 
@@ -263,6 +280,7 @@ class Bench:
             ragged = file.create_dataset("ragged", 22, h5py.vlen_dtype(np.float32))
             for row, values in enumerate(flat):
                 ragged[row] = values[: 1 + 5 * row]
+            file["fold"] = np.arange(22) * 7 % 3
 
     def configure(self, *keys):
         """Write the configuration, and weights for its members."""

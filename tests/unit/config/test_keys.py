@@ -80,6 +80,10 @@ def around(pattern: str) -> dict[str, Any]:
         tree["rule"] = {"name": "stack", "factory": "m:s", "weights": "s"}
     elif pattern.startswith("dataset.inputs{}."):
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
+    elif pattern.startswith("members[].rows"):
+        tree["dataset"] = {"route": {"x" if pattern.endswith("{}") else "fold": "folds"}}
+    elif pattern.startswith("dataset.route"):
+        member["rows"] = {"x" if pattern.endswith("{}") else "fold": 3}
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
     return tree
@@ -112,7 +116,7 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
 
 def keys(value: Any, place: str = "") -> set[str]:
     """Every key of a tree, by its pattern."""
-    if place in (".dataset.inputs", ".cluster"):
+    if place in (".dataset.inputs", ".dataset.route", ".members[].rows", ".cluster"):
         return {p for inner in value.values() for p in keys(inner, f"{place}{{}}")}
     if isinstance(value, dict):
         return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
@@ -138,10 +142,13 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     pair = [{key: value for key, value in first.items() if key not in others}, second]
     for name, own in {"trimmed": {"trim"}, "stack": {"factory", "arguments", "weights", "output", "precision"}}.items():
         left = {key: value for key, value in tree["rule"].items() if key in own or key == "space"}
-        members = [{k: v for k, v in m.items() if k != "weight"} | {"name": f"m{i}"} for i, m in enumerate(3 * pair)]
-        loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members}))
+        others = ("weight", "rows") if name == "stack" else ("weight",)
+        members = [{k: v for k, v in m.items() if k not in others} | {"name": f"m{i}"} for i, m in enumerate(3 * pair)]
+        dataset = {key: value for key, value in tree["dataset"].items() if key != "route" or "rows" not in others}
+        loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members, "dataset": dataset}))
     left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
     spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
     assert spec.members[0].weight == 0.5 and spec.members[0].trust == ("pickle",)
+    assert spec.members[0].rows == {"fold": (3,)} and spec.dataset.route == {"fold": "data/fold"}
     steps = ["cast", "layout", "scale", "resize", "resize", "crop", "normalize", "call"]
     assert [step.kind for step in spec.members[0].preprocess] == steps
