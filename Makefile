@@ -14,7 +14,7 @@ fast:
 	$(PYTHON) -m pytest -q -m fast
 
 slurm:
-	CI=true $(PYTHON) -m pytest -q -n 0 -m slurm
+	CI=true $(PYTHON) -m pytest -q -m slurm
 
 lint:
 	$(PYTHON) -m ruff check .

@@ -52,15 +52,15 @@ def explain(answer: Answer | None, folder: str, epoch: Epoch | None) -> Verdict:
     words = last_words(Path(folder)) if folder else ""
     if epoch is None:
         lines = list(all_lines(Path(folder))) if folder else []
+        if line := next((line for line in lines if _LATE in line), ""):  # what ended it, whatever else was said
+            what = line.removeprefix("hpcens: only ").strip()
+            return Verdict(FAILURE, f"not all of the job's ranks came: {what}", _LATE_REMEDY)
         for symptom, remedy in _MISFITS.items():
             if line := next((line for line in lines if symptom in line), ""):
                 return Verdict(USAGE, f"srun and the MPI library do not speak to each other: {line.strip()}", remedy)
         if answer is not None and answer.exit_code.partition(":")[0] == _DEAF:
             deaf = "its ranks were warned of the job's end (USR2) before they could hear it"
             return Verdict(INCOMPLETE, deaf, f"{AGAIN}; or give it more time: --slurm time=…")
-        if line := next((line for line in lines if _LATE in line), ""):
-            what = line.removeprefix("hpcens: only ").strip()
-            return Verdict(FAILURE, f"not all of the job's ranks came: {what}", _LATE_REMEDY)
         ended = (
             f"the job ended before the run began ({answer.state or 'unknown to Slurm'})" if answer else "no start yet"
         )

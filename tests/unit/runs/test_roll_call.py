@@ -57,6 +57,9 @@ def test_one_that_never_comes_ends_the_start_with_its_name(task, tmp_path):
     verdict = postmortem.explain(Answer("FAILED"), str(tmp_path), None)
     assert "n7" in verdict.reason and "not all of the job's ranks came: 4 of 5" in verdict.reason
     assert "exclude" in verdict.remedy
+    complaint = "slurmstepd-n2: error: mpi/pmi2: invalid client request"
+    (tmp_path / "12_n2_0.log").write_text(f"0: {complaint}\n0: hpcens: {why}\n")
+    assert postmortem.explain(Answer("FAILED"), str(tmp_path), None).reason == verdict.reason, "what ended it"
 
 
 def test_ranks_that_are_all_here_and_find_no_world_are_told_of_srun(task, tmp_path):
