@@ -286,8 +286,8 @@ class TestWhoIsPresent:
         whole = Combiner(made, space, routed, rule_digests(made, space))
         got = whole.combine(7, list(seen), masked, present)
         assert (got["present"] == present).all()
-        for row, members in enumerate(present):
-            chosen = np.flatnonzero(members)
+        for row, scored in enumerate(present):
+            chosen = np.flatnonzero(scored)
             if not len(chosen):
                 assert np.isnan(got["prediction"][row]).all() and got["label"][row] == -1
                 continue
