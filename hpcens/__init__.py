@@ -53,12 +53,14 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from hpcens.api import Calibrated as Calibrated
     from hpcens.api import Evaluation as Evaluation
     from hpcens.api import Handle as Handle
     from hpcens.api import Plan as Plan
     from hpcens.api import Result as Result
     from hpcens.api import Selection as Selection
     from hpcens.api import attach as attach
+    from hpcens.api import calibrate as calibrate
     from hpcens.api import combine as combine
     from hpcens.api import evaluate as evaluate
     from hpcens.api import export as export
@@ -77,12 +79,14 @@ if TYPE_CHECKING:
 else:
     # name → where it is, loaded by the first who asks for it: `import hpcens` loads nothing else
     _API = {
+        "Calibrated": "api.Calibrated",
         "Evaluation": "api.Evaluation",
         "Handle": "api.Handle",
         "Plan": "api.Plan",
         "Result": "api.Result",
         "Selection": "api.Selection",
         "attach": "api.attach",
+        "calibrate": "api.calibrate",
         "combine": "api.combine",
         "evaluate": "api.evaluate",
         "export": "api.export",

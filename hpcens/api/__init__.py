@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from hpcens.api.calibrated import Calibrated as Calibrated
+    from hpcens.api.calibrated import calibrate as calibrate
     from hpcens.api.configuration import load_config as load_config
     from hpcens.api.evaluated import Evaluation as Evaluation
     from hpcens.api.evaluated import evaluate as evaluate
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: `import hpcens` stays light
     _NAMES = {
+        "calibrated": ("Calibrated", "calibrate"),
         "configuration": ("load_config",),
         "evaluated": ("Evaluation", "evaluate"),
         "handle": ("Handle", "attach"),

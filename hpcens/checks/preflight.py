@@ -8,14 +8,23 @@ from functools import partial
 from typing import Any
 
 from hpcens.checks.findings import Preflight as Preflight
-from hpcens.checks.imports import with_imports
-from hpcens.checks.trials import TrialBook
+from hpcens.checks.imports import RULE, with_imports
+from hpcens.checks.trials import TrialBook, is_found
 from hpcens.combining import rule_digests
 from hpcens.dataset import Facts, Routed, inspecting
 from hpcens.engine import gpu_libraries
 from hpcens.errors import DataError
 from hpcens.members import input_places, layout_digests, member_digests
-from hpcens.result import check_output, is_finished, make_fingerprint, stored_members, torch_version
+from hpcens.result import (
+    check_output,
+    is_finished,
+    make_fingerprint,
+    outputs_branch,
+    require_fitting,
+    rule_branch,
+    stored_members,
+    torch_version,
+)
 from hpcens.rules import combining_space
 from hpcens.specs import BadRows, Job, MemberSpec, RunSpec
 from hpcens.vocabulary import Plan, numerics_from_dict
@@ -85,7 +94,22 @@ def require_numbers(member: MemberSpec, bad_rows: BadRows, facts: Facts) -> None
 def after_trials(job: Job, preflight: Preflight, book: TrialBook | None = None) -> Preflight:
     """Return what was found with all that trials have told since. book: see `check`."""
     preflight = with_imports(job, preflight, book or TrialBook.default())
+    _require_calibration(job.spec, preflight)
     return replace(preflight, stored=stored_members(job, partial(_fingerprint, job.spec, preflight)))
+
+
+def _require_calibration(spec: RunSpec, preflight: Preflight) -> None:
+    """Raise FingerprintMismatch where a calibration was fitted to something else, as far as that is known."""
+    members = {
+        member.name: {**preflight.digests[member.name], "output": member.output, "precision": member.computes_in}
+        for member in spec.members
+    }
+    tree = {
+        "members": members,
+        "rule": rule_branch(spec, preflight.rule, preflight.space),
+        "outputs": outputs_branch(spec),
+    }
+    require_fitting(spec, tree, lambda name, part: is_found(part) and (name or RULE) in preflight.unseen)
 
 
 def is_complete(job: Job, preflight: Preflight) -> bool:

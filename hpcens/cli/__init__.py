@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from hpcens import __version__
+from hpcens.cli.judging_options import AddVerb, add_judging
+from hpcens.cli.judging_options import positive as _positive
 from hpcens.cli.terminal import say
 from hpcens.errors import FAILURE, HpcensError, as_verdict
 from hpcens.shell import printable
 
 _RUNS = "run directories (OUTPUT.run), outputs, folders of them, or patterns"
-# Adds a verb: its name, the function that does it as MODULE.FUNCTION of this folder, and what it does in a line.
-AddVerb = Callable[[str, str, str], argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,7 +89,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_starting(add)
     _add_runs(add)
     _add_results(add)
-    _add_judging(add)
+    add_judging(add)
     _add_guide(add)
     return parser
 
@@ -194,36 +194,6 @@ def _add_results(add: AddVerb) -> None:
     export.add_argument("--datasets", type=lambda text: text.split(","), default=[], help=datasets)
 
 
-def _add_judging(add: AddVerb) -> None:
-    evaluate = add("evaluate", "judging.evaluate", "hold a result against labels: each member and the ensemble")
-    select = add("select", "judging.select", "choose members and weights by labels, for what they cost; write the YAML")
-    labels = "labels, a row of the dataset or of the result each; without FILE they are in the dataset itself"
-    groups = "a column: rows that share its value depend on each other, and intervals draw them together"
-    for verb in (evaluate, select):
-        verb.add_argument("result", type=Path, metavar="PREDICTIONS.H5")
-        source = verb.add_mutually_exclusive_group(required=True)
-        source.add_argument("--labels", metavar="FILE:/PATH", help=labels)
-        source.add_argument("--labels-column", metavar="NAME", help="a column that passed through from the dataset")
-        verb.add_argument("--groups", metavar="NAME", help=groups)
-        verb.add_argument("--ignore", type=float, metavar="VALUE", help="a value that stands for no label; nan too")
-        verb.add_argument("--json", action="store_true", help="print the figures as JSON")
-    top = "K of top-K accuracy (default: the result's, or 5)"
-    evaluate.add_argument("--top", type=_positive, metavar="K", help=top)
-    evaluate.add_argument("--ensemble-only", action="store_true", help="do not ask for the members' outputs")
-    evaluate.add_argument("-o", "--output", type=Path, metavar="EVALUATION.JSON", help="write the figures to a file")
-    evaluate.add_argument("--html", type=Path, metavar="PAGE.HTML", help="write them as a web page")
-    by = "what to choose by (default: log_loss of classes, squared_error of values)"
-    select.add_argument("--by", choices=("log_loss", "squared_error"), help=by)
-    method = "take members with replacement, or find the best weights (default: greedy)"
-    select.add_argument("--method", choices=("greedy", "weights"), default="greedy", help=method)
-    holdout = "share of the rows, or groups, to judge on; the others are chosen on (default: 0.5)"
-    select.add_argument("--holdout", type=float, default=0.5, metavar="SHARE", help=holdout)
-    budget = "device-hours that the members may take together, for the rows of the result"
-    select.add_argument("--budget", type=float, metavar="HOURS", help=budget)
-    chosen = "the YAML to go on with: run -c, combine -c"
-    select.add_argument("-o", "--output", type=Path, required=True, metavar="SELECTED.YAML", help=chosen)
-
-
 def _add_runs(add: AddVerb) -> None:
     status = add("status", "runs.status", "print how far runs are, or how they ended")
     watch = "print the status again every few seconds until the run ends; then exit as the run did"
@@ -265,13 +235,6 @@ def _job_options(parser: argparse.ArgumentParser, *, scores: bool = True, datase
 def _verbose(parser: argparse.ArgumentParser) -> None:
     text = "once the run has ended, print also its plan, and what every member, device and rank did"
     parser.add_argument("-v", "--verbose", action="store_true", help=text)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
 
 
 def _array(text: str) -> tuple[int, int | None]:

@@ -1,4 +1,4 @@
-"""Verbs that hold a result against labels: evaluate, select."""
+"""Verbs that hold a result against labels: evaluate, select, calibrate."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from hpcens import api
+from hpcens.api.calibrated import require_new
 from hpcens.api.selected import require_place
 from hpcens.cli.results import refuse_many
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.files import write_atomically
+from hpcens.reports.calibrations import calibration_lines
 from hpcens.reports.evaluations import evaluation_lines
 from hpcens.reports.page import require_page
 from hpcens.reports.selections import selection_lines
@@ -68,6 +70,32 @@ def select(options: Namespace) -> int:
         show(selection_lines(selection))
     selection.write_yaml(options.output)
     say(f"→ {short(options.output)}", to_stderr=options.json)
+    return COMPLETE
+
+
+def calibrate(options: Namespace) -> int:
+    """Fit a temperature, sets or intervals: print what they are worth, write the file that a configuration names."""
+    refuse_many(options.result)
+    _require_folder(options.output)
+    require_new(options.output)
+    calibrated = api.calibrate(
+        options.result,
+        options.labels,
+        labels_column=options.labels_column,
+        groups=options.groups,
+        ignore=options.ignore,
+        coverage=options.coverage,
+        holdout=options.holdout,
+        split=options.split,
+        seed=options.seed,
+    )
+    if options.json:
+        say(calibrated.to_json())
+    else:
+        show(calibration_lines(calibrated))
+    calibrated.write(options.output)
+    next_line = f"→ {short(options.output)}; next: calibration: {short(options.output)} in the YAML of run or combine"
+    say(next_line, to_stderr=options.json)
     return COMPLETE
 
 

@@ -15,7 +15,18 @@ from hpcens.combining.stacking import load_stack_rule
 from hpcens.errors import HpcensError, RuleError
 from hpcens.members import result_axis
 from hpcens.result import Output, encoded
-from hpcens.rules import Floats, disagreement, entropies, label, labels, make_rule, top, variance, weights_of
+from hpcens.rules import (
+    Calibrator,
+    Floats,
+    disagreement,
+    entropies,
+    label,
+    labels,
+    make_rule,
+    top,
+    variance,
+    weights_of,
+)
 from hpcens.rules.present import sets_of
 from hpcens.specs import LAST, RunSpec, Space
 from hpcens.usercode.imported import other_code
@@ -54,6 +65,9 @@ class Combiner:
         self._logits = space == "logits"
         self._axis = LAST if class_axis is None else class_axis
         self._multilabel = spec.task == "multilabel"
+        self._calibrator = (
+            Calibrator(spec.calibration, logits=self._logits, axis=self._axis) if spec.calibration is not None else None
+        )
         dtype = spec.combined_dtype
         self._rule = (
             load_stack_rule(spec.rule, space, spec.search_path, digests, dtype, task=spec.task, class_axis=self._axis)
@@ -132,6 +146,12 @@ class Combiner:
         names = self._names
         prediction = self._rule(stack)
         values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
+        if (calibrator := self._calibrator) is not None:
+            if "set" in names:
+                values["set"] = calibrator.sets(prediction)
+            if "interval" in names:
+                values["interval"] = calibrator.intervals(prediction)
+            prediction = calibrator.prediction(prediction)
         values["prediction"] = prediction
         if names & {"label", "disagreement"}:
             values["label"] = (

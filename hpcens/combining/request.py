@@ -26,6 +26,7 @@ from hpcens.result import (
     in_format,
     keeps_classes,
     outputs_branch,
+    require_fitting,
     rounded_members,
     rule_branch,
 )
@@ -105,6 +106,7 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             "outputs": outputs_branch(spec),
         }
     )
+    require_fitting(spec, fingerprint)
     return Request(source, spec, output, space, digests, fingerprint)
 
 

@@ -13,8 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpcens.config.calibration import check_calibration
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
+from hpcens.config.rule_checks import Parts
 from hpcens.config.shorthands import expand
 from hpcens.config.site import asked_of_slurm as asked_of_slurm
 from hpcens.config.site import slurm_settings as slurm_settings
@@ -45,7 +47,7 @@ def load_mapping(mapping: Mapping[str, Any], folder: Path) -> RunSpec:
     folder   where its relative paths start
     Raises UsageError naming all that is wrong at once, a line each: `configuration: members[2].wieghts: unknown key`.
     """
-    page = Page(Path("configuration"), numbered=False)
+    page = Page(Path("configuration"), numbered=False, folder=folder)
     try:
         text = json.dumps(mapping, default=_plain, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -82,11 +84,17 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
     check_values(page, tree)
     check_slurm(page, tree.get("slurm"))
     check_ensemble(page, tree)
+    check_calibration(Parts(page, tree))
     if page.problems:
         raise page.error()
-    output = spec.output
-    if "datasets" not in tree.get("output", {}) and all(member.output == "values" for member in spec.members):
-        output = replace(output, datasets=("prediction",))  # members that do not classify have no label
+    output, calibration = spec.output, spec.calibration
+    if "datasets" not in tree.get("output", {}):
+        if all(member.output == "values" for member in spec.members):
+            output = replace(output, datasets=("prediction",))  # members that do not classify have no label
+        if calibration is not None and calibration.covering:
+            output = replace(output, datasets=(*output.datasets, calibration.covering))
+    if calibration is not None:
+        calibration = replace(calibration, path=folder / os.path.expanduser(calibration.path))
     if "dtype" not in tree.get("output", {}) and any(member.precision == "float64" for member in spec.members):
         output = replace(output, dtype="float64")
     if output.path is not None:
@@ -100,6 +108,7 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
     return replace(
         spec,
         rule=rule,
+        calibration=calibration,
         members=tuple(_absolute(folder, member) for member in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,

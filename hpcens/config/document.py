@@ -49,10 +49,12 @@ class Page:
     """One YAML document: the line of every place, and all that is wrong with it.
 
     numbered  whether a person can look up its lines: messages name them
+    folder    where its relative paths start; None: that of the file
     """
 
-    def __init__(self, file: Path, *, numbered: bool = True) -> None:
+    def __init__(self, file: Path, *, numbered: bool = True, folder: Path | None = None) -> None:
         self.file = file
+        self.folder = file.parent if folder is None else folder
         self._numbered = numbered
         self.lines: dict[Place, int] = {}
         self.leaves: set[Place] = set()

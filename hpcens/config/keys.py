@@ -197,6 +197,8 @@ KEYS: Mapping[str, Key] = {
     "rule.output": _choice(Space),
     "rule.precision": _choice(OutputDtype),
     "rule.normalize": Key("true"),
+    "calibration": Key("calibration.json"),
+    "calibration.path": _filled("calibration.json"),
     "devices": Key("{cuda: all}"),
     "devices.cpu": Key("2"),
     "devices.cpu.count": _count("2"),

@@ -69,7 +69,7 @@ def read_names(page: Page, place: Place, file: str) -> list[str] | None:
 
     file  its path; a relative one starts at the folder of the YAML
     """
-    path = page.file.parent / os.path.expanduser(file)
+    path = page.folder / os.path.expanduser(file)
     try:
         if not path.is_file():  # a pipe would be waited for
             raise FileNotFoundError(ENOENT, "no such file")

@@ -1,4 +1,4 @@
-"""Read a configuration that has only a rule and outputs: the rest is that of a result whose members are stored."""
+"""Read a configuration without members: a rule, outputs, a calibration; the rest is that of a result that has them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 from hpcens.config import checked
 from hpcens.config.document import Page, compose, read
-from hpcens.specs import RunSpec
+from hpcens.specs import Calibration, RunSpec
 
-_KEYS = ("rule", "output")
+_KEYS = ("rule", "output", "calibration")
 
 
 def is_partial(path: Path) -> bool:
@@ -21,7 +21,7 @@ def is_partial(path: Path) -> bool:
 
 
 def load_partial(path: Path, stored: RunSpec) -> RunSpec:
-    """Read the rule and the outputs of a YAML file over a result's configuration.
+    """Read the rule, the outputs and the calibration of a YAML file over a result's configuration.
 
     A function of a rule is imported from the file's folder. Raises UsageError naming all that is wrong at once.
     """
@@ -30,14 +30,16 @@ def load_partial(path: Path, stored: RunSpec) -> RunSpec:
 
 
 def over(page: Page, tree: Mapping[str, Any], stored: RunSpec, folder: Path) -> RunSpec:
-    """Return a result's configuration with the rule and the outputs of a document.
+    """Return a result's configuration with the rule, the outputs and the calibration of a document.
 
     page    the document's, for what is wrong
     stored  what the result was made with
     folder  where a function of the rule is imported from, and relative paths start
     """
     for key in tree.keys() - {*_KEYS}:
-        page.problem((key,), "stands without members; write rule and output alone, or the whole configuration")
+        page.problem(
+            (key,), "stands without members; write rule, output and calibration alone, or the whole configuration"
+        )
     if page.problems:
         raise page.error()
     # stand-ins: what the rule and the outputs have to fit to
@@ -48,11 +50,23 @@ def over(page: Page, tree: Mapping[str, Any], stored: RunSpec, folder: Path) -> 
     ]
     classes = None if stored.classes is None else list(stored.classes)
     around = {"members": members, "task": stored.task, "classes": classes, "class_axis": stored.class_axis}
-    read_with_them = checked(page, {**tree, **around}, folder)
+    own = {"calibration": stored.calibration} if stored.calibration is not None else {}
+    read_with_them = checked(page, {**own, **tree, **around}, folder)
+    output = read_with_them.output if "output" in tree else stored.output
+    if "output" not in tree:
+        output = replace(output, datasets=_covering(output.datasets, read_with_them.calibration))
     return replace(
         stored,
         members=tuple(replace(member, weight=None) for member in stored.members),
         rule=read_with_them.rule if "rule" in tree else stored.rule,
-        output=read_with_them.output if "output" in tree else stored.output,
+        output=output,
+        calibration=read_with_them.calibration,
         search_path=folder if "rule" in tree and ":" in read_with_them.rule.name else stored.search_path,
     )
+
+
+def _covering(datasets: tuple[str, ...], calibration: Calibration | None) -> tuple[str, ...]:
+    """Return a result's datasets with the sets or intervals that another calibration has, and no others."""
+    wanted = calibration.covering if calibration is not None else ""
+    kept = tuple(name for name in datasets if name not in ("set", "interval") or name == wanted)
+    return (*kept, wanted) if wanted and wanted not in kept else kept

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hpcens.config.calibration import expand_calibration
 from hpcens.config.checks import explain
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import KEYS, pattern
@@ -41,6 +42,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
             tree["classes"] = [str(i) for i in range(number)]
         else:
             page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
+    if "calibration" in tree:
+        expand_calibration(page, tree)
     if isinstance(output := tree.get("output"), dict) and isinstance(output.get("compression"), str):
         output["compression"] = {"name": output["compression"]}
     for i, member in enumerate(members if isinstance(members := tree.get("members"), list) else ()):

@@ -26,6 +26,8 @@ def yaml_of(spec: RunSpec, folder: Path) -> str:
             written["output"] = member.output
         if member.weights is not None and member.loads_itself:
             written["weights"] = "factory"
+    if spec.calibration is not None:
+        tree["calibration"] = str(spec.calibration.path)
     tree["output"] = tree.get("output", {}) | {"datasets": [*spec.output.datasets], "dtype": spec.output.dtype}
     return dump(tree)
 

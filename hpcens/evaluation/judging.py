@@ -6,14 +6,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from hpcens.config import spec_from_json
 from hpcens.errors import DataError, UsageError
 from hpcens.evaluation.buckets import BUCKETS, buckets_of_groups, buckets_of_rows, draws
+from hpcens.evaluation.calibration import calibration_notes
 from hpcens.evaluation.classification import Classes, Labels
+from hpcens.evaluation.covering import covering_of
 from hpcens.evaluation.evaluation import Evaluation, Gain, Labelling, Omission, RowCounts, Score, more_is_better
 from hpcens.evaluation.labels import as_targets, outputs_in
 from hpcens.evaluation.omissions import Omissions, work_of
@@ -24,6 +25,7 @@ from hpcens.vocabulary import Array
 
 ENSEMBLE = "/ensemble"  # no member has a slash in its name
 _WITHOUT = "/without/"
+_COVERING = "/covering"
 _BLOCK_BYTES = 32 << 20  # of one source's values in float64
 _FEW_BUCKETS = 20
 _EPSILON = {"<f8": 2.0**-52, "<f4": 2.0**-23, "<f2": 2.0**-10, "|u1": 1 / 510}
@@ -31,13 +33,6 @@ _HEADLINES = ("accuracy", "log_loss", "brier_score", "exact_match", "iou", "root
 
 Read = Callable[[int, int], Array]
 """Takes (start, stop), returns something of these rows of the result, (rows, …)."""
-
-
-class Judge(Protocol):
-    """Judge one source of predictions."""
-
-    def measures(self, counts: Doubles) -> dict[str, Doubles]:
-        """Return the measures in each draw of buckets, see `buckets.draws`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +80,8 @@ class _Pass:
         self._task = str(result.attributes.get("task") or "")
         self._outputs = outputs_in(self._task, self._space, prediction.shape, prediction.class_axis, result.classes)
         spec = spec_from_json(result.document("config"))
+        self._calibration = spec.calibration
+        self._covering = covering_of(self._stored, self._outputs)
         self._omissions = Omissions(result, spec, names) if names else None
         self._without = self._omissions.names if self._omissions else ()
         self._sums_to_one = bool(prediction.attributes.get("sums_to_one", True)) and prediction.dtype != "|u1"
@@ -152,7 +149,8 @@ class _Pass:
     def _add_segment(self, segment: int) -> None:
         start, stop = self._result.segmentation.bounds(segment)
         names = ["prediction", *(f"members/{name}" for name in self._names)]
-        stored = self._result.read(segment, names)
+        covering = self._covering.name if self._covering is not None else ""
+        stored = self._result.read(segment, [*names, covering])
         masked = self._result.masked(segment)
         stack = {name: stored[f"members/{name}"] for name in self._names}
         sources = {ENSEMBLE: self._unscaled(stored["prediction"])}
@@ -160,6 +158,7 @@ class _Pass:
         if self._omissions is not None:
             others = self._omissions.predictions(segment, stack, masked)
             sources |= {f"{_WITHOUT}{name}": values for name, values in others.items()}
+        sources |= {_COVERING: stored[covering]} if covering else {}
         valid = np.ones(stop - start, bool)
         valid[masked] = False
         self._counts["masked"] += len(masked)
@@ -207,6 +206,9 @@ class _Pass:
         if self._shift is None and self._outputs.kind == "values":
             self._shift = float(targets[~np.isnan(targets)][0])
         for name, values in given.items():
+            if name == _COVERING and self._covering is not None:
+                self._covering.add(buckets, values, targets)
+                continue
             judge = self._judge(name)
             if isinstance(judge, Values):
                 stack = [given[member] for member in self._names] if name == ENSEMBLE and len(self._names) > 1 else []
@@ -235,6 +237,9 @@ class _Pass:
             if name.startswith(_WITHOUT):
                 continue
             scores[name] |= {m: Score(binned.value, error=binned.error) for m, binned in judge.fixed().items()}
+        if self._covering is not None:
+            covered = self._covering.measures(counts)
+            scores[ENSEMBLE] |= {m: Score.of_draws(values) for m, values in covered.items()}
         ensemble = self._judges[ENSEMBLE]
         work = work_of(self._result, self._names)
         headlines = [measure for measure in drawn[ENSEMBLE] if measure in _HEADLINES]
@@ -289,6 +294,8 @@ class _Pass:
             yield f"negative_log_likelihood leaves out {ensemble.without_spread} numbers on which all members agree"
         if self._omissions is not None and self._omissions.why:
             yield f"leaving members out is not judged: {self._omissions.why}"
+        if self._calibration is not None:
+            yield from calibration_notes(self._calibration, self._result.fingerprint["data"])
         if filled < _FEW_BUCKETS:
             what = "groups" if self._question.groups is not None else "rows"
             yield f"intervals rest on {filled} {what} alone"

@@ -277,6 +277,8 @@ class _Selecting:
         return _Block(numbers[kept], buckets[used][kept], terms, known[kept])
 
     def _notes(self, chosen_on: int, kept: int, filled: int) -> Iterator[str]:
+        if self._spec.calibration is not None:
+            yield "the result's calibration is of all its members: it is left out, here and in the YAML"
         if kept < chosen_on:
             yield f"chosen on {kept:,} of the {chosen_on:,} rows of that part, drawn by a hash of their number"
         if filled < 20:

@@ -108,11 +108,16 @@ def _plain(step: Step) -> dict[str, object]:
 
 
 def chosen_spec(spec: RunSpec, weights: Mapping[str, float]) -> RunSpec:
-    """Return a configuration with the members that have a weight: by rule mean where weights are equal."""
+    """Return a configuration with the members that have a weight: by rule mean where weights are equal.
+
+    A calibration is of all members together: it is left out, and what is stored of it.
+    """
     equal = len(set(weights.values())) == 1
     members = tuple(
         replace(member, weight=None if equal else weights[member.name])
         for member in spec.members
         if member.name in weights
     )
-    return replace(spec, members=members, rule=replace(spec.rule, name="mean" if equal else "weighted"))
+    rule = replace(spec.rule, name="mean" if equal else "weighted")
+    datasets = tuple(name for name in spec.output.datasets if name not in ("set", "interval"))
+    return replace(spec, members=members, rule=rule, calibration=None, output=replace(spec.output, datasets=datasets))

@@ -32,6 +32,7 @@ chunked.
 | `member_names` | [text] | in member order |
 | `unsteady` | JSON | where there are any: member → `reproducible`: false; `alone`, `other_batch`: how far off |
 | `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |
+| `calibration` | JSON | where there is one: its `path`, `digest`, and what `hpcens calibrate` wrote, but `made_of` |
 | `outputs` | [text] | datasets of rows, in the order in which they are checksummed |
 | `segment_rows` | int | rows of a segment; the last one may have fewer |
 
@@ -106,6 +107,7 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
 | `members.*.task` | binary or multilabel; multiclass and regression, which `output` tells apart |
 | `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
+| `rule.calibration` | `temperature`, `coverage` and `digest` of a calibration; where there is none |
 """
 
 from __future__ import annotations
@@ -116,6 +118,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hpcens.result.assembly import Assembly as Assembly
     from hpcens.result.assembly import Part as Part
+    from hpcens.result.calibrated import calibrated_of as calibrated_of
+    from hpcens.result.calibrated import require_fitting as require_fitting
     from hpcens.result.decision import Decision as Decision
     from hpcens.result.decision import decision_of as decision_of
     from hpcens.result.decision import refuse_phases as refuse_phases
@@ -165,6 +169,7 @@ else:
     _NAMES = {
         "assembly": ("Assembly", "Part"),
         "decision": ("Decision", "decision_of", "refuse_phases", "require_room_for_parts"),
+        "calibrated": ("calibrated_of", "require_fitting"),
         "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
-from hpcens.specs import RunSpec
+from hpcens.specs import Calibration, RunSpec
 
 Tree = Mapping[str, Any]
 
@@ -70,5 +70,13 @@ def describe_result(
         "members": json.dumps({name: members[name] for name in spec.member_names}),
         "member_names": list(spec.member_names),
         **({"unsteady": json.dumps(unsteady)} if unsteady else {}),
+        **({"calibration": _calibration(spec.calibration)} if spec.calibration is not None else {}),
         **more,
     }
+
+
+def _calibration(calibration: Calibration) -> str:
+    """Return what a result says of its calibration; to what it was fitted is in the configuration that it keeps."""
+    content = {key: value for key, value in calibration.content.items() if key != "made_of"}
+    path = os.fsencode(calibration.path).decode(errors="backslashreplace")
+    return json.dumps({"path": path, "digest": calibration.digest, **content})

@@ -15,7 +15,7 @@ from typing import Any
 
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.files import MALFORMED
-from hpcens.specs import RunSpec, Space, described_rows
+from hpcens.specs import Calibration, RunSpec, Space, described_rows
 from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
@@ -71,6 +71,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "class_axis"), None, "no class_axis, or class_axis: -1"),
     AddedKey(("members", "*", "task"), None, "task: multiclass"),
     AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
+    AddedKey(("rule", "calibration"), None, "calibration: false"),
     AddedKey(("numerics", "libraries"), None, ""),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
@@ -150,6 +151,18 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
         "trim": spec.rule.trim,
         "normalize": spec.rule.normalize,
         "digests": dict(digests),
+        "calibration": _applied(spec.calibration),
+    }
+
+
+def _applied(calibration: Calibration | None) -> dict[str, Any] | None:
+    """Return what a calibration comes to."""
+    if calibration is None:
+        return None
+    return {
+        "temperature": calibration.temperature,
+        "coverage": calibration.coverage,
+        "digest": calibration.digest,
     }
 
 

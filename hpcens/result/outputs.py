@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from hpcens.errors import DataError, UsageError
 from hpcens.members import result_axis
-from hpcens.specs import NORMALIZED, NOT_MULTILABEL, OF_CLASSES, RunSpec, Space
+from hpcens.specs import NORMALIZED, NOT_MULTILABEL, OF_CLASSES, Calibration, RunSpec, Space
 from hpcens.vocabulary import Array
 
 _SCALE = 255
@@ -84,11 +85,24 @@ def outputs_of(
             f"{', '.join(wrong)}: chosen between classes that exclude one another, and the task is multilabel",
             "leave it out of output.datasets",
         )
+    _check_thresholds(spec, shape)
     outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space, axis))
     if spec.routed:
         text = "1 where the member has an output for the row, else 0; members in the order of member_names"
         outputs = (*outputs, Output(PRESENT, (len(spec.members),), "|u1", {"description": text}))
     return (*outputs, VALID) if spec.bad_rows == "mask" else outputs
+
+
+def _check_thresholds(spec: RunSpec, shape: tuple[int, ...]) -> None:
+    calibration = spec.calibration
+    if calibration is None or calibration.covering != "interval":
+        return
+    count = len(calibration.thresholds)
+    if count not in (1, prod(shape)):
+        raise UsageError(
+            f"{calibration.path} has intervals of {count} numbers a row, and the members give {list(shape)}",
+            "name the calibration of these members, or remove it",
+        )
 
 
 def _kind(name: str) -> str:
@@ -102,6 +116,9 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axi
     place = {} if axis is None else {"class_axis": axis}
     scaled = {"scale": 1 / _SCALE, "scaled": "values are these times the scale"} if spec.output.dtype == "uint8" else {}
     stored = {"space": space, **place, **scaled}
+    calibration = spec.calibration
+    tempered = calibration is not None and calibration.temperature is not None
+    raw = ", before calibration" if tempered else ""
     # shape of what is stored once for all classes, or once for each label
     chosen = shape if axis is None or multilabel else (*shape[: axis - 1], *shape[axis:])
 
@@ -115,8 +132,10 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axi
     match _kind(name):
         case "prediction":
             text = f"the members' outputs combined by rule {spec.rule.name}"
+            if calibration is not None and tempered:
+                text += f", calibrated at temperature {calibration.temperature:.6g}"
             if space == "probabilities" and not multilabel:
-                whole = spec.rule.normalize or spec.rule.name in NORMALIZED
+                whole = tempered or spec.rule.normalize or spec.rule.name in NORMALIZED
                 text += "; they add up to 1 over the classes" if whole else "; they need not add up to 1"
                 return (Output("prediction", shape, dtype, floats(text, sums_to_one=whole), axis),)
             return (Output("prediction", shape, dtype, floats(text), axis),)
@@ -135,15 +154,26 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axi
             )
         case "members":
             return tuple(
-                Output(f"members/{member}", shape, dtype, floats(f"output of member {member}"), axis)
+                Output(f"members/{member}", shape, dtype, floats(f"output of member {member}{raw}"), axis)
                 for member in spec.member_names
             )
         case "variance":
-            described = {"description": _DESCRIPTIONS[name], "space": space, **place}
+            described = {"description": f"{_DESCRIPTIONS[name]}{raw}", "space": space, **place}
             return (Output("variance", shape, full, described, axis),)
-    of_each = " of each label" if multilabel else ""
+        case "set":
+            text = f"1 for each class of a set that is to hold the true one in {_promise(calibration)}"
+            return (Output("set", shape, "|u1", {"description": text, **place}, axis),)
+        case "interval":
+            text = f"lower and upper end of an interval that is to hold the true value in {_promise(calibration)}"
+            return (Output("interval", (*shape, 2), dtype, {"description": text, "space": space}),)
+    of_each = (" of each label" if multilabel else "") + (raw if name != "disagreement" else "")
     units = {"units": "1" if name == "disagreement" else "nat"}
     return of_rows(name, full, f"{_DESCRIPTIONS[name]}{of_each}", **units)
+
+
+def _promise(calibration: Calibration | None) -> str:
+    coverage = calibration.coverage if calibration is not None else None
+    return f"{100 * (coverage or 0):.6g} % of rows like those it was calibrated on"
 
 
 def encoded(values: Array, output: Output) -> Array:
@@ -163,7 +193,7 @@ def encoded(values: Array, output: Output) -> Array:
                 f"{output.name} holds ±{largest:g}, beyond {dtype.name} ({limit:g})",
                 "write output.dtype: float32, or float64 if it is that; or scale the members' outputs",
             )
-        return fitting
+        return _outward(values, fitting) if output.name == "interval" else fitting
     if output.dtype == _DTYPES["uint8"]:
         whole = np.rint(values.astype(np.float64) * _SCALE)
         if not ((whole >= 0) & (whole <= _SCALE)).all():
@@ -173,3 +203,11 @@ def encoded(values: Array, output: Output) -> Array:
             )
         return whole.astype(np.uint8)
     return values.astype(dtype)
+
+
+def _outward(ends: Array, rounded: Array) -> Array:
+    """Return intervals that were rounded, (…, 2), so that none is narrower than it was."""
+    lower, upper = rounded[..., 0], rounded[..., 1]
+    lower = np.where(lower > ends[..., 0], np.nextafter(lower, lower.dtype.type(-np.inf)), lower)
+    upper = np.where(upper < ends[..., 1], np.nextafter(upper, upper.dtype.type(np.inf)), upper)
+    return np.stack([lower, upper], axis=-1)

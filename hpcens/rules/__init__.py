@@ -24,6 +24,10 @@ import numpy as np
 
 from hpcens.errors import UsageError
 from hpcens.rules.average import geometric, weighted
+from hpcens.rules.calibration import Calibrator as Calibrator
+from hpcens.rules.calibration import logits_of as logits_of
+from hpcens.rules.calibration import probabilities_at as probabilities_at
+from hpcens.rules.calibration import rank_of as rank_of
 from hpcens.rules.function import load_function
 from hpcens.rules.normalization import normalized
 from hpcens.rules.order import largest, median, smallest, trimmed

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from hpcens.specs.calibration import CalibratedKind as CalibratedKind
+from hpcens.specs.calibration import Calibration as Calibration
 from hpcens.specs.classes import check_shapes as check_shapes
 from hpcens.specs.classes import class_faults as class_faults
 from hpcens.specs.classes import class_rounds as class_rounds
@@ -56,6 +58,8 @@ OutputName = Literal[
     "expected_entropy",
     "mutual_information",
     "disagreement",
+    "set",
+    "interval",
 ]
 DtypeName = Literal["float32", "float16", "uint8", "float64"]
 BadRows = Literal["fail", "mask"]
@@ -63,10 +67,10 @@ Decode = Literal["auto", "true", "false"]
 DatasetTrust = Literal["file_access"]
 CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
-OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement"})
+OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement", "set"})
 """Outputs that members which give values do not have."""
 
-NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement"})
+NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement", "set"})
 """Rules and outputs that choose between classes: labels that do not exclude one another do not have them."""
 
 
@@ -239,6 +243,7 @@ class RunSpec:
     class_axis     axis of the classes, in the members' outputs and in the result, rows being 0 (None: see `layout`)
     task           what the members' outputs are (None: by each member's `output`)
     assumed        the YAML says nowhere what the outputs are: then two values a row or more are refused
+    calibration    what was fitted to the ensemble against labels, and is applied to what the rule gives
     cluster        kinds of node by name, to plan for before any is asked for
     search_path    directory from which factories are imported (that of the YAML file)
     bad_rows       rows with NaN or infinity, or on which preprocessing raises, end the run, or are masked and counted
@@ -253,6 +258,7 @@ class RunSpec:
     task: Task | None = None
     assumed: bool = False
     rule: RuleSpec = field(default_factory=RuleSpec)
+    calibration: Calibration | None = None
     devices: DevicesSpec = field(default_factory=DevicesSpec)
     cluster: dict[str, NodesSpec] = field(default_factory=dict)
     plan: PlanSpec = field(default_factory=PlanSpec)

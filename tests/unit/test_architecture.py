@@ -79,6 +79,7 @@ DOORS = {
         "cli/__init__.py",
         "cli/blocks.py",
         "cli/job.py",
+        "cli/judging_options.py",
         "cli/each.py",
         "cli/rank.py",
         "cli/start.py",

@@ -16,8 +16,8 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, class_axis, task, rule, devices, cluster, plan, output,"
-        " slurm, bad_rows, fsync_seconds",
+        "unknown key; known here: members, dataset, classes, class_axis, task, rule, calibration, devices,"
+        " cluster, plan, output, slurm, bad_rows, fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
     ("batch_sizes: [8]", 8, "batch_sizes", "unknown key; it belongs under plan"),

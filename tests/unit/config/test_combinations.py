@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
+from support.calibrations import written
 from support.one_process import run
 
 from hpcens.combining import Recombination, require_same_members
 from hpcens.config import load
-from hpcens.errors import HpcensError
+from hpcens.errors import FingerprintMismatch, HpcensError
+from hpcens.result import calibrated_of, fingerprint_of
 from hpcens.result.export import export
 from hpcens.result.finished import Finished
 from hpcens.result.verify import verify
@@ -147,6 +149,17 @@ KEYS = {
     "dtype: float32": {"output": {"dtype": "float32"}},
     "folder": {"output": {"folder": "elsewhere"}},
     "stack": {"rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt"}},
+    "calibration": {
+        "calibration": "calibration.json",
+        "output": {"datasets": ["prediction", "label", "members", "variance", "entropy", "set"]},
+    },
+    "temperature": {"calibration": "calibration.json"},
+    "intervals": {
+        "task": "regression",
+        "members": {"output": "values"},
+        "calibration": "calibration.json",
+        "output": {"datasets": ["prediction", "members", "interval"]},
+    },
     "stack of float64": {
         "rule": {"name": "stack", "factory": "combined_models:Stack", "weights": "stack.pt", "precision": "float64"}
     },
@@ -164,6 +177,7 @@ NEW = (
 )  # fmt: skip
 OF_RESULTS = ("bad_rows: mask", "compression", "dtype: uint8", "top-K")
 RULES = ("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "averaged stack", "space: logits", "normalize")
+CALIBRATED = ("calibration", "temperature", "intervals")
 ALL_VERBS = ("resume", "combine", "adding a member", "phases", "several reducers", "masks", "export", "verify")
 WORKS = ""
 ROWS = [
@@ -253,6 +267,32 @@ ROWS = [
     ),
     ("rows", "dtype: uint8", "output.dtype: uint8 has no NaN for the rows that a member does not score"),
     ("rows", "stack", "rule.name: stack is fed with all members"),
+    *((key, verb, WORKS) for key in CALIBRATED for verb in ALL_VERBS if verb != "adding a member"),
+    *((key, "adding a member", "members.b: .* then, absent now") for key in CALIBRATED),
+    *(
+        ("calibration", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "columns", "select", "compression", "dtype: uint8", "dtype: float16", "dtype: float64"),
+            *(
+                "top-K",
+                *RULES,
+                "rule: median",
+                "stack",
+                "stack of float64",
+                "classes",
+                "member classes",
+                "task: binary",
+            ),
+            *("class_axis", "member class_axis", "classes decide", "precision: float64", "bad_rows: pass"),
+            *("task: binary", "gradients"),
+            *("files", "weights.key", "weights: factory", "preprocess", "resize", "decode", "axis", "folder", "slurm"),
+        )
+    ),
+    ("calibration", "output: values", "calibrated values have intervals, and none is asked for; add interval"),
+    ("calibration", "task: multilabel", "set is chosen between classes that exclude one another"),
+    *(("temperature", key, WORKS) for key in ("task: multilabel", "task: binary", "space: logits", "dtype: uint8")),
+    *(("intervals", key, WORKS) for key in ("rule: median", "rule: m:f", "dtype: float16", "precision: float64")),
+    ("intervals", "dtype: uint8", "uint8 is for probabilities"),
     *((key, verb, WORKS) for key in ("slurm", "container") for verb in ("resume", "adding a member", "phases")),
 ]
 
@@ -300,8 +340,23 @@ class Bench:
             stack = names[tree["rule"]["factory"].rpartition(":")[2]]
             torch.save(stack().state_dict(), self.folder / tree["rule"]["weights"])
         self.tree = tree
+        if "calibration" in tree:
+            self._calibrate(tree)
         self.config.write_text(json.dumps(tree))
         return self
+
+    def _calibrate(self, tree):
+        """Write a calibration that was fitted to these members under this rule."""
+        bare = {key: value for key, value in tree.items() if key != "calibration"}
+        names = [name for name in tree["output"]["datasets"] if name not in ("set", "interval")]
+        self.config.write_text(json.dumps(bare | {"output": tree["output"] | {"datasets": names}}))
+        self.score("bare")
+        kind = {"regression": "values", "multilabel": "labels"}.get(tree["task"], "classes")
+        fitted = {"kind": kind, "made_of": calibrated_of(fingerprint_of(self.folder / "bare.h5"))}
+        fitted |= {"temperature": None} if kind == "values" else {}
+        if kind == "values" or "set" in tree["output"]["datasets"]:
+            fitted |= {"coverage": 0.9, "thresholds": (0.8,)}
+        written(self.folder / tree["calibration"], **fitted)
 
     def score(self, name="whole", **options):
         output = self.folder / f"{name}.h5"
@@ -451,3 +506,28 @@ def test_a_key_beside_another_and_with_each_verb_works_or_is_refused_by_name(ben
             tried()
         said = f"{caught.value} → {caught.value.remedy}"
         assert re.search(outcome, said), said
+
+
+def test_a_member_is_added_under_a_calibration_of_both(bench):
+    """What is stored of the first was never calibrated: it serves."""
+    both = bench.configure("calibration").tree
+    alone = {key: value for key, value in both.items() if key != "calibration"}
+    datasets = {"datasets": ["prediction", "members"]}
+    bench.config.write_text(json.dumps(alone | {"members": both["members"][:1], "output": datasets}))
+    bench.score()
+    bench.config.write_text(json.dumps(both))
+    assert bench.score() == ("b",)
+    bench.same("whole")
+
+
+def test_a_calibration_of_other_members_is_refused_by_what_differs(bench):
+    bench.configure("calibration")
+    torch.save({key: value + 1 for key, value in torch.load(bench.folder / "a.pt").items()}, bench.folder / "a.pt")
+    with pytest.raises(FingerprintMismatch, match=r"was fitted to something else:\n  members\.a\.weights: ") as caught:
+        bench.score()
+    assert caught.value.exit_code == 78 and "calibration: false" in caught.value.remedy
+    bench.config.write_text(json.dumps(bench.tree | {"calibration": False, "output": {"datasets": ["prediction"]}}))
+    bench.score()
+    bench.config.write_text(json.dumps(bench.tree | {"calibration": False}))
+    with pytest.raises(HpcensError, match="set comes of a calibration with coverage; name one: calibration:"):
+        bench.score("none")

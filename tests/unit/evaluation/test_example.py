@@ -35,7 +35,8 @@ def prepare(folder):
         with torch.no_grad():
             layer.weight[:, :3] += 1.5 * torch.eye(3)
         torch.jit.save(torch.jit.trace(layer.eval(), torch.zeros(2, 8)), folder / f"{name}.pt")
-    (folder / "judged.yaml").write_text((ROOT / "configs" / "judged.yaml").read_text())
+    for example in ("judged.yaml", "calibrated.yaml"):
+        (folder / example).write_text((ROOT / "configs" / example).read_text())
     return diagnosis, held_out
 
 
@@ -65,3 +66,19 @@ def test_it_is_scored_and_judged(tmp_path, monkeypatch, capsys):
     assert main(["evaluate", "scans.predictions.h5", "--labels", "scans.h5:/scans"]) == 65
     refusal = capsys.readouterr().err
     assert "labels " in refusal and "are [8] a row, and predictions need" in refusal and len(refusal.splitlines()) == 2
+    arguments = ["calibrate", "scans.predictions.h5", "--labels-column", "diagnosis", "--groups", "patient"]
+    assert main([*arguments, "--coverage", "0.8", "-o", "calibration.json"]) == 0
+    assert "set_coverage: promised 80 %" in capsys.readouterr().out
+    assert run(tmp_path / "calibrated.yaml", tmp_path / "scans.h5", tmp_path / "all.h5")
+    with hpcens.open("all.h5") as result:
+        calibration = result.config.calibration
+        raw = np.log(sum(values.astype(float) for values in members.values()) / 3)
+        kept = np.flatnonzero(held_out)[kept]
+        expected = np.exp(raw / calibration.temperature)
+        expected /= expected.sum(1, keepdims=True)
+        assert result["prediction"][:][kept] == pytest.approx(expected, abs=1e-6)
+        certain = np.abs(1 - expected - calibration.thresholds[0]) > 1e-6
+        assert ((result["set"][:][kept] == 1) == (1 - expected <= calibration.thresholds[0]))[certain].all()
+        assert not result["set"][101].any() and "members/wide" not in result.names
+    judged = hpcens.evaluate("all.h5", ":/diagnosis", ensemble_only=True)
+    assert 0.6 < judged.ensemble["set_coverage"].value < 0.95 and judged.rows.masked == 1

@@ -1,0 +1,90 @@
+"""A calibration of a result, as what a notebook shows by itself and what writes the file that a configuration names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from hpcens.api.configuration import PathLike
+from hpcens.api.evaluated import column_of, labels_of
+from hpcens.api.opened import Result
+from hpcens.config.job import absolute
+from hpcens.errors import UsageError
+from hpcens.evaluation import Aim
+from hpcens.evaluation import Calibrated as BaseCalibrated
+from hpcens.evaluation import calibrate as calibrating
+from hpcens.files import write_atomically
+from hpcens.reports.calibrations import calibration_lines
+from hpcens.result import Finished
+from hpcens.vocabulary import Array
+
+
+class Calibrated(BaseCalibrated):
+    """A calibration, and what it is worth: a table, and the file that `calibration:` names."""
+
+    @staticmethod
+    def of(calibrated: BaseCalibrated) -> Calibrated:
+        """Return the same, as one that shows itself."""
+        return Calibrated(**{each.name: getattr(calibrated, each.name) for each in fields(calibrated)})
+
+    @property
+    def table(self) -> str:
+        """All figures as text."""
+        return "\n".join(calibration_lines(self))
+
+    def write(self, path: PathLike) -> None:
+        """Write the file that `calibration:` of a configuration names. Raises UsageError where it exists."""
+        write_atomically(require_new(Path(path)), self.to_json())
+
+    def __repr__(self) -> str:
+        return self.table
+
+
+def require_new(path: Path) -> Path:
+    """Return a path where there is nothing yet. Raises UsageError where there is: results may be made with it."""
+    if path.exists():
+        raise UsageError(f"{path} exists", "remove it, or write another")
+    return path
+
+
+def calibrate(
+    result: PathLike | Result,
+    labels: str | Sequence[object] | Array | None = None,
+    *,
+    labels_column: str | None = None,
+    groups: str | None = None,
+    ignore: float | None = None,
+    coverage: float | None = None,
+    holdout: float | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> Calibrated:
+    """Fit a temperature, and sets or intervals, on one part of the rows, and judge them on the other.
+
+    result    its path, or one that is open; labels, labels_column and ignore are those of `evaluate`
+    groups    a column: rows that share its value are in the same part, and are drawn together
+    coverage  share of new rows that sets of classes, or intervals of values, are to hold the truth of; None: none
+    holdout   share of the rows, or groups, that nothing is fitted on (default: 0.5); 0: judged in sample
+    split     instead a column: 1 where rows are fitted on, 0 where they are judged on
+    seed      of the hash that deals rows to parts
+    Raises UsageError where the coverage cannot be kept, DataError where labels do not fit.
+    """
+    if holdout is not None and split is not None:
+        raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
+    finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
+    try:
+        with labels_of(finished, labels, labels_column, verb="calibrate") as labelled:
+            aim = Aim(
+                labels=labelled.read,
+                source=labelled.source,
+                groups=None if groups is None else column_of(finished, groups, "--groups")[0],
+                ignore=ignore,
+                coverage=coverage,
+                holdout=0.5 if holdout is None else holdout,
+                split=None if split is None else column_of(finished, split, "--split")[0],
+                seed=seed,
+            )
+            return Calibrated.of(calibrating(finished, aim))
+    finally:
+        finished.close()

@@ -1,0 +1,104 @@
+"""What was calibrated, and what it is worth on rows that it was not fitted on, as plain data.
+
+Its JSON, format 1, is the file that `calibration:` names. What is applied: `kind` (classes, labels, values),
+`temperature`, `coverage`, `thresholds`; to what it was fitted: `made_of` (branches of the fingerprint: members, rule,
+classes), `data` (digest of the dataset), `rows` (digest of the rows used and of their labels), `n` (how many);
+`digest` (SHA-256 of all of these). Beside it: `result`, `fingerprint`, `labels`; `counts` (rows `fitted` on, `ranked`
+for coverage, `judged`); `measured` (`part`, `before`, `after`, `changes`: measure → `value`, `low`, `high`); `notes`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hpcens.config.calibration import FORMAT
+from hpcens.evaluation.evaluation import Scores
+from hpcens.specs import Calibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """A calibration, and what it is worth.
+
+    calibration  what is to be applied
+    result       path of what it was fitted to
+    fingerprint  digest of the result's
+    labels       where they come from
+    fitted       rows that the temperature was fitted on
+    ranked       rows that sets or intervals were fitted on
+    judged       rows that the scores are of
+    in_sample    whether those are the rows it was fitted on
+    before       of the result as it is; empty of values
+    after        calibrated, with sets or intervals
+    changes      after less before
+    """
+
+    calibration: Calibration
+    result: str
+    fingerprint: str
+    labels: str
+    fitted: int
+    ranked: int
+    judged: int
+    in_sample: bool
+    before: Scores = field(default_factory=dict)
+    after: Scores
+    changes: Scores = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    @property
+    def temperature(self) -> float | None:
+        """By which logits are divided; None: values have none."""
+        return self.calibration.temperature
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of new points that sets or intervals are to cover; None: there are none."""
+        return self.calibration.coverage
+
+    @property
+    def part(self) -> str:
+        """Which rows the scores are of, in words."""
+        return "in sample" if self.in_sample else "not fitted on"
+
+    def to_json(self) -> str:
+        """Return all of it as JSON: what `calibration:` of a configuration names."""
+        measured = {
+            "part": self.part,
+            **{
+                name: {measure: score.plain for measure, score in scores.items()}
+                for name, scores in (("before", self.before), ("after", self.after), ("changes", self.changes))
+            },
+        }
+        whole = {
+            "format": FORMAT,
+            "digest": self.calibration.digest,
+            **self.calibration.content,
+            "result": self.result,
+            "fingerprint": self.fingerprint,
+            "labels": self.labels,
+            "counts": {"fitted": self.fitted, "ranked": self.ranked, "judged": self.judged},
+            "measured": measured,
+            "notes": list(self.notes),
+        }
+        return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(data: Mapping[str, Any]) -> str:
+    """Return the digest of a dataset, as a calibration keeps it. data: that branch of a result's fingerprint."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def calibration_notes(calibration: Calibration, data: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is to be known of a calibrated result's figures. data: that branch of its fingerprint."""
+    if calibration.temperature is not None:
+        yield f"the ensemble is calibrated at temperature {calibration.temperature:.6g}, its members are not"
+    if calibration.coverage is not None:
+        what = "intervals were" if calibration.covering == "interval" else "sets were"
+        yield f"{what} promised to hold {100 * calibration.coverage:.6g} %, ranked on rows like those of its file"
+    if digest_of(data) == calibration.data:
+        yield f"in sample: {calibration.n:,} of these rows are those that the calibration was fitted on"
