@@ -23,6 +23,8 @@ _TAIL = 2.5  # percent at either end of an interval
 
 HIGHER = ("accuracy", "exact_match", "f1_score", "iou", "dice", "r2_score", "roc_auc")
 """Measures of which more is better, and `top_K_accuracy`; of the others less is."""
+NEITHER = ("spread_to_error", "set_coverage", "interval_coverage", "empty_sets")
+"""Measures that have a right value: 1, and what was promised."""
 
 
 def more_is_better(measure: str) -> bool:

@@ -40,6 +40,7 @@ from hpcens.specs import RunSpec
 from hpcens.vocabulary import Array
 
 Method = Literal["greedy", "weights"]
+_BUDGETS = 8  # with which members are taken, so that there is something to choose from at each
 _KEPT_BYTES = 128 << 20
 _BLOCK_BYTES = 32 << 20  # of all members' values in float64
 _PART, _KEPT = 1, 2  # what hashes are for
@@ -155,7 +156,8 @@ class _Selecting:
         if self._wish.method == "weights":
             found = sample.weighted()
         else:
-            found = sample.greedy(math.inf) + (sample.greedy(limit) if limit < math.inf else [])
+            between = np.linspace(min(self._costs), sum(self._costs), _BUDGETS + 1)[:-1].tolist()
+            found = [each for budget in (*between, limit, math.inf) for each in sample.greedy(budget)]
         curve = frontier([*singles, *found])
         chosen = [each for each in curve if each.cost <= limit][-1]
         best = min(range(len(singles)), key=lambda i: singles[i].loss)

@@ -57,7 +57,7 @@ def _covering(calibrated: Calibrated) -> Iterator[str]:
         if measure in after and coverage is not None:
             drawn = interval(after[measure])
             promised = f"promised {100 * coverage:.6g} %, measured {100 * after[measure].value:.2f} %"
-            yield f"{measure}: {promised}" + (f" (95 % of draws: {drawn})" if drawn else "")
+            yield f"{measure}: {promised}" + (f" (95 % interval: {drawn})" if drawn else "")
     for measure in ("set_size", "empty_sets", "interval_width"):
         if measure in after:
             yield f"{measure}: {number(after[measure].value)} ({interval(after[measure])})"

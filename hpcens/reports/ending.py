@@ -32,6 +32,7 @@ from hpcens.vocabulary import Plan
 
 # Where even the busiest role was busy for less of the time, none of them is what limits the speed.
 _BUSY = 60
+_TELLING_SECONDS = 5  # of scoring: in less, the first and the last batch weigh too much
 _BOTTLENECKS = {
     "device": ("the devices", "computed", "more or faster devices would help"),
     "reader": ("reading the dataset", "took", "a faster file system would help"),
@@ -153,9 +154,11 @@ def _result_lines(output: Path) -> Iterator[str]:
 
 
 def speed_line(report: Report) -> str:
-    """Write rows/s beside those predicted: both of scoring alone."""
+    """Write rows/s beside those predicted: both of scoring alone, where it took long enough to tell."""
     measured, predicted = report.rows_per_second, report.predicted_rows_per_second
     beside = f", {100 * measured / predicted:.0f} % of the {figures(predicted)} predicted" if predicted else ""
+    if predicted and report.rows < measured * _TELLING_SECONDS:
+        beside = f", too short a time to compare with the {figures(predicted)} predicted"
     return f"speed: {rate(measured)} while scoring{beside}"
 
 

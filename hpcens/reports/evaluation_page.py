@@ -8,7 +8,7 @@ from pathlib import Path
 from hpcens.evaluation import Evaluation
 from hpcens.reports.charts import Cell, heat_map
 from hpcens.reports.curves import Dot, curve
-from hpcens.reports.evaluations import ENSEMBLE, about, cells, change, gain_line, interval, number
+from hpcens.reports.evaluations import ENSEMBLE, INTERVAL, about, cells, change, gain_line, interval, number
 from hpcens.reports.page import figure, page, paragraphs, scoped, table
 from hpcens.reports.svg import words
 
@@ -52,7 +52,7 @@ def _scores(evaluation: Evaluation) -> str:
         "Members and ensemble, held against the labels. Beside them: where 95 % of the ensemble's values lie if rows"
         " are drawn again, and by how much its value may differ that is taken from bins."
     )
-    return figure("How good", caption, table(("", *evaluation.members, ENSEMBLE, "95 % of draws", "bins"), rows))
+    return figure("How good", caption, table(("", *evaluation.members, ENSEMBLE, INTERVAL, "bins"), rows))
 
 
 def _worth(evaluation: Evaluation) -> str:
@@ -69,7 +69,7 @@ def _worth(evaluation: Evaluation) -> str:
         for name, omission in omissions.items()
     ]
     caption = (
-        "What the ensemble's figures become without a member, less what they are, with the interval of 95 % of draws;"
+        "What the ensemble's figures become without a member, less what they are, with its 95 % interval;"
         " and which share of the device time it takes, by the plan."
     )
     return figure("What each member is worth", caption, table(("without", "work", *measures), rows))

@@ -63,7 +63,7 @@ def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
 
 def summary_lines(plan: Plan) -> Iterator[str]:
     """Show rows/s beside those of the best plan there can be; time and device-hours; what limits."""
-    best = f"no plan can exceed {figures(plan.bound)} (gap {100 * plan.gap:.1f} %)"
+    best = f"no plan can exceed {figures(plan.bound)} at the speeds measured (gap {100 * plan.gap:.1f} %)"
     yield f"planner {plan.planner}: {rate(plan.throughput)} predicted; {best}"
     yield from _runtime_lines(plan)
     hours = f"{figures(plan.device_hours)} device-hours on {len(plan.devices):,} devices"

@@ -63,7 +63,9 @@ class Follower:
                 for why in event.why:
                     self.say(f"  {why}")
             case PlanMade():
-                share = f"{100 * event.throughput / event.bound:.1f} % of the most that is possible here"
+                share = (
+                    f"{100 * event.throughput / event.bound:.1f} % of the most that is possible at the speeds measured"
+                )
                 self.say(f"plan: {rate(event.throughput)} predicted, {share}; limited by {event.limit}")
             case DrainBegan():
                 self.say(f"{event.reason}: finishing what is under way")

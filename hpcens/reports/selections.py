@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hpcens.evaluation import Score, Selection
 from hpcens.evaluation.selection import Step
-from hpcens.reports.evaluations import change, interval, number
+from hpcens.reports.evaluations import INTERVAL, change, interval, number
 
 
 def selection_lines(selection: Selection) -> Iterator[str]:
@@ -18,11 +18,11 @@ def selection_lines(selection: Selection) -> Iterator[str]:
     budget = "" if selection.budget is None else f", within {selection.budget:g} device-hours"
     yield f"chosen by {selection.method}{budget}: {_weights(selection.chosen)}"
     yield from _table(
-        ["", selection.measure, "95 % of draws"],
+        ["", selection.measure, INTERVAL],
         [
             ["chosen", *_score(selection.chosen.score)],
             ["all members", *_score(selection.all_members.score)],
-            [f"best member, {selection.best_member}", *_score(selection.best)],
+            [f"{selection.best_member}, the best there of single members", *_score(selection.best)],
         ],
     )
     yield _verdict("all members", selection.measure, selection.less_all_members)
@@ -30,12 +30,14 @@ def selection_lines(selection: Selection) -> Iterator[str]:
         yield _verdict("the best member", selection.measure, selection.less_best_member)
     yield "quality against cost:"
     yield from _table(
-        ["members", "work", "device-hours", selection.measure, "95 % of draws", "weights"],
+        ["members", "work", "device-hours", selection.measure, INTERVAL, "weights"],
         [_step(step, chosen=step.weights == selection.weights) for step in selection.frontier],
     )
-    yield f"{selection.measure}: less is better, on the rows that nothing was chosen on"
+    yield f"{selection.measure}: less is better, on the rows that nothing was chosen on; on those that were, none of"
+    yield "these was beaten at the same work or less: here one may be, by chance"
     if selection.chosen.hours is not None:
-        yield "work: share of the device time of all members; device-hours: for the rows of the result; by its plan"
+        yield "work: share of the device time of all members; device-hours: for the rows of the result; by the"
+        yield "speeds of its plan"
     yield from (f"note: {note}" for note in selection.notes)
 
 
@@ -56,7 +58,7 @@ def _step(step: Step, *, chosen: bool) -> list[str]:
 
 def _verdict(other: str, measure: str, difference: Score) -> str:
     if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
-        verdict = "not to be told from"
+        verdict = "not significantly different from"
     else:
         verdict = "better than" if difference.high < 0 else "worse than"
     return f"what was chosen is {verdict} {other}: {measure} {change(measure, difference)}"

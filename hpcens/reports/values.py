@@ -184,7 +184,9 @@ def agreement_phrase(found: Sample) -> str:
     if share is not None:
         return f"members' agreement: {percent(share)} of their labels are the ensemble's"
     spread = _value_spread(found)
-    return "" if spread is None else f"members' agreement: they differ by {figures(spread)} (root mean square)"
+    if spread is None:
+        return ""
+    return f"spread of the members: {figures(spread)} (standard deviation, root mean square of all rows)"
 
 
 def _label_agreement(found: Sample) -> float | None:

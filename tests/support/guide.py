@@ -180,6 +180,6 @@ class Session:
 
     def _sh(self, block):
         assert block.words == ["install"]
-        named = {extra for found in re.findall(r"hpcens\[([\w,]+)\]", block.text) for extra in found.split(",")}
+        named = {extra for found in re.findall(r"(?:hpcens|\.)\[([\w,]+)\]", block.text) for extra in found.split(",")}
         project = (ROOT / "pyproject.toml").read_text()
         assert named and all(f"\n{extra} = [" in project for extra in named)

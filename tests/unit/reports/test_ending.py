@@ -7,7 +7,7 @@ from support.lossy import LossyDisk
 from support.results import ROWS, begin, directory, score
 
 from hpcens.cli import main
-from hpcens.reports.ending import bottleneck_sentence, ending_lines, output_of
+from hpcens.reports.ending import bottleneck_sentence, ending_lines, output_of, speed_line
 from hpcens.reports.run_page import draw_run
 from hpcens.runs import Events, ProfilingBegan, ProfilingEnded, ProgressMade, Report, Verdict, WorldFormed
 
@@ -48,12 +48,18 @@ def test_what_was_asked_for_comes_first_then_speed_then_the_bottleneck(run):
     assert lines[0] == f"22 rows in 9 s → {output_of(run)} ({size:.1f} KiB)"
     assert lines[1].startswith("labels: ")
     assert lines[2:] == [
-        "speed: 5.5 rows/s while scoring, 50 % of the 11 predicted",
+        "speed: 5.5 rows/s while scoring, too short a time to compare with the 11 predicted",
         "time: 4 s until the first batch (2 s of it to measure members, kept for later), 4 s of scoring,"
         " 1 s to read back and finish",
         "bottleneck: the devices, which computed 88 % of the time; more or faster devices would help",
     ]
     assert "\n".join(lines).count("predicted") == 1
+
+
+def test_what_was_predicted_is_compared_with_what_took_some_time():
+    longer = replace(REPORT, rows=28)
+    assert speed_line(longer) == "speed: 5.5 rows/s while scoring, 50 % of the 11 predicted"
+    assert speed_line(replace(longer, rows=27)).endswith("too short a time to compare with the 11 predicted")
 
 
 def test_the_rest_is_behind_verbose(run):
@@ -67,7 +73,7 @@ def test_status_of_an_ended_run_says_the_same(run, capsys):
     assert main(["status", str(run.path)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("complete: 22 of 22 rows (100 %), start 1\n22 rows in 9 s → ")
-    assert "50 % of the 11 predicted" in out and "busiest role" not in out
+    assert "the 11 predicted" in out and "busiest role" not in out
     main(["status", "-v", str(run.path)])
     assert "busiest role" in capsys.readouterr().out
 

@@ -55,7 +55,7 @@ def test_each_event_has_its_line_once(run, follow):
         "  m0, m1: not measured before",
     ]
     assert follow(epoch, PlanMade(90.0, 100.0, "member a")) == [
-        "plan: 90 rows/s predicted, 90.0 % of the most that is possible here; limited by member a"
+        "plan: 90 rows/s predicted, 90.0 % of the most that is possible at the speeds measured; limited by member a"
     ]
     assert follow(epoch, DrainBegan("cancelled")) == ["cancelled: finishing what is under way"]
     assert follow(epoch) == []

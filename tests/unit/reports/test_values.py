@@ -74,12 +74,12 @@ def test_values_have_a_range_and_what_is_not_finite_is_counted():
         (
             {"variance": np.full((10, 1), 4.0, np.float32)},
             [],
-            "members' agreement: they differ by 2 (root mean square)",
+            "spread of the members: 2 (standard deviation, root mean square of all rows)",
         ),
         (
             {"members/a": np.zeros((10, 1), np.float32), "members/b": np.ones((10, 1), np.float32)},
             [],
-            "members' agreement: they differ by 0.5 (root mean square)",
+            "spread of the members: 0.5 (standard deviation, root mean square of all rows)",
         ),
     ],
 )
