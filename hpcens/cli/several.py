@@ -29,7 +29,8 @@ from hpcens.units.worlds import living_worlds, load_world
 
 def status_of_any(item: Selected, ask: OneQuestion) -> Status | UnitsStatus:
     """Return how a run, or many files, stand."""
-    return status_of_units(item) if isinstance(item, UnitsDirectory) else status_of(item.path, ask)
+    shared = isinstance(item, UnitsDirectory) and (item.path / "lists").is_dir()  # gone once blocks are put together
+    return status_of_units(UnitsDirectory(item.path)) if shared else status_of(item.path, ask)
 
 
 def table(statuses: Sequence[Status | UnitsStatus]) -> Iterator[str]:

@@ -98,6 +98,8 @@ class UnitsDirectory:
             return None
         newest = max(names, key=lambda path: int(path.stem))
         found = read_as(newest, lambda raw: UnitList.from_json(raw, int(newest.stem)))
+        if found is None and not newest.exists():  # taken away meanwhile
+            return self.newest_list
         if found is None:
             raise UsageError(
                 f"{newest} is damaged, or of a later version", "move it away, and run the same command again"

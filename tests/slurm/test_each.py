@@ -39,3 +39,18 @@ def test_worlds_of_an_array_share_the_files_and_the_same_command_does_what_faile
         file["images"] = np.zeros((20, 3, 8, 8), np.float32)
     said = project.hpcens("submit", "--each", "day-*/part-*.h5", "--array", "40%10", "--wait")
     assert "one world for 1 files" in said and "6 of 6 files done" in said
+
+
+def test_worlds_of_an_array_share_one_dataset_with_whoever_joins(project):
+    project.data(3000).yaml(
+        "output: {path: out.h5}\nslurm: {time: 5}", members={"linear": "Linear"}, devices="{cpu: 1}"
+    )
+    said = project.hpcens("submit", "dataset.h5", "--array", "3%2")
+    assert "3 worlds for out.h5" in said
+    project.hpcens("run", "--join", "out.run", code=None)
+    project.hpcens("submit", "dataset.h5", "--array", "1", "--wait", "--slurm", "comment=more")
+    assert "complete" in project.hpcens("wait", "out.run")
+    assert "3,000 rows scored in" in project.hpcens("status", "out.run")
+    assert "sound" in project.hpcens("verify", "out.h5")
+    logs = [path.read_text() for path in (project.folder / "out.run").glob("jobs/*/*.log")]
+    assert logs and not any("Traceback" in text or "hpcens: " in text for text in logs)
