@@ -11,7 +11,7 @@ Every folder is a noun; imports only go to lines further down.
 
     cli          the command line, one module a family of verbs
     api          the same in Python: plan, run, submit, open a result
-    worlds       many files scored by processes that claim one after another
+    worlds       files, or blocks of a dataset, scored by whoever claims them
     launch       start ranks, here or through Slurm, each with a witness
     scoring      one start of a run, as one rank lives it
     reports      what people read: text, pages, progress
@@ -30,7 +30,7 @@ Every folder is a noun; imports only go to lines further down.
     members      networks from their files
     config       run.yaml, read and checked
     rules        combine members' outputs; pure
-    units        many files of one command: the list, who works on which
+    units        files, or blocks of a dataset: the list, who works on which
     runs         everything of one run on disk but its result
     vocabulary   plain data: devices, segments, messages, profiles, plans
     scheduler    Slurm's own commands, each with a time limit

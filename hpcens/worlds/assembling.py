@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
@@ -51,13 +52,14 @@ def assemble(
 
 def _assembling(job: Job, preflight: Preflight, folder: Path, blocks: Sequence[Unit]) -> Iterator[Taken | Verdict]:
     try:
-        yield from _assembled(job, preflight, Epoch(folder), blocks)
+        yield from assembled(job, preflight, Epoch(folder), blocks)
     except (HpcensError, OSError, RuntimeError) as error:
         known = as_verdict(error)
         yield Verdict(known.exit_code, known.what, known.remedy)
 
 
-def _assembled(job: Job, preflight: Preflight, epoch: Epoch, blocks: Sequence[Unit]) -> Iterator[Taken | Verdict]:
+def assembled(job: Job, preflight: Preflight, epoch: Epoch, blocks: Sequence[Unit]) -> Iterator[Taken | Verdict]:
+    """Put the blocks together in this process: yield what each is found to be, then how it ended."""
     run = RunDirectory.of(job.output)
     decision = decision_of(run)
     if decision is None:
@@ -65,10 +67,9 @@ def _assembled(job: Job, preflight: Preflight, epoch: Epoch, blocks: Sequence[Un
     form = decision.form(job, facts=preflight.facts, digests=preflight.digests, space=preflight.space)
     require_room(job, room(run, form.segmentation.rows, form.outputs, form.compression))
     epoch.keep_plan(decision.plan)
-    events = Events(epoch.events)
     assembly = Assembly(run, epoch, form)
     whole = rows = 0
-    try:
+    with closing(assembly), closing(Events(epoch.events)) as events:
         for unit in blocks:
             sound = assembly.take(_part(unit, form))
             whole, rows = whole + sound, rows + unit.rows
@@ -77,16 +78,14 @@ def _assembled(job: Job, preflight: Preflight, epoch: Epoch, blocks: Sequence[Un
         if whole == len(blocks):
             names = job.spec.member_names
             masked = [MaskedRows(names[member], *others) for member, *others in assembly.masked()]
-            summary = {"rows": rows, "masked": list(map(asdict, masked)), "finished": time.time()}
+            summary = {"rows": form.segmentation.rows, "masked": list(map(asdict, masked)), "finished": time.time()}
             assembly.finish(job.output, summary | _spot_checks(blocks))
-    finally:
-        assembly.close()
     if whole < len(blocks):
         text = f"{len(blocks) - whole} of {len(blocks)} blocks are damaged, and are scored again"
         yield Verdict(INCOMPLETE, text, AGAIN)
         return
     left_out = sum(each.rows for each in masked)
-    text = f"{rows:,} rows scored in {whole} blocks{f' ({left_out:,} masked)' if left_out else ''}"
+    text = f"{form.segmentation.rows:,} rows scored in {whole} blocks{f' ({left_out:,} masked)' if left_out else ''}"
     yield Verdict(COMPLETE, f"{text}, every segment read back and equal to its checksum")
 
 

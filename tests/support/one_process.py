@@ -3,6 +3,7 @@
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from unittest.mock import patch
 
 from hpcens.checks.member_trial import ROWS, try_member
@@ -28,7 +29,9 @@ from hpcens.runs import RunDirectory
 from hpcens.scoring.writer import Writer
 from hpcens.specs import Job
 from hpcens.specs.classes import check_shapes
-from hpcens.vocabulary import NO_SEGMENTS, Device, Hosting, MemberNumerics, Numerics, Plan
+from hpcens.units import Unit
+from hpcens.vocabulary import NO_SEGMENTS, Device, Hosting, MemberNumerics, Numerics, Plan, Segmentation
+from hpcens.worlds.assembling import assembled
 from support.results import begin
 from support.wiring import Wiring
 
@@ -48,6 +51,26 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
     if is_complete(job, preflight):
         return ()
     return score_start(job, preflight, phases=phases, writers=writers, most=most)
+
+
+def run_in_blocks(config, dataset, output):
+    """Score a dataset block by block, the last first, and put the blocks together, as worlds that share it do."""
+    job = Job(datasets=(dataset,), output=output, spec=load(config))
+    with patch("hpcens.checks.preflight.inspecting", _inspecting):
+        preflight = check(job, TrialBook(output.with_suffix(".trials")))
+    score_start(replace(job, segments=NO_SEGMENTS), preflight)
+    whole = RunDirectory.of(output)
+    segments = len(Segmentation(preflight.facts.rows, SEGMENT))
+    spans = (segments // 2 + 1, segments), (1, segments // 2 + 1), (0, 1)
+    blocks = [Unit(f"{n:016x}", "", str(whole.blocks / f"{n}.h5"), 0, span, 1) for n, span in enumerate(spans)]
+    for block in blocks:
+        part = RunDirectory.of(Path(block.output))
+        part.path.mkdir(parents=True)
+        part.adopt(whole.fixed_fingerprint)
+        score_start(replace(job, output=Path(block.output), whole=output, segments=block.segments), preflight)
+    *taken, verdict = assembled(job, preflight, begin(whole), blocks)
+    assert not any(each.damaged for each in taken)
+    return verdict
 
 
 def score_start(job, preflight, *, phases=(), writers=1, most=None):

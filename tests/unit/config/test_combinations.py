@@ -16,7 +16,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from support.calibrations import written
-from support.one_process import run
+from support.one_process import run, run_in_blocks
 
 from hpcens.combining import Recombination, require_same_members
 from hpcens.config import load
@@ -293,6 +293,13 @@ ROWS = [
     *(("temperature", key, WORKS) for key in ("task: multilabel", "task: binary", "space: logits", "dtype: uint8")),
     *(("intervals", key, WORKS) for key in ("rule: median", "rule: m:f", "dtype: float16", "precision: float64")),
     ("intervals", "dtype: uint8", "uint8 is for probabilities"),
+    *(
+        (key, "blocks", WORKS)
+        for key in (
+            *("bad_rows: mask", "columns", "select", "compression", "dtype: uint8", "top-K", "member classes", "stack"),
+            *("class_axis", "precision: float64", "dtype: float64", "rule: vote", "files", "decode", "axis", "folder"),
+        )
+    ),
     *((key, verb, WORKS) for key in ("slurm", "container") for verb in ("resume", "adding a member", "phases")),
 ]
 
@@ -471,7 +478,15 @@ def verified(bench):
     assert verify(bench.output).faults == []
 
 
+def in_blocks(bench):
+    """Worlds that share the dataset give the very result of one."""
+    assert run_in_blocks(bench.config, bench.dataset, bench.folder / "shared.h5").code == 0
+    assert verify(bench.folder / "shared.h5").faults == []
+    bench.same("shared")
+
+
 VERBS = {
+    "blocks": in_blocks,
     "resume": resume,
     "combine": combine,
     "adding a member": adding,
