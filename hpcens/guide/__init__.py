@@ -13,6 +13,7 @@ TOPICS = (
     "members",
     "data",
     "rules",
+    "routes",
     "plans",
     "gpus",
     "slurm",

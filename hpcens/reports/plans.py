@@ -14,6 +14,7 @@ from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
 _MANY_MEMBERS = 20
+_PARTS = 8
 # Of the table of a plan.
 _LEGEND = (
     "(below a member: its batch size in rows on that device, · where it does not run;",
@@ -75,8 +76,9 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     if plan.phases:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
     if plan.parts:
-        parts = ", ".join(f"{member} {100 * part:.3g} %" for member, part in plan.parts.items())
-        yield f"{work_line(plan)}: {parts}"
+        shown = [f"{member} {100 * part:.3g} %" for member, part in list(plan.parts.items())[:_PARTS]]
+        parts = ", ".join(shown) + ", …" * (len(plan.parts) > _PARTS)
+        yield f"{work_line(plan)} ({parts})"
     if plan.readers + plan.reducers > 2:
         yield f"{plan.readers} readers, {plan.reducers} reducers"
     if plan.rates.link is None:

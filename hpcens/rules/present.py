@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from hpcens.vocabulary import Array
 
-
-def sets_of(present: Array) -> Iterator[tuple[tuple[int, ...], Array]]:
+def sets_of(present: npt.NDArray[Any]) -> Iterator[tuple[tuple[int, ...], npt.NDArray[np.intp]]]:
     """Yield each set of members that a row has, as their places in member order, with the places of its rows.
 
     Rows that no member scores are in none.
