@@ -7,7 +7,7 @@ from support.results import ROWS, directory, flip, score
 
 from hpcens.errors import DataError
 from hpcens.reports import values as values_module
-from hpcens.reports.values import Sample, sample, value_lines
+from hpcens.reports.values import Sample, agreement_phrase, sample, value_lines
 from hpcens.result import Finished
 from hpcens.result.outputs import Output
 
@@ -90,6 +90,23 @@ def test_agreement_is_told_by_what_is_stored(arrays, outputs, line):
 def test_one_member_agrees_with_nobody():
     one = seen({"label": np.zeros(10, np.int32), "members/a": ROWS_OF_CLASSES}, [of_classes("members/a")])
     assert not any("agreement" in line for line in value_lines(one))
+
+
+def test_members_agree_only_on_rows_that_several_have_scored():
+    """Story: the second of two members scores the last two rows, where its labels are others, and its values 4 off."""
+    second = np.full((10, 3), np.nan, np.float32)
+    second[8:] = 4 + ROWS_OF_CLASSES[8:, ::-1]
+    present = np.ones((10, 2), np.uint8)
+    present[:8, 1] = 0
+    arrays = {"label": ROWS_OF_CLASSES.argmax(1).astype(np.int32), "members/a": ROWS_OF_CLASSES, "members/b": second}
+    outputs = [of_classes("members/a"), of_classes("members/b")]
+    assert agreement_phrase(seen(arrays | {"present": present}, outputs)).startswith("members' agreement: 50 % of")
+    alone = {"present": np.eye(2, dtype=np.uint8)[np.arange(10) % 2]}
+    assert agreement_phrase(seen(arrays | alone, outputs)) == ""
+    variance = {"variance": np.where(present[:, 1:], np.float32(4), np.float32(np.nan))}
+    assert "they differ by 2" in agreement_phrase(seen(variance | {"present": present}))
+    values = {"members/a": np.zeros((10, 1), np.float32), "members/b": np.where(present[:, 1:], 1.0, np.nan)}
+    assert "they differ by 0.5" in agreement_phrase(seen(values | {"present": present}))
 
 
 @pytest.fixture

@@ -9,8 +9,16 @@ import pytest
 from hpcens.errors import FingerprintMismatch
 from hpcens.planning.numerics import keep_fixed
 from hpcens.result import fingerprint
-from hpcens.result.fingerprint import AddedKey, differences, in_format, make_fingerprint, numerics_of, require_same
-from hpcens.specs import MemberSpec, RunSpec
+from hpcens.result.fingerprint import (
+    AddedKey,
+    differences,
+    in_format,
+    made_of_but_data,
+    make_fingerprint,
+    numerics_of,
+    require_same,
+)
+from hpcens.specs import DatasetSpec, MemberSpec, RunSpec
 from hpcens.vocabulary import MemberNumerics, Numerics, numerics_from_dict
 
 # What code of format 1 wrote for this specification.
@@ -98,3 +106,19 @@ def test_libraries_of_gpus_are_part_of_what_a_result_was_made_of():
     assert keep_fixed(numerics, earlier) == earlier, "the earlier code did not look at them"
     with pytest.raises(FingerprintMismatch, match=r"other libraries of GPUs: cudnn 9\.1 then, 9\.2 now"):
         keep_fixed(replace(numerics, libraries={"cudnn": "9.2"}), numerics)
+
+
+def test_results_of_many_datasets_share_which_rows_are_meant_and_not_how_many_each_has():
+    spec = RunSpec(
+        members=(MemberSpec(name="a", factory="m:b", rows={"fold": (1,)}),),
+        dataset=DatasetSpec(input="x", route={"fold": "fold"}),
+    )
+    one, other = (
+        made_of_but_data(spec, {"a": {"weights": "1", "rows": f"{rows} of 9: abc"}}, {}, "logits", None)
+        for rows in (3, 4)
+    )
+    assert one == other and one["member a: rows"] == "fold 1"
+    apart = replace(spec, members=(replace(spec.members[0], rows={"fold": (2,)}),))
+    assert made_of_but_data(apart, {"a": {"weights": "1"}}, {}, "logits", None) != one
+    plain = replace(spec, members=(replace(spec.members[0], rows=None),), dataset=DatasetSpec(input="x"))
+    assert "route" not in made_of_but_data(plain, {"a": {}}, {}, "logits", None)["dataset"]

@@ -1,12 +1,15 @@
 """The report of a start: what every instance and every rank did, beside the plan."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 from support.instances import problem
 from support.placements import planned
 
 from hpcens.roles.rank_roles import RankRoles
 from hpcens.runs import MaskedRows, RankReport
-from hpcens.scoring.outcome import account, bottleneck, rank_report
-from hpcens.vocabulary import MemberTally, Tally
+from hpcens.scoring.outcome import account, bottleneck, judge, rank_report
+from hpcens.vocabulary import MemberTally, Segmentation, Tally
 
 
 def test_instances_are_measured_by_what_their_ranks_did():
@@ -27,6 +30,19 @@ def test_instances_are_measured_by_what_their_ranks_did():
     assert (first.rows, first.measured_speed, first.seconds) == (300, 200.0, 1.5)
     assert len(others) == len(plan.instances) - 1 > 0
     assert {(other.rows, other.measured_speed, other.seconds) for other in others} == {(0, None, 0.0)}
+
+
+def test_rows_of_members_that_score_their_own_are_those_of_the_dataset():
+    plan = planned(replace(problem(3, devices=1, members=2), parts={"m0": 0.25, "m1": 0.75}))
+    roles = RankRoles((0,), (1,), {2: plan.devices[0]})
+    half = Tally({"m0": MemberTally(25, 1.0), "m1": MemberTally(25, 1.0)})
+    assert account(plan, roles, {2: half}, 1.0, [], []).rows == 50
+
+
+def test_rows_that_no_member_scores_are_told_as_masked():
+    phase = SimpleNamespace(last=True)
+    verdict = judge(Segmentation(9, 3), phase=phase, missing=(), drained="", added=(), masked=(), unscored=2)
+    assert verdict.reason.startswith("9 rows scored (2 that no member scores masked), every segment")
 
 
 def test_the_bottleneck_is_the_role_that_was_busy_most_waits_left_out():
