@@ -7,46 +7,64 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hpcens import api
 from hpcens.api.results import combined
 from hpcens.cli.terminal import say, short, show
 from hpcens.config.job import absolute
-from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, UsageError
+from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, UsageError
 from hpcens.reports.ending import output_of
 from hpcens.reports.page import write_page
 from hpcens.reports.run_page import draw_run
 from hpcens.reports.text import verification_lines
+from hpcens.result.verify import Verification, verify_each
 from hpcens.runs.status import run_of
 from hpcens.shell import quoted
 from hpcens.units import units_at
 from hpcens.units.listing import RESULT_ENDING
 from hpcens.units.selection import matches, results_of
+from hpcens.units.status import worst
 
 
 def verify(options: Namespace) -> int:
     """Check results against their journals, their checksums and their members; several as a line each."""
     results, missing = _results(options.result)
-    several = len(results) > 1 or bool(missing)
-    found = {result: api.verify(result) for result in results}
-    if options.json:
-        raw = [asdict(verification) | {"sound": verification.sound} for verification in found.values()]
-        say(json.dumps(raw if several else raw[0], indent=1))
-    for result, verification in found.items() if not options.json else ():
-        if several:
-            faults = f"{len(verification.faults)} faults, the first: {next(iter(verification.faults), '')}"
-            say(f"{'sound' if verification.sound else 'not sound'}: {short(result)}", to_stderr=False)
-            if not verification.sound:
-                say(f"  {faults}")
+    if len(results) == 1 and not missing:
+        return _verify_alone(results[0], options)
+    codes, raw = set(), []
+    for result, found in verify_each(results):
+        verification = Verification(faults=[found.what]) if isinstance(found, HpcensError) else found
+        if isinstance(found, HpcensError) or not found.sound:
+            codes.add(found.exit_code if isinstance(found, HpcensError) else FAILURE)
+        if options.json:
+            raw.append({"result": str(result)} | _as_json(verification))
             continue
+        say(f"{'sound' if verification.sound else 'not sound'}: {short(result)}", to_stderr=False)
+        if not verification.sound:
+            say(f"  {len(verification.faults)} faults, the first: {verification.faults[0]}")
+    if options.json:
+        say(json.dumps(raw, indent=1))
+    if missing:
+        codes.add(INCOMPLETE)
+        say(f"{len(missing)} files have no result yet: {', '.join(missing[:3])}", to_stderr=True)
+    return worst(codes)
+
+
+def _verify_alone(result: Path, options: Namespace) -> int:
+    """Check one result, and show what was found; raise what `api.verify` raises."""
+    verification = api.verify(result)
+    if options.json:
+        say(json.dumps(_as_json(verification), indent=1))
+    else:
         show(verification_lines(verification))
         faults = f"not sound: {len(verification.faults)} faults; next: score it again into another output"
         say("sound: every row was written once, and every byte is as it was written" if verification.sound else faults)
-    if missing:
-        say(f"{len(missing)} files have no result yet: {', '.join(missing[:3])}", to_stderr=True)
-    if not all(verification.sound for verification in found.values()):
-        return FAILURE
-    return INCOMPLETE if missing else COMPLETE
+    return COMPLETE if verification.sound else FAILURE
+
+
+def _as_json(verification: Verification) -> dict[str, Any]:
+    return asdict(verification) | {"sound": verification.sound}
 
 
 def _results(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:

@@ -43,9 +43,10 @@ def status(options: Namespace) -> int:
             [only] = current if len(current) == 1 else [None]
             if isinstance(only, Status):
                 show(status_lines(only))
-                if only.code is not None:
+                ended = only.code is not None
+                if ended:
                     _show_ending(RunDirectory(Path(only.run)), options)
-                show(last_lines(only))
+                show(last_lines(only, costs=not (ended and options.verbose)))  # its details end with what it cost
             else:
                 show(table(current))
         sys.stdout.flush()
@@ -115,9 +116,12 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"in the queue for {_clock(status.waiting_seconds)}{expected}"
 
 
-def last_lines(status: Status) -> Iterator[str]:
-    """Show what a run has cost, why its job was requeued, why it ended or what it does, and what to do next."""
-    if status.node_hours:
+def last_lines(status: Status, *, costs: bool = True) -> Iterator[str]:
+    """Show what a run has cost, why its job was requeued, why it ended or what it does, and what to do next.
+
+    costs  whether to show what it has cost
+    """
+    if status.node_hours and costs:
         so_far = " so far" if status.code is None else ""
         yield f"used {cost_phrase(Cost(3600 * status.node_hours, 3600 * status.gpu_hours))}{so_far}"
     for number, reason in enumerate(status.requeues, 1):

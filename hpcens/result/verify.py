@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hpcens.errors import DataError, HpcensError
-from hpcens.files import digest_file
+from hpcens.members.kept_digests import digest, digests_kept
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.result.finished import Finished
 from hpcens.result.result import standing
@@ -45,29 +46,53 @@ def verify(path: Path) -> Verification:
     A process of its own reads the file: libhdf5 may crash on one that is damaged.
     Raises DataError where the file is missing, is no result of hpcens, or cannot be read at all.
     """
-    with isolated(partial(_verified, path)) as process:
-        try:
-            verification: Verification | HpcensError = process.answer()
-        except NoAnswer as silence:
-            raise DataError(
-                f"result {path}: the process that read it {silence.ending}{silence.quotation}",
-                "the file is damaged, or memory was used up (free -h): score it again into another output",
-            ) from None
-    if isinstance(verification, HpcensError):
-        raise verification
-    return verification
+    [(_, found)] = verify_each([path])
+    if isinstance(found, HpcensError):
+        raise found
+    return found
 
 
-def _verified(path: Path) -> Iterator[Verification | HpcensError]:
-    try:
-        yield look_through(path)
-    except HpcensError as fault:
-        yield fault
+def verify_each(paths: Sequence[Path]) -> Iterator[tuple[Path, Verification | HpcensError]]:
+    """Check one result after another, see `verify`: yield each with what was found, or what `verify` would raise.
+
+    One process reads them all. Where it ends, the file at hand has another chance in a new one: what a file does to
+    the process, the file after it may suffer. The first file of a process is to blame for its end.
+    """
+    left = list(paths)
+    while left:
+        answered = 0
+        with isolated(partial(_verified, tuple(left))) as process:
+            for path in left:
+                try:
+                    found: Verification | HpcensError = process.answer()
+                except NoAnswer as silence:
+                    if answered:
+                        break
+                    found = DataError(
+                        f"result {path}: the process that read it {silence.ending}{silence.quotation}",
+                        "the file is damaged, or memory was used up (free -h): score it again into another output",
+                    )
+                yield path, found
+                answered += 1
+        left = left[answered:]
+
+
+def _verified(paths: Sequence[Path]) -> Iterator[Verification | HpcensError]:
+    with digests_kept():  # weights of gigabytes are read once for all results
+        for path in paths:
+            try:
+                yield look_through(path)
+            except HpcensError as fault:
+                yield fault
 
 
 def look_through(path: Path) -> Verification:
     """Do in this process what `verify` has done by another."""
-    result = Finished(path)
+    with contextlib.closing(Finished(path)) as result:
+        return _looked_through(result)
+
+
+def _looked_through(result: Finished) -> Verification:
     verification = Verification(result.segmentation.rows, len(result.segmentation))
     for segment in np.flatnonzero(result.written != 1).tolist():
         verification.faults.append(f"rows {result.rows(segment)} were never marked as written")
@@ -79,7 +104,6 @@ def look_through(path: Path) -> Verification:
     verification.faults.extend(f"{column} is not what was written" for column in result.broken_columns)
     verification.faults.extend(_journal(result, verification))
     verification.faults.extend(_members(result, verification))
-    result.close()
     return verification
 
 
@@ -128,6 +152,6 @@ def _members(result: Finished, verification: Verification) -> Iterator[str]:
             verification.members[name] = "weights are gone"
             yield f"member {name}: {weights} is gone, so its digest cannot be checked"
             continue
-        verification.members[name] = "as scored" if digest_file(weights) == member["weights"] else "changed"
+        verification.members[name] = "as scored" if digest(weights) == member["weights"] else "changed"
         if verification.members[name] == "changed":
             yield f"member {name}: {weights} is not what was scored with"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hpcens.cli import main
 from hpcens.reports.text import cost_line, figures, nodes_phrase, report_lines, start_lines
 from hpcens.runs import (
     Claim,
@@ -140,7 +141,7 @@ def test_nodes_of_as_many_ranks_are_told_together():
     assert nodes_phrase({f"n{i}": 6 - (i == 7) for i in range(128)}) == "n0 … n127 (127) × 6, n7 × 5"
 
 
-def test_what_starts_cost_is_told_in_hours_of_nodes_and_gpus(tmp_path):
+def test_what_starts_cost_is_told_in_hours_of_nodes_and_gpus(tmp_path, capsys):
     run = RunDirectory(tmp_path / "x.run")
     for number, (nodes, seconds, idle) in enumerate([(4, 1800.0, ()), (2, 3600.0, ("n1/cuda0",))]):
         epoch = run.begin()
@@ -161,3 +162,7 @@ def test_what_starts_cost_is_told_in_hours_of_nodes_and_gpus(tmp_path):
     assert (found.node_hours, found.gpu_hours) == (pytest.approx(4.0), pytest.approx(5.0))
     assert cost_of([last], running=True).node_seconds < 100
     assert cost_line(Cost(3600), Cost(3600)) == "cost: 1 node-hours"
+    for verbose in ([], ["-v"]):
+        assert main(["status", str(run.path), *verbose]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if "node-hours" in line]
+        assert len(lines) == 1 and "4 node-hours, 5 GPU-hours" in lines[0], "once"
