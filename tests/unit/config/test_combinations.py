@@ -293,6 +293,9 @@ ROWS = [
     *(("temperature", key, WORKS) for key in ("task: multilabel", "task: binary", "space: logits", "dtype: uint8")),
     *(("intervals", key, WORKS) for key in ("rule: median", "rule: m:f", "dtype: float16", "precision: float64")),
     ("intervals", "dtype: uint8", "uint8 is for probabilities"),
+    *(("rows", key, WORKS) for key in ("bytes", "sparse", "length", "lengths", *CALIBRATED)),
+    *((key, "blocks", WORKS) for key in ("rows", "bytes", "sparse", "lengths", *CALIBRATED)),
+    *(("calibration", key, WORKS) for key in ("bytes", "sparse", "length", "lengths")),
     *(
         (key, "blocks", WORKS)
         for key in (
