@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from hpcens.specs import Job, SlurmSpec
 
 
@@ -21,3 +25,21 @@ def gpus_per_node(job: Job, settings: SlurmSpec) -> int | None:
     """Return how many GPUs of a node are asked for; None: none, or as many as it has."""
     cuda = job.spec.devices.cuda
     return settings.gpus_per_node or (cuda.count if cuda else None)
+
+
+def leaving_out(settings: SlurmSpec, failing: Callable[[], Mapping[str, int]]) -> dict[str, Any]:
+    """Return the arguments of sbatch, with the nodes on which starts failed too often left out, and say which.
+
+    With `exclude: none` none is.
+
+    failing  looks for them, and how many starts failed on each
+    """
+    arguments = dict(settings.arguments)
+    if str(excluded := arguments.get("exclude", "")) == "none":
+        del arguments["exclude"]
+    elif nodes := failing():
+        arguments["exclude"] = ",".join(filter(None, (str(excluded), *sorted(nodes))))
+        for node, count in sorted(nodes.items()):
+            said = f"hpcens: note: {node} is left out: {count} starts failed there; to take it: --slurm exclude=none"
+            print(said, file=sys.stderr)
+    return arguments

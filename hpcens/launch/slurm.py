@@ -17,7 +17,7 @@ from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
 from hpcens.launch.follow import Watcher, follow
 from hpcens.launch.job_python import job_command, srun_options
-from hpcens.launch.placement import gpus_per_node, placement
+from hpcens.launch.placement import gpus_per_node, leaving_out, placement
 from hpcens.launch.submitted import made_of
 from hpcens.launch.time_limit import require_time_to_score
 from hpcens.runs import DEFAULT_REQUEUES, Epoch, RunDirectory, Submission, Verdict
@@ -86,6 +86,7 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         tasks = job.spec.devices.cpu.count
     elif cpus:
         srun.append(f"--cpus-per-task={cpus}")
+    arguments = leaving_out(settings, lambda: failing_nodes(RunDirectory.of(job.output)))
     srun += ["--label", f"--output={folder / NODE}"]  # one log a node; the last --output counts, and takes errors too
     return {
         "job_name": f"hpcens-{job.output.stem}-{submission}",
@@ -98,24 +99,8 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         "signal_delay_s": drain,
         "srun_args": srun,
         "stderr_to_stdout": True,
-        "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **_leaving_out(job, settings)},
+        "additional_parameters": {"requeue": True, "output": str(folder / SCRIPT), **arguments},
     }
-
-
-def _leaving_out(job: Job, settings: SlurmSpec) -> dict[str, Any]:
-    """Return the arguments of sbatch, with the nodes on which starts of the run failed too often left out.
-
-    With `exclude: none` none is.
-    """
-    arguments = dict(settings.arguments)
-    if str(excluded := arguments.get("exclude", "")) == "none":
-        del arguments["exclude"]
-    elif failing := failing_nodes(RunDirectory.of(job.output)):
-        arguments["exclude"] = ",".join(filter(None, (str(excluded), *sorted(failing))))
-        for node, count in sorted(failing.items()):
-            said = f"hpcens: note: {node} is left out: {count} starts failed there; to take it: --slurm exclude=none"
-            print(said, file=sys.stderr)
-    return arguments
 
 
 def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:

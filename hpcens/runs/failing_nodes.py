@@ -1,12 +1,13 @@
-"""Find the nodes on which starts of a run failed again and again, for the next one to leave out."""
+"""Find the nodes on which starts failed again and again, for the next job to leave out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.runs.claim import Claim
 from hpcens.runs.directory import RunDirectory
+from hpcens.runs.epoch import Epoch
 from hpcens.runs.events import WorldFormed, read_events
 from hpcens.scheduler.jobs import Answer, ask_all
 
@@ -19,13 +20,20 @@ AskAll = Callable[[Collection[str]], Mapping[str, Answer] | None]
 
 
 def failing_nodes(run: RunDirectory, ask: AskAll = ask_all) -> dict[str, int]:
+    """Return the nodes that ended starts of a run in Slurm's jobs, see `failing`."""
+    return failing(run.epochs(), ask)
+
+
+def failing(starts: Iterable[Epoch], ask: AskAll = ask_all) -> dict[str, int]:
     """Return the nodes that ended starts in Slurm's jobs, at least `TOO_OFTEN`, and how many each.
 
     A start on a node that went well later forgives it what was before; what Slurm ended itself is not the node's.
+
+    starts  of one run or of many, the newest first
     """
     failed: dict[str, list[str]] = {}
     forgiven: set[str] = set()
-    for epoch in run.epochs():
+    for epoch in starts:
         verdict, claim = epoch.verdict, Claim.load(epoch.claim)
         if verdict is None or claim is None or claim.job is None:
             continue

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError, UsageError
 from hpcens.launch.job_python import job_command
-from hpcens.launch.placement import gpus_per_node, placement
+from hpcens.launch.placement import gpus_per_node, leaving_out, placement
 from hpcens.launch.slurm import DEAF, DRAIN_SECONDS, PATH_IN_ORDER
 from hpcens.launch.time_limit import require_time_to_score
 from hpcens.runs import DEFAULT_REQUEUES, RunDirectory, SlurmJob
@@ -24,6 +24,7 @@ from hpcens.scheduler import jobs
 from hpcens.shell import has_control_characters, printable, quoted
 from hpcens.specs import Job, SlurmSpec
 from hpcens.units import Round, UnitsDirectory
+from hpcens.units.failing import failing_nodes_of_units
 from hpcens.worlds.dataset import world_of
 from hpcens.worlds.world import Tally
 
@@ -54,6 +55,7 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
     drain = settings.drain_seconds or DRAIN_SECONDS
     require_time_to_score(settings.time, drain)
     folder = directory.path / "jobs" / own.id
+    further = leaving_out(settings, lambda: failing_nodes_of_units(directory))
     asked = {
         "job-name": f"hpcens-{directory.path.stem}-{own.id}",
         "nodes": 1,
@@ -65,7 +67,7 @@ def script(directory: UnitsDirectory, job: Job, own: Round, settings: SlurmSpec)
         "output": folder / "%A_%a.log",
         "requeue": True,
         "signal": f"B:USR2@{drain}",
-        **{name.replace("_", "-"): value for name, value in settings.arguments.items()},
+        **{name.replace("_", "-"): value for name, value in further.items()},
     }
     lines = [f"#SBATCH --{name}" + ("" if value is True else f"={value}") for name, value in asked.items() if value]
     if any(has_control_characters(line) for line in (*lines, settings.python or "")):

@@ -12,10 +12,10 @@ from pathlib import Path
 from hpcens.checks.preflight import Preflight, check
 from hpcens.checks.testbed import Trials
 from hpcens.config import job_from_json, job_to_json
-from hpcens.errors import DataError, FingerprintMismatch, MemberError, UsageError
+from hpcens.errors import BAD_DATA, FAILURE, DataError, FingerprintMismatch, MemberError, UsageError
 from hpcens.launch.start import CheckedJob, check_once, start
 from hpcens.result import in_format, made_of_but_data
-from hpcens.runs import RunDirectory
+from hpcens.runs import RunDirectory, Verdict
 from hpcens.shell import printable
 from hpcens.specs import Job, RunSpec
 from hpcens.units import Unit, UnitList, UnitsDirectory, list_units
@@ -102,10 +102,25 @@ def blaming_other_rows(units: UnitList, unit: Unit) -> Iterator[None]:
         row = check(job_of_unit(units, unit)).facts.row
         if units.row in ("", row):
             raise
-        raise DataError(
-            f"its rows are {row}, and the members were tried on {units.row}: {error.what}",
-            "score it by itself, with members for such rows; or leave it out",
-        ) from error
+        raise DataError(_of_other_rows(units, row, error.what), _WITH_OTHER_MEMBERS) from error
+
+
+def blame_other_rows(units: UnitList, row: str, verdict: Verdict) -> Verdict:
+    """Return how ranks ended, as the fault of a file whose rows are others where nothing else is known to be at fault.
+
+    row  shapes and dtypes of one of its rows, as text
+    """
+    if verdict.code != FAILURE or verdict.node or units.row in ("", row):
+        return verdict
+    reason = _of_other_rows(units, row, verdict.reason)
+    return replace(verdict, code=BAD_DATA, reason=reason, remedy=_WITH_OTHER_MEMBERS)
+
+
+_WITH_OTHER_MEMBERS = "score it by itself, with members for such rows; or leave it out"
+
+
+def _of_other_rows(units: UnitList, row: str, what: str) -> str:
+    return f"its rows are {row}, and the members were tried on {units.row}: {what}"
 
 
 def job_of_unit(units: UnitList, unit: Unit) -> Job:

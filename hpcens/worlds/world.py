@@ -48,7 +48,14 @@ from hpcens.units import (
 )
 from hpcens.units.claims import MOST_DEATHS
 from hpcens.units.worlds import beating_world
-from hpcens.worlds.files import begin_anew_where_mended, blaming_other_rows, changed, job_of_unit, made_of
+from hpcens.worlds.files import (
+    begin_anew_where_mended,
+    blame_other_rows,
+    blaming_other_rows,
+    changed,
+    job_of_unit,
+    made_of,
+)
 from hpcens.worlds.ranks import UnitRanks
 from hpcens.worlds.supervision import see_through
 
@@ -251,7 +258,8 @@ class UnitsWorld:
         self._ranks.give(epoch)
         self._scored = True
         log = self._directory.worlds / self._world.id / "output.log"
-        verdict = see_through(self._ranks, run, epoch, log, self._stop, self._asked)
+        seen = see_through(self._ranks, run, epoch, log, self._stop, self._asked)
+        verdict = blame_other_rows(self._units, checked.preflight.facts.row, seen)
         self._tally.gained = self._tally.gained or gained(epoch)
         report = Report.load(epoch.report)
         return verdict, report.rows if report is not None else 0

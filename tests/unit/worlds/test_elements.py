@@ -49,6 +49,15 @@ def test_an_element_asks_for_one_node_and_is_warned_by_itself(directory):
     assert {"gpus-per-node=4", "cpus-per-task=6"} <= lines(with_gpus)
 
 
+def test_nodes_on_which_starts_failed_too_often_are_left_out_of_the_next_array(directory, monkeypatch, capsys):
+    monkeypatch.setattr("hpcens.worlds.elements.failing_nodes_of_units", lambda units: {"n2": 3})
+    text = script(directory, job(cpu=CpuSpec(count=1)), OWN, SlurmSpec(arguments={"exclude": "n7"}))
+    assert "exclude=n7,n2" in lines(text)
+    assert "n2 is left out: 3 starts failed there; to take it: --slurm exclude=none" in capsys.readouterr().err
+    text = script(directory, job(cpu=CpuSpec(count=1)), OWN, SlurmSpec(arguments={"exclude": "none"}))
+    assert "exclude" not in text and capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
