@@ -16,7 +16,7 @@ from hpcens.checks.testbed import Testbed
 from hpcens.checks.trials import Trial, TrialBook, member_key, rule_key
 from hpcens.combining import try_rule
 from hpcens.errors import USAGE, HpcensError, MemberError, UsageError
-from hpcens.result import outputs_of, require_room, require_same_axis, room
+from hpcens.result import keeping_of, outputs_of, require_room, require_same_axis, room
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec, check_shapes
 
@@ -46,7 +46,9 @@ def check_members(
     for shape in shapes.values():
         require_same_axis(job, preflight.space, shape, preflight.stored)
         outputs = outputs_of(job.spec, shape, preflight.space)
-        require_room(job, room(RunDirectory.of(job.output), preflight.facts.rows, outputs, job.spec.output.compression))
+        keeping = keeping_of(job.spec, outputs)
+        rows = preflight.facts.rows if keeping is None else keeping.expected(preflight.facts.rows)
+        require_room(job, room(RunDirectory.of(job.output), rows, outputs, job.spec.output.compression))
     if preflight.rule and shapes:
         check_rule(job, preflight, next(iter(shapes.values())), book)
     tolerance = job.spec.plan.tolerance

@@ -84,6 +84,9 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
     output  the result to make
     Raises UsageError where members are not stored, or not in full, or in another space.
     """
+    source.require_all_rows("combine")
+    if spec.output.keep is not None:
+        raise UsageError("combine stores all rows, and the YAML has output.keep", "leave it out, or run under it")
     check_output(output, spec.output.compression, source.path)
     _require_stored(source, spec)
     space = combining_space(spec.rule, spec.members, spec.task)

@@ -9,6 +9,7 @@ from typing import Any
 
 from hpcens.config.dataset_checks import check_dataset
 from hpcens.config.document import Page, Place, dotted, shown
+from hpcens.config.keep_checks import check_keep
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
 from hpcens.config.route_checks import check_routes
@@ -103,6 +104,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     check_task(parts)
     check_rule(parts)
     check_output(parts)
+    check_keep(parts)
     check_members(parts)
     check_dataset(page, parts.at("dataset"))
     check_routes(parts)

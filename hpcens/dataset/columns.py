@@ -21,6 +21,7 @@ from hpcens.vocabulary import Array
 _BLOCK_BYTES = 8 << 20
 _STRING_BYTES = 64
 _GAP = 1000
+_MOST = 1 << 16  # rows that are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,26 @@ class Columns:
                 source, name, max(_STRING_BYTES, dtype.itemsize) * max(1, int(np.prod(shape)))
             ):
                 copy[start : start + len(values)] = values
+        source.close()
+
+    def copy_rows(self, file: h5py.File, rows: Array) -> None:
+        """Write each column as `columns/<name>`, of these of the scored rows alone, in their order."""
+        source = Source(self.paths, self.spec, self.limit)
+        if self.identity is not None:
+            source.expect(self.identity)
+        ordered, places = ascending(rows)
+        for name in self.spec.columns:
+            parts = (part.column(name) for part in source.files())
+            dtype, shape = _common(name, [(column.dataset.dtype, column.row_shape) for column in parts])
+            copy = file.create_dataset(f"columns/{name.strip('/')}", (len(rows), *shape), dtype)
+            values = np.empty(copy.shape, copy.dtype)
+            for begin, end in pieces(ordered, _GAP, _MOST) if len(rows) else ():
+                first, last = int(ordered[begin]), int(ordered[end - 1])
+                read = np.empty((last + 1 - first, *shape), copy.dtype)
+                for part, where, place in source.places(first, last + 1):
+                    read[place] = rows_of(part.column(name), where)
+                values[places[begin:end]] = read[ordered[begin:end] - first]
+            copy[...] = values
         source.close()
 
 

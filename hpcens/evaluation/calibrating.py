@@ -51,6 +51,7 @@ class _Calibrating:
     """A result that is to be calibrated."""
 
     def __init__(self, result: Finished, aim: Aim) -> None:
+        result.require_all_rows("calibrate")
         self._result, self._aim = result, aim
         stored = {output.name: output for output in result.outputs}
         prediction = stored.get("prediction")

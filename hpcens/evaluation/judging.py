@@ -70,6 +70,7 @@ class _Pass:
     """One pass over a result: what is judged of it, and what was counted."""
 
     def __init__(self, result: Finished, question: Question) -> None:
+        result.require_all_rows("evaluate")
         self._result, self._question = result, question
         self._stored = {output.name: output for output in result.outputs}
         names = [str(name) for name in result.attributes["member_names"]] if question.members else []

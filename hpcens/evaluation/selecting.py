@@ -94,6 +94,7 @@ class _Selecting:
     """A result whose members are to be chosen."""
 
     def __init__(self, result: Finished, wish: Wish) -> None:
+        result.require_all_rows("select")
         self._result, self._wish = result, wish
         if not 0 < wish.holdout < 1:
             raise UsageError(f"a holdout of {wish.holdout} leaves one part empty", "for example --holdout 0.5")

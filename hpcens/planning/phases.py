@@ -100,5 +100,8 @@ def _form(form: Form, plan: Plan, members: Sequence[str], shape: tuple[int, ...]
 def require_room_for(job: Job, run: RunDirectory, phases: Sequence[Phase]) -> None:
     """Raise Incomplete where the disk has no room for all that the phases will write."""
     parts = ((phase.directory(run), phase.form) for phase in phases)
-    wanted = [room(part, form.segmentation.part_rows, form.outputs, form.compression) for part, form in parts]
-    require_room(job, sum(wanted))
+    wanted = 0
+    for directory, form in parts:
+        rows = form.segmentation.part_rows if form.keep is None else form.keep.expected(form.segmentation.rows)
+        wanted += room(directory, rows, form.outputs, form.compression)
+    require_room(job, wanted)

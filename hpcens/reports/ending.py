@@ -146,6 +146,8 @@ def _result_lines(output: Path) -> Iterator[str]:
     try:
         result = Finished(output)
         try:
+            if (kept := result.kept) is not None:
+                yield f"kept: {result.segmentation.rows:,} of {int(kept['of']):,} rows, {kept['what']}"
             yield from value_lines(sample_of(result))
         finally:
             result.close()

@@ -50,7 +50,7 @@ def draw_run(run: RunDirectory, output: Path) -> str:
     if epoch is not None:
         parts += [_state(epoch), paragraphs(ending_lines(run, output))]
         parts += _start_parts(epoch)
-    if made is not None:
+    if made is not None and made.values.read:
         parts += values_figures(made.values)
     parts.append(_provenance(run, output, made, Plan.kept(epoch.plan) if epoch else None))
     return page(f"{output.name}: report", filter(None, parts))

@@ -75,9 +75,11 @@ def sample(result: Finished) -> Sample:
     segmentation = result.segmentation
     count = max(1, min(len(segmentation), _SAMPLE_BYTES // max(1, row_bytes * segmentation.segment_rows)))
     chosen = sorted({int(place) for place in np.linspace(0, len(segmentation) - 1, count)})
+    chosen = chosen[: len(segmentation)]  # of a result that keeps no row there are none
     names = [output.name for output in result.outputs]
     parts = [result.read(segment, names) for segment in chosen]
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    arrays = {output.name: np.zeros((0, *output.shape), output.dtype) for output in result.outputs}
+    arrays |= {name: np.concatenate([part[name] for part in parts]) for name in names if parts}
     read = len(arrays[names[0]])
     valid = arrays.pop("valid", None)
     if valid is not None:

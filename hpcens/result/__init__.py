@@ -10,6 +10,7 @@ chunked.
 | dataset | type | meaning |
 | --- | --- | --- |
 | `prediction`, `label`, `members/NAME`, … | (rows, …) | the outputs that the YAML asks for |
+| `row_number` | (rows,) int64 | with `output.keep`: numbers of the rows in what was scored, the best first |
 | `valid` | (rows,) uint8 | with `bad_rows: mask`: 0 where a row could not be scored |
 | `columns/NAME` | (rows, …) | values passed through from the dataset; attribute `checksum`: XXH3 of all of them |
 | `classes` | (classes,) text | class names, where given |
@@ -33,6 +34,7 @@ chunked.
 | `unsteady` | JSON | where there are any: member → `reproducible`: false; `alone`, `other_batch`: how far off |
 | `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |
 | `calibration` | JSON | where there is one: its `path`, `digest`, and what `hpcens calibrate` wrote, but `made_of` |
+| `keep` | JSON | where it holds only some rows: `top` or `above`, `by`, `what` in words, and `of` how many |
 | `outputs` | [text] | datasets of rows, in the order in which they are checksummed |
 | `segment_rows` | int | rows of a segment; the last one may have fewer |
 
@@ -66,6 +68,7 @@ with its first record INHERITED, and ends where a record's checksum is wrong.
 | 7 | MASKED_OUTPUT | the same, for rows for which it gave NaN or infinity |
 | 8 | MASKED_RAISED | the same, for rows on which its preprocessing raised |
 | 9 | MASKED_CAST | the same, for rows that hold numbers which the dtype they are cast to cannot |
+| 10 | KEPT | of a result that keeps few rows: `batch` candidates lie at `checksum` in the file of the writer `member` |
 
 Fingerprint (`fingerprint.json`, and the attribute of results), format 1 or 2: a field that is added or absent is a
 difference, and is refused. Written when the plan is made, or by `combine`; read by every later start, by whoever checks
@@ -107,6 +110,7 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.class_axis` | axis of its classes, and where another that of the ensemble; the last |
 | `members.*.task` | binary or multilabel; multiclass and regression, which `output` tells apart |
 | `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
+| `outputs.keep` | which rows the result keeps; where it keeps all |
 | `rule.calibration` | `temperature`, `coverage` and `digest` of a calibration; where there is none |
 """
 
@@ -153,6 +157,7 @@ if TYPE_CHECKING:
     from hpcens.result.finished import fingerprint_of as fingerprint_of
     from hpcens.result.form import Form as Form
     from hpcens.result.journal import Record as Record
+    from hpcens.result.keeping import keeping_of as keeping_of
     from hpcens.result.outputs import PRESENT as PRESENT
     from hpcens.result.outputs import VALID as VALID
     from hpcens.result.outputs import Output as Output
@@ -191,6 +196,7 @@ else:
         "finished": ("Finished", "fingerprint_of"),
         "form": ("Form",),
         "journal": ("Record",),
+        "keeping": ("keeping_of",),
         "outputs": ("Output", "PRESENT", "VALID", "encoded", "outputs_of"),
         "result": ("Result", "reopen", "standing"),
         "scored": ("scored_form",),

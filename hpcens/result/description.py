@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hpcens import __version__
-from hpcens.specs import Calibration, RunSpec
+from hpcens.specs import Calibration, KeepSpec, RunSpec
 
 Tree = Mapping[str, Any]
 
@@ -70,6 +70,7 @@ def describe_result(
         "members": json.dumps({name: members[name] for name in spec.member_names}),
         "member_names": list(spec.member_names),
         **({"unsteady": json.dumps(unsteady)} if unsteady else {}),
+        **({"keep": _keep(spec.output.keep, tree)} if spec.output.keep is not None else {}),
         **({"calibration": _calibration(spec.calibration)} if spec.calibration is not None else {}),
         **more,
     }
@@ -80,3 +81,8 @@ def _calibration(calibration: Calibration) -> str:
     content = {key: value for key, value in calibration.content.items() if key != "made_of"}
     path = os.fsencode(calibration.path).decode(errors="backslashreplace")
     return json.dumps({"path": path, "digest": calibration.digest, **content})
+
+
+def _keep(keep: KeepSpec, tree: Tree) -> str:
+    """Return which rows a result holds, and of how many."""
+    return json.dumps({**tree["outputs"]["keep"], "of": tree["data"]["rows"], "what": keep.described})

@@ -31,6 +31,8 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     names = job.spec.member_names
     if before is None or not set(before["members"]) < set(names):
         return ()
+    if "keep" in before["outputs"] or job.spec.output.keep is not None:
+        return ()
     full = "members" in before["outputs"]["datasets"] and not rounded_members(before, before["members"])
     now = current(numerics_of(before))
     same = all(before[branch] == now[branch] for branch in ("data", "numerics"))

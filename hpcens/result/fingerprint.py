@@ -72,6 +72,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "task"), None, "task: multiclass"),
     AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
     AddedKey(("rule", "calibration"), None, "calibration: false"),
+    AddedKey(("outputs", "keep"), None, "no output.keep"),
     AddedKey(("numerics", "libraries"), None, ""),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
@@ -173,6 +174,7 @@ def outputs_branch(spec: RunSpec) -> dict[str, Any]:
         "dtype": spec.output.dtype,
         "classes": list(spec.classes or ()),
         "bad_rows": spec.bad_rows,
+        "keep": None if spec.output.keep is None else asdict(spec.output.keep),
     }
 
 

@@ -111,6 +111,20 @@ class Finished:
         return best.shape[int(best.attributes.get("class_axis", len(best.shape))) - 1] if best is not None else None
 
     @property
+    def kept(self) -> dict[str, Any] | None:
+        """Which rows it holds of those that were scored, `of`; None: all."""
+        text = self._file.attrs.get("keep")
+        return dict(json.loads(text)) if text is not None else None
+
+    def require_all_rows(self, verb: str) -> None:
+        """Raise UsageError where it holds only some of the rows that were scored. verb: what needs them all."""
+        if (kept := self.kept) is not None:
+            raise UsageError(
+                f"{self.path} keeps {self.segmentation.rows:,} of {int(kept['of']):,} rows, and {verb} needs all",
+                "score again without output.keep",
+            )
+
+    @property
     def summary(self) -> dict[str, Any]:
         """What was noted at the end: rows, when it was finished, masked rows, spot checks."""
         text = self.document("summary").strip() if "hpcens/summary" in self._file else ""

@@ -25,16 +25,17 @@ Datasets of rows say of themselves, where it applies:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
 import numpy as np
 
+from hpcens.result.keeping import ROW_NUMBER, Keeping
 from hpcens.result.outputs import Output
 from hpcens.result.seal import seal_description
 from hpcens.specs import CompressionSpec
-from hpcens.vocabulary import Segmentation
+from hpcens.vocabulary import Array, Segmentation
 
 SUMMARY_BYTES = 1 << 16
 _VALUELESS = "This is a netCDF dimension but not a netCDF variable."  # by which netCDF-4 knows such a scale
@@ -49,6 +50,8 @@ class Form:
     documents    texts by name, kept below `hpcens/`
     compression  compression of the finished file; None: it is contiguous
     columns      writes the columns that pass through; None where there are none
+    keep         which rows are kept; None: all, in their order
+    columns_of   then writes the columns of the rows of these numbers; None where there are none
     """
 
     outputs: tuple[Output, ...]
@@ -58,6 +61,21 @@ class Form:
     documents: Mapping[str, str]
     compression: CompressionSpec | None = None
     columns: Callable[[h5py.File], None] | None = None
+    keep: Keeping | None = None
+    columns_of: Callable[[h5py.File, Array], None] | None = None
+
+    @property
+    def working(self) -> Form:
+        """Return the form of the working file: of a result that keeps few rows it holds none."""
+        return self if self.keep is None else replace(self, outputs=(), columns=None)
+
+    def of_kept(self, rows: Array) -> Form:
+        """Return the form of what is kept of it: the rows of these numbers."""
+        segmentation = Segmentation(len(rows), self.segmentation.segment_rows)
+        write = self.columns_of
+        columns = None if write is None else lambda file: write(file, rows)
+        outputs = (ROW_NUMBER, *self.outputs)
+        return replace(self, outputs=outputs, segmentation=segmentation, columns=columns, keep=None)
 
 
 def describe(file: h5py.File, form: Form) -> None:

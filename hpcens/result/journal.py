@@ -50,9 +50,12 @@ class Kind(IntEnum):
     """The same, for rows on which its preprocessing raised."""
     MASKED_CAST = 9
     """The same, for rows that hold numbers which the dtype they are cast to cannot."""
+    KEPT = 10
+    """Of the segment `batch` rows are candidates: they lie at `checksum` in the candidates of the writer `member`."""
 
 
-NOTES = (Kind.REDUCED, Kind.MASKED_INPUT, Kind.MASKED_OUTPUT, Kind.MASKED_RAISED, Kind.MASKED_CAST)
+_MASKED = (Kind.MASKED_INPUT, Kind.MASKED_OUTPUT, Kind.MASKED_RAISED, Kind.MASKED_CAST)
+NOTES = (Kind.REDUCED, *_MASKED, Kind.KEPT)
 """Kinds of what is noted of a segment beside its checksum; they come before its WRITTEN record."""
 
 
@@ -135,6 +138,10 @@ class Content:
             elif record.kind == Kind.REVOKED:
                 seen.discard(record.segment)
         return twice
+
+    def placements(self) -> list[Record]:
+        """Return where the candidates lie of segments that stand."""
+        return [record for record in self.notes() if record.kind == Kind.KEPT]
 
     def notes(self) -> list[Record]:
         """Return what is noted of segments that stand, as they were written last."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hpcens.errors import HpcensError, Incomplete
+from hpcens.result.candidates import Candidates
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
@@ -105,7 +106,7 @@ class Result:
         """Segments that are yet to be scored, of those that are this writer's."""
         return np.flatnonzero(self._mine & ~self._durable).tolist()
 
-    def _open(self) -> tuple[WorkingFile, Journal]:
+    def _open(self) -> tuple[WorkingFile | Candidates, Journal]:
         """Open what this start writes. Raises Superseded where a newer start has taken the run over.
 
         Nothing is removed that a newer start may own: it owns what starts from this one on have made. Of an older
@@ -120,14 +121,16 @@ class Result:
         if path and fingerprint_of(path) != json.loads(self._form.attributes["fingerprint"]):
             old = None  # what an earlier run of other members left: its result was finished, or is not to be continued
         whole = old and path and path.exists() and last and last.closed and last.header.working == path.name
+        whole = whole and self._form.keep is None  # candidates are always copied: they are few
+        file: WorkingFile | Candidates
         if old and path and whole and not damaged_columns(path):
             file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
             inherited = list(old.written().values())
         else:
             path = self._run.working(self._epoch.number)
-            create(path, self._form)
+            create(path, self._form.working)
             self._disk.sync_folder(path.parent)
-            file = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
+            file = self._file_at(path, 0)
             if old:
                 inherited = self._take_over(old, file)
         claim = Claim.load(self._epoch.claim)
@@ -135,36 +138,44 @@ class Result:
         header = Header(self._epoch.number, claim.id if claim else "", path.name, segments, self._writers)
         journal = Journal(self._disk, self._run.journal(self._epoch), header)
         kept = {record.segment for record in inherited}
-        notes = [record for record in old.notes() if record.segment in kept] if old else []
+        notes = [r for r in old.notes() if r.segment in kept and r.kind != Kind.KEPT] if old else []
+        notes += file.placements(record.segment for record in inherited)
         journal.append([*notes, *inherited, Record(Kind.INHERITED, segment=len(inherited))])
         journal.sync()
         kept_checksums = [(record.segment, record.checksum) for record in inherited]
         self._remember(kept_checksums)
         file.mark(kept_checksums)
         for path in self._run.unfinished(self._epoch.number):
-            if path != file.path:
+            if not path.name.startswith(f"{file.path.stem}."):
                 path.unlink(missing_ok=True)
         self._epoch.require_newest()
         return file, journal
 
-    def _join(self, writer: int) -> tuple[WorkingFile, Journal]:
+    def _file_at(self, path: Path, writer: int | None, content: Content | None = None) -> WorkingFile | Candidates:
+        """Open a working file. content: a journal that says what is in it."""
+        if self._form.keep is None:
+            return WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
+        return Candidates(self._disk, path, self._form, writer, content.placements() if content else ())
+
+    def _join(self, writer: int) -> tuple[WorkingFile | Candidates, Journal]:
         first = self._run.journal(self._epoch)
         content = read_journal(first)
         if content is None or not content.effective:
             raise HpcensError(f"{first} is not there yet", "the first writer opens a result: this is a fault of hpcens")
         working = self._run.path / content.header.working
-        file = WorkingFile(self._disk, working, self._form.outputs, self._form.segmentation)
+        file = self._file_at(working, writer, content)
         journal = Journal(self._disk, journal_of(first, writer), content.header)
         self._remember((record.segment, record.checksum) for record in content.written().values())
         return file, journal
 
-    def _take_over(self, old: Content, file: WorkingFile) -> list[Record]:
+    def _take_over(self, old: Content, file: WorkingFile | Candidates) -> list[Record]:
         """Copy the journalled extents whose bytes still are what the journal says; the rest is scored again."""
         path = self._run.path / old.header.working
         if not path.exists():
             return []
-        source = WorkingFile(self._disk, path, self._form.outputs, self._form.segmentation)
-        records = [record for record in old.written().values() if source.copy(record.segment, file) == record.checksum]
+        source = self._file_at(path, None, old)
+        copy: Any = source.copy  # into a file of its own kind
+        records = [record for record in old.written().values() if copy(record.segment, file) == record.checksum]
         source.close()
         file.sync()
         return records
@@ -192,7 +203,7 @@ class Result:
             for member, causes in bad.items()
             for rows in causes
         ]
-        self._notes[segment] = [*noted, *smaller, *masked]
+        self._notes[segment] = [*noted, *smaller, *masked, *self._file.placements([segment])]
 
     def take(self, segment: int, file: WorkingFile, checksum: int, noted: Sequence[Record]) -> bool:
         """Copy a segment that another file holds; return whether its bytes are those of the checksum.
@@ -260,16 +271,21 @@ class Result:
             raise HpcensError(f"{missing} segments are missing", "run the same command again")
         if damaged := damaged_columns(self._file.path):
             raise Incomplete(f"{', '.join(damaged)} of {self._file.path} is not what was written", "run it again")
-        self._file.summarise(summary)
-        self._file.sync()
-        whole = self._file.path
-        if self._form.compression is not None:
+        file, form = self._file, self._form
+        if isinstance(file, Candidates):
+            placed = content.placements() if content else []
+            file, form = file.chosen(placed, self._run.kept(self._epoch.number))
+        file.summarise(summary)
+        file.sync()
+        whole = file.path
+        if form.compression is not None and form.segmentation.rows:
             whole = self._run.packed(self._epoch.number)
-            pack(self._disk, self._file, self._form, whole)
+            pack(self._disk, file, form, whole)
         self._epoch.require_newest()
         self._disk.rename(whole, output)
         if whole != self._file.path:
-            self._file.path.unlink(missing_ok=True)
+            for path in self._run.unfinished(self._epoch.number):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """End in order: this writer will not write again."""

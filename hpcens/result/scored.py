@@ -9,6 +9,7 @@ from hpcens.config import spec_to_json
 from hpcens.dataset import Columns, Facts
 from hpcens.result.description import describe_result, members_of
 from hpcens.result.form import Form
+from hpcens.result.keeping import keeping_of
 from hpcens.result.outputs import outputs_of
 from hpcens.specs import Job, Space
 from hpcens.vocabulary import Plan, Segmentation
@@ -38,9 +39,10 @@ def scored_form(
     """
     spec = job.spec
     members = members_of(spec, digests)
+    outputs = outputs_of(spec, shape, space)
     columns = Columns(job.datasets, spec.dataset, job.limit, facts.identity)
     return Form(
-        outputs=outputs_of(spec, shape, space),
+        outputs=outputs,
         segmentation=Segmentation(facts.rows, plan.numerics.segment_rows, *(job.segments or ())),
         attributes=describe_result(
             spec, tree, members=members, datasets=job.datasets, library=library, unsteady=unsteady
@@ -49,4 +51,6 @@ def scored_form(
         documents={"plan": plan.to_json(), "config": spec_to_json(spec)},
         compression=spec.output.compression if job.segments is None else None,
         columns=columns.copy if spec.dataset.columns and job.segments is None else None,
+        columns_of=columns.copy_rows if spec.dataset.columns else None,
+        keep=keeping_of(spec, outputs),
     )

@@ -15,6 +15,7 @@ from hpcens.errors import DataError, HpcensError
 from hpcens.members.kept_digests import digest, digests_kept
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.result.finished import Finished
+from hpcens.result.journal import Content
 from hpcens.result.result import standing
 from hpcens.runs import RunDirectory
 
@@ -124,6 +125,9 @@ def _journal(result: Finished, verification: Verification) -> Iterator[str]:
         return
     verification.journal = f"{run.path}, start {content.header.epoch}"
     written = content.written()
+    if (kept := result.kept) is not None:
+        yield from _journal_of_kept(content, int(kept["of"]))
+        return
     missing = [segment for segment in range(verification.segments) if segment not in written]
     unknown = [segment for segment in written if segment >= verification.segments]
     other = [
@@ -140,6 +144,15 @@ def _journal(result: Finished, verification: Verification) -> Iterator[str]:
             yield f"rows {result.rows(segment)} {what}"
     for segment in unknown:
         yield f"the journal has a segment {segment} that the file has not"
+
+
+def _journal_of_kept(content: Content, rows: int) -> Iterator[str]:
+    """Say which of all segments that were scored are not journalled once. rows: that were scored."""
+    missing = content.header.segments - len(content.written())
+    if missing:
+        yield f"{missing} of {content.header.segments} segments of the {rows:,} rows scored are not in the journal"
+    if twice := content.twice():
+        yield f"segments {', '.join(map(str, twice))} are in the journal twice"
 
 
 def _members(result: Finished, verification: Verification) -> Iterator[str]:

@@ -5,6 +5,8 @@ OUTPUT.run/
   working-0001.h5       the result before it is complete (named after the start that made it)
   packed-0001.h5        its compressed copy, while it is made
   blocks/KEY.h5, KEY.run/  a part of the dataset that worlds share, and its run; gone once they are put together
+  working-0001.rows-0   of a result that keeps few rows those that may be kept, a file a writer; working-0001.kept.h5:
+                        those that are, while it is made
   phase-PHASE.h5        outputs of the members of an earlier phase, complete; PHASE is a digest of their names
   phase-PHASE-working-0001.h5  the same before it is complete; the journal of a start: phase-PHASE-journal
   cancel                a request to drain, and of whom
@@ -118,6 +120,10 @@ class RunDirectory:
     def packed(self, number: int) -> Path:
         """Return the file into which start `number` compresses its result."""
         return self.path / f"{self._prefix}packed-{number:04d}.h5"
+
+    def kept(self, number: int) -> Path:
+        """Return the file into which start `number` writes the rows that its result keeps."""
+        return self.path / f"{self._prefix}working-{number:04d}.kept.h5"
 
     def unfinished(self, newest: int | None = None) -> list[Path]:
         """Return working files and compressed copies that are there.

@@ -15,6 +15,7 @@ from hpcens.specs.classes import check_shapes as check_shapes
 from hpcens.specs.classes import class_faults as class_faults
 from hpcens.specs.classes import class_rounds as class_rounds
 from hpcens.specs.classes import merged_classes as merged_classes
+from hpcens.specs.keep import KeepSpec as KeepSpec
 from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import LAST as LAST
 from hpcens.specs.member import NOT_OF as NOT_OF
@@ -219,6 +220,7 @@ class OutputSpec:
     dtype        dtype of the prediction, the top values and the members' outputs; uint8 is for probabilities, × 255;
                  uncertainties are float32, under float64 they are float64 too
     compression  compression of the finished file, which is then a copy (None: none)
+    keep         rows that it keeps (None: all)
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -227,6 +229,7 @@ class OutputSpec:
     datasets: tuple[str, ...] = ("prediction", "label")
     dtype: DtypeName = "float32"
     compression: CompressionSpec | None = None
+    keep: KeepSpec | None = None
 
     @property
     def top(self) -> int | None:

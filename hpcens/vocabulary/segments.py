@@ -33,7 +33,7 @@ class Segmentation:
     stop: int | None = None
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.segment_rows < 1 or not 0 <= self.first <= self.numbers.stop <= len(self):
+        if self.rows < 0 or self.segment_rows < 1 or not 0 <= self.first <= self.numbers.stop <= len(self):
             raise ValueError(f"{self.rows} rows in segments of {self.segment_rows} is no segmentation")
 
     def __len__(self) -> int:

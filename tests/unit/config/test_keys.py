@@ -87,6 +87,10 @@ def around(pattern: str) -> dict[str, Any]:
         tree["dataset"] = {"route": {"x" if pattern.endswith("{}") else "fold": "folds"}}
     elif pattern.startswith("dataset.route"):
         member["rows"] = {"x" if pattern.endswith("{}") else "fold": 3}
+    elif pattern.startswith("output.keep"):
+        tree["classes"] = ["active", "idle"]
+        if pattern == "output.keep.by":
+            tree["output"]["keep"] = {"top": 3}
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
     return tree
@@ -136,9 +140,9 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     tree = yaml.safe_load(text.replace("weights: weights/second", "weight: 1\n    weights: weights/second"))
     assert "is required" in head
 
-    own = {key.removeprefix(".") for key in keys(tree) if not re.search(r"\.(arguments|srun)\.", key)}
+    own = {key.removeprefix(".") for key in keys(tree) if not re.search(r"\.(arguments|srun|by)\.", key)}
     assert own == set(SETTABLE)
-    del tree["dataset"]["input"], tree["dataset"]["select"]["path"]  # of two ways each, keep one
+    del tree["dataset"]["input"], tree["dataset"]["select"]["path"], tree["output"]["keep"]["above"]  # of two ways one
     others = [key for key in SOURCES if key != "factory"]
     first, second = tree["members"]
     for source in others:
