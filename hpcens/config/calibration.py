@@ -41,6 +41,8 @@ def expand_calibration(page: Page, tree: dict[str, Any]) -> None:
 
 def _read(page: Page, file: str) -> Any:
     """Read a file that `hpcens calibrate` wrote; return its content, None where it is refused."""
+    from pydantic import TypeAdapter
+
     path = page.folder / os.path.expanduser(file)
     names = {field.name for field in fields(Calibration)} - {"path"}
     try:
@@ -52,8 +54,8 @@ def _read(page: Page, file: str) -> Any:
             raise OSError(EFBIG, f"is larger than {_MOST_BYTES} bytes")
         written = json.loads(text)
         content = {name: written[name] for name in names}
-        calibration = Calibration(path=path, **content)
-        digest = calibration.digest
+        as_written = json.dumps({"path": file, **content})
+        digest = TypeAdapter(Calibration).validate_json(as_written, strict=True).digest
     except OSError as error:
         return page.refuse(_PLACE, f"{shown(file)}: {error.strerror}; name the file that hpcens calibrate wrote")
     except MALFORMED:

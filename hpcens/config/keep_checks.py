@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Any
 
 from hpcens.config.document import shown
 from hpcens.config.keys import example
@@ -31,17 +30,17 @@ def check_keep(parts: Parts) -> None:
         )
     _check_dataset(parts, by.get("dataset", "prediction"))
     classes, wanted = parts.at("classes"), by.get("class")
-    if isinstance(wanted, str) and isinstance(classes, list) and wanted not in classes:
+    if not isinstance(wanted, str) or wanted.isdecimal():
+        return
+    if isinstance(classes, list) and wanted not in classes:
         page.problem((*_BY, "class"), f"{shown(wanted)} is none of the classes; correct it")
-    elif isinstance(wanted, str) and classes is None and ("classes",) not in page.refused:
+    elif classes is None and ("classes",) not in page.refused:
         page.problem((*_BY, "class"), f"{shown(wanted)} is a name, and classes have none; name them, or give a number")
 
 
-def _check_dataset(parts: Parts, dataset: Any) -> None:
+def _check_dataset(parts: Parts, dataset: str) -> None:
     names = parts.at("output", "datasets")
-    if not isinstance(dataset, str):
-        parts.page.problem((*_BY, "dataset"), f"{shown(dataset)} is no dataset; {example(_BY)}")
-    elif names is not None and dataset.partition("/")[0] not in names and dataset not in ("top_values",):
+    if names is not None and dataset.partition("/")[0] not in names and dataset not in ("top_values",):
         parts.page.problem(
             (*_BY, "dataset"), f"{shown(dataset)} is not among output.datasets; add it there, or name one of them"
         )

@@ -229,6 +229,7 @@ KEYS: Mapping[str, Key] = {
     "output.keep.top": _count("10000"),
     "output.keep.above": Key("0.9", math.isfinite, "must be finite"),
     "output.keep.by": Key("{dataset: prediction, class: active}"),
+    "output.keep.by{}": Key("active"),
     "output.compression": Key("gzip"),
     "output.compression.name": _choice(CompressionName),
     "output.compression.level": Key("5", lambda level: 0 <= level <= 22, "must be 0 to 22"),
@@ -262,7 +263,7 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-_NAMED = ("dataset.inputs", "dataset.route", "cluster", "members[].rows")
+_NAMED = ("dataset.inputs", "dataset.route", "cluster", "members[].rows", "output.keep.by")
 """Keys under which a user may write any name."""
 
 

@@ -44,8 +44,13 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
             page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
     if "calibration" in tree:
         expand_calibration(page, tree)
-    if isinstance(output := tree.get("output"), dict) and isinstance(output.get("compression"), str):
+    output = tree.get("output")
+    if isinstance(output, dict) and isinstance(output.get("compression"), str):
         output["compression"] = {"name": output["compression"]}
+    keep = output.get("keep") if isinstance(output, dict) else None
+    by = keep.get("by") if isinstance(keep, dict) else None
+    if isinstance(by, dict) and type(by.get("class")) is int:
+        by["class"] = str(by["class"])
     for i, member in enumerate(members if isinstance(members := tree.get("members"), list) else ()):
         if isinstance(member, dict):
             expand_member(page, ("members", i), member)

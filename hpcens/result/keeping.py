@@ -100,8 +100,8 @@ def _place(keep: KeepSpec, output: Output, classes: Sequence[str]) -> int:
             f"output.keep: {output.name} has {count} values a row",
             f"say which: output.keep.by: {{dataset: {output.name}, class: {classes[0] if classes else 0}}}",
         )
-    place = classes.index(wanted) if wanted in classes else wanted
-    if not isinstance(place, int) or not 0 <= place < count:
+    place = classes.index(wanted) if wanted in classes else int(wanted) if wanted.isdecimal() else count
+    if place >= count:
         there = ", ".join(classes[:8]) if classes else f"0–{count - 1}"
         raise UsageError(f"output.keep.by.class: {wanted} is not there; {output.name} has {there}", "correct it")
     return place

@@ -20,12 +20,12 @@ class KeepSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     top: int | None = None
     above: float | None = None
-    by: dict[str, str | int] = field(default_factory=dict)
+    by: dict[str, str] = field(default_factory=dict)
 
     @property
     def dataset(self) -> str:
         """The dataset by whose values rows are kept."""
-        return str(self.by.get("dataset", "prediction"))
+        return self.by.get("dataset", "prediction")
 
     @property
     def described(self) -> str:

@@ -95,7 +95,7 @@ DOORS = {
     "rich": {"reports/progress.py", "api/planned.py"},
     "xarray": {"api/labelled.py", "api/opened.py"},
     "pandas": {"api/labelled.py", "api/opened.py"},
-    "pydantic": {"config/__init__.py", "config/site.py"},
+    "pydantic": {"config/__init__.py", "config/calibration.py", "config/site.py"},
     "yaml": {"config/document.py"},
     "pyarrow": {"result/export.py"},
     "xxhash": {"result/checksum.py"},

@@ -38,6 +38,7 @@ def test_what_it_says_is_kept_with_the_configuration(file):
         ("calibration: run.yaml", 'calibration: "run.yaml": is no calibration; name the file that hpcens calibrate'),
         ("calibration: {path: c.json, temperature: 2}", r"calibration.temperature: unknown key; known here: path"),
         ("calibration: changed.json", '"changed.json": is not what hpcens calibrate wrote; write it again'),
+        ("calibration: odd.json", '"odd.json": is no calibration; name the file'),
         ("calibration: later.json", '"later.json": is of format 2, not 1; write it again: hpcens calibrate'),
         ("calibration: v.json", "was fitted to values, and these are classes"),
         ("calibration: c.json\noutput: {datasets: [set]}", r"set is not of this calibration of classes; fit it with"),
@@ -49,6 +50,7 @@ def test_what_is_no_calibration_of_these_is_refused(file, line, says):
     written(file.with_name("c.json"))
     written(file.with_name("s.json"), coverage=0.9, thresholds=(0.5,))
     written(file.with_name("v.json"), kind="values", temperature=None, coverage=0.9, thresholds=(0.5,))
+    written(file.with_name("odd.json"), temperature="2")
     whole = json.loads(file.with_name("c.json").read_text())
     file.with_name("changed.json").write_text(json.dumps(whole | {"temperature": 1.0}))
     file.with_name("later.json").write_text(json.dumps(whole | {"format": 2}))

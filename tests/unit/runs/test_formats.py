@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +35,7 @@ from hpcens.runs import (
 from hpcens.runs.requeue import Requeue
 from hpcens.runs.scheduler_answer import note
 from hpcens.scheduler.jobs import Answer
-from hpcens.specs import RunSpec
+from hpcens.specs import Calibration, KeepSpec, OutputSpec, RunSpec
 from hpcens.vocabulary import Device, IoRates, Numerics, Plan, Profile, ProfileKey, plan
 
 
@@ -196,6 +197,9 @@ def test_attributes_and_fingerprint():
     }
     added, _ = section(hpcens.result, "Added keys")
     assert quoted(row[0] for row in added[1:]) == {".".join(key.place) for key in FORMAT_2}
+    kept, calibration = OutputSpec(keep=KeepSpec(top=1)), Calibration(path=Path("c.json"), kind="classes")
+    spec = RunSpec(members=(), output=kept, calibration=calibration)
+    tree = make_fingerprint(spec, data={"rows": 9}, members={}, rule={}, space="logits", numerics=numerics)
     written = describe_result(
         spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}}, combined_from="{}"
     )
