@@ -18,9 +18,9 @@ import numpy as np
 
 from hpcens.errors import DataError, UsageError
 from hpcens.evaluation.buckets import BUCKETS, draws, shares_of_rows
-from hpcens.evaluation.calibration import Calibrated, digest_of
+from hpcens.evaluation.calibration import Calibrated, digest_of, missed_notes
 from hpcens.evaluation.classification import Classes, Labels
-from hpcens.evaluation.covering import Intervals, Sets
+from hpcens.evaluation.covering import Sets, covering_of
 from hpcens.evaluation.evaluation import Score
 from hpcens.evaluation.labels import outputs_in
 from hpcens.evaluation.losses import Loss
@@ -177,7 +177,7 @@ class _Calibrating:
         """Return what the calibration is worth on the rows to judge."""
         calibrator = Calibrator(calibration, logits=self._space == "logits")
         before, after = (self._judge(), self._judge()) if self._kind != "values" else (None, None)
-        covering = {"": None, "set": Sets(), "interval": Intervals()}[calibration.covering]
+        covering = covering_of([calibration.covering], self._outputs)
         rows_of_bucket = np.zeros(BUCKETS, np.int64)
         for block in self._parts.blocks("judged"):
             rows_of_bucket += np.bincount(block.buckets, minlength=BUCKETS)
@@ -201,6 +201,8 @@ class _Calibrating:
         if covering is not None:
             scores[1] |= {m: Score.of_draws(drawn) for m, drawn in covering.measures(counts).items()}
         self._note(calibration, int(np.count_nonzero(rows_of_bucket)))
+        if calibration.coverage is not None:
+            self._notes += missed_notes(calibration.coverage, covering, self._outputs)
         return Calibrated(
             calibration=calibration,
             result="",

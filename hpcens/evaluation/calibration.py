@@ -16,8 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hpcens.config.calibration import FORMAT
+from hpcens.evaluation.covering import Intervals, Sets
 from hpcens.evaluation.evaluation import Scores
+from hpcens.evaluation.labels import Outputs
 from hpcens.specs import Calibration
+
+_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +97,31 @@ def digest_of(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
-def calibration_notes(calibration: Calibration, data: Mapping[str, Any]) -> Iterator[str]:
-    """Say what is to be known of a calibrated result's figures. data: that branch of its fingerprint."""
+def missed_notes(coverage: float, covering: Sets | Intervals | None, outputs: Outputs) -> Iterator[str]:
+    """Say which classes sets hold less often than promised: the promise is of all together."""
+    if not isinstance(covering, Sets):
+        return
+    missed = sorted(covering.missed(coverage), key=lambda each: each[2])
+    if missed:
+        listed = ", ".join(f"{outputs.name(i)} in {100 * share:.1f} % of {n:,}" for i, n, share in missed[:_LISTED])
+        more = f" and {len(missed) - _LISTED} more classes" if len(missed) > _LISTED else ""
+        yield f"sets hold the true class less often than promised where it is {listed}{more}"
+
+
+def calibration_notes(
+    calibration: Calibration, data: Mapping[str, Any], covering: Sets | Intervals | None, outputs: Outputs
+) -> Iterator[str]:
+    """Say what is to be known of a calibrated result's figures.
+
+    data      that branch of its fingerprint
+    covering  what judged its sets or intervals
+    outputs   what its predictions are
+    """
     if calibration.temperature is not None:
         yield f"the ensemble is calibrated at temperature {calibration.temperature:.6g}, its members are not"
     if calibration.coverage is not None:
         what = "intervals were" if calibration.covering == "interval" else "sets were"
         yield f"{what} promised to hold {100 * calibration.coverage:.6g} %, ranked on rows like those of its file"
+        yield from missed_notes(calibration.coverage, covering, outputs)
     if digest_of(data) == calibration.data:
         yield f"in sample: {calibration.n:,} of these rows are those that the calibration was fitted on"

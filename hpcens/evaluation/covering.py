@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import numpy as np
 
@@ -11,13 +11,16 @@ from hpcens.evaluation.labels import Outputs
 from hpcens.rules import Doubles
 from hpcens.vocabulary import Array
 
+_DEVIATIONS = 3.0  # standard ones: less is taken for chance
+
 
 class Sets:
-    """Judge sets of classes."""
+    """Judge sets of classes. classes: how many there are."""
 
     name = "set"
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int) -> None:
+        self._of_class = np.zeros((2, classes), np.int64)
         self._sums = Sums({"points": 1, "covered": 1, "size": 1, "empty": 1})
 
     def add(self, buckets: Array, sets: Array, labels: Array) -> None:
@@ -28,6 +31,8 @@ class Sets:
         sizes = inside.sum(-1)
         values = {"points": known, "covered": known & covered, "size": np.where(known, sizes, 0)}
         values["empty"] = known & (sizes == 0)
+        for counts, which in zip(self._of_class, (known, known & covered), strict=True):
+            counts += np.bincount(labels[which], minlength=len(counts))
         self._sums.add(buckets, {name: of_points.sum(1) for name, of_points in values.items()})
 
     def measures(self, counts: Doubles) -> dict[str, Doubles]:
@@ -35,6 +40,13 @@ class Sets:
         points = np.maximum(self._sums.drawn("points", counts)[:, 0], 1)
         names = {"set_coverage": "covered", "set_size": "size", "empty_sets": "empty"}
         return {measure: self._sums.drawn(name, counts)[:, 0] / points for measure, name in names.items()}
+
+    def missed(self, coverage: float) -> Iterator[tuple[int, int, float]]:
+        """Yield classes that sets hold less often than promised, by more than chance: index, points, share covered."""
+        for index, (points, covered) in enumerate(self._of_class.T.tolist()):
+            share = covered / max(1, points)
+            if points and share + _DEVIATIONS * (coverage * (1 - coverage) / points) ** 0.5 < coverage:
+                yield index, points, share
 
 
 class Intervals:
@@ -68,5 +80,5 @@ def covering_of(stored: Collection[str], outputs: Outputs) -> Sets | Intervals |
     outputs  what its predictions are
     """
     if "set" in stored and outputs.kind == "classes":
-        return Sets()
+        return Sets(outputs.classes)
     return Intervals() if "interval" in stored and outputs.kind == "values" else None

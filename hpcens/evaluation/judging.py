@@ -296,7 +296,8 @@ class _Pass:
         if self._omissions is not None and self._omissions.why:
             yield f"leaving members out is not judged: {self._omissions.why}"
         if self._calibration is not None:
-            yield from calibration_notes(self._calibration, self._result.fingerprint["data"])
+            data = self._result.fingerprint["data"]
+            yield from calibration_notes(self._calibration, data, self._covering, self._outputs)
         if filled < _FEW_BUCKETS:
             what = "groups" if self._question.groups is not None else "rows"
             yield f"intervals rest on {filled} {what} alone"

@@ -20,8 +20,11 @@ from hpcens.cli import main
 from hpcens.errors import DataError, FingerprintMismatch, UsageError
 from hpcens.evaluation import calibrating, order, parts
 from hpcens.evaluation.buckets import shares_of_groups, shares_of_rows
+from hpcens.evaluation.calibration import missed_notes
+from hpcens.evaluation.covering import Sets
+from hpcens.evaluation.labels import Outputs
 from hpcens.evaluation.order import OrderStatistics
-from hpcens.result import Finished
+from hpcens.result import Finished, calibrated_of
 from hpcens.result.verify import look_through
 
 ROWS, CLASSES = 3000, 4
@@ -368,3 +371,60 @@ def test_selecting_from_a_calibrated_result_leaves_the_calibration_out(results, 
     finished = Finished(calibrated)
     assert finished.attributes["calibration"] and json.loads(finished.attributes["calibration"])["n"] > 0
     finished.close()
+
+
+def test_points_of_a_row_count_each_and_classes_lie_on_their_axis(tmp_path):
+    """Rows of five points, three classes on axis 1, under a rule whose probabilities do not add up to 1."""
+    random = np.random.default_rng(2)
+    true = random.integers(0, 3, (600, 5))
+    logits = random.normal(0, 1.5, (2, 600, 3, 5)) + 2 * np.moveaxis(np.eye(3)[true], -1, 1)
+    stack = np.moveaxis(softmax(np.moveaxis(logits, 2, -1)), -1, 2).astype("f4")
+    made = of(datasets=("prediction", "members"), class_axis=1)
+    made = dataclasses.replace(made, rule=dataclasses.replace(made.rule, name="max"), classes=("a", "b", "c"))
+    made = dataclasses.replace(made, members=made.members[:2])
+    path = result_of(tmp_path / "r.h5", made, "probabilities", stack)
+    labels = np.where(random.random(true.shape) < 0.2, -1, true)
+    found = hpcens.calibrate(path, labels, ignore=-1, coverage=0.75)
+    given = np.moveaxis(stack.max(0).astype(float), 1, -1)
+    probabilities = softmax(np.log(given) / found.temperature)
+    held = shares_of_rows(0, 600, 1) < 0.5
+    ranked = ~held & (shares_of_rows(0, 600, 3) < 0.5)
+    scores = 1 - np.take_along_axis(probabilities, true[..., None], -1)[..., 0]
+    of_rank = np.sort(scores[ranked][labels[ranked] >= 0])
+    assert found.calibration.thresholds == pytest.approx((of_rank[int(np.ceil((len(of_rank) + 1) * 0.75)) - 1],))
+    counted = held[:, None] & (labels >= 0)
+    covered = (scores <= found.calibration.thresholds[0])[counted].mean()
+    assert found.after["set_coverage"].value == pytest.approx(covered, abs=1e-12)
+    assert "points of one row depend on each other" in " ".join(found.notes)
+    found.write(tmp_path / "calibration.json")
+    with combined(path, tmp_path, {"calibration": "calibration.json", "rule": "max"}) as result:
+        assert np.moveaxis(result["prediction"][:], 1, -1) == pytest.approx(probabilities, abs=1e-6)
+        assert result["prediction"].attributes["sums_to_one"] and result["set"].dims == ("row", "class", "axis_2")
+        assert np.array_equal(np.moveaxis(result["set"][:], 1, -1), 1 - probabilities <= found.calibration.thresholds)
+    judged = hpcens.evaluate(result.path, labels, ignore=-1)
+    assert judged.ensemble["set_coverage"].value == pytest.approx(
+        (scores <= found.calibration.thresholds[0])[labels >= 0].mean(), abs=1e-12
+    )
+
+
+def test_rows_and_batch_sizes_may_be_others():
+    branches = {"name": "mean", "space": "probabilities", "calibration": {"digest": "0"}}
+    member = {"weights": "0", "output": "logits", "numerics": {"batch": 8, "runtime": "eager", "precision": "float32"}}
+    tree = {"members": {"a": member}, "rule": branches, "outputs": {"classes": ["x"]}, "data": {"rows": 3}}
+    other = {**member, "numerics": {"batch": 16, "runtime": "frozen", "precision": "float32"}}
+    assert calibrated_of(tree) == calibrated_of({**tree, "members": {"a": other}, "data": {"rows": 4}})
+    half = {**member, "numerics": {"batch": 8, "runtime": "eager", "precision": "float16"}}
+    assert calibrated_of(tree) != calibrated_of({**tree, "members": {"a": half}})
+
+
+def test_a_class_that_sets_miss_more_often_than_promised_is_named():
+    labels = np.repeat([0, 1, 2], [100, 100, 6])[:, None]
+    sets = np.ones((206, 1, 3), np.uint8)
+    sets[:15, 0, 0] = sets[100:130, 0, 1] = sets[200:203, 0, 2] = 0  # 85 %, 70 %, and 50 % of six
+    judge = Sets(3)
+    judge.add(np.zeros(206, int), sets, labels)
+    assert [*judge.missed(0.9)] == [(1, 100, 0.7), (2, 6, 0.5)]
+    named = Outputs("classes", (3,), 1, ("a", "b", "c"))
+    [note] = missed_notes(0.9, judge, named)
+    assert note == "sets hold the true class less often than promised where it is c in 50.0 % of 6, b in 70.0 % of 100"
+    assert [*missed_notes(0.5, judge, named)] == [] == [*missed_notes(0.5, None, named)]
