@@ -8,7 +8,7 @@ from statistics import median
 
 from hpcens.allocation import Problem
 from hpcens.profiling import Needs
-from hpcens.result import Finished, outputs_of, require_same_axis
+from hpcens.result import Finished, Output, outputs_of, require_same_axis
 from hpcens.specs import Job, check_shapes
 from hpcens.vocabulary import Device, IoRates
 
@@ -51,7 +51,7 @@ def state_problem(
         members=tuple(member.name for member in needs.members),
         profiles=profiles,
         row_bytes=row_bytes,
-        output_bytes=max(sum(output.row_bytes for output in outputs), _sent_bytes(job, shape)),
+        output_bytes=max(_written_bytes(job, shape, outputs), _sent_bytes(job, shape)),
         held=_SEGMENTS_HELD * max(_SEGMENT_BYTES * (_LARGER if parts else 1), largest * row_bytes),
         rates=rates,
         readers=readers,
@@ -73,6 +73,11 @@ def rounded_inputs(needs: Needs) -> str:
                 rounded.setdefault(name, []).append(member.name)
     each = "; ".join(f"{name} for {', '.join(members)}" for name, members in rounded.items())
     return f"inputs of float64 are rounded to float32, {each}: precision: float64 keeps them" if each else ""
+
+
+def _written_bytes(job: Job, shape: Sequence[int], outputs: Sequence[Output]) -> int:
+    """Return the bytes of one row of what is written; of a result that keeps few rows those that are sent, at least."""
+    return 4 * math.prod(shape) if job.spec.output.keep is not None else sum(output.row_bytes for output in outputs)
 
 
 def _sent_bytes(job: Job, shape: Sequence[int]) -> int:

@@ -339,6 +339,13 @@ def test_what_is_to_be_known_is_noted(results, tmp_path):
     few = np.where(TRUE == 3, -1, TRUE)
     notes = hpcens.calibrate(path, few, ignore=-1).notes
     assert notes == ("no label that it was fitted on is dog: it says nothing of rows that are",)
+    mixed = np.where((TRUE == 2) & (np.arange(ROWS) % 2 == 0), 3, TRUE)
+    found = hpcens.calibrate(path, mixed, coverage=0.8)
+    missed = "sets hold the true class less often than promised where it is dog in"
+    assert missed in found.table
+    found.write(tmp_path / "calibration.json")
+    calibrated = combined(path, tmp_path, {"calibration": "calibration.json"}).path
+    assert any(note.startswith(missed) for note in hpcens.evaluate(calibrated, mixed, ensemble_only=True).notes)
     right = PROBABILITIES.mean(0).argmax(1)
     found = hpcens.calibrate(path, right)
     assert found.temperature == 0.01 and "at its limit" in " ".join(found.notes)

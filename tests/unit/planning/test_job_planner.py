@@ -15,7 +15,7 @@ from hpcens.errors import UsageError
 from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.job_problem import rounded_inputs, state_problem
 from hpcens.profiling import Needs, ProfileBook, profile_key, reasons
-from hpcens.specs import Job, MemberSpec, OutputSpec, RunSpec, StepSpec
+from hpcens.specs import Job, KeepSpec, MemberSpec, OutputSpec, RunSpec, StepSpec
 from hpcens.vocabulary import BatchProfile, Device, IoRates, MemberNumerics, Numerics, Plan, Profile
 
 # Written by the version that had no format yet, of the problem below.
@@ -105,17 +105,18 @@ def test_a_plan_says_which_inputs_of_float64_are_rounded(tmp_path, members, said
 
 
 @pytest.mark.parametrize(
-    ("precision", "dtype", "output_bytes"),
+    ("precision", "dtype", "output_bytes", "more"),
     [
-        (None, "float32", 4 * 10),
-        ("float64", "float64", 8 * 10),
-        ("float64", "float16", 8 * 10),  # what is sent, where it is more than what is stored
-        (None, "float64", 8 * 10),
+        (None, "float32", 4 * 10, {}),
+        ("float64", "float64", 8 * 10, {}),
+        ("float64", "float16", 8 * 10, {}),  # what is sent, where it is more than what is stored
+        (None, "float64", 8 * 10, {}),
+        (None, "float64", 4 * 10, {"keep": KeepSpec(top=1, by={"class": "3"})}),  # few rows are stored
     ],
 )
-def test_rows_are_as_wide_as_they_are_sent_or_stored(tmp_path, precision, dtype, output_bytes):
+def test_rows_are_as_wide_as_they_are_sent_or_stored(tmp_path, precision, dtype, output_bytes, more):
     member = MemberSpec(name="m0", factory="nets:Net", output="values", precision=precision)
-    known = needs(tmp_path, WIDE, member, datasets=("prediction",), dtype=dtype)
+    known = needs(tmp_path, WIDE, member, datasets=("prediction",), dtype=dtype, **more)
     device = Device("h/0", "cpu", "cpu 1", 1 << 30)
     profile = Profile(1, 1, 0.1, (10,), {8: BatchProfile(8, 100.0, 1, 0.01)}, (8,))
     known.book.put(profile_key(known.preflight, member, device.kind, "eager"), profile)

@@ -69,7 +69,9 @@ def test_the_best_rows_are_kept_best_first(keeps, tmp_path, keeping, compression
 
 @pytest.mark.parametrize("keeping", [TOP, FIRST])
 def test_a_crash_at_any_call_changes_nothing(keeps, tmp_path, keeping):
-    keeps(keeping)
+    """And what was reported durable is there: the next start does not score it again."""
+    kept = keeps(keeping)
+    reported = 0
     (tmp_path / "whole").mkdir()
     disk = LossyDisk()
     score(directory(tmp_path / "whole"), tmp_path / "whole", disk)
@@ -79,10 +81,14 @@ def test_a_crash_at_any_call_changes_nothing(keeps, tmp_path, keeping):
         folder = tmp_path / str(k)
         folder.mkdir()
         run = directory(folder)
-        score(run, folder, LossyDisk(dies_at=k, seed=k))
+        told = score(run, folder, LossyDisk(dies_at=k, seed=k))
+        if not (folder / "out.h5").exists():
+            assert not {*told} & {*Result.open(run, begin(run), kept(folder)).missing}
+            reported += bool(told)
         score(run, folder, LossyDisk(dies_at=disk.calls - k, seed=k))
         score(run, folder, Disk())
         check(folder / "out.h5", keeping)
+    assert reported > 10
 
 
 @settings(max_examples=25, deadline=None)
@@ -133,9 +139,25 @@ def test_few_candidates_wait_on_the_disk(keeps, tmp_path, monkeypatch):
         "hpcens.result.candidates.Candidates._append",
         lambda self, segment, data, was=Candidates._append: (written.append(len(data)), was(self, segment, data))[1],
     )
-    keeps(FIRST)
-    score(directory(tmp_path), tmp_path, Disk())
-    assert sum(written) // (8 + 8 + 8 + 4) < ROWS
+    made = keeps(FIRST)(tmp_path)
+    run = directory(tmp_path)
+    for start in range(2):  # the second learns from what it takes over, each writer of it
+        epoch = begin(run)
+        writers = [Result.open(run, epoch, made, writers=2), Result.join(run, epoch, made, writer=1, writers=2)]
+        for segment in (0, 1, 2, 3) if start == 0 else (4, 5):
+            rows = slice(*Segmentation(ROWS, SEGMENT).bounds(segment))
+            written.clear()
+            writers[segment % 2].write(segment, {name: of[rows] for name, of in WHOLE.items()}, {})
+            writers[segment % 2].flush([segment])
+            assert sum(written) // (8 + 8 + 8 + 4) == {0: 4, 1: 4, 2: 1}.get(segment, 0 if start else 1)
+
+
+def test_masked_rows_are_not_kept_though_they_are_stored_as_zero():
+    stored = {"prediction": np.array([[3], [0], [0]], np.uint8), "valid": np.array([1, 0, 1], np.uint8)}
+    keeping = Keeping(3, None, "prediction", 0)
+    values = keeping.values(stored)
+    assert keeping.candidates(values, 10, np.zeros(0), np.zeros(0, int)).tolist() == [0, 2]
+    assert Keeping(None, -1.0, "prediction", 0).candidates(values, 10, np.zeros(0), np.zeros(0, int)).tolist() == [0, 2]
 
 
 def test_damaged_candidates_are_scored_again(keeps, tmp_path):
