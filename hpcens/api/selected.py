@@ -67,7 +67,8 @@ def select(
     ignore: float | None = None,
     by: By | None = None,
     method: Method = "greedy",
-    holdout: float = 0.5,
+    holdout: float | None = None,
+    split: str | None = None,
     budget: float | None = None,
 ) -> Selection:
     """Choose members and weights on one part of the rows, and judge them on the other.
@@ -76,10 +77,13 @@ def select(
     groups   a column: rows that share its value are in the same part, and are drawn together
     by       log_loss (of classes, where nothing is said) or squared_error (of values)
     method   greedy: members are taken with replacement; weights: the best weights there are, 0 or more
-    holdout  share of the rows, or groups, that nothing is chosen on
+    holdout  share of the rows, or groups, that nothing is chosen on (default: 0.5)
+    split    instead a column: 1 where rows are chosen on, 0 where they are judged on
     budget   what the members may take together, in device-hours for the rows of the result
     Raises UsageError where members are not stored or nothing is within the budget, DataError where labels do not fit.
     """
+    if holdout is not None and split is not None:
+        raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
     finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
     try:
         with labels_of(finished, labels, labels_column, verb="select") as labelled:
@@ -90,7 +94,8 @@ def select(
                 ignore=ignore,
                 by=by,
                 method=method,
-                holdout=holdout,
+                holdout=0.5 if holdout is None else holdout,
+                split=None if split is None else column_of(finished, split, "--split")[0],
                 budget=budget,
             )
             return Selection.of(selecting(finished, wish))

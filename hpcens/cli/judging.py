@@ -62,6 +62,7 @@ def select(options: Namespace) -> int:
         by=options.by,
         method=options.method,
         holdout=options.holdout,
+        split=options.split,
         budget=options.budget,
     )
     if options.json:

@@ -36,7 +36,10 @@ def add_judging(add: AddVerb) -> None:
     method = "take members with replacement, or find the best weights (default: greedy)"
     select.add_argument("--method", choices=("greedy", "weights"), default="greedy", help=method)
     holdout = "share of the rows, or groups, to judge on; the others are chosen on (default: 0.5)"
-    select.add_argument("--holdout", type=float, default=0.5, metavar="SHARE", help=holdout)
+    dealt = select.add_mutually_exclusive_group()
+    dealt.add_argument("--holdout", type=float, metavar="SHARE", help=holdout)
+    by_column = "instead a column: 1 where rows are chosen on, 0 where they are judged on"
+    dealt.add_argument("--split", metavar="NAME", help=by_column)
     budget = "device-hours that the members may take together, for the rows of the result"
     select.add_argument("--budget", type=float, metavar="HOURS", help=budget)
     chosen = "the YAML to go on with: run -c, combine -c"

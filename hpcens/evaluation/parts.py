@@ -132,7 +132,7 @@ class Parts:
             number = self.purpose(purpose)
             return shares_of_rows(first, count, number) if groups is None else shares_of_groups(groups, number)
 
-        held: Array = shares(_PART) < aim.holdout if aim.split is None else ~self._split(first, count)
+        held: Array = shares(_PART) < aim.holdout if aim.split is None else held_out(aim.split, first, count)
         if part == "judged":
             return np.ones(count, bool) if self.in_sample else held
         if aim.coverage is None or self._outputs.kind == "values":
@@ -140,17 +140,20 @@ class Parts:
         ranked: Array = shares(_RANKED) < 0.5
         return ~held & (ranked if part == "ranked" else ~ranked)
 
-    def _split(self, first: int, count: int) -> Array:
-        """Return which rows are fitted on, by the column that says it."""
-        assert self._aim.split is not None, "asked for where there is one"
-        values = self._aim.split(first, first + count)
-        fits = values.dtype.kind in "biuf" and values.ndim == 1
-        wrong = ~np.isin(values, (0, 1)) if fits else np.ones(count, bool)
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            raise DataError(
-                f"--split: row {first + row} is {values[row]}",
-                "name a column of 1, where rows are fitted on, and 0, where they are judged on",
-            )
-        chosen: Array = values == 1
-        return chosen
+
+def held_out(split: Read, first: int, count: int) -> Array:
+    """Return which of `count` rows from the number `first` on a column holds out: those that it says 0 of.
+
+    Raises DataError where it says anything but 0 and 1.
+    """
+    values = split(first, first + count)
+    fits = values.dtype.kind in "biuf" and values.ndim == 1
+    wrong = ~np.isin(values, (0, 1)) if fits else np.ones(count, bool)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"--split: row {first + row} is {values[row]}",
+            "name a column of 1, where rows are fitted or chosen on, and 0, where they are judged on",
+        )
+    chosen: Array = values == 0
+    return chosen

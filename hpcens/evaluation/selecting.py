@@ -33,6 +33,7 @@ from hpcens.evaluation.judging import Read
 from hpcens.evaluation.labels import as_targets, outputs_in
 from hpcens.evaluation.losses import By, Loss
 from hpcens.evaluation.omissions import seconds_of
+from hpcens.evaluation.parts import held_out
 from hpcens.evaluation.selection import Selection, Step, chosen_spec
 from hpcens.result import PRESENT, Finished, rounded_members
 from hpcens.rules import Doubles, weights_of
@@ -58,6 +59,7 @@ class Wish:
     by       which loss; None: log_loss of classes, squared_error of values
     method   greedy, or weights
     holdout  share of the rows, or groups, that are judged on
+    split    instead: 1 where rows are chosen on, 0 where they are judged on
     budget   device-hours for as many rows as the result has; None: as many as all members take
     """
 
@@ -68,6 +70,7 @@ class Wish:
     by: By | None = None
     method: Method = "greedy"
     holdout: float = 0.5
+    split: Read | None = None
     budget: float | None = None
 
 
@@ -197,7 +200,7 @@ class _Selecting:
     def _sample(self) -> tuple[Sample, int, int]:
         """Return the rows to choose on, how many there are, and how many of them are kept."""
         row_bytes = 8 * len(self._names) * self._loss.points * self._loss.depth
-        rows = self._result.segmentation.rows * (1 - self._wish.holdout)
+        rows = self._result.segmentation.rows * (1 - self._wish.holdout * (self._wish.split is None))
         share = (_KEPT_BYTES / row_bytes) / rows
         terms: list[list[Doubles]] = [[] for _ in self._names]
         known: list[Array] = []
@@ -239,7 +242,7 @@ class _Selecting:
 
     def _empty(self, what: str) -> DataError:
         return DataError(
-            f"{self._result.path}: no row is left to {what} on", "check the labels, --groups, --ignore and --holdout"
+            f"{self._result.path}: no row is left to {what} on", "check the labels, --groups, --ignore, --holdout"
         )
 
     def _blocks(self, *, judged: bool) -> Iterator[_Block]:
@@ -261,7 +264,8 @@ class _Selecting:
         wish, count = self._wish, len(valid)
         groups = None if wish.groups is None else wish.groups(first, first + count)
         shares = shares_of_rows(first, count, _PART) if groups is None else shares_of_groups(groups, _PART)
-        used = valid & ((shares < wish.holdout) == judged)
+        held = shares < wish.holdout if wish.split is None else held_out(wish.split, first, count)
+        used = valid & (held == judged)
         if not used.any():
             return None
         total = self._result.segmentation.rows

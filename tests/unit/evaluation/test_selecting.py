@@ -146,6 +146,26 @@ def test_scores_are_those_of_the_part_that_nothing_was_chosen_on(result):
     assert [step.hours for step in found.frontier] == sorted(step.hours for step in found.frontier)
 
 
+def test_a_column_may_say_which_rows_are_chosen_on(tmp_path):
+    made = tmp_path / "r.h5"
+    part = (np.arange(ROWS) % 5 == 0).astype("i1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stored, "columns", lambda file: (columns(file), file.create_dataset("columns/part", data=part)))
+        scored(made, spec()).close()
+    found = hpcens.select(made, TRUE, split="part", method="weights")
+    assert (found.chosen_on, found.judged_on) == (part.sum(), ROWS - part.sum())
+    weights = np.array([found.weights.get(f"m{i}", 0.0) for i in range(3)])
+    mixed = np.tensordot(weights / weights.sum(), STACK.astype(float), 1)[part == 0]
+    mixed /= mixed.sum(1, keepdims=True)
+    assert found.chosen.score.value == pytest.approx(
+        metrics.log_loss(TRUE[part == 0], mixed, labels=range(4)), rel=1e-6
+    )
+    with pytest.raises(DataError, match="--split: row 2 is 2\n  → name a column of 1, where rows are fitted or chosen"):
+        hpcens.select(made, TRUE, split="id")
+    with pytest.raises(UsageError, match="by holdout or by split"):
+        hpcens.select(made, TRUE, split="part", holdout=0.3)
+
+
 @pytest.mark.parametrize("method", ["greedy", "weights"])
 def test_a_budget_is_device_hours_of_the_plan(result, method):
     found = hpcens.select(result, TRUE, method=method, budget=ROWS / 30 / 3600 * 1.01)
