@@ -1,7 +1,7 @@
 """What was calibrated, and what it is worth on rows that it was not fitted on, as plain data.
 
-Its JSON, format 1, is the file that `calibration:` names. What is applied: `kind` (classes, labels, values),
-`temperature`, `coverage`, `thresholds`; to what it was fitted: `made_of` (branches of the fingerprint: members, rule,
+Its JSON, format 1, is the file that `calibration:` names. `method`, in words; what is applied: `kind` (classes, labels,
+values), `temperature`, `coverage`, `thresholds`; to what it was fitted: `made_of` (of the fingerprint: members, rule,
 classes), `data` (digest of the dataset), `rows` (digest of the rows used and of their labels), `n` (how many);
 `digest` (SHA-256 of all of these). Beside it: `result`, `fingerprint`, `labels`; `counts` (rows `fitted` on, `ranked`
 for coverage, `judged`); `measured` (`part`, `before`, `after`, `changes`: measure → `value`, `low`, `high`); `notes`.
@@ -65,6 +65,14 @@ class Calibrated:
         return self.calibration.coverage
 
     @property
+    def method(self) -> str:
+        """What was fitted, in words."""
+        covering = {"set": "least ambiguous sets", "interval": "intervals of absolute errors"}
+        scaled = [] if self.temperature is None else ["temperature scaling"]
+        name = self.calibration.covering
+        return ", ".join([*scaled, *([f"split conformal: {covering[name]}"] if name else [])])
+
+    @property
     def part(self) -> str:
         """Which rows the scores are of, in words."""
         return "in sample" if self.in_sample else "not fitted on"
@@ -80,6 +88,7 @@ class Calibrated:
         }
         whole = {
             "format": FORMAT,
+            "method": self.method,
             "digest": self.calibration.digest,
             **self.calibration.content,
             "result": self.result,

@@ -123,6 +123,7 @@ def _provenance(run: RunDirectory, output: Path, made: Made | None, plan: Plan |
         rows += [("dataset", str(name)) for name in told.get("datasets", ())]
         rows.append(("task", str(told.get("task") or "not stated")))
         rows.append(("rule", f"{told.get('rule', 'unknown')}, in {told.get('space', 'unknown')}"))
+        rows += _calibration_rows(json.loads(told.get("calibration", "{}")))
         versions = (f"{name} {told[name]}" for name in ("hpcens", "python", "torch", "numpy", "h5py") if name in told)
         rows += [("versions", ", ".join(versions)), ("MPI", str(told.get("mpi") or "none"))]
         details = _members_table(json.loads(told.get("members", "{}")), json.loads(told.get("precision", "{}")), plan)
@@ -137,6 +138,17 @@ def _provenance(run: RunDirectory, output: Path, made: Made | None, plan: Plan |
         " against it."
     )
     return figure("Provenance", caption, table(("", ""), rows), details)
+
+
+def _calibration_rows(calibration: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what was applied to what the rule gives; nothing where there is no calibration."""
+    if not calibration:
+        return []
+    temperature, coverage = calibration["temperature"], calibration["coverage"]
+    applied = [f"temperature {temperature:.6g}"] if temperature is not None else []
+    applied += [f"coverage {100 * coverage:.6g} %"] if coverage is not None else []
+    digest = calibration["digest"][:_DIGITS]
+    return [("calibration", f"{', '.join(applied)}; fitted on {calibration['n']:,} rows; digest {digest}")]
 
 
 def _indented(text: str) -> str:

@@ -24,8 +24,10 @@ from hpcens.evaluation.calibration import missed_notes
 from hpcens.evaluation.covering import Sets
 from hpcens.evaluation.labels import Outputs
 from hpcens.evaluation.order import OrderStatistics
+from hpcens.reports.run_page import draw_run
 from hpcens.result import Finished, calibrated_of
 from hpcens.result.verify import look_through
+from hpcens.runs import RunDirectory
 
 ROWS, CLASSES = 3000, 4
 RANDOM = np.random.default_rng(3)
@@ -115,6 +117,7 @@ def test_temperature_and_sets_are_those_of_float64_by_hand(results, kind):
     assert found.before["log_loss"].value == pytest.approx(metrics.log_loss(TRUE[HELD], raw[HELD]), rel=1e-5)
     assert found.changes["log_loss"].high < 0
     assert found.after["calibration_error"].value < found.before["calibration_error"].value
+    assert json.loads(found.to_json())["method"] == "temperature scaling, split conformal: least ambiguous sets"
     assert "not fitted on" in found.to_json() and "rows that it was not fitted on" in found.table
 
 
@@ -240,6 +243,8 @@ def test_it_is_applied_to_prediction_label_and_top_and_to_nothing_else(results, 
         assert result.provenance.fingerprint["rule"]["calibration"]["digest"] == found.calibration.digest
         assert result.provenance.fingerprint["format"] == 2
     assert all("/gone is gone" in fault for fault in look_through(tmp_path / "c.h5").faults)
+    page = draw_run(RunDirectory.of(tmp_path / "c.h5"), tmp_path / "c.h5")
+    assert f"temperature {found.temperature:.6g}, coverage 90 %; fitted on {FITTED.sum() + RANKED.sum():,} rows" in page
     judged = hpcens.evaluate(tmp_path / "c.h5", TRUE)
     covered = (1 - expected <= found.calibration.thresholds[0])[np.arange(ROWS), TRUE]
     assert judged.ensemble["set_coverage"].value == pytest.approx(covered.mean(), abs=1e-12)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from contextlib import closing
 from unittest.mock import patch
 
 import h5py
@@ -13,8 +14,10 @@ from support import results
 from support.lossy import LossyDisk
 from support.results import GZIP, ROWS, SEGMENT, WHOLE, begin, directory, flip, form, score, values
 
+from hpcens.reports.values import sample, value_lines
 from hpcens.result.candidates import Candidates
 from hpcens.result.disk import Disk
+from hpcens.result.finished import Finished
 from hpcens.result.keeping import Keeping
 from hpcens.result.result import Result
 from hpcens.result.verify import look_through
@@ -64,6 +67,10 @@ def test_the_best_rows_are_kept_best_first(keeps, tmp_path, keeping, compression
     run = directory(tmp_path)
     score(run, tmp_path, Disk(), compression)
     check(tmp_path / "out.h5", keeping)
+    with closing(Finished(tmp_path / "out.h5")) as result:
+        shown = sample(result)
+        assert shown.rows == shown.read == len(expected(keeping))
+        assert bool([*value_lines(shown)]) == bool(len(expected(keeping)))
     assert not [*run.path.glob("working-*"), *run.path.glob("packed-*")]
 
 
