@@ -1,6 +1,7 @@
 """Results that keep few rows: the same bytes for any order, number of writers and kills."""
 
 import dataclasses
+import errno
 import json
 from contextlib import closing
 from unittest.mock import patch
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import results
-from support.lossy import LossyDisk
+from support.lossy import LossyDisk, RefusingDisk
 from support.results import GZIP, ROWS, SEGMENT, WHOLE, begin, directory, flip, form, score, values
 
+from hpcens.errors import Incomplete, as_verdict
 from hpcens.reports.values import sample, value_lines
 from hpcens.result.candidates import Candidates
 from hpcens.result.disk import Disk
@@ -199,3 +201,18 @@ def test_damage_to_what_is_kept_is_found(keeps, tmp_path):
     score(run, tmp_path, Disk())
     flip(tmp_path / "out.h5", "row_number", 3)
     assert look_through(tmp_path / "out.h5").faults == ["rows 0–3 differ from their checksum in the file"]
+
+
+def test_a_disk_that_is_full_at_any_call_leaves_a_run_that_goes_on(keeps, tmp_path):
+    keeps(TOP)
+    (tmp_path / "whole").mkdir()
+    disk = LossyDisk()
+    score(directory(tmp_path / "whole"), tmp_path / "whole", disk)
+    for k in range(0, disk.calls, 3):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        run = directory(folder)
+        with pytest.raises(OSError, check=lambda error: isinstance(as_verdict(error), Incomplete)):
+            score(run, folder, RefusingDisk(errno.ENOSPC, k))
+        score(run, folder, Disk())
+        check(folder / "out.h5", TOP)
