@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -11,7 +11,6 @@ import numpy as np
 
 from hpcens.dataset.columns import rows_of
 from hpcens.dataset.file import DatasetFile
-from hpcens.dataset.guard import Guarded
 from hpcens.dataset.hdf5 import kind_of
 from hpcens.dataset.routed import Routed
 from hpcens.dataset.source import Source
@@ -23,6 +22,7 @@ from hpcens.vocabulary import Array, Divided, Rows
 _BLOCK = 1 << 20  # rows looked at together; a multiple of 8
 _MOST_SETS = 64
 _SHOWN = 8
+_MASK_OF = "path "
 _MASK = "a mask has booleans, or 0 and 1, one a row"
 
 
@@ -38,6 +38,7 @@ class Routes:
         self._source = source
         self._names = tuple(members)
         self._members = members
+        self._numbers: dict[str, Mapping[Any, int]] = {}  # path of an enumeration → name → number
         self._paths: dict[str, str] = {}  # the key in `rows` → what it names in each file
         for rows in members.values():
             for key, values in (rows or {}).items():
@@ -48,12 +49,19 @@ class Routes:
 
     def present(self, start: int, stop: int) -> Array:
         """Return (rows, members) bool: whether the member scores each of the selected rows from `start` to `stop`."""
-        columns = {key: self._values(key, start, stop) for key in self._paths}
-        present = np.ones((stop - start, len(self._names)), bool)
-        for member, rows in enumerate(self._members.values()):
-            for key, values in (rows or {}).items():
-                present[:, member] &= columns[_place(key, values)](values) != key.startswith(NOT_OF)
-        return present
+        return np.stack(self._marks(start, stop), axis=1)
+
+    def _marks(self, start: int, stop: int) -> list[Array]:
+        """Return for each member (rows,) bool: whether it scores each of the selected rows."""
+        columns = {key: self._read(path, start, stop) for key, path in self._paths.items()}
+        marks = []
+        for rows in self._members.values():
+            scored = np.ones(stop - start, bool)
+            for key, wanted in (rows or {}).items():
+                place = _place(key, wanted)
+                scored &= self._having(place, columns[place], wanted) != key.startswith(NOT_OF)
+            marks.append(scored)
+        return marks
 
     def divide(self, start: int, stop: int, members: Sequence[str]) -> Divided:
         """Read the selected rows from `start` to `stop`, divided among these members; none that no one scores."""
@@ -74,29 +82,27 @@ class Routes:
         """
         counts = np.zeros(len(self._names), np.int64)
         digests = [hashlib.sha256() for _ in self._names]
-        sets: dict[bytes, None] = {}
+        sets: dict[tuple[bool, ...], None] = {}
         unscored, first = 0, list[int]()
         for start in range(0, self._source.rows, _BLOCK):
-            present = self.present(start, min(start + _BLOCK, self._source.rows))
-            counts += present.sum(0)
-            for place, digest in enumerate(digests):
-                digest.update(np.packbits(present[:, place]).tobytes())
+            marks = self._marks(start, min(start + _BLOCK, self._source.rows))
+            counts += [np.count_nonzero(each) for each in marks]
+            for digest, each in zip(digests, marks, strict=True):
+                digest.update(np.packbits(each).tobytes())
             if len(sets) < _MOST_SETS:
-                sets |= {row.tobytes(): None for row in np.unique(present, axis=0)}
-            nobody = np.flatnonzero(~present.any(1))
+                sets |= dict.fromkeys(_different(marks))
+            nobody = np.flatnonzero(~np.logical_or.reduce(marks))
             unscored += len(nobody)
             first += (nobody[: _SHOWN - len(first)] + start).tolist()
         chosen = [(place, name) for place, name in enumerate(self._names) if self._members[name] is not None]
         for place, name in chosen:
             if not counts[place] and all_rows:
                 raise self._scores_none(name)
-        marks = [np.frombuffer(row, bool) for row in [*sets][:_MOST_SETS]]
+        there = [[n for n, some in zip(self._names, row, strict=True) if some] for row in [*sets][:_MOST_SETS]]
         return Routed(
             rows={name: int(counts[place]) for place, name in chosen},
             digests={name: digests[place].hexdigest()[:32] for place, name in chosen},
-            sets=tuple(
-                tuple(n for n, there in zip(self._names, row, strict=True) if there) for row in marks if any(row)
-            ),
+            sets=tuple(tuple(names) for names in there if names),
             unscored=unscored,
             first=tuple(first),
         )
@@ -107,8 +113,8 @@ class Routes:
         held = []
         for key, values in rows.items():
             path = self._paths[_place(key, values)]
-            some = np.unique(_plain(self._read(path, 0, min(_BLOCK, self._source.rows))))
-            text = ", ".join(map(str, some[:_SHOWN].tolist())) + (", …" if len(some) > _SHOWN else "")
+            some = sorted({*self._read(path, 0, min(_BLOCK, self._source.rows)).tolist()})
+            text = ", ".join(self._word(path, value) for value in some[:_SHOWN]) + ", …" * (len(some) > _SHOWN)
             held.append(f"{path} holds {text}")
         return DataError(
             f"member {member} scores none of the {self._source.rows} rows, its rows being {described_rows(rows)}:"
@@ -116,38 +122,45 @@ class Routes:
             "correct members[].rows, or dataset.route",
         )
 
-    def _values(self, key: str, start: int, stop: int) -> Callable[[Sequence[int | str]], Array]:
-        """Read a column; return what tells which rows have one of some values."""
-        values = self._read(self._paths[key], start, stop)
-        if key.startswith("path "):
+    def _having(self, place: str, values: Array, wanted: Sequence[int | str]) -> Array:
+        """Return (rows,) bool: whether the value of a column is one of those wanted, or marks the row."""
+        path = self._paths[place]
+        if place.startswith(_MASK_OF):
             if values.dtype.kind != "b" and values.size and not 0 <= values.min() <= values.max() <= 1:
-                raise DataError(f"{self._paths[key]} holds {values.max()} and is to mark rows", _MASK)
-            return lambda wanted: values != 0
-        plain = _plain(values)
-        return lambda wanted: np.isin(plain, np.asarray(wanted, plain.dtype if plain.dtype.kind == "O" else None))
+                raise DataError(f"{path} holds {values.max()} and is to mark rows", _MASK)
+            return np.asarray(values != 0)
+        having = np.zeros(len(values), bool)
+        for value in wanted:
+            stored = self._numbers[path].get(value, -1) if path in self._numbers else value
+            having |= values == (stored.encode() if isinstance(stored, str) else stored)
+        return having
+
+    def _word(self, path: str, value: object) -> str:
+        """Write a stored value as a user would."""
+        if isinstance(value, bytes):
+            return value.decode(errors="backslashreplace")
+        names = (name for name, number in self._numbers.get(path, {}).items() if number == value)
+        return next(names, str(value))
 
     def _read(self, path: str, start: int, stop: int) -> Array:
-        parts = []
-        for file, where, _ in self._source.places(start, stop):
-            column = file.column(path, "dataset.route")
-            values, names = rows_of(column, where), h5py.check_enum_dtype(column.dataset.dtype)
-            if names and values.dtype.kind != "b":
-                words = {number: name for name, number in names.items()}
-                values = np.array([words.get(number, str(number)) for number in values.tolist()], object)
-            parts.append(values)
+        pieces = self._source.places(start, stop)
+        parts = [rows_of(file.column(path, "dataset.route"), where) for file, where, _ in pieces]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _column(self, file: DatasetFile, key: str, path: str) -> None:
         """Look at a column before it is read. Raises DataError where it is none, or holds what no value can be."""
-        column = file.column(path, "members[].rows.path" if key.startswith("path ") else "dataset.route")
+        column = file.column(path, "members[].rows.path" if key.startswith(_MASK_OF) else "dataset.route")
         dtype, where = column.dataset.dtype, f"{file.path}: {column.dataset.name}"
-        text = h5py.check_string_dtype(dtype) is not None or _is_enumeration(column)
+        names = h5py.check_enum_dtype(dtype) if dtype_of(column.dataset).kind != "b" else None
+        if names and self._numbers.setdefault(path, names) != names:
+            raise DataError(f"{where} has other names than in the files before", "store them alike in all files")
+        text = h5py.check_string_dtype(dtype) is not None or bool(names)
         if column.row_shape or not (text or dtype_of(column.dataset).kind in "biu"):
             raise DataError(
                 f"{where} is {kind_of(dtype_of(column.dataset))}{list(column.dataset.shape)}, and routes rows",
                 "it is to have one value a row: whole numbers, booleans or text",
             )
-        if key.startswith("path "):
+        if key.startswith(_MASK_OF):
             if text:
                 raise DataError(f"{where} holds text and is to mark rows", _MASK)
             return
@@ -164,16 +177,15 @@ class Routes:
 
 def _place(key: str, values: Sequence[Any]) -> str:
     """Name a column by what `rows` says of it: a route, or a mask by its path."""
-    return f"path {values[0]}" if key == "path" else key.removeprefix(NOT_OF)
+    return f"{_MASK_OF}{values[0]}" if key == "path" else key.removeprefix(NOT_OF)
 
 
-def _is_enumeration(column: Guarded) -> bool:
-    return bool(h5py.check_enum_dtype(column.dataset.dtype)) and dtype_of(column.dataset).kind != "b"
-
-
-def _plain(values: Array) -> Array:
-    """Return numbers as they are, text as str."""
-    if values.dtype.kind not in "OS":
-        return values.astype(np.int64) if values.dtype.kind == "b" else values
-    words = values.tolist()
-    return np.array([w.decode(errors="backslashreplace") if isinstance(w, bytes) else str(w) for w in words], object)
+def _different(marks: Sequence[Array]) -> list[tuple[bool, ...]]:
+    """Return the rows of marks that differ from one another, each as one mark a member."""
+    if len(marks) > 63:
+        return [tuple(row) for row in np.unique(np.stack(marks, axis=1), axis=0).tolist()]
+    codes = np.zeros(len(marks[0]), np.int64)
+    for bit, each in enumerate(marks):
+        codes |= each.astype(np.int64) << bit
+    found = np.flatnonzero(np.bincount(codes)) if len(marks) <= 16 else np.unique(codes)
+    return [tuple(bool(code >> bit & 1) for bit in range(len(marks))) for code in found.tolist()]
