@@ -73,6 +73,7 @@ def plan(
         devices=devices,
         batches=tuple(numerics.batch for numerics in runs.values()),
         filling=max((runs[m].batch / part for m, part in problem.parts.items() if m in runs), default=0.0),
+        copies=sum(problem.parts.values()) + (len(problem.parts) < len(problem.members)),
     )
     segments = len(Segmentation(rows, segment_rows))
     used = {name for hosting in hostings for name in hosting.devices}

@@ -15,7 +15,7 @@ from hpcens.vocabulary import Device, IoRates
 # A segment is at most 8 MiB of input or one batch; a device holds the one it computes, one that waits, one that leaves.
 _SEGMENT_BYTES = 8 << 20
 _SEGMENTS_HELD = 3
-_LARGER = 8  # so many times, where members do not score all rows
+_LARGER = 32  # so many times, where members do not score all rows: of that, a device is sent what it scores
 
 
 def state_problem(
@@ -45,6 +45,7 @@ def state_problem(
     shape = next(iter(shapes.values()))
     outputs = outputs_of(job.spec, shape, preflight.space)
     scored = {member.name for member in needs.members}
+    most = max(preflight.facts.parts.get(name, 1.0) for name in scored)
     parts = {name: part for name, part in preflight.facts.parts.items() if name in scored}
     return Problem(
         devices=tuple(devices),
@@ -52,7 +53,7 @@ def state_problem(
         profiles=profiles,
         row_bytes=row_bytes,
         output_bytes=max(_written_bytes(job, shape, outputs), _sent_bytes(job, shape)),
-        held=_SEGMENTS_HELD * max(_SEGMENT_BYTES * (_LARGER if parts else 1), largest * row_bytes),
+        held=int(_SEGMENTS_HELD * max(_SEGMENT_BYTES * (_LARGER * most if parts else 1), largest * row_bytes)),
         rates=rates,
         readers=readers,
         reducers=reducers,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from math import ceil
 
 from hpcens.vocabulary import Hosting
 
@@ -18,6 +19,10 @@ _SLOWEST = 1e-12
 _ATTO = 1e18
 _GOLDEN = 0.6180339887498949
 
+# Of the places from which segments are read by turns: so many, and so many for the member that scores least.
+_MOST_WAYS = 64
+_SEGMENTS_OF_EACH = 4
+
 WHOLE = 1 << 20
 """All rows of a segment, as parts of them are counted: whole numbers, so that sums of them are exact."""
 
@@ -25,6 +30,19 @@ WHOLE = 1 << 20
 def turn(segment: int, ranks: Sequence[int]) -> int:
     """Return the rank, of these readers or reducers, whose segment it is: they take turns."""
     return ranks[segment % len(ranks)]
+
+
+def interleaved(segments: Sequence[int], parts: Mapping[str, float]) -> list[int]:
+    """Return segments in an order in which any few of them are taken from all over the dataset.
+
+    Rows that one member scores may lie together, as those of a fold do: read in their order, they would keep its
+    devices busy and all others waiting.
+
+    parts  member → the part of all rows that it scores
+    """
+    ways = min(_MOST_WAYS, ceil(_SEGMENTS_OF_EACH / min(parts.values(), default=1.0)))
+    stretch = -(-len(segments) // ways)
+    return [segments[place] for start in range(stretch) for place in range(start, len(segments), stretch)]
 
 
 class Shares:

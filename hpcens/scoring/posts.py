@@ -14,7 +14,7 @@ from hpcens.dataset import Routes, Source
 from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
-from hpcens.roles import Reader, Reducer, Worker, shares_by_rank, turn
+from hpcens.roles import Reader, Reducer, Worker, interleaved, shares_by_rank, turn
 from hpcens.runs import Epoch, MaskedRows, RunDirectory, SpotCheck
 from hpcens.scoring.writer import Writer
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
@@ -62,8 +62,9 @@ class ReaderPost:
         window, read_ahead = self._plan.bounds(len(readers))
         hostings = [hosting for hosting in self._plan.hostings if not hosting.speeds.keys().isdisjoint(members)]
         first = self._rank == readers[0]
+        segments = [segment for segment in missing if turn(segment, readers) == self._rank]
         reader = Reader(
-            segments=[segment for segment in missing if turn(segment, readers) == self._rank],
+            segments=interleaved(segments, self._plan.parts) if self._plan.parts else segments,
             members=members,
             shares=shares_by_rank(hostings, {device.name: rank for rank, device in devices.items()}, self._plan.parts),
             devices=devices,

@@ -14,9 +14,11 @@ _SEGMENT_SECONDS = 0.5
 _SHORTEST_SECONDS = 0.02
 _SEGMENTS_PER_DEVICE = 8
 # Of a member that scores a part of the rows: full batches of a segment, so that the last, which is not full, costs
-# little; and how much larger a segment may be for it.
+# little; how much larger a segment may be for it; and bytes of all segments that a reader then holds, three a device.
 _FULL_BATCHES = 4
-_LARGER = 8
+_LARGER = 32
+_HELD_BYTES = 4 << 30
+_HELD = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ def choose_segment_rows(
     devices: int,
     batches: tuple[int, ...],
     filling: float = 0.0,
+    copies: float = 1.0,
 ) -> int:
     """Choose the rows per segment: a multiple of every batch size, and small enough for three ends.
 
@@ -88,7 +91,7 @@ def choose_segment_rows(
     device, so that little is in flight when a run is killed. It leaves each device eight of them, so
     that the last ones end together, unless they would then be too short (20 ms) to hide what it
     costs to dispatch one; two for each device are left in any case. Where members score a part of the rows,
-    it is larger, up to 64 MiB, until they fill their batches.
+    it is larger, up to 256 MiB, until they fill their batches.
 
     rows             rows to score
     row_bytes        bytes of a row of input, or of a member's output where that is more
@@ -96,6 +99,7 @@ def choose_segment_rows(
     devices          number of devices that host members
     batches          batch sizes of the members
     filling          rows of which each member has a whole batch to score, where some score a part of all; else 0
+    copies           of a row that a reader then holds
     """
     step = lcm(*batches)
     by_bytes = _SEGMENT_BYTES // max(1, row_bytes)
@@ -103,5 +107,8 @@ def choose_segment_rows(
     by_balance = rows // max(1, devices * _SEGMENTS_PER_DEVICE)
     by_dispatch = min(int(_SHORTEST_SECONDS * rows_per_second / max(1, devices)), rows // max(1, 2 * devices))
     wanted = min(by_bytes, by_seconds, max(by_balance, by_dispatch))
-    wanted = max(wanted, min(int(_FULL_BATCHES * filling), _LARGER * by_bytes, rows // max(1, 2 * devices)))
+    if filling:
+        held = int(_HELD_BYTES / max(1, row_bytes) / max(1.0, copies) / max(4, _HELD * devices))
+        filled = min(int(_FULL_BATCHES * filling), _LARGER * by_bytes, held, rows // max(1, 2 * devices))
+        wanted = max(wanted, filled)
     return max(step, wanted // step * step)

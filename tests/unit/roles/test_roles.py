@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.wiring import Wiring
 
-from hpcens.roles.dispatch import Shares
+from hpcens.roles.dispatch import Shares, interleaved
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
 from hpcens.roles.worker import Worker
@@ -339,6 +339,36 @@ def test_a_segment_that_no_member_scores_is_written_at_once():
     assert end == [Send(1, Last((0,))), FINISH]
     [write] = reducer(routed=True).handle(told.message, 0)
     assert write.to == LOCAL and write.message.stack == () and write.message.route is told.message
+
+
+def test_folds_that_lie_one_after_another_keep_all_devices_busy():
+    """Story: of five members on five devices each scores a fifth of the rows, and these lie together."""
+    members, segments = [f"m{i}" for i in range(5)], range(200)
+    parts = dict.fromkeys(members, 0.2)
+
+    def seconds(order):
+        wiring = Wiring(
+            segments=order,
+            members=members,
+            shares=Shares(
+                {m: {2 + i: 0.2} for i, m in enumerate(members)},
+                {m: {2 + i: 1.0} for i, m in enumerate(members)},
+                parts,
+            ),
+            devices=range(2, 7),
+            read=lambda segment: Divided({members[segment // 40]: (rows_of(segment),)}, np.zeros((2, 1), np.uint8)),
+            predict=lambda task: (Predicted(task.segment, m, task.rows[0], 8) for m in task.members),
+            write=lambda rank, task: None,
+            window=30,
+            read_ahead=15,
+            latency=lambda rank, to, message: 1.0 if isinstance(message, Predict) else 0.0,
+            scores=lambda segment: [members[segment // 40]],
+        )
+        wiring.run()
+        return wiring.world.ended
+
+    assert seconds(segments) > 100  # one fold after another, but for what is read ahead
+    assert seconds(interleaved(segments, parts)) < 45
 
 
 def test_blocking_sends_would_deadlock_and_the_world_finds_it():

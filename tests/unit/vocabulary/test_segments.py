@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hpcens.errors import FingerprintMismatch
 from hpcens.result.fingerprint import differences, require_same
-from hpcens.roles.dispatch import Shares
+from hpcens.roles.dispatch import Shares, interleaved
 from hpcens.vocabulary import Segmentation, batch_bounds, choose_segment_rows
 
 
@@ -30,6 +30,26 @@ def test_segments_are_whole_batches_and_small_enough(rows, row_bytes, speed, dev
     )
     assert chosen % 32 == 0
     assert chosen == 32 or chosen * row_bytes <= 8 << 20
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**6), st.floats(1, 10**6), st.integers(1, 200), st.floats(1, 1e6))
+def test_segments_of_members_that_score_a_part_are_larger_within_what_a_reader_may_hold(
+    rows, row_bytes, speed, devices, filling
+):
+    of = dict(rows=rows, row_bytes=row_bytes, rows_per_second=speed, devices=devices, batches=(32,))
+    before, chosen = choose_segment_rows(**of), choose_segment_rows(**of, filling=filling, copies=2.0)
+    assert chosen >= before and chosen % 32 == 0
+    if chosen > before:
+        assert chosen <= 4 * filling and chosen * row_bytes <= 256 << 20
+        assert chosen * row_bytes * 2 * 3 * devices <= 4 << 30
+
+
+@given(st.integers(0, 300), st.lists(st.floats(0.001, 1), min_size=1, max_size=9))
+def test_interleaved_segments_are_all_of_them_from_all_over(count, parts):
+    order = interleaved(range(count), {f"m{i}": part for i, part in enumerate(parts)})
+    assert sorted(order) == list(range(count))
+    if count >= 100:
+        assert max(order[:64]) >= count / 2
 
 
 @settings(deadline=None)  # two thousand segments, on a machine that may be busy
