@@ -213,3 +213,23 @@ def _row_sums(values: Doubles) -> Doubles:
     """Return the sum of each row's values, (rows, points, labels)."""
     sums: Doubles = values.reshape(len(values), -1).sum(1)
     return sums
+
+
+def probabilities_of(values: Doubles, *, labels: bool, logits: bool, whole: bool) -> Doubles:
+    """Return probabilities of logits, and those that need not add up to 1 divided by their sum.
+
+    values  (rows, …, classes)
+    labels  whether classes do not exclude one another
+    logits  whether the values are logits
+    whole   whether a row's probabilities add up to 1
+    """
+    if labels:
+        return 1 / (1 + np.exp(-values)) if logits else values
+    if logits:
+        shifted = np.exp(values - values.max(-1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+    if whole:
+        return values
+    total = values.sum(-1, keepdims=True)
+    shares = np.full_like(values, 1 / values.shape[-1])
+    return np.asarray(np.divide(values, total, out=shares, where=total > 0))

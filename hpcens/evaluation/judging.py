@@ -13,7 +13,7 @@ from hpcens.config import spec_from_json
 from hpcens.errors import DataError, UsageError
 from hpcens.evaluation.buckets import BUCKETS, buckets_of_groups, buckets_of_rows, draws
 from hpcens.evaluation.calibration import calibration_notes
-from hpcens.evaluation.classification import Classes, Labels
+from hpcens.evaluation.classification import Classes, Labels, probabilities_of
 from hpcens.evaluation.covering import covering_of
 from hpcens.evaluation.evaluation import Evaluation, Gain, Labelling, Omission, RowCounts, Score, more_is_better
 from hpcens.evaluation.labels import as_targets, outputs_in
@@ -83,12 +83,15 @@ class _Pass:
         spec = spec_from_json(result.document("config"))
         self._calibration = spec.calibration
         self._covering = covering_of(self._stored, self._outputs)
-        self._omissions = Omissions(result, spec, names) if names else None
+        self._apart = PRESENT in self._stored
+        """Whether members have scored rows of their own: each is judged on those, and compared with none."""
+        self._omissions = Omissions(result, spec, names) if names and not self._apart else None
         self._without = self._omissions.names if self._omissions else ()
         self._sums_to_one = bool(prediction.attributes.get("sums_to_one", True)) and prediction.dtype != "|u1"
         self._shift: float | None = None
         self._judges: dict[str, Classes | Labels | Values] = {}
         self._bucket_rows = np.zeros(BUCKETS, np.int64)
+        self._own_rows = {name: np.zeros(BUCKETS, np.int64) for name in (names if self._apart else ())}
         self._counts = dict.fromkeys(("used", "masked", "unscored", "unlabelled", "points"), 0)
         self._digest = hashlib.sha256()
 
@@ -103,11 +106,6 @@ class _Pass:
                 f"{path} does not hold the outputs of its members ({', '.join(missing)})",
                 "score again with output.datasets: [prediction, members]; or judge the ensemble alone: --ensemble-only",
             )
-        if names and PRESENT in self._stored:
-            raise UsageError(
-                f"members of {path} have scored rows of their own (members[].rows), on which they cannot be compared",
-                "judge the ensemble alone, each row by the members that scored it: --ensemble-only",
-            )
 
     def _judge(self, name: str) -> Classes | Labels | Values:
         """Return the judge of a source, made when its first rows come."""
@@ -115,7 +113,7 @@ class _Pass:
             outputs, whole = self._outputs, not name.startswith(_WITHOUT)
             least = _EPSILON.get(self._stored["prediction"].dtype, 2.0**-23)
             if outputs.kind == "values":
-                spread = name == ENSEMBLE and len(self._names) > 1
+                spread = name == ENSEMBLE and len(self._names) > 1 and not self._apart
                 self._judges[name] = Values(outputs.points, shift=self._shift or 0.0, spread=spread)
             elif outputs.kind == "labels":
                 self._judges[name] = Labels(outputs.classes, least=least, whole=whole)
@@ -189,8 +187,8 @@ class _Pass:
         self._digest.update(np.ascontiguousarray(targets).tobytes())
         given = {name: np.asarray(outputs.flat(values[valid]), np.float64) for name, values in sources.items()}
         finite = np.ones(len(targets), bool)
-        for values in given.values():
-            finite &= np.isfinite(values).reshape(len(values), -1).all(1)
+        for values in (given[ENSEMBLE],) if self._apart else given.values():
+            finite &= _scored(values)
         known = ~np.isnan(targets) if outputs.kind == "values" else targets >= 0
         labelled = known.reshape(len(targets), -1).any(1)
         used = finite & labelled
@@ -210,31 +208,29 @@ class _Pass:
             if name == _COVERING and self._covering is not None:
                 self._covering.add(buckets, values, targets)
                 continue
+            there: Array | slice = slice(None)
+            if name in self._own_rows:
+                there = _scored(values)
+                if not there.any():
+                    continue
+                self._own_rows[name] += np.bincount(buckets[there], minlength=BUCKETS)
             judge = self._judge(name)
             if isinstance(judge, Values):
-                stack = [given[member] for member in self._names] if name == ENSEMBLE and len(self._names) > 1 else []
-                judge.add(buckets, values, targets, stack)
+                together = name == ENSEMBLE and len(self._names) > 1 and not self._apart
+                stack = [given[member] for member in self._names] if together else []
+                judge.add(buckets[there], values[there], targets[there], stack)
             else:
-                judge.add(buckets, self._probabilities(values, name), targets)
-
-    def _probabilities(self, values: Doubles, name: str) -> Doubles:
-        """Return probabilities of logits, and those that need not add up to 1 divided by their sum."""
-        if self._outputs.kind == "labels":
-            return 1 / (1 + np.exp(-values)) if self._space == "logits" else values
-        if self._space == "logits":
-            shifted = np.exp(values - values.max(-1, keepdims=True))
-            return np.asarray(shifted / shifted.sum(-1, keepdims=True))
-        if self._sums_to_one:
-            return values
-        total = values.sum(-1, keepdims=True)
-        shares = np.full_like(values, 1 / values.shape[-1])
-        return np.asarray(np.divide(values, total, out=shares, where=total > 0))
+                how = dict(labels=self._outputs.kind == "labels", logits=self._space == "logits")
+                p = probabilities_of(values[there], **how, whole=self._sums_to_one)
+                judge.add(buckets[there], p, targets[there])
 
     def _measured(self) -> Evaluation:
         counts = draws(self._bucket_rows)
-        drawn = {name: judge.measures(counts) for name, judge in self._judges.items()}
+        own = {name: draws(rows) for name, rows in self._own_rows.items()}
+        judges = {name: judge for name, judge in self._judges.items() if name not in own or self._own_rows[name].any()}
+        drawn = {name: judge.measures(own.get(name, counts)) for name, judge in judges.items()}
         scores = {name: {m: Score.of_draws(values) for m, values in found.items()} for name, found in drawn.items()}
-        for name, judge in self._judges.items():
+        for name, judge in judges.items():
             if name.startswith(_WITHOUT):
                 continue
             scores[name] |= {m: Score(binned.value, error=binned.error) for m, binned in judge.fixed().items()}
@@ -264,7 +260,7 @@ class _Pass:
             labels=Labelling(self._question.source, self._digest.hexdigest(), self._question.follow),
             rows=RowCounts(self._result.segmentation.rows, **self._counts),
             ensemble=scores[ENSEMBLE],
-            members={name: scores[name] for name in self._names},
+            members={name: scores[name] for name in self._names if name in scores},
             gains=self._gains(drawn, headlines),
             leave_one_out=left_out,
             curves=ensemble.curves(),
@@ -275,7 +271,7 @@ class _Pass:
 
     def _gains(self, drawn: Mapping[str, Mapping[str, Doubles]], headlines: list[str]) -> dict[str, Gain]:
         gains: dict[str, Gain] = {}
-        for measure in headlines if len(self._names) > 1 else []:
+        for measure in headlines if len(self._names) > 1 and not self._apart else []:
             known = [name for name in self._names if measure in drawn[name]]
             if known:
                 sign = -1 if more_is_better(measure) else 1
@@ -301,5 +297,12 @@ class _Pass:
         if filled < _FEW_BUCKETS:
             what = "groups" if self._question.groups is not None else "rows"
             yield f"intervals rest on {filled} {what} alone"
-        if len(self._names) > 1:
+        if self._names and self._apart:
+            yield "members have scored rows of their own: each is judged on those, and compared with no other"
+        elif len(self._names) > 1:
             yield "which member is best was found on the rows that it is judged on"
+
+
+def _scored(values: Doubles) -> Array:
+    """Return (rows,) bool: whether all numbers of the row are finite."""
+    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(1))

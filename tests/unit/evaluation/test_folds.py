@@ -1,5 +1,7 @@
 """The example of routes: five networks score five folds, and the ensemble is held against its labels."""
 
+import json
+
 import h5py
 import numpy as np
 import pytest
@@ -36,7 +38,11 @@ def test_the_example_is_scored_out_of_fold_and_judged(tmp_path, monkeypatch, cap
         assert (file["label"][:] == expected).all()
         assert (file["present"][:].argmax(1) == fold).all() and (file["present"][:].sum(1) == 1).all()
     arguments = ["evaluate", "scans.predictions.h5", "--labels-column", "diagnosis"]
-    assert main([*arguments, "--ensemble-only"]) == 0
-    assert f"{metrics.accuracy_score(diagnosis, expected):.3f}"[:4] in capsys.readouterr().out
-    assert main(arguments) == 2
-    assert "--ensemble-only" in capsys.readouterr().err
+    assert main([*arguments, "-o", "e.json"]) == 0
+    assert "compared with no other" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "e.json").read_text())
+    assert figures["ensemble"]["accuracy"]["value"] == metrics.accuracy_score(diagnosis, expected)
+    for number in range(FOLDS):
+        of_fold = fold == number
+        accuracy = metrics.accuracy_score(diagnosis[of_fold], expected[of_fold])
+        assert figures["members"][f"fold-{number}"]["accuracy"]["value"] == pytest.approx(accuracy)

@@ -96,7 +96,7 @@ OUT_OF_FOLD = {i: {"fold": i} for i in range(FOLDS)}
 
 
 def content(path):
-    with h5py.File(path) as file:
+    with h5py.File(path, "r", locking=False) as file:
         return {name: file[name][()] for name in file.attrs["outputs"]}
 
 
@@ -237,21 +237,39 @@ def test_a_rule_of_the_users_own_sees_the_members_that_scored_and_is_tried_on_th
     sys.modules.pop("routed_rules", None)
 
 
-def test_the_ensemble_is_judged_and_members_are_not_compared_on_rows_of_their_own(bench):
-    result = bench.finished(bench.config(OUT_OF_FOLD))
+def test_the_ensemble_is_judged_and_each_member_on_the_rows_that_it_scored(bench):
+    rows = {0: None, 1: {"fold": 1}, 2: {"fold": {"not": 1}}}
+    result = bench.finished(bench.config(rows))
     labels = np.random.default_rng(2).integers(0, 4, ROWS)
     question = dict(labels=lambda start, stop: labels[start:stop], source="labels")
-    with pytest.raises(UsageError, match=r"(?s)scored rows of their own .* --ensemble-only"):
-        judge(result, Question(**question))
     with pytest.raises(UsageError, match="scored rows of their own"):
         select(result, Wish(**question))
-    found = judge(result, Question(**question, members=False))
-    assert found.rows.used == ROWS
-    assert found.ensemble["accuracy"].value == pytest.approx((result_labels(result) == labels).mean())
+    found = judge(result, Question(**question))
+    got = content(bench.folder / "out.h5")
+    assert found.rows.used == ROWS and found.rows.unscored == 0
+    assert found.ensemble["accuracy"].value == pytest.approx((got["label"] == labels).mean())
+    for number in rows:
+        scored = got["present"][:, number] == 1
+        right = got[f"members/m{number}"][scored].argmax(1) == labels[scored]
+        accuracy = found.members[f"m{number}"]["accuracy"]
+        assert accuracy.value == pytest.approx(right.mean()) and accuracy.low < accuracy.value < accuracy.high
+    assert found.gains == {} and found.leave_one_out == {}
+    assert any("each is judged on those, and compared with no other" in note for note in found.notes)
+    alone = judge(result, Question(**question, members=False))
+    assert alone.ensemble["accuracy"] == found.ensemble["accuracy"] and alone.members == {}
 
 
-def result_labels(result):
-    return np.concatenate([result.read(s, ["label"])["label"] for s in range(len(result.segmentation))])
+def test_values_are_judged_where_members_have_scored_them(bench):
+    more = {"task": "regression", "output": {"datasets": ["prediction", "members", "variance"]}}
+    result = bench.finished(bench.config({0: None, 1: {"fold": 1}}, **more))
+    truth = np.random.default_rng(2).random((ROWS, 4))
+    found = judge(result, Question(labels=lambda start, stop: truth[start:stop], source="labels"))
+    got = content(bench.folder / "out.h5")
+    of_fold = bench.fold == 1
+    errors = {"m0": got["members/m0"] - truth, "m1": (got["members/m1"] - truth)[of_fold]}
+    for name, each in errors.items():
+        assert found.members[name]["root_mean_squared_error"].value == pytest.approx(np.sqrt((each**2).mean()))
+    assert "crps" not in found.ensemble
 
 
 def test_a_member_that_is_to_score_other_rows_is_not_tried_or_measured_again():
