@@ -107,17 +107,17 @@ class Combiner:
         values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
         values["present"] = there.astype(np.uint8)
         combined = [output for output in self._outputs if output.name not in (*values, "valid")]
-        for output in combined:
-            dtype = np.int32 if output.dtype.endswith("i4") else np.float64
-            values[output.name] = np.zeros((len(there), *output.shape), dtype)
         for members, rows in sets_of(there):
             part = self._of_set(members)._values([stack[place][rows] for place in members])
             if len(members) == 1:  # which agrees with itself: nothing is known of a spread
                 part |= {name: np.zeros_like(part[name]) for name in _SPREADS & part.keys()}
                 part |= {name: np.full_like(part[name], np.nan) for name in {"variance"} & part.keys()}
             for output in combined:
+                if output.name not in values:  # sets may differ in the dtype of floats
+                    dtype = np.float64 if part[output.name].dtype.kind == "f" else part[output.name].dtype
+                    values[output.name] = np.zeros((len(there), *output.shape), dtype)
                 values[output.name][rows] = part[output.name]
-        return values
+        return {output.name: np.zeros((len(there), *output.shape), output.dtype) for output in combined} | values
 
     def _of_set(self, members: tuple[int, ...]) -> Combiner:
         """Return what combines these members alone, by their places in member order."""
