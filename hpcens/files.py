@@ -89,6 +89,7 @@ def claim_folder(folder: Path, contents: Mapping[str, str]) -> bool:
     """
     draft = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     try:
+        draft.mkdir()  # where its folder is gone, the claim comes too late
         for name, text in contents.items():
             _make(draft / name, text if not name.endswith("/") else None)
         for part in (draft, *(path for path in draft.rglob("*") if path.is_dir())):

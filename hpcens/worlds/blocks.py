@@ -22,7 +22,7 @@ from hpcens.result import Decision, decision_of, fingerprint_of, torch_version
 from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, is_void
 from hpcens.shell import quoted
 from hpcens.specs import Job
-from hpcens.units import Claimed, Kind, Unit
+from hpcens.units import Claimed, Kind, Unit, UnitList, UnitsDirectory
 from hpcens.units.blocks import assembly_of, blocks_of, open_units, planning, scoring, with_damaged_anew
 from hpcens.units.claims import Standing
 from hpcens.vocabulary import Segmentation
@@ -74,7 +74,9 @@ class BlocksWorld(UnitsWorld):
 
     def _follow(self) -> None:
         """Take up the list that counts now, and write it where it is yet to be written."""
-        units, decision = self._directory.newest_list or self._units, decision_of(self._run)
+        units = self._directory.newest_list or self._units
+        planned = bool(units.fingerprint) or _is_done(self._directory, units)  # asked before what it has led to is read
+        decision = decision_of(self._run)
         wanted = units
         if decision is not None and units.fingerprint != decision.digest:
             plan = decision.plan
@@ -86,8 +88,12 @@ class BlocksWorld(UnitsWorld):
                 row_bytes=plan.row_bytes,
                 seconds=plan.rows / plan.throughput,
             )
-        elif decision is None and (units.fingerprint or self._is_done(units.units[0])):
-            if not is_void(self._run.path, self._run.fixed_fingerprint):
+        elif decision is None and planned:
+            void = is_void(self._run.path, self._run.fixed_fingerprint)
+            if not void and decision_of(self._run) is not None:  # another world has planned anew meanwhile
+                self._follow()
+                return
+            if not void:
                 raise HpcensError(
                     f"what was planned in {self._run.path} cannot be read: it is damaged",
                     f"begin anew: hpcens cancel {quoted(self._run.path)}, then rm -r {quoted(self._run.path)}",
@@ -97,9 +103,6 @@ class BlocksWorld(UnitsWorld):
         if decision is not None and not self._fits:
             self._require_kind(decision)
             self._fits = True
-
-    def _is_done(self, unit: Unit) -> bool:
-        return self._directory.standings(self._units)[unit.key].state == "done"
 
     def _require_kind(self, decision: Decision) -> None:
         """Raise FingerprintMismatch where this host cannot score under the numbers that are fixed."""
@@ -175,3 +178,8 @@ class BlocksWorld(UnitsWorld):
         if damaged:
             self._directory.keep(with_damaged_anew(self._units, damaged), after=self._units.number)
         return verdict, 0
+
+
+def _is_done(directory: UnitsDirectory, units: UnitList) -> bool:
+    """Whether the plan of a list has been made."""
+    return directory.standings(units)[units.units[0].key].state == "done"

@@ -54,6 +54,7 @@ def test_a_start_appears_whole(run, monkeypatch):
 @pytest.mark.usefixtures("links_refused")
 def test_of_many_claims_at_once_one_succeeds(tmp_path):
     folder = tmp_path / "epochs" / "0001"
+    folder.parent.mkdir()
     together, won = threading.Barrier(8), []
 
     def claim(number):
