@@ -119,7 +119,7 @@ def drafts(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _make(path: Path, text: str | None) -> None:
     """Make a file, durably, or a folder where there is no text."""
-    (path if text is None else path.parent).mkdir(parents=True, exist_ok=True)
+    (path if text is None else path.parent).mkdir(exist_ok=True)
     if text is not None:
         with path.open("w") as file:
             file.write(text)

@@ -78,11 +78,14 @@ class UnitsDirectory:
             own_folder(self.path / name, READABLE, "choose another output.folder")
 
     def retire(self) -> None:
-        """Take the list away, with all claims: what several worlds have shared is whole. At once, for all of them."""
-        old = self.path / f".retired.{secrets.token_hex(4)}"
-        with contextlib.suppress(OSError):  # another world was as quick
-            (self.path / "lists").rename(old)
-        for folder in (*self.path.glob(".retired.*"), self._claims):
+        """Take all claims away, and the list: what several worlds have shared is whole.
+
+        Each at once: of claims that go one by one, others would be free.
+        """
+        for folder in (self._claims, self.path / "lists"):
+            with contextlib.suppress(OSError):  # another world was as quick
+                folder.rename(self.path / f".retired.{secrets.token_hex(4)}")
+        for folder in self.path.glob(".retired.*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def private(self, name: str) -> Path:

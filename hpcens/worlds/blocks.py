@@ -15,7 +15,7 @@ from pathlib import Path
 from hpcens.checks.preflight import Preflight
 from hpcens.config import job_from_json
 from hpcens.engine import discover
-from hpcens.errors import FAILURE, MISMATCH, FingerprintMismatch, HpcensError
+from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, MISMATCH, FingerprintMismatch, HpcensError
 from hpcens.launch import local
 from hpcens.launch.start import check_once
 from hpcens.result import Decision, decision_of, fingerprint_of, torch_version
@@ -170,11 +170,19 @@ class BlocksWorld(UnitsWorld):
         if edited := changed(self._units.made_of, made_of(checked)):
             raise FingerprintMismatch(f"{EDITED}: {', '.join(edited)}", "put back what was there")
         if checked.is_complete():
-            return Verdict(0, "complete already"), 0
+            return Verdict(COMPLETE, "complete already"), 0
         order = local.order(job, checked.preflight)
         epoch = self._run.begin(self._world.job, order=order, takes_over=True)  # by the claim, which is one world's
+        if self._is_whole():
+            return epoch.judge(Verdict(COMPLETE, "complete already")), 0
         verdict, damaged = assemble(job, checked.preflight, epoch, blocks_of(self._units), self._asked)
+        if verdict.code != COMPLETE and self._is_whole():  # by a world that was taken for dead: its journal counts
+            self._run.journal(epoch).unlink(missing_ok=True)
+            self._run.working(epoch.number).unlink(missing_ok=True)
+            return epoch.judge(Verdict(COMPLETE, "complete already")), 0
         verdict = epoch.judge(verdict)
+        if verdict.code == INCOMPLETE and not damaged:  # the disk is full, or the world is asked to end
+            self._tally.verdict = self._tally.verdict or verdict
         if damaged:
             self._directory.keep(with_damaged_anew(self._units, damaged), after=self._units.number)
         return verdict, 0
