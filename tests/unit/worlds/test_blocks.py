@@ -307,3 +307,16 @@ def test_verbs_for_one_world_refuse_a_shared_dataset_by_name(project, capsys):
     for option in (["--code"], ["--trace", "t.json"], ["--plan", "p.json"], ["-o", "x.h5"]):
         assert main(["run", "--join", "dataset.h5", *option]) == 2
         assert f"--join does not go with {option[0]}" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_at_the_end_loses_nothing(project, monkeypatch):
+    full = Verdict(INCOMPLETE, "out.h5 will take 9.0 GB while it is written")
+    with monkeypatch.context() as patched:
+        patched.setattr("hpcens.worlds.blocks.assemble", lambda *_: (full, []))
+        tally = world(project).live()
+    assert tally.verdict == full and tally.left == 1
+    status = status_of_units(listed(project)[0])
+    assert (status.state, status.done, status.rows) == ("resumable", status.of, ROWS)
+    Ranks.given = 0
+    assert world(project, "s").live().done == 1 and Ranks.given == 0
+    check(project)
