@@ -68,8 +68,8 @@ class SlurmProject(Project):
 def local(tmp_path_factory, weights, cache):
     """The same rows scored on this host, in 50 segments; its plan.json fixes the numerics for others too."""
     project = SlurmProject(tmp_path_factory.mktemp("local"), weights, cache).data(800)
-    project.yaml("output: {datasets: [prediction, members]}", devices="{cpu: 2}")
-    devices = discover(DevicesSpec(cpu=CpuSpec(count=2)))
+    project.yaml("output: {datasets: [prediction, members]}")
+    devices = discover(DevicesSpec(cpu=CpuSpec(count=1)))
     runs = dict.fromkeys(MEMBERS, MemberNumerics(batch=16, runtime="eager"))
     names = tuple(device.name for device in devices)
     speeds, shares = dict.fromkeys(MEMBERS, 1e5), dict.fromkeys(MEMBERS, 3e4)
