@@ -16,6 +16,7 @@ from hpcens.engine import gpu_libraries
 from hpcens.errors import DataError
 from hpcens.members import input_places, layout_digests, member_digests
 from hpcens.result import (
+    begins_anew,
     check_output,
     is_finished,
     make_fingerprint,
@@ -119,6 +120,11 @@ def is_complete(job: Job, preflight: Preflight) -> bool:
     """
     current = partial(_fingerprint, job.spec, preflight)
     return is_finished(job.output, current, extended=bool(preflight.stored))
+
+
+def begins_anew_in(job: Job, preflight: Preflight) -> str:
+    """Say that the job begins anew in the directory of another run, of which no row is durable; empty where not."""
+    return begins_anew(job.output, partial(_fingerprint, job.spec, preflight))
 
 
 def versions_now(numerics: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hpcens.checks.members import check_members, tried, unsteady_members
-from hpcens.checks.preflight import Preflight, check, is_complete
+from hpcens.checks.preflight import Preflight, begins_anew_in, check, is_complete
 from hpcens.checks.testbed import Testbed, Trials
 from hpcens.shell import printable
 from hpcens.specs import Job, SlurmSpec
@@ -43,7 +43,7 @@ def check_once(job: Job, trials: Trials = "here") -> CheckedJob:
     """
     testbed = Testbed(job.spec.devices, trials)
     preflight = check(job)
-    for remark in preflight.facts.remarks:
+    for remark in filter(None, (*preflight.facts.remarks, begins_anew_in(job, preflight))):
         print(printable(f"hpcens: note: {remark}"), file=sys.stderr)
     return CheckedJob(job, tried(job, preflight, testbed=testbed), testbed)
 

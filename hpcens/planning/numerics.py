@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import FingerprintMismatch
-from hpcens.result import fingerprint_of, is_whole, make_fingerprint, numerics_of, require_same
+from hpcens.result import begun_tree, fingerprint_of, is_whole, make_fingerprint, numerics_of, require_same
 from hpcens.runs import RunDirectory, is_void
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Numerics, Plan, numerics_from_dict
@@ -91,10 +91,11 @@ def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dic
 def _fixed_fingerprint(job: Job, preflight: Preflight) -> Any:
     """Return the run's own fingerprint, else that of the result it adds to; None where there is neither.
 
-    That of a run that is void does not count: it is to have another. A part never has another than the whole.
+    That of a run that is void does not count, nor that of one without a durable row: they are to have another. A part
+    never has another than the whole.
     """
     run = RunDirectory.of(job.output)
-    tree = run.fixed_fingerprint
+    tree = run.fixed_fingerprint if job.whole is not None else begun_tree(run)
     if is_whole(tree) and (job.whole is not None or not is_void(run.path, tree)):
         return tree
     return fingerprint_of(job.output) if preflight.stored else None

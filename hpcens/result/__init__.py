@@ -137,6 +137,8 @@ if TYPE_CHECKING:
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
+    from hpcens.result.earlier import begins_anew as begins_anew
+    from hpcens.result.earlier import begun_tree as begun_tree
     from hpcens.result.earlier import earlier_tree as earlier_tree
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import require_same_axis as require_same_axis
@@ -178,7 +180,7 @@ else:
         "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
-        "earlier": ("earlier_tree", "is_finished", "require_same_axis", "stored_members"),
+        "earlier": ("begins_anew", "begun_tree", "earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
             "differences",
             "in_format",

@@ -12,8 +12,9 @@ from typing import Any
 
 from hpcens.errors import DataError, UsageError
 from hpcens.members import result_axis
-from hpcens.result.fingerprint import is_whole, keeps_classes, numerics_of, require_same, rounded_members
+from hpcens.result.fingerprint import differences, is_whole, keeps_classes, numerics_of, require_same, rounded_members
 from hpcens.result.finished import Finished, fingerprint_of
+from hpcens.result.journal import has_written
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, Space
 
@@ -42,9 +43,30 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
     return tuple(name for name in names if name in before["members"]) if full and same else ()
 
 
+def begun_tree(run: RunDirectory) -> Any:
+    """Return the fingerprint that binds the next start of a run; None where no row was made durable under it.
+
+    What was fixed before then fixes nothing: a run that ended on its first rows is begun anew by whatever mends it.
+    """
+    tree = run.fixed_fingerprint
+    return tree if is_whole(tree) and _holds_rows(run) else None
+
+
+def _holds_rows(run: RunDirectory) -> bool:
+    """Return whether rows were made durable, in any phase or by worlds that share the dataset, since the fingerprint that counts was fixed."""
+    if run.phases() or run.blocks.exists():
+        return True
+    for epoch in run.epochs():
+        if any(map(has_written, sorted(epoch.folder.glob("*journal*")))):
+            return True
+        if epoch.fingerprint.exists():  # what older starts have made is of another
+            return False
+    return False
+
+
 def earlier_tree(output: Path) -> Mapping[str, Any]:
     """Return the fingerprint of the run that was begun for this output, else of the finished file; empty without."""
-    begun = RunDirectory.of(output).fixed_fingerprint
+    begun = begun_tree(RunDirectory.of(output))
     tree = begun or (fingerprint_of(output) if output.exists() else None)
     return tree if isinstance(tree, dict) else {}
 
@@ -60,13 +82,29 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
     finished = fingerprint_of(output) if output.exists() else None
     if finished is not None and not is_whole(finished):
         raise DataError(f"{output} does not say what it was made of: it is damaged", "move it away")
-    begun = tree if is_whole(tree := run.fixed_fingerprint) else None
+    begun = begun_tree(run)
     if extended:
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):
         if tree is not None:
             require_same(tree, current(numerics_of(tree)), str(place))
     return finished is not None
+
+
+def begins_anew(output: Path, current: Current) -> str:
+    """Say that what was begun for this output is dropped, since no row of it is durable; empty where it is not.
+
+    current  see `is_finished`
+    """
+    run = RunDirectory.of(output)
+    tree = run.fixed_fingerprint
+    if output.exists() or not is_whole(tree) or begun_tree(run) is not None:
+        return ""
+    changed = list(differences(tree, current(numerics_of(tree))))
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    if not changed:
+        return ""
+    return f"{run.path} begins anew: no row is saved of what was begun there ({changed[0]}{more})"
 
 
 def require_same_axis(job: Job, space: Space, shape: tuple[int, ...], stored: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ import json
 import struct
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -218,12 +218,25 @@ def _read(path: Path) -> Content | None:
         header = checked(Header(*json.loads(head[len(_MAGIC) :])))
     except MALFORMED:
         return None
-    records = []
+    records = list(_records(body))
+    return Content(header, tuple(records), len(body) - len(records) * RECORD_BYTES)
+
+
+def _records(body: bytes) -> Iterator[Record]:
+    """Yield records up to the first that is not whole."""
     for start in range(0, len(body) - RECORD_BYTES + 1, RECORD_BYTES):
         fields = body[start : start + _RECORD.size]
         (crc, _) = _CRC.unpack_from(body, start + _RECORD.size)
         if zlib.crc32(fields) != crc:
-            break
+            return
         kind, member, batch, segment, checksum, when = _RECORD.unpack(fields)
-        records.append(Record(Kind(kind), segment, checksum, member, batch, when))
-    return Content(header, tuple(records), len(body) - len(records) * RECORD_BYTES)
+        yield Record(Kind(kind), segment, checksum, member, batch, when)
+
+
+def has_written(path: Path) -> bool:
+    """Return whether a journal says of any segment that it is, or once was, durable. Read no further than needed."""
+    try:
+        body = path.read_bytes()[_HEADER_BYTES:]
+    except OSError:
+        return False
+    return any(record.kind == Kind.WRITTEN for record in _records(body))

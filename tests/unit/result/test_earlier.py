@@ -10,10 +10,14 @@ import pytest
 import torch
 from support.one_process import run
 
+from hpcens.checks.preflight import begins_anew_in, check
+from hpcens.checks.trials import TrialBook
 from hpcens.combining import require_same_members
 from hpcens.config import load
 from hpcens.errors import FingerprintMismatch, UsageError
 from hpcens.result.finished import Finished
+from hpcens.runs import RunDirectory
+from hpcens.specs import Job
 
 MODEL = """
 import torch
@@ -143,3 +147,29 @@ def test_classes_in_another_order_are_no_names_of_what_was_brought_to_them(score
     config = load(scored.configure({"m": MAPPED}, classes=["b", "a", "c", "d"]))
     with closing(Finished(scored.output)) as source, pytest.raises(FingerprintMismatch, match="brought to them"):
         require_same_members(source, config)
+
+
+def test_what_was_begun_binds_nobody_before_a_row_of_it_is_saved(scored, tmp_path):
+    """Story: a run ends on its first rows; what mends it is another run, and begins anew in the same directory."""
+    path, data, output = scored.configure({"m": {}}), tmp_path / "data.h5", tmp_path / "out.h5"
+    run(path, data, output, most=0)
+    begun = RunDirectory.of(output).fixed_fingerprint
+    job = Job(datasets=(data,), output=output, spec=load(scored.configure({"m": {}}, bad_rows="mask")))
+    preflight = check(job, TrialBook(tmp_path / "trials"))
+    assert begins_anew_in(job, preflight) == (
+        f"{tmp_path / 'out.run'} begins anew: no row is saved of what was begun there"
+        " (outputs.bad_rows: fail then, mask now)"
+    )
+    assert run(scored.configure({"m": {}}, bad_rows="mask"), data, output, most=1) == ("m",)
+    assert RunDirectory.of(output).fixed_fingerprint != begun
+    assert begins_anew_in(job, preflight) == "", "it is this run's own by now"
+    with pytest.raises(FingerprintMismatch, match=r"bad_rows: mask then, fail now"):
+        scored({"m": {}})
+    assert scored({"m": {}}, bad_rows="mask") == ("m",)
+
+
+def test_a_member_that_never_gave_a_row_may_be_changed_while_it_is_added(scored, tmp_path):
+    assert scored({"m": {}}) == ("m",)
+    run(scored.configure({"m": {}, "n": {}}), tmp_path / "data.h5", scored.output, most=0)
+    assert scored({"m": {}}) == (), "the result of one member is complete as ever"
+    assert scored({"m": {}, "n": {"preprocess": [{"scale": 2.0}]}}) == ("n",)
