@@ -23,7 +23,7 @@ MISMATCH = 78
 
 
 class HpcensError(Exception):
-    """What went wrong and where, and what to do next."""
+    """What went wrong and where, and what to do next: a line each, where there are several ways."""
 
     exit_code = FAILURE
 
@@ -33,7 +33,7 @@ class HpcensError(Exception):
         self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.what}\n  → {self.remedy}" if self.remedy else self.what
+        return "\n  → ".join([self.what, *self.remedy.splitlines()])
 
     def __reduce__(self) -> tuple[type[HpcensError], tuple[str, str]]:
         return type(self), (self.what, self.remedy)
@@ -99,6 +99,15 @@ class DeviceOutOfMemory(HpcensError):
 
 class DeviceFailed(Incomplete):
     """A device failed in mid-run: its memory, its link, its driver. What was journalled is kept."""
+
+
+def next_steps(remedy: str) -> str:
+    """Return what to do next as the end of a line that says how something ended; a line each, where there are several.
+
+    remedy  of an error or a verdict; may be empty
+    """
+    lines = remedy.splitlines()
+    return f"; next: {remedy}" if len(lines) == 1 else "\n  → ".join(["; next:", *lines]) if lines else ""
 
 
 _RESUMABLE = {

@@ -7,7 +7,7 @@ from argparse import Namespace
 from hpcens.cli.runs import wait
 from hpcens.cli.terminal import say, short, show
 from hpcens.config import asked_of_slurm, find, load, slurm_settings
-from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
+from hpcens.errors import COMPLETE, INCOMPLETE, UsageError, next_steps
 from hpcens.launch import slurm
 from hpcens.launch.as_rank import inside_world
 from hpcens.launch.start import trials_of
@@ -52,7 +52,7 @@ def run_each(options: Namespace) -> int:
     status = status_of_units(directory)
     show(units_lines(status))
     if tally.verdict is not None:
-        next_step = f"; next: {tally.verdict.remedy}" if tally.verdict.remedy else ""
+        next_step = next_steps(tally.verdict.remedy)
         say(f"not complete ({tally.verdict.code}): {tally.verdict.reason}{next_step}", to_stderr=True)
         return tally.verdict.code
     return INCOMPLETE if status.code is None else status.code  # None: other worlds are at the rest

@@ -13,7 +13,7 @@ from pathlib import Path
 from hpcens.api.cancellation import cancel as cancel_run
 from hpcens.cli.several import as_json, cancel_units, show_logs, status_of_any, table
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import COMPLETE, UsageError
+from hpcens.errors import COMPLETE, UsageError, next_steps
 from hpcens.reports.text import cost_phrase, figures, rate
 from hpcens.reports.units import units_lines
 from hpcens.runs import RunDirectory, signatures
@@ -77,13 +77,12 @@ def wait(options: Namespace) -> int:
                 waiting.remove(item)
                 codes.add(current.code)
                 if isinstance(current, Status):
-                    next_step = f"; next: {current.remedy}" if current.remedy else ""
-                    say(f"{current.state}: {current.reason} → {name}{next_step}")
+                    say(f"{current.state}: {current.reason} → {name}{next_steps(current.remedy)}")
                 else:
                     show(units_lines(current))
             elif isinstance(current, Status) and current.stuck and item.path not in stuck:
                 stuck.add(item.path)
-                say(f"{name}: {current.reason}; next: {current.remedy}", to_stderr=True)
+                say(f"{name}: {current.reason}{next_steps(current.remedy)}", to_stderr=True)
         if waiting:
             time.sleep(_WATCH_SECONDS)
     return worst(codes)
@@ -126,7 +125,7 @@ def last_lines(status: Status, *, costs: bool = True) -> Iterator[str]:
         yield f"used {cost_phrase(Cost(3600 * status.node_hours, 3600 * status.gpu_hours))}{so_far}"
     for number, reason in enumerate(status.requeues, 1):
         yield f"requeue {number}: {reason}"
-    yield status.reason + (f"; next: {status.remedy}" if status.remedy else "")
+    yield status.reason + next_steps(status.remedy)
 
 
 def _clock(seconds: float) -> str:

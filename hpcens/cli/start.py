@@ -10,7 +10,7 @@ from pathlib import Path
 from hpcens.api.starting import Placing, hand_in, rehearse, score
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import COMPLETE, UsageError
+from hpcens.errors import COMPLETE, UsageError, next_steps
 from hpcens.planning.nodes import Allocation
 from hpcens.reports.ending import ending_lines
 from hpcens.reports.plans import deadline_line, expectation_lines
@@ -106,5 +106,5 @@ def _print_end(job: Job, verdict: Verdict, verbose: bool) -> None:
     if verdict.code == COMPLETE:
         say(f"complete: {verdict.reason} → {short(job.output)}; next: hpcens verify {quoted(short(job.output))}")
     else:
-        next_step = verdict.remedy or f"hpcens status {quoted(short(run.path))}"
-        say(f"not complete ({verdict.code}): {verdict.reason}; next: {next_step}", to_stderr=True)
+        next_step = next_steps(verdict.remedy or f"hpcens status {quoted(short(run.path))}")
+        say(f"not complete ({verdict.code}): {verdict.reason}{next_step}", to_stderr=True)

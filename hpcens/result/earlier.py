@@ -53,7 +53,10 @@ def begun_tree(run: RunDirectory) -> Any:
 
 
 def _holds_rows(run: RunDirectory) -> bool:
-    """Return whether rows were made durable, in any phase or by worlds that share the dataset, since the fingerprint that counts was fixed."""
+    """Return whether rows were made durable since the fingerprint that counts was fixed.
+
+    In any phase; where worlds share the dataset, what they have made of it counts.
+    """
     if run.phases() or run.blocks.exists():
         return True
     for epoch in run.epochs():

@@ -76,6 +76,8 @@ class Writer:
         self._run = run
         self._epoch = epoch
         self._batches = {member: assignment.plan.numerics.members[member].batch for member in phase.members}
+        names = assignment.preflight.facts.names
+        self._inputs = {m.name: names if m.inputs is None else m.inputs for m in self._job.spec.members}
         directory, form = phase.directory(run), phase.form
         self.result = (
             Result.join(directory, epoch, form, disk, writer=place, writers=writers)
@@ -101,7 +103,7 @@ class Writer:
         if present is not None:
             values, bad = self._in_place(values, bad, present)
         start, stop = form.segmentation.bounds(segment)
-        masked = masked_rows(self._job.spec.bad_rows, start, bad)
+        masked = masked_rows(self._job.spec.bad_rows, start, bad, self._inputs)
         noted: list[Record] = []
         for stored in self._stored:
             rows, left_out = stored.read(segment)

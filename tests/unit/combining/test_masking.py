@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.combining.masking import fill_masked, mask, masked_rows, valid
-from hpcens.errors import DataError
+from hpcens.errors import DataError, next_steps
 from hpcens.result.journal import Content, Header, Kind, Record
 from hpcens.result.outputs import Output
 from hpcens.vocabulary import Bad
@@ -19,10 +19,26 @@ def test_every_row_that_some_member_could_not_score_is_masked_once(first, second
 
 
 def test_failing_names_the_member_and_the_rows_of_the_dataset():
-    with pytest.raises(DataError, match="member b gave NaN or infinity for 7 rows, first 102, 103, 104, 105, 106") as e:
+    with pytest.raises(
+        DataError, match="member b gave NaN or infinity for at least 7 rows: 102, 103, 104, 105, 106, …"
+    ) as e:
         masked_rows("fail", 100, {"a": [], "b": [Bad("output", tuple(range(2, 9)))]})
     assert "bad_rows: mask" in e.value.remedy
     assert masked_rows("fail", 100, {"a": [], "b": []}) == []
+
+
+def test_what_to_do_about_nan_is_a_line_each_in_names_of_the_users():
+    with pytest.raises(DataError, match="is fed NaN or infinity in row 107, the first that was met") as error:
+        masked_rows("fail", 100, {"a": [Bad("input", (7,))]}, {"a": ("images", "meta")})
+    assert str(error.value).splitlines()[1:] == [
+        "  → look at these rows of the dataset",
+        "  → or have such rows masked and counted: write bad_rows: mask",
+        "  → or, if this network takes NaN, write bad_rows: pass under member a",
+        "  → or, if NaN comes from fill values, have them replaced:"
+        " dataset.inputs.images.fill: 0, dataset.inputs.meta.fill: 0",
+    ]
+    assert next_steps(error.value.remedy).count("\n  → ") == 4
+    assert (next_steps("run it again"), next_steps("")) == ("; next: run it again", "")
 
 
 @given(st.sets(st.integers(0, 5)), st.sampled_from(["<f4", "<f2", "<i4", "|u1"]))
