@@ -119,7 +119,7 @@ def is_complete(job: Job, preflight: Preflight) -> bool:
     Raises FingerprintMismatch where what is there was made of something else.
     """
     current = partial(_fingerprint, job.spec, preflight)
-    return is_finished(job.output, current, extended=bool(preflight.stored))
+    return is_finished(job.output, current, extended=bool(preflight.stored), files=job.datasets)
 
 
 def begins_anew_in(job: Job, preflight: Preflight) -> str:

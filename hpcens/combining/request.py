@@ -166,6 +166,8 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
     """
     before: Mapping[str, Any] = source.fingerprint["members"]
     lines: list[str] = [*_other_rows(spec_from_json(source.document("config")), spec)]
+    thens: dict[str, Any] = {}
+    nows: dict[str, Any] = {}
     for member in (member for member in spec.members if member.name in before):
         stored = before[member.name]
         now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec)}
@@ -179,7 +181,8 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
         now |= digested_again(stored, spec.search_path)
         compared |= now.keys()
         then = {key: value for key, value in stored.items() if key in compared}
-        lines += differences(then, now, "members", member.name)
+        thens[member.name], nows[member.name] = then, now
+    lines += differences(thens, nows, "members")
     if not keeps_classes(source.fingerprint, {"outputs": outputs_branch(spec)}):
         lines.append(
             f"classes: {', '.join(source.classes)} then, {', '.join(spec.classes or ())} now;"

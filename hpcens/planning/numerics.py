@@ -84,7 +84,8 @@ def fingerprint_under(numerics: Numerics, job: Job, preflight: Preflight) -> dic
         numerics=numerics,
     )
     if before is not None and before["members"].keys() == tree["members"].keys():
-        require_same(before, tree, str(RunDirectory.of(job.output).path))
+        place = RunDirectory.of(job.output).path
+        require_same(before, tree, place, output=job.output, files=job.datasets)
     return tree
 
 

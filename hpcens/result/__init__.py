@@ -143,7 +143,6 @@ if TYPE_CHECKING:
     from hpcens.result.earlier import is_finished as is_finished
     from hpcens.result.earlier import require_same_axis as require_same_axis
     from hpcens.result.earlier import stored_members as stored_members
-    from hpcens.result.fingerprint import differences as differences
     from hpcens.result.fingerprint import in_format as in_format
     from hpcens.result.fingerprint import is_whole as is_whole
     from hpcens.result.fingerprint import keeps_classes as keeps_classes
@@ -151,7 +150,6 @@ if TYPE_CHECKING:
     from hpcens.result.fingerprint import make_fingerprint as make_fingerprint
     from hpcens.result.fingerprint import numerics_of as numerics_of
     from hpcens.result.fingerprint import outputs_branch as outputs_branch
-    from hpcens.result.fingerprint import require_same as require_same
     from hpcens.result.fingerprint import rounded_members as rounded_members
     from hpcens.result.fingerprint import rule_branch as rule_branch
     from hpcens.result.fingerprint import torch_version as torch_version
@@ -160,6 +158,8 @@ if TYPE_CHECKING:
     from hpcens.result.form import Form as Form
     from hpcens.result.journal import Record as Record
     from hpcens.result.keeping import keeping_of as keeping_of
+    from hpcens.result.mismatch import differences as differences
+    from hpcens.result.mismatch import require_same as require_same
     from hpcens.result.outputs import PRESENT as PRESENT
     from hpcens.result.outputs import VALID as VALID
     from hpcens.result.outputs import Output as Output
@@ -182,7 +182,6 @@ else:
         "disk": ("Disk", "sync_seconds", "writing_speed"),
         "earlier": ("begins_anew", "begun_tree", "earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
-            "differences",
             "in_format",
             "is_whole",
             "keeps_classes",
@@ -190,7 +189,6 @@ else:
             "make_fingerprint",
             "numerics_of",
             "outputs_branch",
-            "require_same",
             "rounded_members",
             "rule_branch",
             "torch_version",
@@ -199,6 +197,7 @@ else:
         "form": ("Form",),
         "journal": ("Record",),
         "keeping": ("keeping_of",),
+        "mismatch": ("differences", "require_same"),
         "outputs": ("Output", "PRESENT", "VALID", "encoded", "outputs_of"),
         "result": ("Result", "reopen", "standing"),
         "scored": ("scored_form",),

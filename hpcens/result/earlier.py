@@ -12,9 +12,10 @@ from typing import Any
 
 from hpcens.errors import DataError, UsageError
 from hpcens.members import result_axis
-from hpcens.result.fingerprint import differences, is_whole, keeps_classes, numerics_of, require_same, rounded_members
+from hpcens.result.fingerprint import is_whole, keeps_classes, numerics_of, rounded_members
 from hpcens.result.finished import Finished, fingerprint_of
 from hpcens.result.journal import has_written
+from hpcens.result.mismatch import differences, require_same
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, Space
 
@@ -74,11 +75,12 @@ def earlier_tree(output: Path) -> Mapping[str, Any]:
     return tree if isinstance(tree, dict) else {}
 
 
-def is_finished(output: Path, current: Current, *, extended: bool = False) -> bool:
+def is_finished(output: Path, current: Current, *, extended: bool = False, files: Sequence[Path] = ()) -> bool:
     """Return whether the result is there, finished.
 
     current   gives the fingerprint it is to have; compared with those of the finished file and of the run directory
     extended  the finished file holds members to which others are added: it is not the result, but what that builds on
+    files     of the dataset, for what is said of them
     Raises FingerprintMismatch where what is there was made of something else.
     """
     run = RunDirectory.of(output)
@@ -90,7 +92,7 @@ def is_finished(output: Path, current: Current, *, extended: bool = False) -> bo
         begun, finished = None if begun == finished else begun, None
     for tree, place in ((finished, output), (begun, run.path)):
         if tree is not None:
-            require_same(tree, current(numerics_of(tree)), str(place))
+            require_same(tree, current(numerics_of(tree)), place, output=output, files=files)
     return finished is not None
 
 

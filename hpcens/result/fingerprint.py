@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from hpcens.errors import FingerprintMismatch, UsageError
+from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
 from hpcens.specs import Calibration, RunSpec, Space, described_rows
 from hpcens.vocabulary import Numerics, numerics_from_dict
@@ -130,7 +130,7 @@ def _without_old(branch: Tree, place: Place, left: list[Place]) -> dict[str, Any
     kept: dict[str, Any] = {}
     for name, value in branch.items():
         here = (*place, name)
-        added = _added_key(here)
+        added = added_key(here)
         if added is not None and value == added.old:
             continue
         if added is not None:
@@ -139,7 +139,8 @@ def _without_old(branch: Tree, place: Place, left: list[Place]) -> dict[str, Any
     return kept
 
 
-def _added_key(place: Place) -> AddedKey | None:
+def added_key(place: Place) -> AddedKey | None:
+    """Return the added key that stands at a place of a tree; None where none does."""
     return next((key for key in FORMAT_2 if key.stands_at(place)), None)
 
 
@@ -249,42 +250,3 @@ def torch_version() -> str:
         return version("torch")
     except ModuleNotFoundError:
         raise UsageError("torch is not installed", "pip install torch, or load your site's module") from None
-
-
-def differences(old: Tree, new: Tree, *above: str) -> Iterator[str]:
-    """Yield one line for each place where the trees differ. above: names of the branches they are."""
-    for key in [*old, *(key for key in new if key not in old)]:
-        place = (*above, key)
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from differences(before, after, *place)
-        elif before != after and place != ("format",):  # which says only that other lines are about added keys
-            yield f"{'.'.join(place)}: {_shown(before)} then, {_shown(after)} now{_restoring(place, before)}"
-
-
-def _shown(value: object) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _restoring(place: Place, before: object) -> str:
-    """Say what to write for the meaning that an added key had before, where it then was left out."""
-    added = _added_key(place)
-    if added is None or before is not None:
-        return ""
-    if not added.write:
-        return " → the earlier hpcens that made it did not look at this, and can finish it or add to it"
-    return f" → {added.write} in the YAML is what it was made with"
-
-
-def require_same(old: Tree, new: Tree, where: str) -> None:
-    """Raise FingerprintMismatch with every difference. where: what the old tree was found in, for the message.
-
-    The format of either need not be the other's: what counts is which keys are in.
-    """
-    lines = list(differences(old, new))
-    if lines:
-        raise FingerprintMismatch(
-            f"{where} was made of something else:\n  " + "\n  ".join(lines),
-            "score into another output (output.path), or remove the old result and its run directory",
-        )

@@ -12,9 +12,9 @@ from hpcens.dataset.columns import Columns
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
 from hpcens.result.disk import Disk
-from hpcens.result.fingerprint import differences
 from hpcens.result.finished import Finished
 from hpcens.result.form import Form
+from hpcens.result.mismatch import differences
 from hpcens.result.outputs import Output
 from hpcens.result.packed import pack
 from hpcens.result.working import WorkingFile, create

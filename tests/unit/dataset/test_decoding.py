@@ -16,7 +16,8 @@ from hpcens.checks.preflight import require_numbers
 from hpcens.dataset import Facts
 from hpcens.dataset.source import Source
 from hpcens.errors import DataError
-from hpcens.result.fingerprint import FORMAT_2, differences, in_format
+from hpcens.result.fingerprint import FORMAT_2, in_format
+from hpcens.result.mismatch import differences
 from hpcens.specs import DatasetSpec, InputSpec, MemberSpec, SelectSpec
 
 ROWS = 40

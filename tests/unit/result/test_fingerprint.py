@@ -9,15 +9,8 @@ import pytest
 from hpcens.errors import FingerprintMismatch
 from hpcens.planning.numerics import keep_fixed
 from hpcens.result import fingerprint
-from hpcens.result.fingerprint import (
-    AddedKey,
-    differences,
-    in_format,
-    made_of_but_data,
-    make_fingerprint,
-    numerics_of,
-    require_same,
-)
+from hpcens.result.fingerprint import AddedKey, in_format, made_of_but_data, make_fingerprint, numerics_of
+from hpcens.result.mismatch import differences, require_same
 from hpcens.specs import DatasetSpec, MemberSpec, RunSpec
 from hpcens.vocabulary import MemberNumerics, Numerics, numerics_from_dict
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcens.errors import FingerprintMismatch
-from hpcens.result.fingerprint import differences, require_same
+from hpcens.result.mismatch import differences, require_same
 from hpcens.roles.dispatch import Shares, interleaved
 from hpcens.vocabulary import Segmentation, batch_bounds, choose_segment_rows
 
