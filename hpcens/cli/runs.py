@@ -96,7 +96,7 @@ def _jobs_of(chosen: Iterable[Selected]) -> list[str]:
 
 def status_lines(status: Status) -> Iterator[str]:
     """Show how far a run is: rows, and while it goes on time left and what limits it."""
-    share = f" ({100 * status.rows / status.of:.0f} %)" if status.of else ""
+    share = f" ({100 * status.rows // status.of} %)" if status.of else ""
     job = f", job {status.job}" if status.job else ""
     now = f" ({figures(status.rows_per_second_now)} now)" if status.rows_per_second_now else ""
     speed = f"{rate(status.rows_per_second)}{now}, " if status.code is None else ""

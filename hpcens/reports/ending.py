@@ -134,10 +134,15 @@ def _rows_lines(
         yield f"{progress.of:,} rows{took}{where}"
         return
     phase = f" in phase {progress.phase} of {progress.phases}" if progress.phases > 1 else ""
-    rows = f"{progress.of:,} rows"
+    rows, share = f"{progress.of:,} rows", ""
+    scored = f"; start {epoch.number} scored {report.rows:,}" if report is not None and report.rows else ""
     if durable < total:
         rows = f"{progress.rows:,} of {rows} are durable{phase}"
-    share = f"; start {epoch.number} scored {report.rows:,} of them{took}" if report is not None and report.rows else ""
+        before = next(event for event in events if isinstance(event, ProgressMade)).rows_passed
+        saved = "" if progress.phases > 1 else f", of which {max(0, durable - before):,} are saved"
+        share = scored and f"{scored}{took}{saved}"
+    elif scored:
+        share = f"{scored} of them{took}"
     yield f"{rows}{where}{share}"
 
 

@@ -88,7 +88,7 @@ class Follower:
             self._draw(rows, total, speed)
         elif not repeated and (rows == total or time.monotonic() - self._line_time > _LINE_SECONDS):
             left = f", {(total - rows) / speed:,.0f} s left" if speed and rows < total else ""
-            self.say(f"{rows:,} of {total:,} rows ({100 * rows / total:.0f} %), {rate(speed)}{left}")
+            self.say(f"{rows:,} of {total:,} rows ({100 * rows // total} %), {rate(speed)}{left}")
 
     def _draw(self, rows: int, total: int, speed: float) -> None:
         if self._bar is None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hpcens.errors import FingerprintMismatch
-from hpcens.result.fingerprint import Tree, differences, in_format
+from hpcens.result.fingerprint import Tree, in_format
+from hpcens.result.mismatch import differences
 from hpcens.specs import RunSpec
 
 Unknown = Callable[[str, str], bool]

@@ -7,9 +7,11 @@ from support.lossy import LossyDisk
 from support.results import ROWS, begin, directory, score
 
 from hpcens.cli import main
+from hpcens.cli.runs import status_lines
 from hpcens.reports.ending import bottleneck_sentence, ending_lines, output_of, speed_line
 from hpcens.reports.run_page import draw_run
 from hpcens.runs import Events, ProfilingBegan, ProfilingEnded, ProgressMade, Report, Verdict, WorldFormed
+from hpcens.runs.status import Status
 
 REPORT = Report(
     rows=ROWS,
@@ -84,10 +86,10 @@ def test_a_start_that_left_rows_says_how_many_are_durable(run):
     events.add(ProgressMade(8, ROWS, time=4.0))
     events.add(ProgressMade(12, ROWS, time=6.0))
     events.close()
-    replace(REPORT, rows=4).save(epoch.report)
+    replace(REPORT, rows=6).save(epoch.report)
     epoch.judge(Verdict(75, "drained"))
     lines = list(ending_lines(run, output_of(run)))
-    assert lines[0] == "12 of 22 rows are durable; start 2 scored 4 of them in 6 s"
+    assert lines[0] == "12 of 22 rows are durable; start 2 scored 6 in 6 s, of which 4 are saved"
     assert not any(line.startswith("labels") for line in lines)
 
 
@@ -118,3 +120,10 @@ def test_a_report_that_is_damaged_hides_nothing_else(run, seconds):
 def test_the_bottleneck_is_a_sentence(words, sentence):
     said = bottleneck_sentence(replace(REPORT, bottleneck=words))
     assert said.startswith(sentence) and bool(said) == bool(sentence)
+
+
+def test_what_is_not_complete_is_never_a_hundred_percent():
+    almost = Status(
+        "x.run", "resumable", 75, 1, 2_999_999, 3_000_000, *(0.0,) * 2, None, None, *("",) * 2, 0.0, *("",) * 2
+    )
+    assert next(iter(status_lines(almost))).startswith("resumable: 2,999,999 of 3,000,000 rows (99 %)")
