@@ -21,6 +21,7 @@ class Preflight:
     stored   members whose outputs are taken from the finished result, to which the job adds others
     unseen   members of whose code it is not known yet what it imports: they have to be tried; see `with_imports`
     unsteady member → what its trial found of its outputs that the result is to say, see `Steadiness.faults`
+    warnings what looked wrong of its members when they were tried, but is no fault
     """
 
     facts: Facts
@@ -30,6 +31,7 @@ class Preflight:
     stored: tuple[str, ...] = ()
     unseen: tuple[str, ...] = ()
     unsteady: Mapping[str, Mapping[str, float | bool]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return it as a line of JSON."""
@@ -45,4 +47,5 @@ class Preflight:
             sets = tuple(map(tuple, routed["sets"]))
             facts["routed"] = Routed(**routed | {"sets": sets, "first": tuple(routed["first"])})
         facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
-        return Preflight(facts=Facts(**facts), stored=tuple(raw.pop("stored")), unseen=tuple(raw.pop("unseen")), **raw)
+        raw |= {key: tuple(raw.get(key, ())) for key in ("stored", "unseen", "warnings")}
+        return Preflight(facts=Facts(**facts), **raw)

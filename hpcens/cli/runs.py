@@ -108,6 +108,8 @@ def status_lines(status: Status) -> Iterator[str]:
         yield f"{_clock(status.seconds_left)} left" + (f" of work; time limit in {_clock(limit)}" if limit else "")
     if status.limited_by and status.state == "running":
         yield f"limited by {status.limited_by}"
+    if status.code is None:  # how an ended run ended says it, see `ending_lines`
+        yield from (f"warning: {warning}" for warning in status.warnings)
     if status.waiting_seconds is not None:
         starts = status.starts_in_seconds
         at = time.strftime("%d %b %H:%M", time.localtime(time.time() + starts)) if starts else ""

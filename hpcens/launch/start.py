@@ -60,9 +60,10 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
 
     Raises what `check_members` and the way raise.
     """
-    for warning in check_members(checked.job, checked.preflight, testbed=checked.testbed):
+    warnings = check_members(checked.job, checked.preflight, testbed=checked.testbed)
+    for warning in warnings:
         print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
-    preflight = checked.preflight
+    preflight = replace(checked.preflight, warnings=tuple(w for w in warnings if w not in checked.testbed.warnings()))
     if unsteady := unsteady_members(checked.job, preflight):
         preflight = replace(preflight, unsteady=unsteady)
     return way(checked.job, preflight)

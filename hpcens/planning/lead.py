@@ -101,6 +101,7 @@ class Lead:
             plan=plan,
             library=self.hellos[0].library,
             unsteady=self._unsteady(plan),
+            warnings=self.preflight.warnings,
         )
 
     def _unsteady(self, plan: Plan) -> dict[str, dict[str, Any]]:

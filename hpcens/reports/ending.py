@@ -103,6 +103,7 @@ def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> I
             yield time_line(times)
         if sentence := bottleneck_sentence(report):
             yield sentence
+    yield from (f"warning: {warning}" for warning in epoch.warnings)
     if verbose:
         yield from _detail_lines(run, epoch, claim, events, report)
     else:

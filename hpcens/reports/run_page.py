@@ -126,6 +126,7 @@ def _provenance(run: RunDirectory, output: Path, made: Made | None, plan: Plan |
         rows += _calibration_rows(json.loads(told.get("calibration", "{}")))
         versions = (f"{name} {told[name]}" for name in ("hpcens", "python", "torch", "numpy", "h5py") if name in told)
         rows += [("versions", ", ".join(versions)), ("MPI", str(told.get("mpi") or "none"))]
+        rows += [("warning", str(warning)) for warning in json.loads(told.get("warnings", "[]"))]
         details = _members_table(json.loads(told.get("members", "{}")), json.loads(told.get("precision", "{}")), plan)
         if made.config:
             details += folded("the configuration, with all defaults", _indented(made.config))

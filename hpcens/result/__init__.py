@@ -32,6 +32,7 @@ chunked.
 | `members` | JSON | member → `path` of its weights, and its digests |
 | `member_names` | [text] | in member order |
 | `unsteady` | JSON | where there are any: member → `reproducible`: false; `alone`, `other_batch`: how far off |
+| `warnings` | JSON | where there are any: [text], what looked wrong of members before they were scored |
 | `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |
 | `calibration` | JSON | where there is one: its `path`, `digest`, and what `hpcens calibrate` wrote, but `made_of` |
 | `keep` | JSON | where it holds only some rows: `top` or `above`, `by`, `what` in words, and `of` how many |

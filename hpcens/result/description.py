@@ -39,6 +39,7 @@ def describe_result(
     datasets: Sequence[Path],
     library: str,
     unsteady: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
     **more: str,
 ) -> dict[str, Any]:
     """Return the attributes of a result: numbers, text, and JSON where there is a structure.
@@ -48,6 +49,7 @@ def describe_result(
     datasets  files that were scored
     library   the MPI library, empty where there was none
     unsteady  member → what of its outputs is not the same each time, or in each batch; said where there is any
+    warnings  what looked wrong of the members before they were scored; said where anything did
     more      further attributes
     """
     precisions = {name: member["numerics"]["precision"] for name, member in tree["members"].items()}
@@ -72,6 +74,7 @@ def describe_result(
         **({"unsteady": json.dumps(unsteady)} if unsteady else {}),
         **({"keep": _keep(spec.output.keep, tree)} if spec.output.keep is not None else {}),
         **({"calibration": _calibration(spec.calibration)} if spec.calibration is not None else {}),
+        **({"warnings": json.dumps(list(warnings))} if warnings else {}),
         **more,
     }
 

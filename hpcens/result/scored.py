@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcens.config import spec_to_json
@@ -26,6 +26,7 @@ def scored_form(
     plan: Plan,
     library: str,
     unsteady: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
 ) -> Form:
     """Return what a job's result will look like, and say of itself.
 
@@ -36,6 +37,7 @@ def scored_form(
     tree     the fingerprint under the plan
     library  the MPI library
     unsteady member → what of its outputs is not the same each time, or in each batch
+    warnings what looked wrong of the members before they were scored
     """
     spec = job.spec
     members = members_of(spec, digests)
@@ -45,7 +47,7 @@ def scored_form(
         outputs=outputs,
         segmentation=Segmentation(facts.rows, plan.numerics.segment_rows, *(job.segments or ())),
         attributes=describe_result(
-            spec, tree, members=members, datasets=job.datasets, library=library, unsteady=unsteady
+            spec, tree, members=members, datasets=job.datasets, library=library, unsteady=unsteady, warnings=warnings
         ),
         classes=spec.classes or (),
         documents={"plan": plan.to_json(), "config": spec_to_json(spec)},

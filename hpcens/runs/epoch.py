@@ -72,6 +72,12 @@ class Epoch:
         """Return the path of a node's signatures: a line of JSON whenever one of its ranks takes a role."""
         return Path(self.ranks / f"{node}.jsonl")
 
+    @property
+    def warnings(self) -> list[str]:
+        """What looked wrong of the members before this start, as it was told then."""
+        found = read_as(self.job, lambda order: json.loads(order["preflight"]).get("warnings", []))
+        return [str(warning) for warning in found or ()]
+
     def keep_plan(self, plan: Plan) -> None:
         """Write the plan that this start follows."""
         write_atomically(self.plan, sealed(plan.to_json()))

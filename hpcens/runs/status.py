@@ -47,6 +47,7 @@ class Status:
     starts_in_seconds    until Slurm expects the job to start; None where it does not wait, or Slurm does not say
     stuck                whether the job waits for what does not pass by itself
     node_hours           that all starts took, this one included; gpu_hours: of GPUs
+    warnings             what looked wrong of the members before the newest start
     """
 
     run: str
@@ -72,6 +73,7 @@ class Status:
     stuck: bool = False
     node_hours: float = 0.0
     gpu_hours: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
 
 def is_run(run: RunDirectory) -> bool:
@@ -141,6 +143,7 @@ def _figures(run: RunDirectory, found: Standing, submission: Submission | None) 
         stuck=found.stuck,
         node_hours=cost.node_seconds / 3600,
         gpu_hours=cost.gpu_seconds / 3600,
+        warnings=epoch.warnings if epoch else [],
     )
 
 

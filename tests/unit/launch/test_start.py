@@ -12,12 +12,15 @@ from support.placements import planned
 
 from hpcens.checks import preflight
 from hpcens.cli import main
+from hpcens.cli.runs import status_lines
 from hpcens.config import load
 from hpcens.errors import COMPLETE, USAGE, FingerprintMismatch, UsageError
 from hpcens.files import digest_file
 from hpcens.launch import as_rank, local, slurm, start, submitit_local
 from hpcens.launch.submitted import made_of
+from hpcens.reports.ending import ending_lines
 from hpcens.runs import RunDirectory, SlurmJob, Submission, Verdict
+from hpcens.runs.status import status
 from hpcens.scheduler import jobs
 from hpcens.specs import Job
 
@@ -99,7 +102,7 @@ def test_a_job_is_checked_once_and_its_members_before_it_starts(
     assert_checked_once(project, steps)
     assert [name for name, *_ in steps[1:]] == ["check_members", *ways]
     (_, checked, found), (_, *started) = steps[1:3]
-    assert started[0] is checked and started[1] is found
+    assert started[0] is checked and started[1] == replace(found, warnings=("it looks wrong",))
     out, error = capsys.readouterr()
     assert "hpcens: warning: it looks wrong" in error
     assert ("complete: scored" in out) == (ways[-1] != "submit")
@@ -113,7 +116,9 @@ def test_a_rank_of_a_given_world_is_prepared_the_same_way(project, steps):
     assert_checked_once(project, steps)
     assert [name for name, *_ in steps[1:]] == ["check_members"]
     order = json.loads(RunDirectory(project.run).newest.job.read_text())
-    assert preflight.Preflight.from_json(order["preflight"]) == steps[1][2]
+    assert preflight.Preflight.from_json(order["preflight"]) == replace(steps[1][2], warnings=("it looks wrong",))
+    assert list(ending_lines(RunDirectory(project.run), project.output)) == ["warning: it looks wrong"]
+    assert "warning: it looks wrong" in list(status_lines(status(project.run)))
     again = as_a_rank(project)
     assert isinstance(again, UsageError) and "is being worked on by" in again.what
 

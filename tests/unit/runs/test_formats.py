@@ -201,7 +201,14 @@ def test_attributes_and_fingerprint():
     spec = RunSpec(members=(), output=kept, calibration=calibration)
     tree = make_fingerprint(spec, data={"rows": 9}, members={}, rule={}, space="logits", numerics=numerics)
     written = describe_result(
-        spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}}, combined_from="{}"
+        spec,
+        tree,
+        members={},
+        datasets=[],
+        library="",
+        unsteady={"a": {"alone": 0.1}},
+        warnings=["it looks wrong"],
+        combined_from="{}",
     )
     tables, _ = section(hpcens.result, "Result")
     heads = [row[0] for row in tables].index("attribute")
@@ -212,7 +219,8 @@ def test_a_result_says_nothing_of_members_that_are_steady():
     """So that what it says of itself stays as it was."""
     spec, numerics = RunSpec(members=()), Numerics(16, {}, ("cpu",), "2.4.0")
     tree = make_fingerprint(spec, data={}, members={}, rule={}, space="logits", numerics=numerics)
-    assert "unsteady" not in describe_result(spec, tree, members={}, datasets=[], library="", unsteady={})
+    quiet = describe_result(spec, tree, members={}, datasets=[], library="", unsteady={})
+    assert "unsteady" not in quiet and "warnings" not in quiet
     attributes = describe_result(spec, tree, members={}, datasets=[], library="", unsteady={"a": {"alone": 0.1}})
     assert unsteady_of(attributes, ["a", "b"]) == {"a": {"alone": 0.1}} and unsteady_of(attributes, ["b"]) == {}
     assert unsteady_of({}, ["a"]) == {}
