@@ -45,6 +45,14 @@ def _in_bytes(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", errors))
 
 
+def amount(number: int) -> str:
+    """Write a number of bytes in the largest unit of which there is one."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} B"
+
+
 def in_a_line(text: str, most: int = 240) -> str:
     """Return a text of several lines as one, of at most so many characters."""
     line = " ".join(text.split())

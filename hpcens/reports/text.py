@@ -19,6 +19,7 @@ from hpcens.runs import (
     WorldFormed,
 )
 from hpcens.runs.cost import Cost
+from hpcens.shell import amount as amount
 
 if TYPE_CHECKING:
     from hpcens.result import Verification
@@ -202,11 +203,3 @@ def figures(number: float) -> str:
 def rate(rows_per_second: float) -> str:
     """Write rows/s."""
     return f"{figures(rows_per_second)} rows/s"
-
-
-def amount(number: int) -> str:
-    """Write a number of bytes in the largest unit of which there is one."""
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number} B"

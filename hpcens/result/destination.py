@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from hpcens.dataset import check_filter
 from hpcens.errors import Incomplete, UsageError
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
 from hpcens.runs import RunDirectory
+from hpcens.shell import amount
 from hpcens.specs import CompressionSpec, Job
 
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
@@ -29,10 +32,24 @@ def check_output(output: Path, compression: CompressionSpec | None, *sources: Pa
         raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
     if not os.access(output.parent, os.W_OK):
         raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
+    _require_files_in(output.parent)
     if output.exists() and fingerprint_of(output) is None:
         raise UsageError(f"{output} exists and is not a result of hpcens", _ELSEWHERE)
     if compression:
         check_filter(compression)
+
+
+def _require_files_in(folder: Path) -> None:
+    """Raise UsageError where no file can be made in a folder, whatever its permissions say: in /proc, or read-only.
+
+    A full disk is no reason: it may have room by the time the result is written.
+    """
+    try:
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(f"no file can be made in {folder}: {error.strerror}", _ELSEWHERE) from None
 
 
 def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None) -> int:
@@ -51,7 +68,7 @@ def require_room(job: Job, wanted: int) -> None:
     free = shutil.disk_usage(job.output.parent).free
     if wanted > free:
         raise Incomplete(
-            f"{job.output} will take {wanted / 1e9:,.1f} GB while it is written, and {job.output.parent} has"
-            f" {free / 1e9:,.1f} GB free",
+            f"{job.output} will take {amount(wanted)} while it is written, and {job.output.parent} has"
+            f" {amount(free)} free",
             "make room, choose another output.path, or fewer output.datasets",
         )

@@ -245,8 +245,8 @@ def test_room_is_asked_for_what_every_phase_writes(tmp_path):
     outputs = (Output("prediction", (10**9,), "<f4"),)
     form = Form(outputs=outputs, segmentation=Segmentation(10**6, 10), attributes=ATTRIBUTES, documents={})
     job = Job(datasets=(), output=tmp_path / "out.h5", spec=SPEC)
-    with pytest.raises(Incomplete, match=r"will take 8,000,000\.0 GB"):
+    with pytest.raises(Incomplete, match=r"will take 7,450,580\.6 GiB"):
         require_room_for(job, run, phases_of(run, plan(TWO), form, (10**9,)))
     run.phase(("b",)).working(1).touch()
-    with pytest.raises(Incomplete, match=r"will take 4,000,000\.0 GB"):
+    with pytest.raises(Incomplete, match=r"will take 3,725,290\.3 GiB"):
         require_room_for(job, run, phases_of(run, plan(TWO), form, (10**9,)))
