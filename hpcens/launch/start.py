@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from hpcens.checks.members import check_members, tried, unsteady_members
+from hpcens.checks.notes import notes
 from hpcens.checks.preflight import Preflight, begins_anew_in, check, is_complete
 from hpcens.checks.testbed import Testbed, Trials
 from hpcens.shell import printable
@@ -60,6 +61,8 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
 
     Raises what `check_members` and the way raise.
     """
+    for note in notes(checked.job, checked.preflight):
+        print(printable(f"hpcens: note: {note}"), file=sys.stderr)
     warnings = check_members(checked.job, checked.preflight, testbed=checked.testbed)
     for warning in warnings:
         print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)

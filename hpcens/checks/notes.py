@@ -1,0 +1,46 @@
+"""Notes: what is no fault of a job, but is better known before hours are spent on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+
+from hpcens.checks.findings import Preflight
+from hpcens.specs import Job
+
+_NAMED = 2
+
+
+def notes(job: Job, preflight: Preflight) -> Iterator[str]:
+    """Yield what is to be said of a job before it starts, a line each."""
+    yield from _additions(job, preflight)
+    yield from _twins(job, preflight)
+
+
+def some(names: Sequence[str]) -> str:
+    """Write a few names as they are, of many the first and their number."""
+    if len(names) <= _NAMED:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} more"
+
+
+def _additions(job: Job, preflight: Preflight) -> Iterator[str]:
+    """Say that a finished result is about to be replaced by one with more members."""
+    if preflight.stored:
+        added = [name for name in job.spec.member_names if name not in preflight.stored]
+        yield (
+            f"{job.output} is complete with {some(preflight.stored)}: {some(added)} alone will be scored and added;"
+            " the file is replaced once the new one is whole"
+        )
+
+
+def _twins(job: Job, preflight: Preflight) -> Iterator[str]:
+    """Name members that are one network, used alike: the ensemble counts it more than once."""
+    alike: dict[str, list[str]] = {}
+    for member in job.spec.members:
+        made_of = [dict(preflight.digests[member.name]), member.output, member.computes_in, member.class_axis]
+        alike.setdefault(json.dumps(made_of, sort_keys=True), []).append(member.name)
+    for names in alike.values():
+        if len(names) > 1:
+            last = f"{', '.join(names[:-1])} and {names[-1]}"
+            yield f"{last} are the same network: its weights, code, arguments and inputs are the same"
