@@ -39,6 +39,7 @@ _QUICK = 4.0
 _SUM_TOLERANCE = 1e-3
 # numbers from 0 to 1 that are hardly all logits
 _MANY = 16
+_CHANNELS = (1, 3, 4)  # of images
 _EPSILON = {"float64": 0.0, "float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 
 
@@ -145,7 +146,11 @@ def try_member(
     engine.host(member.name, forward, batch=ROWS + _OTHERS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
     began = time.monotonic()
-    values, _ = engine.run(member.name, staged)
+    try:
+        values, _ = engine.run(member.name, staged)
+    except MemberError as error:
+        remedies = [error.remedy, *_channels_last(member, [rows[place] for place in forward.inputs])]
+        raise MemberError(error.what, "\n".join(remedies)) from error.__cause__
     quick = time.monotonic() - began < _QUICK
     if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
         raise unwritten(member, "returns float64")
@@ -166,6 +171,20 @@ def try_member(
         steadiness=found,
         complex=forward.complex,
     )
+
+
+def _channels_last(member: MemberSpec, rows: Sequence[Array]) -> Iterator[str]:
+    """Ask whether images are to be turned, where they look as if their channels were last, and no step turns them.
+
+    rows  of each input the member takes
+    """
+    if any(step.layout is not None for step in member.preprocess):
+        return
+    for array in rows:
+        if array.ndim == 4 and array.shape[-1] in _CHANNELS and array.shape[1] not in _CHANNELS:
+            shape = tuple(array.shape[1:])
+            yield f"its rows are {shape}, channels last: did you mean preprocess: [{{layout: NHWC->NCHW}}]?"
+            return
 
 
 def other_rows(source: Source) -> Rows:

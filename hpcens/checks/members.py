@@ -5,6 +5,7 @@ All members give one output of one shape, in a space the rule can combine, and s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -128,33 +129,60 @@ def _trials(
     device = testbed.device if missing else None
     if testbed.puts_off:
         testbed.later = tuple(member.name for member in missing)
-    faults: list[HpcensError] = []
+    faults: list[tuple[str, HpcensError]] = []
     for name, outcome in try_members(job, preflight, missing, device, seconds) if device is not None else ():
         if isinstance(outcome, Trial):
             book.put(keys[name], outcome)
             trials[name] = outcome
         elif not testbed.leaves(name, outcome):
-            faults.append(outcome)
+            faults.append((name, outcome))
     faults += _by_chance(job, members, trials)
     if faults:
-        raise faults[0] if len(faults) == 1 else _together(faults)
+        raise _together(faults)
     return {name: trials[name] for name in keys if name in trials}
 
 
-def _by_chance(job: Job, members: Sequence[MemberSpec], trials: Mapping[str, Trial]) -> Iterator[HpcensError]:
-    """Yield what is wrong with members that passed, but whose outputs depend on chance."""
+def _by_chance(
+    job: Job, members: Sequence[MemberSpec], trials: Mapping[str, Trial]
+) -> Iterator[tuple[str, HpcensError]]:
+    """Yield members that passed, but whose outputs depend on chance, with what is wrong with them."""
     for member in members:
         if (trial := trials.get(member.name)) is not None:
             try:
                 require_no_chance(member, trial.steadiness, job.spec.plan.tolerance)
             except MemberError as error:
-                yield error
+                yield member.name, error
 
 
-def _together(faults: Sequence[HpcensError]) -> HpcensError:
-    kind = UsageError if all(fault.exit_code == USAGE for fault in faults) else MemberError
-    lines = "\n  ".join(str(fault).replace("\n", "\n  ") for fault in faults)
+def _together(faults: Sequence[tuple[str, HpcensError]]) -> HpcensError:
+    """Return the faults of members as one; those that read alike but for the member are said once.
+
+    faults  names of members, and what is wrong with each
+    """
+    alike: dict[tuple[type[HpcensError], str], list[tuple[str, HpcensError]]] = {}
+    for name, fault in faults:
+        alike.setdefault((type(fault), _without_name(name, str(fault))), []).append((name, fault))
+    once = [_of_all(of_kind) for of_kind in alike.values()]
+    if len(once) == 1:
+        return once[0]
+    kind = UsageError if all(fault.exit_code == USAGE for fault in once) else MemberError
+    lines = "\n  ".join(str(fault).replace("\n", "\n  ") for fault in once)
     return kind(f"{len(faults)} members cannot be used:\n  {lines}", "correct them; nothing was started")
+
+
+def _without_name(name: str, text: str) -> str:
+    """Return a text with a blank for a member's name, and for the files that are called by it."""
+    return re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", " ", text)
+
+
+def _of_all(faults: Sequence[tuple[str, HpcensError]]) -> HpcensError:
+    """Return the first of equal faults, said of all members that have it."""
+    name, fault = faults[0]
+    if len(faults) == 1:
+        return fault
+    others = f"{faults[1][0]}" if len(faults) == 2 else f"{len(faults) - 1} more"
+    what = fault.what.replace(f"member {name}", f"member {name} (and so {others})", 1)
+    return type(fault)(what, fault.remedy)
 
 
 def check_rule(job: Job, preflight: Preflight, shape: tuple[int, ...], book: TrialBook) -> None:

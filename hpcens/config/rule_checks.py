@@ -75,8 +75,13 @@ class Parts:
 def check_rule(parts: Parts) -> None:
     """Check the rule against the members' outputs and weights, and its own keys."""
     page, rule, space = parts.page, parts.rule, parts.space
+    without_classes = rule == "vote" and parts.at("task") == "regression"
+    if without_classes:
+        page.problem(("rule",), "vote counts classes, and task: regression has none; write rule: mean")
     for i, output in parts.outputs.items():
         place = ("members", i, "output")
+        if without_classes and output == "values":
+            continue
         if rule == "vote" and output == "values":
             page.problem(place, "rule vote counts classes, and values are none; write rule: mean, or logits here")
         elif output not in COMBINABLE[space]:

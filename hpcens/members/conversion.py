@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hpcens.errors import MemberError
+from hpcens.errors import MemberError, UsageError
 from hpcens.members.layout import Taken, taken
 from hpcens.specs import MemberSpec, RunSpec, Space, class_rounds
 
@@ -59,9 +59,19 @@ class Conversion(torch.nn.Module):
         return torch.cat([other, value], how.axis)
 
     def _require_classes(self, values: torch.Tensor, how: Taken) -> torch.Tensor:
-        """Raise MemberError where a softmax is due, and there are no two classes to take it over."""
+        """Raise where a softmax is due, and there are no two classes to take it over.
+
+        UsageError where the YAML says of no output what it is, else MemberError.
+        """
         due = self._member.output == "logits" and self._space == "probabilities"
         if due and (how.axis is None or values.shape[how.axis] < 2):
+            if self._spec.assumed:
+                raise UsageError(
+                    f"member {self._member.name} gives {list(values.shape[1:])} a row, and the YAML does not say what"
+                    " these are",
+                    "add a line: task: regression if it is a value as it is, binary if it is the one logit of two"
+                    " classes",
+                )
             raise MemberError(
                 f"member {self._member.name} returned {tuple(values.shape)}: logits of {len(values)} rows need an axis"
                 " of two classes or more to become probabilities",

@@ -192,6 +192,25 @@ def test_several_values_a_row_of_which_nothing_is_said_are_refused(held):
     assert held.yaml("factory: own:Linear, output: logits", extra="# no task: here").hold() == ()
 
 
+def test_one_value_a_row_of_which_nothing_is_said_is_refused_in_the_same_words(held):
+    held.yaml("Single", extra="# no task: here")
+    said = held.refused(UsageError)
+    assert "member m0 gives [] a row, and the YAML does not say what these are" in said
+    assert "add a line: task: regression if it is a value as it is, binary if" in said
+
+
+def test_what_is_wrong_with_many_members_alike_is_said_once_and_images_are_asked_about(held):
+    with h5py.File(held.project.dataset, "w") as file:
+        file["images"] = np.zeros((5, 8, 8, 3), np.float32)
+    held.yaml(*["Images"] * 5, "raises")
+    said = held.refused(MemberError)
+    assert "6 members cannot be used" in said and said.count("expected 3 channels") == 1
+    assert "member m0 (and so 4 more) raised" in said and "member m5: own:raises() raised" in said
+    assert "its rows are (8, 8, 3), channels last: did you mean preprocess: [{layout: NHWC->NCHW}]?" in said
+    held.yaml(*["Images"] * 2)
+    assert held.refused(MemberError).startswith("member m0 (and so m1) raised")
+
+
 def test_a_stored_configuration_that_says_nothing_goes_on(held):
     """One of earlier code, of a job that waits in a queue: softmax over the last axis, as it was."""
     held.yaml("Linear", extra="# no task: here")

@@ -292,8 +292,9 @@ MISTAKES = [
         "    output: values\nrule: vote",
         8,
         "members[1].output",
-        "rule vote counts classes, and values are none; write rule: mean",
+        "rule vote counts classes, and values are none; write rule: mean, or logits here",
     ),
+    ("task: regression\nrule: vote", 9, "rule", "vote counts classes, and task: regression has none; write rule: mean"),
     (
         "    output: values\noutput: {datasets: [prediction, label]}",
         9,
