@@ -73,7 +73,7 @@ def rounded_inputs(needs: Needs) -> str:
             if wide and member.output_dtype == "float32" and (step is None or step.cast is None):
                 rounded.setdefault(name, []).append(member.name)
     each = "; ".join(f"{name} for {', '.join(members)}" for name, members in rounded.items())
-    return f"inputs of float64 are rounded to float32, {each}: precision: float64 keeps them" if each else ""
+    return f"inputs of float64 are rounded to float32 ({each}); precision: float64 keeps them" if each else ""
 
 
 def _written_bytes(job: Job, shape: Sequence[int], outputs: Sequence[Output]) -> int:

@@ -179,7 +179,7 @@ class RunDirectory:
         if newest is not None and (process := survivor(newest) if patient else alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
-                f"follow it: hpcens status {quoted(self.path)}; or end it first",
+                f"follow it: hpcens status {quoted(self.path)}; or end it: hpcens cancel {quoted(self.path)}",
             )
 
     def own(self, *folders: str) -> None:

@@ -204,6 +204,11 @@ class Plan:
             return Plan.from_json(path.read_text())
         except OSError as error:
             raise UsageError(f"plan {path}: {error.strerror}", "write one: hpcens plan DATASET -o plan.json") from None
+        except UnicodeDecodeError:
+            what = "HDF5" if path.read_bytes().startswith(b"\x89HDF") else "no text"
+            raise UsageError(
+                f"{path} is {what}, and no plan", "name a plan, or write one: hpcens plan DATASET.H5 -o plan.json"
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"plan {path} cannot be read: {error}", "write a new one: hpcens plan DATASET -o PLAN.JSON"

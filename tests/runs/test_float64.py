@@ -74,7 +74,7 @@ def check_numbers(project, path, rule=np.mean):
 def test_float64_through_every_door(folder):
     """Story: members of both precisions; phases, combining again, exports, a member that is added later."""
     out = written(folder).hpcens("run", "dataset.h5")
-    assert "inputs of float64 are rounded to float32, images for single: precision: float64 keeps them" in out
+    assert "inputs of float64 are rounded to float32 (images for single); precision: float64 keeps them" in out
     check_numbers(folder, folder.output)
     assert "sound" in folder.hpcens("verify", "dataset.predictions.h5")
     whole = content(folder.output)

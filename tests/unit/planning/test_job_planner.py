@@ -101,7 +101,7 @@ WIDE = (Input("x", (4,), "<f8"), Input("y", (), "<f8"), Input("z", (2,), "<f4"))
 def test_a_plan_says_which_inputs_of_float64_are_rounded(tmp_path, members, said):
     made = [MemberSpec(name=f"m{i}", factory="nets:Net", **more) for i, more in enumerate(members)]
     line = rounded_inputs(needs(tmp_path, WIDE, *made))
-    assert line == (said and f"inputs of float64 are rounded to float32, {said}: precision: float64 keeps them")
+    assert line == (said and f"inputs of float64 are rounded to float32 ({said}); precision: float64 keeps them")
 
 
 @pytest.mark.parametrize(
@@ -142,3 +142,10 @@ def test_a_plan_of_a_later_format_is_refused(tmp_path):
     later.write_text(json.dumps(json.loads(Plan.load(EARLIER).to_json()) | {"format": 3}))
     with pytest.raises(UsageError, match="cannot be read: it has format 3, and this hpcens reads formats up to 2"):
         Plan.load(later)
+
+
+def test_what_is_no_text_is_no_plan(tmp_path):
+    for name, start, what in (("table.h5", b"\x89HDF\r\n\x1a\n", "HDF5"), ("weights.pt", b"PK\x03\x04\xff", "no text")):
+        (tmp_path / name).write_bytes(start + b"\xfe" * 9)
+        with pytest.raises(UsageError, match=f"{name} is {what}, and no plan\n"):
+            Plan.load(tmp_path / name)
