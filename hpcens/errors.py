@@ -85,6 +85,12 @@ class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 
 
+class MemberMisnamed(MemberError):
+    """What the configuration names of a member is not there, or does not take what it is given."""
+
+    exit_code = USAGE
+
+
 class RuntimeUnsuited(HpcensError):
     """A member cannot be executed in this runtime; there are others."""
 

@@ -18,7 +18,7 @@ from hpcens.checks.steadiness import examine
 from hpcens.checks.trials import Trial
 from hpcens.dataset import Source
 from hpcens.engine import Hardware, open_hardware, use_cores
-from hpcens.errors import USAGE, HpcensError, MemberError, UsageError, as_verdict
+from hpcens.errors import USAGE, HpcensError, MemberError, MemberMisnamed, UsageError, as_verdict
 from hpcens.members import Taken, describe_taken, has_code, load, taken
 from hpcens.processes import die_with
 from hpcens.specs import Job, MemberSpec, RunSpec, Space
@@ -117,6 +117,8 @@ def _fault(member: MemberSpec, error: BaseException) -> HpcensError:
     known = as_verdict(error)
     if not isinstance(error, HpcensError):
         return MemberError(f"member {member.name}: {known.what}", "it fails before it is run; try it alone")
+    if isinstance(error, MemberMisnamed):
+        return MemberMisnamed(error.what, error.remedy)
     kind = UsageError if known.exit_code == USAGE else MemberError
     return kind(known.what, known.remedy)
 

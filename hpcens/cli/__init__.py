@@ -132,7 +132,7 @@ def _add_starting(add: AddVerb) -> None:
 def _add_planning(add: AddVerb) -> None:
     init = add("init", "configuration.init", "write a commented configuration to start from")
     file = "the file to write (default: hpcens.yaml)"
-    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="RUN.YAML", help=file)
+    init.add_argument("path", type=Path, nargs="?", default=Path("hpcens.yaml"), metavar="HPCENS.YAML", help=file)
     what = "print which member runs on which device and in which batches, the rows/s that gives, and the most possible"
     plan = add("plan", "plans.plan", what)
     _job_options(plan, scores=False)

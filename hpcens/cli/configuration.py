@@ -16,8 +16,8 @@ def init(options: Namespace) -> int:
         with options.path.open("x") as file:
             file.write(template())
     except FileExistsError:
-        raise UsageError(f"{options.path} exists", "give another name: hpcens init RUN.YAML") from None
+        raise UsageError(f"{options.path} exists", "give another name: hpcens init OTHER.YAML") from None
     except OSError as error:
-        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init RUN.YAML") from None
+        raise UsageError(f"{options.path}: {error.strerror}", "give another name: hpcens init OTHER.YAML") from None
     say(f"{options.path} is written; next: edit it, then hpcens plan DATASET.H5 --config {quoted(options.path)}")
     return COMPLETE

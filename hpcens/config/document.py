@@ -163,7 +163,7 @@ class Page:
 
 def read(path: Path) -> str:
     """Read the text of a configuration. Raises UsageError: no file, not readable, too large, not UTF-8."""
-    remedy = "name a run.yaml with --config, or write one: hpcens init"
+    remedy = "name your hpcens.yaml with --config, or write one: hpcens init"
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, a device would never end
             raise UsageError(f"{path}: is a folder or a device, not a file", remedy)

@@ -57,7 +57,9 @@ def site_profiles(project: Path) -> tuple[Path, ...]:
     """
     elsewhere = Path.cwd() / _PROJECT
     if elsewhere.exists() and elsewhere.resolve() != (project / _PROJECT).resolve():
-        what = f"hpcens: note: {_PROJECT} in the working folder is not read, the run.yaml lies in {shown(str(project))}"
+        what = (
+            f"hpcens: note: {_PROJECT} in the working folder is not read, the hpcens.yaml lies in {shown(str(project))}"
+        )
         print(f"{what}: put it beside that, or at ~/.config/hpcens/site.yaml", file=sys.stderr, flush=True)
     return Path("/etc/hpcens/site.yaml"), Path.home() / ".config/hpcens/site.yaml", project / _PROJECT
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcens.errors import MemberError, UsageError
+from hpcens.errors import MemberError, MemberMisnamed, UsageError
 from hpcens.members.complex_files import holds_complex
 from hpcens.members.kept_digests import digest as digest_file
 from hpcens.members.layout import Taken as Taken
@@ -122,7 +122,7 @@ def _digest(spec: MemberSpec, file: Path, key: str = "") -> str:
         return digest_file(file)
     except OSError as error:
         key = key or ("weights" if spec.source == "factory" else spec.source)
-        raise MemberError(
+        raise MemberMisnamed(
             f"member {spec.name}: {key} {file}: {error.strerror}", f"check members[].{key} in the YAML"
         ) from None
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from hpcens.errors import MemberError
+from hpcens.errors import MemberError, MemberMisnamed
 from hpcens.members.casting import cast_module
 from hpcens.members.fitting import load_weights, state_digest
 from hpcens.members.network import Network
@@ -35,6 +38,7 @@ def load_module(spec: MemberSpec, search_path: Path) -> Network:
 
 def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module:
     make = import_member_code(f"member {spec.name}", factory, search_path)
+    _require_taken(spec, factory, make)
     try:
         module = make(**spec.arguments)
     except (Exception, SystemExit) as error:
@@ -49,6 +53,23 @@ def _built(spec: MemberSpec, factory: str, search_path: Path) -> torch.nn.Module
             "let it return the module",
         )
     return module
+
+
+def _require_taken(spec: MemberSpec, factory: str, make: Callable[..., Any]) -> None:
+    """Raise MemberMisnamed where a factory does not take the arguments of the YAML, before it is called."""
+    try:
+        taken = signature(make)
+    except (TypeError, ValueError):  # of some built-in functions it is not known
+        return
+    try:
+        taken.bind(**spec.arguments)
+    except TypeError as error:
+        names = [name for name in taken.parameters if name not in ("args", "kwargs")]
+        arguments = ", ".join(f"{key}={value!r}" for key, value in spec.arguments.items())
+        raise MemberMisnamed(
+            f"member {spec.name}: {factory}({arguments}): {error}",
+            f"correct members[].arguments in the YAML; {factory} takes {', '.join(names) or 'none'}",
+        ) from None
 
 
 def _unpickled(spec: MemberSpec, search_path: Path) -> torch.nn.Module:

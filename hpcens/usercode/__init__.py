@@ -8,11 +8,15 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
-from hpcens.errors import MemberError
+from hpcens.errors import MemberError, MemberMisnamed
+
+_NAMED = 8  # things of a module that are listed
 
 
 def code_digest(path: str, search_path: Path) -> str | None:
@@ -36,17 +40,35 @@ def code_digest(path: str, search_path: Path) -> str | None:
 def import_callable(path: str, search_path: Path) -> Callable[..., Any]:
     """Import what the path names; what its module prints goes to stderr.
 
-    Raises whatever its import raises, TypeError where it cannot be called.
+    Raises whatever its import raises, NotThere where the module has no such thing, TypeError where it cannot be called.
     """
     add_to_path(search_path)
     module, _, attribute = path.partition(":")
     with contextlib.redirect_stdout(sys.stderr):
         value: Any = importlib.import_module(module)
     for name in attribute.split("."):
+        if not hasattr(value, name):
+            raise NotThere(_not_there(value, name))
         value = getattr(value, name)
     if not callable(value):
         raise TypeError(f"{path} is not callable")
     return value  # type: ignore[no-any-return]
+
+
+class NotThere(AttributeError):
+    """A module does not have what is named."""
+
+
+def _not_there(holder: Any, name: str) -> str:
+    """Say what a module or class has in place of what is named."""
+    own = getattr(holder, "__name__", "")
+    held = getattr(holder, "__dict__", {})
+    there = [key for key, value in held.items() if not key.startswith("_") and callable(value)]
+    there = [key for key in there if getattr(held[key], "__module__", own) == own] or there
+    near = get_close_matches(name, there, 1, 0.5)
+    meant = f"; did you mean {near[0]}?" if near else ""
+    listed = ", ".join(there[:_NAMED]) + (", …" if len(there) > _NAMED else "")
+    return f"there is no {name} in {own}{meant}" + (f"; {own} has {listed}" if there else "")
 
 
 def member_code_digest(owner: str, path: str, search_path: Path) -> str:
@@ -56,7 +78,7 @@ def member_code_digest(owner: str, path: str, search_path: Path) -> str:
     """
     digest = code_digest(path, search_path)
     if digest is None:
-        raise MemberError(
+        raise MemberMisnamed(
             f"{owner}: there is no module {path.partition(':')[0]!r}",
             f"code is imported from {search_path} and from the Python path",
         )
@@ -70,11 +92,28 @@ def import_member_code(owner: str, path: str, search_path: Path) -> Callable[...
     """
     try:
         return import_callable(path, search_path)
+    except NotThere as error:
+        raise MemberMisnamed(f"{owner}: cannot import {path}: {error}", _looked_in(search_path)) from None
     except (Exception, SystemExit) as error:
+        where, remedy = _place_of(error, path.partition(":")[0]), _looked_in(search_path)
+        if where:
+            file = where.partition(":")[0]
+            remedy = f"importing {file} runs it: put the class into a file of its own, or mend that line\n{remedy}"
         raise MemberError(
-            f"{owner}: cannot import {path}: {describe_exception(error)}",
-            f"code is imported from {search_path} and from the Python path",
+            f"{owner}: cannot import {path}: {describe_exception(error)}" + (f" ({where})" if where else ""), remedy
         ) from error
+
+
+def _looked_in(search_path: Path) -> str:
+    return f"code is imported from {search_path} and from the Python path"
+
+
+def _place_of(error: BaseException, module: str) -> str:
+    """Return file and line of what a module was doing when its import raised; empty where it did not begin."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    own = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).stem == module.rpartition(".")[2]]
+    return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
 
 
 def describe_exception(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from support.member_files import load, module_of
 from support.project import ENSEMBLE
 
-from hpcens.errors import MemberError
+from hpcens.errors import USAGE, MemberError, MemberMisnamed
 from hpcens.members import member_digests
 
 
@@ -27,9 +27,9 @@ class TestFactory:
         ("changes", "said"),
         [
             ({"factory": "nowhere:Net"}, r"member conv: cannot import nowhere:Net: ModuleNotFoundError"),
-            ({"factory": "nets:Nothing"}, r"member conv: cannot import nets:Nothing: AttributeError.*Nothing"),
+            ({"factory": "nets:Nothing"}, r"cannot import nets:Nothing: there is no Nothing in nets; nets has .*Conv"),
             ({"factory": "nets:nn"}, r"member conv: .*nets:nn is not callable"),
-            ({"arguments": {"height": 3}}, r"member conv: nets:Conv\(height=3\) raised TypeError: .*height"),
+            ({"arguments": {"height": 3}}, r"member conv: nets:Conv\(height=3\): .*height"),
             ({"factory": "builtins:dict"}, r"member conv: builtins:dict returned dict, not a torch.nn.Module"),
             (
                 {"factory": "sys:exit", "arguments": {}},
@@ -58,6 +58,31 @@ class TestFactory:
         (elsewhere / "broken_nets.py").write_text(code)
         with pytest.raises(MemberError, match=f"cannot import broken_nets:Net: {said}"):
             load(replace(member, factory="broken_nets:Net"), elsewhere)
+
+    def test_names_what_was_meant_and_the_line_that_importing_ran(self, member, elsewhere):
+        (elsewhere / "two_nets.py").write_text("class CNN:\n    pass\n\nclass MLP:\n    pass\n")
+        with pytest.raises(MemberMisnamed) as caught:
+            load(replace(member, factory="two_nets:MPL"), elsewhere)
+        assert "there is no MPL in two_nets; did you mean MLP?; two_nets has CNN, MLP" in caught.value.what
+        (elsewhere / "training.py").write_text("class Net:\n    pass\n\nopen('/no/such/table.csv')\n")
+        with pytest.raises(MemberError) as caught:
+            load(replace(member, factory="training:Net"), elsewhere)
+        assert "FileNotFoundError" in caught.value.what and caught.value.what.endswith("(training.py:4)")
+        assert caught.value.remedy.startswith("importing training.py runs it: put the class into a file of its own")
+
+    def test_what_the_configuration_names_wrongly_is_a_fault_of_the_configuration(self, member, tmp_path):
+        for changes in (
+            {"factory": "nets:Nothing"},
+            {"arguments": {"height": 3}},
+            {"arguments": {"width": 8, "wdith": 9}},
+        ):
+            with pytest.raises(MemberMisnamed) as caught:
+                load(replace(member, **changes))
+            assert caught.value.exit_code == USAGE
+        assert "nets:Conv takes " in caught.value.remedy
+        for changes in ({"weights": tmp_path / "none"}, {"factory": "nowhere:Net"}):
+            with pytest.raises(MemberMisnamed):
+                member_digests(replace(member, **changes), ENSEMBLE)
 
     def test_weights_that_changed_since_the_plan(self, member, tmp_path):
         spec = replace(member, weights=tmp_path / "w.safetensors")
