@@ -16,7 +16,7 @@ from hpcens.evaluation.calibration import calibration_notes
 from hpcens.evaluation.classification import Classes, Labels, probabilities_of
 from hpcens.evaluation.covering import covering_of
 from hpcens.evaluation.evaluation import Evaluation, Gain, Labelling, Omission, RowCounts, Score, more_is_better
-from hpcens.evaluation.labels import as_targets, outputs_in
+from hpcens.evaluation.labels import as_targets, outputs_in, require_stored
 from hpcens.evaluation.omissions import Omissions, work_of
 from hpcens.evaluation.regression import Values
 from hpcens.result import PRESENT, Finished
@@ -74,7 +74,7 @@ class _Pass:
         self._result, self._question = result, question
         self._stored = {output.name: output for output in result.outputs}
         names = [str(name) for name in result.attributes["member_names"]] if question.members else []
-        self._require_stored(names)
+        require_stored(result.path, self._stored, names)
         prediction = self._stored["prediction"]
         self._names = tuple(names)
         self._space = str(result.attributes["space"])
@@ -94,18 +94,6 @@ class _Pass:
         self._own_rows = {name: np.zeros(BUCKETS, np.int64) for name in (names if self._apart else ())}
         self._counts = dict.fromkeys(("used", "masked", "unscored", "unlabelled", "points"), 0)
         self._digest = hashlib.sha256()
-
-    def _require_stored(self, names: list[str]) -> None:
-        path = self._result.path
-        if "prediction" not in self._stored:
-            raise UsageError(
-                f"{path} does not hold its predictions", "score again with prediction among output.datasets"
-            )
-        if missing := [name for name in names if f"members/{name}" not in self._stored]:
-            raise UsageError(
-                f"{path} does not hold the outputs of its members ({', '.join(missing)})",
-                "score again with output.datasets: [prediction, members]; or judge the ensemble alone: --ensemble-only",
-            )
 
     def _judge(self, name: str) -> Classes | Labels | Values:
         """Return the judge of a source, made when its first rows come."""

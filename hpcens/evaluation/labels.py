@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -183,3 +184,18 @@ def outputs_in(task: str, space: str, shape: tuple[int, ...], axis: int | None, 
             "say task and class_axis in the YAML, and score again",
         )
     return Outputs("labels" if task == "multilabel" else "classes", shape, axis, names)
+
+
+def require_stored(path: Path, stored: Collection[str], names: Sequence[str]) -> None:
+    """Raise UsageError where a result does not hold what is judged.
+
+    stored  names of its datasets
+    names   of members whose outputs are asked for
+    """
+    if "prediction" not in stored:
+        raise UsageError(f"{path} does not hold its predictions", "score again with prediction among output.datasets")
+    if missing := [name for name in names if f"members/{name}" not in stored]:
+        raise UsageError(
+            f"{path} does not hold the outputs of its members ({', '.join(missing)})",
+            "score again with output.datasets: [prediction, members]; or judge the ensemble alone: --ensemble-only",
+        )

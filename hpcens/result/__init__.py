@@ -97,6 +97,7 @@ those are continued; `*` is any name, `[]` any number.
 | `data.files.*.decode *` | how packed numbers of an input are unpacked; if they are not |
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 | `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.rows` | how many rows it scores, and a digest of which; all |
 | `members.*.file *` | digest of a further file that its code opens; where it names none |
 | `members.*.key of weights` | which state dict of a checkpoint is taken; where none is named |
 | `members.*.prefix of weights` | what its keys begin with; where none is named |

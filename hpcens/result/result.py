@@ -211,6 +211,7 @@ class Result:
         noted  what is noted of the segment there
         It counts once `flush` has returned; where its bytes are others, it stays missing.
         """
+        assert isinstance(self._file, WorkingFile), "parts are of a result that keeps all rows"
         if file.copy(segment, self._file) != checksum:
             return False
         self._pending[segment], self._notes[segment] = checksum, list(noted)

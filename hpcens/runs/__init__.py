@@ -178,6 +178,7 @@ plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and 
 | `numerics` | object | `segment_rows`; `members`: `batch`, `runtime`, `precision`; `kinds`, `torch`, `libraries` |
 | `rows` | int | to score |
 | `row_bytes`, `output_bytes` | int | of a row of input, of a row of a member's output |
+| `parts` | object | member → the part of the rows that it scores; absent where all score all |
 | `rates` | object | of a rank that reads, sends or writes; null: not measured |
 | | | `reading`: rows/s of one reader; `reading_together`: rows/s of `readers_together` readers at once |
 | | | `link`, `disk`: bytes/s that a rank sends, and that a reducer writes |

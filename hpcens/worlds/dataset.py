@@ -23,7 +23,7 @@ from hpcens.worlds.world import UnitsWorld
 def check_dataset(job: Job, trials: Trials = "here") -> CheckedJob | None:
     """Check a dataset that worlds are to share; None where its result is complete.
 
-    Raises UsageError where one world has begun it, or members would be added to a result that is there.
+    Raises UsageError where one world has begun it, members would be added to a result that is there, or few rows kept.
     """
     run = RunDirectory.of(job.output)
     checked = check_once(job, trials)
@@ -32,6 +32,11 @@ def check_dataset(job: Job, trials: Trials = "here") -> CheckedJob | None:
     if checked.preflight.stored:
         raise UsageError(
             f"members would be added to {job.output}, which one world does alone", "leave out --array, or --join"
+        )
+    if job.spec.output.keep is not None:
+        raise UsageError(
+            "output.keep: the rows to be kept are chosen by one world, and those of --array share the dataset",
+            "leave out --array, or --join; or keep all rows, and choose from the result",
         )
     if not run.blocks.is_dir():
         run.refuse_if_alive()

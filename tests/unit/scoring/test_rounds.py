@@ -28,7 +28,7 @@ class World:
         self._queues[to, self.rank].put((kind, value))
 
     def _receive(self, source, kind):
-        met, value = self._queues[self.rank, source].get(timeout=60)
+        met, value = self._queues[self.rank, source].get(timeout=20)
         assert met == kind, f"rank {self.rank} is at a {kind}, rank {source} at a {met}"
         return value
 
@@ -132,7 +132,7 @@ def score(monkeypatch, readers, reducers, devices, size, *, phases=1, damaged=0,
         phases=parts,
         job=SimpleNamespace(trace=None),
         plan=SimpleNamespace(members=("a",)),
-        preflight=SimpleNamespace(stored=()),
+        preflight=SimpleNamespace(stored=(), facts=SimpleNamespace(routed=None)),
     )
 
     def take(rank, *_):

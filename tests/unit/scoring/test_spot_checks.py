@@ -51,7 +51,7 @@ def checks(tmp_path, monkeypatch):
     spec = RunSpec(members=(member,), search_path=tmp_path, plan=PlanSpec())
     numerics = SimpleNamespace(members={"a": MemberNumerics(BATCH, "frozen")})
     assignment = SimpleNamespace(
-        job=SimpleNamespace(spec=spec),
+        job=SimpleNamespace(spec=spec, whole=None),
         preflight=SimpleNamespace(space="values", unsteady={}, facts=SimpleNamespace(names=("x",))),
         plan=SimpleNamespace(numerics=numerics),
         shape=(3,),
