@@ -176,7 +176,7 @@ def test_integers_that_float32_rounds_are_bad_rows(project):
         del file["images"]
         file["images"] = rows
     said = project.hpcens("run", "dataset.h5", code=65)
-    assert "is fed numbers that the dtype they are cast to cannot hold in 2 rows, first 5, 9" in said
+    assert "is fed numbers that the dtype they are cast to cannot hold" in said and "5, 9" in said
     assert "[{cast: float64}]" in said and "[{cast: float32}]" in said
     project.yaml("bad_rows: mask\noutput: {path: masked.h5}")
     out = project.hpcens("run", "dataset.h5")

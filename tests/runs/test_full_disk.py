@@ -47,7 +47,7 @@ def test_a_disk_that_fills_ends_resumable_and_is_named(small, filled, when):
     assert process.returncode == 75
     assert "no space is left on the device" in error and "make room" in error
     again = small.hpcens("run", "dataset.h5", "--plan", "plan.json", code=75)
-    assert "no space is left on the device" in again or "has 0.0 GB free" in again
+    assert "no space is left on the device" in again or (" has " in again and " free" in again)
     subprocess.run(["rm", "-rf", small.folder / "filler", small.folder / "names"], check=True)
     small.hpcens("run", "dataset.h5", "--plan", "plan.json")
     assert "sound" in small.hpcens("verify", "dataset.predictions.h5")

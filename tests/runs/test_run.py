@@ -291,7 +291,7 @@ def test_a_result_that_no_disk_can_hold_is_refused_before_anything_starts(projec
     with h5py.File(project.dataset, "w") as file:
         file.create_dataset("images", (10**13, 3, 8, 8), "f4", chunks=(16, 3, 8, 8))
     out = project.hpcens("run", "dataset.h5", code=75)
-    assert "will take 200,000.0 GB" in out and "make room" in out
+    assert "will take 186,264.5 GiB" in out and "make room" in out
     assert not project.run.exists()
 
 

@@ -154,7 +154,7 @@ def test_several_targets_of_a_regression_stay_values(folder):
     exact = stored(folder, x)
     configured(folder, members, "rule: median\n")
     refused = folder.hpcens("run", "dataset.h5", code=2)
-    assert "member m0 gives [3] a row, and the YAML does not say what these are" in refused
+    assert "member m0 (and so 2 more) gives [3] a row, and the YAML does not say what these are" in refused
     assert "add a line: task: multiclass" in refused and "regression (values as they are)" in refused
     assert not folder.run.exists()
     configured(folder, members, "rule: median\ntask: regression\n")

@@ -169,7 +169,7 @@ def test_a_function_that_misbehaves_is_named(name, says):
         own(name)(list(outputs(0, 3, 2, (4,), "values")))
 
 
-@pytest.mark.parametrize(("name", "says"), [("nothing", "AttributeError"), ("not_callable", "is not callable")])
+@pytest.mark.parametrize(("name", "says"), [("nothing", "there is no nothing"), ("not_callable", "is not callable")])
 def test_a_function_that_is_none_is_told(name, says):
     with pytest.raises(RuleError, match=f"rule rules:{name} cannot be imported: .*{says}"):
         own(name)
