@@ -104,9 +104,9 @@ def test_members_agree_only_on_rows_that_several_have_scored():
     alone = {"present": np.eye(2, dtype=np.uint8)[np.arange(10) % 2]}
     assert agreement_phrase(seen(arrays | alone, outputs)) == ""
     variance = {"variance": np.where(present[:, 1:], np.float32(4), np.float32(np.nan))}
-    assert "they differ by 2" in agreement_phrase(seen(variance | {"present": present}))
+    assert "spread of the members: 2 " in agreement_phrase(seen(variance | {"present": present}))
     values = {"members/a": np.zeros((10, 1), np.float32), "members/b": np.where(present[:, 1:], 1.0, np.nan)}
-    assert "they differ by 0.5" in agreement_phrase(seen(values | {"present": present}))
+    assert "spread of the members: 0.5 " in agreement_phrase(seen(values | {"present": present}))
 
 
 @pytest.fixture
