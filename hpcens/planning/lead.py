@@ -82,7 +82,9 @@ class Lead:
             refuse_phases(plan)
         if job.segments == NO_SEGMENTS:
             require_room_for_parts(job, form)
-            Decision(tree, plan, shape, self.hellos[0].library, self._unsteady(plan)).keep(self.epoch)
+            Decision(
+                tree, plan, shape, self.hellos[0].library, self._unsteady(plan), tuple(self.preflight.warnings)
+            ).keep(self.epoch)
         require_room_for(job, self.run, phases)
         runs = plan.numerics.members.values()  # on a GPU members are warmed up, in eager too
         prepared = (numerics.batch for numerics in runs if numerics.runtime != "eager" or rank_roles.gpus)

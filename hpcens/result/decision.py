@@ -1,6 +1,7 @@
 """Decision: what is fixed for all parts of a dataset before any of them is scored, and kept to describe the result.
 
-RUN/epochs/NNNN/decision.json  {"fingerprint", "shape", "library", "unsteady"}: written by the start that decides
+RUN/epochs/NNNN/decision.json  {"fingerprint", "shape", "library", "unsteady", "warnings"}: written by the
+start that decides
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Decision:
     shape     of a member's output for one row
     library   the MPI library
     unsteady  member → what of its outputs is not the same each time, or in each batch
+    warnings  what was warned of before the start
     """
 
     tree: Mapping[str, Any]
@@ -37,6 +39,7 @@ class Decision:
     shape: tuple[int, ...]
     library: str
     unsteady: Mapping[str, Any]
+    warnings: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -46,12 +49,24 @@ class Decision:
     def keep(self, epoch: Epoch) -> None:
         """Leave it in the folder of the start that decides, which has kept its plan there."""
         raw = {"format": 1, "fingerprint": self.digest, "shape": self.shape, "library": self.library}
-        write_atomically(epoch.decision, sealed(json.dumps(raw | {"unsteady": self.unsteady})))
+        write_atomically(
+            epoch.decision, sealed(json.dumps(raw | {"unsteady": self.unsteady, "warnings": self.warnings}))
+        )
 
     def form(self, job: Job, *, facts: Facts, digests: Mapping[str, Mapping[str, str]], space: Space) -> Form:
         """Return what the job's result will look like; parameters as those of `scored_form`."""
-        own = {"shape": self.shape, "tree": self.tree, "library": self.library, "unsteady": self.unsteady}
-        return scored_form(job, facts=facts, digests=digests, space=space, plan=self.plan, **own)  # type: ignore[arg-type]
+        return scored_form(
+            job,
+            facts=facts,
+            digests=digests,
+            shape=self.shape,
+            space=space,
+            tree=self.tree,
+            plan=self.plan,
+            library=self.library,
+            unsteady=self.unsteady,
+            warnings=self.warnings,
+        )
 
 
 def decision_of(run: RunDirectory) -> Decision | None:
@@ -63,7 +78,8 @@ def decision_of(run: RunDirectory) -> Decision | None:
     for epoch in run.epochs():
         raw, plan = read_as(epoch.decision, dict), Plan.kept(epoch.plan)
         if raw is not None and plan is not None and raw.get("fingerprint") == digest:
-            return Decision(tree, plan, tuple(raw["shape"]), str(raw["library"]), dict(raw["unsteady"]))
+            shape, warnings = tuple(raw["shape"]), tuple(map(str, raw["warnings"]))
+            return Decision(tree, plan, shape, str(raw["library"]), dict(raw["unsteady"]), warnings)
     return None
 
 

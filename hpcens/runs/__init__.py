@@ -94,6 +94,7 @@ that worlds share; read by all worlds, and by the one that puts the blocks toget
 | `shape` | [int] | of a member's output for one row |
 | `library` | text | name and version of the MPI library |
 | `unsteady` | object | member → what of its outputs is not the same each time, or in each batch |
+| `warnings` | [text] | what was warned of before the start |
 
 Verdict (`verdict.json`), format 1. Written by the first who states how the start ended, padded with blanks where the
 disk is full; read by everybody.
