@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from hpcens.cli.each import worlds_submitted
 from hpcens.cli.job import job_of
-from hpcens.cli.runs import wait
 from hpcens.cli.terminal import say, short, show
 from hpcens.config import asked_of_slurm, slurm_settings
 from hpcens.errors import COMPLETE, INCOMPLETE, UsageError
@@ -67,13 +67,7 @@ def submit_blocks(options: Namespace) -> int:
     directory, _ = list_dataset(checked, min(wanted, at_once or wanted))
     withdraw_nameless(directory.cancel)
     own = elements.submit_worlds(directory, job, own, settings, wanted, at_once)
-    if options.parsable:
-        say(",".join(own.jobs))
-    else:
-        worlds = f"{own.worlds} worlds" if own.worlds > 1 else "one world"
-        next_step = f"next: hpcens status {quoted(short(directory.path))}"
-        say(f"job {', '.join(own.jobs)} is submitted: {worlds} for {short(job.output)}; {next_step}")
-    return wait(Namespace(run=[directory.path])) if options.wait else COMPLETE
+    return worlds_submitted(own, directory, short(job.output), options)
 
 
 def join(options: Namespace) -> int:

@@ -14,7 +14,7 @@ from hpcens.launch.start import trials_of
 from hpcens.reports.units import units_lines
 from hpcens.runs.cancellation import withdraw_nameless
 from hpcens.shell import quoted
-from hpcens.units import Round
+from hpcens.units import Round, UnitsDirectory
 from hpcens.units.status import status_of_units
 from hpcens.worlds import elements
 from hpcens.worlds.files import job_of_unit, list_files
@@ -83,10 +83,15 @@ def submit_each(options: Namespace) -> int:
     wanted, at_once = options.array or (1, None)
     withdraw_nameless(directory.cancel)
     own = elements.submit_worlds(directory, job, own, settings, min(wanted, left), at_once)
+    return worlds_submitted(own, directory, f"{left} files", options)
+
+
+def worlds_submitted(own: Round, directory: UnitsDirectory, what: str, options: Namespace) -> int:
+    """Say which worlds were submitted for what, and wait for them where that is asked for."""
     if options.parsable:
         say(",".join(own.jobs))
     else:
         worlds = f"{own.worlds} worlds" if own.worlds > 1 else "one world"
         next_step = f"next: hpcens status {quoted(short(directory.path))}"
-        say(f"job {', '.join(own.jobs)} is submitted: {worlds} for {left} files; {next_step}")
+        say(f"job {', '.join(own.jobs)} is submitted: {worlds} for {what}; {next_step}")
     return wait(Namespace(run=[directory.path])) if options.wait else COMPLETE

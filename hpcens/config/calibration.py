@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import fields
-from errno import EFBIG, ENOENT
 from typing import Any
 
 from hpcens.config.checks import explain
-from hpcens.config.document import Page, Place, shown
+from hpcens.config.document import Page, Place, read_beside, shown
 from hpcens.config.keys import example
 from hpcens.config.rule_checks import Parts
 from hpcens.files import MALFORMED
@@ -46,12 +45,7 @@ def _read(page: Page, file: str) -> Any:
     path = page.folder / os.path.expanduser(file)
     names = {field.name for field in fields(Calibration)} - {"path"}
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise FileNotFoundError(ENOENT, "no such file")
-        with path.open("rb") as opened:
-            text = opened.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise OSError(EFBIG, f"is larger than {_MOST_BYTES} bytes")
+        text = read_beside(path, _MOST_BYTES)
         written = json.loads(text)
         content = {name: written[name] for name in names}
         as_written = json.dumps({"path": file, **content})

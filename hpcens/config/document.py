@@ -11,6 +11,7 @@ import math
 import re
 import stat
 from collections.abc import Mapping
+from errno import EFBIG, ENOENT
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,3 +223,14 @@ def dump(tree: Mapping[str, Any]) -> str:
 
     text: str = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=120)
     return text
+
+
+def read_beside(path: Path, most: int) -> bytes:
+    """Read a file that a YAML names. Raises OSError where it is none, or larger than `most` bytes."""
+    if not path.is_file():  # a pipe would be waited for
+        raise FileNotFoundError(ENOENT, "no such file")
+    with path.open("rb") as opened:
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise OSError(EFBIG, f"is larger than {most} bytes")
+    return content

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from errno import EFBIG, ENOENT
 from typing import Any
 
-from hpcens.config.document import Page, Place, shown
+from hpcens.config.document import Page, Place, read_beside, shown
 from hpcens.config.keys import example
 from hpcens.config.route_checks import expand_rows
 from hpcens.config.rule_checks import Parts
@@ -71,12 +70,7 @@ def read_names(page: Page, place: Place, file: str) -> list[str] | None:
     """
     path = page.folder / os.path.expanduser(file)
     try:
-        if not path.is_file():  # a pipe would be waited for
-            raise FileNotFoundError(ENOENT, "no such file")
-        with path.open("rb") as opened:
-            text = opened.read(_MOST_BYTES + 1)
-        if len(text) > _MOST_BYTES:
-            raise OSError(EFBIG, f"is larger than {_MOST_BYTES} bytes")
+        text = read_beside(path, _MOST_BYTES)
         names = [line.strip() for line in text.decode("utf-8-sig").rstrip().splitlines()]
     except (OSError, ValueError) as error:
         problem = getattr(error, "strerror", None) or "is not UTF-8 text"
