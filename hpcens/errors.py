@@ -85,10 +85,8 @@ class MemberError(HpcensError):
     """A member could not be imported, loaded or run."""
 
 
-class MemberMisnamed(MemberError):
+class MemberMisnamed(MemberError, UsageError):
     """What the configuration names of a member is not there, or does not take what it is given."""
-
-    exit_code = USAGE
 
 
 class RuntimeUnsuited(HpcensError):
@@ -97,6 +95,10 @@ class RuntimeUnsuited(HpcensError):
 
 class RuleError(HpcensError):
     """A rule could not be imported or loaded, or failed on a stack."""
+
+
+class RuleMisnamed(RuleError, UsageError):
+    """What the configuration names of a rule is not there, or does not take what it is given."""
 
 
 class DeviceOutOfMemory(HpcensError):

@@ -8,7 +8,7 @@ from functools import partial
 
 from hpcens.combining.combiner import Combiner
 from hpcens.engine import use_cores
-from hpcens.errors import HpcensError, RuleError, as_verdict
+from hpcens.errors import USAGE, HpcensError, RuleError, RuleMisnamed, as_verdict
 from hpcens.members import result_axis
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.specs import RunSpec, Space
@@ -57,7 +57,8 @@ def _combine(
     try:
         Combiner(spec, space, (), digests, result_axis(spec, shape, space)).try_out(shape, sets)
     except HpcensError as error:
-        yield RuleError(error.what, error.remedy)
+        kind = RuleMisnamed if error.exit_code == USAGE else RuleError
+        yield kind(error.what, error.remedy)
     except Exception as error:
         yield RuleError(as_verdict(error).what, "try the rule alone")
     else:

@@ -19,20 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from hpcens.errors import RuleError
+from hpcens.errors import RuleError, RuleMisnamed
 from hpcens.rules.stack import Floats, Rule
 from hpcens.specs import OutputDtype
-from hpcens.usercode import code_digest, import_callable
+from hpcens.usercode import NotThere, code_digest, import_callable
 
 
 def function_digest(path: str, search_path: Path) -> str:
-    """Digest the code of a rule of the user's own. Raises RuleError where there is none."""
+    """Digest the code of a rule of the user's own. Raises RuleMisnamed where there is none."""
     digest = code_digest(path, search_path)
     if digest is None:
-        raise RuleError(
-            f"rule {path}: there is no module {path.partition(':')[0]!r}",
-            f"rules are imported from {search_path} and from the Python path",
-        )
+        raise RuleMisnamed(f"rule {path}: there is no module {path.partition(':')[0]!r}", _looked_in(search_path))
     return digest
 
 
@@ -50,11 +47,10 @@ def load_function(
         raise RuleError(f"rule {path}: its module changed since the run was checked", "run it again")
     try:
         function = import_callable(path, search_path)
+    except NotThere as error:
+        raise RuleMisnamed(f"rule {path} cannot be imported: {error}", _looked_in(search_path)) from None
     except (Exception, SystemExit) as error:
-        raise RuleError(
-            f"rule {path} cannot be imported: {_described(error)}",
-            f"rules are imported from {search_path} and from the Python path",
-        ) from error
+        raise RuleError(f"rule {path} cannot be imported: {_described(error)}", _looked_in(search_path)) from error
 
     def combine(stack: Sequence[Floats]) -> Floats:
         try:
@@ -75,6 +71,10 @@ def load_function(
         return prediction
 
     return combine
+
+
+def _looked_in(search_path: Path) -> str:
+    return f"rules are imported from {search_path} and from the Python path"
 
 
 def _described(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def code_digest(path: str, search_path: Path) -> str | None:
 def import_callable(path: str, search_path: Path) -> Callable[..., Any]:
     """Import what the path names; what its module prints goes to stderr.
 
-    Raises whatever its import raises, NotThere where the module has no such thing, TypeError where it cannot be called.
+    Raises whatever its import raises, NotThere where the module has no such thing or it cannot be called.
     """
     add_to_path(search_path)
     module, _, attribute = path.partition(":")
@@ -51,12 +51,12 @@ def import_callable(path: str, search_path: Path) -> Callable[..., Any]:
             raise NotThere(_not_there(value, name))
         value = getattr(value, name)
     if not callable(value):
-        raise TypeError(f"{path} is not callable")
+        raise NotThere(f"{path} is not callable")
     return value  # type: ignore[no-any-return]
 
 
 class NotThere(AttributeError):
-    """A module does not have what is named."""
+    """A module does not have what is named, or what it has under that name is no function."""
 
 
 def _not_there(holder: Any, name: str) -> str:

@@ -18,7 +18,7 @@ from hpcens.combining.combiner import Combiner
 from hpcens.combining.digests import rule_digests
 from hpcens.combining.rule_process import try_rule
 from hpcens.dataset import Facts, Routed
-from hpcens.errors import DataError, MemberError, RuleError, UsageError
+from hpcens.errors import FAILURE, USAGE, DataError, HpcensError, MemberError, RuleError, UsageError
 from hpcens.result.outputs import Output, encoded, outputs_of
 from hpcens.specs import Job, OutputSpec, RuleSpec, RunSpec
 from hpcens.usercode.imported import Imported
@@ -181,6 +181,27 @@ def test_a_rule_is_rehearsed_in_a_process_of_its_own(name, says):
         try_rule(made, "values", rule_digests(made, "values"), (4,), 3.0 if name == "hanging" else 60.0)
 
 
+@pytest.mark.parametrize(
+    ("path", "exit_code"),
+    [("nothing", USAGE), ("not_callable", USAGE), ("raising", FAILURE)],
+)
+def test_what_the_configuration_misnames_of_a_rule_is_the_configurations_fault(path, exit_code):
+    made = spec(f"rules:{path}", ("prediction",))
+    with pytest.raises(RuleError) as refused:
+        try_rule(made, "values", rule_digests(made, "values"), (4,))
+    assert refused.value.exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments"), [("nets:Nothing", {}), ("nowhere:Net", {}), ("nets:Stacker", {"depths": 3})]
+)
+def test_what_the_configuration_misnames_of_a_stack_rule_is_its_fault(stacker, factory, arguments):
+    made = spec("stack", factory=factory, weights=stacker[0], arguments=arguments)
+    with pytest.raises(HpcensError) as refused:
+        try_rule(made, "probabilities", rule_digests(made, "probabilities"), (4,))
+    assert refused.value.exit_code == USAGE
+
+
 @pytest.mark.parametrize("name", ["mean", "leaving_a_thread"])
 def test_a_rule_that_prints_or_leaves_a_thread_passes_its_rehearsal(name, capfd):
     made = spec(f"rules:{name}", ("prediction",))
@@ -259,8 +280,9 @@ def test_what_makes_a_rule_is_in_its_digests(stacker):
     digests = rule_digests(made, "probabilities")
     assert len(digests["weights"]) == 64 and digests["output"] == "logits" and digests["torch"]
     assert rule_digests(spec("rules:mean"), "values").keys() == {"code"} and rule_digests(spec("vote"), "values") == {}
-    with pytest.raises(RuleError, match="there is no module 'nowhere'"):
+    with pytest.raises(RuleError, match="there is no module 'nowhere'") as refused:
         rule_digests(spec("nowhere:f"), "values")
+    assert refused.value.exit_code == USAGE and isinstance(refused.value, UsageError)
     with pytest.raises(MemberError, match="No such file"):
         rule_digests(spec("stack", factory="nets:Stacker", weights=stacker[0].with_name("gone")), "values")
 
