@@ -160,10 +160,10 @@ def durable(project, segments=3):
 def walltime(folder):
     drill = Drill(folder)
     try:
-        project = drill.project("walltime", 3.0, time=1, drain=12)  # warned 12 to 42 s before the end
+        project = drill.project("walltime", 10.0, time=2, drain=30)  # warned 30 to 60 s before the end
         began = time.monotonic()
         drill.submit(project)
-        wait(project.output.exists, 400)
+        wait(project.output.exists, 900)
         return drill.judge("walltime", project, began) and len(list(project.run.glob("epochs/*/requeue.json"))) >= 3
     finally:
         drill.close()
