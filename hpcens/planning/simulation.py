@@ -9,7 +9,7 @@ Phases are run one after another, each to its last segment's being durable.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -56,7 +56,7 @@ class _Costs:
 class Simulated:
     """What came of a simulation. Busy seconds: of devices computing, readers reading and sending, reducers writing.
 
-    rows        that were scored
+    rows        that became durable
     deliveries  messages that reached a rank, and those from its own thread
     devices     name → busy seconds
     """
@@ -84,17 +84,20 @@ def _costs_of(rates: IoRates) -> _Costs:
     return _Costs(**{name: value for name, value in measured.items() if value is not None})
 
 
-def simulate(plan: Plan) -> Simulated:
-    """Run the plan to its end in virtual time, phase after phase; what loading members takes is left out."""
+def simulate(plan: Plan, until: float = float("inf")) -> Simulated:
+    """Run the plan to its end in virtual time, phase after phase; what loading members takes is left out.
+
+    until  seconds after which all ranks are killed, of a plan without phases
+    """
     phases = [_Simulation(plan, phase, _costs_of(plan.rates)) for phase in range(len(plan.groups))]
     for phase in phases:
-        phase.run()
+        phase.run(until)
     busy = dict.fromkeys((device for hosting in plan.hostings for device in hosting.devices), 0.0)
     for phase in phases:
         for device, seconds in phase.devices.items():
             busy[device] += seconds
     return Simulated(
-        rows=plan.rows,
+        rows=phases[-1].rows,
         seconds=sum(phase.seconds for phase in phases),
         deliveries=sum(phase.deliveries for phase in phases),
         devices=busy,
@@ -120,12 +123,13 @@ class _Simulation:
         self._speeds = {self._ranks[d]: hosting.speeds for hosting in self._hostings for d in hosting.devices}
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
+        self.rows = 0
         self.reading = self.sending = self.writing = 0.0
         self._world = VirtualWorld(self._roles(), self._tasks(), self._seconds)
 
-    def run(self) -> None:
-        """Run the roles until each is done."""
-        self._world.run()
+    def run(self, until: float) -> None:
+        """Run the roles until each is done, or so many seconds."""
+        self._world.run(until=until)
 
     @property
     def seconds(self) -> float:
@@ -179,10 +183,13 @@ class _Simulation:
             for member in task.members:
                 yield Predicted(task.segment, member, task.rows[0], self._plan.numerics.members[member].batch)
 
+        def flush(segments: Sequence[int]) -> None:
+            self.rows += sum(map(self._segmentation.size, segments))
+
         worker = worker_tasks(predict, lambda task: None)
         return {
             **dict.fromkeys(self._readers, reader_tasks(read, lambda progress: None)),
-            **dict.fromkeys(self._reducers, reducer_tasks(lambda task: None, lambda segments: None)),
+            **dict.fromkeys(self._reducers, reducer_tasks(lambda task: None, flush)),
             **dict.fromkeys(self._ranks.values(), worker),
         }
 

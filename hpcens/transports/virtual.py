@@ -65,18 +65,18 @@ class VirtualWorld:
         self.ended = 0.0  # when the last message was delivered; a timer may go off later
         self.deliveries = 0
 
-    def run(self, most: float = float("inf")) -> None:
-        """Run until every role is done, or `most` deliveries were made (a kill of the whole world).
+    def run(self, most: float = float("inf"), until: float = float("inf")) -> None:
+        """Run until every role is done, or the whole world is killed: after `most` deliveries, or so many seconds.
 
         Raises Stuck where all wait for each other and LateMessage where a message meets a rank that has gone.
         """
         for rank in self._ranks:
             self._post(rank, self._ranks[rank].role.start())
-        while self._heap and self.deliveries < most:
+        while self._heap and self.deliveries < most and self._heap[0][0] <= until:
             self.now, _, event = heapq.heappop(self._heap)
             event()
         waiting = [rank for rank, state in self._ranks.items() if not state.role.done]
-        if waiting and self.deliveries < most:
+        if waiting and self.deliveries < most and not self._heap:
             blocked = {rank: state.outbox[0].to for rank, state in self._ranks.items() if state.outbox}
             raise Stuck(f"ranks {waiting} wait for ever at {self.now:.3f} s; blocked sends: {blocked}")
 

@@ -101,3 +101,17 @@ def test_a_simulation_of_many_devices_looks_at_none_but_those_concerned():
         plan = replace(plan, rows=1000 * plan.numerics.segment_rows)
         counts.append(simulate(plan).deliveries - 5 * devices)
     assert counts[0] == pytest.approx(counts[1], rel=0.25)
+
+
+def test_of_a_simulation_that_is_killed_what_was_durable_counts():
+    """It is whole segments, at most what the devices could do by then, and lacks what was in flight."""
+    plan = planned(problem(2, devices=4, members=2), rows=10**5)
+    plan = replace(plan, rows=400 * plan.numerics.segment_rows)
+    whole = simulated(plan)
+    assert whole.rows == plan.rows
+    killed = simulate(replace(plan, rates=FREE), until=whole.seconds / 2)
+    assert killed.rows % plan.numerics.segment_rows == 0
+    assert killed.rows <= plan.throughput * whole.seconds / 2
+    between = 2.0 * plan.throughput  # the seconds between two syncs
+    assert killed.rows >= whole.rows / 2 - between - plan.window * plan.numerics.segment_rows
+    assert simulate(replace(plan, rates=FREE), until=0.0).rows == 0
