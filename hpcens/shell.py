@@ -8,9 +8,50 @@ from __future__ import annotations
 
 import shlex
 import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+_from_shell = False
+LISTED = 8
+"""Names that a message lists; of more, it says how many there are."""
 _CONTROL = ("Cc", "Zl", "Zp")  # Unicode's categories: control characters, separators of lines and of paragraphs
+
+
+@contextmanager
+def command_line() -> Iterator[None]:
+    """Let `option` and `verb` write for a shell meanwhile; else they write for Python."""
+    global _from_shell
+    before, _from_shell = _from_shell, True
+    try:
+        yield
+    finally:
+        _from_shell = before
+
+
+def option(name: str, value: object = None) -> str:
+    """Write a parameter as whoever called can give it: --top 3 in a shell, top=3 in Python.
+
+    name   of the parameter in Python
+    value  True is a flag alone in a shell; a mapping an option for each key
+    """
+    if not _from_shell:
+        return name if value is None else f"{name}={value!r}"
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, Mapping):
+        return " ".join(f"{flag} {key}{'' if of_key is True else f'={of_key}'}" for key, of_key in value.items())
+    return flag if value is None or value is True else f"{flag} {value}"
+
+
+def verb(name: str, **options: object) -> str:
+    """Write a call as whoever called can make it: hpcens combine --rule mean, or hpcens.combine(…, rule='mean')."""
+    written = [option(key, value) for key, value in options.items()]
+    return " ".join(["hpcens", name, *written]) if _from_shell else f"hpcens.{name}({', '.join(['…', *written])})"
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """Return the first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def has_control_characters(text: str, allowed: str = "") -> bool:

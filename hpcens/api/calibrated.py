@@ -78,11 +78,11 @@ def calibrate(
             aim = Aim(
                 labels=labelled.read,
                 source=labelled.source,
-                groups=None if groups is None else column_of(finished, groups, "--groups")[0],
+                groups=None if groups is None else column_of(finished, groups, "groups")[0],
                 ignore=ignore,
                 coverage=coverage,
                 holdout=0.5 if holdout is None else holdout,
-                split=None if split is None else column_of(finished, split, "--split")[0],
+                split=None if split is None else column_of(finished, split, "split")[0],
                 seed=seed,
             )
             return Calibrated.of(calibrating(finished, aim))

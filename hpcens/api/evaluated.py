@@ -23,6 +23,7 @@ from hpcens.reports.evaluation_page import draw, fragment
 from hpcens.reports.evaluations import evaluation_lines
 from hpcens.reports.page import write_page
 from hpcens.result import Finished
+from hpcens.shell import option
 from hpcens.vocabulary import Array
 
 
@@ -79,7 +80,7 @@ def evaluate(
                 labels=labelled.read,
                 source=labelled.source,
                 follow=labelled.follow,
-                groups=None if groups is None else column_of(finished, groups, "--groups")[0],
+                groups=None if groups is None else column_of(finished, groups, "groups")[0],
                 ignore=ignore,
                 top=top,
                 members=not ensemble_only,
@@ -110,10 +111,11 @@ def labels_of(
     """Open the labels of a result. Raises UsageError unless either labels or a column of them are given."""
     if (labels is None) == (column is None):
         raise UsageError(
-            f"{verb} takes labels or a column of them", "give one: --labels FILE:/path, or --labels-column NAME"
+            f"{verb} takes labels or a column of them",
+            f"give one: {option('labels', 'FILE:/path')}, or {option('labels_column', 'NAME')}",
         )
     if column is not None:
-        yield Labelled(*column_of(finished, column, "--labels-column"))
+        yield Labelled(*column_of(finished, column, "labels_column"))
     elif isinstance(labels, str):
         files = _files(finished, labels)
         try:
@@ -124,17 +126,19 @@ def labels_of(
         yield Labelled(_array(finished, np.asarray(labels)), "of an array")
 
 
-def column_of(result: Finished, name: str, option: str) -> tuple[Read, str]:
+def column_of(result: Finished, name: str, parameter: str) -> tuple[Read, str]:
     """Return what reads a column, and its name.
 
+    parameter  of the API, by which errors name it
     Raises UsageError where there is none, DataError where it is damaged.
     """
     full = name if name.startswith("columns/") else f"columns/{name.strip('/')}"
     if full not in result.columns:
         there = ", ".join(column.partition("/")[2] for column in result.columns) or "none"
         raise UsageError(
-            f"{option} {name}: {result.path} has no such column; it has {there}",
-            "columns pass through from the dataset: dataset.columns in the YAML; or give --labels FILE:/path",
+            f"{option(parameter, name)}: {result.path} has no such column; it has {there}",
+            "columns pass through from the dataset: dataset.columns in the YAML; or give"
+            f" {option('labels', 'FILE:/path')}",
         )
     if broken := result.broken_columns:
         raise DataError(f"{result.path}: {', '.join(broken)} is not what was written", "the file is damaged")
@@ -146,10 +150,13 @@ def _files(result: Finished, labels: str) -> LabelFiles:
     """Return labels of files. Raises UsageError where the text is no FILE:/path, or a pattern fits nothing."""
     pattern, colon, key = labels.rpartition(":")
     if not colon or not key.strip("/"):
-        raise UsageError(f"--labels {labels}: no FILE:/path", "name file and dataset: --labels dataset.h5:/labels")
+        raise UsageError(
+            f"{option('labels', labels)}: no FILE:/path",
+            f"name file and dataset: {option('labels', 'dataset.h5:/labels')}",
+        )
     paths = sorted(glob(pattern)) if has_magic(pattern) and not Path(pattern).exists() else [pattern] * bool(pattern)
     if pattern and not paths:
-        raise UsageError(f"--labels {labels}: no file fits {pattern}", "check the pattern")
+        raise UsageError(f"{option('labels', labels)}: no file fits {pattern}", "check the pattern")
     spec = spec_from_json(result.document("config"))
     scored = [Path(str(name)) for name in result.attributes["datasets"]]
     found = [absolute(Path(path)) for path in paths]

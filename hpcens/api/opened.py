@@ -61,9 +61,9 @@ class Result(Mapping[str, StoredArray]):
 
     def __getitem__(self, name: str) -> StoredArray:
         names = {**dict.fromkeys(self), "valid": None}
-        short = f"members/{name}" if name not in names and f"members/{name}" in names else name
+        full = next((each for each in (name, f"members/{name}", f"columns/{name}") if each in names), name)
         try:
-            return self._finished.array(short)
+            return self._finished.array(full)
         except UsageError as error:
             raise KeyError(f"{name}: {error.what}") from None
 

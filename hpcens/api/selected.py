@@ -90,12 +90,12 @@ def select(
             wish = Wish(
                 labels=labelled.read,
                 source=labelled.source,
-                groups=None if groups is None else column_of(finished, groups, "--groups")[0],
+                groups=None if groups is None else column_of(finished, groups, "groups")[0],
                 ignore=ignore,
                 by=by,
                 method=method,
                 holdout=0.5 if holdout is None else holdout,
-                split=None if split is None else column_of(finished, split, "--split")[0],
+                split=None if split is None else column_of(finished, split, "split")[0],
                 budget=budget,
             )
             return Selection.of(selecting(finished, wish))

@@ -25,6 +25,7 @@ from hpcens.planning.nodes import Allocation, asking_for
 from hpcens.runs import AGAIN, RunDirectory, Verdict
 from hpcens.runs.announcement import Announcement
 from hpcens.runs.cancellation import asked_to_end, withdraw, withdraw_nameless
+from hpcens.shell import option, verb
 from hpcens.specs import Job, SlurmSpec
 
 
@@ -161,7 +162,10 @@ def rehearse(
 
 def _background(placing: Placing, word: Announcement) -> Way[StartedJob]:
     if placing.deadline:
-        raise UsageError("--deadline chooses nodes of a Slurm cluster, and here is none", "hpcens plan --deadline")
+        raise UsageError(
+            f"{option('deadline')} chooses nodes of a Slurm cluster, and here is none",
+            verb("plan", deadline=placing.deadline),
+        )
     return partial(submitit_local.submit, announcement=word.name)
 
 

@@ -19,7 +19,7 @@ from hpcens.cli.judging_options import AddVerb, add_judging
 from hpcens.cli.judging_options import positive as _positive
 from hpcens.cli.terminal import say
 from hpcens.errors import FAILURE, HpcensError, as_verdict
-from hpcens.shell import printable
+from hpcens.shell import command_line, printable
 
 _RUNS = "run directories (OUTPUT.run), outputs, folders of them, or patterns"
 
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module, _, name = options.verb.partition(".")
         verb: Callable[[argparse.Namespace], int] = getattr(import_module(f"hpcens.cli.{module}"), name)
-        return verb(options)
+        with command_line():
+            return verb(options)
     except BrokenPipeError:
         return FAILURE
     except (HpcensError, OSError) as error:

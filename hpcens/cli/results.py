@@ -20,7 +20,7 @@ from hpcens.reports.run_page import draw_run
 from hpcens.reports.text import verification_lines
 from hpcens.result.verify import Verification, verify_each
 from hpcens.runs.status import run_of
-from hpcens.shell import quoted
+from hpcens.shell import listed, quoted
 from hpcens.units import units_at
 from hpcens.units.listing import RESULT_ENDING
 from hpcens.units.selection import matches, results_of
@@ -47,7 +47,7 @@ def verify(options: Namespace) -> int:
         say(json.dumps(raw, indent=1))
     if missing:
         codes.add(INCOMPLETE)
-        say(f"{len(missing)} files have no result yet: {', '.join(missing[:3])}", to_stderr=True)
+        say(f"{len(missing)} files have no result yet: {listed(missing, 3)}", to_stderr=True)
     return worst(codes)
 
 

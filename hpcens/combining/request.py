@@ -32,6 +32,7 @@ from hpcens.result import (
 )
 from hpcens.rules import combining_space
 from hpcens.rules.present import sets_of
+from hpcens.shell import option
 from hpcens.specs import NOT_OF, MemberSpec, RunSpec, Space, described_rows
 from hpcens.usercode.imported import digested_again, is_of_imports
 from hpcens.vocabulary import Array
@@ -146,16 +147,18 @@ def under_rule(source: Finished, name: str, search_path: Path) -> RunSpec:
     """
     spec = spec_from_json(source.document("config"))
     if name in ("weighted", "trimmed", "stack"):
-        example = "--rule trimmed:0.2, or " * (name == "trimmed")
-        raise UsageError(f"rule {name} takes parameters", f"{example}give them in a YAML: --config")
+        example = f"{option('rule', 'trimmed:0.2')}, or " * (name == "trimmed")
+        raise UsageError(f"rule {name} takes parameters", f"{example}give them in a YAML: {option('config')}")
     rule: dict[str, Any] = {"name": name, "space": source.fingerprint["rule"]["space"]}
     trim = name.removeprefix("trimmed:")
     if trim != name:
         try:
             rule |= {"name": "trimmed", "trim": float(trim)}
         except ValueError:
-            raise UsageError(f"--rule {name}: {trim} is no number", "for example --rule trimmed:0.2") from None
-    page = Page(Path("--rule"), numbered=False)
+            raise UsageError(
+                f"{option('rule', name)}: {trim} is no number", f"for example {option('rule', 'trimmed:0.2')}"
+            ) from None
+    page = Page(Path(option("rule")), numbered=False)
     return over(page, compose(page, json.dumps({"rule": rule})), spec, search_path)
 
 

@@ -24,6 +24,7 @@ from hpcens.config.slurm_checks import check_slurm
 from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
+from hpcens.shell import option
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec
 
 RESULT_SUFFIX = ".predictions.h5"
@@ -163,19 +164,19 @@ def _from_json(kind: type[Stored], text: str) -> Stored:
         raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
 
 
-def find(option: Path | None) -> Path:
-    """Return the configuration to use: --config, else ./hpcens.yaml, else $HPCENS_CONFIG.
+def find(config: Path | None) -> Path:
+    """Return the configuration to use: the one that is given, else ./hpcens.yaml, else $HPCENS_CONFIG.
 
     Raises UsageError where none of the three is given.
     """
-    if option is not None:
-        return option
+    if config is not None:
+        return config
     if (local := Path("hpcens.yaml")).exists():
         return local
     if named := os.environ.get("HPCENS_CONFIG"):
         return Path(named)
     raise UsageError(
-        "no configuration: --config is not given, ./hpcens.yaml does not exist, $HPCENS_CONFIG is not set",
+        f"no configuration: {option('config')} is not given, ./hpcens.yaml does not exist, $HPCENS_CONFIG is not set",
         "write one with hpcens init, or name one in any of these three places",
     )
 

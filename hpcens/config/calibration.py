@@ -12,6 +12,7 @@ from hpcens.config.document import Page, Place, read_beside, shown
 from hpcens.config.keys import example
 from hpcens.config.rule_checks import Parts
 from hpcens.files import MALFORMED
+from hpcens.shell import option
 from hpcens.specs import Calibration
 
 FORMAT = 1
@@ -82,7 +83,7 @@ def check_calibration(parts: Parts) -> None:
     covering = "" if calibration["coverage"] is None else "interval" if values else "set"
     for name in names:
         if name != covering and kind != "labels":  # of which `task_checks` refuses sets
-            remedy = f"ask for {covering}" if covering else "fit it with --coverage"
+            remedy = f"ask for {covering}" if covering else f"fit it with {option('coverage')}"
             page.problem(places[name], f"{name} is not of this calibration of {kind}; {remedy}, or remove it")
     if values and parts.at("output", "datasets") and not names:
         page.problem(("output", "datasets"), "calibrated values have intervals, and none is asked for; add interval")

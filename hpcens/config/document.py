@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import UsageError
+from hpcens.shell import option
 
 if TYPE_CHECKING:
     import yaml
@@ -164,7 +165,7 @@ class Page:
 
 def read(path: Path) -> str:
     """Read the text of a configuration. Raises UsageError: no file, not readable, too large, not UTF-8."""
-    remedy = "name your hpcens.yaml with --config, or write one: hpcens init"
+    remedy = f"name your hpcens.yaml with {option('config')}, or write one: hpcens init"
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, a device would never end
             raise UsageError(f"{path}: is a folder or a device, not a file", remedy)

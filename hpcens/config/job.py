@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hpcens.config import RESULT_SUFFIX, default_output, find, load
 from hpcens.errors import DataError, UsageError
-from hpcens.shell import has_control_characters
+from hpcens.shell import has_control_characters, listed
 from hpcens.specs import Job, RunSpec
 
 
@@ -88,7 +88,7 @@ def dataset_files(arguments: Sequence[str]) -> tuple[Path, ...]:
         files += [absolute(Path(match)) for match in matches]
     twice = [str(path) for path, times in Counter(files).items() if times > 1]
     if twice:
-        raise UsageError(f"named more than once: {', '.join(twice[:3])}", "name every file of the dataset once")
+        raise UsageError(f"named more than once: {listed(twice, 3)}", "name every file of the dataset once")
     return tuple(files)
 
 

@@ -10,6 +10,7 @@ from hpcens.config.keys import example
 from hpcens.config.route_checks import expand_rows
 from hpcens.config.rule_checks import Parts
 from hpcens.config.step_checks import check_resize, expand_steps
+from hpcens.shell import listed
 from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
 
 _MOST_BYTES = 1 << 22  # of a file of class names
@@ -168,7 +169,7 @@ def _check_inputs(page: Page, place: Place, usable: dict[str, Any], inputs: list
     names = usable.get("inputs")
     for i, name in enumerate(names if isinstance(names, list) else ()):
         if inputs is not None and isinstance(name, str) and name and name not in inputs:
-            what = f"{shown(name)} is no input of the dataset ({', '.join(inputs[:5])}); add it there, or correct it"
+            what = f"{shown(name)} is no input of the dataset ({listed(inputs)}); add it there, or correct it"
             page.problem((*place, "inputs", i), what)
 
 

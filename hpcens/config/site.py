@@ -17,6 +17,7 @@ from hpcens.config.document import Page, compose, read, shown
 from hpcens.config.shorthands import expand_slurm
 from hpcens.config.slurm_checks import check_slurm
 from hpcens.errors import UsageError
+from hpcens.shell import option
 from hpcens.specs import RunSpec, SlurmSpec
 
 # sbatch's own, which otherwise look like ours misspelt
@@ -38,8 +39,8 @@ _REFUSED = {
     "parsable": "hpcens submit --parsable",
     "test_only": "hpcens submit --dry-run",
     "wrap": "a command of your own belongs into a script: see slurm/hpcens.sbatch",
-    "job_name": "jobs are told apart by their names; say it in a comment: --slurm comment=…",
-    "no_requeue": "slurm.requeues: 0, or --slurm requeues=0",
+    "job_name": "jobs are told apart by their names; say it in a comment: slurm.arguments.comment",
+    "no_requeue": "slurm.requeues: 0",
     "signal": "the warning before the limit is slurm.drain_seconds",
     "ntasks": "ranks are counted by node: slurm.tasks_per_node",
     "output": "hpcens logs RUN shows what the ranks write",
@@ -99,7 +100,10 @@ def _argument(name: str, value: Any) -> tuple[str, Any]:
     if key in _FLAGS and str(value).lower() in ("", "true", "false"):
         return name, str(value).lower() != "false"
     if value == "":
-        raise UsageError(f"slurm: {name} has no value", f"--slurm {name}=VALUE, or --slurm {name} where it takes none")
+        raise UsageError(
+            f"slurm: {name} has no value",
+            f"{option('slurm', {name: 'VALUE'})}, or {option('slurm', {name: True})} where it takes none",
+        )
     return name, value
 
 
@@ -137,23 +141,26 @@ def _section(page: Page, section: Any) -> SlurmSpec:
 
 def _command_line(options: Sequence[str]) -> SlurmSpec:
     section: dict[str, Any] = {}
-    for option in options:
-        name, equals, value = option.partition("=")
+    for word in options:
+        name, equals, value = word.partition("=")
+        given = option("slurm", {name: value if equals else True})
         key = name.lstrip("-").replace("-", "_")
         if not key or (not equals and key in _FIELDS):
-            raise UsageError(f"--slurm {option}: is not key=value", "for example --slurm partition=gpu")
+            raise UsageError(f"{given}: is not key=value", f"for example {option('slurm', {'partition': 'gpu'})}")
         if name.lstrip("-").startswith("srun."):
             section.setdefault("srun", {})[name.lstrip("-").removeprefix("srun.")] = _flag(value) if equals else True
         elif key in ("arguments", "srun"):
             kind, each = ("srun", "srun.") if key == "srun" else ("sbatch", "")
-            raise UsageError(f"--slurm {option}: name one option of {kind}", f"for example --slurm {each}NAME=VALUE")
+            raise UsageError(
+                f"{given}: name one option of {kind}", f"for example {option('slurm', {f'{each}NAME': 'VALUE'})}"
+            )
         elif key in _FIELDS:
             section[key] = _value(key, value)
         elif key not in _SBATCH | _FLAGS | _REFUSED.keys() and (meant := did_you_mean(key, _FIELDS)):
-            raise UsageError(f"--slurm {option}: unknown key", meant)
+            raise UsageError(f"{given}: unknown key", meant)
         else:
             section.setdefault("arguments", {})[name.lstrip("-")] = value if equals else True
-    page = Page(Path("--slurm"))
+    page = Page(Path(option("slurm")))
     return _section(page, compose(page, json.dumps({"slurm": section}))["slurm"])
 
 

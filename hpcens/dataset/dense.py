@@ -15,13 +15,14 @@ from h5py._objects import phil
 
 from hpcens.dataset.decoding import PACKING, Decoding, decoding_of
 from hpcens.dataset.guard import MATLAB, Guarded
-from hpcens.dataset.hdf5 import bytes_behind_a_row, kind_of, listed
+from hpcens.dataset.hdf5 import bytes_behind_a_row, kind_of
 from hpcens.dataset.inputs import Input
 from hpcens.dataset.layout import Layout, layout_of
 from hpcens.dataset.selection import Selection, Where
 from hpcens.dataset.table import Chunked, Plain, open_table
 from hpcens.dataset.types import dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
+from hpcens.shell import listed
 from hpcens.specs import InputSpec
 from hpcens.vocabulary import Array
 

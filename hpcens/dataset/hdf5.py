@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from hpcens.dataset.decompression import require_filters
 from hpcens.dataset.links import missing_file, passed, require_regular
 from hpcens.dataset.types import attribute, dtype_of
 from hpcens.errors import DataError
+from hpcens.shell import listed
 from hpcens.vocabulary import Array
 
 _VIRTUAL_CACHE = 64 << 20
-_LISTED = 8
 _MOST_NAMES = 10_000
 _DEEPEST = 10_000  # groups
 
@@ -170,8 +170,3 @@ def holds_marks(dataset: h5py.Dataset) -> bool:
 def kind_of(dtype: np.dtype[Any]) -> str:
     """Return a dtype in words."""
     return "variable-length or reference data" if dtype.hasobject else str(dtype)
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

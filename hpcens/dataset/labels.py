@@ -15,6 +15,7 @@ from hpcens.dataset.guard import Guarded, Origins
 from hpcens.dataset.hdf5 import open_file
 from hpcens.dataset.selection import Selection, Where
 from hpcens.errors import DataError, FingerprintMismatch
+from hpcens.shell import option
 from hpcens.specs import DatasetSpec
 from hpcens.vocabulary import Array
 
@@ -93,7 +94,7 @@ class LabelFiles:
             path = self._paths[index]
             file = open_file(path)
             origins = Origins(trusted="file_access" in self._spec.trust)
-            self._opened = index, file, Guarded(file, path, self._key, "--labels", origins, column=True)
+            self._opened = index, file, Guarded(file, path, self._key, option("labels"), origins, column=True)
         return self._opened[2]
 
     def _selection(self, index: int) -> tuple[DatasetFile, Selection]:

@@ -16,6 +16,7 @@ from hpcens.dataset.routed import Routed
 from hpcens.dataset.source import Source
 from hpcens.dataset.types import dtype_of
 from hpcens.errors import DataError
+from hpcens.shell import listed
 from hpcens.specs import NOT_OF, RowsSpec, described_rows
 from hpcens.vocabulary import Array, Divided, Rows
 
@@ -114,8 +115,7 @@ class Routes:
         for key, values in rows.items():
             path = self._paths[_place(key, values)]
             some = sorted({*self._read(path, 0, min(_BLOCK, self._source.rows)).tolist()})
-            text = ", ".join(self._word(path, value) for value in some[:_SHOWN]) + ", …" * (len(some) > _SHOWN)
-            held.append(f"{path} holds {text}")
+            held.append(f"{path} holds {listed([self._word(path, value) for value in some], _SHOWN)}")
         return DataError(
             f"member {member} scores none of the {self._source.rows} rows, its rows being {described_rows(rows)}:"
             f" {'; '.join(held)}",

@@ -29,6 +29,7 @@ from hpcens.evaluation.parts import Aim, Block, Part, Parts
 from hpcens.evaluation.temperature import LIMITS, best_temperature
 from hpcens.result import Finished, calibrated_of
 from hpcens.rules import Calibrator, Doubles, Floats, logits_of, probabilities_at, rank_of
+from hpcens.shell import listed, option
 from hpcens.specs import Calibration
 
 _KEPT_BYTES = 128 << 20
@@ -84,10 +85,13 @@ class _Calibrating:
                 "say task: multiclass or task: regression in the YAML, and score again",
             )
         if self._kind == "values" and self._aim.coverage is None:
-            raise UsageError("values have no temperature", "say what intervals are to cover: --coverage 0.9")
+            raise UsageError(
+                "values have no temperature", f"say what intervals are to cover: {option('coverage', 0.9)}"
+            )
         if self._kind == "labels" and self._aim.coverage is not None:
             raise UsageError(
-                "sets are of classes that exclude one another, and the task is multilabel", "leave out --coverage"
+                "sets are of classes that exclude one another, and the task is multilabel",
+                f"leave out {option('coverage')}",
             )
 
     def calibrated(self) -> Calibrated:
@@ -158,7 +162,7 @@ class _Calibrating:
                 raise UsageError(
                     f"a coverage of {coverage:g} takes {ceil(round(1 / (1 - coverage), 6)) - 1} labels or more to"
                     f" rank, and there are {min(counts)}",
-                    "give more rows, hold fewer out (--holdout), or ask for less coverage",
+                    f"give more rows, hold fewer out ({option('holdout')}), or ask for less coverage",
                 )
             order.end_pass([rank_of(coverage, count) for count in counts])
             again = True
@@ -249,7 +253,7 @@ class _Calibrating:
     def _empty(self, what: str) -> DataError:
         return DataError(
             f"{self._result.path}: no row is left to {what} on",
-            "check the labels, --groups, --ignore, --holdout and --split",
+            f"check the labels, {', '.join(map(option, ('groups', 'ignore', 'holdout')))} and {option('split')}",
         )
 
     def _note(self, calibration: Calibration, filled: int) -> None:
@@ -258,8 +262,7 @@ class _Calibrating:
             notes.append("in sample: judged on the rows that it was fitted on, which flatters it")
         absent = [outputs.name(i) for i, count in enumerate(self._labels_seen) if not count]
         if self._kind == "classes" and absent:
-            listed = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
-            notes.append(f"no label that it was fitted on is {listed}: it says nothing of rows that are")
+            notes.append(f"no label that it was fitted on is {listed(absent)}: it says nothing of rows that are")
         if calibration.coverage is not None and outputs.points > 1 and self._kind == "classes":
             notes.append("the coverage is that of points, and points of one row depend on each other")
         if calibration.coverage is not None and self._aim.groups is not None:

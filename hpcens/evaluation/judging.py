@@ -21,6 +21,7 @@ from hpcens.evaluation.omissions import Omissions, work_of
 from hpcens.evaluation.regression import Values
 from hpcens.result import PRESENT, Finished
 from hpcens.rules import Doubles
+from hpcens.shell import listed, option
 from hpcens.vocabulary import Array
 
 ENSEMBLE = "/ensemble"  # no member has a slash in its name
@@ -117,7 +118,7 @@ class _Pass:
         asked = self._question.top or self._result.top
         classes = self._outputs.classes
         if asked is not None and self._question.top and asked >= classes:
-            raise UsageError(f"top-{asked} accuracy of {classes} classes is 1", "ask for fewer: --top")
+            raise UsageError(f"top-{asked} accuracy of {classes} classes is 1", f"ask for fewer: {option('top')}")
         chosen = asked if asked is not None else 5
         return chosen if 1 < chosen < classes else 0
 
@@ -129,7 +130,7 @@ class _Pass:
             raise DataError(
                 f"{self._result.path}: no row of it counts: {self._counts['masked']} are masked,"
                 f" {self._counts['unlabelled']} without a label",
-                "check the labels, and --ignore",
+                f"check the labels, and {option('ignore')}",
             )
         return self._measured()
 
@@ -271,8 +272,7 @@ class _Pass:
     def _notes(self) -> Iterator[str]:
         ensemble, filled = self._judges[ENSEMBLE], int(np.count_nonzero(self._bucket_rows))
         if absent := [self._outputs.name(i) for i, count in enumerate(ensemble.of_class) if not count]:
-            listed = ", ".join(absent[:8]) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
-            yield f"no label is {listed}: roc_auc is the mean of the other classes"
+            yield f"no label is {listed(absent)}: roc_auc is the mean of the other classes"
         if self._outputs.kind == "classes" and not self._sums_to_one and self._space == "probabilities":
             yield "stored probabilities need not add up to 1: they are divided by their sum"
         if isinstance(ensemble, Values) and ensemble.without_spread:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from hpcens.errors import DataError, UsageError
+from hpcens.shell import listed, option
 from hpcens.vocabulary import Array
 
 Kind = Literal["classes", "labels", "values"]
@@ -101,7 +102,7 @@ def _as_numbers(raw: Array, outputs: Outputs, numbers: Array, source: str) -> Ar
     if wrong is not None:
         row = numbers[wrong // (raw.size // len(raw))]
         raise DataError(
-            f"labels {source}: row {row} is {texts[wrong]!r}, and the classes are {_listed(outputs.names)}",
+            f"labels {source}: row {row} is {texts[wrong]!r}, and the classes are {listed(outputs.names)}",
             "correct the labels; the class names of a result are in its dataset classes",
         )
     return np.array([index[text] for text in texts], np.int64).reshape(raw.shape)
@@ -166,12 +167,8 @@ def _refuse(wrong: Array, values: Array, numbers: Array, source: str, why: str, 
     said = f"is {values[place]}, {why}" if bare else f"is {values[place]}: {why}"
     raise DataError(
         f"labels {source}: row {numbers[place[0]]} {said}{more}",
-        "correct it, or name the value that stands for no label: --ignore VALUE",
+        f"correct it, or name the value that stands for no label: {option('ignore', -1)}",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def outputs_in(task: str, space: str, shape: tuple[int, ...], axis: int | None, names: tuple[str, ...]) -> Outputs:
@@ -197,5 +194,6 @@ def require_stored(path: Path, stored: Collection[str], names: Sequence[str]) ->
     if missing := [name for name in names if f"members/{name}" not in stored]:
         raise UsageError(
             f"{path} does not hold the outputs of its members ({', '.join(missing)})",
-            "score again with output.datasets: [prediction, members]; or judge the ensemble alone: --ensemble-only",
+            "score again with output.datasets: [prediction, members]; or judge the ensemble alone:"
+            f" {option('ensemble_only', True)}",
         )

@@ -17,6 +17,7 @@ import numpy as np
 from hpcens.errors import UsageError
 from hpcens.evaluation.labels import Outputs
 from hpcens.rules import Doubles
+from hpcens.shell import option
 from hpcens.vocabulary import Array
 
 By = Literal["log_loss", "squared_error"]
@@ -39,9 +40,14 @@ class Loss:
 
     def __post_init__(self) -> None:
         if self.by == "log_loss" and self.outputs.kind == "values":
-            raise UsageError("log_loss is for classes, and these are values", "choose by squared_error: --by")
+            raise UsageError(
+                "log_loss is for classes, and these are values",
+                f"choose by squared_error: {option('by', 'squared_error')}",
+            )
         if self.by == "squared_error" and self.space == "logits":
-            raise UsageError("squared_error of logits says nothing of classes", "choose by log_loss: --by")
+            raise UsageError(
+                "squared_error of logits says nothing of classes", f"choose by log_loss: {option('by', 'log_loss')}"
+            )
 
     @property
     def measure(self) -> str:

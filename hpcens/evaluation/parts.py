@@ -18,6 +18,7 @@ from hpcens.evaluation.judging import Read
 from hpcens.evaluation.labels import Outputs, as_targets
 from hpcens.result import Finished
 from hpcens.rules import Doubles, Floats
+from hpcens.shell import option
 from hpcens.vocabulary import Array
 
 Part = Literal["fitted", "ranked", "judged"]
@@ -76,11 +77,13 @@ class Parts:
 
     def __init__(self, result: Finished, aim: Aim, outputs: Outputs) -> None:
         if not 0 <= aim.holdout < 1:
-            raise UsageError(f"a holdout of {aim.holdout} leaves no row to fit on", "for example --holdout 0.5")
+            raise UsageError(
+                f"a holdout of {aim.holdout} leaves no row to fit on", f"for example {option('holdout', 0.5)}"
+            )
         if aim.coverage is not None and not 0 < aim.coverage < 1:
-            raise UsageError(f"a coverage of {aim.coverage} is no share", "for example --coverage 0.9")
+            raise UsageError(f"a coverage of {aim.coverage} is no share", f"for example {option('coverage', 0.9)}")
         if not 0 <= aim.seed < _SEEDS:
-            raise UsageError(f"the seed {aim.seed} is not 0 to {_SEEDS - 1}", "for example --seed 1")
+            raise UsageError(f"the seed {aim.seed} is not 0 to {_SEEDS - 1}", f"for example {option('seed', 1)}")
         self._result, self._aim, self._outputs = result, aim, outputs
 
     @property
@@ -152,7 +155,7 @@ def held_out(split: Read, first: int, count: int) -> Array:
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         raise DataError(
-            f"--split: row {first + row} is {values[row]}",
+            f"{option('split')}: row {first + row} is {values[row]}",
             "name a column of 1, where rows are fitted or chosen on, and 0, where they are judged on",
         )
     chosen: Array = values == 0

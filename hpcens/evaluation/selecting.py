@@ -37,6 +37,7 @@ from hpcens.evaluation.parts import held_out
 from hpcens.evaluation.selection import Selection, Step, chosen_spec
 from hpcens.result import PRESENT, Finished, rounded_members
 from hpcens.rules import Doubles, weights_of
+from hpcens.shell import option, verb
 from hpcens.specs import RunSpec
 from hpcens.vocabulary import Array
 
@@ -100,7 +101,9 @@ class _Selecting:
         result.require_all_rows("select")
         self._result, self._wish = result, wish
         if not 0 < wish.holdout < 1:
-            raise UsageError(f"a holdout of {wish.holdout} leaves one part empty", "for example --holdout 0.5")
+            raise UsageError(
+                f"a holdout of {wish.holdout} leaves one part empty", f"for example {option('holdout', 0.5)}"
+            )
         self._spec: RunSpec = spec_from_json(result.document("config"))
         self._names = self._spec.member_names
         self._require_fit()
@@ -113,7 +116,7 @@ class _Selecting:
         self._seconds = seconds_of(result, self._names)
         if wish.budget is not None and not self._seconds:
             raise UsageError(
-                f"{result.path} keeps no plan that says what its members' work is", "select without --budget"
+                f"{result.path} keeps no plan that says what its members' work is", f"select without {option('budget')}"
             )
         self._costs = [self._hours(name) if self._seconds else 1.0 for name in self._names]
         if wish.budget is not None and not wish.budget >= min(self._costs):
@@ -143,7 +146,7 @@ class _Selecting:
             raise UsageError(f"{path} has one member alone", "select from a result of several")
         if rule not in ("mean", "weighted"):
             raise UsageError(
-                f"rule {rule} of {path} takes no weights", "combine it by mean first: hpcens combine --rule mean"
+                f"rule {rule} of {path} takes no weights", f"combine it by mean first: {verb('combine', rule='mean')}"
             )
         if rounded := rounded_members(self._result.fingerprint, self._names):
             dtype = self._result.fingerprint["outputs"]["dtype"]
@@ -242,7 +245,8 @@ class _Selecting:
 
     def _empty(self, what: str) -> DataError:
         return DataError(
-            f"{self._result.path}: no row is left to {what} on", "check the labels, --groups, --ignore, --holdout"
+            f"{self._result.path}: no row is left to {what} on",
+            f"check the labels, {', '.join(map(option, ('groups', 'ignore', 'holdout')))}",
         )
 
     def _blocks(self, *, judged: bool) -> Iterator[_Block]:

@@ -29,7 +29,7 @@ from hpcens.runs.roll_call import START_SECONDS, again, roll_call_here
 from hpcens.runs.scheduler_answer import AFTER_VERDICT_SECONDS, ASK_SECONDS, note
 from hpcens.scheduler import jobs
 from hpcens.scheduler.waiting import lasting
-from hpcens.shell import has_control_characters, quoted
+from hpcens.shell import has_control_characters, option, quoted
 from hpcens.specs import DevicesSpec, Job, SlurmSpec
 from hpcens.vocabulary import Plan
 
@@ -111,7 +111,8 @@ def _ranks(devices: DevicesSpec, gpus: int | None, reducers: int) -> int:
     if devices.cpu is None and gpus is None:
         raise UsageError(
             "nothing says how many devices a node has, so not how many ranks it needs",
-            "say it: --slurm gpus_per_node=4, or slurm.gpus_per_node or devices: {cpu: 2} in the YAML",
+            f"say it: {option('slurm', {'gpus_per_node': 4})}, or slurm.gpus_per_node or devices: {{cpu: 2}} in the"
+            " YAML",
         )
     return (gpus or 0) + (devices.cpu.count if devices.cpu else 0) + 1 + reducers
 
@@ -172,7 +173,8 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSp
     except (FailedJobError, FailedSubmissionError) as error:
         lines = [line for line in str(error).strip().splitlines() if not _HINT.search(line)]
         raise UsageError(
-            f"sbatch refused the job: {lines[-1] if lines else error}", "correct slurm: in the YAML, or --slurm"
+            f"sbatch refused the job: {lines[-1] if lines else error}",
+            f"correct slurm: in the YAML, or {option('slurm')}",
         ) from None
 
 
@@ -185,7 +187,9 @@ def _executor(job: Job, asked: dict[str, Any], submission: str, settings: SlurmS
         python = f"{shlex.join(DEAF)} {job_command(settings, 'hpcens.launch.queued')}"
         executor = submitit.SlurmExecutor(folder, python=python)
     except RuntimeError as error:
-        raise UsageError(f"there is no Slurm here: {error}", "submit from a login node, or with --local") from None
+        raise UsageError(
+            f"there is no Slurm here: {error}", f"submit from a login node, or with {option('local', True)}"
+        ) from None
     stated = {key: value for key, value in asked.items() if value is not None or key == "time"}
     executor.update_parameters(wckey=None, **stated)  # submitit's own key is one that sites which enforce keys refuse
     return executor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hpcens.errors import UsageError
+from hpcens.shell import option
 
 # by so much Slurm may send a warning too early
 _EARLY_SECONDS = 60
@@ -19,7 +20,7 @@ def require_time_to_score(limit: str | None, drain: int) -> None:
     raise UsageError(
         f"slurm.time {limit} is {seconds:.0f} s, and slurm.drain_seconds warns a job {drain} s before its end, of which"
         f" Slurm may make {drain + _EARLY_SECONDS}: it would drain before it scores anything",
-        "allow more time: --slurm time=30; or warn it later: --slurm drain_seconds=30",
+        f"allow more time: {option('slurm', {'time': 30})}; or warn it later: {option('slurm', {'drain_seconds': 30})}",
     )
 
 

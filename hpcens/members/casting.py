@@ -14,6 +14,7 @@ from itertools import chain
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.shell import listed
 from hpcens.specs import MemberSpec
 
 _WIDE = (torch.float64, torch.complex128)
@@ -41,8 +42,7 @@ def require_written(spec: MemberSpec, module: torch.nn.Module) -> None:
     """Raise MemberError where a module holds float64 and the YAML does not say in which precision it computes."""
     wide = [name for name, x in _own(module) if x.dtype in _WIDE]
     if spec.precision is None and wide:
-        more = f" and {len(wide) - 3} more" if len(wide) > 3 else ""
-        raise unwritten(spec, f"holds float64 ({', '.join(wide[:3])}{more})")
+        raise unwritten(spec, f"holds float64 ({listed(wide, 3)})")
 
 
 def unwritten(spec: MemberSpec, what: str) -> MemberError:

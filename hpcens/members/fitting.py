@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -17,12 +17,14 @@ from typing import Any
 import torch
 
 from hpcens.errors import MemberError
-from hpcens.members.weights import State, read_state
+from hpcens.members.weights import TORCH, State, kind_of, read_state
+from hpcens.shell import LISTED, listed
 from hpcens.specs import MemberSpec
 
 # Left by DataParallel and AveragedModel, by Lightning and others, and by torch.compile.
 _PREFIXES = ("module.", "model.", "_orig_mod.")
 _MOST_PREFIXES = 3
+_NAMED = 3  # keys that an error lists of each kind
 _COUNTER = "n_averaged"  # which AveragedModel saves beside the module
 
 
@@ -52,7 +54,7 @@ def load_weights(spec: MemberSpec, module: torch.nn.Module) -> tuple[str, ...]:
         if not state:
             raise MemberError(
                 f"member {spec.name}: {spec.file} holds no key that begins with {prefix}",
-                f"correct members[].weights.prefix; its keys are {', '.join(left_out[:5])}",
+                f"correct members[].weights.prefix; its keys are {listed(left_out)}{_whole(spec, left_out)}",
             )
     misfit = _fit(module, state)
     notes: tuple[str, ...] = ()
@@ -68,7 +70,7 @@ def load_weights(spec: MemberSpec, module: torch.nn.Module) -> tuple[str, ...]:
     if idle := [one for one in spec.weights.ignore if not any(fnmatchcase(key, one) for key in unknown)]:
         raise MemberError(
             f"member {spec.name}: weights.ignore names {idle[0]}, and no unexpected key of {spec.file} is such",
-            f"remove it, or correct it; unexpected are: {', '.join(unknown[:5]) or 'none'}",
+            f"remove it, or correct it; unexpected are: {listed(unknown) or 'none'}{_whole(spec, unknown)}",
         )
     misfit = Misfit(misfit.missing, refused, misfit.others)
     if misfit:
@@ -96,7 +98,7 @@ def _fit(module: torch.nn.Module, state: State) -> Misfit:
     own = module.state_dict(keep_vars=True)
     lost = [key for key, value in state.items() if _is_complex(value) and key in own and not _is_complex(own[key])]
     if lost:
-        return Misfit(others=(f"{', '.join(lost[:3])} is complex in the file, real in the module",))
+        return Misfit(others=(f"{listed(lost, 3)} is complex in the file, real in the module",))
     try:
         result = module.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -174,12 +176,23 @@ def _matches(key: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(key, pattern) for pattern in patterns)
 
 
+def _whole(spec: MemberSpec, keys: Sequence[str], most: int = LISTED) -> str:
+    """Return how to see all keys, as the rest of a remedy; empty where `most` are enough to list these."""
+    if len(keys) <= most:
+        return ""
+    reader = "torch.load" if kind_of(spec.file) == TORCH else "safetensors.torch.load_file"
+    of_module = f"print(*{(spec.factory or '').partition(':')[2]}(…).state_dict())"
+    return f"\nto see all keys, in Python: of the file print(*{reader}({str(spec.file)!r})), of the module {of_module}"
+
+
 def _refusal(spec: MemberSpec, module: torch.nn.Module, misfit: Misfit, state: State) -> MemberError:
     """Return the error for weights that do not fit: the first keys, and what to write where a prefix would do."""
-    parts = [f"missing {', '.join(misfit.missing[:3])}"] * bool(misfit.missing)
-    parts += [f"unknown {', '.join(misfit.unknown[:3])}"] * bool(misfit.unknown)
+    parts = [f"missing {listed(misfit.missing, _NAMED)}"] * bool(misfit.missing)
+    parts += [f"unknown {listed(misfit.unknown, _NAMED)}"] * bool(misfit.unknown)
     kind = "of another shape" if all(" is (" in fault for fault in misfit.others) else "other"
     counts = f"{len(misfit.missing)} missing, {len(misfit.unknown)} unknown, {len(misfit.others)} {kind}"
+    more = len(misfit.others) - _NAMED
+    longest = max((misfit.missing, misfit.unknown, misfit.others), key=len)
     remedy = "check the factory's arguments, or the weights file"
     wanted = set(module.state_dict())
     for prefix in dict.fromkeys(key.partition(".")[0] + "." for key in state):
@@ -190,6 +203,6 @@ def _refusal(spec: MemberSpec, module: torch.nn.Module, misfit: Misfit, state: S
             break
     return MemberError(
         f"member {spec.name}: {spec.file} does not fit {spec.factory} ({counts}): "
-        + "; ".join([*parts, *misfit.others[:3]]),
-        remedy,
+        + "; ".join([*parts, *misfit.others[:_NAMED], *[f"{more} more {kind}"] * (more > 0)]),
+        f"{remedy}{_whole(spec, longest, _NAMED)}",
     )

@@ -15,6 +15,7 @@ from hpcens.members.conversion import Conversion
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
 from hpcens.members.surroundings import Surroundings
+from hpcens.shell import listed
 from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
@@ -254,5 +255,5 @@ def _shown(returned: object) -> str:
     if isinstance(returned, torch.Tensor):
         return f"{str(returned.dtype).removeprefix('torch.')} {tuple(returned.shape)}"
     parts = _parts(returned)
-    inner = f" of {', '.join(f'{key}: {_shown(part)}' for key, part in list(parts.items())[:5])}" if parts else ""
+    inner = f" of {listed([f'{key}: {_shown(part)}' for key, part in parts.items()])}" if parts else ""
     return f"{type(returned).__name__}{inner}"

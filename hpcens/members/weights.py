@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcens.errors import MemberError
+from hpcens.shell import listed
 from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
@@ -21,12 +22,12 @@ if TYPE_CHECKING:
 
 State = Mapping[str, "torch.Tensor"]
 
-_TORCH = "a torch file"
+TORCH = "a torch file"
 _KINDS = {
     "a TorchScript file": "torchscript",
     "an exported program": "exported",
     "a safetensors file": "weights",
-    _TORCH: "weights (a state dict) or pickled (a whole module)",
+    TORCH: "weights (a state dict) or pickled (a whole module)",
 }
 """What a file may turn out to be, and the member's key it belongs under."""
 
@@ -43,9 +44,9 @@ def kind_of(path: Path) -> str:
         if "constants.pkl" in names:
             return "a TorchScript file"
         if "data.pkl" in names:
-            return _TORCH
+            return TORCH
         return "an exported program" if names & {"archive_format", "serialized_exported_program.json"} else "a zip file"
-    return _TORCH if head[:1] == b"\x80" else "of an unknown format"
+    return TORCH if head[:1] == b"\x80" else "of an unknown format"
 
 
 def misplaced(spec: MemberSpec, error: BaseException) -> MemberError:
@@ -61,7 +62,7 @@ def misplaced(spec: MemberSpec, error: BaseException) -> MemberError:
 
 def read_state(spec: MemberSpec) -> State:
     """Read the state dict in the member's weights file. Raises MemberError where it holds none."""
-    if kind_of(spec.file) == _TORCH:
+    if kind_of(spec.file) == TORCH:
         return _state_in(spec, unpickle(spec))
     from safetensors.torch import load_file
 
@@ -90,7 +91,7 @@ def unpickle(spec: MemberSpec) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise refused(spec, f"an object of {named[1]}" if named else "objects other than tensors") from None
     except (Exception, SystemExit) as error:
-        if trusted and kind_of(spec.file) == _TORCH:
+        if trusted and kind_of(spec.file) == TORCH:
             raise MemberError(
                 f"member {spec.name}: unpickling {spec.file} failed: {describe_exception(error)}",
                 "the classes of what was pickled must be importable from the folder of the YAML",
@@ -125,8 +126,8 @@ def _state_in(spec: MemberSpec, content: Any) -> State:
         return content
     inner = [key for key, value in content.items() if isinstance(value, Mapping) and _is_state(value)]
     if len(inner) != 1:
-        what = f"several state dicts ({', '.join(map(str, inner[:5]))})" if inner else "no state dict"
-        keys = ", ".join(map(str, list(content)[:5]))
+        what = f"several state dicts ({listed([*map(str, inner)])})" if inner else "no state dict"
+        keys = listed([*map(str, content)])
         named = inner[0] if inner else "KEY"
         raise MemberError(
             f"member {spec.name}: {spec.file} holds {what} under its keys {keys}",
@@ -142,7 +143,7 @@ def _under(spec: MemberSpec, content: Mapping[Any, Any], key: str) -> State:
     for part in [key] if key in content else key.split("."):
         found = value.get(part) if isinstance(value, Mapping) else None
         if found is None:
-            keys = ", ".join(map(str, list(value)[:8])) if isinstance(value, Mapping) else type(value).__name__
+            keys = listed([*map(str, value)]) if isinstance(value, Mapping) else type(value).__name__
             raise MemberError(
                 f"member {spec.name}: {spec.file} holds nothing under {key}: it has no {part} among {keys}",
                 "correct members[].weights.key",

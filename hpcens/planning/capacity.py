@@ -21,6 +21,7 @@ from hpcens.planning.job_problem import state_problem
 from hpcens.planning.nodes import Allocation, Nodes, allocations, named, smallest, smallest_of_a_kind
 from hpcens.profiling import ProfileBook, inspect_io
 from hpcens.runs import RunDirectory
+from hpcens.shell import option
 from hpcens.specs import Job, PlannerName
 from hpcens.vocabulary import Device, IoRates, Plan
 
@@ -161,7 +162,7 @@ class Capacity:
         if not nodes:
             raise UsageError(
                 f"no nodes{f' of partition {partition}' if partition else ''} are known to choose from",
-                "describe them under cluster: in the YAML, or ask for a number: --slurm nodes=4",
+                f"describe them under cluster: in the YAML, or ask for a number: {option('slurm', {'nodes': 4})}",
             )
         return smallest_of_a_kind(nodes, deadline, self._planned)
 

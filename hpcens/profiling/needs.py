@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -17,6 +17,7 @@ from hpcens.result import torch_version
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
 from hpcens.runtimes.agreement import tolerance_in
+from hpcens.shell import listed, option
 from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
 
@@ -68,7 +69,7 @@ class Needs:
         if not right:
             raise UsageError(
                 f"member {member.name} gave wrong values in {runtimes[0]} in this run, and is to run in it alone",
-                "write plan.runtime: auto or eager in the YAML, and give no --plan",
+                f"write plan.runtime: auto or eager in the YAML, and give no {option('plan')}",
             )
         return right
 
@@ -156,12 +157,7 @@ def reasons(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     members: dict[str, list[str]] = {}
     for measurement in measurements:
         members.setdefault(measurement.why, []).append(measurement.member.name)
-    return tuple(f"{_names(alike)}: {why}" for why, alike in members.items())
-
-
-def _names(members: Sequence[str]) -> str:
-    more = f", {len(members) - _NAMED} more" if len(members) > _NAMED else ""
-    return ", ".join(members[:_NAMED]) + more
+    return tuple(f"{listed(alike, _NAMED)}: {why}" for why, alike in members.items())
 
 
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:

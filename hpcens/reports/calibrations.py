@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from hpcens.evaluation import Calibrated, Score
 from hpcens.reports.evaluations import cells, change, interval, number
+from hpcens.shell import listed
 
 
 def calibration_lines(calibrated: Calibrated) -> Iterator[str]:
@@ -40,7 +41,7 @@ def _fitted(calibrated: Calibrated) -> Iterator[str]:
             least = f"classes of probability {number(1 - thresholds[0])} or more"
             yield f"sets that hold the true class in {share} of rows: {least}; ranked on {calibrated.ranked:,} rows"
         else:
-            shown = ", ".join(number(half) for half in thresholds[:5]) + (", …" if len(thresholds) > 5 else "")
+            shown = listed([number(half) for half in thresholds])
             what = f"intervals that hold the true value in {share} of rows: ± {shown}"
             yield f"{what}; ranked on {calibrated.ranked:,} rows"
 

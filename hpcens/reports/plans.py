@@ -10,6 +10,7 @@ from hpcens.planning.comparison import Compared
 from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.planning.simulation import Simulated
 from hpcens.reports.text import amount, devices_phrase, figures, rate, span
+from hpcens.shell import listed
 from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
@@ -76,9 +77,8 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     if plan.phases:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
     if plan.parts:
-        shown = [f"{member} {100 * part:.3g} %" for member, part in list(plan.parts.items())[:_PARTS]]
-        parts = ", ".join(shown) + ", …" * (len(plan.parts) > _PARTS)
-        yield f"{work_line(plan)} ({parts})"
+        parts = [f"{member} {100 * part:.3g} %" for member, part in plan.parts.items()]
+        yield f"{work_line(plan)} ({listed(parts, _PARTS)})"
     if plan.readers + plan.reducers > 2:
         yield f"{plan.readers} readers, {plan.reducers} reducers"
     if plan.rates.link is None:

@@ -28,6 +28,7 @@ from hpcens.errors import DataError, UsageError
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
 from hpcens.result.stored_array import StoredArray
+from hpcens.shell import option
 from hpcens.vocabulary import Array
 
 _INDICES = {"label_name": "label", "top_label_names": "top_labels"}
@@ -63,7 +64,7 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
     odd = [output.name for output in chosen if not _fits(np.dtype(output.dtype))]
     if odd:
         what = f"{', '.join(odd)} cannot be exported: neither numbers of at most 64 bits nor times nor text"
-        raise UsageError(what, "name others: --datasets")
+        raise UsageError(what, f"name others: {option('datasets')}")
     columns = [output.name for output in chosen if output.name in result.columns]
     if columns and (broken := result.broken_columns):
         raise DataError(f"{result.path}: {', '.join(broken)} is not what was written", "the file is damaged")
@@ -135,7 +136,7 @@ def stored_names(names: Sequence[str], every: Sequence[str], top: int | None) ->
     for name in names:
         if re.fullmatch(r"top-\d+", name) and top is not None:
             if name != f"top-{top}":
-                raise UsageError(f"{name} is not stored; it has top-{top}", f"--datasets top-{top}")
+                raise UsageError(f"{name} is not stored; it has top-{top}", option("datasets", f"top-{top}"))
             stored += ["top_labels", "top_values"]
         elif name == "members":
             stored += [other for other in every if other.startswith("members/")] or [name]
@@ -168,7 +169,9 @@ class _Npy:
     def __init__(self, path: Path, result: Finished, outputs: Sequence[Output]) -> None:
         if len(outputs) != 1:
             named = ", ".join(output.name for output in outputs)
-            raise UsageError(f"an npy file holds one dataset, not {named}", "name one: --datasets prediction")
+            raise UsageError(
+                f"an npy file holds one dataset, not {named}", f"name one: {option('datasets', 'prediction')}"
+            )
         (output,) = outputs
         if output.dtype == "O":
             raise UsageError(f"{output.name} is text, which npy files do not hold", "export it as csv or parquet")

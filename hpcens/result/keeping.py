@@ -9,6 +9,7 @@ import numpy as np
 
 from hpcens.errors import UsageError
 from hpcens.result.outputs import Output
+from hpcens.shell import listed
 from hpcens.specs import KeepSpec, RunSpec
 from hpcens.vocabulary import Array
 
@@ -102,6 +103,6 @@ def _place(keep: KeepSpec, output: Output, classes: Sequence[str]) -> int:
         )
     place = classes.index(wanted) if wanted in classes else int(wanted) if wanted.isdecimal() else count
     if place >= count:
-        there = ", ".join(classes[:8]) if classes else f"0–{count - 1}"
+        there = listed(classes) if classes else f"0–{count - 1}"
         raise UsageError(f"output.keep.by.class: {wanted} is not there; {output.name} has {there}", "correct it")
     return place

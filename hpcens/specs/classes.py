@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from hpcens.errors import UsageError
+from hpcens.shell import listed
 
 
 def class_faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterator[str]:
@@ -16,11 +17,11 @@ def class_faults(classes: Mapping[str, str], ensemble: Sequence[str]) -> Iterato
     """
     for own, target in classes.items():
         if target not in ensemble:
-            yield f"{own} is mapped to {target}, which is no class of the ensemble ({_some(ensemble)})"
+            yield f"{own} is mapped to {target}, which is no class of the ensemble ({listed(ensemble)})"
     reached = set(classes.values())
     missing = [name for name in ensemble if name not in reached]
     if missing:
-        yield f"nothing is mapped to {_some(missing)}: every class of the ensemble needs one of the member's"
+        yield f"nothing is mapped to {listed(missing)}: every class of the ensemble needs one of the member's"
 
 
 def merged_classes(classes: Mapping[str, str]) -> list[str]:
@@ -48,7 +49,3 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]]) -> None:
             "all members of an ensemble give one output of one shape per row; map their classes: members[].classes;"
             " bring them to one axis: class_axis",
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -15,6 +15,7 @@ from traceback import extract_tb
 from typing import Any
 
 from hpcens.errors import MemberError, MemberMisnamed
+from hpcens.shell import listed
 
 _NAMED = 8  # things of a module that are listed
 
@@ -67,8 +68,7 @@ def _not_there(holder: Any, name: str) -> str:
     there = [key for key in there if getattr(held[key], "__module__", own) == own] or there
     near = get_close_matches(name, there, 1, 0.5)
     meant = f"; did you mean {near[0]}?" if near else ""
-    listed = ", ".join(there[:_NAMED]) + (", …" if len(there) > _NAMED else "")
-    return f"there is no {name} in {own}{meant}" + (f"; {own} has {listed}" if there else "")
+    return f"there is no {name} in {own}{meant}" + (f"; {own} has {listed(there, _NAMED)}" if there else "")
 
 
 def member_code_digest(owner: str, path: str, search_path: Path) -> str:

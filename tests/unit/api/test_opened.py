@@ -31,6 +31,16 @@ def test_arrays_are_read_when_they_are_indexed(result):
         _ = result["nothing"]
 
 
+def test_a_column_has_one_name_at_every_door_and_goes_by_its_last_part_too(result, tmp_path):
+    full, short = "columns/id", "id"
+    np.testing.assert_array_equal(result[short], result[full])
+    assert result[short].name == full and full in result.names and list(result.to_pandas([short])) == [full]
+    result.export(tmp_path / "id.csv", [short])
+    assert (tmp_path / "id.csv").read_text().splitlines()[0] == full
+    with pytest.raises(hpcens.DataError, match="labels columns/id: row 4 is 4"):
+        hpcens.evaluate(result, labels_column=short)
+
+
 def test_it_says_what_it_is_made_of(result):
     provenance = result.provenance
     assert provenance.rule == {"name": "mean", "space": "probabilities"} and provenance.datasets == ("data.h5",)

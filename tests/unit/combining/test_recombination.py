@@ -130,9 +130,7 @@ def test_a_trimmed_mean_takes_its_share_behind_a_colon(tmp_path):
     for name, message in {"trimmed:a": "no number", "trimmed:0.2": "less than one", "trimmed:0.7": "below 0.5"}.items():
         with pytest.raises(UsageError, match=message):
             under_rule(source, name, tmp_path)
-    with pytest.raises(
-        UsageError, match=r'--rule: rule: "meen" is not one of|--rule: rule\.name: "meen" is not one of'
-    ):
+    with pytest.raises(UsageError, match=r'^rule: rule(\.name)?: "meen" is not one of'):
         under_rule(source, "meen", tmp_path)
 
 

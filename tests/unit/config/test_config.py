@@ -352,7 +352,7 @@ def test_the_configuration_is_found_in_three_places(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("HPCENS_CONFIG", raising=False)
     with pytest.raises(UsageError) as caught:
         config.find(None)
-    for word in ("--config", "./hpcens.yaml", "$HPCENS_CONFIG", "hpcens init"):
+    for word in ("config is not given", "./hpcens.yaml", "$HPCENS_CONFIG", "hpcens init"):
         assert word in str(caught.value)
     monkeypatch.setenv("HPCENS_CONFIG", "")
     with pytest.raises(UsageError):

@@ -146,7 +146,7 @@ def test_intervals_of_each_number_are_those_of_the_ranked_errors(results):
     covered = np.abs(MEASURED - given)[HELD] <= errors[rank]
     assert found.after["interval_coverage"].value == pytest.approx(covered.mean(), abs=1e-3)
     assert found.after["interval_width"].value == pytest.approx(2 * errors[rank].mean())
-    with pytest.raises(UsageError, match="values have no temperature\n  → say what intervals are to cover: --coverage"):
+    with pytest.raises(UsageError, match=r"values have no temperature\n  → say what .* are to cover: coverage=0\.9"):
         hpcens.calibrate(results["values"], MEASURED)
 
 
@@ -315,8 +315,8 @@ def write(folder, tree):
         (of(), {"holdout": 1.0}, "holdout of 1.0 leaves no row to fit on"),
         (of(), {"seed": -1}, "the seed -1 is not 0 to"),
         (of(), {"holdout": 0.5, "split": "part"}, "by holdout or by split"),
-        (of(), {"split": "patient"}, "--split: row 14 is 2\n  → name a column of 1"),
-        (of(), {"split": "none"}, "--split none: .* has no such column"),
+        (of(), {"split": "patient"}, "split: row 14 is 2\n  → name a column of 1"),
+        (of(), {"split": "none"}, "split='none': .* has no such column"),
     ],
 )
 def test_what_cannot_be_calibrated_is_refused(tmp_path, made, options, message):

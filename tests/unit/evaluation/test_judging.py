@@ -135,7 +135,7 @@ def test_masked_rows_and_rows_without_a_label_are_counted(tmp_path):
 
 def test_members_that_are_not_stored_are_refused_with_the_remedy(tmp_path):
     scored(tmp_path / "r.h5", spec(datasets=("prediction", "label"))).close()
-    with pytest.raises(UsageError, match=r"output\.datasets: \[prediction, members\].*--ensemble-only"):
+    with pytest.raises(UsageError, match=r"output\.datasets: \[prediction, members\].*ensemble_only=True"):
         hpcens.evaluate(tmp_path / "r.h5", TRUE)
     found = hpcens.evaluate(tmp_path / "r.h5", TRUE, ensemble_only=True)
     assert found.members == found.gains == found.leave_one_out == {} and found.ensemble["accuracy"].value > 0.25

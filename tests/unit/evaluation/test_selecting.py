@@ -160,7 +160,7 @@ def test_a_column_may_say_which_rows_are_chosen_on(tmp_path):
     assert found.chosen.score.value == pytest.approx(
         metrics.log_loss(TRUE[part == 0], mixed, labels=range(4)), rel=1e-6
     )
-    with pytest.raises(DataError, match="--split: row 2 is 2\n  → name a column of 1, where rows are fitted or chosen"):
+    with pytest.raises(DataError, match="split: row 2 is 2\n  → name a column of 1, where rows are fitted or chosen"):
         hpcens.select(made, TRUE, split="id")
     with pytest.raises(UsageError, match="by holdout or by split"):
         hpcens.select(made, TRUE, split="part", holdout=0.3)

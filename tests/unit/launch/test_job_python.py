@@ -97,7 +97,7 @@ def test_what_is_not_for_the_user_to_set_is_refused_by_name(tmp_path, slurm, say
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("srun=overlap", "name one option of srun\n.*--slurm srun.NAME=VALUE"),
+        ("srun=overlap", "name one option of srun\n.*slurm=.'srun.NAME': 'VALUE'."),
         ("srun.ntasks=3", "slurm.srun.ntasks: is not an option of srun to be set here"),
         ("srun.", "is no option of srun"),
         ("arguments=x", "name one option of sbatch"),

@@ -161,7 +161,7 @@ def test_the_nearer_profile_wins_and_the_command_line_over_all(tmp_path):
         ("array=0-3", "array cannot be asked for\n.*hpcens list"),
         ("array", "array cannot be asked for"),
         ("--wait", "wait cannot be asked for\n.*hpcens wait RUN"),
-        ("no-requeue", "no-requeue cannot be asked for\n.*requeues=0"),
+        ("no-requeue", "no-requeue cannot be asked for\n.*slurm.requeues: 0"),
         ("reservation=", "reservation has no value"),
         ("partiton=gpu", 'did you mean "partition"'),
         ("nodes=0", "1 or more"),

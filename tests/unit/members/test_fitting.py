@@ -1,6 +1,7 @@
 """State dicts that torch takes are taken, with what wrappers and trainers put around them; no other."""
 
 import io
+import re
 import sys
 from collections import OrderedDict
 from dataclasses import replace
@@ -185,6 +186,17 @@ def test_what_torch_refuses_is_refused(own, change, said):
     names, fitted = own
     with pytest.raises(MemberError, match=f"(?s)member m: .*w.pt does not fit fitted:net .*{said}"):
         fitted("net", change(dict(names["net"]().state_dict())))
+
+
+def test_what_is_not_listed_of_many_keys_is_counted_and_can_be_seen(own):
+    names, fitted = own
+    state = dict(names["net"]().state_dict())
+    with pytest.raises(MemberError, match=r"missing .*weight, .* and 1 more; unknown .* and 1 more") as caught:
+        fitted("net", {f"net.{key}": value for key, value in state.items()})
+    assert re.search(r"\nto see all keys, in Python: .*load.*\(.*w\.pt'\)\), .* print\(\*net\(…\)", caught.value.remedy)
+    with pytest.raises(MemberError, match="missing") as caught:
+        fitted("net", {key: value for key, value in state.items() if key != "2.bias"})
+    assert "to see all" not in caught.value.remedy and "more" not in str(caught.value)
 
 
 class TestCheckpoints:

@@ -72,13 +72,13 @@ def test_what_is_measured_again_is_said_with_the_reason(tmp_path, monkeypatch):
     def said(needs):
         return reasons(measurement for own in needs.unmeasured({2: device}).values() for measurement in own)
 
-    assert said(asked) == ("m0, m1, m2, m3, 2 more: not measured before",)
+    assert said(asked) == ("m0, m1, m2, m3 and 2 more: not measured before",)
     key = profile_key(asked.preflight, made[0], "k", "eager")  # that of all: their digests are equal
     batches = {size: BatchProfile(size, 10.0, 0, 0.1, 5, 0.4) for size in (4, 8)}
     asked.book.put(key, Profile(1, 0, 1.0, (4,), batches, (4, 8)))
     for idle in (False, True):
         monkeypatch.setattr("hpcens.profiling.needs.is_idle", lambda idle=idle: idle)
-        assert said(asked) == ("m0, m1, m2, m3, 2 more: measured on a loaded machine",) * idle
+        assert said(asked) == ("m0, m1, m2, m3 and 2 more: measured on a loaded machine",) * idle
     numerics = Numerics(4, {member.name: MemberNumerics(4, "eager") for member in made}, ("k",), "2.0")
     assert said(replace(asked, fixed=numerics)) == (), "a run that goes on measures nothing again"
 
