@@ -15,6 +15,7 @@ from hpcens.engine import Engine, Hardware, open_hardware, ran_out
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
+from hpcens.profiling.loading import load_and_weigh
 from hpcens.profiling.references import Pass, References
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
@@ -162,24 +163,17 @@ class _Bench:
         """Measure the runtime at these batch sizes, in this order, for about so long, and as long as it is worth it."""
         name, hardware = self.measurement.member.name, open_hardware(self.device)
         open_runtime(runtime)  # what it imports is no part of a member's memory
-        hardware.release()
-        context = hardware.resident()
-        began = time.perf_counter()
-        recipe = self._recipe(runtime, hardware)
-        engine = Engine(hardware)
-        forward = self._made(recipe, sizes[0])
-        if runtime == "compiled" and forward is not None:  # what it takes from now on: the package is there
-            began, forward = time.perf_counter(), None
-            forward = self._made(recipe, sizes[0])
+        recipe, engine = self._recipe(runtime, hardware), Engine(hardware)
+        make = partial(self._made, recipe, sizes[0])
+        loaded = load_and_weigh(engine, make, name, sizes[0], packaged=runtime == "compiled")
+        forward: Forward | None = loaded.forward
         if forward is None:
             if runtime == "eager":
-                return Profile(0, context, 0.0, ())
+                return Profile(0, loaded.context, 0.0, ())
             raise RuntimeUnsuited(f"{runtime}: there is no memory to prepare it for batches of {sizes[0]} rows")
-        engine.host(name, forward, batch=sizes[0])
-        load_seconds = time.perf_counter() - began
-        hardware.release()
-        weights = max(hardware.resident() - context, sum(p.nbytes for p in forward.state_dict().values()))
-        profile = Profile(weights, context, load_seconds, (), {}, tuple(sorted(self.measurement.batch_sizes)))
+        tried = tuple(sorted(self.measurement.batch_sizes))
+        profile = Profile(loaded.weights, loaded.context, loaded.seconds, (), {}, tried)
+        loaded.forward = None  # it is let go below, where there is room for one alone
         batches: dict[int, BatchProfile] = {}
         deadline = time.perf_counter() + seconds
         top = eager.rows_per_second if eager else 0.0
