@@ -112,6 +112,15 @@ def digest_of(digests: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def speed_digest(digests: Mapping[str, str]) -> str:
+    """Return one digest of what makes a member as fast as it is: the same for members that differ in weights alone.
+
+    digests  what `member_digests` gave; of a file that brings its graph with its weights all of it counts
+    """
+    weights = ("weights", STATE, "key of weights", "prefix of weights")
+    return digest_of({key: digest for key, digest in digests.items() if "code" not in digests or key not in weights})
+
+
 def _written(file: Path, search_path: Path) -> str:
     """Return a path as it may be written in the YAML: relative to its folder where it lies there."""
     return str(file.relative_to(search_path)) if file.is_relative_to(search_path) else str(file)

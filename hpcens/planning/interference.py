@@ -24,11 +24,10 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
     families = {device.kind: device.family for device in plan.devices}
     numerics = plan.numerics.members
     profiled = {
-        (kind, member.name): profile.batches[numerics[member.name].batch].rows_per_second
+        (kind, member): profile.batches[numerics[member].batch].rows_per_second
         for kind, family in families.items()
-        for member in needs.members
-        for runtime, profile in needs.profiles(member, kind, family).items()
-        if runtime == numerics[member.name].runtime and numerics[member.name].batch in profile.batches
+        for (member, runtime), profile in needs.profiles(kind, family).items()
+        if runtime == numerics[member].runtime and numerics[member].batch in profile.batches
     }
     for kind, part in interference(plan, report, profiled).items():
         needs.book.put_reached(kind, part)

@@ -30,10 +30,9 @@ def state_problem(
     families = {device.kind: device.family for device in devices}
     parts = {kind: median(needs.book.reached(kind) or [1.0]) for kind in families}
     profiles = {
-        (kind, member.name, runtime): profile.scaled(parts[kind])
+        (kind, member, runtime): profile.scaled(parts[kind])
         for kind, family in families.items()
-        for member in needs.members
-        for runtime, profile in needs.profiles(member, kind, family).items()
+        for (member, runtime), profile in needs.profiles(kind, family).items()
     }
     job, preflight = needs.job, needs.preflight
     shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}

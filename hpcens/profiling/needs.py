@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from statistics import median
 
 from hpcens.checks.preflight import Preflight
 from hpcens.engine import discover, gpu_libraries
 from hpcens.errors import UsageError
-from hpcens.members import digest_of
+from hpcens.members import digest_of, speed_digest
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.load import is_idle
 from hpcens.result import torch_version
@@ -120,11 +121,34 @@ class Needs:
         for key, profile in measured:
             self.book.put(key, profile)
 
-    def profiles(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
-        """Return runtime → profile, of those in which the member runs and agrees with eager.
+    def profiles(self, kind: str, family: Family) -> dict[tuple[str, str], Profile]:
+        """Return (member, runtime) → profile on a kind of device, of runtimes in which a member is to be taken.
 
-        Raises UsageError where nothing was measured, or the one runtime that is left cannot be used.
+        Members that differ in weights alone are as fast as each other: to each goes the median of what was measured of
+        them, one after another, while the machine did now more and now less beside it.
+
+        Raises UsageError where of a member nothing was measured, or the one runtime that is left cannot be used.
         """
+        usable = {member.name: self._usable(member, kind, family) for member in self.members}
+        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self.members}
+        measured: dict[tuple[tuple[str, str], str, int], list[float]] = {}
+        for member, profiles in usable.items():
+            for runtime, profile in profiles.items():
+                for size, batch in profile.batches.items():
+                    measured.setdefault((alike[member], runtime, size), []).append(batch.rows_per_second)
+        shared: dict[tuple[str, str], Profile] = {}
+        for member, profiles in usable.items():
+            even = {
+                runtime: profile.at_speeds(
+                    {size: median(measured[alike[member], runtime, size]) for size in profile.batches}
+                )
+                for runtime, profile in profiles.items()
+            }
+            shared |= {(member, runtime): profile for runtime, profile in _worth_taking(even).items()}
+        return shared
+
+    def _usable(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
+        """Return runtime → profile, of those in which the member runs and agrees with eager."""
         spec, fixed = self.job.spec.plan, self.fixed
         usable: dict[str, Profile] = {}
         why = ""
@@ -140,9 +164,6 @@ class Needs:
                 batch = fixed.members[member.name].batch
                 profile = replace(profile, batches={b: p for b, p in profile.batches.items() if b == batch})
             usable[runtime] = profile
-        if len(usable) > 1 and "eager" in usable:
-            worth = _WORTH_CHANGING * usable["eager"].best
-            usable = {name: profile for name, profile in usable.items() if name == "eager" or profile.best >= worth}
         if not usable and why:
             raise UsageError(why, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
         if not usable:
@@ -150,6 +171,12 @@ class Needs:
                 f"there is no profile of member {member.name} on {kind}", "measure it: hpcens profile DATASET"
             )
         return usable
+
+
+def _worth_taking(profiles: Mapping[str, Profile]) -> dict[str, Profile]:
+    """Leave out runtimes that are not faster than eager by more than what measuring may be wrong by."""
+    worth = _WORTH_CHANGING * profiles["eager"].best if "eager" in profiles else 0.0
+    return {runtime: profile for runtime, profile in profiles.items() if runtime == "eager" or profile.best >= worth}
 
 
 def reasons(measurements: Iterable[Measurement]) -> tuple[str, ...]:

@@ -111,7 +111,11 @@ class Profile:
 
     def scaled(self, factor: float) -> Profile:
         """Return the profile at so many times its rows/s."""
-        batches = {b: replace(p, rows_per_second=p.rows_per_second * factor) for b, p in self.batches.items()}
+        return self.at_speeds({size: batch.rows_per_second * factor for size, batch in self.batches.items()})
+
+    def at_speeds(self, speeds: Mapping[int, float]) -> Profile:
+        """Return the profile with other rows/s. speeds: of each of its batch sizes."""
+        batches = {size: replace(batch, rows_per_second=speeds[size]) for size, batch in self.batches.items()}
         return replace(self, batches=batches)
 
 

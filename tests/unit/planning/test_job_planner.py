@@ -149,3 +149,29 @@ def test_what_is_no_text_is_no_plan(tmp_path):
         (tmp_path / name).write_bytes(start + b"\xfe" * 9)
         with pytest.raises(UsageError, match=f"{name} is {what}, and no plan\n"):
             Plan.load(tmp_path / name)
+
+
+def test_members_that_differ_in_weights_alone_get_equal_shares(tmp_path):
+    """Measured one after another on a busy machine they came out apart, and so did their shares of the work."""
+    members = [MemberSpec(name=name, factory="nets:Net") for name in ("a", "b", "c", "other", "file")]
+    asked = needs(tmp_path, (Input("x", (4,), "<f4"),), *members, datasets=("prediction",))
+    digests = {name: {"weights": name, "code": "0", "arguments": "{}"} for name in ("a", "b", "c")}
+    digests |= {"other": {"weights": "a", "code": "0", "arguments": '{"deep": true}'}, "file": {"weights": "0"}}
+    asked = replace(asked, preflight=replace(asked.preflight, digests=digests))
+    for member, speed in zip(members, (100.0, 70.0, 104.0, 50.0, 60.0), strict=True):
+        for runtime, faster in (("eager", 1.0), ("frozen", 1.02 if member.name == "a" else 2.0)):
+            batches = {size: BatchProfile(size, faster * speed + size, 0, 0.1, 5) for size in (4, 8)}
+            if (member.name, runtime) == ("b", "eager"):
+                del batches[8]  # what was not measured of a member is not made up
+            key = profile_key(asked.preflight, member, "k", runtime)
+            asked.book.put(key, Profile(1, 0, 1.0, (4,), batches, (4, 8)))
+    found = asked.profiles("k", "cpu")
+    speeds = {key: {size: b.rows_per_second for size, b in profile.batches.items()} for key, profile in found.items()}
+    assert speeds["a", "eager"] == speeds["c", "eager"] == {4: 104.0, 8: 110.0} and speeds["b", "eager"] == {4: 104.0}
+    assert {name for name, runtime in found if runtime == "frozen"} == {"a", "b", "c", "other", "file"}
+    assert speeds["a", "frozen"] == speeds["b", "frozen"] == {4: 144.0, 8: 148.0}, (
+        "none is left out for its own figures"
+    )
+    assert speeds["other", "eager"] == {4: 54.0, 8: 58.0} and speeds["file", "eager"] == {4: 64.0, 8: 68.0}
+    stated = state_problem(asked, [Device("d", "cpu", "k", 1 << 30, 1, 0, "h")], RATES)
+    assert stated.profiles["k", "a", "frozen"].batches == stated.profiles["k", "c", "frozen"].batches
