@@ -156,11 +156,12 @@ def try_member(
     quick = time.monotonic() - began < _QUICK
     if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
         raise unwritten(member, "returns float64")
+    looked_at = engine.first_look(member.name, staged)
     given = engine.given(member.name, staged)
     shape = tuple(given.shape[1:])
     how = taken(member, spec, shape, space)
     warnings = [*_check_space(member, spec, how, given), *_alone(engine, member, forward, staged, values)]
-    notes = [f"member {member.name}: {note}" for note in forward.notes]
+    notes = [f"member {member.name}: {note}" for note in (*forward.notes, *looked_at)]
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
     if changed := forward.surroundings.changed:
         warnings.append(forward.surroundings.described(changed))

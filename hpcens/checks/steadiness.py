@@ -63,11 +63,15 @@ def examine(
 ) -> Steadiness:
     """Run a hosted member on the same rows in several ways. What cannot be run is left out.
 
+    Of a member with passes only equal calls are compared, which draw the same: in another batch it draws other numbers.
+
     rows    (rows, *row shape) of each input
     others  other rows of the dataset; may be none
     values  what the member gave for the rows before
     """
     run = _Runs(engine, member.name)
+    drawn = member.passes is not None
+    others = () if drawn else others
     joined = tuple(np.concatenate(pair) for pair in zip(rows, others, strict=True)) if others else ()
     whole = run.on(joined) if joined else None
     scale = spread_over_rows(values if whole is None else whole)
@@ -75,7 +79,7 @@ def examine(
     def apart(left: Array, right: Array) -> float:
         return difference(left, right, probabilities=probabilities, scale=scale)
 
-    alone = [run.on(tuple(x[row : row + 1] for x in rows)) for row in range(len(values))]
+    alone = [] if drawn else [run.on(tuple(x[row : row + 1] for x in rows)) for row in range(len(values))]
     singles = [single for single in alone if single is not None]
     repeats = [repeat for repeat in (run.on(rows), run.on(rows)) if repeat is not None]
     same_bits = all(repeat.tobytes() == values.tobytes() for repeat in repeats)
@@ -93,16 +97,24 @@ def examine(
 def require_no_chance(member: MemberSpec, steadiness: Steadiness, tolerance: float) -> None:
     """Raise MemberError where two equal calls lie further apart than the tolerance."""
     if steadiness.again > tolerance_in(member.computes_in, tolerance):
-        raise chance(member.name, steadiness.again, tolerance)
+        raise chance(member, steadiness.again, tolerance)
 
 
-def chance(name: str, apart: float, tolerance: float) -> MemberError:
+def chance(member: MemberSpec, apart: float, tolerance: float) -> MemberError:
     """Return the error of a member whose outputs for the same rows lie apart by more than the tolerance."""
+    if member.passes is not None:
+        return MemberError(
+            f"member {member.name} draws other values in the same passes over the same rows: they lie {apart:.2g}"
+            f" apart, and plan.tolerance is {tolerance:g}",
+            "let it draw from the generators of torch, numpy and Python that all share, which are seeded for each pass,"
+            " and keep no state from call to call",
+        )
     return MemberError(
-        f"member {name} gives other values each time it is called with the same rows: they lie {apart:.2g} apart,"
-        f" and plan.tolerance is {tolerance:g}",
+        f"member {member.name} gives other values each time it is called with the same rows: they lie {apart:.2g}"
+        f" apart, and plan.tolerance is {tolerance:g}",
         "it must not depend on chance, time or earlier calls: export it in eval() mode, write"
-        " dropout(…, training=self.training), and keep no state from call to call",
+        " dropout(…, training=self.training), and keep no state from call to call; or, where chance is meant, write how"
+        " often it is run and averaged: passes: 20",
     )
 
 

@@ -14,7 +14,7 @@ from hpcens.combining.masking import fill_masked, mask, valid
 from hpcens.combining.stacking import load_stack_rule
 from hpcens.errors import HpcensError, RuleError
 from hpcens.members import result_axis
-from hpcens.result import Output, encoded
+from hpcens.result import PASS_ENTROPY, Output, encoded
 from hpcens.rules import (
     Calibrator,
     Floats,
@@ -76,7 +76,12 @@ class Combiner:
         )
 
     def combine(
-        self, segment: int, stack: Sequence[Floats], masked: Sequence[int] = (), present: Array | None = None
+        self,
+        segment: int,
+        stack: Sequence[Floats],
+        masked: Sequence[int] = (),
+        present: Array | None = None,
+        pass_entropies: Mapping[str, Floats] | None = None,
     ) -> dict[str, Array]:
         """Combine one segment; return dataset name → rows as they are stored.
 
@@ -85,14 +90,15 @@ class Combiner:
         masked   places of rows that are not to be scored, whatever the stack holds there
         present  (rows, members) bool: whether the member scored the row, where not all score all; each row that is not
                  masked has one
+        pass_entropies  member → mean entropy of its passes, (rows, …); of all that carry it
         Raises RuleError where the rule fails, DataError where a value does not fit its dtype; the segment is named.
         """
         try:
-            given = self._as_given(stack)
+            given, passes = self._as_given(stack), dict(pass_entropies or {})
             if present is None:
-                values = self._values(fill_masked(given, masked, self._axis))
+                values = self._values(fill_masked(given, masked, self._axis), passes)
             else:
-                values = self._values_of_sets(given, masked, present)
+                values = self._values_of_sets(given, masked, present, passes)
             values["valid"] = valid(len(stack[0]), masked)
             blanked = [output for output in self._outputs if output.name != "valid"]
             stored = {output.name: encoded(values[output.name], output) for output in self._outputs}
@@ -100,17 +106,22 @@ class Combiner:
         except HpcensError as error:
             raise type(error)(f"segment {segment}: {error.what}", error.remedy) from error
 
-    def _values_of_sets(self, stack: Sequence[Floats], masked: Sequence[int], present: Array) -> dict[str, Array]:
+    def _values_of_sets(
+        self, stack: Sequence[Floats], masked: Sequence[int], present: Array, passes: Mapping[str, Floats]
+    ) -> dict[str, Array]:
         """Combine the rows of each set of members as if the ensemble were those; rows that are masked are 0."""
         there = np.array(present, bool)
         there[list(masked)] = False
-        values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
+        values = self._of_members(stack, passes)
         values["present"] = there.astype(np.uint8)
         combined = [output for output in self._outputs if output.name not in (*values, "valid")]
         for members, rows in sets_of(there):
-            part = self._of_set(members)._values([stack[place][rows] for place in members])
-            if len(members) == 1:  # which agrees with itself: nothing is known of a spread
-                part |= {name: np.zeros_like(part[name]) for name in _SPREADS & part.keys()}
+            own = {self._members[place] for place in members}
+            of_rows = {member: array[rows] for member, array in passes.items() if member in own}
+            part = self._of_set(members)._values([stack[place][rows] for place in members], of_rows)
+            if len(members) == 1:  # which agrees with itself: nothing is known of a spread, but between its passes
+                zero = _SPREADS - ({"mutual_information"} if of_rows else set())
+                part |= {name: np.zeros_like(part[name]) for name in zero & part.keys()}
                 part |= {name: np.full_like(part[name], np.nan) for name in {"variance"} & part.keys()}
             for output in combined:
                 if output.name not in values:  # sets may differ in the dtype of floats
@@ -142,10 +153,15 @@ class Combiner:
         """Return the stack as the members gave it: a result may store it wider, and a rule may tell the difference."""
         return [values.astype(dtype, copy=False) for values, dtype in zip(stack, self._dtypes, strict=True)]
 
-    def _values(self, stack: Sequence[Floats]) -> dict[str, Array]:
+    def _of_members(self, stack: Sequence[Floats], passes: Mapping[str, Floats]) -> dict[str, Array]:
+        """Return what is stored of members, by its dataset."""
+        values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
+        return values | {f"{PASS_ENTROPY}{member}": array for member, array in passes.items()}
+
+    def _values(self, stack: Sequence[Floats], passes: Mapping[str, Floats]) -> dict[str, Array]:
         names = self._names
         prediction = self._rule(stack)
-        values: dict[str, Array] = {f"members/{m}": array for m, array in zip(self._members, stack, strict=True)}
+        values = self._of_members(stack, passes)
         if (calibrator := self._calibrator) is not None:
             if "set" in names:
                 values["set"] = calibrator.sets(prediction)
@@ -163,7 +179,8 @@ class Combiner:
             values["variance"] = variance(stack)
         if names & {"entropy", "expected_entropy", "mutual_information"}:
             axis = None if self._multilabel else self._axis
-            split = entropies(stack, self._weights, logits=self._logits, axis=axis)
+            known = {self._members.index(member): array for member, array in passes.items()}
+            split = entropies(stack, self._weights, logits=self._logits, axis=axis, of_passes=known)
             values["entropy"], values["expected_entropy"] = split.predictive, split.expected
             values["mutual_information"] = split.mutual_information
         if "disagreement" in names:

@@ -100,12 +100,13 @@ class Recombination:
         for first in range(0, len(missing), _GROUP):
             group = missing[first : first + _GROUP]
             for segment in group:
-                stored = source.read(segment, dict.fromkeys(datasets))
+                stored = source.read(segment, dict.fromkeys((*datasets, *request.pass_entropies.values())))
+                passes = {member: stored[name] for member, name in request.pass_entropies.items()}
                 stack, masked, present = [stored[name] for name in datasets], self._masked(segment), None
                 if request.spec.routed:
                     present = request.present(segment)
                     masked = sorted({*masked, *np.flatnonzero(~present.any(1)).tolist()})
-                result.write(segment, combiner.combine(segment, stack, masked, present), {})
+                result.write(segment, combiner.combine(segment, stack, masked, present, passes), {})
             result.flush(group)
             done += sum(map(segmentation.size, group))
             events.add(ProgressMade(done, segmentation.rows))

@@ -19,6 +19,7 @@ from hpcens.config.partial import over
 from hpcens.errors import DataError, FingerprintMismatch, MemberError, UsageError
 from hpcens.members import layout_digests, member_digests
 from hpcens.result import (
+    PASS_ENTROPY,
     PRESENT,
     Finished,
     check_output,
@@ -61,6 +62,13 @@ class Request:
     def datasets(self) -> tuple[str, ...]:
         """Names of the stored datasets of the members, in member order."""
         return tuple(f"members/{member}" for member in self.spec.member_names)
+
+    @property
+    def pass_entropies(self) -> dict[str, str]:
+        """Member → the stored dataset of the entropies of its passes; of those that carry them."""
+        stored = {output.name for output in self.source.outputs}
+        named = {member: f"{PASS_ENTROPY}{member}" for member in self.spec.member_names}
+        return {member: name for member, name in named.items() if name in stored}
 
     def present(self, segment: int) -> Array:
         """Return (rows of the segment, members) bool: whether the member has scored the row."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from hpcens.config.document import Page, Place, read_beside, shown
 from hpcens.config.keys import example
+from hpcens.config.pass_checks import check_passes
 from hpcens.config.route_checks import expand_rows
 from hpcens.config.rule_checks import Parts
 from hpcens.config.step_checks import check_resize, expand_steps
@@ -23,6 +24,8 @@ def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
         if isinstance(member.get(key), str):
             member[key] = [member[key]]
     _expand_weights(page, (*place, "weights"), member)
+    if type(member.get("passes")) is int:
+        member["passes"] = {"count": member["passes"]}
     if type(member.get("select")) is int:
         member["select"] = str(member["select"])
     expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
@@ -108,6 +111,7 @@ def check_members(parts: Parts) -> None:
                 )
             _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
             _check_gradients(page, place, usable_keys, parts.at("plan", "runtime"))
+            check_passes(parts, place, usable_keys)
 
 
 def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:

@@ -55,14 +55,16 @@ class _Launched:
 class Engine:
     """Run members on one device; used by one thread, but for `stage`."""
 
-    def __init__(self, hardware: Hardware, blank: tuple[int, ...] | None = None) -> None:
+    def __init__(self, hardware: Hardware, blank: tuple[int, ...] | None = None, *, segment_rows: int = 0) -> None:
         """Start without members.
 
-        blank  shape of a member's output for one row, where rows on which a preprocessing raises are left out and
-               reported as bad; None where such a row ends the run
+        blank         shape of a member's output for one row, where rows on which a preprocessing raises are left out
+                      and reported as bad; None where such a row ends the run
+        segment_rows  of each segment but the last; members with passes draw by the number of a row
         """
         self.hardware = hardware
         self._blank = blank
+        self._segment_rows = segment_rows
         self._members: dict[str, Loaded] = {}
         self._ceilings: dict[str, int] = {}
         self._staging = Staging(hardware)
@@ -92,6 +94,8 @@ class Engine:
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """Yield one answer per member, (rows of the segment, *output shape), with the rows that are bad.
 
+        Of a member with passes, with what it carries beside its classes (`members.carried`).
+
         Raises MemberError where a member raises or gives a wrong number of rows, UsageError where the YAML does not say
         what it gives, DeviceOutOfMemory where not even one
         row fits.
@@ -101,7 +105,7 @@ class Engine:
         launched, began = deque[_Launched](), time.perf_counter()
         for name in (*task.members, *[None] * self.hardware.ahead):
             if name is not None:
-                launched.append(self._launch(name, rows))
+                launched.append(self._launch(name, rows, task.segment * self._segment_rows))
             if launched and (name is None or len(launched) > self.hardware.ahead):
                 of = launched.popleft()
                 values = self._collect(of)
@@ -116,7 +120,8 @@ class Engine:
         rows  (rows, *row shape) of each input of the dataset
         """
         launched = self._launch(name, rows)
-        return self._collect(launched), launched.batch
+        values, carried = self._collect(launched), self._members[name].forward.carried
+        return (values if carried is None else carried.parted(values)[0]), launched.batch
 
     def _collect(self, launched: _Launched) -> Array:
         try:
@@ -125,14 +130,14 @@ class Engine:
             require_device(self.hardware, error)
             raise
 
-    def _launch(self, name: str, rows: Sequence[torch.Tensor]) -> _Launched:
-        """Begin all batches of a member, smaller ones where they do not fit."""
+    def _launch(self, name: str, rows: Sequence[torch.Tensor], first: int = 0) -> _Launched:
+        """Begin all batches of a member, smaller ones where they do not fit. first: number of the first row."""
         loaded = self._members[name]
         batch = min(loaded.batch, self._ceilings.get(name, loaded.batch))
         try:
             while True:
                 try:
-                    return self._forward(name, loaded, rows, batch)
+                    return self._forward(name, loaded, rows, batch, first)
                 except Exception as error:
                     if not ran_out(self.hardware, error):
                         raise
@@ -165,13 +170,19 @@ class Engine:
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
 
+    def first_look(self, name: str, rows: Sequence[torch.Tensor]) -> tuple[str, ...]:
+        """Return what is to be known of a member's passes over these rows; raises what `Draws.require_any` does."""
+        forward = self._members[name].forward
+        with forward.surroundings.around(), forward.grad_mode():
+            return forward.first_look(*(rows[place] for place in forward.inputs))
+
     def rounds(self, name: str, rows: Sequence[torch.Tensor]) -> bool:
         """Tell whether a member's network returns numbers that its outputs, of float32, do not keep."""
         forward = self._members[name].forward
         with forward.surroundings.around(), forward.grad_mode():
             return forward.rounds(*(rows[place] for place in forward.inputs))
 
-    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int) -> _Launched:
+    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int, first: int) -> _Launched:
         """Run a member on all rows in batches of this size."""
         launched = _Launched(name, Outputs(self.hardware, name, len(rows[0])), batch)
         outputs = launched.outputs
@@ -180,7 +191,7 @@ class Engine:
             for start, stop in batch_bounds(len(rows[0]), batch):
                 piece = [x[start:stop] for x in inputs]
                 try:
-                    outputs.take(start, loaded.forward(*piece))
+                    outputs.take(start, loaded.forward(*piece, first=first + start))
                 except (MemberError, UsageError):
                     raise
                 except PreprocessingFailed as failure:
@@ -188,7 +199,7 @@ class Engine:
                         raise
                     if self._blank is None or isinstance(failure.error, SystemExit):
                         raise _failed(f"{name}: {failure.step}", piece, start, failure.error) from failure.error
-                    self._without_bad(loaded.forward, piece, start, self._blank, launched)
+                    self._without_bad(loaded.forward, piece, start, self._blank, launched, first)
                 except (Exception, SystemExit) as error:
                     if self.hardware.out_of_memory(error):
                         raise  # as it is: an error that causes itself would keep the tensors of its frames alive
@@ -197,7 +208,13 @@ class Engine:
             return launched
 
     def _without_bad(
-        self, forward: Forward, inputs: Sequence[torch.Tensor], start: int, blank: tuple[int, ...], launched: _Launched
+        self,
+        forward: Forward,
+        inputs: Sequence[torch.Tensor],
+        start: int,
+        blank: tuple[int, ...],
+        launched: _Launched,
+        first: int,
     ) -> None:
         """Run a batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
 
@@ -206,18 +223,20 @@ class Engine:
         inputs  (batch, *row shape) of each input the member takes
         start   place of the batch's first row in its segment
         blank   shape of a row of output, for a batch of which no row is good
+        first   number of the segment's first row
         """
         count, outputs = len(inputs[0]), launched.outputs
         good = [row for row in range(count) if forward.accepts([x[row : row + 1] for x in inputs])]
         bad = sorted(set(range(count)) - set(good))
         launched.raised += [start + row for row in bad]
         if not good:
-            outputs.take(start, torch.full((count, *blank), torch.nan, dtype=forward.dtype, device=inputs[0].device))
+            empty = (count, *forward.widened(blank))
+            outputs.take(start, torch.full(empty, torch.nan, dtype=forward.dtype, device=inputs[0].device))
             return
         order = list(range(count))
         for row in bad:
             order[row] = good[0]
-        outputs.take(start, forward(*(x[order] for x in inputs)))
+        outputs.take(start, forward(*(x[order] for x in inputs), first=first + start))
         outputs.blank([start + row for row in bad])
 
 

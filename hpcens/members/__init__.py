@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, MemberMisnamed, UsageError
+from hpcens.members.carried import carried_of as carried_of
 from hpcens.members.complex_files import holds_complex
 from hpcens.members.kept_digests import digest as digest_file
 from hpcens.members.layout import Taken as Taken
@@ -81,6 +82,7 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
         "gradients": spec.gradients or None,
+        "passes": spec.passes and asdict(spec.passes),
         "key of weights": spec.weights and spec.weights.key,
         "prefix of weights": spec.weights and spec.weights.prefix,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from hpcens.errors import MemberError, UsageError
+from hpcens.members.carried import Carried, carried_of
 from hpcens.members.layout import Taken, taken
 from hpcens.specs import MemberSpec, RunSpec, Space, class_rounds
 
@@ -43,6 +44,19 @@ class Conversion(torch.nn.Module):
         if self._rounds is not None:
             values, axis = self._mapped(values.movedim(axis, -1), self._rounds), values.dim() - 1
         return values if axis == how.to else values.movedim(axis, how.to or axis).contiguous()
+
+    def carried(self, shape: tuple[int, ...]) -> Carried | None:
+        """Return where a member's entropies lie beside its output; None where it has none. shape: of a row of it.
+
+        Raises UsageError where its passes are of values, which have no entropy.
+        """
+        where = carried_of(self._member, self._spec, shape, self._space)
+        if where is None and self._space != "logits":
+            raise UsageError(
+                f"member {self._member.name} has passes and gives {list(shape)} a row, which are no classes",
+                "remove members[].passes: they are for members that classify so far",
+            )
+        return where
 
     def _taken(self, values: torch.Tensor) -> Taken:
         shape = tuple(values.shape[1:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -10,15 +10,19 @@ from functools import partial
 import torch
 
 from hpcens.errors import MemberError
+from hpcens.members.carried import Carried
 from hpcens.members.casting import Cast, cast, cast_module, require_written
+from hpcens.members.choice import chosen, shown, whole
 from hpcens.members.conversion import Conversion
+from hpcens.members.draws import Draws
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
-from hpcens.members.surroundings import Surroundings
-from hpcens.shell import listed
+from hpcens.members.surroundings import Surroundings, kept_generators
 from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
+Called = Callable[[Sequence[torch.Tensor]], torch.Tensor]
+"""Takes rows, (batch, *row shape) of each input, and returns what the network gives for them."""
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 """Takes a network, and what it is called with for one whole batch; returns the network as a runtime executes it."""
 
@@ -30,6 +34,8 @@ class Forward(torch.nn.Module):
     # state, notes  see `Network`
     # complex    whether its network has complex parameters or buffers
     # doubles    whether a batch of one row has failed, and is run as two
+    # draws      of a stochastic member: its passes; None for others
+    # carried    where entropies lie beside what it returned; None where there are none
 
     def __init__(
         self,
@@ -60,10 +66,12 @@ class Forward(torch.nn.Module):
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._network = network if prepared else _in_precision(spec, network)
         self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
-        self._choose: Callable[[object], torch.Tensor] = (
-            _whole if prepared else partial(_chosen, spec.name, spec.select)
-        )
+        self._choose: Callable[[object], torch.Tensor] = whole if prepared else partial(chosen, spec.name, spec.select)
         self.passes = Passes(self._network, self._choose)
+        self.draws: Draws | None = None
+        self.carried: Carried | None = None
+        if spec.passes is not None:
+            self.draws = Draws(spec.name, spec.passes, self._network.module)
         self._preprocessing = preprocessing
         self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
         self._conversion = conversion
@@ -96,19 +104,70 @@ class Forward(torch.nn.Module):
             return False
         return True
 
-    def forward(self, *rows: torch.Tensor) -> torch.Tensor:
+    def forward(self, *rows: torch.Tensor, first: int = 0) -> torch.Tensor:
         """Return the member's output, (batch, *output shape) of `dtype`, as the ensemble combines it.
 
-        rows  (batch, *row shape) of each input, as it is stored
+        Of a member with passes the mean over them, with what it carries beside (`carried`).
+
+        rows   (batch, *row shape) of each input, as it is stored
+        first  number of the first of them among all that are scored
         Raises MemberError or UsageError where what the member gives is not what its spec says, PreprocessingFailed
         where a step of its preprocessing raises.
         """
+        if self.draws is not None:
+            return self.draws.mean(self._drawing(rows, first, self._conversion), self._carried)
         values: torch.Tensor = self._conversion(self.given(*rows))
         return values
 
     def given(self, *rows: torch.Tensor) -> torch.Tensor:
-        """Return what the member itself gives, in `dtype`: before any softmax, in its own classes."""
+        """Return what the member itself gives, in `dtype`: before any softmax, in its own classes.
+
+        Of a member with passes, in the first of them.
+        """
+        if self.draws is not None:
+            with kept_generators():
+                return self._drawing(rows, 0)(0)
         return self._returned(rows).to(self.dtype)
+
+    def _carried(self, values: torch.Tensor) -> Carried | None:
+        self.carried = self._conversion.carried(tuple(values.shape[1:]))
+        return self.carried
+
+    def widened(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what it returns for a row. shape: of a row of its output."""
+        carried = self._conversion.carried(shape) if self.draws is not None else None
+        return shape if carried is None else carried.widened(shape)
+
+    def first_look(self, *rows: torch.Tensor) -> tuple[str, ...]:
+        """Return what is to be known of the member's passes over these rows; raises what `Draws.require_any` does."""
+        if self.draws is None:
+            return ()
+        return tuple(self.draws.require_any(self._drawing(rows, 0, self._conversion)))
+
+    def _drawing(
+        self, rows: Sequence[torch.Tensor], first: int, convert: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> Callable[[int], torch.Tensor]:
+        """Return what makes the output of one pass, by its number. The rows are prepared once.
+
+        first    see `forward`
+        convert  what is made of what the member itself gives; None: nothing
+        """
+        draws, prepared = self.draws, dict[int, list[torch.Tensor]]()
+        assert draws is not None, "others have no passes"
+
+        def called(some: Sequence[torch.Tensor], number: int) -> torch.Tensor:
+            count = len(some[0])
+            if count not in prepared:
+                draws.seed(first, 0)
+                prepared[count] = self._inputs(some)
+            draws.seed(first, number)
+            return self._run([x.clone() for x in prepared[count]])  # it may write where they lie
+
+        def drawn(number: int) -> torch.Tensor:
+            values = self._returned(rows, lambda some: called(some, number)).to(self.dtype)
+            return values if convert is None else convert(values)
+
+        return drawn
 
     def rounds(self, *rows: torch.Tensor) -> bool:
         """Tell whether what the member's network returns changes by being brought to `dtype`."""
@@ -116,30 +175,34 @@ class Forward(torch.nn.Module):
         narrow = values.to(self.dtype)
         return bool(((narrow != values) & ~torch.isnan(values)).any())
 
-    def _returned(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _returned(self, rows: Sequence[torch.Tensor], called: Called | None = None) -> torch.Tensor:
         count = len(rows[0])
-        values = self._of_one(rows) if count == 1 else self._called(rows)
+        called = called or self._called
+        values = self._of_one(rows, called) if count == 1 else called(rows)
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
             )
         if not values.is_floating_point():
             raise MemberError(
-                f"member {self._name} returned {_shown(values)}, and members give real floats",
+                f"member {self._name} returned {shown(values)}, and members give real floats",
                 "let its forward end with logits, probabilities or values as floats",
             )
         if self.dtype == torch.float64 and values.dtype != torch.float64:
             raise MemberError(
-                f"member {self._name} returned {_shown(values)} under precision: float64: it does not compute in it",
+                f"member {self._name} returned {shown(values)} under precision: float64: it does not compute in it",
                 "remove precision: float64, or let its forward keep the dtype of its inputs",
             )
         return values
 
     def _called(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
-        values: torch.Tensor = self.passes(*self._inputs(rows))
+        return self._run(self._inputs(rows))
+
+    def _run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        values: torch.Tensor = self.passes(*inputs)
         return values.detach() if self.gradients else values
 
-    def _of_one(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+    def _of_one(self, rows: Sequence[torch.Tensor], called: Called) -> torch.Tensor:
         """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.
 
         The last batch of a dataset may be one, and squeeze() takes its axis of rows away.
@@ -147,13 +210,13 @@ class Forward(torch.nn.Module):
         failure: Exception | None = None
         if not self.doubles:
             try:
-                values = self._called(rows)
+                values = called(rows)
                 if values.shape[:1] == (1,):
                     return values
             except Exception as error:  # whatever its code raises
                 failure = error
         try:
-            values = self._called([torch.cat([x, x]) for x in rows])
+            values = called([torch.cat([x, x]) for x in rows])
         except Exception:
             if failure is None:
                 raise
@@ -176,7 +239,7 @@ class Forward(torch.nn.Module):
         """
         network = replace(self._network, module=_Chosen(self._network.module, self._choose))
         prepared = prepare(network, self._inputs(rows))
-        self._network, self._choose = prepared, _whole
+        self._network, self._choose = prepared, whole
         self.passes = Passes(prepared, self._choose)
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -198,11 +261,6 @@ class _Chosen(torch.nn.Module):
         return self._choose(self.module(*inputs))
 
 
-def _whole(returned: object) -> torch.Tensor:
-    assert isinstance(returned, torch.Tensor)
-    return returned
-
-
 def _in_precision(spec: MemberSpec, network: Network) -> Network:
     require_written(spec, network.module)
     try:
@@ -212,48 +270,3 @@ def _in_precision(spec: MemberSpec, network: Network) -> Network:
             f"member {spec.name} cannot be brought to {spec.computes_in}: {describe_exception(error)}",
             "give it precision: float32",
         ) from error
-
-
-def _chosen(name: str, select: str | None, returned: object) -> torch.Tensor:
-    """Choose the tensor that is meant, of all that the network returned.
-
-    name    the member's
-    select  index, key or attribute of the output that is meant; None where there is one alone
-    """
-    parts = _parts(returned)
-    if select is None:
-        if isinstance(returned, torch.Tensor):
-            return returned
-        remedy = f"say which output is meant, for example select: {next(iter(parts))}" if parts else ""
-        raise MemberError(
-            f"member {name} returned {_shown(returned)}, not one tensor", remedy or "let its forward return one"
-        )
-    output = parts.get(select)
-    if not isinstance(output, torch.Tensor):
-        raise MemberError(
-            f"member {name} returned {_shown(returned)}, of which select: {select} is no tensor",
-            f"it has: {', '.join(parts) or 'one output only, so remove select'}",
-        )
-    return output
-
-
-def _parts(returned: object) -> Mapping[str, object]:
-    """Return the outputs in a container, by index, key or attribute."""
-    if isinstance(returned, Mapping):
-        return {str(key): value for key, value in returned.items()}
-    if isinstance(returned, Sequence) and not isinstance(returned, str):
-        names = getattr(returned, "_fields", ())
-        return {str(i): value for i, value in enumerate(returned)} | dict(zip(names, returned, strict=False))
-    if isinstance(returned, torch.Tensor):
-        return {}
-    attributes = getattr(returned, "__dict__", {})
-    return {name: value for name, value in attributes.items() if isinstance(value, torch.Tensor)}
-
-
-def _shown(returned: object) -> str:
-    """Describe what a network returned, in a phrase."""
-    if isinstance(returned, torch.Tensor):
-        return f"{str(returned.dtype).removeprefix('torch.')} {tuple(returned.shape)}"
-    parts = _parts(returned)
-    inner = f" of {listed([f'{key}: {_shown(part)}' for key, part in parts.items()])}" if parts else ""
-    return f"{type(returned).__name__}{inner}"

@@ -118,6 +118,8 @@ def describe_taken(member: MemberSpec, spec: RunSpec, shape: Sequence[int], spac
     """Say what a member's output is taken to be: "logits (1000) → softmax over axis 1"."""
     how = taken(member, spec, shape, space)
     text = f"{member.output} ({', '.join(map(str, shape))})"
+    if member.passes is not None:
+        text = f"mean of {member.passes.count} passes of {text}"
     if how.axis is None:
         return text
     if how.pair:

@@ -124,6 +124,18 @@ def _set_torch_state(value: bytes) -> None:
     torch.set_rng_state(torch.frombuffer(bytearray(value), dtype=torch.uint8))
 
 
+@contextmanager
+def kept_generators() -> Iterator[None]:
+    """Put all generators of random numbers back where they stood, whatever was drawn."""
+    parts = [_UNSAID[name] for name in _GENERATORS]
+    before = [part.read() for part in parts]
+    try:
+        yield
+    finally:
+        for part, state in zip(parts, before, strict=True):
+            part.write(state)
+
+
 _GPUS = "the GPUs' generators"
 # Of these nothing is said: every factory that initialises weights draws numbers, and many libraries filter warnings.
 _UNSAID: Mapping[str, _Part] = {
@@ -133,6 +145,7 @@ _UNSAID: Mapping[str, _Part] = {
     "Python's generator": _Part(random.getstate, random.setstate),
     "the filters of warnings": _Part(lambda: tuple(warnings.filters), _set_filters),
 }
+_GENERATORS = ("torch's generator", _GPUS, "numpy's generator", "Python's generator")
 _PARTS: Mapping[str, _Part] = {
     "torch's default dtype": _Part(torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": _Part(_device, torch.set_default_device),

@@ -13,7 +13,7 @@ from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.planning.unsteady import unsteady_outputs
 from hpcens.profiling import IoSurvey, MissingRates, measure_io, reasons, sample, spread
-from hpcens.result import Decision, Form, refuse_phases, require_room_for_parts, scored_form
+from hpcens.result import Decision, Form, pass_entropies, refuse_phases, require_room_for_parts, scored_form
 from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
 from hpcens.specs import Job
@@ -77,7 +77,8 @@ class Lead:
         self.events.add(PlanMade(plan.throughput, plan.bound, plan.limit))
         shape = self.planner.output_shape(devices)
         form = self._form(plan, tree, shape)
-        phases = phases_of(self.run, plan, form, shape)
+        beside = pass_entropies(job.spec, shape, self.preflight.space)
+        phases = phases_of(self.run, plan, form, shape, beside)
         if job.segments is not None:
             refuse_phases(plan)
         if job.segments == NO_SEGMENTS:

@@ -62,18 +62,23 @@ class Assignment:
     rows: Rows
 
 
-def phases_of(run: RunDirectory, plan: Plan, form: Form, shape: tuple[int, ...]) -> tuple[Phase, ...]:
+def phases_of(
+    run: RunDirectory, plan: Plan, form: Form, shape: tuple[int, ...], beside: Sequence[Output] = ()
+) -> tuple[Phase, ...]:
     """Return what is left to do of a plan's phases, in their order.
 
-    form   of the result
-    shape  of a member's output for one row
+    form    of the result
+    shape   of a member's output for one row
+    beside  what members have beside their outputs, NAME/member: the entropies of passes
     """
     stored = stored_phases(run, form)
     scored = {member for members in stored.values() for member in members}
     left = [group for phase in plan.groups if (group := tuple(m for m in phase if m not in scored))]
     of = len(stored) + len(left)
     numbered = enumerate(left, len(stored) + 1)
-    return tuple(Phase(n, of, group, form if n == of else _form(form, plan, group, shape)) for n, group in numbered)
+    return tuple(
+        Phase(n, of, group, form if n == of else _form(form, plan, group, shape, beside)) for n, group in numbered
+    )
 
 
 def stored_phases(run: RunDirectory, form: Form) -> dict[Path, tuple[str, ...]]:
@@ -85,13 +90,15 @@ def stored_phases(run: RunDirectory, form: Form) -> dict[Path, tuple[str, ...]]:
 def _members(path: Path) -> tuple[str, ...]:
     finished = Finished(path)
     finished.close()
-    return tuple(output.name.removeprefix("members/") for output in finished.outputs if output.name != VALID.name)
+    prefix = "members/"
+    return tuple(output.name.removeprefix(prefix) for output in finished.outputs if output.name.startswith(prefix))
 
 
-def _form(form: Form, plan: Plan, members: Sequence[str], shape: tuple[int, ...]) -> Form:
+def _form(form: Form, plan: Plan, members: Sequence[str], shape: tuple[int, ...], beside: Sequence[Output]) -> Form:
     """Return the form of these members' outputs, and of which rows are masked where the result says it."""
     dtypes = ("<f8" if plan.numerics.members[member].precision == "float64" else "<f4" for member in members)
     outputs = tuple(Output(f"members/{m}", shape, dtype) for m, dtype in zip(members, dtypes, strict=True))
+    outputs += tuple(output for output in beside if output.name.partition("/")[2] in members)
     masks = tuple(output for output in form.outputs if output.name == VALID.name)
     attributes = {"fingerprint": form.attributes["fingerprint"]}
     return Form(outputs=(*outputs, *masks), segmentation=form.segmentation, attributes=attributes, documents={})

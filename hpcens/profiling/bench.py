@@ -252,7 +252,7 @@ class _Bench:
         between = self.references.between_calls(batch, values, again)
         if between > tolerance_in(self.measurement.member.computes_in, self.measurement.tolerance):
             if runtime == "eager":
-                raise chance(name, between, self.measurement.tolerance)
+                raise chance(self.measurement.member, between, self.measurement.tolerance)
             raise RuntimeUnsuited(f"{runtime}: it gives other values each time, {between:.2g} apart")
         same_bits = values.tobytes() == again.tobytes()
         if runtime == "eager":

@@ -97,6 +97,7 @@ those are continued; `*` is any name, `[]` any number.
 | `data.files.*.decode *` | how packed numbers of an input are unpacked; if they are not |
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 | `members.*.gradients` | whether it takes gradients in its forward; if not |
+| `members.*.passes` | `count` and `seed` of its passes; where it is run once, without dropout |
 | `members.*.rows` | how many rows it scores, and a digest of which; all |
 | `members.*.file *` | digest of a further file that its code opens; where it names none |
 | `members.*.key of weights` | which state dict of a checkpoint is taken; where none is named |
@@ -162,11 +163,13 @@ if TYPE_CHECKING:
     from hpcens.result.keeping import keeping_of as keeping_of
     from hpcens.result.mismatch import differences as differences
     from hpcens.result.mismatch import require_same as require_same
+    from hpcens.result.outputs import PASS_ENTROPY as PASS_ENTROPY
     from hpcens.result.outputs import PRESENT as PRESENT
     from hpcens.result.outputs import VALID as VALID
     from hpcens.result.outputs import Output as Output
     from hpcens.result.outputs import encoded as encoded
     from hpcens.result.outputs import outputs_of as outputs_of
+    from hpcens.result.outputs import pass_entropies as pass_entropies
     from hpcens.result.result import Result as Result
     from hpcens.result.result import reopen as reopen
     from hpcens.result.result import standing as standing
@@ -200,7 +203,7 @@ else:
         "journal": ("Record",),
         "keeping": ("keeping_of",),
         "mismatch": ("differences", "require_same"),
-        "outputs": ("Output", "PRESENT", "VALID", "encoded", "outputs_of"),
+        "outputs": ("Output", "PASS_ENTROPY", "PRESENT", "VALID", "encoded", "outputs_of", "pass_entropies"),
         "result": ("Result", "reopen", "standing"),
         "scored": ("scored_form",),
         "stored_array": ("StoredArray",),

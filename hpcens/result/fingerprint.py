@@ -57,6 +57,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("data", "files", "*", "decode *"), None, "dataset.inputs.*.decode: false"),
     AddedKey(("members", "*", "bad_rows"), None, "no members[].bad_rows"),
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
+    AddedKey(("members", "*", "passes"), None, "no members[].passes"),
     AddedKey(("members", "*", "rows"), None, "no members[].rows"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),

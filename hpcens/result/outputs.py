@@ -11,7 +11,7 @@ import numpy as np
 
 from hpcens.errors import DataError, UsageError
 from hpcens.members import result_axis
-from hpcens.specs import NORMALIZED, NOT_MULTILABEL, OF_CLASSES, Calibration, RunSpec, Space
+from hpcens.specs import NORMALIZED, NOT_MULTILABEL, OF_CLASSES, OF_ENTROPY, Calibration, MemberSpec, RunSpec, Space
 from hpcens.vocabulary import Array
 
 _SCALE = 255
@@ -48,6 +48,8 @@ class Output:
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
+PASS_ENTROPY = "pass_entropy/"
+"""With what names begin of the entropies that members with passes carry, stored beside their outputs."""
 PRESENT = "present"
 VALID = Output("valid", (), "|u1", {"description": "1; 0 where the row could not be scored and is masked"})
 
@@ -86,11 +88,24 @@ def outputs_of(
             "leave it out of output.datasets",
         )
     _check_thresholds(spec, shape)
+    _check_passes(spec, space)
     outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space, axis))
     if spec.routed:
         text = "1 where the member has an output for the row, else 0; members in the order of member_names"
         outputs = (*outputs, Output(PRESENT, (len(spec.members),), "|u1", {"description": text}))
     return (*outputs, VALID) if spec.bad_rows == "mask" else outputs
+
+
+def _check_passes(spec: RunSpec, space: Space) -> None:
+    """Raise UsageError where entropies are asked for, and members with passes do not carry them."""
+    drawn = [member.name for member in spec.members if member.passes is not None]
+    entropies = [name for name in spec.output.datasets if name in OF_ENTROPY]
+    if drawn and entropies and space == "logits":
+        raise UsageError(
+            f"{', '.join(entropies)}: member {drawn[0]} has passes, whose entropies are those of probabilities, and"
+            " rule.space is logits",
+            "remove rule.space, or leave it out of output.datasets",
+        )
 
 
 def _check_thresholds(spec: RunSpec, shape: tuple[int, ...]) -> None:
@@ -153,10 +168,10 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axi
                 Output("top_values", best, dtype, floats(f"values {text}")),
             )
         case "members":
-            return tuple(
-                Output(f"members/{member}", shape, dtype, floats(f"output of member {member}{raw}"), axis)
-                for member in spec.member_names
+            of_members = tuple(
+                Output(f"members/{m.name}", shape, dtype, floats(f"{_output_of(m)}{raw}"), axis) for m in spec.members
             )
+            return (*of_members, *pass_entropies(spec, shape, space, axis))
         case "variance":
             described = {"description": f"{_DESCRIPTIONS[name]}{raw}", "space": space, **place}
             return (Output("variance", shape, full, described, axis),)
@@ -169,6 +184,34 @@ def _outputs(name: str, spec: RunSpec, shape: tuple[int, ...], space: Space, axi
     of_each = (" of each label" if multilabel else "") + (raw if name != "disagreement" else "")
     units = {"units": "1" if name == "disagreement" else "nat"}
     return of_rows(name, full, f"{_DESCRIPTIONS[name]}{of_each}", **units)
+
+
+def _output_of(member: MemberSpec) -> str:
+    mean = f", mean of {member.passes.count} passes" if member.passes is not None else ""
+    return f"output of member {member.name}{mean}"
+
+
+def pass_entropies(
+    spec: RunSpec, shape: tuple[int, ...], space: Space, class_axis: int | None = None
+) -> tuple[Output, ...]:
+    """Return the datasets of what members with passes carry beside their outputs: see `members.carried`.
+
+    shape, space, class_axis  see `outputs_of`
+    """
+    axis = result_axis(spec, shape, space) if class_axis is None else class_axis
+    labels = spec.task == "multilabel"
+    each = " of each label" if labels else ""
+    found = []
+    for member in spec.members:
+        if member.passes is None or space != "probabilities" or axis is None:
+            continue
+        text = f"mean entropy{each} of the {member.passes.count} passes of member {member.name}, before any calibration"
+        attributes = {"description": text, "units": "nat", **({"class_axis": axis} if labels else {})}
+        chosen = shape if labels else (*shape[: axis - 1], *shape[axis:])
+        wide = "float64" in (member.output_dtype, spec.output.dtype)
+        place = axis if labels else None
+        found.append(Output(f"{PASS_ENTROPY}{member.name}", chosen, "<f8" if wide else "<f4", attributes, place))
+    return tuple(found)
 
 
 def _promise(calibration: Calibration | None) -> str:

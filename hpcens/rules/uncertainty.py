@@ -10,6 +10,9 @@ With p_m the members' probabilities and w_m their normalised weights (equal but 
 | mutual_information | H[p̄] − Σ w_m H[p_m] | uncertainty of the model: the members' disagreement in full |
 | disagreement | share of the members whose label is not the ensemble's | |
 
+Of a member that is run in passes t, p_m is the mean of its p_mt, and H[p_m] in the sums is the mean of H[p_mt]: its
+passes count as members do.
+
 Where labels do not exclude one another, entropies are those of each label by itself: H[p] = −p log p − (1−p) log(1−p).
 
 Sources: Lakshminarayanan, Pritzel & Blundell 2017, Simple and Scalable Predictive Uncertainty Estimation using
@@ -21,7 +24,7 @@ The split is that of the mixture p̄ whatever the rule is, so that its parts alw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,21 +57,30 @@ class Entropies:
         return np.maximum(self.predictive - self.expected, 0.0)
 
 
-def entropies(stack: Sequence[Floats], weights: Sequence[float], *, logits: bool, axis: int | None = -1) -> Entropies:
+def entropies(
+    stack: Sequence[Floats],
+    weights: Sequence[float],
+    *,
+    logits: bool,
+    axis: int | None = -1,
+    of_passes: Mapping[int, Floats] | None = None,
+) -> Entropies:
     """Return the entropies of an ensemble.
 
-    stack    probabilities of the classes, (rows, *output shape) of each member, or logits of them
-    weights  what each member counts, in member order
-    logits   whether the stack holds logits
-    axis     of the classes; None: they are labels that do not exclude one another, each with entropies of its own
+    stack      probabilities of the classes, (rows, *output shape) of each member, or logits of them
+    weights    what each member counts, in member order
+    logits     whether the stack holds logits
+    axis       of the classes; None: they are labels that do not exclude one another, each with entropies of its own
+    of_passes  place of a member → mean entropy of its passes, (rows, …); of those that are run in passes
     """
     mixture = np.zeros(stack[0].shape, np.float64)
     expected = np.zeros_like(mixture if axis is None else mixture.sum(axis=axis))
-    for weight, values in zip(weights, stack, strict=True):
+    known = of_passes or {}
+    for place, (weight, values) in enumerate(zip(weights, stack, strict=True)):
         share = weight / sum(weights)
         probabilities = _probabilities(values, axis) if logits else values.astype(np.float64)
         mixture += share * probabilities
-        expected += share * _entropy(probabilities, axis)
+        expected += share * (known[place] if place in known else _entropy(probabilities, axis))
     return Entropies(_entropy(mixture, axis), expected)
 
 

@@ -65,6 +65,6 @@ def runtimes_for(member: MemberSpec, family: Family) -> tuple[str, ...]:
         for name, runtime in RUNTIMES.items()
         if family in runtime.families
         and member.source in runtime.sources
-        and (name == "eager" or not member.gradients)
+        and (name == "eager" or not (member.gradients or member.passes))
         and (runtime.package is None or find_spec(runtime.package) is not None)
     )

@@ -181,7 +181,8 @@ class DevicePost:
         shape = assignment.shape if assignment.job.spec.bad_rows == "mask" else None
         from hpcens.scoring.spot_checks import SpotChecks
 
-        self._engine = Engine(open_hardware(self._device), shape)
+        segment_rows = assignment.plan.numerics.segment_rows
+        self._engine = Engine(open_hardware(self._device), shape, segment_rows=segment_rows)
         self._checks = SpotChecks(assignment, run, self._engine, self._device.cores)
 
     @property

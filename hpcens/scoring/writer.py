@@ -10,8 +10,9 @@ import numpy as np
 
 from hpcens.combining import Combiner, masked_rows, valid
 from hpcens.errors import DataError, HpcensError
+from hpcens.members import carried_of
 from hpcens.planning.phases import Assignment, Phase, stored_phases
-from hpcens.result import Disk, Finished, Record, Result, reopen, standing
+from hpcens.result import PASS_ENTROPY, Disk, Finished, Record, Result, reopen, standing
 from hpcens.runs import AGAIN, Epoch, RunDirectory
 from hpcens.vocabulary import Array, Bad, Routed, Write
 
@@ -31,20 +32,23 @@ class _Stored:
     epoch: Epoch
     notes: Mapping[int, Sequence[Record]]
 
-    def read(self, segment: int) -> tuple[dict[str, Array], list[int]]:
-        """Read member → its rows of a segment; and places of those that are masked.
+    def read(self, segment: int) -> tuple[dict[str, Array], dict[str, Array], list[int]]:
+        """Read member → its rows of a segment, member → the entropies of its passes, and places of what is masked.
 
         Raises HpcensError where a phase's are damaged: it is unfinished then, and the next start scores them again.
         """
         names = {f"members/{member}": member for member in self.members}
+        there = {output.name for output in self.file.outputs}
+        passes = {name: m for m in self.members if (name := f"{PASS_ENTROPY}{m}") in there}
         try:
-            rows = self.file.read(segment, names)
+            rows = self.file.read(segment, [*names, *passes])
         except DataError as error:
             if self.run is None:
                 raise
             reopen(self.run, self.epoch)
             raise HpcensError(f"{error.what}, scored in an earlier phase", AGAIN) from error
-        return {member: rows[name] for name, member in names.items()}, self.file.masked(segment)
+        entropies = {member: rows[name] for name, member in passes.items()}
+        return {member: rows[name] for name, member in names.items()}, entropies, self.file.masked(segment)
 
 
 class Writer:
@@ -84,6 +88,9 @@ class Writer:
             if place
             else Result.open(directory, epoch, form, disk, writers=writers)
         )
+        spec, space = self._job.spec, assignment.preflight.space
+        carried = {m.name: carried_of(m, spec, self._shape, space) for m in spec.members if m.name in phase.members}
+        self._carried = {member: where for member, where in carried.items() if where is not None}
         self._stored: list[_Stored] = []
         if phase.last:
             if before := assignment.preflight.stored:
@@ -102,12 +109,16 @@ class Writer:
         present = None if task.route is None else _unpacked(task.route, len(names))
         if present is not None:
             values, bad = self._in_place(values, bad, present)
+        passes: dict[str, Array] = {}
+        for member in self._carried.keys() & values.keys():
+            values[member], passes[member] = self._carried[member].parted(values[member])
         start, stop = form.segmentation.bounds(segment)
         masked = masked_rows(self._job.spec.bad_rows, start, bad, self._inputs)
         noted: list[Record] = []
         for stored in self._stored:
-            rows, left_out = stored.read(segment)
+            rows, entropies, left_out = stored.read(segment)
             values |= rows
+            passes |= entropies
             if present is not None:  # what no stored member was to score may be scored now
                 places = [names.index(member) for member in stored.members]
                 left_out = [row for row in left_out if present[row, places].any()]
@@ -116,9 +127,10 @@ class Writer:
         if self._phase.last:
             if present is not None:
                 masked = sorted({*masked, *np.flatnonzero(~present.any(1)).tolist()})
-            outputs = self._combiner.combine(segment, [values[member] for member in names], masked, present)
+            outputs = self._combiner.combine(segment, [values[member] for member in names], masked, present, passes)
         else:
             outputs = {f"members/{member}": rows for member, rows in values.items()}
+            outputs |= {f"{PASS_ENTROPY}{member}": rows for member, rows in passes.items()}
             outputs["valid"] = valid(stop - start, masked)
         reduced = {i: used[m] for i, m in enumerate(names) if m in used and used[m] < self._batches[m]}
         self.result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
@@ -133,7 +145,9 @@ class Writer:
             if member.name not in self._phase.members:
                 continue
             rows = np.flatnonzero(present[:, place])
-            placed[member.name] = np.full((len(present), *self._shape), np.nan, member.output_dtype)
+            where = self._carried.get(member.name)
+            shape = self._shape if where is None else where.widened(self._shape)
+            placed[member.name] = np.full((len(present), *shape), np.nan, member.output_dtype)
             if member.name in values:
                 placed[member.name][rows] = values[member.name]
                 moved = (replace(b, rows=tuple(rows[list(b.rows)].tolist())) for b in bad[member.name])

@@ -32,6 +32,7 @@ from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
 from hpcens.specs.member import NormalizeSpec as NormalizeSpec
 from hpcens.specs.member import OutputDtype as OutputDtype
+from hpcens.specs.member import PassesSpec as PassesSpec
 from hpcens.specs.member import Precision as Precision
 from hpcens.specs.member import ResizeMode as ResizeMode
 from hpcens.specs.member import ResizeSpec as ResizeSpec
@@ -73,6 +74,9 @@ CompressionName = Literal["gzip", "lzf", "zstd", "blosc-zstd", "blosc-lz4"]
 
 OF_CLASSES = frozenset({"label", "top-K", "entropy", "expected_entropy", "mutual_information", "disagreement", "set"})
 """Outputs that members which give values do not have."""
+
+OF_ENTROPY = ("entropy", "expected_entropy", "mutual_information")
+"""Outputs that are of entropies: of members with passes, over all passes."""
 
 NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement", "set"})
 """Rules and outputs that choose between classes: labels that do not exclude one another do not have them."""

@@ -115,6 +115,19 @@ class WeightsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PassesSpec:
+    """How often a stochastic member is run on each row, and from where its random numbers start.
+
+    count  passes; its output is the mean over them
+    seed   of the random numbers of all passes
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    count: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberSpec:
     """One network of the ensemble, from exactly one of factory, torchscript, exported, onnx and pickled.
 
@@ -140,6 +153,7 @@ class MemberSpec:
     classes      the module's classes in its order, each with the ensemble's (None: the same, in the same order)
     weight       the member's weight under the rule `weighted`
     gradients    whether the module takes gradients in its forward: it runs in eager alone, not in inference mode
+    passes       how often it is run with its dropout modules in train mode, and averaged (None: once, without dropout)
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     rows         which rows it scores (None: all)
     """
@@ -164,6 +178,7 @@ class MemberSpec:
     classes: dict[str, str] | None = None
     weight: float | None = None
     gradients: bool = False
+    passes: PassesSpec | None = None
     bad_rows: MemberBadRows | None = None
     rows: RowsSpec | None = None
 

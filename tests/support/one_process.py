@@ -22,6 +22,7 @@ from hpcens.planning.phases import Assignment, phases_of
 from hpcens.result.decision import Decision
 from hpcens.result.earlier import require_same_axis
 from hpcens.result.fingerprint import torch_version
+from hpcens.result.outputs import pass_entropies
 from hpcens.result.scored import scored_form
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.rank_roles import RankRoles
@@ -116,7 +117,8 @@ def _start(job, preflight, names, plan, source, writers, most):
         Decision(tree, plan, shape, "", {}).keep(epoch)
         return
     combiner = tried_combiner(job.spec, preflight.space, form.outputs, preflight.rule, shape)
-    left = phases_of(directory, plan, form, shape)
+    beside = pass_entropies(job.spec, shape, preflight.space)
+    left = phases_of(directory, plan, form, shape, beside)
     assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())
     for phase in left:
         of = [
@@ -148,7 +150,8 @@ def _tried(job, preflight, names, source):
 def _score(assignment, phase, writers, source, most):
     """One round: a reader, these writers, and devices that host all members of the phase."""
     job, preflight = assignment.job, assignment.preflight
-    engine = Engine(CpuHardware(1), assignment.shape if job.spec.bad_rows == "mask" else None)
+    blank = assignment.shape if job.spec.bad_rows == "mask" else None
+    engine = Engine(CpuHardware(1), blank, segment_rows=SEGMENT)
     for member in job.spec.members:
         if member.name in phase.members:
             forward = load_member(member, job.spec, inputs=preflight.facts.names, space=preflight.space)

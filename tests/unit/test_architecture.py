@@ -28,6 +28,8 @@ DOORS = {
         "members/surroundings.py",
         "members/casting.py",
         "members/preprocess.py",
+        "members/choice.py",
+        "members/draws.py",
         "members/forward.py",
         "engine/cpu.py",
         "engine/cuda.py",

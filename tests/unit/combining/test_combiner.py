@@ -331,7 +331,9 @@ class TestWhoIsPresent:
     def test_what_is_no_probability_keeps_its_numbers_in_uint8(self, monkeypatch):
         """Story: flags of 0 and 1 came out as 255, as if they were probabilities."""
         made = spec(count=2)
-        monkeypatch.setattr(Combiner, "_values", lambda self, stack: {"flags": np.ones((len(stack[0]), 3), np.uint8)})
+        monkeypatch.setattr(
+            Combiner, "_values", lambda self, stack, passes: {"flags": np.ones((len(stack[0]), 3), np.uint8)}
+        )
         whole = Combiner(made, "probabilities", [Output("flags", (3,), "|u1")], {})
         got = whole.combine(0, list(np.zeros((2, 4, 3), np.float32)), [3], np.array([[1, 0], [0, 1], [1, 1], [0, 0]]))
         assert got["flags"].tolist() == [[1] * 3] * 3 + [[0] * 3]

@@ -56,6 +56,14 @@ class Forces(Net):
             (slope,) = torch.autograd.grad(super().forward(x).tanh().sum(), x)
         return slope.flatten(1)[:, :4]
 
+class Dropping(Net):
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, x):
+        return super().forward(self.drop(x))
+
 class Alone(Net):
     def forward(self, x):
         return super().forward(x).squeeze()
@@ -123,6 +131,22 @@ KEYS = {
     "scale: 1/255": {"members": {"preprocess": [{"scale": "1/255"}]}},
     "bad_rows: pass": {"members": {"bad_rows": "pass"}},
     "gradients": {"members": {"factory": "combined_models:Forces", "gradients": True}},
+    "passes": {"members": {"factory": "combined_models:Dropping", "passes": 5}},
+    "passes of one": {"members": [{"factory": "combined_models:Dropping", "passes": {"count": 5, "seed": 3}}, {}]},
+    "uncertainties": {
+        "output": {
+            "datasets": [
+                "prediction",
+                "label",
+                "members",
+                "variance",
+                "entropy",
+                "expected_entropy",
+                "mutual_information",
+                "disagreement",
+            ]
+        }
+    },
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
@@ -195,6 +219,27 @@ ROWS = [
     *(("trust", verb, WORKS) for verb in ("resume", "combine", "adding a member")),
     *(("squeeze", verb, WORKS) for verb in ("resume", "several reducers", "masks")),
     *(("gradients", key, WORKS) for key in ("bad_rows: pass", "files", "preprocess", "output: values", "trust")),
+    *(("passes", verb, WORKS) for verb in (*ALL_VERBS, "blocks")),
+    *(("passes of one", verb, WORKS) for verb in (*ALL_VERBS, "blocks")),
+    *(
+        ("passes", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "columns", "select", "compression", "dtype: uint8", "dtype: float16", "dtype: float64"),
+            *("rule: vote", "rule: geometric", "rule: median", "rule: weighted", "rule: m:f", "stack", "normalize"),
+            *("averaged stack", "stack of float64", "top-K", "classes", "member classes", "class_axis"),
+            *("member class_axis", "classes decide", "task: binary", "task: multilabel", "uncertainties", "preprocess"),
+            *("resize", "bad_rows: pass", "files", "trust", "weights.key", "decode", "fill", "axis", "sparse", "rows"),
+            *("bytes", "lengths", "precision: float64", "folder", "calibration", "temperature", "keep", "keep above"),
+            *("dataset.trust", "slurm"),
+        )
+    ),
+    *((key, "passes", WORKS) for key in ("gradients", "weights: factory")),
+    ("passes", "output: values", "members.0..passes: is for members that classify so far, and this one gives values"),
+    ("passes", "intervals", "members.0..passes: is for members that classify so far, and this one gives values"),
+    ("passes", "space: logits", "members.0..passes: have entropies of probabilities, and rule.space is logits"),
+    ("passes", "runtime: frozen", "members.0..passes: runs in eager alone, and plan.runtime is frozen; write runtime"),
+    ("passes", "runtime: openvino", "members.0..passes: runs in eager alone, and plan.runtime is openvino"),
+    ("passes of one", "rows", WORKS),
     *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
     *((key, verb, WORKS) for key in ("decode", "fill", "axis") for verb in ALL_VERBS),
     *((key, beside, WORKS) for key in ("decode", "fill") for beside in ("axis", "select", "bad_rows: pass", "resize")),
