@@ -92,7 +92,7 @@ def trials(
 def _code(member: MemberSpec) -> str:
     """Return what is the same for members that run the same code."""
     unpickled = str(member.file) if member.unpickles else ""
-    calls = [step.call for step in member.preprocess]
+    calls = list(member.functions.values())
     return json.dumps([member.factory, member.arguments, unpickled, calls], sort_keys=True)
 
 
@@ -165,7 +165,7 @@ def try_member(
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
     if changed := forward.surroundings.changed:
         warnings.append(forward.surroundings.described(changed))
-    words = describe_taken(member, spec, shape, space)
+    words = ", ".join(filter(None, (describe_taken(member, spec, shape, space), forward.viewed)))
     return Trial(
         tuple(values.shape[1:]),
         (*notes, *warnings),

@@ -25,7 +25,7 @@ from hpcens.config.stored import of_today
 from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
 from hpcens.shell import option
-from hpcens.specs import FILES, Job, MemberSpec, RunSpec
+from hpcens.specs import FILES, Job, MemberSpec, RunSpec, Space
 
 RESULT_SUFFIX = ".predictions.h5"
 # of a member, what says what its output means
@@ -85,7 +85,8 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
     check_values(page, tree)
     check_slurm(page, tree.get("slurm"))
     check_ensemble(page, tree)
-    check_calibration(Parts(page, tree))
+    parts = Parts(page, tree)
+    check_calibration(parts)
     if page.problems:
         raise page.error()
     output, calibration = spec.output, spec.calibration
@@ -110,7 +111,7 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
         spec,
         rule=rule,
         calibration=calibration,
-        members=tuple(_absolute(folder, member) for member in spec.members),
+        members=tuple(_with_space(_absolute(folder, member), parts.space) for member in spec.members),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
         assumed=all(value is None for value in means),
@@ -127,6 +128,13 @@ def _absolute(folder: Path, member: MemberSpec) -> MemberSpec:
     absolute = {k: folder / os.path.expanduser(file) for k, file in files.items() if file is not None}
     further = tuple(folder / os.path.expanduser(file) for file in member.files)
     return replace(member, **absolute, weights=weights, files=further)
+
+
+def _with_space(member: MemberSpec, space: Space) -> MemberSpec:
+    """Return the member with the space written out of the mean over its views: the rule's unless it is said."""
+    if member.views is None or member.views.space is not None:
+        return member
+    return replace(member, views=replace(member.views, space=space))
 
 
 Stored = TypeVar("Stored", RunSpec, Job)

@@ -114,6 +114,11 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     for listed in lists:
         usable = {(*listed, i): value for i, value in enumerate(parts.at(*listed) or ())}
         _check_unique(page, {place: value for place, value in usable.items() if place not in page.refused})
+    for i, views in parts.of_members("views").items():
+        apply = views.get("apply") if isinstance(views, dict) else None
+        seen = [view.get("call") if isinstance(view, dict) else None for view in apply or ()]
+        places = {("members", i, "views", "apply", n): call for n, call in enumerate(seen) if isinstance(call, str)}
+        _check_unique(page, {place: call for place, call in places.items() if place not in page.refused})
 
 
 def _check_unique(page: Page, values: Mapping[Place, Any]) -> None:

@@ -90,6 +90,12 @@ class Page:
         written = next(place[:n] for n in range(len(place), -1, -1) if place[:n] in self.lines)
         return self.lines[written], dotted(written if written in self.leaves else place)
 
+    def place_as(self, written: Place, place: Place) -> None:
+        """Let a place that a shorthand stands for be named by what is written."""
+        if written in self.lines:
+            self.lines[place] = self.lines[written]
+            self.leaves |= {place} if written in self.leaves else set()
+
     def value(self, node: Node, line: int, place: Place = (), above: tuple[Node, ...] = ()) -> Any:
         """Return a node as plain data. Raises UsageError where its aliases expand to too much.
 

@@ -30,6 +30,7 @@ from hpcens.specs import (
     Space,
     Task,
     Trust,
+    ViewName,
 )
 
 _TIME = re.compile(r"\d{1,6}|\d{1,6}:\d\d(:\d\d)?|\d{1,4}-\d{1,2}(:\d\d(:\d\d)?)?", re.ASCII)
@@ -56,6 +57,10 @@ def _command(text: str) -> bool:
 
 def _rule(name: str) -> bool:
     return name in get_args(RuleName) or (":" in name and _import_path(name))
+
+
+def _view(name: str) -> bool:
+    return name in get_args(ViewName) or (":" in name and _import_path(name))
 
 
 def _output(name: str) -> bool:
@@ -162,6 +167,15 @@ KEYS: Mapping[str, Key] = {
     "members[].classes": _filled("[cat, dog]"),
     "members[].weight": Key("0.5", lambda weight: 0 <= weight < math.inf, "must be 0 or more and finite"),
     "members[].bad_rows": _choice(MemberBadRows),
+    "members[].views": Key("[identity, hflip]"),
+    "members[].views.apply": _filled("[identity, hflip]"),
+    "members[].views.apply[]": Key("hflip"),
+    "members[].views.apply[].call": Key("hflip", _view, "or package.module:function", get_args(ViewName)),
+    "members[].views.apply[].undo": Key(
+        "models:shifted_back", _import_path, "must be an import path package.module:callable"
+    ),
+    "members[].views.space": _choice(Space),
+    "members[].views.keep": Key("false"),
     "members[].rows": _filled("{fold: 3}"),
     "members[].rows{}": Key("3"),
     "dataset": Key("images"),

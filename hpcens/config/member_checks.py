@@ -11,6 +11,7 @@ from hpcens.config.pass_checks import check_passes
 from hpcens.config.route_checks import expand_rows
 from hpcens.config.rule_checks import Parts
 from hpcens.config.step_checks import check_resize, expand_steps
+from hpcens.config.view_checks import check_views, expand_views
 from hpcens.shell import listed
 from hpcens.specs import SOURCES, STEPS, class_faults, merged_classes
 
@@ -30,6 +31,7 @@ def expand_member(page: Page, place: Place, member: dict[str, Any]) -> None:
         member["select"] = str(member["select"])
     expand_steps(page, (*place, "preprocess"), member.get("preprocess"))
     expand_rows(page, (*place, "rows"), member)
+    expand_views(page, place, member)
     if "classes" in member:
         member["classes"] = _expand_classes(page, (*place, "classes"), member["classes"])
 
@@ -112,6 +114,7 @@ def check_members(parts: Parts) -> None:
             _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
             _check_gradients(page, place, usable_keys, parts.at("plan", "runtime"))
             check_passes(parts, place, usable_keys)
+            check_views(parts, place, usable_keys)
 
 
 def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcens.config.document import Page
 from hpcens.config.keys import example
-from hpcens.specs import COMBINABLE, OF_CLASSES, RULE_SPACES, MemberSpec, RuleSpec
+from hpcens.specs import COMBINABLE, OF_CLASSES, RULE_SPACES, MemberSpec, RuleSpec, Space
 
 _OWN = {
     "trim": "trimmed",
@@ -65,10 +65,10 @@ class Parts:
         return name
 
     @property
-    def space(self) -> str:
+    def space(self) -> Space:
         """Where members are combined: as stated; else values, if every member gives values, or probabilities."""
         values = set(self.outputs.values()) == {"values"}
-        space: str = self.at("rule", "space") or ("values" if values else "probabilities")
+        space: Space = self.at("rule", "space") or ("values" if values else "probabilities")
         return space
 
 

@@ -199,7 +199,7 @@ class Engine:
                         raise
                     if self._blank is None or isinstance(failure.error, SystemExit):
                         raise _failed(f"{name}: {failure.step}", piece, start, failure.error) from failure.error
-                    self._without_bad(loaded.forward, piece, start, self._blank, launched, first)
+                    self._without_bad(loaded.forward, piece, start, self._blank, launched, first, failure)
                 except (Exception, SystemExit) as error:
                     if self.hardware.out_of_memory(error):
                         raise  # as it is: an error that causes itself would keep the tensors of its frames alive
@@ -215,19 +215,24 @@ class Engine:
         blank: tuple[int, ...],
         launched: _Launched,
         first: int,
+        failure: PreprocessingFailed,
     ) -> None:
         """Run a batch on some of whose rows the preprocessing raises: a good row stands in for each of them.
 
         The batch keeps its size, so that the bytes of its other rows are those they would have had.
 
-        inputs  (batch, *row shape) of each input the member takes
-        start   place of the batch's first row in its segment
-        blank   shape of a row of output, for a batch of which no row is good
-        first   number of the segment's first row
+        inputs   (batch, *row shape) of each input the member takes
+        start    place of the batch's first row in its segment
+        blank    shape of a row of output, for a batch of which no row is good
+        first    number of the segment's first row
+        failure  that of the whole batch
+        Raises MemberError where no row of it is to blame.
         """
         count, outputs = len(inputs[0]), launched.outputs
         good = [row for row in range(count) if forward.accepts([x[row : row + 1] for x in inputs])]
         bad = sorted(set(range(count)) - set(good))
+        if not bad:  # it raises on the batch, and on no row of it alone
+            raise _failed(f"{launched.name}: {failure.step}", inputs, start, failure.error) from failure.error
         launched.raised += [start + row for row in bad]
         if not good:
             empty = (count, *forward.widened(blank))

@@ -21,7 +21,7 @@ from hpcens.members.layout import layout_digests as layout_digests
 from hpcens.members.layout import result_axis as result_axis
 from hpcens.members.layout import taken as taken
 from hpcens.members.onnx_files import data_files
-from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space
+from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space, ViewsSpec
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
@@ -74,6 +74,12 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         digests[f"preprocess[{i}]"] = json.dumps(settings, sort_keys=True)
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
+    if spec.views is not None:
+        digests["views"] = json.dumps(_expanded(spec.views), sort_keys=True)
+        of_views = {place: path for place, path in spec.functions.items() if place.startswith("views")}
+        digests |= {
+            f"code of {place}": member_code_digest(owner, path, search_path) for place, path in of_views.items()
+        }
     digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
     if (spec.torchscript or spec.exported) and holds_complex(spec.file):
         digests[COMPLEX] = "kept"
@@ -91,6 +97,12 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
 
 
+def _expanded(views: ViewsSpec) -> dict[str, object]:
+    """Return views as plain data, without what is not written of one."""
+    apply = [{key: value for key, value in asdict(view).items() if value is not None} for view in views.apply]
+    return {"apply": apply, "space": views.space}
+
+
 STATE = "state"
 """The digest of weights that a factory loads itself, which only its trial can tell."""
 
@@ -98,12 +110,12 @@ STATE = "state"
 def has_code(spec: MemberSpec) -> bool:
     """Tell whether the member is loaded, or its inputs prepared, by code of the user's own."""
     sources = spec.factory is not None or spec.pickled is not None
-    return sources or any(step.call is not None for step in spec.preprocess)
+    return sources or bool(spec.functions)
 
 
 def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
     """Return the modules in which the member's functions lie, with their digests out of `member_digests`."""
-    calls = {f"code of preprocess[{i}]": step.call for i, step in enumerate(spec.preprocess)}
+    calls = {f"code of {place}": path for place, path in spec.functions.items()}
     paths = {"code": spec.factory} | calls
     return {path.partition(":")[0]: digests[key] for key, path in paths.items() if path is not None}
 
@@ -178,6 +190,7 @@ def load(
     from hpcens.members.forward import Forward
     from hpcens.members.preprocess import Preprocessing
     from hpcens.members.surroundings import surroundings_of
+    from hpcens.members.views import Views
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
@@ -190,19 +203,21 @@ def load(
     surroundings = surroundings_of(member)
     with surroundings.while_loading():
         preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
+        conversion = Conversion(member, spec, space)
+        views = Views(member, spec.search_path, conversion) if member.views is not None else None
         network = network or _network(member, spec.search_path, cores)
     if network.state and digests is not None and digests.get(STATE, network.state) != network.state:
         raise MemberError(
             f"member {member.name}: its factory loaded other weights than when it was tried",
             "let it load one version by name, and remove the trials in the cache",
         )
-    conversion = Conversion(member, spec, space)
     return Forward(
         member,
         network,
         preprocessing,
         inputs=places,
         conversion=conversion,
+        views=views,
         prepared=prepared,
         surroundings=surroundings,
     )

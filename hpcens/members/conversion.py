@@ -58,6 +58,15 @@ class Conversion(torch.nn.Module):
             )
         return where
 
+    def axis_in(self, values: torch.Tensor) -> int | None:
+        """Return the axis of what the module gives that has the classes; None where none has."""
+        return self._taken(values).axis
+
+    @property
+    def space(self) -> Space:
+        """The space that it brings values to."""
+        return self._space
+
     def _taken(self, values: torch.Tensor) -> Taken:
         shape = tuple(values.shape[1:])
         if shape not in self._by_shape:

@@ -18,6 +18,7 @@ from hpcens.members.draws import Draws
 from hpcens.members.network import Network, Passes
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
 from hpcens.members.surroundings import Surroundings, kept_generators
+from hpcens.members.views import Views
 from hpcens.specs import MemberSpec
 from hpcens.usercode import describe_exception
 
@@ -45,6 +46,7 @@ class Forward(torch.nn.Module):
         *,
         inputs: tuple[int, ...],
         conversion: Conversion,
+        views: Views | None = None,
         prepared: bool = False,
         surroundings: Surroundings | None = None,
     ) -> None:
@@ -52,6 +54,7 @@ class Forward(torch.nn.Module):
 
         inputs        numbers of the dataset's inputs that it is called with, in its order
         conversion    from what the network gives to what the ensemble combines
+        views         in which it sees each row; None: as the row is
         prepared      whether the network is one that `execute` has made, in an earlier process
         surroundings  in which it is to be called, as loading it has left them; None: those of all
         """
@@ -75,6 +78,7 @@ class Forward(torch.nn.Module):
         self._preprocessing = preprocessing
         self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
         self._conversion = conversion
+        self._views = views
 
     @property
     def casts(self) -> tuple[Cast, ...]:
@@ -89,13 +93,20 @@ class Forward(torch.nn.Module):
         """
         return () if self._mends else self.inputs
 
+    @property
+    def viewed(self) -> str:
+        """Of which views its output is the mean, in words, once a batch was run; empty without."""
+        return "" if self._views is None else self._views.described()
+
     def accepts(self, rows: Sequence[torch.Tensor]) -> bool:
         """Tell whether the preprocessing takes these rows, (rows, *row shape) of each input the member takes.
 
         Raises PreprocessingFailed where a step of it calls exit().
         """
         try:
-            self._preprocessing(*rows)
+            inputs = self._inputs(rows)
+            if self._views is not None:
+                self._views.try_calls(inputs)
         except PreprocessingFailed as failure:
             if isinstance(failure.error, SystemExit):
                 raise
@@ -116,6 +127,8 @@ class Forward(torch.nn.Module):
         """
         if self.draws is not None:
             return self.draws.mean(self._drawing(rows, first, self._conversion), self._carried)
+        if self._views is not None and self._views.in_space_of_rule:
+            return self._returned(rows, partial(self._called, convert=self._conversion))
         values: torch.Tensor = self._conversion(self.given(*rows))
         return values
 
@@ -171,14 +184,19 @@ class Forward(torch.nn.Module):
 
     def rounds(self, *rows: torch.Tensor) -> bool:
         """Tell whether what the member's network returns changes by being brought to `dtype`."""
-        values = self._returned(rows)
+        values = self._returned(rows) if self._views is None else self.passes(*self._inputs(rows))
         narrow = values.to(self.dtype)
         return bool(((narrow != values) & ~torch.isnan(values)).any())
 
     def _returned(self, rows: Sequence[torch.Tensor], called: Called | None = None) -> torch.Tensor:
+        """Return what the network gives; of several views the mean. called: gives it, if that is not `_called`."""
         count = len(rows[0])
         called = called or self._called
         values = self._of_one(rows, called) if count == 1 else called(rows)
+        return self._checked(values, count)
+
+    def _checked(self, values: torch.Tensor, count: int) -> torch.Tensor:
+        """Return what the network gave for so many rows. Raises MemberError where it is not what it has to be."""
         if values.shape[:1] != (count,):
             raise MemberError(
                 f"member {self._name} returned {tuple(values.shape)} for {count} rows", "one output row per row"
@@ -195,12 +213,20 @@ class Forward(torch.nn.Module):
             )
         return values
 
-    def _called(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
-        return self._run(self._inputs(rows))
+    def _called(self, rows: Sequence[torch.Tensor], convert: Conversion | None = None) -> torch.Tensor:
+        """Return what the network gives for these rows. convert: done to each view before the mean of several."""
+        inputs = self._inputs(rows)
+        if self._views is not None:
+            return self._views.mean(inputs, partial(self._seen, len(rows[0])), convert)
+        return self._run(inputs)
 
     def _run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         values: torch.Tensor = self.passes(*inputs)
         return values.detach() if self.gradients else values
+
+    def _seen(self, count: int, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Return what the network gives for one view of so many rows, in `dtype`."""
+        return self._checked(self.passes(*inputs), count).to(self.dtype)
 
     def _of_one(self, rows: Sequence[torch.Tensor], called: Called) -> torch.Tensor:
         """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.

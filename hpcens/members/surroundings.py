@@ -245,7 +245,7 @@ _LEFT_BY_CODE: dict[str, dict[str, Any]] = {}
 
 def surroundings_of(member: MemberSpec) -> Surroundings:
     """Return the surroundings in which the member is to be loaded: as its code has left them in this process before."""
-    calls = [step.call for step in member.preprocess if step.call is not None]
+    calls = member.functions.values()
     code = member.factory or (str(member.pickled) if member.pickled is not None else None) or next(iter(calls), None)
     code = code.partition(":")[0] if code is not None and member.pickled is None else code
     return Surroundings(member.name, code, dict(_LEFT_BY_CODE.get(code or "", {})))

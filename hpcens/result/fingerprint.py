@@ -59,6 +59,8 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "gradients"), None, "no members[].gradients"),
     AddedKey(("members", "*", "passes"), None, "no members[].passes"),
     AddedKey(("members", "*", "rows"), None, "no members[].rows"),
+    AddedKey(("members", "*", "views"), None, "no members[].views"),
+    AddedKey(("members", "*", "code of views*"), None, "no members[].views"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
     AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from hpcens.result.fingerprint import Place, Tree, added_key, rounded_members
 from hpcens.shell import quoted
 from hpcens.usercode import find_module
 
-_CODE = re.compile(r"(code|imports .*|code of preprocess\[\d+\])")
+_CODE = re.compile(r"(code|imports .*|code of preprocess\[\d+\]|code of views\[\d+\](\.undo)?)")
+_OF_VIEW = re.compile(r"code of views\[(\d+)\](\.undo)?")
 _DIGEST = re.compile(r"[0-9a-f]{32,}")
 _DIGITS = 12  # of a digest that are shown
 _NAMED_FILES = 3
@@ -105,6 +107,9 @@ def _code_file(change: Change, new: Tree) -> str:
     if key == "code":
         named = branch.get("factory") or new.get("rule", {}).get("name", "")
         module = str(named).partition(":")[0] if ":" in str(named) else ""
+    elif of_view := _OF_VIEW.fullmatch(key):
+        view = json.loads(branch.get("views", "{}")).get("apply", [])[int(of_view[1]) :][:1]
+        module = view[0].get("undo" if of_view[2] else "call", "").partition(":")[0] if view else ""
     elif called := re.search(r'"call": "([\w.]+):', str(branch.get(key.removeprefix("code of "), ""))):
         module = called[1]
     return _file_of(module) if module else ""

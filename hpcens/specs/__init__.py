@@ -27,6 +27,7 @@ from hpcens.specs.member import NOT_OF as NOT_OF
 from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
+from hpcens.specs.member import TURNING as TURNING
 from hpcens.specs.member import CastName as CastName
 from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
@@ -41,6 +42,9 @@ from hpcens.specs.member import Space as Space
 from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
+from hpcens.specs.member import ViewName as ViewName
+from hpcens.specs.member import ViewSpec as ViewSpec
+from hpcens.specs.member import ViewsSpec as ViewsSpec
 from hpcens.specs.member import WeightsSpec as WeightsSpec
 from hpcens.specs.member import described_rows as described_rows
 from hpcens.specs.rule import COMBINABLE as COMBINABLE

@@ -15,6 +15,7 @@ ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
 CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
 Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
+ViewName = Literal["identity", "hflip", "vflip", "rot90", "rot180", "rot270", "transpose", "transverse"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
 
 LAST = -1
@@ -98,6 +99,47 @@ STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ViewSpec:
+    """One way to look at a row.
+
+    call  a ViewName, of what is done to the last two axes: identity; hflip (left and right exchanged) and vflip (top
+          and bottom) of torchvision; rot90, rot180 and rot270, counter-clockwise as torch.rot90; transpose (height and
+          width exchanged) and transverse (the same, then turned by 180 degrees) of Pillow. Or the import path of a
+          function: it takes all inputs, as a step without `input` does, and returns as many, each of its own shape
+    undo  import path of a function from what the member gives for that, (batch, *output shape), to what it would have
+          given without; None: a name undoes itself, and what is given for a function is the same
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    call: str
+    undo: str | None = None
+
+    @property
+    def by_name(self) -> bool:
+        """Whether it is one of the names."""
+        return ":" not in self.call
+
+
+TURNING = ("rot90", "rot270", "transpose", "transverse")
+"""Views that exchange height and width."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewsSpec:
+    """In what views a member sees each row; its output is the mean over them.
+
+    apply  the views, in the order in which they are added up
+    space  in which the mean is taken: that of the rule, or that of the member's output (None: the rule's)
+    keep   hold the output of each view as well; config refuses it
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    apply: tuple[ViewSpec, ...]
+    space: Space | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsSpec:
     """Where the state dict of a factory's module lies.
 
@@ -156,6 +198,7 @@ class MemberSpec:
     passes       how often it is run with its dropout modules in train mode, and averaged (None: once, without dropout)
     bad_rows     pass: NaN and infinity in its inputs are the module's to handle, and only what it gives is judged
     rows         which rows it scores (None: all)
+    views        in what views it sees each row, after the preprocessing (None: as the row is)
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -181,6 +224,7 @@ class MemberSpec:
     passes: PassesSpec | None = None
     bad_rows: MemberBadRows | None = None
     rows: RowsSpec | None = None
+    views: ViewsSpec | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, Path):
@@ -205,6 +249,15 @@ class MemberSpec:
     def output_dtype(self) -> OutputDtype:
         """The dtype in which its outputs are kept until they are stored."""
         return "float64" if self.precision == "float64" else "float32"
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """What of the YAML names a function on the way of its rows, by its place: `preprocess[0]` → import path."""
+        steps = {f"preprocess[{i}]": step.call for i, step in enumerate(self.preprocess)}
+        views = self.views.apply if self.views is not None else ()
+        calls = {f"views[{i}]": view.call for i, view in enumerate(views) if not view.by_name}
+        undos = {f"views[{i}].undo": view.undo for i, view in enumerate(views)}
+        return {place: path for place, path in (steps | calls | undos).items() if path is not None}
 
     def first_step(self, name: str, *, first: bool) -> StepSpec | None:
         """Return the step by which an input is taken; None where no step does anything to it.

@@ -26,6 +26,7 @@ DOORS = {
         "members/conversion.py",
         "members/network.py",
         "members/surroundings.py",
+        "members/views.py",
         "members/casting.py",
         "members/preprocess.py",
         "members/choice.py",

@@ -79,6 +79,12 @@ class Averaged(nn.Module):
     def forward(self, x):
         return x.mean(1) * self.scale
 
+def rolled(x):
+    return x.roll(1, -1)
+
+def rolled_back(x):
+    return x.roll(-1, -1)
+
 def middle(stack, names):
     return stack.mean(0)
 """
@@ -91,6 +97,7 @@ BASE = {
     "dataset": {"input": "images"},
     "output": {"datasets": ["prediction", "label", "members", "variance", "entropy"]},
 }
+ROLLED = {"call": "combined_models:rolled", "undo": "combined_models:rolled_back"}
 # Of each key what is merged into BASE: a mapping under `members` goes into each of them, a list into one each.
 KEYS = {
     "bad_rows: mask": {"bad_rows": "mask"},
@@ -193,6 +200,14 @@ KEYS = {
     "rows": {
         "dataset": {"route": {"fold": "fold"}},
         "members": [{"rows": {"fold": [0, 1, 2]}}, {"rows": {"fold": 1}}],
+    },
+    "views": {"members": {"views": ["identity", "rot90", {"call": "combined_models:rolled"}]}},
+    "views of a map": {
+        "class_axis": 1,
+        "members": {
+            "arguments": {"shape": [4, 6, 6]},
+            "views": {"apply": ["identity", "hflip", ROLLED], "space": "logits"},
+        },
     },
     "slurm": {"slurm": {"check_members": "job", "start_seconds": 60, "drain_seconds": 30, "time": "5"}},
     "container": {"slurm": {"python": "apptainer exec a.sif python3", "srun": {"overlap": True}}},
@@ -371,6 +386,40 @@ ROWS = [
     ("keep", "intervals", WORKS),
     ("keep above", "output: values", '"entropy" is not among output.datasets'),
     *(("keep above", key, WORKS) for key in ("columns", "compression", "temperature", "calibration", "bad_rows: mask")),
+    *((key, verb, WORKS) for key in ("views", "views of a map") for verb in (*ALL_VERBS, "blocks")),
+    *(
+        ("views", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "columns", "select", "compression", "dtype: uint8", "dtype: float16", "dtype: float64"),
+            *("rule: vote", "rule: geometric", "rule: weighted", "rule: m:f", "rule: median", "stack", "space: logits"),
+            *("top-K", "task: multilabel", "task: binary", "output: values", "classes", "member classes", "normalize"),
+            *("precision: float64", "bad_rows: pass", "files", "trust", "weights.key", "weights: factory", "squeeze"),
+            *("preprocess", "resize", "scale: 1/255", "decode", "fill", "axis", "rows", "calibration", "temperature"),
+            *("keep", "keep above", "folder", "slurm", "dataset.trust"),
+        )
+    ),
+    *(
+        ("views of a map", key, WORKS)
+        for key in (
+            *(
+                "bad_rows: mask",
+                "dtype: uint8",
+                "rule: median",
+                "space: logits",
+                "member classes",
+                "precision: float64",
+            ),
+            *("rows", "task: multilabel"),
+        )
+    ),
+    ("views of a map", "output: values", '"logits": the mean over views is taken of values'),
+    ("views", "class_axis", r"views\[1\] \(rot90\): its output \(2, 4, 5\) is no map of rows of 6 × 6"),
+    ("views", "classes decide", r"views\[1\] \(rot90\): its output .* is no map of rows"),
+    ("views", "gradients", "members.0..views: would turn what is a derivative by the inputs"),
+    *(
+        ("views", key, r"views: of inputs \(2, 108\) none has rows of two axes, which could be turned")
+        for key in ("bytes", "sparse", "length", "lengths")
+    ),
     *((key, verb, WORKS) for key in ("slurm", "container") for verb in ("resume", "adding a member", "phases")),
 ]
 

@@ -67,6 +67,8 @@ def around(pattern: str) -> dict[str, Any]:
             "normalize": {"normalize": {"mean": triple, "std": triple}},
         }
         member["preprocess"] = [steps.get(source.split(".")[1].removesuffix("[]"), {})]
+    elif source.startswith("views."):
+        member["views"] = {"apply": [{"call": "m:f"}]}
     tree: dict[str, Any] = {
         "members": [member],
         "classes": ["cat", "dog"],
@@ -143,6 +145,13 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     own = {key.removeprefix(".") for key in keys(tree) if not re.search(r"\.(arguments|srun|by)\.", key)}
     assert own == set(SETTABLE)
     del tree["dataset"]["input"], tree["dataset"]["select"]["path"], tree["output"]["keep"]["above"]  # of two ways one
+    views = tree["members"][0].pop("views")  # beside gradients, it is refused
+    [seen] = loaded(file, yaml.safe_dump({"members": [{"name": "a", "onnx": "o", "views": views}]})).members
+    assert seen.views is not None and [view.call for view in seen.views.apply] == [
+        "identity",
+        "hflip",
+        "models:shifted",
+    ]
     others = [key for key in SOURCES if key != "factory"]
     first, second = tree["members"]
     for source in others:
