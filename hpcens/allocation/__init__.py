@@ -50,13 +50,13 @@ def plan(
     """
     _check_devices(problem)
     problem = problem.within(batch_sizes, rows).per_row()
-    bound = upper_bound(problem)
-    phases = _placed(problem, planner)
-    if len(phases) == 1 and phases[0].placement.proven < bound.rows_per_second:
-        bound = replace(bound, rows_per_second=phases[0].placement.proven)
+    parts = [(alone, *_bounded(alone, planner)) for alone in problem.in_stages]
+    phases = [phase for _, _, own in parts for phase in own]
     staged = [_stage(phase, number) for number, phase in enumerate(phases)]
+    bounds = [bound.rows_per_second for _, bound, _ in parts]
+    most = bounds[0] if len(bounds) == 1 else 1 / sum(1 / bound for bound in bounds)
     # Both are exact up to rounding, and a bound that is reached may round to either side.
-    throughput = min(1 / sum(1 / stage.streams.throughput for stage in staged), bound.rows_per_second)
+    throughput = min(1 / sum(1 / stage.streams.throughput for stage in staged), most)
     hostings = tuple(hosting for stage in staged for hosting in stage.hostings)
     runs = {
         m: MemberNumerics(phase.placement.runs[m].batch, phase.placement.runs[m].runtime)
@@ -91,8 +91,8 @@ def plan(
         rates=problem.rates,
         loading=sum(load_seconds(phase.problem, phase.placement) for phase in phases),
         throughput=throughput,
-        bound=bound.rows_per_second,
-        limit=_limit(problem, bound, phases, staged),
+        bound=most,
+        limit=_limit_of(parts, staged),
         window=max(2, min(segments, max(8, 6 * devices))),
         read_ahead=max(2, min(segments, max(4, 3 * devices))),
         phases=tuple(phase.problem.members for phase in phases) if len(phases) > 1 else (),
@@ -160,6 +160,28 @@ def _stage(phase: Phase, number: int) -> _Stage:
 def _of_own_rows(rates: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
     """Return rows/s of each member's own rows, by those of the dataset's."""
     return {member: rate * parts[member] if member in parts else rate for member, rate in rates.items()}
+
+
+def _bounded(problem: Problem, planner: PlannerName) -> tuple[Bound, tuple[Phase, ...]]:
+    """Place members that are scored side by side where any placement holds them; return also what none exceeds."""
+    bound = upper_bound(problem)
+    phases = _placed(problem, planner)
+    if len(phases) == 1 and phases[0].placement.proven < bound.rows_per_second:
+        bound = replace(bound, rows_per_second=phases[0].placement.proven)
+    return bound, phases
+
+
+def _limit_of(parts: Sequence[tuple[Problem, Bound, Sequence[Phase]]], staged: Sequence[_Stage]) -> str:
+    """Say what limits; of a cascade, what limits the stage that takes longest."""
+    limits: list[tuple[float, str]] = []
+    first = 0
+    for problem, bound, phases in parts:
+        own = staged[first : first + len(phases)]
+        first += len(phases)
+        limits.append((sum(1 / stage.streams.throughput for stage in own), _limit(problem, bound, phases, own)))
+    longest = max(limits)
+    where = f" (stage {limits.index(longest) + 1} of {len(limits)} of the cascade)" if len(limits) > 1 else ""
+    return f"{longest[1]}{where}"
 
 
 def _limit(problem: Problem, bound: Bound, phases: Sequence[Phase], staged: Sequence[_Stage]) -> str:

@@ -23,6 +23,7 @@ class Problem:
     readers, reducers  of them there may be at most
     rows        rows to score (0 where that is not known)
     parts       member → the part of the rows that it scores, above 0; those that score all may be absent
+    stages      of a cascade, each with its members: they are scored one after another; () where there is none
     seconds     about how long a planner may search for better placements and better bounds
     """
 
@@ -38,6 +39,7 @@ class Problem:
     rows: int = 0
     seconds: float = 8.0
     parts: Mapping[str, float] = field(default_factory=dict)
+    stages: tuple[tuple[str, ...], ...] = ()
 
     @property
     def reading(self) -> float:
@@ -59,6 +61,12 @@ class Problem:
         """Rows/s that pass all readers and reducers there may be, each row sent once."""
         passed = min(self.rates.read_by(self.readers), self.readers * self.sending)
         return min(passed, self.reducers * self.writing)
+
+    @property
+    def in_stages(self) -> tuple[Problem, ...]:
+        """The problem of each stage of a cascade, by itself; this one alone where there is none."""
+        alone = replace(self, stages=(), seconds=self.seconds / max(1, len(self.stages)))
+        return tuple(replace(alone, members=members) for members in self.stages or (self.members,))
 
     def within(self, batch_sizes: Iterable[int], rows: int) -> Problem:
         """Return the problem of scoring `rows` rows with batch sizes out of these.

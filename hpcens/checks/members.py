@@ -189,5 +189,5 @@ def check_rule(job: Job, preflight: Preflight, shape: tuple[int, ...], book: Tri
     """Try a rule of the user's own, unless it passed before with as many members of that shape."""
     key = rule_key(job.spec, preflight, shape)
     if book.get(key, job.spec.search_path) is None:
-        imported = try_rule(job.spec, preflight.space, preflight.rule, shape, sets=preflight.facts.sets)
+        imported = try_rule(job.spec, preflight.space, preflight.rule, shape, sets=job.spec.sets(preflight.facts.sets))
         book.put(key, Trial(shape, imported=imported))

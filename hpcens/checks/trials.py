@@ -108,7 +108,8 @@ def rule_key(spec: RunSpec, preflight: Preflight, shape: tuple[int, ...]) -> str
     """Digest all that the trial of a rule on outputs of this shape depends on."""
     names, dtype = spec.member_names, spec.combined_dtype
     parts = [asdict(spec.rule), _own(preflight.rule), names, shape, preflight.space, dtype, __version__]
-    parts += [preflight.facts.sets] if preflight.facts.sets else []
+    sets = spec.sets(preflight.facts.sets)
+    parts += [sets] if sets else []
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 

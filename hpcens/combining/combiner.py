@@ -18,6 +18,8 @@ from hpcens.result import PASS_ENTROPY, Output, encoded
 from hpcens.rules import (
     Calibrator,
     Floats,
+    accepted,
+    certainty,
     disagreement,
     entropies,
     label,
@@ -28,7 +30,7 @@ from hpcens.rules import (
     weights_of,
 )
 from hpcens.rules.present import sets_of
-from hpcens.specs import LAST, RunSpec, Space
+from hpcens.specs import LAST, RunSpec, Space, StageSpec
 from hpcens.usercode.imported import other_code
 from hpcens.vocabulary import Array
 
@@ -130,6 +132,24 @@ class Combiner:
                 values[output.name][rows] = part[output.name]
         return {output.name: np.zeros((len(there), *output.shape), output.dtype) for output in combined} | values
 
+    def sure(self, stage: StageSpec, stack: Mapping[str, Floats], present: Array) -> Array:
+        """Tell which rows a stage of the cascade accepts, by what the members so far have given: (rows,) bool.
+
+        stack    member → (rows, *output shape), as it is stored; of members of later stages nothing is looked at
+        present  (rows, members) bool: whether the member has scored the row; all False in rows that are not asked about
+        """
+        sure = np.zeros(len(present), bool)
+        for members, rows in sets_of(present):
+            values = self._as_given([stack[self._members[place]][rows] for place in members], members)
+            sure[rows] = self._of_set(members)._accepted(stage, values)
+        return sure
+
+    def _accepted(self, stage: StageSpec, stack: Sequence[Floats]) -> Array:
+        prediction = self._rule(stack)
+        measure = partial(certainty, logits=self._logits, axis=self._axis, multilabel=self._multilabel)
+        measures = {name: measure(name, stack, prediction, self._weights) for name in stage.accept}
+        return accepted(measures, stage.accept)
+
     def _of_set(self, members: tuple[int, ...]) -> Combiner:
         """Return what combines these members alone, by their places in member order."""
         if members not in self._of_sets:
@@ -149,9 +169,13 @@ class Combiner:
         axis = self._axis if self._axis < 0 else self._axis + 1  # that of the members comes first here
         self._rule(self._as_given(made_up / made_up.sum(axis=axis, keepdims=True) if divided else made_up))
 
-    def _as_given(self, stack: Iterable[Floats]) -> list[Floats]:
-        """Return the stack as the members gave it: a result may store it wider, and a rule may tell the difference."""
-        return [values.astype(dtype, copy=False) for values, dtype in zip(stack, self._dtypes, strict=True)]
+    def _as_given(self, stack: Iterable[Floats], members: Sequence[int] | None = None) -> list[Floats]:
+        """Return the stack as the members gave it: a result may store it wider, and a rule may tell the difference.
+
+        members  places of the members that it is of; None: of all
+        """
+        dtypes = self._dtypes if members is None else [self._dtypes[place] for place in members]
+        return [values.astype(dtype, copy=False) for values, dtype in zip(stack, dtypes, strict=True)]
 
     def _of_members(self, stack: Sequence[Floats], passes: Mapping[str, Floats]) -> dict[str, Array]:
         """Return what is stored of members, by its dataset."""

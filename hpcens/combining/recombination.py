@@ -103,7 +103,7 @@ class Recombination:
                 stored = source.read(segment, dict.fromkeys((*datasets, *request.pass_entropies.values())))
                 passes = {member: stored[name] for member, name in request.pass_entropies.items()}
                 stack, masked, present = [stored[name] for name in datasets], self._masked(segment), None
-                if request.spec.routed:
+                if request.spec.partial:
                     present = request.present(segment)
                     masked = sorted({*masked, *np.flatnonzero(~present.any(1)).tolist()})
                 result.write(segment, combiner.combine(segment, stack, masked, present, passes), {})

@@ -118,8 +118,24 @@ def check_request(source: Finished, spec: RunSpec, output: Path) -> Request:
             "outputs": outputs_branch(spec),
         }
     )
+    _require_same_cascade(source, spec, fingerprint)
     require_fitting(spec, fingerprint)
     return Request(source, spec, output, space, digests, fingerprint)
+
+
+def _require_same_cascade(source: Finished, spec: RunSpec, fingerprint: Mapping[str, Any]) -> None:
+    """Raise UsageError where rows would be combined otherwise than when it was decided who scores them."""
+    before, now = (in_format({"rule": tree["rule"]})["rule"] for tree in (source.fingerprint, fingerprint))
+    if before.get("cascade") == now.get("cascade") is None:
+        return
+    decided, asked = ({key: rule[key] for key in rule if key != "calibration"} for rule in (before, now))
+    if decided != asked or len(spec.members) < len(source.fingerprint["members"]):
+        lines = [*differences(decided, asked, "rule")] or ["members: fewer now"]
+        raise UsageError(
+            f"{source.path} was scored by a cascade, which accepted rows under its rule and all its members; asked is"
+            " another:\n  " + "\n  ".join(lines),
+            "combine it under the same rule and cascade, for other outputs; or score again under the new ones",
+        )
 
 
 def present_in(source: Finished, spec: RunSpec, segment: int) -> Array:
@@ -135,7 +151,7 @@ def _sets_of(source: Finished, spec: RunSpec) -> list[tuple[str, ...]]:
     Raises DataError where some row has none, and such rows are not to be masked.
     """
     sets: dict[tuple[int, ...], None] = {}
-    for segment in range(len(source.segmentation)) if spec.routed else ():
+    for segment in range(len(source.segmentation)) if spec.partial else ():
         present = present_in(source, spec, segment)
         sets |= {members: None for members, _ in sets_of(present)}
         nobody = sorted({*np.flatnonzero(~present.any(1)).tolist()} - {*source.masked(segment)})

@@ -112,6 +112,7 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
         rule=rule,
         calibration=calibration,
         members=tuple(_with_space(_absolute(folder, member), parts.space) for member in spec.members),
+        cascade=tuple(replace(s, members=tuple(sorted(s.members, key=spec.member_names.index))) for s in spec.cascade),
         plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
         output=output,
         assumed=all(value is None for value in means),

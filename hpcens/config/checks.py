@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from hpcens.config.cascade_checks import check_cascade
 from hpcens.config.dataset_checks import check_dataset
 from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keep_checks import check_keep
@@ -108,6 +109,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     check_members(parts)
     check_dataset(page, parts.at("dataset"))
     check_routes(parts)
+    check_cascade(parts)
     _check_unique(page, {("members", i, "name"): value for i, value in parts.of_members("name").items()})
     of_members = [("members", i, "inputs") for i in parts.of_members("inputs")]
     lists = (("classes",), ("dataset", "columns"), ("plan", "batch_sizes"), ("output", "datasets"), *of_members)

@@ -216,6 +216,14 @@ KEYS: Mapping[str, Key] = {
     "rule.normalize": Key("true"),
     "calibration": Key("calibration.json"),
     "calibration.path": _filled("calibration.json"),
+    "cascade": _filled("[{members: [a, b], accept: {entropy: {below: 0.1}}}, {members: [c, d]}]"),
+    "cascade[]": Key("{members: [a, b], accept: {entropy: {below: 0.1}}}"),
+    "cascade[].members": _filled("[a, b]"),
+    "cascade[].members[]": Key("a"),
+    "cascade[].accept": Key("{entropy: {below: 0.1}}"),
+    "cascade[].accept{}": Key("{below: 0.1}"),
+    "cascade[].accept{}.below": Key("0.1"),
+    "cascade[].accept{}.above": Key("0.9"),
     "devices": Key("{cuda: all}"),
     "devices.cpu": Key("2"),
     "devices.cpu.count": _count("2"),
@@ -280,7 +288,7 @@ KEYS: Mapping[str, Key] = {
 }
 
 
-_NAMED = ("dataset.inputs", "dataset.route", "cluster", "members[].rows", "output.keep.by")
+_NAMED = ("dataset.inputs", "dataset.route", "cluster", "members[].rows", "output.keep.by", "cascade[].accept")
 """Keys under which a user may write any name."""
 
 

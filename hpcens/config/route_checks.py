@@ -65,20 +65,20 @@ def check_routes(parts: Parts) -> None:
             what = "is named by no members[].rows, so it routes nothing; write rows for a member, or remove it"
             page.problem(("dataset", "route", name), what)
     if rows:
-        _check_combined(parts)
+        check_combined(parts, "members[].rows")
 
 
-def _check_combined(parts: Parts) -> None:
-    """Check that rows which not all members score can be combined and stored."""
+def check_combined(parts: Parts, key: str) -> None:
+    """Check that rows which not all members score can be combined and stored. key: what leaves members out of them."""
     page = parts.page
     if parts.rule == "stack":
-        what = "stack is fed with all members, and members[].rows leaves some out of a row; write rule: mean"
+        what = f"stack is fed with all members, and {key} leaves some out of a row; write rule: mean"
         page.problem(("rule", "name"), what)
     if parts.rule == "weighted":
         for i, weight in parts.of_members("weight").items():
             if weight == 0:
-                what = "0 leaves nothing of the rows that the member scores alone (members[].rows); write more than 0"
+                what = f"0 leaves nothing of the rows that the member scores alone ({key}); write more than 0"
                 page.problem(("members", i, "weight"), what)
     if parts.at("output", "dtype") == "uint8":
-        what = "uint8 has no NaN for the rows that a member does not score (members[].rows); write float16 or float32"
+        what = f"uint8 has no NaN for the rows that a member does not score ({key}); write float16 or float32"
         page.problem(("output", "dtype"), what)

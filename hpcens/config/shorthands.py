@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from hpcens.config.calibration import expand_calibration
+from hpcens.config.cascade_checks import expand_cascade
 from hpcens.config.checks import explain
 from hpcens.config.document import Page, Place, shown
 from hpcens.config.keys import KEYS, pattern
@@ -44,6 +45,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
             page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
     if "calibration" in tree:
         expand_calibration(page, tree)
+    if "cascade" in tree:
+        expand_cascade(page, tree)
     output = tree.get("output")
     if isinstance(output, dict) and isinstance(output.get("compression"), str):
         output["compression"] = {"name": output["compression"]}

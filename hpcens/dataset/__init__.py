@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcens.dataset.labels import LabelFiles as LabelFiles
     from hpcens.dataset.routed import Routed as Routed
     from hpcens.dataset.routes import Routes as Routes
+    from hpcens.dataset.routes import divided_rows as divided_rows
     from hpcens.dataset.source import Facts as Facts
     from hpcens.dataset.source import Source as Source
     from hpcens.dataset.source import sample_rows as sample_rows
@@ -29,7 +30,7 @@ else:
         "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
         "labels": ("LabelFiles",),
         "routed": ("Routed",),
-        "routes": ("Routes",),
+        "routes": ("Routes", "divided_rows"),
         "source": ("Facts", "Source", "sample_rows", "spread_rows"),
     }
 

@@ -66,15 +66,7 @@ class Routes:
 
     def divide(self, start: int, stop: int, members: Sequence[str]) -> Divided:
         """Read the selected rows from `start` to `stop`, divided among these members; none that no one scores."""
-        present = self.present(start, stop)
-        wanted = {member: present[:, self._names.index(member)] for member in members}
-        wanted = {member: marks for member, marks in wanted.items() if marks.any()}
-        rows = self._source.rows_between(start, stop) if wanted else ()
-        alike: dict[bytes, Rows] = {}
-        for marks in wanted.values():
-            if (key := marks.tobytes()) not in alike:
-                alike[key] = rows if marks.all() else tuple(array[marks] for array in rows)
-        return Divided({m: alike[marks.tobytes()] for m, marks in wanted.items()}, np.packbits(present, axis=1))
+        return divided_rows(self._source, start, stop, self.present(start, stop), self._names, members)
 
     def facts(self, *, all_rows: bool = True) -> Routed:
         """Look at all rows. all_rows: whether they are all of the dataset, of which each member is to score some.
@@ -173,6 +165,24 @@ class Routes:
                         f"{where} holds {holds}, and rows of member {member} names {strange[0]!r}",
                         f"correct rows: {key}" + (", numbers that are text in quotes" if text else ""),
                     )
+
+
+def divided_rows(
+    source: Source, start: int, stop: int, present: Array, names: Sequence[str], members: Sequence[str]
+) -> Divided:
+    """Read the selected rows from `start` to `stop`, divided among these members; none that no one scores.
+
+    present  (rows, members) bool: whether the member is to score the row
+    names    of all members, in the order of that
+    """
+    wanted = {member: present[:, names.index(member)] for member in members}
+    wanted = {member: marks for member, marks in wanted.items() if marks.any()}
+    rows = source.rows_between(start, stop) if wanted else ()
+    alike: dict[bytes, Rows] = {}
+    for marks in wanted.values():
+        if (key := marks.tobytes()) not in alike:
+            alike[key] = rows if marks.all() else tuple(array[marks] for array in rows)
+    return Divided({m: alike[marks.tobytes()] for m, marks in wanted.items()}, np.packbits(present, axis=1))
 
 
 def _place(key: str, values: Sequence[Any]) -> str:

@@ -67,7 +67,8 @@ class JobPlanner:
         numerics = with_precisions(new.numerics, self._job)
         if any(not kind.startswith("cpu") for kind in numerics.kinds):
             numerics = replace(numerics, libraries=gpu_libraries())
-        return replace(new, numerics=numerics if self._fixed is None else keep_fixed(numerics, self._fixed))
+        numerics = numerics if self._fixed is None else keep_fixed(numerics, self._fixed)
+        return replace(new, numerics=numerics, expected=self.needs.expected)
 
     def _fits(self, stored: Plan, devices: Sequence[Device]) -> bool:
         return stored.devices == tuple(devices) and stored.numerics == self._fixed

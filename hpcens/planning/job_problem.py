@@ -44,8 +44,8 @@ def state_problem(
     shape = next(iter(shapes.values()))
     outputs = outputs_of(job.spec, shape, preflight.space)
     scored = {member.name for member in needs.members}
-    most = max(preflight.facts.parts.get(name, 1.0) for name in scored)
-    parts = {name: part for name, part in preflight.facts.parts.items() if name in scored}
+    most = max(needs.parts.get(name, 1.0) for name in scored)
+    parts = {name: part for name, part in needs.parts.items() if name in scored}
     return Problem(
         devices=tuple(devices),
         members=tuple(member.name for member in needs.members),
@@ -57,6 +57,7 @@ def state_problem(
         readers=readers,
         reducers=reducers,
         parts=parts,
+        stages=tuple(stage.members for stage in job.spec.cascade),
     )
 
 

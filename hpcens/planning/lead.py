@@ -78,7 +78,7 @@ class Lead:
         shape = self.planner.output_shape(devices)
         form = self._form(plan, tree, shape)
         beside = pass_entropies(job.spec, shape, self.preflight.space)
-        phases = phases_of(self.run, plan, form, shape, beside)
+        phases = phases_of(self.run, plan, form, shape, beside, job.spec.cascade)
         if job.segments is not None:
             refuse_phases(plan)
         if job.segments == NO_SEGMENTS:

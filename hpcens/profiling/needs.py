@@ -20,7 +20,7 @@ from hpcens.runtimes import runtimes_for
 from hpcens.runtimes.agreement import tolerance_in
 from hpcens.shell import listed, option
 from hpcens.specs import Job, MemberSpec
-from hpcens.vocabulary import Device, Family, Measurement, Numerics, Profile, ProfileKey
+from hpcens.vocabulary import Device, ExpectedStage, Family, Measurement, Numerics, Profile, ProfileKey
 
 PROFILE_SECONDS = 10.0
 # A runtime has to be faster than eager by more than what measuring may be wrong by.
@@ -33,8 +33,9 @@ _NAMED = 4
 class Needs:
     """The members of a job and the book in which their profiles are kept.
 
-    members  those to be scored
-    fixed    the numerics that are decided already, if they are
+    members   those to be scored
+    fixed     the numerics that are decided already, if they are
+    expected  which part of the rows comes to each stage of a cascade, as far as it is known; () where there is none
     """
 
     job: Job
@@ -42,6 +43,15 @@ class Needs:
     book: ProfileBook
     members: tuple[MemberSpec, ...]
     fixed: Numerics | None
+    expected: tuple[ExpectedStage, ...] = ()
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """The part of all rows that each member scores, of those that do not score all."""
+        parts = dict(self.preflight.facts.parts)
+        for stage in self.expected[1:]:
+            parts |= {member: parts.get(member, 1.0) * stage.part for member in stage.members}
+        return parts
 
     def local_devices(self) -> tuple[Device, ...]:
         """Return the devices of this host that the job asks for."""

@@ -12,6 +12,7 @@ from hpcens.errors import COMPLETE, HpcensError
 from hpcens.files import read_as
 from hpcens.planning.nodes import spell
 from hpcens.reports.plans import plan_lines, work_line
+from hpcens.reports.stages import reached_lines
 from hpcens.reports.text import amount, cost_line, figures, rate, report_lines, spot_check_lines, start_lines
 from hpcens.reports.values import sample as sample_of
 from hpcens.reports.values import value_lines
@@ -113,8 +114,9 @@ def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> I
 def _number_lines(epoch: Epoch, report: Report | None) -> Iterator[str]:
     """Say what concerns the numbers themselves: what the plan remarks, and how far runtimes were from eager."""
     if (plan := Plan.kept(epoch.plan)) is not None:
-        if plan.parts:
+        if plan.parts and not plan.expected:
             yield work_line(plan)
+        yield from reached_lines(plan, report)
         yield from plan.remark.splitlines()
     if report is not None:
         yield from spot_check_lines(report)

@@ -9,6 +9,7 @@ from hpcens.planning.capacity import Expectation, PlanAnswer
 from hpcens.planning.comparison import Compared
 from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.planning.simulation import Simulated
+from hpcens.reports.stages import expected_lines
 from hpcens.reports.text import amount, devices_phrase, figures, rate, span
 from hpcens.shell import listed
 from hpcens.vocabulary import Hosting, Plan
@@ -74,9 +75,10 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     yield f"limited by {plan.limit}"
     window = f"at most {plan.window} of them are handed out and not yet on disk"
     yield f"rows travel in segments of {plan.numerics.segment_rows:,}; {window}"
-    if plan.phases:
+    yield from expected_lines(plan)
+    if plan.phases and not plan.expected:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
-    if plan.parts:
+    if plan.parts and not plan.expected:
         parts = [f"{member} {100 * part:.3g} %" for member, part in plan.parts.items()]
         yield f"{work_line(plan)} ({listed(parts, _PARTS)})"
     if plan.readers + plan.reducers > 2:

@@ -35,6 +35,8 @@ def stored_members(job: Job, current: Current) -> tuple[str, ...]:
         return ()
     if "keep" in before["outputs"] or job.spec.output.keep is not None:
         return ()
+    if "cascade" in before["rule"] or job.spec.cascade:
+        return ()
     full = "members" in before["outputs"]["datasets"] and not rounded_members(before, before["members"])
     now = current(numerics_of(before))
     same = all(before[branch] == now[branch] for branch in ("data", "numerics"))

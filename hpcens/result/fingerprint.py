@@ -15,7 +15,7 @@ from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
-from hpcens.specs import Calibration, RunSpec, Space, described_rows
+from hpcens.specs import Calibration, RunSpec, Space, described_cascade, described_rows
 from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
@@ -75,6 +75,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "task"), None, "task: multiclass"),
     AddedKey(("rule", "normalize"), False, "rule.normalize: false"),
     AddedKey(("rule", "calibration"), None, "calibration: false"),
+    AddedKey(("rule", "cascade"), None, "no cascade"),
     AddedKey(("outputs", "keep"), None, "no output.keep"),
     AddedKey(("numerics", "libraries"), None, ""),
 )
@@ -157,6 +158,7 @@ def rule_branch(spec: RunSpec, digests: Mapping[str, str], space: Space) -> dict
         "normalize": spec.rule.normalize,
         "digests": dict(digests),
         "calibration": _applied(spec.calibration),
+        "cascade": described_cascade(spec.cascade),
     }
 
 

@@ -218,7 +218,9 @@ def _touches(changed: Iterable[Change], files: Sequence[Path]) -> Iterator[str]:
 
 
 def _may_be_combined(changed: Iterable[Change], old: Tree, new: Tree) -> bool:
-    """Tell whether a result whose members are stored in full differs by its rule alone."""
+    """Tell whether a result whose members are stored in full differs by its rule alone, and no cascade chose rows."""
+    if "cascade" in old["rule"] or "cascade" in new["rule"]:
+        return False
     only_rule = all(change.place[0] == "rule" for change in changed) and old["rule"]["space"] == new["rule"]["space"]
     return only_rule and "members" in old["outputs"]["datasets"] and not rounded_members(old, old["members"])
 

@@ -68,6 +68,7 @@ def outputs_of(
     axis = result_axis(spec, shape, space) if class_axis is None else class_axis
     classes = shape[axis - 1] if axis is not None else 0
     choosing = [name for name in spec.output.datasets if _kind(name) in OF_CLASSES]
+    choosing += [f"cascade: {name}" for stage in spec.cascade for name in stage.accept if name != "variance"]
     choosing += [f"rule {spec.rule.name}"] if spec.rule.name in ("vote", "geometric") else []
     if choosing and classes < (1 if spec.task == "multilabel" else 2):
         raise UsageError(
@@ -90,7 +91,7 @@ def outputs_of(
     _check_thresholds(spec, shape)
     _check_passes(spec, space)
     outputs = tuple(output for name in spec.output.datasets for output in _outputs(name, spec, shape, space, axis))
-    if spec.routed:
+    if spec.partial:
         text = "1 where the member has an output for the row, else 0; members in the order of member_names"
         outputs = (*outputs, Output(PRESENT, (len(spec.members),), "|u1", {"description": text}))
     return (*outputs, VALID) if spec.bad_rows == "mask" else outputs

@@ -52,6 +52,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
 | `spot_checks` | [object] | `member`; `runtime`; `rows`: scored in eager too; `beyond`: of them, `plan.tolerance` |
 | | | `worst`: the most by which one differed |
+| `stages` | [object] | of a cascade, else absent: `members`; `rows`: that it scored; `expected`: part of all, planned |
 
 Finding (`void/DIGEST.json`), format 1. Written by a device's rank where a spot check failed; read by later starts:
 what was scored under that fingerprint is void, and the member runs in another runtime.
@@ -191,6 +192,8 @@ plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and 
 | `window`, `read_ahead` | int | segments handed out and not durable; segments a reader may hold |
 | `phases` | [[text]] | members scored together, group after group; empty where all are |
 | `readers`, `reducers` | int | how many ranks read, and write |
+| `expected` | [object] | of a cascade, else absent, a stage each: `members`; `part` of all rows that come to it; |
+| | | `low`, `high`: between which that lies; `sampled`: rows by which it is known, 0: it is not |
 
 Profiles (`$HPCENS_CACHE/profiles/DIGEST.json`), format 2. Written by whoever measures, read by whoever plans; a file
 that cannot be read is measured again. DIGEST is of the key.
@@ -234,7 +237,7 @@ from hpcens.runs.events import (
     recent,
 )
 from hpcens.runs.liveness import Signature, alive, end_ranks, read_beat, sign, signatures
-from hpcens.runs.report import InstanceReport, MaskedRows, RankReport, Report, SpotCheck, in_all
+from hpcens.runs.report import InstanceReport, MaskedRows, RankReport, Report, SpotCheck, StageReport, in_all
 from hpcens.runs.submission import DEFAULT_REQUEUES, SlurmJob, Submission
 from hpcens.runs.void import Finding, digest_of_fingerprint, findings, is_void
 
@@ -259,6 +262,7 @@ __all__ = [
     "Signature",
     "SlurmJob",
     "SpotCheck",
+    "StageReport",
     "Submission",
     "Verdict",
     "WorldFormed",

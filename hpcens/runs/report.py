@@ -95,6 +95,20 @@ class SpotCheck:
     worst: float
 
 
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """A stage of a cascade.
+
+    members   that score in it
+    rows      that it scored, over all starts
+    expected  part of all rows that it was planned for, 0 … 1
+    """
+
+    members: tuple[str, ...]
+    rows: int
+    expected: float
+
+
 def in_all(checks: Iterable[SpotCheck]) -> tuple[SpotCheck, ...]:
     """Add up the spot checks of several devices, by member and runtime."""
     sums: dict[tuple[str, str], SpotCheck] = {}
@@ -117,6 +131,7 @@ class Report:
     idle           names of devices on which no rank computed
     masked         by member and cause, over all starts
     spot_checks    by member and runtime, in this start
+    stages         of a cascade, once its last has begun; else none
     """
 
     rows: int
@@ -130,10 +145,14 @@ class Report:
     ranks: tuple[RankReport, ...]
     masked: tuple[MaskedRows, ...]
     spot_checks: tuple[SpotCheck, ...] = ()
+    stages: tuple[StageReport, ...] = ()
 
     def to_json(self) -> str:
         """Write the report as JSON, with the version of its format."""
-        return json.dumps({"format": FORMAT} | asdict(self), indent=1)
+        tree = {"format": FORMAT} | asdict(self)
+        if not self.stages:
+            del tree["stages"]
+        return json.dumps(tree, indent=1)
 
     def save(self, path: Path) -> None:
         """Write the report, whole or not at all."""
@@ -156,6 +175,9 @@ def _report(raw: dict[str, Any]) -> Report:
             ranks=tuple(checked(RankReport(**rank)) for rank in raw.pop("ranks")),
             masked=tuple(checked(MaskedRows(**masked)) for masked in raw.pop("masked")),
             spot_checks=tuple(checked(SpotCheck(**check)) for check in raw.pop("spot_checks", ())),
+            stages=tuple(
+                checked(StageReport(**stage | {"members": tuple(stage["members"])})) for stage in raw.pop("stages", ())
+            ),
             **raw,
         )
     )

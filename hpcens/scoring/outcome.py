@@ -9,7 +9,8 @@ from dataclasses import asdict
 from hpcens.errors import COMPLETE, INCOMPLETE
 from hpcens.planning.phases import Phase
 from hpcens.roles import RankRoles
-from hpcens.runs import InstanceReport, MaskedRows, RankReport, Report, SpotCheck, Verdict
+from hpcens.runs import InstanceReport, MaskedRows, RankReport, Report, SpotCheck, StageReport, Verdict
+from hpcens.specs import StageSpec
 from hpcens.transports import WAITS
 from hpcens.vocabulary import Instance, Plan, Segmentation, Tally
 
@@ -67,6 +68,7 @@ def account(
     ranks: Sequence[RankReport],
     masked: Sequence[MaskedRows],
     checks: Sequence[SpotCheck] = (),
+    stages: Sequence[StageReport] = (),
 ) -> Report:
     """Report what was measured beside what was predicted, for every instance and every rank.
 
@@ -74,13 +76,14 @@ def account(
     seconds  from the first batch until the last row was durable
     masked   what was masked, by member and cause
     checks   what was scored in eager too, by member and runtime
+    stages   what came to each stage of a cascade; empty where that is not known
     """
     rank_of = {device.name: rank for rank, device in rank_roles.devices.items()}
     total = sum(tallies.values(), Tally())
     rows = max((tally.rows for tally in total.members.values()), default=0)
-    if plan.parts:  # each scores rows of its own: as many rows as all of them have scored, of those that they have
+    if plan.parts or stages:  # each scores rows of its own: as many as all have scored, of those that they have
         scored = sum(tally.rows for tally in total.members.values())
-        rows = round(scored / sum(plan.parts.get(member, 1.0) for member in plan.members))
+        rows = round(scored / sum(_parts_of(plan, stages).values()))
     return Report(
         rows=rows,
         seconds=seconds,
@@ -93,7 +96,24 @@ def account(
         ranks=tuple(ranks),
         masked=tuple(masked),
         spot_checks=tuple(checks),
+        stages=tuple(stages),
     )
+
+
+def _parts_of(plan: Plan, stages: Sequence[StageReport]) -> dict[str, float]:
+    """Return the part of the rows that each member scores: as planned, or as it came of a cascade."""
+    parts = {member: plan.parts.get(member, 1.0) for member in plan.members}
+    for stage in stages[1:]:
+        came = stage.rows / max(1, stages[0].rows)
+        parts |= {member: parts[member] / stage.expected * came for member in stage.members}
+    return parts
+
+
+def staged(plan: Plan, stages: Sequence[StageSpec], scored: Sequence[int]) -> tuple[StageReport, ...]:
+    """Report of each stage of a cascade what it has scored beside what was expected. scored: rows; empty: not known."""
+    expected = [max(plan.parts.get(member, 1.0) for member in stage.members) for stage in stages]
+    pairs = zip(stages, scored, expected, strict=True) if scored else ()
+    return tuple(StageReport(stage.members, rows, part) for stage, rows, part in pairs)
 
 
 def _measured(instance: Instance, tally: Tally) -> InstanceReport:

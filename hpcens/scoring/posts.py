@@ -10,15 +10,16 @@ from functools import partial
 from typing import Any, Protocol
 
 from hpcens.combining import tried_combiner
-from hpcens.dataset import Routes, Source
+from hpcens.dataset import Source
 from hpcens.engine import open_hardware, use_cores
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, interleaved, shares_by_rank, turn
 from hpcens.runs import Epoch, MaskedRows, RunDirectory, SpotCheck
+from hpcens.scoring.division import Division
 from hpcens.scoring.writer import Writer
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
-from hpcens.vocabulary import Divided, Progress, Rows
+from hpcens.vocabulary import Progress
 
 
 class Post(Protocol):
@@ -40,7 +41,9 @@ class ReaderPost:
     report  called at the first reader with every group of segments that became durable
     """
 
-    def __init__(self, rank: int, assignment: Assignment, report: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, rank: int, assignment: Assignment, run: RunDirectory, epoch: Epoch, report: Callable[[Progress], None]
+    ) -> None:
         job = assignment.job
         self._rank = rank
         self._rank_roles = assignment.rank_roles
@@ -48,13 +51,13 @@ class ReaderPost:
         self._report = report
         self._source = Source(job.datasets, job.spec.dataset, job.limit)
         self._source.expect(assignment.preflight.facts.identity)
-        members = {member.name: member.rows for member in job.spec.members}
-        self._routes = Routes(self._source, job.spec.dataset.route, members) if job.spec.routed else None
+        self.division = Division(self._source, job.spec, run, epoch)
         self._phase = assignment.phases[0]
 
     def open(self, phase: Phase) -> None:
         """Read for this phase from now on."""
         self._phase = phase
+        self.division.open(phase)
 
     def role(self, missing: Sequence[int]) -> tuple[Reader, Tasks]:
         """Return the role that reads this reader's share of the segments, and what its thread does."""
@@ -74,13 +77,7 @@ class ReaderPost:
             window=window,
             read_ahead=read_ahead,
         )
-        return reader, reader_tasks(self._read, self._report)
-
-    def _read(self, segment: int) -> Rows | Divided:
-        segmentation = self._phase.form.segmentation
-        if self._routes is None:
-            return self._source.read(segmentation, segment)
-        return self._routes.divide(*segmentation.bounds(segment), self._phase.members)
+        return reader, reader_tasks(self.division.read, self._report)
 
 
 class ReducerPost:
@@ -151,7 +148,7 @@ class ReducerPost:
             reducers=len(rank_roles.reducers),
             window=window,
             seconds=self._assignment.job.spec.fsync_seconds,
-            routed=self._assignment.job.spec.routed,
+            routed=self._assignment.job.spec.routed or self._phase.stage > 0,
         )
         return reducer, reducer_tasks(writer.write, writer.result.flush)
 
@@ -234,7 +231,7 @@ def take_post(
     """
     rank_roles = assignment.rank_roles
     if rank in rank_roles.readers:
-        return ReaderPost(rank, assignment, report)
+        return ReaderPost(rank, assignment, run, epoch, report)
     if rank in rank_roles.reducers:
         return ReducerPost(rank, assignment, run, epoch)
     return DevicePost(rank, assignment, run) if rank in rank_roles.devices else Parked()

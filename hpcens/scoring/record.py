@@ -9,7 +9,7 @@ from hpcens.errors import UsageError
 from hpcens.planning.interference import learn
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, RankReport, SpotCheck
-from hpcens.scoring.outcome import account
+from hpcens.scoring.outcome import account, staged
 from hpcens.transports import Span, write_trace
 from hpcens.vocabulary import Progress, Tally
 
@@ -52,11 +52,20 @@ class Record:
             self._tallies[rank] = self._tallies.get(rank, Tally()) + tally
 
     def report(
-        self, ranks: Sequence[RankReport], masked: Sequence[MaskedRows], checks: Sequence[SpotCheck] = ()
+        self,
+        ranks: Sequence[RankReport],
+        masked: Sequence[MaskedRows],
+        checks: Sequence[SpotCheck] = (),
+        scored: Sequence[int] = (),
     ) -> None:
-        """Write the report, and keep what it tells about plans for the next."""
+        """Write the report, and keep what it tells about plans for the next.
+
+        scored  rows of each stage of a cascade, once the last has begun
+        """
         assignment = self._assignment
-        report = account(assignment.plan, assignment.rank_roles, self._tallies, self._seconds, ranks, masked, checks)
+        stages = staged(assignment.plan, assignment.job.spec.cascade, scored)
+        measured = self._tallies, self._seconds, ranks, masked, checks, stages
+        report = account(assignment.plan, assignment.rank_roles, *measured)
         report.save(self._epoch.report)
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
             learn(assignment.job, assignment.preflight, assignment.plan, report)

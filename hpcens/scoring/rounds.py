@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,7 @@ from hpcens.planning.phases import Assignment, Phase
 from hpcens.roles import Reader
 from hpcens.runs import Epoch, Events, MaskedRows, RunDirectory, SpotCheck, Verdict, in_all
 from hpcens.scoring.outcome import judge, rank_report
-from hpcens.scoring.posts import DevicePost, ReducerPost, take_post
+from hpcens.scoring.posts import DevicePost, ReaderPost, ReducerPost, take_post
 from hpcens.scoring.record import Record
 from hpcens.transports import drive
 
@@ -53,6 +53,8 @@ class Scoring:
         report = self._record.progress if self._record is not None else lambda progress: None
         self._post = world.work(partial(take_post, world.rank, assignment, run, epoch, report))
         self._reducer = self._post if isinstance(self._post, ReducerPost) else None
+        self._reader = self._post if isinstance(self._post, ReaderPost) else None
+        self._scored: Sequence[int] = ()  # rows of each stage of a cascade, at rank 0, once the last has begun
         self._joins = world.rank in assignment.rank_roles.reducers[1:]
         world.timeline.keep = assignment.job.trace is not None
 
@@ -119,14 +121,29 @@ class Scoring:
         return Missing(count, [] if bits is None else np.flatnonzero(np.unpackbits(bits, count=size)).tolist())
 
     def _open(self, phase: Phase) -> None:
-        """Open the phase on every rank: the first reducer before the others, which join what it has opened."""
-        open_phase = partial(self._post.open, phase)
+        """Open the phase on every rank: the first reducer before the others, which join what it has opened.
+
+        Devices load nothing for a stage of a cascade to which no row is left.
+        """
+        left = not phase.stage or self._is_left(phase)
+        idle = not left and isinstance(self._post, DevicePost)
+        open_phase = partial(self._post.open, replace(phase, members=()) if idle else phase)
         if not self._joins:
             self._world.work(open_phase)
         if len(self._assignment.rank_roles.reducers) > 1:
             self._everyone()
             if self._joins:
                 self._world.work(open_phase)
+
+    def _is_left(self, phase: Phase) -> bool:
+        """Tell, on every rank, whether earlier stages have left this one a row."""
+        if self._world.rank == 0 and self._reader is not None:
+            division = self._reader.division
+            self._world.work(partial(division.open, phase))
+            scored: Sequence[int] = self._world.work(lambda: division.scored)
+            self._scored = scored if phase.last else ()
+            return bool(self._world.broadcast(scored[-1] > 0))
+        return bool(self._world.broadcast())
 
     def _close(self, summary: Mapping[str, Any] | None) -> None:
         """End the phase on every rank: nobody goes on before the first reducer, the last to close, has closed.
@@ -155,10 +172,14 @@ class Scoring:
         spans = world.gather((role, timeline.spans)) if timeline.keep else []
         if self._record is not None:
             self._record.trace(spans)
-            self._record.report(reports, masked, checks)
+            self._record.report(reports, masked, checks, self._scored)
+        scored = world.broadcast(self._scored, to=[first])
         summary = {"rows": segmentation.part_rows, "masked": list(map(asdict, masked)), "finished": time.time()}
         if checks:
             summary["spot_checks"] = list(map(asdict, checks))
+        if scored:
+            names = [list(stage.members) for stage in assignment.job.spec.cascade]
+            summary["cascade"] = [{"members": m, "rows": n} for m, n in zip(names, scored, strict=True)]
         self._close(summary if verdict.code == COMPLETE else None)
         return verdict
 

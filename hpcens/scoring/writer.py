@@ -3,52 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from hpcens.combining import Combiner, masked_rows, valid
-from hpcens.errors import DataError, HpcensError
 from hpcens.members import carried_of
-from hpcens.planning.phases import Assignment, Phase, stored_phases
-from hpcens.result import PASS_ENTROPY, Disk, Finished, Record, Result, reopen, standing
-from hpcens.runs import AGAIN, Epoch, RunDirectory
+from hpcens.planning.phases import SURE, Assignment, Phase, stored_phases
+from hpcens.result import PASS_ENTROPY, Disk, Finished, Record, Result, standing
+from hpcens.runs import Epoch, RunDirectory
+from hpcens.scoring.stored import Stored
 from hpcens.vocabulary import Array, Bad, Routed, Write
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Members' outputs that are there already.
-
-    run    as the phase that scored them saw it; None where a finished result holds them
-    epoch  that reads them
-    notes  segment → what its journal notes of it
-    """
-
-    file: Finished
-    members: tuple[str, ...]
-    run: RunDirectory | None
-    epoch: Epoch
-    notes: Mapping[int, Sequence[Record]]
-
-    def read(self, segment: int) -> tuple[dict[str, Array], dict[str, Array], list[int]]:
-        """Read member → its rows of a segment, member → the entropies of its passes, and places of what is masked.
-
-        Raises HpcensError where a phase's are damaged: it is unfinished then, and the next start scores them again.
-        """
-        names = {f"members/{member}": member for member in self.members}
-        there = {output.name for output in self.file.outputs}
-        passes = {name: m for m in self.members if (name := f"{PASS_ENTROPY}{m}") in there}
-        try:
-            rows = self.file.read(segment, [*names, *passes])
-        except DataError as error:
-            if self.run is None:
-                raise
-            reopen(self.run, self.epoch)
-            raise HpcensError(f"{error.what}, scored in an earlier phase", AGAIN) from error
-        entropies = {member: rows[name] for name, member in passes.items()}
-        return {member: rows[name] for name, member in names.items()}, entropies, self.file.masked(segment)
 
 
 class Writer:
@@ -91,13 +57,14 @@ class Writer:
         spec, space = self._job.spec, assignment.preflight.space
         carried = {m.name: carried_of(m, spec, self._shape, space) for m in spec.members if m.name in phase.members}
         self._carried = {member: where for member, where in carried.items() if where is not None}
-        self._stored: list[_Stored] = []
-        if phase.last:
-            if before := assignment.preflight.stored:
-                self._stored.append(_Stored(Finished(self._job.output), before, None, epoch, {}))
+        self._stored: list[Stored] = []
+        if phase.last and (before := assignment.preflight.stored):
+            self._stored.append(Stored(Finished(self._job.output), before, None, epoch))
+        if phase.last or phase.decides is not None:
             for path, members in stored_phases(run, form).items():
                 directory = run.phase(members)
-                self._stored.append(_Stored(Finished(path), members, directory, epoch, _notes(directory)))
+                if phase.last or self._job.spec.stage_of(members[0]) <= phase.stage:
+                    self._stored.append(Stored(Finished(path), members, directory, epoch, _notes(directory)))
 
     def write(self, task: Write) -> None:
         """Write a segment; note with it what was masked or ran in smaller batches."""
@@ -113,8 +80,8 @@ class Writer:
         for member in self._carried.keys() & values.keys():
             values[member], passes[member] = self._carried[member].parted(values[member])
         start, stop = form.segmentation.bounds(segment)
-        masked = masked_rows(self._job.spec.bad_rows, start, bad, self._inputs)
-        noted: list[Record] = []
+        own = masked_rows(self._job.spec.bad_rows, start, bad, self._inputs)
+        masked, noted = own, list[Record]()
         for stored in self._stored:
             rows, entropies, left_out = stored.read(segment)
             values |= rows
@@ -129,11 +96,33 @@ class Writer:
                 masked = sorted({*masked, *np.flatnonzero(~present.any(1)).tolist()})
             outputs = self._combiner.combine(segment, [values[member] for member in names], masked, present, passes)
         else:
-            outputs = {f"members/{member}": rows for member, rows in values.items()}
-            outputs |= {f"{PASS_ENTROPY}{member}": rows for member, rows in passes.items()}
-            outputs["valid"] = valid(stop - start, masked)
+            outputs = {f"members/{member}": values[member] for member in self._phase.members}
+            outputs |= {f"{PASS_ENTROPY}{m}": passes[m] for m in self._phase.members if m in passes}
+            outputs["valid"], noted = valid(stop - start, own), []
+            if self._phase.decides is not None:
+                outputs[SURE.name] = self._sure(segment, values, masked, present)
         reduced = {i: used[m] for i, m in enumerate(names) if m in used and used[m] < self._batches[m]}
         self.result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
+
+    def _sure(self, segment: int, values: Mapping[str, Array], masked: Sequence[int], present: Array | None) -> Array:
+        """Return (rows,) uint8: 1 where no later stage scores the row, as it is accepted by now, or masked.
+
+        values   member → its rows of the segment, of the stages so far
+        present  (rows, members) bool: whether the member has scored the row; None: all of this stage have
+        """
+        spec, stage = self._job.spec, self._phase.decides
+        assert stage is not None, "a phase that decides has a stage to decide"
+        scored = [spec.stage_of(name) <= self._phase.stage for name in spec.member_names]
+        size = self._phase.form.segmentation.size(segment)
+        there = np.array(present) if present is not None else np.ones((size, len(scored)), bool)
+        there &= np.array(scored)
+        sure = np.zeros(size, bool)
+        for stored in self._stored:
+            if stored.marks and spec.stage_of(stored.members[0]) < self._phase.stage:
+                sure |= stored.sure(segment)
+        sure[list(masked)] = True
+        there[sure] = False
+        return (sure | self._combiner.sure(stage, values, there)).astype(np.uint8)
 
     def _in_place(
         self, values: Mapping[str, Array], bad: Mapping[str, Sequence[Bad]], present: Array

@@ -5,12 +5,19 @@ Only shapes and defaults live here; reading and checking a YAML file is `config`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from hpcens.specs.calibration import CalibratedKind as CalibratedKind
 from hpcens.specs.calibration import Calibration as Calibration
+from hpcens.specs.cascade import ACCEPTED as ACCEPTED
+from hpcens.specs.cascade import OF_SPREAD as OF_SPREAD
+from hpcens.specs.cascade import LimitSpec as LimitSpec
+from hpcens.specs.cascade import StageSpec as StageSpec
+from hpcens.specs.cascade import described_cascade as described_cascade
+from hpcens.specs.cascade import sets_in_stages as sets_in_stages
 from hpcens.specs.classes import check_shapes as check_shapes
 from hpcens.specs.classes import class_faults as class_faults
 from hpcens.specs.classes import class_rounds as class_rounds
@@ -192,6 +199,8 @@ class RunSpec:
     task           what the members' outputs are (None: by each member's `output`)
     assumed        the YAML says nowhere what the outputs are: then two values a row or more are refused
     calibration    what was fitted to the ensemble against labels, and is applied to what the rule gives
+    cascade        stages of members, of which a later one scores what the earlier ones have not accepted (empty: all
+                   members score at once)
     cluster        kinds of node by name, to plan for before any is asked for
     search_path    directory from which factories are imported (that of the YAML file)
     bad_rows       rows with NaN or infinity, or on which preprocessing raises, end the run, or are masked and counted
@@ -207,6 +216,7 @@ class RunSpec:
     assumed: bool = False
     rule: RuleSpec = field(default_factory=RuleSpec)
     calibration: Calibration | None = None
+    cascade: tuple[StageSpec, ...] = ()
     devices: DevicesSpec = field(default_factory=DevicesSpec)
     cluster: dict[str, NodesSpec] = field(default_factory=dict)
     plan: PlanSpec = field(default_factory=PlanSpec)
@@ -223,8 +233,25 @@ class RunSpec:
 
     @property
     def routed(self) -> bool:
-        """Whether some member does not score all rows."""
+        """Whether some member's `rows` leave rows out."""
         return any(member.rows is not None for member in self.members)
+
+    @property
+    def partial(self) -> bool:
+        """Whether members may lack an output for a row: by their `rows`, or behind a cascade."""
+        return self.routed or bool(self.cascade)
+
+    def sets(self, routed: Iterable[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+        """Return the sets of members from which rows may be combined; () where it is always all.
+
+        routed  those that rows have by members' `rows`; empty where all members score all rows
+        """
+        routed = tuple(routed)
+        return sets_in_stages(self.cascade, routed or (self.member_names,)) if self.cascade else routed
+
+    def stage_of(self, member: str) -> int:
+        """Return the stage of the cascade in which a member scores, from 0; without a cascade 0."""
+        return next((n for n, stage in enumerate(self.cascade) if member in stage.members), 0)
 
     @property
     def combined_dtype(self) -> OutputDtype:

@@ -1,6 +1,7 @@
 """The words of the system as plain data: devices, segments, messages, profiles, plans."""
 
 from hpcens.vocabulary.bodies import carrying, payload
+from hpcens.vocabulary.cascade import ExpectedStage
 from hpcens.vocabulary.devices import Device, Family, cpu_devices
 from hpcens.vocabulary.io_rates import IoRates
 from hpcens.vocabulary.messages import (
@@ -52,6 +53,7 @@ __all__ = [
     "Device",
     "Divided",
     "Drain",
+    "ExpectedStage",
     "Family",
     "Finish",
     "Flush",

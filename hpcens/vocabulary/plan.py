@@ -11,6 +11,7 @@ from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import checked, unsealed, write_atomically
+from hpcens.vocabulary.cascade import ExpectedStage
 from hpcens.vocabulary.devices import Device, device_from_dict
 from hpcens.vocabulary.io_rates import IoRates
 from hpcens.vocabulary.numerics import Numerics, numerics_from_dict
@@ -78,6 +79,7 @@ class Plan:
     reducers    ranks that combine and write
     remark      what else is to be known of how the plan was made, or empty
     parts       member → the part of the rows that it scores; those that score all are absent
+    expected    stages of a cascade; () where there is none
     """
 
     planner: str
@@ -100,16 +102,21 @@ class Plan:
     remark: str = ""
     rates: IoRates = field(default_factory=IoRates)
     parts: Mapping[str, float] = field(default_factory=dict)
+    expected: tuple[ExpectedStage, ...] = ()
 
     @property
     def work(self) -> float:
         """The device time that members take on their own rows, as a part of that on all rows, 0 … 1."""
+        return self.work_of(self.parts) if self.parts else 1.0
+
+    def work_of(self, parts: Mapping[str, float]) -> float:
+        """Return the same where members score these parts of the rows; those that score all may be absent."""
         seconds = dict.fromkeys(self.members, 0.0)
         for hosting in self.hostings:
             for member, speed in hosting.speeds.items():
                 seconds[member] = 1 / max(speed, 1 / seconds[member] if seconds[member] else 0.0)
-        wanted = sum(taken * self.parts.get(member, 1.0) for member, taken in seconds.items())
-        return wanted / (sum(seconds.values()) or 1.0) if self.parts else 1.0
+        wanted = sum(taken * parts.get(member, 1.0) for member, taken in seconds.items())
+        return wanted / (sum(seconds.values()) or 1.0)
 
     @property
     def gap(self) -> float:
@@ -166,8 +173,9 @@ class Plan:
     def to_json(self) -> str:
         """Write the plan as JSON, with the version of its format and the gap."""
         tree = {"format": FORMAT} | asdict(self) | {"gap": self.gap}
-        if not self.parts:
-            del tree["parts"]
+        for name in ("parts", "expected"):
+            if not tree[name]:
+                del tree[name]
         return json.dumps(tree, indent=1)
 
     @staticmethod
@@ -225,6 +233,10 @@ def _plan(raw: dict[str, Any]) -> Plan:
             numerics=numerics_from_dict(numerics),
             phases=tuple(map(tuple, raw.pop("phases", ()))),
             rates=checked(IoRates(**raw.pop("rates"))),
+            expected=tuple(
+                checked(ExpectedStage(**stage | {"members": tuple(stage["members"])}))
+                for stage in raw.pop("expected", ())
+            ),
             **raw,
         )
     )

@@ -23,7 +23,8 @@ from hpcens.worlds.world import UnitsWorld
 def check_dataset(job: Job, trials: Trials = "here") -> CheckedJob | None:
     """Check a dataset that worlds are to share; None where its result is complete.
 
-    Raises UsageError where one world has begun it, members would be added to a result that is there, or few rows kept.
+    Raises UsageError where one world has begun it, members would be added to a result that is there, few rows kept, or
+    rows left to later stages of a cascade.
     """
     run = RunDirectory.of(job.output)
     checked = check_once(job, trials)
@@ -32,6 +33,12 @@ def check_dataset(job: Job, trials: Trials = "here") -> CheckedJob | None:
     if checked.preflight.stored:
         raise UsageError(
             f"members would be added to {job.output}, which one world does alone", "leave out --array, or --join"
+        )
+    if job.spec.cascade:
+        raise UsageError(
+            "cascade: which rows a stage leaves to the next is decided by one world, and those of --array share the"
+            " dataset",
+            "leave out --array, or --join; or split the dataset into files: --each",
         )
     if job.spec.output.keep is not None:
         raise UsageError(

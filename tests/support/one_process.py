@@ -12,7 +12,6 @@ from hpcens.checks.trials import TrialBook
 from hpcens.combining import tried_combiner
 from hpcens.config import load
 from hpcens.dataset.inspection import facts_of
-from hpcens.dataset.routes import Routes
 from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
@@ -27,6 +26,7 @@ from hpcens.result.scored import scored_form
 from hpcens.roles.dispatch import Shares
 from hpcens.roles.rank_roles import RankRoles
 from hpcens.runs import RunDirectory
+from hpcens.scoring.division import Division
 from hpcens.scoring.writer import Writer
 from hpcens.specs import Job
 from hpcens.specs.classes import check_shapes
@@ -44,7 +44,7 @@ def run(config, dataset, output, *, phases=(), writers=1, most=None):
     """Score a dataset, as `hpcens run` does; return the names of the members that were scored.
 
     phases  names of members, a group a phase; () for all at once
-    most    end within the first phase, after so many segments; None: go on to the result
+    most    end after so many segments, those of all phases counted; None: go on to the result
     """
     job = Job(datasets=(dataset,), output=output, spec=load(config))
     with patch("hpcens.checks.preflight.inspecting", _inspecting):
@@ -118,22 +118,25 @@ def _start(job, preflight, names, plan, source, writers, most):
         return
     combiner = tried_combiner(job.spec, preflight.space, form.outputs, preflight.rule, shape)
     beside = pass_entropies(job.spec, shape, preflight.space)
-    left = phases_of(directory, plan, form, shape, beside)
+    left = phases_of(directory, plan, form, shape, beside, job.spec.cascade)
     assignment = Assignment(job, preflight, RankRoles((0,), (1,), {}), plan, shape, left, ())
+    division = Division(source, job.spec, directory, epoch)
     for phase in left:
+        division.open(phase)
         of = [
             Writer(assignment, phase, combiner, run=directory, epoch=epoch, place=place, writers=writers)
             for place in range(writers)
         ]
-        _score(assignment, phase, of, source, most)
+        _score(assignment, phase, of, division, most)
         assert [writer.result.revoke_damaged() for writer in of] == [[]] * writers
         for writer in of[1:]:
             writer.close()
-        if most is None:
+        if most is None or most >= len(phase.form.segmentation):
             of[0].finish({"rows": preflight.facts.rows, "finished": 0.0})
         of[0].close()
-        if most is not None:
-            return
+        if most is not None and (most := most - len(phase.form.segmentation)) < 0:
+            break
+    division.close()
 
 
 def _tried(job, preflight, names, source):
@@ -147,7 +150,7 @@ def _tried(job, preflight, names, source):
     return shape
 
 
-def _score(assignment, phase, writers, source, most):
+def _score(assignment, phase, writers, division, most):
     """One round: a reader, these writers, and devices that host all members of the phase."""
     job, preflight = assignment.job, assignment.preflight
     blank = assignment.shape if job.spec.bad_rows == "mask" else None
@@ -157,23 +160,18 @@ def _score(assignment, phase, writers, source, most):
             forward = load_member(member, job.spec, inputs=preflight.facts.names, space=preflight.space)
             engine.host(member.name, forward, batch=assignment.plan.numerics.members[member.name].batch)
     reducers = dict(enumerate(writers, 20))
-    bounds = phase.form.segmentation.bounds
-    routes, scores = None, None
-    if job.spec.routed:
-        routes = Routes(source, job.spec.dataset.route, {member.name: member.rows for member in job.spec.members})
+    scores = None
+    if job.spec.routed or phase.stage:
 
         def scores(segment):
-            present = routes.present(*bounds(segment)).any(0)
-            return [m for m, some in zip(job.spec.member_names, present, strict=True) if some and m in phase.members]
+            return [member for member in phase.members if member in division.read(segment).rows]
 
     Wiring(
         segments=sorted(segment for writer in writers for segment in writer.result.missing)[:most],
         members=phase.members,
         shares=Shares({m: dict.fromkeys(DEVICES, 1.0) for m in phase.members}, parts=preflight.facts.parts),
         devices=DEVICES,
-        read=lambda segment: (
-            routes.divide(*bounds(segment), phase.members) if routes else source.read(phase.form.segmentation, segment)
-        ),
+        read=division.read,
         predict=engine.predict,
         write=lambda rank, task: reducers[rank].write(task),
         flush=lambda rank, segments: reducers[rank].result.flush(segments),

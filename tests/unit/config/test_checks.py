@@ -16,7 +16,7 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, class_axis, task, rule, calibration, devices,"
+        "unknown key; known here: members, dataset, classes, class_axis, task, rule, calibration, cascade, devices,"
         " cluster, plan, output, slurm, bad_rows, fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),

@@ -209,6 +209,7 @@ KEYS = {
             "views": {"apply": ["identity", "hflip", ROLLED], "space": "logits"},
         },
     },
+    "cascade": {"cascade": [{"members": ["b"], "accept": {"entropy": {"below": 1.3565}}}, {"members": ["a"]}]},
     "slurm": {"slurm": {"check_members": "job", "start_seconds": 60, "drain_seconds": 30, "time": "5"}},
     "container": {"slurm": {"python": "apptainer exec a.sif python3", "srun": {"overlap": True}}},
 }
@@ -330,6 +331,7 @@ ROWS = [
     ),
     ("rows", "dtype: uint8", "output.dtype: uint8 has no NaN for the rows that a member does not score"),
     ("rows", "stack", "rule.name: stack is fed with all members"),
+    *(("cascade", verb, WORKS) for verb in ALL_VERBS if verb != "adding a member"),
     *((key, verb, WORKS) for key in CALIBRATED for verb in ALL_VERBS if verb != "adding a member"),
     *((key, "adding a member", "members.b: .* then, absent now") for key in CALIBRATED),
     *(

@@ -93,12 +93,21 @@ def around(pattern: str) -> dict[str, Any]:
         tree["classes"] = ["active", "idle"]
         if pattern == "output.keep.by":
             tree["output"]["keep"] = {"top": 3}
+    elif pattern.startswith("cascade"):
+        tree["members"] = [member | {"name": name} for name in "abcd"]
+        own = ["a"] if pattern == "cascade[].members[]" else ["a", "b"]
+        accept = {"entropy": {"below": 0.1}}
+        others = [name for name in "abcd" if name not in own]
+        tree["cascade"] = [{"members": own, "accept": accept}, {"members": others}]
     elif pattern.startswith("cluster{}"):
         tree["cluster"] = {"x": {"nodes": 1, "kind": "k", "devices": 1, "memory": 1}}
     return tree
 
 
-@pytest.mark.parametrize("pattern", [key for key in KEYS if key not in ("members[]", "output.keep.by{}")])
+NAMED = ("members[]", "output.keep.by{}", *(key for key in KEYS if key.startswith("cascade[].accept{}")))
+
+
+@pytest.mark.parametrize("pattern", [key for key in KEYS if key not in NAMED])
 def test_every_example_in_a_remedy_is_right(file: Path, pattern: str) -> None:
     tree = around(pattern)
     written(file.with_name("calibration.json"))
@@ -126,7 +135,7 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
 
 def keys(value: Any, place: str = "") -> set[str]:
     """Every key of a tree, by its pattern."""
-    if place in (".dataset.inputs", ".dataset.route", ".members[].rows", ".cluster"):
+    if place in (".dataset.inputs", ".dataset.route", ".members[].rows", ".cluster", ".cascade[].accept"):
         return {p for inner in value.values() for p in keys(inner, f"{place}{{}}")}
     if isinstance(value, dict):
         return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
@@ -152,6 +161,7 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
         "hflip",
         "models:shifted",
     ]
+    cascade = tree.pop("cascade")  # not for stack, nor for other members
     others = [key for key in SOURCES if key != "factory"]
     first, second = tree["members"]
     for source in others:
@@ -165,7 +175,8 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
         dataset = {key: value for key, value in tree["dataset"].items() if key != "route" or "rows" not in others}
         loaded(file, yaml.safe_dump(tree | {"rule": left | {"name": name}, "members": members, "dataset": dataset}))
     left = {key: value for key, value in tree["rule"].items() if key == "space"} | {"name": "weighted"}
-    spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair}))
+    spec = loaded(file, yaml.safe_dump(tree | {"rule": left, "members": pair, "cascade": cascade}))
+    assert [stage.members for stage in spec.cascade] == [("first",), ("second",)]
     assert spec.members[0].weight == 0.5 and spec.members[0].trust == ("pickle",)
     assert spec.members[0].rows == {"fold": (3,)} and spec.dataset.route == {"fold": "data/fold"}
     steps = ["cast", "layout", "scale", "resize", "resize", "crop", "normalize", "call"]

@@ -126,7 +126,8 @@ def score(monkeypatch, readers, reducers, devices, size, *, phases=1, damaged=0,
     rank_roles = RankRoles(readers, reducers, dict.fromkeys(devices, Device("n0/cpu0", "cpu", "cpu", 1, 1, "n0")))
     log, queues = [], {(a, b): SimpleQueue() for a in range(size) for b in range(size)}
     form = SimpleNamespace(segmentation=SEGMENTATION)
-    parts = tuple(SimpleNamespace(number=i + 1, of=phases, last=i + 1 == phases, form=form) for i in range(phases))
+    every = [{"number": i + 1, "of": phases, "last": i + 1 == phases} for i in range(phases)]
+    parts = tuple(SimpleNamespace(**each, form=form, stage=0) for each in every)
     assignment = SimpleNamespace(
         rank_roles=rank_roles,
         phases=parts,
