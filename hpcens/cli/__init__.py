@@ -159,8 +159,10 @@ def _add_planning(add: AddVerb) -> None:
     thorough = "measure every runtime, however long preparing it takes: pays off for large datasets"
     profile.add_argument("--thorough", action="store_true", help=thorough)
     book = profile.add_mutually_exclusive_group()
-    book.add_argument("--list", action="store_true", help="print all figures that are kept")
+    book.add_argument("--list", action="store_true", help="print the figures that are kept of the YAML's members")
     book.add_argument("--clear", action="store_true", help="delete all figures that are kept")
+    every = "with --list: of all members that were ever measured, not of the YAML's alone"
+    profile.add_argument("--all", action="store_true", help=every)
 
 
 def _add_guide(add: AddVerb) -> None:

@@ -10,7 +10,7 @@ from hpcens.api.planned import measured
 from hpcens.checks.members import taken
 from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, show
-from hpcens.config import asked_of_slurm
+from hpcens.config import asked_of_slurm, find, load
 from hpcens.errors import COMPLETE, UsageError
 from hpcens.launch.start import check_once, trials_of
 from hpcens.planning import simulation
@@ -26,8 +26,10 @@ from hpcens.vocabulary import Plan
 def profile(options: Namespace) -> int:
     """Measure members on this host's devices, or print or delete what is kept."""
     if options.list:
-        show(profile_lines(ProfileBook.default()))
+        show(profile_lines(ProfileBook.default(), _listed_members(options)))
         return COMPLETE
+    if options.all:
+        raise UsageError("--all is for --list", "hpcens profile --list --all")
     if options.clear:
         say(f"{ProfileBook.default().clear()} profiles are forgotten")
         return COMPLETE
@@ -38,6 +40,17 @@ def profile(options: Namespace) -> int:
         say("all members were measured on this host's devices before")
     say("profiled; next: hpcens plan " + " ".join(map(quoted, options.dataset)))
     return COMPLETE
+
+
+def _listed_members(options: Namespace) -> tuple[str, ...] | None:
+    """Return the names of the members whose figures are listed; None: of all, as where there is no configuration."""
+    if options.all:
+        return None
+    try:
+        path = find(options.config)
+    except UsageError:
+        return None
+    return load(path).member_names
 
 
 def plan(options: Namespace) -> int:

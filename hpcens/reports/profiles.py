@@ -3,72 +3,95 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from statistics import median
 
 from hpcens.profiling import ProfileBook
-from hpcens.reports.text import amount, figures, span
+from hpcens.reports.text import amount, figures, rate, span
+from hpcens.shell import listed
 from hpcens.vocabulary import BatchProfile, Profile, ProfileKey
 
 _LEGEND = (
-    "(member and digest, kind of device, runtime, when it was measured, version of torch, memory of the weights:",
-    " batch size in rows → rows/s ± half of what lies between the slowest and the fastest pass)",
+    "(below a member and its digest, for each runtime: when it was measured; rows/s in the batches, of so many rows,",
+    " in which it was fastest, ± half of what lies between the slowest and the fastest pass; what was tried)",
 )
 _LOADED = "(*: the machine did other work meanwhile; it is measured again, twice at most, where the machine is idle)"
 
 
-def profile_lines(book: ProfileBook) -> Iterator[str]:
-    """Show all profiles of a book, its links, and what runs reached on each kind of device.
+def profile_lines(book: ProfileBook, members: Collection[str] | None = None) -> Iterator[str]:
+    """Show the profiles of a book, its links, and what starts of runs reached on each kind of device.
 
-    A line for each runtime of a member that was measured, and one for all that were not tried yet.
+    members  names of those that are shown; None: all
     """
-    profiles = list(book.all())
-    for _, alike in groupby(profiles, lambda pair: (pair[0].kind, pair[0].member)):
-        yield from _member_lines(list(alike))
+    every = list(book.all())
+    names = _names(every)
+    every.sort(key=lambda pair: (pair[0].kind, pair[0].torch, names[pair[0].member], pair[0].member))
+    profiles = [pair for pair in every if members is None or names[pair[0].member] in members]
+    for (kind, torch), of_kind in groupby(profiles, lambda pair: (pair[0].kind, pair[0].torch)):
+        yield f"{kind}, torch {torch}:"
+        for member, alike in groupby(of_kind, lambda pair: pair[0].member):
+            yield from _member_lines(names[member], list(alike))
     yield from _LEGEND if profiles else ()
     if any(profile.loaded for _, profile in profiles):
         yield _LOADED
+    if others := sorted({*names.values()} - {names[key.member] for key, _ in profiles}):
+        yield f"not shown: {listed(others)}; to see all that is kept: hpcens profile --list --all"
     for where, link in book.links():
         to = f"{'another node' if where.apart else 'the same node'}, {where.kind}"
         yield f"link to {to}: {link.bytes_per_second / 1e9:.3g} GB/s, {1e6 * link.message_seconds:.0f} µs a message"
     for kind in book.kinds():
         parts = book.reached(kind)
-        of_them = span(parts, lambda part: f"{part:.2f}")
-        runs = f"the last {len(parts)} runs reached {of_them}" if len(parts) > 1 else f"the last run reached {of_them}"
-        yield f"{kind}: plans count on {median(parts):.2f} of these rows/s, since {runs}, members beside each other"
+        span_of = span(parts, lambda part: f"{part:.2f}")
+        last = f"the last {len(parts)} starts" if len(parts) > 1 else "the last start"
+        yield f"{kind}: plans count on {median(parts):.2f} of these rows/s, since {last} reached {span_of},"
+        yield "  members beside each other"
 
 
-def _member_lines(profiles: Sequence[tuple[ProfileKey, Profile]]) -> Iterator[str]:
+def _names(profiles: Sequence[tuple[ProfileKey, Profile]]) -> dict[str, str]:
+    """Return digest of a member → how it was called when it was measured last."""
+    names = {key.member: "member" for key, _ in profiles}
+    for key, profile in sorted(profiles, key=lambda pair: pair[1].measured):
+        if profile.name:
+            names[key.member] = profile.name
+    return names
+
+
+def _member_lines(name: str, profiles: Sequence[tuple[ProfileKey, Profile]]) -> Iterator[str]:
     """Show the profiles of one member on one kind of device."""
-    key = profiles[0][0]
-    known = next((profile.name for _, profile in reversed(profiles) if profile.name), "member")
-    head = f"{known} ({key.member[:8]})  {key.kind}"
+    key, first = profiles[0]
+    yield f"  {name} ({key.member[:8]}), {amount(first.weights)} of memory"
     waiting = []
     for own, profile in profiles:
         if profile.worth_from is not None and not profile.batches:
             waiting.append(f"{own.runtime} from {figures(profile.worth_from)} rows on")
         else:
-            yield f"{head}  {_profile_phrase(own, profile)}"
+            yield f"    {_profile_phrase(own, profile)}"
     if waiting:
-        yield f"{head}  not tried yet, since preparing it pays only for more rows: {', '.join(waiting)}"
+        yield f"    not tried yet, since it pays only for more rows: {', '.join(waiting)}"
 
 
 def _profile_phrase(key: ProfileKey, profile: Profile) -> str:
-    batches = ", ".join(_batch_phrase(profile.batches[batch]) for batch in sorted(profile.batches))
     when = time.strftime("%d %b %Y %H:%M", time.localtime(profile.measured)) if profile.measured else "date not known"
-    apart = f", within {profile.difference:.1g} of eager" if key.runtime != "eager" and batches else ""
     mark = " *" if profile.loaded else ""
-    told = batches or profile.refused or "differs from eager"
-    return f"{key.runtime}  {when}{mark}  torch {key.torch}  {amount(profile.weights)}: {told}{apart}"
+    return f"{key.runtime}  {when}{mark}  {_speed_phrase(key, profile)}"
 
 
-def _batch_phrase(batch: BatchProfile) -> str:
-    """Write a batch size and its rows/s, with what they may be off by; of one pass that is not known."""
-    speed = f"{batch.batch} → {figures(batch.rows_per_second)}/s"
+def _speed_phrase(key: ProfileKey, profile: Profile) -> str:
+    """Write the best rows/s, in which batches they were reached, of which; and how far from eager the outputs are."""
+    if not profile.batches:
+        return profile.refused or "differs from eager"
+    best = max(profile.batches.values(), key=lambda batch: batch.rows_per_second)
+    tried = f" (tried: {', '.join(map(str, sorted(profile.batches)))})" if len(profile.batches) > 1 else ""
+    apart = f", within {profile.difference:.1g} of eager" if key.runtime != "eager" else ""
+    return f"{rate(best.rows_per_second)}{_doubt(best)} in batches of {best.batch}{tried}{apart}"
+
+
+def _doubt(batch: BatchProfile) -> str:
+    """Write what the rows/s may be off by; of one pass that is not known."""
     if batch.passes == 1:
-        return f"{speed} (one pass)"
+        return " (one pass)"
     if not batch.passes and not batch.spread:  # earlier versions did not count the passes
-        return speed
+        return ""
     half = 50 * batch.spread
-    return f"{speed} ± {half:.0f} %" if half >= 1 else f"{speed} ± under 1 %"
+    return f" ± {half:.0f} %" if half >= 1 else " ± under 1 %"
