@@ -42,7 +42,7 @@ class Preflight:
         """Return what `to_json` wrote."""
         raw = json.loads(text)
         facts = raw.pop("facts")
-        facts["remarks"] = tuple(facts["remarks"])
+        facts |= {key: tuple(facts.get(key, ())) for key in ("remarks", "pixels")}
         if routed := facts.get("routed"):
             sets = tuple(map(tuple, routed["sets"]))
             facts["routed"] = Routed(**routed | {"sets": sets, "first": tuple(routed["first"])})

@@ -15,6 +15,7 @@ def notes(job: Job, preflight: Preflight) -> Iterator[str]:
     """Yield what is to be said of a job before it starts, a line each."""
     yield from _additions(job, preflight)
     yield from _twins(job, preflight)
+    yield from _unscaled(job, preflight)
 
 
 def some(names: Sequence[str]) -> str:
@@ -32,6 +33,24 @@ def _additions(job: Job, preflight: Preflight) -> Iterator[str]:
             f"{job.output} is complete with {some(preflight.stored)}: {some(added)} alone will be scored and added;"
             " the file is replaced once the new one is whole"
         )
+
+
+def _unscaled(job: Job, preflight: Preflight) -> Iterator[str]:
+    """Name the members that take pixels as cameras give them, where nothing scales them before the network."""
+    names = preflight.facts.names
+    for pixels in preflight.facts.pixels:
+        takers = [
+            member.name
+            for member in job.spec.members
+            if (taken := member.inputs or names).count(pixels)
+            and not member.scales(pixels, first=taken[0] == pixels)
+            and member.name not in preflight.stored
+        ]
+        if takers:
+            yield (
+                f"input {pixels} holds whole numbers from 0 to 255, and {some(takers)} take{'s' * (len(takers) == 1)}"
+                " them as they are; if the network was trained on scaled ones, write preprocess: [{scale: 1/255}]"
+            )
 
 
 def _twins(job: Job, preflight: Preflight) -> Iterator[str]:

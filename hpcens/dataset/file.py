@@ -18,7 +18,7 @@ from hpcens.dataset.inputs import OpenInput, Table, Target
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
 from hpcens.dataset.stamps import SETTLE, describe_file, describe_stamp, stamp
 from hpcens.dataset.table import Chunked
-from hpcens.dataset.types import dtype_of, untyped_fields, without_type
+from hpcens.dataset.types import are_pixels, dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
 from hpcens.vocabulary import Array
@@ -35,12 +35,14 @@ class Look:
     identity  size and time of the file, and of those it takes rows from; a digest of rows spread over it
     sampled   number of those rows
     filled    input → in how many of them it holds a fill value, which is NaN in memory
+    pixels    inputs that look like images whose values are not scaled
     remarks   what is to be said of its inputs
     """
 
     identity: dict[str, str | int]
     sampled: int
     filled: dict[str, int]
+    pixels: frozenset[str]
     remarks: tuple[str, ...]
 
 
@@ -214,7 +216,7 @@ class DatasetFile:
         others = self._others(lambda guarded: guarded.sources.check())
         digest = hashlib.sha256()
         rows = sorted({round(i * (self.rows - 1) / max(1, samples)) for i in range(samples + 1)})
-        filled = {}
+        filled, pixels = {}, set()
         for each in self._inputs:
             if each.layout is not None and each.layout.band_bytes > _MOST_SAMPLED:
                 digest.update(each.stored_chunks(_SAMPLED_CHUNKS))
@@ -223,6 +225,8 @@ class DatasetFile:
                 stored = self._sample(each, rows)
                 digest.update(each.content(stored))
                 filled[each.facts.name] = sum(map(each.is_filled, stored))
+                if not each.unpacking and are_pixels(stored):
+                    pixels.add(each.facts.name)
         size, modified = self._stamp
         facts: dict[str, str | int] = {"rows": self.rows, "bytes": size, "modified": modified}
         facts |= {f"{_SOURCE}{i}": describe_file(other) for i, other in enumerate(others, 1)}
@@ -234,7 +238,7 @@ class DatasetFile:
         )
         laid = {each.where: each.layout for each in self._inputs if each.layout and each.layout.lies_along_rows}
         remarks += tuple(f"reading {where}: {layout.described(where)}" for where, layout in laid.items())
-        return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, remarks)
+        return Look(facts | {"sampled rows": digest.hexdigest()[:32]}, len(rows), filled, frozenset(pixels), remarks)
 
     def _sample(self, each: OpenInput, rows: Sequence[int]) -> Array:
         """Read rows as they are stored, in their byte order; each chunk is decompressed once for all of them."""

@@ -43,6 +43,7 @@ class Facts:
     inputs    in order
     identity  see `Source.facts`
     filled    input → share of the rows looked at in which it holds a fill value
+    pixels    inputs that look like images whose values are not scaled, in all files
     remarks   what is to be said of the dataset before it is scored
     routed    how its rows are divided among members; None where each member scores all
     """
@@ -53,6 +54,7 @@ class Facts:
     filled: Mapping[str, float] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     routed: Routed | None = None
+    pixels: tuple[str, ...] = ()
 
     @property
     def parts(self) -> dict[str, float]:
@@ -173,7 +175,8 @@ class Source:
         }
         sampled = sum(look.sampled for look in looks)
         filled = {each.name: sum(look.filled[each.name] for look in looks) / sampled for each in self.inputs}
-        return Facts(self.rows, self.inputs, identity, filled, _remarks(looks))
+        pixels = tuple(each.name for each in self.inputs if all(each.name in look.pixels for look in looks))
+        return Facts(self.rows, self.inputs, identity, filled, _remarks(looks), pixels=pixels)
 
     def expect(self, identity: Mapping[str, Any]) -> None:
         """Raise DataError where a file is not what it was when this identity was taken; here, or when it is read."""

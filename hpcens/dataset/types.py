@@ -15,6 +15,9 @@ from h5py import h5t
 from hpcens.errors import DataError
 from hpcens.vocabulary import Array
 
+# Of images whose values are not scaled: the shortest side, what some pixel reaches, and what none exceeds.
+_SIDE, _BRIGHT, _WHITE = 8, 128, 255
+
 _UNKNOWN = (TypeError, ValueError, NotImplementedError)
 _OF_NUMPY = b"NUMPY:"  # with which h5py tags its datetimes
 _REMEDY = "store it as a type that numpy has, or name another"
@@ -80,6 +83,18 @@ def _fields(kind: h5t.TypeID) -> dict[str, tuple[np.dtype[Any], int]]:
         except _UNKNOWN:  # a name that is not UTF-8 among them
             continue
     return fields
+
+
+def are_pixels(rows: Array) -> bool:
+    """Tell whether rows look like images as cameras give them: planes of whole numbers from 0 to 255, bright ones too.
+
+    rows  as they are stored, (rows, *row shape)
+    """
+    plane = [size for size in rows.shape[1:] if size >= _SIDE]
+    if rows.dtype.kind not in "uif" or len(plane) < 2 or not rows.size:
+        return False
+    least, most = float(rows.min()), float(rows.max())  # NaN fails both comparisons
+    return least >= 0 and _BRIGHT <= most <= _WHITE and bool((rows == np.floor(rows)).all())
 
 
 def _dtype(kind: h5t.TypeID) -> np.dtype[Any]:
