@@ -109,18 +109,24 @@ def chance(member: MemberSpec, apart: float, tolerance: float) -> MemberError:
             "let it draw from the generators of torch, numpy and Python that all share, which are seeded for each pass,"
             " and keep no state from call to call",
         )
+    meant = "; or, where chance is meant, write how often it is run and averaged: passes: 20"
+    meant = meant if member.source in ("factory", "pickled") and member.output != "values" else ""
     return MemberError(
         f"member {member.name} gives other values each time it is called with the same rows: they lie {apart:.2g}"
         f" apart, and plan.tolerance is {tolerance:g}",
         "it must not depend on chance, time or earlier calls: export it in eval() mode, write"
-        " dropout(…, training=self.training), and keep no state from call to call; or, where chance is meant, write how"
-        " often it is run and averaged: passes: 20",
+        " dropout(…, training=self.training), and keep no state from call to call" + meant,
     )
 
 
 def steadiness_warnings(member: MemberSpec, steadiness: Steadiness, tolerance: float) -> Iterator[str]:
     """Yield what is no fault, but changes what the numbers mean."""
     found = steadiness.faults(member.computes_in, tolerance)
+    if member.passes is not None:
+        yield (
+            f"member {member.name} draws other numbers in other batches: whether a row's output depends on the rows"
+            " beside it is not tried"
+        )
     if "reproducible" in found:
         yield (
             f"member {member.name} gives other bits each time, {steadiness.again:.2g} apart and within plan.tolerance:"

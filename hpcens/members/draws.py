@@ -89,8 +89,8 @@ class Draws:
         also = f"; not switched on: {', '.join(left)}" if left else ""
         if not used:
             raise UsageError(
-                f"member {self._name} has passes and is not stochastic: no dropout module of it runs, and it draws no"
-                f" random numbers{also}",
+                f"member {self._name} has passes and is not stochastic: no dropout module of it runs, and it draws from"
+                f" none of the generators of torch, numpy and Python{also}",
                 "remove members[].passes, or let its forward use torch.nn.Dropout modules with p above 0",
             )
         if all(torch.equal(values, outputs[0]) for values in outputs):

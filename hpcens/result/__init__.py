@@ -10,6 +10,7 @@ chunked.
 | dataset | type | meaning |
 | --- | --- | --- |
 | `prediction`, `label`, `members/NAME`, … | (rows, …) | the outputs that the YAML asks for |
+| `pass_entropy/NAME` | (rows, …) | beside `members/NAME` of a member with passes: their mean entropy |
 | `row_number` | (rows,) int64 | with `output.keep`: numbers of the rows in what was scored, the best first |
 | `valid` | (rows,) uint8 | with `bad_rows: mask`: 0 where a row could not be scored |
 | `columns/NAME` | (rows, …) | values passed through from the dataset; attribute `checksum`: XXH3 of all of them |

@@ -3,6 +3,7 @@
 | dataset | shape | meaning |
 | --- | --- | --- |
 | `prediction`, `label`, `members/<name>`, … | (rows, …) | what the YAML asked for |
+| `pass_entropy/<name>` | (rows, …) | beside `members/<name>` of a member with passes: their mean entropy |
 | `columns/<name>` | (rows, …) | values that pass through from the dataset |
 | `classes` | (classes,) text | class names, where given: the scale of every axis of classes |
 | `row`, `class`, `best`, … | (their length,) | axes without values, as netCDF-4 has them: each axis has its own |

@@ -13,7 +13,7 @@ from torch import nn
 from hpcens.checks.members import unsteady_members
 from hpcens.checks.preflight import check
 from hpcens.checks.steadiness import Steadiness, require_no_chance, steadiness_warnings
-from hpcens.errors import MemberError
+from hpcens.errors import MemberError, UsageError
 from hpcens.specs import MemberSpec
 
 CODE = """
@@ -36,6 +36,7 @@ Dropping = giving(lambda self, y, x: nn.functional.dropout(y, 0.5))
 OfRandom = giving(lambda self, y, x: y * random.random())
 OfNumpy = giving(lambda self, y, x: y * float(numpy.random.rand()))
 OfTorch = giving(lambda self, y, x: y * torch.rand(1))
+Timed = giving(lambda self, y, x: y * torch.rand(1) * (time.perf_counter() % 1.0))
 OfTime = giving(lambda self, y, x: y * (time.perf_counter() % 1.0))
 Normalised = giving(lambda self, y, x: y - y.mean(0))
 OfSize = giving(lambda self, y, x: y * (1 + 0.1 * len(x)))
@@ -81,7 +82,25 @@ def test_chance_and_memory_are_refused_and_every_one_is_named(held):
     for number, name in enumerate(BY_CHANCE):
         assert f"member m{number} gives other values each time" in refused, name
     assert f"member m{len(BY_CHANCE)} gives" not in refused and "training=self.training" in refused
+    assert "where chance is meant, write how often it is run and averaged: passes: 20" in refused
     assert held.refused(MemberError) == refused, "what is kept of a trial is judged as the trial was"
+
+
+def test_passes_draw_from_seeded_generators_or_are_refused(held):
+    """Story: no seed reaches the clock or what is kept from call to call; what draws nothing has no passes."""
+    drawn = [f"factory: own:{name}, passes: 3" for name in BY_CHANCE]
+    refused = held.yaml("factory: own:Timed, passes: 3", *drawn[:4]).refused(MemberError)
+    assert refused.startswith("member m0 draws other values in the same passes over the same rows: they lie ")
+    assert "seeded for each pass, and keep no state from call to call" in refused
+    for of_no_generator in (*drawn[4:], "factory: nets:Linear, passes: 3"):
+        refused = held.yaml(of_no_generator).refused(UsageError)
+        assert refused.startswith("member m0 has passes and is not stochastic: "), of_no_generator
+    got = held.yaml(*drawn[:4]).hold()
+    assert [line for line in got if line.startswith("member m0")] == [
+        "member m0 draws other numbers in other batches: whether a row's output depends on the rows beside it is not"
+        " tried"
+    ]
+    assert unsteady_members(held.job, check(held.job), held.book) == {}
 
 
 def test_neighbours_are_said_with_their_size_and_reach_the_result(held):

@@ -87,6 +87,8 @@ def around(pattern: str) -> dict[str, Any]:
         tree["dataset"] = {"inputs": {"x": {"path": "t"}}}
     elif pattern.startswith("members[].rows"):
         tree["dataset"] = {"route": {"x" if pattern.endswith("{}") else "fold": "folds"}}
+    elif pattern == "members[].passes.seed":
+        member["passes"] = {"count": 20}
     elif pattern.startswith("dataset.route"):
         member["rows"] = {"x" if pattern.endswith("{}") else "fold": 3}
     elif pattern.startswith("output.keep"):
