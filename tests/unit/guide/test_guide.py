@@ -90,7 +90,7 @@ def test_the_commands_and_the_configuration_of_the_readme_are_understood(tmp_pat
         command_parser().parse_args(shlex.split(command, comments=True))
     [config] = re.findall(r"^```yaml\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
     (tmp_path / "hpcens.yaml").write_text(config)
-    assert hpcens.load_config().member_names == ("small", "large", "script")
+    assert hpcens.load_config().member_names == ("small", "large", "script", "seen")
     topics = re.findall(r"\w+", " ".join(re.findall(r"\| (`\w+`(?:, `\w+`)*) \|$", readme, re.MULTILINE)))
     assert topics == [*TOPICS]
     assert len(readme.splitlines()) < 100
