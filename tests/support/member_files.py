@@ -13,9 +13,9 @@ from hpcens.specs import RunSpec
 from support.project import ENSEMBLE
 
 
-def load(member, folder=ENSEMBLE, digests=None, inputs=("images",), space="probabilities", classes=None):
+def load(member, folder=ENSEMBLE, digests=None, inputs=("images",), space="probabilities", classes=None, network=None):
     spec = RunSpec(members=(member,), search_path=folder, classes=classes)
-    return members.load(member, spec, inputs=inputs, space=space, digests=digests)
+    return members.load(member, spec, network, inputs=inputs, space=space, digests=digests)
 
 
 def module_of(forward):
