@@ -21,7 +21,7 @@ from hpcens.members.layout import layout_digests as layout_digests
 from hpcens.members.layout import result_axis as result_axis
 from hpcens.members.layout import taken as taken
 from hpcens.members.onnx_files import data_files
-from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space, ViewsSpec
+from hpcens.specs import MemberSpec, ResizeSpec, RunSpec, Space
 from hpcens.usercode import member_code_digest
 
 if TYPE_CHECKING:
@@ -75,7 +75,8 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         if step.call is not None:
             digests[f"code of preprocess[{i}]"] = member_code_digest(owner, step.call, search_path)
     if spec.views is not None:
-        digests["views"] = json.dumps(_expanded(spec.views), sort_keys=True)
+        digests |= {f"views[{i}]": view.described for i, view in enumerate(spec.views.apply)}
+        digests["space of views"] = spec.views.space or "that of the rule"
         of_views = {place: path for place, path in spec.functions.items() if place.startswith("views")}
         digests |= {
             f"code of {place}": member_code_digest(owner, path, search_path) for place, path in of_views.items()
@@ -95,12 +96,6 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     if spec.bad_rows is not None:
         digests["bad_rows"] = spec.bad_rows
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
-
-
-def _expanded(views: ViewsSpec) -> dict[str, object]:
-    """Return views as plain data, without what is not written of one."""
-    apply = [{key: value for key, value in asdict(view).items() if value is not None} for view in views.apply]
-    return {"apply": apply, "space": views.space}
 
 
 STATE = "state"

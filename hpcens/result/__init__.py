@@ -99,7 +99,8 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.bad_rows` | whether NaN and infinity in its inputs are its own to handle; if not |
 | `members.*.gradients` | whether it takes gradients in its forward; if not |
 | `members.*.passes` | `count` and `seed` of its passes; where it is run once, without dropout |
-| `members.*.views` | in what views it sees each row, and the space of their mean; where it has none |
+| `members.*.views[]` | a view in which it sees each row; where it has none |
+| `members.*.space of views` | in which the mean over them is taken; where it has none |
 | `members.*.code of views*` | digest of the code of a view, or of what undoes it; where it has none |
 | `members.*.rows` | how many rows it scores, and a digest of which; all |
 | `members.*.file *` | digest of a further file that its code opens; where it names none |

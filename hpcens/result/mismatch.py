@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from hpcens.errors import FingerprintMismatch
 from hpcens.result.fingerprint import Place, Tree, added_key, rounded_members
 from hpcens.shell import quoted
+from hpcens.specs import UNDONE_BY
 from hpcens.usercode import find_module
 
 _CODE = re.compile(r"(code|imports .*|code of preprocess\[\d+\]|code of views\[\d+\](\.undo)?)")
@@ -108,8 +108,8 @@ def _code_file(change: Change, new: Tree) -> str:
         named = branch.get("factory") or new.get("rule", {}).get("name", "")
         module = str(named).partition(":")[0] if ":" in str(named) else ""
     elif of_view := _OF_VIEW.fullmatch(key):
-        view = json.loads(branch.get("views", "{}")).get("apply", [])[int(of_view[1]) :][:1]
-        module = view[0].get("undo" if of_view[2] else "call", "").partition(":")[0] if view else ""
+        call, _, undo = str(branch.get(f"views[{of_view[1]}]", "")).partition(UNDONE_BY)
+        module = (undo if of_view[2] else call).partition(":")[0]
     elif called := re.search(r'"call": "([\w.]+):', str(branch.get(key.removeprefix("code of "), ""))):
         module = called[1]
     return _file_of(module) if module else ""

@@ -35,6 +35,7 @@ from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
 from hpcens.specs.member import TURNING as TURNING
+from hpcens.specs.member import UNDONE_BY as UNDONE_BY
 from hpcens.specs.member import CastName as CastName
 from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec

@@ -98,6 +98,10 @@ STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
 """The kinds of step: a key of StepSpec each."""
 
 
+UNDONE_BY = ", undone by "
+"""Between the two functions of a view, where it is described."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewSpec:
     """One way to look at a row.
@@ -118,6 +122,11 @@ class ViewSpec:
     def by_name(self) -> bool:
         """Whether it is one of the names."""
         return ":" not in self.call
+
+    @property
+    def described(self) -> str:
+        """What it is, in words."""
+        return self.call if self.undo is None else f"{self.call}{UNDONE_BY}{self.undo}"
 
 
 TURNING = ("rot90", "rot270", "transpose", "transverse")

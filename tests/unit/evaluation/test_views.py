@@ -51,7 +51,7 @@ def test_the_example_is_the_mean_of_its_views_and_judged(tmp_path, monkeypatch, 
     with h5py.File("tiles.predictions.h5") as file:
         np.testing.assert_allclose(file["prediction"][()], expected, atol=1e-6)
         made_of = json.loads(file.attrs["members"])
-    assert json.loads(made_of["land"]["views"])["space"] == "probabilities"
+    assert made_of["land"]["views[1]"] == "hflip" and made_of["land"]["space of views"] == "probabilities"
     assert main(["evaluate", "tiles.predictions.h5", "--labels", "tiles.h5:/pixels", "-o", "e.json"]) == 0
     capsys.readouterr()
     assert json.loads((tmp_path / "e.json").read_text())["ensemble"]["accuracy"]["value"] == 1.0

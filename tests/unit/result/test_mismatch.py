@@ -103,3 +103,21 @@ def test_another_rule_of_a_result_with_its_members_is_a_matter_of_combining(tmp_
     for unfit in (of("mean", ["prediction"]), of("mean") | {"data": 1}):
         assert not any("combine" in way for way in refused(unfit, of("vote"), output, output=output)[1])
     assert not any("combine" in way for way in refused(of("mean"), of("vote"), tmp_path / "out.run", output=output)[1])
+
+
+def test_views_that_changed_are_named_one_by_one_and_their_code_by_its_file():
+    def of(*views, code="a"):
+        seen = {f"views[{i}]": view for i, view in enumerate(views)} | {"space of views": "probabilities"}
+        return {"members": {"m": {"code of views[1]": "1" * 64, "code of views[1].undo": code * 64, **seen}}}
+
+    own = "json.decoder:JSONDecoder, undone by hpcens.shell:quoted"
+    assert refused(of("identity", own), of("identity", own, code="b"))[0] == [
+        "  the code of m changed: hpcens/shell.py"
+    ]
+    assert refused(of("identity", own, "hflip"), of("identity", own))[0] == [
+        "  members.m.views[2]: hflip then, absent now"
+    ]
+    lines, _ = refused({"members": {"m": {}}}, {"members": {"m": {"views[0]": "hflip"}}})
+    assert lines == [
+        "  members.m.views[0]: absent then, hflip now → no members[].views in the YAML is what it was made with"
+    ]
