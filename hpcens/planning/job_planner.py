@@ -8,6 +8,7 @@ from dataclasses import replace
 from hpcens.allocation import Problem, plan
 from hpcens.checks.preflight import Preflight
 from hpcens.engine import gpu_libraries
+from hpcens.planning.expectation import kept_stages, sampled_stages
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.job_problem import rounded_inputs, state_problem
 from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
@@ -15,7 +16,7 @@ from hpcens.profiling import Needs, ProfileBook
 from hpcens.result import torch_version
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job
-from hpcens.vocabulary import Device, IoRates, Plan
+from hpcens.vocabulary import Device, ExpectedStage, IoRates, Plan
 
 # New shares that gain less than a hundredth are taken without a word.
 _WORTH_SAYING = 1.01
@@ -30,7 +31,22 @@ class JobPlanner:
         self._rows = preflight.facts.rows
         self._torch = torch_version()
         self._fixed = fixed_numerics(job, preflight)
-        self.needs = Needs(job, preflight, book, scored_members(job, preflight), self._fixed)
+        self.needs = Needs(job, preflight, book, scored_members(job, preflight), self._fixed, self._expected(preflight))
+
+    def expect(self) -> None:
+        """Score a sample of the dataset, where it is not known what comes to the stages of a cascade."""
+        if any(not stage.sampled for stage in self.needs.expected):
+            self.needs = replace(self.needs, expected=sampled_stages(self._job, self.needs.preflight))
+
+    def _expected(self, preflight: Preflight) -> tuple[ExpectedStage, ...]:
+        """Return what is known of the stages of a cascade: what an earlier start planned with, or by a sample."""
+        if not self._job.spec.cascade:
+            return ()
+        earlier = (Plan.kept(epoch.plan) for epoch in (self._run.epochs() if self._fixed is not None else ()))
+        members = tuple(stage.members for stage in self._job.spec.cascade)
+        known = (plan.expected for plan in earlier if plan is not None and plan.expected)
+        fitting = (stages for stages in known if tuple(stage.members for stage in stages) == members)
+        return next(fitting, None) or kept_stages(self._job, preflight)
 
     def plan(self, devices: Sequence[Device], rates: IoRates, *, readers: int = 1, reducers: int = 1) -> Plan:
         """Return the given or the earlier plan where the devices are the same, else a new one; numerics kept.

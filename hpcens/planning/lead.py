@@ -42,7 +42,9 @@ class Lead:
     work: Callable[[Callable[[], Any]], Any]
 
     def missing(self) -> MissingRates:
-        """Share what is not measured yet among the ranks."""
+        """Share what is not measured yet among the ranks; of a cascade a sample is scored first, here."""
+        if self.job.spec.cascade:
+            self.work(self.planner.expect)
         measurements = self.planner.needs.unmeasured(self.rank_roles.devices)
         if measurements:
             every = [measurement for own in measurements.values() for measurement in own]
