@@ -28,10 +28,10 @@ import h5py
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from support.clusters import CLUSTER, Cluster, name_of, parent, processes
 from support.project import ENSEMBLE, Project
 
 from hpcens.result.journal import read_journal
-from slurm import CLUSTER, Drill, name_of, parent, processes
 
 NODES, ROWS, BATCH = 4, 19200, 16
 MOST_AGAIN, MOST_SECONDS = 3, 400
@@ -275,7 +275,7 @@ def main(rounds, seed):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         place = Path(name)
         prepare(place)
-        drill = Drill(place / "slurm", CONF, nodes=NODES)
+        drill = Cluster(place / "slurm", CONF, nodes=NODES)
         failed = 0
         try:
             for number in range(1, rounds + 1):

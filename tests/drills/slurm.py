@@ -29,13 +29,13 @@ from pathlib import Path
 import h5py
 import torch
 from safetensors.torch import save_file
+from support.clusters import CLUSTER, Cluster, job_of, name_of, parent, processes
 from support.interruption import signatures
 from support.project import ENSEMBLE, MEMBERS, Project
 
 from hpcens.processes import born
 from hpcens.result.journal import Kind, read_journal
 
-CLUSTER = Path(__file__).parents[2] / "slurm" / "cluster"
 SITE = "slurm: {{time: {time}, drain_seconds: {drain}}}\n"
 # so many seconds as the file `slow` says, if there is one: all projects share the profile of a member that is fast
 SLOW = """
@@ -85,23 +85,12 @@ def a_project(place, folder, devices="{cpu: 2}"):
     return made
 
 
-class Drill:
+class Drill(Cluster):
     """A cluster, and projects to submit to it; beside its folder lies what `prepare` made."""
 
     def __init__(self, folder, conf="", nodes=3, gpus="2", more=()):
-        self.folder = folder
-        folder.mkdir()
-        self.renew(folder, conf, f"nodes={nodes}", f"gpus={gpus}", *more)
+        super().__init__(folder, conf, nodes, gpus, more)
         self.plan = folder.parent / "plan.json"
-
-    def renew(self, folder, conf, *arguments):
-        """Another cluster."""
-        folder.mkdir(exist_ok=True)
-        (folder / "extra.conf").write_text(conf)
-        self.cluster = folder / "cluster"
-        command = [CLUSTER, "up", self.cluster, f"conf={folder / 'extra.conf'}", *arguments]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        self.environment = {"SLURM_CONF": said.strip().splitlines()[-1].partition("=")[2]}
 
     def project(self, name, seconds, time=10, drain=30, devices="{cpu: 2}"):
         """One whose member `linear` takes so many seconds more for a segment."""
@@ -114,12 +103,6 @@ class Drill:
 
     def submit(self, project, *more):
         return project.hpcens("submit", "dataset.h5", "--plan", str(self.plan), "--parsable", *more).split()[0]
-
-    def slurm(self, *command):
-        return subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True).stdout
-
-    def close(self):
-        subprocess.run([CLUSTER, "down", self.cluster], check=False)
 
     def judge(self, name, project, began, **more):
         """The line of a drill that came to its end; whether it is without fault."""
@@ -326,26 +309,6 @@ def victims(drill, project, job, target):
     tasks = [pid for pid in processes() if job_of(pid) == (job, node)]
     stepds = {parent(pid) for pid in tasks if name_of(parent(pid)) == "slurmstepd"}
     return {"slurmd": [slurmd], "stepd": [*stepds]}.get(target, [slurmd, *stepds, *tasks])
-
-
-def processes():
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal()]
-
-
-def job_of(pid):
-    try:
-        variables = dict(line.partition("=")[::2] for line in Path(f"/proc/{pid}/environ").read_text().split("\0"))
-    except OSError:
-        return None
-    return variables.get("SLURM_JOB_ID"), variables.get("SLURMD_NODENAME")
-
-
-def name_of(pid):
-    return Path(f"/proc/{pid}/comm").read_text().strip()
-
-
-def parent(pid):
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def digits(folder):
