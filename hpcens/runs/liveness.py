@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,16 @@ def stands_still(
 
 def lives_by_slurm(job: SlurmJob) -> bool | None:
     """Return whether a job lives; None where Slurm does not say, or another cluster may be the one that answers."""
-    answer = jobs.ask(job.id)
+    return _lives(job, jobs.ask(job.id))
+
+
+def live_by_slurm(asked: Mapping[str, SlurmJob]) -> dict[str, bool | None]:
+    """Return of each name whether its job lives, as `lives_by_slurm` does, by one question for all."""
+    answers = (jobs.ask_all({job.id for job in asked.values()}) if asked else None) or {}
+    return {name: _lives(job, answers.get(job.id)) for name, job in asked.items()}
+
+
+def _lives(job: SlurmJob, answer: jobs.Answer | None) -> bool | None:
     if answer is None or not answer.state:
         return None
     if job.submission and answer.name:

@@ -19,31 +19,43 @@ from hpcens.vocabulary import NO_SEGMENTS, Segmentation
 
 # What one world is to spend on a block, by the plan: no more is lost with it, and it is worth what its start takes.
 _MOST_SECONDS, _LEAST_SECONDS = 900.0, 60.0
-# Each is a dozen files while it is scored.
-_MOST_BLOCKS = 1000
+# Each is a dozen files while it is scored; in all, or for each world where that is more.
+_MOST_BLOCKS, _MOST_OF_A_WORLD = 1000, 20
 # Blocks that there are for each world, however short they are then.
 _FOR_EACH_WORLD = 4
 
 
-def cut(segmentation: Segmentation, seconds: float, worlds: int) -> list[tuple[int, int]]:
+def cut(segmentation: Segmentation, seconds: float, worlds: int, devices: int = 1) -> list[tuple[int, int]]:
     """Cut the segments into blocks, the largest first: of each the first segment, and the one after its last.
 
     seconds  that one world takes for all of them, by the plan
     worlds   that are to share them
+    devices  of a world: of blocks that are multiples of it none waits for the others' last segments
     """
-    total = len(segmentation)
+    total, number = len(segmentation), max(_MOST_BLOCKS, _MOST_OF_A_WORLD * worlds)
     each = max(seconds / total, 1e-9)
-    most = max(1, ceil(total / _MOST_BLOCKS), int(_MOST_SECONDS / each))
+    most = max(1, ceil(total / number), int(_MOST_SECONDS / each))
     worth_it = int(min(_LEAST_SECONDS / each, total / (_FOR_EACH_WORLD * worlds)))
-    least = min(most, max(1, ceil(total / _MOST_BLOCKS), worth_it))
+    least = min(most, max(1, worth_it))
+    blocks = _falling(total, most, least, worlds, devices)
+    while len(blocks) > number and least < most:
+        least = min(most, least + ceil(least / 8))
+        blocks = _falling(total, most, least, worlds, devices)
+    return sorted(blocks, key=lambda block: block[0] - block[1])
+
+
+def _falling(total: int, most: int, least: int, worlds: int, devices: int) -> list[tuple[int, int]]:
+    """Cut so many segments into blocks of at most and at least so many; what is left at the end goes with the last."""
     blocks: list[tuple[int, int]] = []
     first = 0
-    while first < total:
-        size = min(most, max(least, (total - first) // (2 * worlds)))
-        stop = total if total - first - size < least else first + size
-        blocks.append((first, stop))
-        first = stop
-    return sorted(blocks, key=lambda block: block[0] - block[1])
+    while (rest := total - first) > 0:
+        size = min(most, max(least, rest // (2 * worlds)))
+        size -= size % devices if size > devices else 0
+        if rest - size < least:
+            size = rest if rest <= most else ceil(rest / 2)
+        blocks.append((first, first + size))
+        first += size
+    return blocks
 
 
 def planning(units: UnitList) -> UnitList:
@@ -53,16 +65,24 @@ def planning(units: UnitList) -> UnitList:
 
 
 def scoring(
-    units: UnitList, folder: Path, fingerprint: str, segmentation: Segmentation, *, row_bytes: int, seconds: float
+    units: UnitList,
+    folder: Path,
+    fingerprint: str,
+    segmentation: Segmentation,
+    *,
+    row_bytes: int,
+    seconds: float,
+    devices: int = 1,
 ) -> UnitList:
     """Return the list of a dataset's blocks, and of their assembly.
 
     folder       of the blocks' results
     fingerprint  digest of that under which they are scored
     seconds      that one world takes for all, by the plan
+    devices      of the world that has planned
     """
     blocks = []
-    for first, stop in cut(segmentation, seconds, units.worlds):
+    for first, stop in cut(segmentation, seconds, units.worlds, devices):
         part = replace(segmentation, first=first, stop=stop)
         name = f"rows {part.first_row:,}–{part.first_row + part.part_rows - 1:,}"
         key = _key("block", fingerprint, first, stop)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from hpcens.units.claims import Attempt, Standing, choose, next_attempt
+from hpcens.units.claims import Attempt, Standing, choose, next_attempt, overdue
 from hpcens.units.listing import UnitList
 
 
@@ -45,32 +46,49 @@ def claim_next(
     round_id: str,
     *,
     dead: Callable[[Collection[str]], Collection[str]],
+    known_dead: Callable[[Collection[str]], Collection[str]] = lambda names: (),
     seconds_left: float | None = None,
     speed: float | None = None,
+    pace: float = 1.0,
 ) -> Claimed | None:
     """Claim a unit; None where there is none for this world.
 
-    dead  returns those of some worlds that have ended for certain; asked only where nothing else is left
-    seconds_left, speed  see `choose`
+    dead        returns those of some worlds that have ended for certain; asked only where nothing else is left
+    known_dead  the same as far as it can be told at once; asked for worlds whose units are overdue
+    seconds_left, speed, pace  see `choose`
     """
     sizes = {unit.key: unit.bytes for unit in units.units}
+    fits = partial(choose, sizes, seconds_left=seconds_left, speed=speed, pace=pace)
     lost = True
     while lost:
         standings = claims.standings(units, round_id)
         free = {key for key, standing in standings.items() if standing.state == "free"}
-        order = choose(sizes, free, seconds_left=seconds_left, speed=speed)
+        late = overdue(sizes, free, [key for key, standing in standings.items() if standing.state == "held"])
+        if late and (claimed := _claim_held(claims, late, standings, world, round_id, known_dead, fits)):
+            return claimed
+        order = fits(free)
         for key in order:
             if claimed := _claim(claims, key, standings[key], world, round_id, taken_over=False):
                 return claimed
         lost = bool(order)  # to other worlds: what is left may have changed
-    held = {
-        key: claims.claimant(standing.last)[0]
-        for key, standing in standings.items()
-        if standing.state == "held" and standing.last is not None
-    }
-    ended = set(dead({name for name in held.values() if name != world})) if held else set()
-    order = choose(sizes, {key for key, name in held.items() if name in ended}, seconds_left=seconds_left, speed=speed)
-    for key in order:
+    held = [key for key, standing in standings.items() if standing.state == "held"]
+    return _claim_held(claims, held, standings, world, round_id, dead, fits)
+
+
+def _claim_held(
+    claims: Claims,
+    held: Collection[str],
+    standings: Mapping[str, Standing],
+    world: str,
+    round_id: str,
+    dead: Callable[[Collection[str]], Collection[str]],
+    fits: Callable[[Collection[str]], list[str]],
+) -> Claimed | None:
+    """Claim one of the units whose world has ended. fits: orders units, and leaves out what is not for this world."""
+    by = {key: claims.claimant(last)[0] for key in held if (last := standings[key].last) is not None}
+    others = {name for name in by.values() if name != world}
+    ended = set(dead(others)) if others else set()
+    for key in fits([key for key, name in by.items() if name in ended]):
         if claimed := _claim(claims, key, standings[key], world, round_id, taken_over=True):
             return claimed
     return None

@@ -21,6 +21,10 @@ State = Literal["done", "failed", "held", "free"]
 _NAME = re.compile(r"([0-9a-f]{16})\.(\d{4,})(?:\.(done|failed|left))?")
 # So many worlds may end without a word while they work on a unit before it is taken for what ends them.
 MOST_DEATHS = 3
+# Below this share of the expected pace a world is slow.
+_SLOW_PACE = 0.8
+# So many times as large as the largest free unit is one that was claimed long ago.
+_OVERDUE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,12 @@ def kind_of(code: int, crashes: int) -> Kind:
 
 
 def choose(
-    sizes: Mapping[str, int], free: Collection[str], *, seconds_left: float | None, speed: float | None
+    sizes: Mapping[str, int],
+    free: Collection[str],
+    *,
+    seconds_left: float | None,
+    speed: float | None,
+    pace: float = 1.0,
 ) -> list[str]:
     """Return the units that a world may claim, in the order in which it tries them: the largest that fit first.
 
@@ -136,8 +145,23 @@ def choose(
     free          units that may be claimed
     seconds_left  until the world is to end; None: it has no limit
     speed         bytes/s, as far as known; None: anything may fit, and what does not is left to go on with
+    pace          of the world, of that which the plan expects: a slower one begins with what takes it no longer than
+                  the largest takes others, so that nobody waits for it at the end
     """
     if seconds_left is not None and seconds_left <= 0:
         return []
     most = None if seconds_left is None or speed is None else seconds_left * speed
-    return [unit for unit, size in sizes.items() if unit in free and (most is None or size <= most)]
+    order = [unit for unit, size in sizes.items() if unit in free and (most is None or size <= most)]
+    if pace >= _SLOW_PACE or not order:
+        return order
+    first = next((n for n, unit in enumerate(order) if sizes[unit] <= pace * sizes[order[0]]), len(order))
+    return order[first:] + order[:first][::-1]
+
+
+def overdue(sizes: Mapping[str, int], free: Collection[str], held: Collection[str]) -> list[str]:
+    """Return held units so much larger than what is free that a world which lives would have done them by now.
+
+    Of worlds that claim the largest first, those are the units of slow worlds, and of dead ones.
+    """
+    largest = max((sizes[unit] for unit in free), default=0)
+    return [unit for unit in held if sizes[unit] > _OVERDUE * largest > 0]

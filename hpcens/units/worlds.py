@@ -7,18 +7,20 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from hpcens.files import checked, claim_folder, read_as, sealed
 from hpcens.processes import Process
-from hpcens.runs.liveness import DEAD_SECONDS, beating, lives_by_slurm, read_beat, stands_still
+from hpcens.runs.liveness import DEAD_SECONDS, beating, live_by_slurm, read_beat, stands_still
 from hpcens.runs.submission import SlurmJob
 
 _BEAT_SECONDS = 1.0
 _QUICK_SECONDS = 3.0
+_LOOK_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +82,8 @@ def beating_world(folder: Path) -> Iterator[None]:
             (folder / "ended").touch()
 
 
-def certainly(folder: Path, own: World | None = None) -> bool | None:
-    """Return whether a world lives, as far as that can be told at once; None where only its counter tells.
+def at_once(folder: Path, own: World | None = None) -> bool | None:
+    """Return whether a world lives, as far as files and processes of this host tell; None where they do not.
 
     own  the world that asks, whose job may have taken the place of the other's
     """
@@ -90,53 +92,84 @@ def certainly(folder: Path, own: World | None = None) -> bool | None:
         return False
     if own is not None and own.job is not None and own.job.succeeds(world.job):
         return False
-    if world.process.local:
-        return world.process.lives
-    return lives_by_slurm(world.job) if world.job is not None else None
+    return world.process.lives if world.process.local else None
 
 
 def dead_worlds(worlds: Path, asked: Iterable[str], own: World | None = None, *, patient: bool = True) -> set[str]:
     """Return those of some worlds that have ended for certain.
 
-    patient  wait for counters that stand, up to `DEAD_SECONDS`; those that move are left alone at once
+    Slurm is asked about those whose counter stands, all at once: a hundred worlds that end together are not to ask it
+    about each other one by one.
+
+    patient  wait for counters that stand, up to `DEAD_SECONDS`; those that move are left alone at once. False: the
+             counters of all are known to stand, and whom Slurm does not know is left alone
     """
-    known = {name: certainly(worlds / name, own) for name in asked}
+    known = {name: at_once(worlds / name, own) for name in asked}
     dead = {name for name, lives in known.items() if lives is False}
-    unknown = [name for name, lives in known.items() if lives is None]
-    if not unknown or not patient:
+    still = [name for name, lives in known.items() if lives is None]
+    if patient:
+        still = _standing(worlds, still)
+    said = _by_slurm(worlds, still)
+    dead |= {name for name, lives in said.items() if lives is False}
+    still = [name for name, lives in said.items() if lives is None]
+    if not still or not patient:
         return dead
 
-    def look(names: Iterable[str]) -> dict[str, bytes]:
-        return {name: read_beat(worlds / name / "beat") for name in names}
+    def look() -> object:
+        return [(read_beat(worlds / name / "beat"), has_ended(worlds / name)) for name in still]
 
-    before, deadline = look(unknown), time.monotonic() + _QUICK_SECONDS
-    while time.monotonic() < deadline and look(unknown) == before:
-        time.sleep(_BEAT_SECONDS / 10)
-    time.sleep(_BEAT_SECONDS)
-    still = [name for name, beat in look(unknown).items() if beat == before[name]]
-    if not still:
-        return dead
     print(
         f"hpcens: {len(still)} worlds of other hosts left no word; watching their counters for {DEAD_SECONDS:.0f} s",
         file=sys.stderr,
         flush=True,
     )
-    watch: Callable[[], object] = lambda: (look(still), [has_ended(worlds / name) for name in still])  # noqa: E731
-    return dead | (set(still) if stands_still(watch) else {name for name in still if has_ended(worlds / name)})
+    return dead | (set(still) if stands_still(look) else {name for name in still if has_ended(worlds / name)})
 
 
 def living_worlds(worlds: Path) -> set[str]:
     """Return the worlds that live, as far as seconds tell: those whose counter stands meanwhile do not count."""
-    known = {path.name: certainly(path) for path in worlds.glob("[0-9a-f]*")}
-    unknown = [name for name, lives in known.items() if lives is None]
-    living = {name for name, lives in known.items() if lives}
-    if not unknown:
-        return living
-    before = {name: read_beat(worlds / name / "beat") for name in unknown}
-    deadline = time.monotonic() + _QUICK_SECONDS
-    while time.monotonic() < deadline:
+    known = {path.name: at_once(path) for path in worlds.glob("[0-9a-f]*")}
+    said = _by_slurm(worlds, (name for name, lives in known.items() if lives is None))
+    unknown = [name for name, lives in said.items() if lives is None]
+    living = {name for name, lives in (known | said).items() if lives}
+    return living | (set(unknown) - set(_standing(worlds, unknown)))
+
+
+class Counters:
+    """Other worlds' counters as one world looks at them, each once a minute: one that stands may be a dead world's.
+
+    worlds  their folder
+    own     the world that looks
+    """
+
+    def __init__(self, worlds: Path, own: World) -> None:
+        self._worlds = worlds
+        self._own = own
+        self._seen: dict[str, tuple[float, bytes]] = {}
+
+    def known_dead(self, names: Collection[str]) -> set[str]:
+        """Return which of some worlds have ended, as far as it can be told without waiting."""
+        now = time.monotonic()
+        due = [name for name in names if now - self._seen.get(name, (-inf, b""))[0] >= _LOOK_AGAIN_SECONDS]
+        before = {name: self._seen[name][1] for name in due if name in self._seen}
+        self._seen |= {name: (now, read_beat(self._worlds / name / "beat")) for name in due}
+        still = [name for name, beat in before.items() if self._seen[name][1] == beat]
+        first = {name for name in due if name not in before and at_once(self._worlds / name, self._own) is False}
+        return first | dead_worlds(self._worlds, still, self._own, patient=False)
+
+
+def _standing(worlds: Path, names: Collection[str]) -> list[str]:
+    """Return the worlds whose counter stands for some seconds; ends at once where all move."""
+    before = {name: read_beat(worlds / name / "beat") for name in names}
+    still, deadline = list(names), time.monotonic() + _QUICK_SECONDS
+    while still and time.monotonic() < deadline:
         time.sleep(_BEAT_SECONDS / 10)
-        moved = {name for name in unknown if read_beat(worlds / name / "beat") != before[name]}
-        if len(moved) == len(unknown):
-            break
-    return living | moved
+        still = [name for name in still if read_beat(worlds / name / "beat") == before[name]]
+    return still
+
+
+def _by_slurm(worlds: Path, names: Iterable[str]) -> dict[str, bool | None]:
+    """Return world → whether its job lives; None where Slurm does not say, or there is no job."""
+    loaded = {name: load_world(worlds / name) for name in names}
+    jobs = {name: world.job for name, world in loaded.items() if world is not None and world.job is not None}
+    return dict.fromkeys(loaded) | live_by_slurm(jobs)

@@ -38,6 +38,7 @@ class BlocksWorld(UnitsWorld):
 
     noun = "blocks"
     _fits = False  # whether this host is known to have devices of the kind that is fixed
+    _decided: Decision | None = None  # as it was last read
 
     @property
     def _run(self) -> RunDirectory:
@@ -76,7 +77,7 @@ class BlocksWorld(UnitsWorld):
         """Take up the list that counts now, and write it where it is yet to be written."""
         units = self._directory.newest_list or self._units
         planned = bool(units.fingerprint) or _is_done(self._directory, units)  # asked before what it has led to is read
-        decision = decision_of(self._run)
+        decision = self._decided = decision_of(self._run)
         wanted = units
         if decision is not None and units.fingerprint != decision.digest:
             plan = decision.plan
@@ -87,6 +88,7 @@ class BlocksWorld(UnitsWorld):
                 Segmentation(plan.rows, plan.numerics.segment_rows),
                 row_bytes=plan.row_bytes,
                 seconds=plan.rows / plan.throughput,
+                devices=len(plan.devices),
             )
         elif decision is None and planned:
             void = is_void(self._run.path, self._run.fixed_fingerprint)
@@ -127,6 +129,14 @@ class BlocksWorld(UnitsWorld):
                 return claimed
             time.sleep(_WAIT_SECONDS)  # another world plans
         return None
+
+    def _pace(self) -> float:
+        if self._decided is None or not self._warm:
+            return 1.0
+        plan = self._decided.plan
+        return (
+            sum(size for size, _ in self._warm) / sum(time for _, time in self._warm) / plan.throughput / plan.row_bytes
+        )
 
     def _may_claim(self, unit: Unit) -> bool:
         """Whether this world has time for a unit, and has not given it back before."""

@@ -47,7 +47,7 @@ from hpcens.units import (
     kind_of,
 )
 from hpcens.units.claims import MOST_DEATHS
-from hpcens.units.worlds import beating_world
+from hpcens.units.worlds import Counters, beating_world
 from hpcens.worlds.files import (
     begin_anew_where_mended,
     blame_other_rows,
@@ -111,6 +111,8 @@ class UnitsWorld:
         self._bytes, self._seconds = 0, 0.0
         self._in_a_row = 0
         self._tried: set[str] = set()
+        self._counters = Counters(directory.worlds, self._world)
+        self._warm: list[tuple[int, float]] = []  # bytes and seconds of units for which nothing had to be started
         self._scored = False  # whether ranks were at the last unit
         self._ranks = UnitRanks(0, Path())
 
@@ -168,9 +170,15 @@ class UnitsWorld:
             self._world.id,
             self._world.round,
             dead=lambda names: dead_worlds(self._directory.worlds, names, self._world),
+            known_dead=lambda names: self._counters.known_dead(names),
             seconds_left=None if self._ends is None else self._ends - time.time(),
             speed=self._bytes / self._seconds if self._seconds else None,
+            pace=self._pace(),
         )
+
+    def _pace(self) -> float:
+        """Return the pace of this world, of that which is expected of one; of files none is."""
+        return 1.0
 
     def _score(self, claimed: Claimed) -> None:
         """Score what was claimed, and state what came of it."""
@@ -212,6 +220,8 @@ class UnitsWorld:
         if kind == "done":
             tally.done += 1
             tally.gained = True
+            if self._seconds and unit.bytes:
+                self._warm.append((unit.bytes, seconds))
             self._bytes += unit.bytes
             self._seconds += seconds if unit.bytes else 0.0
         elif kind == "failed":

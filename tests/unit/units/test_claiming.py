@@ -190,3 +190,35 @@ def test_a_world_takes_the_largest_that_fits_its_time():
     assert choose(sizes, free, seconds_left=57.0, speed=1.0) == KEYS[3:]
     assert choose(sizes, free, seconds_left=9.0, speed=None) == KEYS[1:]
     assert choose(sizes, free, seconds_left=0.0, speed=None) == []
+
+
+def test_a_slow_world_begins_with_what_takes_it_no_longer_than_the_largest_takes_others():
+    sizes = dict(zip(KEYS, (80, 80, 60, 40, 20, 10), strict=True))
+    fast = choose(sizes, KEYS, seconds_left=None, speed=None, pace=0.9)
+    assert fast == KEYS
+    slow = choose(sizes, KEYS, seconds_left=None, speed=None, pace=0.5)
+    assert slow == [KEYS[3], KEYS[4], KEYS[5], KEYS[2], KEYS[1], KEYS[0]]
+    assert choose(sizes, KEYS[:2], seconds_left=None, speed=None, pace=0.1) == [KEYS[1], KEYS[0]]
+
+
+def test_a_unit_that_lags_behind_is_taken_from_a_dead_world_before_smaller_ones_are():
+    """The block of a node that failed early was scored last, when all others had nothing left to do."""
+    sizes = (100, 90, 40, 40, 40, 40)
+    units = UnitList(1, "{}", {}, tuple(Unit(k, k, k, size) for k, size in zip(KEYS, sizes, strict=True)))
+    memory = Memory(lambda: None)
+    asked = []
+
+    def known_dead(names):
+        asked.append(set(names))
+        return {"lost"} & set(names)
+
+    def claim(world):
+        claimed = claim_next(memory, units, world, "r", dead=lambda names: (), known_dead=known_dead)
+        return claimed.attempt.unit, claimed.taken_over
+
+    assert claim("lost") == (KEYS[0], False) and claim("slow") == (KEYS[1], False)
+    assert asked == []  # nothing lags behind yet
+    assert claim("third") == (KEYS[0], True)
+    assert asked == [{"lost", "slow"}]
+    assert claim("fourth") == (KEYS[2], False)
+    assert asked[1:] == [{"third", "slow"}]
