@@ -16,6 +16,7 @@ def notes(job: Job, preflight: Preflight) -> Iterator[str]:
     yield from _additions(job, preflight)
     yield from _twins(job, preflight)
     yield from _unscaled(job, preflight)
+    yield from _passes(job)
 
 
 def some(names: Sequence[str]) -> str:
@@ -63,3 +64,9 @@ def _twins(job: Job, preflight: Preflight) -> Iterator[str]:
         if len(names) > 1:
             last = f"{', '.join(names[:-1])} and {names[-1]}"
             yield f"{last} are the same network: its weights, code, arguments and inputs are the same"
+
+
+def _passes(job: Job) -> Iterator[str]:
+    """Say of members with passes what is not tried of them: in another batch they draw other numbers."""
+    if drawn := [member.name for member in job.spec.members if member.passes is not None]:
+        yield f"{some(drawn)}: run in passes; whether a row's output depends on rows beside it is not tried"

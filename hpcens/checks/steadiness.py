@@ -122,11 +122,6 @@ def chance(member: MemberSpec, apart: float, tolerance: float) -> MemberError:
 def steadiness_warnings(member: MemberSpec, steadiness: Steadiness, tolerance: float) -> Iterator[str]:
     """Yield what is no fault, but changes what the numbers mean."""
     found = steadiness.faults(member.computes_in, tolerance)
-    if member.passes is not None:
-        yield (
-            f"member {member.name} draws other numbers in other batches: whether a row's output depends on the rows"
-            " beside it is not tried"
-        )
     if "reproducible" in found:
         yield (
             f"member {member.name} gives other bits each time, {steadiness.again:.2g} apart and within plan.tolerance:"

@@ -17,7 +17,7 @@ from hpcens.config import spec_from_json
 from hpcens.config.document import Page, compose
 from hpcens.config.partial import over
 from hpcens.errors import DataError, FingerprintMismatch, MemberError, UsageError
-from hpcens.members import layout_digests, member_digests
+from hpcens.members import layout_digests, member_digests, passes_digest
 from hpcens.result import (
     PASS_ENTROPY,
     PRESENT,
@@ -197,8 +197,8 @@ def require_same_members(source: Finished, spec: RunSpec) -> None:
     nows: dict[str, Any] = {}
     for member in (member for member in spec.members if member.name in before):
         stored = before[member.name]
-        now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec)}
-        compared = {"output", "class_axis", "task"}
+        now: dict[str, Any] = {"output": member.output, **layout_digests(member, spec), **passes_digest(member)}
+        compared = {"output", "class_axis", "task", "passes"}
         precision = stored["numerics"]["precision"]
         if "float64" in (precision, member.computes_in) and precision != member.computes_in:
             lines.append(f"members.{member.name}.precision: {precision} then, {member.computes_in} now")

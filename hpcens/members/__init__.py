@@ -89,13 +89,18 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
         "select": spec.select,
         "classes": spec.classes and list(spec.classes.items()),
         "gradients": spec.gradients or None,
-        "passes": spec.passes and asdict(spec.passes),
         "key of weights": spec.weights and spec.weights.key,
         "prefix of weights": spec.weights and spec.weights.prefix,
     }
     if spec.bad_rows is not None:
         digests["bad_rows"] = spec.bad_rows
+    digests |= passes_digest(spec)
     return digests | {key: json.dumps(value) for key, value in used.items() if value is not None}
+
+
+def passes_digest(spec: MemberSpec) -> dict[str, str]:
+    """Return what of a member's passes is part of what it is made of; nothing where it has none."""
+    return {} if spec.passes is None else {"passes": json.dumps(asdict(spec.passes))}
 
 
 STATE = "state"

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from hpcens.errors import UsageError
 from hpcens.members.carried import Carried
-from hpcens.members.surroundings import kept_generators
+from hpcens.members.surroundings import gpus_are_open, kept_generators
 from hpcens.specs import PassesSpec
 
 _FUNCTIONS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
@@ -46,7 +46,10 @@ class Draws:
         """
         text = f"{self.passes.seed}\0{self._name}\0{first}\0{number}"
         digest = hashlib.sha256(text.encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:8], "big", signed=True))
+        seed = int.from_bytes(digest[:8], "big", signed=True)
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed: it queues a call for GPUs that are not open
+        if gpus_are_open():
+            torch.cuda.manual_seed_all(seed)
         np.random.seed(np.frombuffer(digest, "<u4"))
         random.seed(digest)
 
@@ -96,7 +99,7 @@ class Draws:
         if all(torch.equal(values, outputs[0]) for values in outputs):
             yield f"gives the same in all of {self.passes.count} passes over the first rows"
         if left:
-            yield f"{', '.join(left)}: stays as it is evaluated, as passes switch on dropout modules alone"
+            yield f"its passes leave as it is evaluated, for want of a dropout module: {', '.join(left)}"
 
 
 def _switch_on(module: torch.nn.Module) -> tuple[str, ...]:
@@ -116,10 +119,15 @@ def _left(module: torch.nn.Module) -> Iterator[str]:
     for name, part in module.named_modules():
         if isinstance(part, _DropoutNd):
             continue
-        share = getattr(part, "dropout", 0.0)
-        own = isinstance(part, torch.nn.RNNBase | torch.nn.MultiheadAttention) and share > 0
-        if own or "drop" in type(part).__name__.lower():
-            yield f"{name or 'the module'} ({type(part).__name__}{f', dropout {share:g}' if own else ''})"
+        kind = type(part).__name__
+        if isinstance(part, torch.nn.RNNBase | torch.nn.MultiheadAttention):
+            shares = [part.dropout]
+        elif kind.startswith(("Drop", "StochasticDepth")) and not any(part.children()):  # as of timm and torchvision
+            shares = [getattr(part, key, None) for key in ("p", "drop_prob")]
+        else:
+            continue
+        if (share := next((of for of in shares if isinstance(of, float) and of > 0), None)) is not None:
+            yield f"{name or 'the module'} ({kind}, {share:g})"
 
 
 class _Watch(TorchFunctionMode):
@@ -143,7 +151,7 @@ class _Watch(TorchFunctionMode):
 
 def _generators() -> tuple[object, ...]:
     """Return where all generators stand."""
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    gpus = torch.cuda.get_rng_state_all() if gpus_are_open() else []
     _, keys, *rest = np.random.get_state()
     states = tuple(state.numpy().tobytes() for state in (torch.get_rng_state(), *gpus))
     return (*states, np.asarray(keys).tobytes(), tuple(rest), random.getstate())

@@ -118,8 +118,6 @@ def describe_taken(member: MemberSpec, spec: RunSpec, shape: Sequence[int], spac
     """Say what a member's output is taken to be: "logits (1000) → softmax over axis 1"."""
     how = taken(member, spec, shape, space)
     text = f"{member.output} ({', '.join(map(str, shape))})"
-    if member.passes is not None:
-        text = f"mean of {member.passes.count} passes of {text}"
     if how.axis is None:
         return text
     if how.pair:
@@ -130,7 +128,9 @@ def describe_taken(member: MemberSpec, spec: RunSpec, shape: Sequence[int], spac
         text += f", {'labels' if spec.task == 'multilabel' else 'classes'} on axis {how.axis}"
     if member.classes is not None and spec.classes is not None:
         text += f", its {len(member.classes)} classes brought to the {len(spec.classes)} of the ensemble"
-    return text + (f", moved to axis {how.to}" if how.to != how.axis else "")
+    moved = f", moved to axis {how.to}" if how.to != how.axis else ""
+    mean = f", mean of {member.passes.count} passes" if member.passes is not None else ""
+    return f"{text}{moved}{mean}"
 
 
 def _counted(gives: str, shape: Sequence[int], axis: int) -> int:

@@ -99,20 +99,21 @@ def _set_numpy_state(value: tuple[Any, ...]) -> None:
     np.random.set_state((name, np.frombuffer(keys, np.uint32), *rest))
 
 
-def _gpus_are_open() -> bool:
+def gpus_are_open() -> bool:
+    """Tell whether this process has used a GPU through torch: until then its generators are not to be asked for."""
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 
 
 def _cuda_states() -> tuple[bytes, ...]:
     """Return the states of the GPUs' generators; of none where torch has not used one yet: to ask would open them."""
-    if not _gpus_are_open():
+    if not gpus_are_open():
         return ()
     return tuple(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all())
 
 
 def _set_cuda_states(value: tuple[bytes, ...]) -> None:
     """Put the states back. Where there were none, the GPUs were opened since: they get the seed they begin with."""
-    if not _gpus_are_open():
+    if not gpus_are_open():
         return
     if value:
         torch.cuda.set_rng_state_all([torch.frombuffer(bytearray(state), dtype=torch.uint8) for state in value])

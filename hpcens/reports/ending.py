@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -157,10 +157,21 @@ def _result_lines(output: Path) -> Iterator[str]:
             if (kept := result.kept) is not None:
                 yield f"kept: {result.segmentation.rows:,} of {int(kept['of']):,} rows, {kept['what']}"
             yield from value_lines(sample_of(result))
+            yield from _passes_lines(json.loads(result.attributes.get("passes", "{}")))
         finally:
             result.close()
     except (HpcensError, OSError) as error:
         yield f"values are not shown: {error}"
+
+
+def _passes_lines(passes: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    """Say which members are means over passes. passes: member → its `count` and `seed`."""
+    members: dict[int, list[str]] = {}
+    for member, how in passes.items():
+        members.setdefault(how["count"], []).append(member)
+    phrases = [f"{count} a row of {', '.join(names)}" for count, names in members.items()]
+    if phrases:
+        yield f"passes: {'; '.join(phrases)}"
 
 
 def speed_line(report: Report) -> str:

@@ -32,6 +32,7 @@ chunked.
 | `spaces`, `precision` | JSON | member → what it gives; member → its precision |
 | `members` | JSON | member → `path` of its weights, and its digests |
 | `member_names` | [text] | in member order |
+| `passes` | JSON | where there are any: member → `count` and `seed` of its passes |
 | `unsteady` | JSON | where there are any: member → `reproducible`: false; `alone`, `other_batch`: how far off |
 | `warnings` | JSON | where there are any: [text], what looked wrong of members before they were scored |
 | `combined_from` | JSON | `path` and digest of the `fingerprint` of the result that `combine` read |

@@ -71,12 +71,18 @@ def describe_result(
         "precision": json.dumps(precisions),
         "members": json.dumps({name: members[name] for name in spec.member_names}),
         "member_names": list(spec.member_names),
+        **({"passes": json.dumps(passes)} if (passes := _passes(tree)) else {}),
         **({"unsteady": json.dumps(unsteady)} if unsteady else {}),
         **({"keep": _keep(spec.output.keep, tree)} if spec.output.keep is not None else {}),
         **({"calibration": _calibration(spec.calibration)} if spec.calibration is not None else {}),
         **({"warnings": json.dumps(list(warnings))} if warnings else {}),
         **more,
     }
+
+
+def _passes(tree: Tree) -> dict[str, Any]:
+    """Return `count` and `seed` of each member that was run in passes."""
+    return {name: json.loads(member["passes"]) for name, member in tree["members"].items() if "passes" in member}
 
 
 def _calibration(calibration: Calibration) -> str:

@@ -1,8 +1,10 @@
 """The example of passes: its result is judged against labels, combined again, and grown; kills change no byte of it."""
 
 import json
+import re
 import shutil
 import sys
+from contextlib import closing
 
 import h5py
 import numpy as np
@@ -15,6 +17,11 @@ from support.project import ROOT
 
 import hpcens
 from hpcens.cli import main
+from hpcens.combining import require_same_members
+from hpcens.config import load
+from hpcens.errors import FingerprintMismatch
+from hpcens.reports import ending
+from hpcens.result.finished import Finished, fingerprint_of
 
 ROWS = 42
 NETS = """
@@ -56,7 +63,9 @@ def test_the_example_is_judged_and_its_uncertainty_is_that_of_all_passes(scored,
         stored = {name: file[name][()].astype(np.float64) for name in file.attrs["outputs"]}
         diagnosis = file["columns/diagnosis"].asstr()[:]
         members = json.loads(file.attrs["members"])
+        passes = json.loads(file.attrs["passes"])
     assert members["second"]["passes"] == '{"count": 20, "seed": 1}'
+    assert passes == {"first": {"count": 20, "seed": 0}, "second": {"count": 20, "seed": 1}}
     mean = (stored["members/first"] + stored["members/second"]) / 2
     expected = (stored["pass_entropy/first"] + stored["pass_entropy/second"]) / 2
     between = entr(mean).sum(1) - (entr(stored["members/first"]) + entr(stored["members/second"])).sum(1) / 2
@@ -79,3 +88,41 @@ def test_another_rule_takes_the_same_entropies_and_results_are_opened(scored):
             assert np.asarray(result[name]).tobytes() == np.asarray(median[name]).tobytes(), name
         assert set(result.members) == {"first", "second"}
         assert "mean entropy of the 20 passes" in result["pass_entropy/first"].description
+
+
+def test_other_passes_are_other_members_and_the_key_is_named(scored):
+    """Of networks that are gone too: it needs none of their files to know."""
+    text = (ROOT / "configs" / "passes.yaml").read_text()
+    config, dataset = scored.with_name("passes.yaml"), scored.with_name("scans.h5")
+    config.write_text(text.replace("passes: 20", "passes: 10"))
+    with pytest.raises(FingerprintMismatch, match=r'members\.first\.passes: {"count": 20, "seed": 0} then, .* now'):
+        run(config, dataset, scored)
+    config.write_text(text.replace(", passes: 20}", "}"))
+    with pytest.raises(FingerprintMismatch, match=r"members\.first\.passes: .* then, absent now") as caught:
+        run(config, dataset, scored)
+    assert caught.value.exit_code == 78
+    for name in ("first", "second"):
+        scored.with_name(f"{name}.pt").unlink()
+    with closing(Finished(scored)) as source:
+        with pytest.raises(FingerprintMismatch, match=r"members\.first\.passes"):
+            require_same_members(source, load(config))
+        config.write_text(text)
+        require_same_members(source, load(config))
+
+
+def test_a_result_of_single_runs_is_not_continued_in_passes(scored):
+    """What the earlier code made has no passes: the line says what restores that."""
+    text = (ROOT / "configs" / "passes.yaml").read_text()
+    config, dataset, output = (scored.with_name(name) for name in ("passes.yaml", "scans.h5", "single.h5"))
+    config.write_text(re.sub(", passes: ({.*?}|20)", "", text))
+    run(config, dataset, output)
+    tree = fingerprint_of(output)
+    assert "format" not in tree and "passes" not in h5py.File(output).attrs
+    config.write_text(text)
+    with pytest.raises(FingerprintMismatch, match=r"members\.first\.passes: absent then") as caught:
+        run(config, dataset, output)
+    assert "no members[].passes" in f"{caught.value} {caught.value.remedy}"
+
+
+def test_a_run_says_which_members_are_means_of_passes(scored):
+    assert [*ending._result_lines(scored)][-1] == "passes: 20 a row of first, second"

@@ -160,6 +160,14 @@ def test_generators_stand_where_they_stood_and_neighbours_draw_as_alone():
     assert before[1:] == (np.random.get_state()[1].tobytes(), random.getstate())
 
 
+def test_seeds_do_not_pile_up_for_gpus_that_are_not_open():
+    """Story: torch.manual_seed notes a call for each kind of GPU, with a traceback, until one is opened."""
+    engine = classifying(Cpu(), dropping())
+    before = len(torch.cuda._queued_calls)
+    only(engine, Predict(0, ("a",), (rows(20),)))
+    assert len(torch.cuda._queued_calls) == before
+
+
 def test_batch_norm_and_the_network_itself_stay_in_eval():
     module = dropping()
     mean = module[1].running_mean.clone()
@@ -213,7 +221,7 @@ def test_dropout_inside_the_layers_of_a_transformer_is_switched_on():
     with torch.inference_mode():
         notes = member.first_look(torch.from_numpy(rows(4)))
     assert len(member.draws.switched) == 6
-    assert len(notes) == 1 and "1.layers.0.self_attn (MultiheadAttention, dropout 0.3)" in notes[0]
+    assert len(notes) == 1 and "1.layers.0.self_attn (MultiheadAttention, 0.3)" in notes[0]
 
 
 class WithOthers(nn.Module):
@@ -235,10 +243,14 @@ def look(module, **spec):
 
 def test_what_is_not_switched_on_is_named():
     assert look(WithOthers(dropping())) == (
-        "memory (LSTM, dropout 0.2), F.dropout in its forward (p 0.25): stays as it is evaluated, as passes switch on"
-        " dropout modules alone",
+        "its passes leave as it is evaluated, for want of a dropout module: memory (LSTM, 0.2),"
+        " F.dropout in its forward (p 0.25)",
     )
     assert look(dropping()) == ()
+    depth = type("DropPath", (nn.Identity,), {"drop_prob": 0.1})()
+    assert look(nn.Sequential(depth, dropping())) == (
+        "its passes leave as it is evaluated, for want of a dropout module: 0 (DropPath, 0.1)",
+    )
 
 
 @pytest.mark.parametrize("module", [net(), dropping(share=0.0), WithOthers(net())])
