@@ -16,8 +16,8 @@ from hpcens.members import member_digests
 from hpcens.members.carried import Carried
 from hpcens.result.fingerprint import in_format
 from hpcens.runtimes.catalogue import runtimes_for
-from hpcens.specs import MemberSpec, PassesSpec
-from hpcens.vocabulary import Predict
+from hpcens.specs import MemberSpec, PassesSpec, StepSpec
+from hpcens.vocabulary import Bad, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PASSES = PassesSpec(count=4, seed=7)
@@ -302,3 +302,21 @@ def test_passes_are_part_of_what_a_member_is_and_run_in_eager_alone(tmp_path):
     assert in_format({"members": {"a": before}}) == {"members": {"a": before}}
     assert in_format({"members": {"a": after}})["format"] == 2
     assert runtimes_for(drawn, "cpu") == runtimes_for(drawn, "cuda") == ("eager",)
+
+
+def test_rows_on_which_the_preprocessing_raises_are_blank_and_move_no_others(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "picky_steps.py").write_text("def prepare(x):\n    assert (x > -1).all()\n    return x\n")
+    monkeypatch.setattr("support.engines.ENSEMBLE", tmp_path)
+    whole = rows(20)
+    holed = whole.copy()
+    holed[[3, *range(8, 16)]] = -5  # one row of a batch, and a whole batch
+    step = StepSpec(call="picky_steps:prepare")
+    engine = classifying(Cpu(), dropping(), preprocess=(step,))
+    clean = only(engine, Predict(0, ("a",), (whole,))).values
+    engine._blank = (3,)
+    answer = only(engine, Predict(0, ("a",), (holed,)))
+    assert answer.bad == (Bad("raised", (3, *range(8, 16))),)
+    good = [row for row in range(20) if row not in (3, *range(8, 16))]
+    assert answer.values[good].tobytes() == clean[good].tobytes()
+    assert answer.values.shape == (20, 4) and np.isnan(answer.values[[3, 9]]).all()
