@@ -60,5 +60,4 @@ def _require_code(spec: RunSpec, folder: Path) -> None:
 
 
 def _imported(member: MemberSpec) -> list[str]:
-    calls = [step.call for step in member.preprocess if step.call is not None]
-    return [*calls, *([member.factory] if member.factory is not None else [])]
+    return [*member.functions.values(), *([member.factory] if member.factory is not None else [])]

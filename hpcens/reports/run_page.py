@@ -160,7 +160,9 @@ def _indented(text: str) -> str:
 
 
 def _members_table(members: Mapping[str, Any], precisions: Mapping[str, str], plan: Plan | None) -> str:
-    heads = ("member", "file", "digest of the weights", "precision", "runtime", "batch size", "differs from eager by")
+    heads = ["member", "file", "digest of the weights", "precision", "runtime", "batch size", "differs from eager by"]
+    seen = {name: [value for key, value in of.items() if key.startswith("views[")] for name, of in members.items()}
+    heads += ["mean of views"] if any(seen.values()) else []
     rows = []
     for name, of_member in members.items():
         how = plan.numerics.members.get(name) if plan is not None else None
@@ -174,6 +176,7 @@ def _members_table(members: Mapping[str, Any], precisions: Mapping[str, str], pl
                 how.runtime if how else "",
                 how.batch if how else "",
                 "" if apart is None else figures(apart),
+                *([", ".join(seen[name])] if any(seen.values()) else []),
             )
         )
     return table(heads, rows)

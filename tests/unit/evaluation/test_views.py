@@ -52,6 +52,9 @@ def test_the_example_is_the_mean_of_its_views_and_judged(tmp_path, monkeypatch, 
         np.testing.assert_allclose(file["prediction"][()], expected, atol=1e-6)
         made_of = json.loads(file.attrs["members"])
     assert made_of["land"]["views[1]"] == "hflip" and made_of["land"]["space of views"] == "probabilities"
+    assert main(["report", "tiles.predictions.run"]) == 0
+    page = (tmp_path / "tiles.predictions.html").read_text()
+    assert "mean of views" in page and "identity, hflip, vflip, rot90, rot180, rot270, transpose, transverse" in page
     assert main(["evaluate", "tiles.predictions.h5", "--labels", "tiles.h5:/pixels", "-o", "e.json"]) == 0
     capsys.readouterr()
     assert json.loads((tmp_path / "e.json").read_text())["ensemble"]["accuracy"]["value"] == 1.0
