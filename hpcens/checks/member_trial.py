@@ -161,6 +161,7 @@ def try_member(
     shape = tuple(given.shape[1:])
     how = taken(member, spec, shape, space)
     warnings = [*_check_space(member, spec, how, given), *_alone(engine, member, forward, staged, values)]
+    warnings += _never_straight(member)
     notes = [f"member {member.name}: {note}" for note in (*forward.notes, *looked_at)]
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
     if changed := forward.surroundings.changed:
@@ -235,6 +236,17 @@ def _check_space(member: MemberSpec, spec: RunSpec, how: Taken, values: Array) -
                 " if these are probabilities, write output: probabilities, lest"
                 f" {'sigmoid' if alike else 'softmax'} be taken twice"
             )
+
+
+def _never_straight(member: MemberSpec) -> Iterator[str]:
+    """Warn where all views are turned: some libraries take the row itself as one of them, unsaid."""
+    views = member.views.apply if member.views is not None else ()
+    if views and all(view.by_name and view.call != "identity" for view in views):
+        named = ", ".join(view.call for view in views)
+        yield (
+            f"member {member.name} does not see its rows as they are, only by {named}: write"
+            f" views: [identity, {named}], unless that is meant"
+        )
 
 
 def _require_within_one(member: MemberSpec, finite: Array, tolerance: float) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from hpcens import members
+from hpcens.checks.member_trial import try_member
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.errors import MemberError
@@ -53,6 +54,10 @@ class Squeezed(Whole):
 class Both(Whole):
     def forward(self, x, y):
         return super().forward(x) + y.sum(1, keepdim=True)
+
+class Voxels(nn.Module):
+    def forward(self, x):
+        return x * torch.arange(16.0).reshape(4, 4).to(x.dtype)
 
 class Coarse(nn.Module):
     def forward(self, x):
@@ -356,6 +361,47 @@ def test_they_are_part_of_what_a_member_is(folder):
     assert seen.pop("space of views") == "logits"
     assert seen.pop("code of views[1]") == seen.pop("code of views[1].undo") == bare["code"]
     assert seen == bare
+
+
+def tried(member, folder, x, space="probabilities", **spec):
+    run = RunSpec(members=(member,), search_path=folder, **spec)
+    given = {"inputs": ("x",), "space": space, "cores": 1, "hardware": CpuHardware(1), "rows": (x[:2],)}
+    return try_member(member, run, others=(x[2:],), **given)
+
+
+def test_a_trial_says_what_is_averaged_and_turned_back(folder):
+    trial = tried(viewed("identity", "rot90"), folder, rows(), class_axis=1)
+    wanted = "mean of the probabilities of 2 views (identity, rot90), turned back on axes 2 and 3"
+    assert trial.taken == f"logits (4, 6, 6) → softmax over axis 1, {wanted}" and trial.warnings == ()
+    whole = tried(viewed("hflip", "vflip", space="logits", factory="Whole"), folder, rows())
+    assert whole.taken == "logits (4) → softmax over axis 1, mean of the logits of 2 views (hflip, vflip)"
+    [warning] = whole.warnings
+    assert "does not see its rows as they are, only by hflip, vflip: write views: [identity, hflip, vflip]" in warning
+
+
+def test_inputs_of_other_height_and_width_are_for_functions(folder):
+    member = viewed("identity", "vflip", factory="Both")
+    with pytest.raises(MemberError, match=r"\(3, 3, 6, 6\), \(3, 3, 4, 6\) differ in height and width") as caught:
+        scored(member, folder, rows(), rows((7, 3, 4, 6)), inputs=("x", "y"))
+    assert "functions of yours" in caught.value.remedy
+
+
+def test_volumes_are_turned_slice_by_slice(folder):
+    """On the last two axes, whatever lies before them."""
+    x = rows((5, 2, 3, 4, 4))
+    got = scored(viewed("identity", "rot270", factory="Voxels", output="values"), folder, x, space="values")
+    given = plain(network("Voxels", folder), x, ["identity", "rot270"])
+    np.testing.assert_allclose(got, given.mean(0), rtol=2e-5)
+
+
+def test_narrow_outputs_are_averaged_in_float64(folder):
+    """Of a member of bfloat16 each view is rounded by itself, and the mean is not."""
+    names = ("identity", "hflip", "rot90")
+    member = viewed(*names, factory="Whole", output="values", precision="bfloat16")
+    options = {"space": "values", "task": "regression"}
+    got = scored(member, folder, rows(), **options)
+    each = [scored(replace(member, views=None), folder, PLAIN[n](rows()).copy(), **options) for n in names]
+    assert got.tobytes() == np.mean(np.float64(each), 0).astype(np.float32).tobytes()
 
 
 def test_the_weights_are_there_once(folder):
