@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -17,6 +17,7 @@ from hpcens.members import result_axis
 from hpcens.result import PASS_ENTROPY, Output, encoded
 from hpcens.rules import (
     Calibrator,
+    Doubles,
     Floats,
     accepted,
     certainty,
@@ -24,6 +25,7 @@ from hpcens.rules import (
     entropies,
     label,
     labels,
+    least_sure,
     make_rule,
     top,
     variance,
@@ -135,20 +137,30 @@ class Combiner:
     def sure(self, stage: StageSpec, stack: Mapping[str, Floats], present: Array) -> Array:
         """Tell which rows a stage of the cascade accepts, by what the members so far have given: (rows,) bool.
 
+        Parameters are those of `measured`.
+        """
+        sure = np.zeros(len(present), bool)
+        for rows, measures, _ in self.measured(stage, stack, present):
+            sure[rows] = accepted(measures, stage.accept)
+        return sure
+
+    def measured(
+        self, stage: StageSpec, stack: Mapping[str, Floats], present: Array
+    ) -> Iterator[tuple[Array, dict[str, Doubles], Floats]]:
+        """Yield places of rows, how sure the members so far are of each by the words of a stage, and their prediction.
+
         stack    member → (rows, *output shape), as it is stored; of members of later stages nothing is looked at
         present  (rows, members) bool: whether the member has scored the row; all False in rows that are not asked about
         """
-        sure = np.zeros(len(present), bool)
         for members, rows in sets_of(present):
             values = self._as_given([stack[self._members[place]][rows] for place in members], members)
-            sure[rows] = self._of_set(members)._accepted(stage, values)
-        return sure
+            yield rows, *self._of_set(members)._certainties(stage, values)
 
-    def _accepted(self, stage: StageSpec, stack: Sequence[Floats]) -> Array:
+    def _certainties(self, stage: StageSpec, stack: Sequence[Floats]) -> tuple[dict[str, Doubles], Floats]:
         prediction = self._rule(stack)
         measure = partial(certainty, logits=self._logits, axis=self._axis, multilabel=self._multilabel)
-        measures = {name: measure(name, stack, prediction, self._weights) for name in stage.accept}
-        return accepted(measures, stage.accept)
+        found = {name: measure(name, stack, prediction, self._weights) for name in stage.accept}
+        return {name: least_sure(name, values) for name, values in found.items()}, prediction
 
     def _of_set(self, members: tuple[int, ...]) -> Combiner:
         """Return what combines these members alone, by their places in member order."""

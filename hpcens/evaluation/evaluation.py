@@ -3,7 +3,7 @@
 Its JSON, format 1: `fingerprint` (digest of the result's), `task`; `labels` (`source`, `digest`, `rows`: of the dataset
 or of the result); `rows` (`total`, `used`, `masked`, `unscored`, `unlabelled`, `points`, `part`); `members` and
 `ensemble` (measure → `value`, `low`, `high`, and where it is taken from bins `error`); `best_member`, `leave_one_out`
-(see `Evaluation`); `curves`; `of_class` (labels of each class); `notes`.
+(see `Evaluation`); `curves`; `of_class` (labels of each class); `notes`; of a cascade `stages` (see `StageScore`).
 """
 
 from __future__ import annotations
@@ -126,6 +126,45 @@ class Omission:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitScore:
+    """What another limit of a stage would give, all others kept.
+
+    word, side, limit  what it would accept rows by: entropy, below, 0.2
+    left               part of all rows that would come to the next stage
+    quality            of the whole, as that of its stage
+    work               device time, as a part of that of all members on all rows; None: not known
+    """
+
+    word: str
+    side: str
+    limit: float
+    left: float
+    quality: float
+    work: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageScore:
+    """A stage of a cascade. Quality: accuracy, of values the root of the mean squared error.
+
+    came      rows with labels that came to it
+    accepted  of them, that came no further
+    quality   of those; None: there are none
+    ended     quality of the whole, had this stage been the last
+    work      then device time, as a part of that of all members on all rows; None: not known
+    limits    what looser limits would give
+    """
+
+    members: tuple[str, ...]
+    came: int
+    accepted: int
+    quality: float | None
+    ended: float
+    work: float | None
+    limits: Sequence[LimitScore] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """What a result is worth against labels.
 
@@ -138,6 +177,7 @@ class Evaluation:
     classes        names of the classes, or their numbers
     of_class       labels of each class
     notes          what is to be known beside the figures
+    stages         of a cascade; () where there is none, or its members are not stored
     """
 
     result: str
@@ -153,6 +193,7 @@ class Evaluation:
     classes: Sequence[str] = ()
     of_class: Sequence[int] = ()
     notes: Sequence[str] = ()
+    stages: Sequence[StageScore] = ()
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -184,6 +225,8 @@ class Evaluation:
             "of_class": dict(zip(self.classes, self.of_class, strict=True)) if self.of_class else {},
             "notes": list(self.notes),
         }
+        if self.stages:
+            whole["stages"] = [asdict(stage) for stage in self.stages]
         return json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from hpcens.evaluation.evaluation import Evaluation, Gain, Labelling, Omission, 
 from hpcens.evaluation.labels import as_targets, outputs_in, require_stored
 from hpcens.evaluation.omissions import Omissions, work_of
 from hpcens.evaluation.regression import Values
+from hpcens.evaluation.stages import judge_stages
 from hpcens.result import PRESENT, Finished
 from hpcens.rules import Doubles
 from hpcens.shell import listed, option
@@ -64,7 +65,8 @@ def judge(result: Finished, question: Question) -> Evaluation:
     Raises UsageError where it does not hold what is judged; DataError where labels do not fit, or rows are not what was
     written.
     """
-    return _Pass(result, question).evaluation()
+    found = _Pass(result, question).evaluation()
+    return replace(found, stages=judge_stages(result, question.labels, question.source, question.ignore))
 
 
 class _Pass:

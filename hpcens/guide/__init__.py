@@ -14,6 +14,7 @@ TOPICS = (
     "data",
     "rules",
     "routes",
+    "cascade",
     "plans",
     "gpus",
     "slurm",

@@ -8,6 +8,7 @@ from math import isfinite
 
 from hpcens.evaluation import Evaluation, Score
 from hpcens.evaluation.evaluation import NEITHER, Gain, Omission, Scores, more_is_better
+from hpcens.reports.stages import stage_lines
 
 ENSEMBLE = "ensemble"
 SHARES = ("accuracy", "exact_match", "iou", "dice", "f1_score")
@@ -30,6 +31,7 @@ def evaluation_lines(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.leave_one_out and any(each.work is not None for each in evaluation.leave_one_out.values()):
         yield "work: share of the device time, by the speeds that the run was planned with"
     yield from _spread_lines(evaluation)
+    yield from stage_lines(evaluation)
     yield from (f"note: {note}" for note in evaluation.notes)
 
 

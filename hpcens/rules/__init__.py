@@ -30,6 +30,7 @@ from hpcens.rules.calibration import probabilities_at as probabilities_at
 from hpcens.rules.calibration import rank_of as rank_of
 from hpcens.rules.certainty import accepted as accepted
 from hpcens.rules.certainty import certainty as certainty
+from hpcens.rules.certainty import least_sure as least_sure
 from hpcens.rules.function import load_function
 from hpcens.rules.normalization import normalized
 from hpcens.rules.order import largest, median, smallest, trimmed

@@ -63,18 +63,23 @@ def certainty(
     return split.predictive if name == "entropy" else split.expected
 
 
-def accepted(measures: Mapping[str, Array], limits: Mapping[str, LimitSpec]) -> Array:
+def least_sure(name: str, values: Array) -> Doubles:
+    """Return of each row the measure where it is least sure, (rows,); NaN where one is. values: (rows, …)."""
+    flat = np.asarray(values, np.float64).reshape(len(values), -1)
+    return np.asarray(flat.max(axis=1) if ACCEPTED[name] == "below" else flat.min(axis=1))
+
+
+def accepted(measures: Mapping[str, Doubles], limits: Mapping[str, LimitSpec]) -> Array:
     """Return (rows,) bool: whether all measures of a row are within their limits; NaN is not.
 
-    measures  word → (rows, …)
+    measures  word → (rows,), see `least_sure`
     limits    word → its limit
     """
-    within = [_within(name, measures[name], limit) for name, limit in limits.items()]
-    sure: Array = np.logical_and.reduce([marks.reshape(len(marks), -1).all(axis=1) for marks in within])
+    sure: Array = np.logical_and.reduce([_within(name, measures[name], limit) for name, limit in limits.items()])
     return sure
 
 
-def _within(name: str, values: Array, limit: LimitSpec) -> Array:
+def _within(name: str, values: Doubles, limit: LimitSpec) -> Array:
     marks: Array = values < limit.value if ACCEPTED[name] == "below" else values > limit.value
     return marks
 
