@@ -49,6 +49,11 @@ def verb(name: str, **options: object) -> str:
     return " ".join(["hpcens", name, *written]) if _from_shell else f"hpcens.{name}({', '.join(['…', *written])})"
 
 
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Write a number of things: 1 file, 2 files. several: the noun's plural, where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else several or f'{noun}s'}"
+
+
 def listed(names: Sequence[str], most: int = LISTED) -> str:
     """Return the first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

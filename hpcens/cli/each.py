@@ -13,7 +13,7 @@ from hpcens.launch.as_rank import inside_world
 from hpcens.launch.start import trials_of
 from hpcens.reports.units import units_lines
 from hpcens.runs.cancellation import withdraw_nameless
-from hpcens.shell import quoted
+from hpcens.shell import counted, quoted
 from hpcens.units import Round, UnitsDirectory
 from hpcens.units.status import status_of_units
 from hpcens.worlds import elements
@@ -83,7 +83,7 @@ def submit_each(options: Namespace) -> int:
     wanted, at_once = options.array or (1, None)
     withdraw_nameless(directory.cancel)
     own = elements.submit_worlds(directory, job, own, settings, min(wanted, left), at_once)
-    return worlds_submitted(own, directory, f"{left} files", options)
+    return worlds_submitted(own, directory, counted(left, "file"), options)
 
 
 def worlds_submitted(own: Round, directory: UnitsDirectory, what: str, options: Namespace) -> int:

@@ -19,7 +19,7 @@ from hpcens.profiling import ProfileBook
 from hpcens.reports.html import write_page
 from hpcens.reports.plans import answer_lines, simulation_lines, taken_lines
 from hpcens.reports.profiles import profile_lines
-from hpcens.shell import quoted
+from hpcens.shell import counted, quoted
 from hpcens.vocabulary import Plan
 
 
@@ -31,7 +31,7 @@ def profile(options: Namespace) -> int:
     if options.all:
         raise UsageError("--all is for --list", "hpcens profile --list --all")
     if options.clear:
-        say(f"{ProfileBook.default().clear()} profiles are forgotten")
+        say(f"{counted(ProfileBook.default().clear(), 'profile is', 'profiles are')} forgotten")
         return COMPLETE
     if not options.dataset:
         raise UsageError("no dataset is given", "hpcens profile DATASET.H5; or --list what was measured before")

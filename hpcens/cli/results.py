@@ -20,7 +20,7 @@ from hpcens.reports.run_page import draw_run
 from hpcens.reports.text import verification_lines
 from hpcens.result.verify import Verification, verify_each
 from hpcens.runs.status import run_of
-from hpcens.shell import listed, quoted
+from hpcens.shell import counted, listed, quoted
 from hpcens.units import units_at
 from hpcens.units.listing import RESULT_ENDING
 from hpcens.units.selection import matches, results_of
@@ -42,12 +42,12 @@ def verify(options: Namespace) -> int:
             continue
         say(f"{'sound' if verification.sound else 'not sound'}: {short(result)}", to_stderr=False)
         if not verification.sound:
-            say(f"  {len(verification.faults)} faults, the first: {verification.faults[0]}")
+            say(f"  {counted(len(verification.faults), 'fault')}, the first: {verification.faults[0]}")
     if options.json:
         say(json.dumps(raw, indent=1))
     if missing:
         codes.add(INCOMPLETE)
-        say(f"{len(missing)} files have no result yet: {listed(missing, 3)}", to_stderr=True)
+        say(f"{counted(len(missing), 'file has', 'files have')} no result yet: {listed(missing, 3)}", to_stderr=True)
     return worst(codes)
 
 
@@ -58,7 +58,7 @@ def _verify_alone(result: Path, options: Namespace) -> int:
         say(json.dumps(_as_json(verification), indent=1))
     else:
         show(verification_lines(verification))
-        faults = f"not sound: {len(verification.faults)} faults; next: score it again into another output"
+        faults = f"not sound: {counted(len(verification.faults), 'fault')}; next: score it again into another output"
         say("sound: every row was written once, and every byte is as it was written" if verification.sound else faults)
     return COMPLETE if verification.sound else FAILURE
 
@@ -124,5 +124,5 @@ def export(options: Namespace) -> int:
     """Write a result's rows as Parquet, CSV or npy."""
     refuse_many(options.result)
     rows = api.export(options.result, options.output, options.datasets)
-    say(f"{rows:,} rows → {short(options.output)}")
+    say(f"{counted(rows, 'row')} → {short(options.output)}")
     return COMPLETE

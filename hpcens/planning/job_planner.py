@@ -64,8 +64,8 @@ class JobPlanner:
             return earlier
         new = self._new_plan(corrected(problem, speeds))
         if earlier is not None and new.throughput > _WORTH_SAYING * (before := reached(earlier, speeds)):
-            gained = f"{new.throughput:,.0f} rows/s; those of the start before would give {before:,.0f}"
-            new = replace(new, remark=f"each instance's share of the rows follows the speeds measured so far: {gained}")
+            gained = f"{_figures(new.throughput)} rows/s, with those of the start before {_figures(before)}"
+            new = replace(new, remark=f"shares of the rows follow the speeds of the starts so far: {gained}")
         return replace(new, remark="\n".join(line for line in (new.remark, rounded_inputs(self.needs)) if line))
 
     def result_bytes(self, devices: Sequence[Device]) -> int:
@@ -97,3 +97,7 @@ class JobPlanner:
             stored = Plan.kept(epoch.plan)
             if stored is not None and stored.readers <= readers and stored.reducers <= reducers:
                 yield stored
+
+
+def _figures(rows_per_second: float) -> str:
+    return f"{rows_per_second:,.0f}" if rows_per_second >= 100 else f"{rows_per_second:.3g}"

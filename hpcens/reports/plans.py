@@ -11,11 +11,10 @@ from hpcens.planning.nodes import Allocation, knee, spell
 from hpcens.planning.simulation import Simulated
 from hpcens.reports.stages import expected_lines
 from hpcens.reports.text import amount, devices_phrase, figures, rate, span
-from hpcens.shell import listed
+from hpcens.shell import counted, listed
 from hpcens.vocabulary import Hosting, Plan
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
-_MANY_MEMBERS = 20
 _PARTS = 8
 # Of the table of a plan.
 _LEGEND = (
@@ -69,12 +68,13 @@ def summary_lines(plan: Plan) -> Iterator[str]:
     best = f"no plan can exceed {figures(plan.bound)} at the speeds measured (gap {100 * plan.gap:.1f} %)"
     yield f"planner {plan.planner}: {rate(plan.throughput)} predicted; {best}"
     yield from _runtime_lines(plan)
-    hours = f"{figures(plan.device_hours)} device-hours on {len(plan.devices):,} devices"
+    hours = f"{figures(plan.device_hours)} device-hours on {counted(len(plan.devices), 'device')}"
     loading = f"after {spell(plan.loading)} to load the members"
     yield f"{plan.rows:,} rows in {spell(plan.rows / plan.throughput)} of scoring, {loading}; {hours}"
     yield f"limited by {plan.limit}"
-    window = f"at most {plan.window} of them are handed out and not yet on disk"
-    yield f"rows travel in segments of {plan.numerics.segment_rows:,}; {window}"
+    under_way = counted(plan.window, "segment is", "segments are")
+    segments = f"segments of {plan.numerics.segment_rows:,}"
+    yield f"rows are read, scored and written in {segments}; {under_way} under way at most"
     yield from expected_lines(plan)
     if plan.phases and not plan.expected:
         yield "in phases, over all rows each: " + "; ".join(", ".join(members) for members in plan.phases)
@@ -82,7 +82,7 @@ def summary_lines(plan: Plan) -> Iterator[str]:
         parts = [f"{member} {100 * part:.3g} %" for member, part in plan.parts.items()]
         yield f"{work_line(plan)} ({listed(parts, _PARTS)})"
     if plan.readers + plan.reducers > 2:
-        yield f"{plan.readers} readers, {plan.reducers} reducers"
+        yield f"{counted(plan.readers, 'reader')}, {counted(plan.reducers, 'reducer')}"
     if plan.rates.link is None:
         yield "what a reader can send is not measured: a run on such devices measures it"
     if plan.readers > 1 and plan.rates.reading_together is None:
@@ -117,15 +117,16 @@ def load_of(hosting: Hosting) -> float:
 
 
 def taken_lines(taken: Mapping[str, str]) -> Iterator[str]:
-    """Yield what each member's output is taken to be, a line a member; of many, one for all that are alike.
+    """Yield what each member's output is taken to be, a line for all of which it is the same.
 
     taken  member → what, in words
     """
     alike: dict[str, list[str]] = {}
     for member, what in taken.items():
-        alike.setdefault(what if len(taken) > _MANY_MEMBERS else member, []).append(member)
+        alike.setdefault(what, []).append(member)
     for members in alike.values():
-        yield f"output of {devices_phrase(members)} for one row: {taken[members[0]]}"
+        each = "output" if len(members) == 1 else "outputs"
+        yield f"{each} of {devices_phrase(members)} for one row: {taken[members[0]]}"
 
 
 def allocation_lines(allocations: Sequence[Allocation]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from hpcens.runs import (
     WorldFormed,
     read_events,
 )
-from hpcens.shell import printable
+from hpcens.shell import counted, printable
 
 _LINE_SECONDS = 10.0
 
@@ -55,11 +55,13 @@ class Follower:
     def _show(self, event: Event) -> None:
         match event:
             case WorldFormed():
-                self.say(f"MPI ranks: {nodes_phrase(event.nodes)} (devices, readers and reducers); {event.library}")
+                self.say(
+                    f"MPI ranks: {nodes_phrase(event.nodes)} (one a device, and readers and reducers); {event.library}"
+                )
                 if event.wheel:
                     self.say("warning: this MPI came with a Python package; over several nodes use the site's own")
             case ProfilingBegan():
-                self.say(f"profiling: {event.members} measurements to take")
+                self.say(f"profiling: {counted(event.members, 'measurement')} to take")
                 for why in event.why:
                     self.say(f"  {why}")
             case PlanMade():

@@ -20,6 +20,7 @@ from hpcens.runs import (
 )
 from hpcens.runs.cost import Cost
 from hpcens.shell import amount as amount
+from hpcens.shell import counted
 
 if TYPE_CHECKING:
     from hpcens.result import Verification
@@ -142,9 +143,9 @@ def nodes_phrase(nodes: Mapping[str, int]) -> str:
     for node, ranks in nodes.items():
         names.setdefault(ranks, []).append(node)
     return ", ".join(
-        f"{phrase} × {ranks}"
+        f"{ranks} on {phrase}"
         for ranks, alike in names.items()
-        for phrase in (alike if len(alike) < 3 else [devices_phrase(alike)])
+        for phrase in (alike if len(alike) < 3 else [f"each of {devices_phrase(alike)}"])
     )
 
 
@@ -183,7 +184,7 @@ def start_lines(began: float, events: Iterable[Event]) -> Iterator[str]:
 
 def verification_lines(found: Verification) -> Iterator[str]:
     """Show what was compared, what became of each member's weights, and up to 20 faults."""
-    yield f"{found.rows:,} rows in {found.segments:,} segments; journal: {found.journal}"
+    yield f"{counted(found.rows, 'row')} in {counted(found.segments, 'segment')}; journal: {found.journal}"
     for name, state in found.members.items():
         yield f"member {name}: {_WEIGHTS.get(state, state)}"
     for fault in found.faults[:20]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from hpcens.errors import COMPLETE, INCOMPLETE
-from hpcens.shell import in_a_line
+from hpcens.shell import counted, in_a_line
 from hpcens.units.status import UnitsStatus
 
 _MOST_FAILED = 20
@@ -21,7 +21,7 @@ def units_lines(status: UnitsStatus) -> Iterator[str]:
         waiting = f", {status.waiting} in the queue" if status.waiting else ""
         job = f" (job {status.job})" if status.job else ""
         left = f", {clock(status.seconds_left)} left" if status.seconds_left is not None else ""
-        yield f"{status.worlds} worlds{waiting}{job}: {status.rows_per_second:,.0f} rows/s in all{left}"
+        yield f"{counted(status.worlds, 'world')}{waiting}{job}: {status.rows_per_second:,.0f} rows/s in all{left}"
     of_rows = f" of {status.of_rows:,}" if status.of_rows else ""
     yield f"{status.rows:,}{of_rows} rows scored"
     if status.stage and status.code is None:

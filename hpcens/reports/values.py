@@ -13,6 +13,7 @@ import numpy as np
 from hpcens.reports.text import figures
 from hpcens.result import PRESENT, Finished
 from hpcens.result.outputs import Output
+from hpcens.shell import counted
 from hpcens.vocabulary import Array
 
 # Bytes of rows that are read at most, beyond one segment: a second or less of a file system's time.
@@ -103,7 +104,8 @@ def _as_meant(values: Array, output: Output) -> Array:
 def value_lines(found: Sample) -> Iterator[str]:
     """Show the labels or the range of values, how far the members agree, and of how many rows that is."""
     if found.masked:
-        yield f"{found.masked:,} rows could not be scored and are masked: 0 in the dataset `valid`"
+        masked = counted(found.masked, "row that", "rows that")
+        yield f"{masked} could not be scored: masked, and 0 in the dataset `valid`"
     if found.read > found.masked:
         yield from _prediction_lines(found)
         if agreement := agreement_phrase(found):

@@ -12,7 +12,7 @@ from support.stored import ROWS, scored, spec
 import hpcens
 from hpcens.cli import main
 from hpcens.errors import UsageError
-from hpcens.shell import command_line, listed, option, verb
+from hpcens.shell import command_line, counted, listed, option, verb
 
 PACKAGE = Path(hpcens.__file__).parent
 CALLS = (hpcens.calibrate, hpcens.combine, hpcens.evaluate, hpcens.plan, hpcens.run, hpcens.select, hpcens.submit)
@@ -67,3 +67,10 @@ def test_no_module_below_the_command_line_writes_an_option_that_python_has_too()
 def test_a_list_that_is_cut_says_how_many_more_there_are():
     assert listed(["a", "b"]) == "a, b" and listed([*"abcdefghij"]) == "a, b, c, d, e, f, g, h and 2 more"
     assert listed([*"abcde"], 3) == "a, b, c and 2 more"
+
+
+def test_one_of_a_thing_is_no_several():
+    assert (counted(1, "file"), counted(0, "file"), counted(1200, "file")) == ("1 file", "0 files", "1,200 files")
+    assert (
+        counted(1, "file has", "files have") == "1 file has" and counted(2, "file has", "files have") == "2 files have"
+    )

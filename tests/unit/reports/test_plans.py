@@ -30,6 +30,14 @@ def test_a_drawing_needs_nothing_else_and_shows_every_member_and_device():
     assert "batches of" in page and "<kind>" not in page
 
 
+def test_a_plan_says_how_rows_travel_and_counts_what_there_is_one_of():
+    made = planned(problem(4, devices=1, members=2))
+    text = "\n".join(plan_lines(made))
+    segments = f"segments of {made.numerics.segment_rows:,}; {made.window} segments are under way at most"
+    assert f"rows are read, scored and written in {segments}" in text and "device-hours on 1 device\n" in text
+    assert "1 segment is under way at most" in "\n".join(plan_lines(replace(made, window=1)))
+
+
 def test_shading_changes_no_figure():
     made = planned(problem(4, devices=3, members=4))
     plain, shaded = "\n".join(plan_lines(made)), "\n".join(plan_lines(made, shaded=True))

@@ -49,7 +49,7 @@ def test_each_event_has_its_line_once(run, follow):
     world = WorldFormed("MPICH 4.2", {"n0": 3, "n1": 1}, True, ())
     why = ("m0, m1: not measured before",)
     assert follow(epoch, world, ProfilingBegan(4, why), ProfilingEnded()) == [
-        "MPI ranks: n0 × 3, n1 × 1 (devices, readers and reducers); MPICH 4.2",
+        "MPI ranks: 3 on n0, 1 on n1 (one a device, and readers and reducers); MPICH 4.2",
         "warning: this MPI came with a Python package; over several nodes use the site's own",
         "profiling: 4 measurements to take",
         "  m0, m1: not measured before",

@@ -137,8 +137,8 @@ def test_equal_instances_and_ranks_of_a_role_are_one_line():
 
 
 def test_nodes_of_as_many_ranks_are_told_together():
-    assert nodes_phrase({"n0": 4, "n1": 2}) == "n0 × 4, n1 × 2"
-    assert nodes_phrase({f"n{i}": 6 - (i == 7) for i in range(128)}) == "n0 … n127 (127) × 6, n7 × 5"
+    assert nodes_phrase({"n0": 4, "n1": 2}) == "4 on n0, 2 on n1"
+    assert nodes_phrase({f"n{i}": 6 - (i == 7) for i in range(128)}) == "6 on each of n0 … n127 (127), 5 on n7"
 
 
 def test_what_starts_cost_is_told_in_hours_of_nodes_and_gpus(tmp_path, capsys):
