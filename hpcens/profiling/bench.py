@@ -15,7 +15,7 @@ from hpcens.engine import Engine, Hardware, open_hardware, ran_out
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
-from hpcens.profiling.loading import load_and_weigh
+from hpcens.profiling.loading import Contexts, load_and_weigh
 from hpcens.profiling.references import Pass, References
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
@@ -42,6 +42,7 @@ def measure(
     rows: Rows,
     cache: Path,
     others: Rows = (),
+    contexts: Contexts | None = None,
 ) -> Iterator[tuple[ProfileKey, Profile]]:
     """Load the member in each runtime and time it at the batch sizes that can win.
 
@@ -49,6 +50,7 @@ def measure(
     rows    real rows of the dataset, for each input; repeated where a batch needs more
     others  further rows, spread over the dataset, on which runtimes are held against eager too; may be none
     cache   folder in which runtimes keep what takes long to prepare
+    contexts  of the process, where it measures several members
     Raises DeviceOutOfMemory where not even the smallest batch fits in eager.
     """
     if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
@@ -57,7 +59,9 @@ def measure(
     references = References(others, probabilities=space == "probabilities")
     full = filled(rows, max(measurement.batch_sizes))
     steady = measurement.eager is None or measurement.eager.same_bits
-    bench = _Bench(measurement, spec, tuple(inputs), device, space, full, cache, references, steady)
+    bench = _Bench(
+        measurement, spec, tuple(inputs), device, space, full, cache, references, steady, contexts or Contexts()
+    )
     eager = bench.eager() if "eager" in measurement.keys or measurement.eager is None else measurement.eager
     profiles = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in measurement.keys}
     for runtime, profile in bench.rematch(profiles).items():
@@ -77,6 +81,7 @@ class _Bench:
     cache: Path
     references: References
     steady: bool
+    contexts: Contexts
     began: float = field(default_factory=time.perf_counter)
 
     def eager(self) -> Profile:
@@ -162,10 +167,13 @@ class _Bench:
     ) -> Profile:
         """Measure the runtime at these batch sizes, in this order, for about so long, and as long as it is worth it."""
         name, hardware = self.measurement.member.name, open_hardware(self.device)
+        before = hardware.resident()
         open_runtime(runtime)  # what it imports is no part of a member's memory
+        self.contexts.imported(hardware.resident() - before)
         recipe, engine = self._recipe(runtime, hardware), Engine(hardware)
         make = partial(self._made, recipe, sizes[0])
-        loaded = load_and_weigh(engine, make, name, sizes[0], packaged=runtime == "compiled")
+        kept = recipe.fixed and runtime != "cuda_graphs"
+        loaded = load_and_weigh(engine, make, name, sizes[0], packaged=kept, contexts=self.contexts)
         forward: Forward | None = loaded.forward
         if forward is None:
             if runtime == "eager":

@@ -48,7 +48,9 @@ def measure_on(
     """
     use_cores(device.cores)
     from hpcens.profiling.bench import measure  # imports torch, which reads the number of cores once
+    from hpcens.profiling.loading import Contexts
 
+    contexts = Contexts()
     names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
     return [
         (key, replace(profile, name=measurement.member.name, measured=time.time()))
@@ -62,5 +64,6 @@ def measure_on(
             rows=rows,
             others=others,
             cache=cache,
+            contexts=contexts,
         )
     ]

@@ -12,6 +12,7 @@ from support.project import ENSEMBLE
 from torch import nn
 
 import hpcens.profiling.bench
+import hpcens.profiling.timing
 from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
 from hpcens.profiling import ProfileBook
 from hpcens.profiling.bench import measure
@@ -26,8 +27,9 @@ class TestProfile:
     @pytest.mark.parametrize(("name", "factory"), [("linear", "Linear"), ("conv", "Conv"), ("recurrent", "Recurrent")])
     def test_of_real_networks(self, weights, name, factory, monkeypatch):
         monkeypatch.setattr(hpcens.profiling.bench, "_WORTH_GOING_ON", 0.0)
+        monkeypatch.setattr(hpcens.profiling.timing, "precise", lambda speeds: True)
         spec = MemberSpec(name=name, factory=f"nets:{factory}", weights=weights / f"{name}.safetensors")
-        got = profile(spec, (4, 1, 16))
+        got = profile(spec, (4, 1, 16), seconds=60)  # of which three passes of each take next to nothing
         assert got.output_shape == (4,) and got.tried == (1, 4, 16) and list(got.batches) == [1, 4, 16]
         parameters = (weights / f"{name}.safetensors").stat().st_size
         assert got.weights >= parameters - 2000 and got.context > 1 << 20 and got.load_seconds > 0
