@@ -15,7 +15,7 @@ from hpcens.errors import DataError, HpcensError
 from hpcens.members.kept_digests import digest, digests_kept
 from hpcens.processes.isolation import NoAnswer, isolated
 from hpcens.result.finished import Finished
-from hpcens.result.journal import Content
+from hpcens.result.journal import Content, read_journal
 from hpcens.result.result import standing
 from hpcens.runs import RunDirectory
 
@@ -119,7 +119,7 @@ def _bytes(result: Finished) -> Iterator[str]:
 
 def _journal(result: Finished, verification: Verification) -> Iterator[str]:
     run = RunDirectory.of(result.path)
-    content = standing(run) if run.fixed_fingerprint in (None, result.fingerprint) else None
+    content = _of_result(run) if run.fixed_fingerprint in (None, result.fingerprint) else None
     if content is None:
         verification.journal = f"not found in {run.path}; checked against the checksums in the file alone"
         return
@@ -144,6 +144,16 @@ def _journal(result: Finished, verification: Verification) -> Iterator[str]:
             yield f"rows {result.rows(segment)} {what}"
     for segment in unknown:
         yield f"the journal has a segment {segment} that the file has not"
+
+
+def _of_result(run: RunDirectory) -> Content | None:
+    """Read the newest journal that is whole; where none is, the newest that took effect.
+
+    A start that took a living one for dead, and was killed while it copied, left a newer one that is not whole.
+    """
+    every = (read_journal(run.journal(epoch)) for epoch in run.epochs())
+    whole = (content for content in every if content is not None and len(content.written()) == content.header.segments)
+    return next((content for content in whole if content.effective), None) or standing(run)
 
 
 def _journal_of_kept(content: Content, rows: int) -> Iterator[str]:

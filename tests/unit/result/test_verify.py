@@ -4,17 +4,18 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import h5py
 import pytest
-from support.results import directory, flip, score
+from support.results import begin, directory, flip, score
 
 from hpcens.cli import main
 from hpcens.errors import BAD_DATA, FAILURE, DataError
 from hpcens.result.disk import Disk
 from hpcens.result.export import export
 from hpcens.result.finished import Finished
-from hpcens.result.journal import Kind, read_journal
+from hpcens.result.journal import Journal, Kind, Record, read_journal
 from hpcens.result.verify import verify, verify_each
 
 
@@ -32,6 +33,20 @@ def test_verify_names_what_is_wrong(tmp_path):
     with journal.open("ab") as raw:
         raw.write(doubled.pack())
     assert any("twice" in fault for fault in verify(path).faults)
+
+
+def test_a_start_that_was_killed_after_the_result_was_whole_leaves_it_sound(tmp_path):
+    """One that took a living start for dead began to copy what that was about to give its name."""
+    run = directory(tmp_path)
+    score(run, tmp_path, Disk())
+    header = read_journal(run.journal(run.newest)).header
+    late = begin(run)
+    journal = Journal(Disk(), run.journal(late), replace(header, epoch=2, id="2", working="working-0002.h5"))
+    journal.append([Record(Kind.INHERITED)])
+    journal.sync()
+    assert verify(tmp_path / "out.h5").sound
+    flip(tmp_path / "out.h5", "label", 4 * 9)
+    assert not verify(tmp_path / "out.h5").sound
 
 
 def test_what_a_result_says_of_itself_is_sealed(tmp_path):
