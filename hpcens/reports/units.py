@@ -31,7 +31,9 @@ def units_lines(status: UnitsStatus) -> Iterator[str]:
         yield f"failed ({failure.code}): {name}: {in_a_line(failure.reason)}"
     if len(status.failed) > _MOST_FAILED:
         yield f"… and {len(status.failed) - _MOST_FAILED} more failed; all: hpcens status --json"
-    if status.code == INCOMPLETE:
+    if status.refused:
+        yield f"the hosts that came were refused ({status.code}): {in_a_line(status.refused)}"
+    elif status.code == INCOMPLETE:
         yield "next: run the same command again: it scores what is left, and tries again what failed"
     elif status.code not in (None, COMPLETE):
         yield f"next: mend these {status.noun}, and run the same command again: it scores them alone"

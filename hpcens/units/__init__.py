@@ -9,6 +9,7 @@ Of one dataset the directory is that of its run, OUTPUT.run, with the blocks' re
     OUTPUT_FOLDER.run/
       lists/0001.json       the units, written once; another list of the same folder has the next number
       rounds/ID.json        one command: when, and as which of Slurm's jobs
+      rounds/ID.refused     why a world of it was refused, with what to do: `why`
       worlds/ID/            world.json, beat, output.log, ended; written by that world alone
       claims/UNIT.0001/     claim.json: the first attempt at a unit; appears whole, of many at once one succeeds
       claims/UNIT.0001.done, .failed or .left    what came of that attempt; the first stands

@@ -138,6 +138,16 @@ class UnitsDirectory:
         found = (read_as(path, _round) for path in (self.path / "rounds").glob("[0-9a-f]*.json"))
         return sorted((own for own in found if own is not None), key=lambda own: own.submitted)
 
+    def refuse(self, round_id: str, why: str) -> None:
+        """Leave word that a world of a round was refused. why: with what to do, in words."""
+        write_atomically(self.path / "rounds" / f"{round_id}.refused", sealed(json.dumps({"why": why})))
+
+    def refusal(self) -> str:
+        """Return why a world of the newest round was refused; empty where none was."""
+        own = self.rounds()[-1:]
+        found = read_as(self.path / "rounds" / f"{own[0].id}.refused", lambda raw: str(raw["why"])) if own else None
+        return found or ""
+
     def attempts(self) -> dict[str, tuple[Attempt, ...]]:
         """Return unit → attempts at it, in one look at one folder."""
         folder = self._claims

@@ -44,6 +44,7 @@ class UnitsStatus:
     noun          files or blocks
     of_rows       rows of the dataset that is scored in blocks; of files 0: they are not known
     stage         of what all blocks wait for: planning, or being put together; else empty
+    refused       why hosts of the last command were refused, and what to do; empty where none was, or others go on
     """
 
     run: str
@@ -63,6 +64,7 @@ class UnitsStatus:
     noun: str = "files"
     of_rows: int = 0
     stage: str = ""
+    refused: str = ""
 
 
 def worst(codes: Collection[int]) -> int:
@@ -98,6 +100,8 @@ def status_of_units(
     whole, last_failed = _whole(directory, listed)
     failed += last_failed
     code = None if going else _code(left + (not whole and not failed), failed)
+    refused = directory.refusal() if code == INCOMPLETE else ""
+    code = MISMATCH if refused else code
     finished = {key: [each for each in standings[key].attempts if each.kind == "done"] for key in done}
     rows, speed, bytes_per_second = _figures(directory, by_key, finished, living)
     left_bytes = sum(unit.bytes for key, unit in by_key.items() if key not in done)
@@ -122,6 +126,7 @@ def status_of_units(
         noun="blocks" if listed.whole else "files",
         of_rows=sum(unit.rows for unit in blocks),
         stage=_stage(listed, len(done)),
+        refused=refused,
     )
 
 

@@ -48,11 +48,16 @@ class BlocksWorld(UnitsWorld):
     def live(self) -> Tally:
         """Score until nothing is left for this world; see `UnitsWorld.live`."""
         try:
-            return super().live()
-        except (HpcensError, OSError):
+            tally = super().live()
+        except (HpcensError, OSError) as error:
             if self._is_whole():  # the directories went with the last block, under a world that was taken for dead
                 return self._tally
+            if isinstance(error, FingerprintMismatch):
+                self._directory.refuse(self._world.round, f"{error.what}; {error.remedy}")
             raise
+        if tally.verdict is not None and tally.verdict.code == MISMATCH:
+            self._directory.refuse(self._world.round, f"{tally.verdict.reason}; {tally.verdict.remedy}")
+        return tally
 
     def _claimable(self) -> bool:
         if self._is_whole():

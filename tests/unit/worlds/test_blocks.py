@@ -16,11 +16,12 @@ from hpcens.cli import main
 from hpcens.config.job import job_from
 from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, MISMATCH, FingerprintMismatch, UsageError
 from hpcens.planning.order import read_order
+from hpcens.reports.units import units_lines
 from hpcens.result.decision import decision_of
 from hpcens.result.verify import look_through
 from hpcens.runs import Finding, RunDirectory, Verdict, digest_of_fingerprint
 from hpcens.runs.cancellation import ask_to_end
-from hpcens.units import Attempt, Outcome, World
+from hpcens.units import Attempt, Outcome, Round, World
 from hpcens.units.blocks import blocks_of
 from hpcens.units.status import status_of_units
 from hpcens.vocabulary import cpu_devices
@@ -254,16 +255,27 @@ def test_another_kind_of_device_is_refused_before_it_claims(project, monkeypatch
         "hpcens.worlds.blocks.discover", lambda spec: cpu_devices("h", "Z80", count=1, cores=1, memory=1)
     )
     before = directory.attempts()
+    directory.keep_round(Round("a", 1.0))
+    assert status_of_units(directory).state == "resumable"
     with pytest.raises(FingerprintMismatch, match=r"are fixed for cpu and torch .*; here are .*Z80"):
-        world(project, "s").live()
+        world(project, "a").live()
     assert directory.attempts() == before
+    status = status_of_units(directory)  # that the same command again would go on was said
+    assert (status.state, status.code) == ("failed", MISMATCH)
+    last = list(units_lines(status))[-1]
+    assert last.startswith("the hosts that came were refused (78): the numbers of") and "constraint=" in last
+    directory.keep_round(Round("b", 2.0))  # another command, whose hosts are yet to come
+    assert status_of_units(directory).code == INCOMPLETE
     monkeypatch.setattr("hpcens.worlds.blocks.discover", lambda spec: ())
     monkeypatch.setattr(BlocksWorld, "_require_kind", lambda self, decision: None)
     mismatch = Verdicted(Verdict(MISMATCH, "this run's numbers were fixed for other devices"))
     monkeypatch.setattr(Ranks, "before", staticmethod(lambda epoch: (_ for _ in ()).throw(mismatch)))
-    tally = world(project, "s").live()  # what only its ranks find out, too, leaves the block to others
+    tally = world(project, "b").live()  # what only its ranks find out, too, leaves the block to others
     assert (tally.verdict.code, tally.left, tally.failed) == (MISMATCH, 1, 0)
-    assert status_of_units(directory).state == "resumable"
+    assert "fixed for other devices" in status_of_units(directory).refused
+    directory.keep_round(Round("c", 3.0))
+    monkeypatch.setattr(Ranks, "before", staticmethod(lambda epoch: None))
+    assert world(project, "c").live().verdict is None
 
 
 def test_another_ensemble_or_dataset_is_refused(project):
