@@ -46,6 +46,9 @@ def check_views(parts: Parts, place: Place, member: dict[str, Any]) -> None:
     if member.get("gradients") is True:
         what = "would turn what is a derivative by the inputs, as forces are, and nothing turns its arrows back"
         page.problem(here, f"{what}; remove views, or write a member for each with preprocess: [{{call: m:f}}]")
+    if member.get("passes") is not None:
+        what = "is not there together with passes: each pass would have to draw anew for each view"
+        page.problem(here, f"{what}; remove one of them")
     if views.get("keep") is True and (*here, "keep") not in page.refused:
         what = "holding each view is not there; write a member for each, of the same weights, and name what it sees"
         page.problem((*here, "keep"), f"{what}: preprocess: [{{call: m:f}}]; or keep: false")

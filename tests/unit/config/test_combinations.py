@@ -418,6 +418,8 @@ ROWS = [
     ("views", "class_axis", r"views\[1\] \(rot90\): its output \(2, 4, 5\) is no map of rows of 6 × 6"),
     ("views", "classes decide", r"views\[1\] \(rot90\): its output .* is no map of rows"),
     ("views", "gradients", "members.0..views: would turn what is a derivative by the inputs"),
+    ("views", "passes", "members.0..views: is not there together with passes"),
+    *(("cascade", key, WORKS) for key in ("views", "passes")),
     *(
         ("views", key, r"views: of inputs \(2, 108\) none has rows of two axes, which could be turned")
         for key in ("bytes", "sparse", "length", "lengths")
