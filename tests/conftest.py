@@ -1,8 +1,10 @@
 """Fixtures: a small heterogeneous ensemble with its weights, a dataset, and a YAML, in a folder of the test's own."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,23 @@ from hpcens.specs import MemberSpec
 
 TESTS = Path(__file__).parent
 MARKS = {"runs": "mpi", "slurm": "slurm", "gpu": "gpu"}
+MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Keep the tests' folders in memory: thousands of fdatasync calls are what the suite would wait for.
+
+    What must survive a crash of the machine is tested on a disk that loses what was not made durable (support.lossy).
+    The folders are gone at the end: --basetemp=FOLDER keeps them.
+    """
+    if config.option.basetemp or hasattr(config, "workerinput") or not MEMORY.is_dir():
+        return
+    if shutil.disk_usage(MEMORY).free > ROOM:
+        folder = tempfile.mkdtemp(prefix="hpcens-tests-", dir=MEMORY)
+        config.option.basetemp = f"{folder}/tests"
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(tryfirst=True)
