@@ -35,6 +35,8 @@ _OTHERS = 6
 _OTHER_BYTES = 64 << 20
 # Seconds that the first batch may take, so that some more can be run in the time of a trial.
 _QUICK = 4.0
+# of a member with more
+_MOST_PASSES = 3
 # of a row of probabilities: how far from 1 rounding may take their sum, in float32 and in narrower types
 _SUM_TOLERANCE = 1e-3
 # numbers from 0 to 1 that are hardly all logits
@@ -143,7 +145,9 @@ def try_member(
     from hpcens.engine import Engine
     from hpcens.members import unwritten
 
-    engine = Engine(hardware)
+    engine, whole = Engine(hardware), member
+    if member.passes is not None:  # what is found out hangs on no number of them
+        member = replace(member, passes=replace(member.passes, count=min(member.passes.count, _MOST_PASSES)))
     forward = load(member, spec, inputs=inputs, space=space, cores=cores)
     engine.host(member.name, forward, batch=ROWS + _OTHERS)
     staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
@@ -166,7 +170,7 @@ def try_member(
     found = examine(engine, member, rows, others if quick else (), values, probabilities=space == "probabilities")
     if changed := forward.surroundings.changed:
         warnings.append(forward.surroundings.described(changed))
-    words = ", ".join(filter(None, (describe_taken(member, spec, shape, space), forward.viewed)))
+    words = ", ".join(filter(None, (describe_taken(whole, spec, shape, space), forward.viewed)))
     return Trial(
         tuple(values.shape[1:]),
         (*notes, *warnings),

@@ -37,6 +37,7 @@ Dropping = giving(lambda self, y, x: nn.functional.dropout(y, 0.5))
 OfRandom = giving(lambda self, y, x: y * random.random())
 OfNumpy = giving(lambda self, y, x: y * float(numpy.random.rand()))
 OfTorch = giving(lambda self, y, x: y * torch.rand(1))
+Twice = giving(lambda self, y, x: nn.functional.dropout(nn.functional.dropout(y, 0.5), 0.5))
 Timed = giving(lambda self, y, x: y * torch.rand(1) * (time.perf_counter() % 1.0))
 OfTime = giving(lambda self, y, x: y * (time.perf_counter() % 1.0))
 Normalised = giving(lambda self, y, x: y - y.mean(0))
@@ -96,8 +97,8 @@ def test_passes_draw_from_seeded_generators_or_are_refused(held):
     for of_no_generator in (*drawn[4:], "factory: nets:Linear, passes: 3"):
         refused = held.yaml(of_no_generator).refused(UsageError)
         assert refused.startswith("member m0 has passes and is not stochastic: "), of_no_generator
-    assert held.yaml(*drawn[:4]).hold() == ()
-    assert "m0 and 3 more: run in passes; whether a row's output depends" in [*notes(held.job, check(held.job))][-1]
+    assert held.yaml(*drawn[:4], "factory: own:Twice, passes: 3").hold() == ()
+    assert "m0 and 4 more: run in passes; whether a row's output depends" in [*notes(held.job, check(held.job))][-1]
     assert unsteady_members(held.job, check(held.job), held.book) == {}
 
 
