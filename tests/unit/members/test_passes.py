@@ -151,14 +151,19 @@ def test_for_want_of_memory_smaller_batches_draw_as_such(family):
     assert answer.values.tobytes() == smaller.values.tobytes()
 
 
-def test_generators_stand_where_they_stood_and_neighbours_draw_as_alone():
+def test_generators_stand_where_they_stood_and_are_no_surroundings_of_its_own():
+    member = forward(dropping(), space="probabilities", ensemble=TASK, **STOCHASTIC)
     engine = classifying(Cpu(), dropping())
     torch.manual_seed(1), np.random.seed(2), random.seed(3)
     before = torch.get_rng_state(), np.random.get_state()[1].tobytes(), random.getstate()
-    for segment in range(40):  # surroundings are looked at in the first calls, and then now and then
-        only(engine, Predict(segment, ("a",), (rows(3),)))
+    with torch.inference_mode():
+        member(torch.from_numpy(rows(20)))
+        member.given(torch.from_numpy(rows(20)))
+        member.first_look(torch.from_numpy(rows(20)))
+    only(engine, Predict(0, ("a",), (rows(20),)))
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (np.random.get_state()[1].tobytes(), random.getstate())
+    assert engine._members["a"].forward.surroundings.own == {}
 
 
 def test_no_seed_is_put_off_for_gpus_that_are_not_open(monkeypatch):
