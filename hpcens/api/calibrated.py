@@ -15,7 +15,9 @@ from hpcens.evaluation import Aim
 from hpcens.evaluation import Calibrated as BaseCalibrated
 from hpcens.evaluation import calibrate as calibrating
 from hpcens.files import write_atomically
+from hpcens.reports.calibration_page import draw, fragment
 from hpcens.reports.calibrations import calibration_lines
+from hpcens.reports.page import write_page
 from hpcens.result import Finished
 from hpcens.vocabulary import Array
 
@@ -36,6 +38,13 @@ class Calibrated(BaseCalibrated):
     def write(self, path: PathLike) -> None:
         """Write the file that `calibration:` of a configuration names. Raises UsageError where it exists."""
         write_atomically(require_new(Path(path)), self.to_json())
+
+    def write_html(self, path: PathLike) -> None:
+        """Write the page of it."""
+        write_page(draw(self), Path(path))
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
 
     def __repr__(self) -> str:
         return self.table

@@ -16,6 +16,8 @@ from hpcens.evaluation import By, Method, Wish
 from hpcens.evaluation import Selection as BaseSelection
 from hpcens.evaluation import select as selecting
 from hpcens.files import write_atomically
+from hpcens.reports.page import write_page
+from hpcens.reports.selection_page import draw, fragment
 from hpcens.reports.selections import selection_lines
 from hpcens.result import Finished
 from hpcens.specs import RunSpec
@@ -44,6 +46,13 @@ class Selection(BaseSelection):
         file = require_place(Path(path), self.spec)
         output = replace(self.spec.output, path=file.with_suffix(".predictions.h5"), folder=None)
         write_atomically(file, yaml_of(replace(self.spec, output=output), file.parent))
+
+    def write_html(self, path: PathLike) -> None:
+        """Write the page of it."""
+        write_page(draw(self), Path(path))
+
+    def _repr_html_(self) -> str:
+        return fragment(self)
 
     def __repr__(self) -> str:
         return self.table

@@ -20,11 +20,7 @@ from hpcens.reports.selections import selection_lines
 
 def evaluate(options: Namespace) -> int:
     """Hold a result against labels: print the table, write JSON and page."""
-    refuse_many(options.result)
-    if options.html is not None:
-        require_page(options.html)
-    for path in filter(None, (options.output, options.html)):
-        _require_folder(path)
+    _require_places(options)
     evaluation = api.evaluate(
         options.result,
         options.labels,
@@ -49,8 +45,7 @@ def evaluate(options: Namespace) -> int:
 
 def select(options: Namespace) -> int:
     """Choose members and weights: print the table, write the configuration."""
-    refuse_many(options.result)
-    _require_folder(options.output)
+    _require_places(options)
     with api.open_result(options.result) as result:  # known now, not after the passes over the result
         require_place(options.output, result.config)
     selection = api.select(
@@ -70,14 +65,16 @@ def select(options: Namespace) -> int:
     else:
         show(selection_lines(selection))
     selection.write_yaml(options.output)
-    say(f"→ {short(options.output)}", to_stderr=options.json)
+    if options.html is not None:
+        selection.write_html(options.html)
+    for path in filter(None, (options.output, options.html)):
+        say(f"→ {short(path)}", to_stderr=options.json)
     return COMPLETE
 
 
 def calibrate(options: Namespace) -> int:
     """Fit a temperature, sets or intervals: print what they are worth, write the file that a configuration names."""
-    refuse_many(options.result)
-    _require_folder(options.output)
+    _require_places(options)
     require_new(options.output)
     calibrated = api.calibrate(
         options.result,
@@ -95,9 +92,21 @@ def calibrate(options: Namespace) -> int:
     else:
         show(calibration_lines(calibrated))
     calibrated.write(options.output)
+    if options.html is not None:
+        calibrated.write_html(options.html)
+        say(f"→ {short(options.html)}", to_stderr=options.json)
     next_line = f"→ {short(options.output)}; next: calibration: {short(options.output)} in the YAML of run or combine"
     say(next_line, to_stderr=options.json)
     return COMPLETE
+
+
+def _require_places(options: Namespace) -> None:
+    """Refuse several results, and files that cannot be written."""
+    refuse_many(options.result)
+    if options.html is not None:
+        require_page(options.html)
+    for path in filter(None, (options.output, options.html)):
+        _require_folder(path)
 
 
 def _require_folder(path: Path) -> None:

@@ -26,11 +26,11 @@ def add_judging(add: AddVerb) -> None:
         verb.add_argument("--groups", metavar="NAME", help=groups)
         verb.add_argument("--ignore", type=float, metavar="VALUE", help="a value that stands for no label; nan too")
         verb.add_argument("--json", action="store_true", help="print the figures as JSON")
+        verb.add_argument("--html", type=Path, metavar="PAGE.HTML", help="write them as a web page")
     top = "K of top-K accuracy (default: the result's, or 5)"
     evaluate.add_argument("--top", type=positive, metavar="K", help=top)
     evaluate.add_argument("--ensemble-only", action="store_true", help="do not ask for the members' outputs")
     evaluate.add_argument("-o", "--output", type=Path, metavar="EVALUATION.JSON", help="write the figures to a file")
-    evaluate.add_argument("--html", type=Path, metavar="PAGE.HTML", help="write them as a web page")
     by = "what to choose by (default: log_loss of classes, squared_error of values)"
     select.add_argument("--by", choices=("log_loss", "squared_error"), help=by)
     method = "take members with replacement, or find the best weights (default: greedy)"

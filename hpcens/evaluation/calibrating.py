@@ -218,6 +218,11 @@ class _Calibrating:
             in_sample=self._parts.in_sample,
             before=scores[0],
             after=scores[1],
+            reliability={
+                name: judge.curves()["reliability"]
+                for name, judge in (("before", before), ("after", after))
+                if judge is not None
+            },
             changes={m: Score.of_draws(drawn - measured[0][m]) for m, drawn in measured[1].items()},
         )
 

@@ -39,6 +39,7 @@ class Calibrated:
     before       of the result as it is; empty of values
     after        calibrated, with sets or intervals
     changes      after less before
+    reliability  `before` and `after` → bins of a reliability diagram; empty of values
     """
 
     calibration: Calibration
@@ -52,6 +53,7 @@ class Calibrated:
     before: Scores = field(default_factory=dict)
     after: Scores
     changes: Scores = field(default_factory=dict)
+    reliability: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
     @property

@@ -11,9 +11,8 @@ from hpcens.shell import listed
 
 def calibration_lines(calibrated: Calibrated) -> Iterator[str]:
     """Show all of a calibration."""
-    yield from _fitted(calibrated)
-    where = "the rows that it was fitted on: in sample" if calibrated.in_sample else "rows that it was not fitted on"
-    yield f"judged on {calibrated.judged:,} rows against labels {calibrated.labels}, {where}"
+    yield from fitted_lines(calibrated)
+    yield judged_line(calibrated)
     measures = [*calibrated.before]
     if measures:
         heads = ["", *measures]
@@ -26,7 +25,14 @@ def calibration_lines(calibrated: Calibrated) -> Iterator[str]:
     yield from (f"note: {note}" for note in calibrated.notes)
 
 
-def _fitted(calibrated: Calibrated) -> Iterator[str]:
+def judged_line(calibrated: Calibrated) -> str:
+    """Say on which rows a calibration was judged."""
+    where = "the rows that it was fitted on: in sample" if calibrated.in_sample else "rows that it was not fitted on"
+    return f"judged on {calibrated.judged:,} rows against labels {calibrated.labels}, {where}"
+
+
+def fitted_lines(calibrated: Calibrated) -> Iterator[str]:
+    """Say what was fitted, and on how many rows."""
     calibration = calibrated.calibration
     if calibrated.temperature is not None:
         sure = "less sure" if calibrated.temperature > 1 else "surer"

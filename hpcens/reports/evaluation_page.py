@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hpcens.evaluation import Evaluation
 from hpcens.reports.charts import Cell, heat_map
-from hpcens.reports.curves import Dot, curve
+from hpcens.reports.curves import Dot, curve, reliability
 from hpcens.reports.evaluations import ENSEMBLE, INTERVAL, about, cells, change, gain_line, interval, number
 from hpcens.reports.page import figure, page, paragraphs, scoped, table
 from hpcens.reports.svg import words
@@ -79,23 +79,12 @@ def _reliability(evaluation: Evaluation) -> str:
     bins = evaluation.curves.get("reliability", ())
     if not bins:
         return ""
-    most = max(each["points"] for each in bins)
-    dots = [
-        Dot(
-            each["confidence"],
-            each["accuracy"],
-            2 + 5 * (each["points"] / most) ** 0.5,
-            f"{each['points']:,}: confidence {each['confidence']:.3f}, right {each['accuracy']:.3f}",
-        )
-        for each in bins
-    ]
-    drawing = curve(dots, "reliability diagram", across="confidence", up="share that is right", diagonal=True)
     error = evaluation.ensemble["calibration_error"].value
     caption = (
         "How often the ensemble is right, by how sure it says it is; on the broken line it says so rightly, below it is"
         f" too sure. A larger dot stands for more rows. The mean distance, calibration_error, is {number(error)}."
     )
-    return figure("Reliability", caption, drawing)
+    return figure("Reliability", caption, reliability(bins))
 
 
 def _confusion(evaluation: Evaluation) -> str:

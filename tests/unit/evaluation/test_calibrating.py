@@ -13,6 +13,7 @@ from sklearn import metrics
 from support import stored
 from support.outputs import members as members_of
 from support.outputs import softmax
+from support.pages import check_page
 from support.stored import scored, spec
 
 import hpcens
@@ -145,6 +146,7 @@ def test_intervals_of_each_number_are_those_of_the_ranked_errors(results):
     assert found.calibration.thresholds == pytest.approx(errors[rank], rel=1e-12) and found.temperature is None
     covered = np.abs(MEASURED - given)[HELD] <= errors[rank]
     assert found.after["interval_coverage"].value == pytest.approx(covered.mean(), abs=1e-3)
+    assert "<td>interval_coverage</td><td>80 %</td>" in found._repr_html_()
     assert found.after["interval_width"].value == pytest.approx(2 * errors[rank].mean())
     with pytest.raises(UsageError, match=r"values have no temperature\n  → say what .* are to cover: coverage=0\.9"):
         hpcens.calibrate(results["values"], MEASURED)
@@ -364,8 +366,12 @@ def test_the_command_writes_what_a_configuration_names(results, tmp_path, capsys
     assert json.loads(out) == json.loads(file.read_text()) and "next: calibration:" in err
     assert main(arguments) == 2 and "exists" in capsys.readouterr().err
     file.unlink()
-    assert main([*arguments, "--coverage", "0.9", "--holdout", "0.25"]) == 0
+    html = tmp_path / "calibration.html"
+    assert main([*arguments, "--coverage", "0.9", "--holdout", "0.25", "--html", str(html)]) == 0
     printed = capsys.readouterr().out
+    assert len(check_page(page := html.read_text())) == 2, "reliability before and after"
+    assert all(f"<h2>{title}</h2>" in page for title in ("Before and after", "Reliability", "Coverage"))
+    assert "<td>set_coverage</td><td>90 %</td>" in page
     assert "temperature " in printed and "set_coverage: promised 90 %, measured" in printed
     with h5py.File(results["probabilities"]) as source:
         tree = json.loads(source.attrs["fingerprint"])

@@ -14,6 +14,7 @@ from sklearn import metrics
 from support import stored
 from support.outputs import members as members_of
 from support.outputs import softmax
+from support.pages import check_page
 from support.stored import ROWS, STACK, columns, scored, spec
 
 import hpcens
@@ -25,6 +26,7 @@ from hpcens.evaluation.buckets import shares_of_groups, shares_of_rows
 from hpcens.evaluation.choosing import ROUNDS, Candidate, Sample, combined, frontier
 from hpcens.evaluation.labels import Outputs
 from hpcens.evaluation.losses import Loss
+from hpcens.reports.selection_page import draw
 from hpcens.vocabulary import Device, MemberNumerics, Numerics, Plan
 from hpcens.vocabulary.plan import Hosting
 
@@ -239,8 +241,13 @@ def test_the_command_writes_a_configuration_that_combine_takes(result, tmp_path,
     arguments = ["select", str(result), "--labels-column", "y", "-o", str(selected)]
     assert main([*arguments[:3], "id", *arguments[4:]]) == 65 and not selected.exists()
     assert "row 4 is 4, and there are 4 classes" in capsys.readouterr().err
-    assert main([*arguments, "--budget", "0.5", "--groups", "columns/tag"]) == 0
+    assert main([*arguments, "--html", "page.txt"]) == 2 and not selected.exists()
+    html = tmp_path / "selected.html"
+    assert main([*arguments, "--budget", "0.5", "--groups", "columns/tag", "--html", str(html)]) == 0
     printed = capsys.readouterr().out
+    assert "selected.html" in printed.splitlines()[-1]
+    check_page(page := html.read_text())
+    assert all(f"<h2>{title}</h2>" in page for title in ("What it is worth", "Quality against cost", "Step by step"))
     assert all(text in printed for text in ("chosen by greedy", "← chosen", "all members", "less is better"))
     assert main(arguments) == 2 and "exists" in capsys.readouterr().err
     config = hpcens.load_config(selected)
@@ -250,6 +257,21 @@ def test_the_command_writes_a_configuration_that_combine_takes(result, tmp_path,
     with h5py.File(tmp_path / "c.h5") as file:
         values = np.average(STACK[[int(n[1]) for n in weights]], axis=0, weights=[w or 1 for w in weights.values()])
         assert file["prediction"][:] == pytest.approx(values, rel=1e-6)
+
+
+def test_the_page_draws_every_step_and_what_was_chosen(result):
+    found = hpcens.select(result, labels_column="y")
+    [drawing] = check_page(found._repr_html_())[:1]
+    dots = [(shape.get("class"), shape[0].text) for shape in drawing.iter() if shape.tag.endswith("circle")]
+    assert len(dots) == len(found.frontier) + 1 and [kind for kind, _ in dots].count("second") == 1
+    titles = [
+        f"{', '.join(f'{name} {weight:g}' for name, weight in step.weights.items())}: " for step in found.frontier
+    ]
+    assert all(said.startswith(title) for (_, said), title in zip(dots, titles, strict=False))
+    bare = dataclasses.replace(
+        found, frontier=[dataclasses.replace(step, hours=None, work=None) for step in found.frontier]
+    )
+    assert ">members<" in draw(bare), "without a plan members are counted"
 
 
 def test_a_configuration_is_read_as_it_was_written(tmp_path):
