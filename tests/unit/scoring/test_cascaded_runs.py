@@ -17,6 +17,7 @@ from hpcens.combining import Recombination
 from hpcens.config import load
 from hpcens.config.partial import load_partial
 from hpcens.errors import FingerprintMismatch, HpcensError, UsageError
+from hpcens.planning import expectation
 from hpcens.planning.expectation import _Sample, interval, stages_of
 from hpcens.result.finished import Finished
 from hpcens.result.verify import verify
@@ -206,6 +207,22 @@ def test_a_sample_leaves_to_each_stage_what_the_run_leaves(bench):
     expected = stages_of(job.spec, sampled, left)
     assert [stage.part for stage in expected] == [1.0, left[0] / 48, left[1] / 48]
     assert all(0 <= stage.low <= stage.part <= stage.high <= 1 for stage in expected), expected
+
+
+def test_a_sample_is_scored_in_a_process_of_its_own_and_kept(bench, monkeypatch):
+    monkeypatch.setenv("HPCENS_CACHE", str(bench.folder / "cache"))
+    monkeypatch.setattr(expectation, "_START_SECONDS", 1e6)
+    monkeypatch.setattr(expectation, "_SECONDS", 1e6)
+    job = Job(datasets=(bench.dataset,), output=bench.folder / "out.h5", spec=load(bench.config()))
+    checked = check(job)
+    assert not any(stage.sampled for stage in expectation.kept_stages(job, checked)[1:])
+    found = expectation.sampled_stages(job, checked)
+    assert found == stages_of(job.spec, *list(_Sample(job, checked, 1).score())[-1]) and found[1].sampled == 48
+    assert expectation.kept_stages(job, checked) == found
+    other = Job(datasets=(bench.dataset,), output=bench.folder / "out.h5", spec=load(bench.config(rule="median")))
+    assert expectation.kept_stages(other, check(other)) != found
+    (bench.folder / "cascaded_models.py").write_text("raise SystemExit(3)")
+    assert [stage.part for stage in expectation.sampled_stages(other, checked)] == [1.0, 1.0, 1.0]
 
 
 def test_how_sure_a_part_is():

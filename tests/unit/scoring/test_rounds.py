@@ -1,6 +1,7 @@
 """Ranks wait for each other in one order, whatever their posts are, and reducers open and close in theirs."""
 
 import threading
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.roles import RankRoles, Reader
 from hpcens.scoring import rounds
-from hpcens.scoring.posts import Parked, ReducerPost
+from hpcens.scoring.posts import DevicePost, Parked, ReaderPost, ReducerPost
 from hpcens.scoring.rounds import Scoring
 from hpcens.vocabulary import Device, Segmentation
 
@@ -205,3 +206,44 @@ def test_what_is_damaged_in_every_round_ends_the_start_on_every_rank(monkeypatch
     ends, meetings, _ = score(monkeypatch, (0,), (1, 3), (2,), 5, damaged=9)
     assert all(isinstance(end, HpcensError) and "read back damaged after 3 rounds" in end.what for end in ends)
     assert all(met == meetings[0] for met in meetings)
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_devices_load_nothing_for_a_stage_to_which_no_row_is_left(left):
+    """Rank 0 tells all whether a row is left; what else a phase opens, it opens."""
+
+    class Device(DevicePost):
+        def __init__(self):
+            self.opened = []
+
+        def open(self, phase):
+            self.opened.append(phase.members)
+
+    class First(ReaderPost):
+        def __init__(self):
+            self.division, self.opened = SimpleNamespace(open=lambda phase: None, scored=(9, left)), []
+
+        def open(self, phase):
+            self.opened.append(phase.members)
+
+    @dataclass(frozen=True)
+    class Stage:
+        members: tuple = ("b",)
+        stage: int = 1
+        last: bool = True
+
+    told = []
+
+    def meet(*values):
+        told.extend(values)
+        return told[0]
+
+    for rank, post in ((0, First()), (1, Device())):
+        scoring = object.__new__(Scoring)
+        scoring._post, scoring._joins = post, False
+        scoring._reader = post if rank == 0 else None
+        scoring._assignment = SimpleNamespace(rank_roles=SimpleNamespace(reducers=(2,)))
+        scoring._world = SimpleNamespace(rank=rank, work=lambda task: task(), broadcast=meet)
+        scoring._open(Stage())
+        assert post.opened == [("b",) if left or rank == 0 else ()]
+    assert told == [left > 0]
