@@ -332,6 +332,37 @@ ROWS = [
     ("rows", "dtype: uint8", "output.dtype: uint8 has no NaN for the rows that a member does not score"),
     ("rows", "stack", "rule.name: stack is fed with all members"),
     *(("cascade", verb, WORKS) for verb in ALL_VERBS if verb != "adding a member"),
+    ("cascade", "adding a member", 'cascade.0..members.0.: "b" is no member'),
+    *(
+        ("cascade", key, WORKS)
+        for key in (
+            *(
+                "bad_rows: mask",
+                "columns",
+                "select",
+                "compression",
+                "dtype: float16",
+                "dtype: float64",
+                "top-K",
+                "rows",
+            ),
+            *(
+                "rule: vote",
+                "rule: geometric",
+                "rule: median",
+                "rule: weighted",
+                "rule: m:f",
+                "space: logits",
+                "classes",
+            ),
+            *("member classes", "preprocess", "class_axis", "task: binary", "task: multilabel", "normalize", "files"),
+            *("precision: float64", "bad_rows: pass", "gradients", "calibration", "temperature", "keep", "keep above"),
+            *("bytes", "sparse", "length", "slurm", "folder"),
+        )
+    ),
+    ("cascade", "dtype: uint8", "output.dtype: uint8 has no NaN for the rows that a member does not score"),
+    ("cascade", "stack", "rule.name: stack is fed with all members, and cascade leaves some out of a row"),
+    ("cascade", "output: values", "cascade.0..accept.entropy: needs members that classify, and some give values"),
     *((key, verb, WORKS) for key in CALIBRATED for verb in ALL_VERBS if verb != "adding a member"),
     *((key, "adding a member", "members.b: .* then, absent now") for key in CALIBRATED),
     *(

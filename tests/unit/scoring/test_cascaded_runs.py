@@ -181,6 +181,11 @@ def test_another_limit_is_another_run(bench):
     bench.score(bench.config(None), "plain")
     with pytest.raises(FingerprintMismatch, match=r"rule.cascade: absent then, .* → no cascade in the YAML"):
         bench.score(bench.config(), "plain")
+    fewer = json.loads(bench.config(None).read_text())
+    bench.config(None).write_text(json.dumps(fewer | {"members": fewer["members"][:3]}))
+    bench.score(bench.folder / "run.yaml", "three")
+    with pytest.raises(FingerprintMismatch, match=r"members.m3: absent then"):
+        bench.score(bench.config(), "three")
 
 
 def test_a_cascade_is_combined_again_only_under_the_rule_that_it_decided_by(bench):

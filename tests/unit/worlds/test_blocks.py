@@ -288,13 +288,22 @@ def test_another_ensemble_or_dataset_is_refused(project):
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [("begun", "one world has begun"), ("members", "members would be added"), ("keep", "chosen by one world")],
+    [
+        ("begun", "one world has begun"),
+        ("members", "members would be added"),
+        ("keep", "chosen by one world"),
+        ("cascade", "cascade: which rows a stage leaves to the next is decided by one world"),
+    ],
 )
 def test_what_one_world_has_begun_is_not_shared(project, change, why):
     config, output = project.folder / "hpcens.yaml", project.folder / "out.h5"
     if change == "begun":
         one_process.run(config, project.dataset, output, most=2)
         run(project).newest.judge(Verdict(INCOMPLETE, "drained"))
+    elif change == "cascade":
+        stages = "[{members: linear, accept: {entropy: {below: 1}}}, {members: conv}]"
+        members = {"linear": "Linear", "conv": "Conv"}
+        project.yaml(f"output: {{path: out.h5, datasets: [prediction]}}\ncascade: {stages}", members=members)
     elif change == "keep":
         keep = "keep: {top: 3, by: {dataset: prediction, class: 1}}"
         project.yaml(f"output: {{path: out.h5, datasets: [prediction], {keep}}}", members={"linear": "Linear"})
