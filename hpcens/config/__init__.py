@@ -17,6 +17,7 @@ from hpcens.config.calibration import check_calibration
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
 from hpcens.config.rule_checks import Parts
+from hpcens.config.seats import remember
 from hpcens.config.shorthands import expand
 from hpcens.config.site import asked_of_slurm as asked_of_slurm
 from hpcens.config.site import slurm_settings as slurm_settings
@@ -38,7 +39,9 @@ def load(path: Path) -> RunSpec:
     Raises UsageError naming all that is wrong at once, a line each: `run.yaml:12: members[2].wieghts: unknown key; …`.
     """
     page = Page(path)
-    return checked(page, compose(page, read(path)), Path(os.path.abspath(path)).parent)
+    spec = checked(page, compose(page, read(path)), Path(os.path.abspath(path)).parent)
+    remember(path, page.lines, spec)
+    return spec
 
 
 def load_mapping(mapping: Mapping[str, Any], folder: Path) -> RunSpec:

@@ -17,6 +17,7 @@ from hpcens.checks.members import check_members, tried, unsteady_members
 from hpcens.checks.notes import notes
 from hpcens.checks.preflight import Preflight, begins_anew_in, check, is_complete
 from hpcens.checks.testbed import Testbed, Trials
+from hpcens.config.seats import naming_lines
 from hpcens.shell import printable
 from hpcens.specs import Job, SlurmSpec
 
@@ -43,10 +44,12 @@ def check_once(job: Job, trials: Trials = "here") -> CheckedJob:
     trials  where its members are tried
     """
     testbed = Testbed(job.spec.devices, trials)
-    preflight = check(job)
+    with naming_lines(job.spec):
+        preflight = check(job)
     for remark in filter(None, (*preflight.facts.remarks, begins_anew_in(job, preflight))):
         print(printable(f"hpcens: note: {remark}"), file=sys.stderr)
-    return CheckedJob(job, tried(job, preflight, testbed=testbed), testbed)
+    with naming_lines(job.spec):
+        return CheckedJob(job, tried(job, preflight, testbed=testbed), testbed)
 
 
 def trials_of(settings: SlurmSpec | None) -> Trials:
@@ -63,7 +66,8 @@ def start(checked: CheckedJob, way: Way[Started]) -> Started:
     """
     for note in notes(checked.job, checked.preflight):
         print(printable(f"hpcens: note: {note}"), file=sys.stderr)
-    warnings = check_members(checked.job, checked.preflight, testbed=checked.testbed)
+    with naming_lines(checked.job.spec):
+        warnings = check_members(checked.job, checked.preflight, testbed=checked.testbed)
     for warning in warnings:
         print(printable(f"hpcens: warning: {warning}"), file=sys.stderr)
     preflight = replace(checked.preflight, warnings=tuple(w for w in warnings if w not in checked.testbed.warnings()))
