@@ -17,6 +17,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hpcens.errors import UsageError
 from hpcens.ownership import READABLE
 
 _PROBE_BYTES = 1 << 16
@@ -29,6 +30,15 @@ Content = TypeVar("Content")
 Record = TypeVar("Record")
 # types of fields, as they are written → of the values they take
 _PLAIN = {"int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "Mapping": (dict,), "tuple": (tuple,)}
+
+
+def require_folder(path: Path) -> None:
+    """Refuse a file to be written whose folder is missing: now, not after the work of which it comes.
+
+    Raises UsageError.
+    """
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"the folder {path.parent} does not exist", "make it, or choose another")
 
 
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:

@@ -7,9 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from hpcens.api.configuration import PathLike
-from hpcens.api.evaluated import column_of, labels_of
+from hpcens.api.evaluated import labelled_result, reader_of
 from hpcens.api.opened import Result
-from hpcens.config.job import absolute
 from hpcens.errors import UsageError
 from hpcens.evaluation import Aim
 from hpcens.evaluation import Calibrated as BaseCalibrated
@@ -18,7 +17,6 @@ from hpcens.files import write_atomically
 from hpcens.reports.calibration_page import draw, fragment
 from hpcens.reports.calibrations import calibration_lines
 from hpcens.reports.page import write_page
-from hpcens.result import Finished
 from hpcens.vocabulary import Array
 
 
@@ -81,19 +79,15 @@ def calibrate(
     """
     if holdout is not None and split is not None:
         raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
-    finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
-    try:
-        with labels_of(finished, labels, labels_column, verb="calibrate") as labelled:
-            aim = Aim(
-                labels=labelled.read,
-                source=labelled.source,
-                groups=None if groups is None else column_of(finished, groups, "groups")[0],
-                ignore=ignore,
-                coverage=coverage,
-                holdout=0.5 if holdout is None else holdout,
-                split=None if split is None else column_of(finished, split, "split")[0],
-                seed=seed,
-            )
-            return Calibrated.of(calibrating(finished, aim))
-    finally:
-        finished.close()
+    with labelled_result(result, labels, labels_column, verb="calibrate") as (finished, labelled):
+        aim = Aim(
+            labels=labelled.read,
+            source=labelled.source,
+            groups=reader_of(finished, groups, "groups"),
+            ignore=ignore,
+            coverage=coverage,
+            holdout=0.5 if holdout is None else holdout,
+            split=reader_of(finished, split, "split"),
+            seed=seed,
+        )
+        return Calibrated.of(calibrating(finished, aim))

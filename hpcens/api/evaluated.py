@@ -73,21 +73,17 @@ def evaluate(
     ensemble_only  do not ask for the members' outputs
     Raises UsageError where members are not stored, DataError where labels do not fit.
     """
-    finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
-    try:
-        with labels_of(finished, labels, labels_column, verb="evaluate") as labelled:
-            question = Question(
-                labels=labelled.read,
-                source=labelled.source,
-                follow=labelled.follow,
-                groups=None if groups is None else column_of(finished, groups, "groups")[0],
-                ignore=ignore,
-                top=top,
-                members=not ensemble_only,
-            )
-            return Evaluation.of(judge(finished, question))
-    finally:
-        finished.close()
+    with labelled_result(result, labels, labels_column, verb="evaluate") as (finished, labelled):
+        question = Question(
+            labels=labelled.read,
+            source=labelled.source,
+            follow=labelled.follow,
+            groups=reader_of(finished, groups, "groups"),
+            ignore=ignore,
+            top=top,
+            members=not ensemble_only,
+        )
+        return Evaluation.of(judge(finished, question))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +101,25 @@ class Labelled:
 
 
 @contextmanager
-def labels_of(
+def labelled_result(
+    result: PathLike | Result, labels: str | Sequence[object] | Array | None, column: str | None, *, verb: str
+) -> Iterator[tuple[Finished, Labelled]]:
+    """Open a result and its labels, and close them. See `evaluate`; verb: what they are opened for."""
+    finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
+    try:
+        with _labels_of(finished, labels, column, verb=verb) as labelled:
+            yield finished, labelled
+    finally:
+        finished.close()
+
+
+def reader_of(result: Finished, name: str | None, parameter: str) -> Read | None:
+    """Return what reads a column; None where none is named. See `column_of`."""
+    return None if name is None else column_of(result, name, parameter)[0]
+
+
+@contextmanager
+def _labels_of(
     finished: Finished, labels: str | Sequence[object] | Array | None, column: str | None, *, verb: str
 ) -> Iterator[Labelled]:
     """Open the labels of a result. Raises UsageError unless either labels or a column of them are given."""

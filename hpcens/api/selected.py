@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from hpcens.api.configuration import PathLike
-from hpcens.api.evaluated import column_of, labels_of
+from hpcens.api.evaluated import labelled_result, reader_of
 from hpcens.api.opened import Result
 from hpcens.config.job import absolute
 from hpcens.config.written import yaml_of
@@ -19,7 +19,6 @@ from hpcens.files import write_atomically
 from hpcens.reports.page import write_page
 from hpcens.reports.selection_page import draw, fragment
 from hpcens.reports.selections import selection_lines
-from hpcens.result import Finished
 from hpcens.specs import RunSpec
 from hpcens.vocabulary import Array
 
@@ -93,20 +92,16 @@ def select(
     """
     if holdout is not None and split is not None:
         raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
-    finished = Finished(result.path if isinstance(result, Result) else absolute(Path(result)))
-    try:
-        with labels_of(finished, labels, labels_column, verb="select") as labelled:
-            wish = Wish(
-                labels=labelled.read,
-                source=labelled.source,
-                groups=None if groups is None else column_of(finished, groups, "groups")[0],
-                ignore=ignore,
-                by=by,
-                method=method,
-                holdout=0.5 if holdout is None else holdout,
-                split=None if split is None else column_of(finished, split, "split")[0],
-                budget=budget,
-            )
-            return Selection.of(selecting(finished, wish))
-    finally:
-        finished.close()
+    with labelled_result(result, labels, labels_column, verb="select") as (finished, labelled):
+        wish = Wish(
+            labels=labelled.read,
+            source=labelled.source,
+            groups=reader_of(finished, groups, "groups"),
+            ignore=ignore,
+            by=by,
+            method=method,
+            holdout=0.5 if holdout is None else holdout,
+            split=reader_of(finished, split, "split"),
+            budget=budget,
+        )
+        return Selection.of(selecting(finished, wish))

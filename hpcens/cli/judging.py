@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from hpcens import api
 from hpcens.api.calibrated import require_new
 from hpcens.api.selected import require_place
 from hpcens.cli.results import refuse_many
 from hpcens.cli.terminal import say, short, show
-from hpcens.errors import COMPLETE, UsageError
-from hpcens.files import write_atomically
+from hpcens.errors import COMPLETE
+from hpcens.files import require_folder, write_atomically
 from hpcens.reports.calibrations import calibration_lines
 from hpcens.reports.evaluations import evaluation_lines
 from hpcens.reports.page import require_page
 from hpcens.reports.selections import selection_lines
+
+
+class _Figures(Protocol):
+    def to_json(self) -> str: ...
 
 
 def evaluate(options: Namespace) -> int:
@@ -23,17 +28,11 @@ def evaluate(options: Namespace) -> int:
     _require_places(options)
     evaluation = api.evaluate(
         options.result,
-        options.labels,
-        labels_column=options.labels_column,
-        groups=options.groups,
-        ignore=options.ignore,
+        **_labels(options),
         top=options.top,
         ensemble_only=options.ensemble_only,
     )
-    if options.json:
-        say(evaluation.to_json())
-    else:
-        show(evaluation_lines(evaluation))
+    _show(evaluation, evaluation_lines(evaluation), options)
     if options.output is not None:
         write_atomically(options.output, evaluation.to_json())
     if options.html is not None:
@@ -50,20 +49,14 @@ def select(options: Namespace) -> int:
         require_place(options.output, result.config)
     selection = api.select(
         options.result,
-        options.labels,
-        labels_column=options.labels_column,
-        groups=options.groups,
-        ignore=options.ignore,
+        **_labels(options),
         by=options.by,
         method=options.method,
         holdout=options.holdout,
         split=options.split,
         budget=options.budget,
     )
-    if options.json:
-        say(selection.to_json())
-    else:
-        show(selection_lines(selection))
+    _show(selection, selection_lines(selection), options)
     selection.write_yaml(options.output)
     if options.html is not None:
         selection.write_html(options.html)
@@ -78,19 +71,13 @@ def calibrate(options: Namespace) -> int:
     require_new(options.output)
     calibrated = api.calibrate(
         options.result,
-        options.labels,
-        labels_column=options.labels_column,
-        groups=options.groups,
-        ignore=options.ignore,
+        **_labels(options),
         coverage=options.coverage,
         holdout=options.holdout,
         split=options.split,
         seed=options.seed,
     )
-    if options.json:
-        say(calibrated.to_json())
-    else:
-        show(calibration_lines(calibrated))
+    _show(calibrated, calibration_lines(calibrated), options)
     calibrated.write(options.output)
     if options.html is not None:
         calibrated.write_html(options.html)
@@ -106,10 +93,17 @@ def _require_places(options: Namespace) -> None:
     if options.html is not None:
         require_page(options.html)
     for path in filter(None, (options.output, options.html)):
-        _require_folder(path)
+        require_folder(path)
 
 
-def _require_folder(path: Path) -> None:
-    """Refuse a file whose folder is missing now, not after the passes over the result."""
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"the folder {path.parent} does not exist", "make it, or choose another")
+def _labels(options: Namespace) -> dict[str, Any]:
+    """Return what all of these verbs are told of labels, as parameters of the API."""
+    return {name: getattr(options, name) for name in ("labels", "labels_column", "groups", "ignore")}
+
+
+def _show(figures: _Figures, lines: Iterable[str], options: Namespace) -> None:
+    """Print figures as JSON where that is asked for, else as lines."""
+    if options.json:
+        say(figures.to_json())
+    else:
+        show(lines)

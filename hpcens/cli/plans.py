@@ -12,6 +12,7 @@ from hpcens.cli.job import job_of
 from hpcens.cli.terminal import say, show
 from hpcens.config import asked_of_slurm, find, load
 from hpcens.errors import COMPLETE, UsageError
+from hpcens.files import require_folder
 from hpcens.launch.start import check_once, trials_of
 from hpcens.planning import simulation
 from hpcens.planning.capacity import PlanRequest
@@ -55,6 +56,8 @@ def _listed_members(options: Namespace) -> tuple[str, ...] | None:
 
 def plan(options: Namespace) -> int:
     """Print the plan that is asked for, and write the files that are wanted."""
+    for path in filter(None, (options.output, options.html)):
+        require_folder(path)
     job = job_of(options)
     checked = check_once(job, trials_of(asked_of_slurm(job.spec)))
     capacity, _ = measured(checked, optional=True)

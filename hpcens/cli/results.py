@@ -14,6 +14,7 @@ from hpcens.api.results import combined
 from hpcens.cli.terminal import say, short, show
 from hpcens.config.job import absolute
 from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, UsageError
+from hpcens.files import require_folder
 from hpcens.reports.ending import output_of
 from hpcens.reports.page import write_page
 from hpcens.reports.run_page import draw_run
@@ -111,6 +112,8 @@ def combine(options: Namespace) -> int:
 
 def report(options: Namespace) -> int:
     """Draw a run, and its result where it is complete, as one page."""
+    if options.output is not None:
+        require_folder(options.output)
     run = run_of(options.run)
     run.refuse_blocks()
     result = output_of(run)

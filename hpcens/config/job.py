@@ -11,6 +11,7 @@ from pathlib import Path
 
 from hpcens.config import RESULT_SUFFIX, default_output, find, load
 from hpcens.errors import DataError, UsageError
+from hpcens.files import require_folder
 from hpcens.shell import has_control_characters, listed
 from hpcens.specs import Job, RunSpec
 
@@ -45,6 +46,8 @@ def job_under(
 ) -> Job:
     """Return the job of a configuration that was read already; parameters as those of `job_from`."""
     files = dataset_files(datasets)
+    if trace is not None:
+        require_folder(trace)
     output = spec.output.path or (spec.output.folder or Path()) / default_output(files, limit).name
     if spec.output.path and limit:
         output = output.with_name(f"{output.stem}.first-{limit}{output.suffix}")

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 
 from hpcens.dataset import check_filter
 from hpcens.errors import Incomplete, UsageError
+from hpcens.files import require_folder
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.outputs import Output
 from hpcens.runs import RunDirectory
@@ -28,8 +29,7 @@ def check_output(output: Path, compression: CompressionSpec | None, *sources: Pa
     """
     if output.exists() and any(output.samefile(source) for source in sources):
         raise UsageError(f"the output {output} is the input itself", _ELSEWHERE)
-    if not output.parent.is_dir():
-        raise UsageError(f"the output's folder {output.parent} does not exist", "make it, or choose another")
+    require_folder(output)
     if not os.access(output.parent, os.W_OK):
         raise UsageError(f"no permission to write into {output.parent}", _ELSEWHERE)
     _require_files_in(output.parent)

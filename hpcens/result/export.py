@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hpcens.errors import DataError, UsageError
+from hpcens.files import require_folder
 from hpcens.result.finished import Finished
 from hpcens.result.outputs import Output
 from hpcens.result.stored_array import StoredArray
@@ -58,8 +59,7 @@ def export(result: Finished, to: Path, names: Sequence[str] = ()) -> int:
         raise UsageError(f"{to}: known endings are {', '.join(_WRITERS)}", "name the file by what it is to be")
     if to.exists():
         raise UsageError(f"{to} exists", "remove it, or choose another name")
-    if not to.parent.is_dir():
-        raise UsageError(f"the folder {to.parent} does not exist", "make it, or choose another")
+    require_folder(to)
     chosen = chosen_outputs(result, names, named=to.suffix != ".npy")
     odd = [output.name for output in chosen if not _fits(np.dtype(output.dtype))]
     if odd:
