@@ -126,15 +126,15 @@ class _Calibrating:
         for block in self._used("fitted"):
             logits = self._logits(block.values)
             of_points = loss.terms(logits, block.targets).reshape(-1, loss.depth)
-            known = loss.known(block.targets).reshape(-1)
-            total += int(known.sum())
+            labelled = loss.known(block.targets).reshape(-1)
+            total += int(labelled.sum())
             if share < 1:
                 first = int(block.numbers[0])
                 shares = shares_of_rows(
                     first * loss.points, (int(block.numbers[-1]) + 1 - first) * loss.points, self._parts.purpose(_KEPT)
                 )
-                known &= (shares.reshape(-1, loss.points)[block.numbers - first] < share).reshape(-1)
-            terms.append(of_points[known])
+                labelled &= (shares.reshape(-1, loss.points)[block.numbers - first] < share).reshape(-1)
+            terms.append(of_points[labelled])
         kept = np.concatenate(terms) if terms else np.zeros((0, 1))
         if not len(kept):
             raise self._empty("fit")
@@ -172,9 +172,9 @@ class _Calibrating:
         """Return how far each point is off, (rows, points) or (rows, numbers); NaN where no label is known."""
         if self._kind == "values":
             return np.abs(block.values.astype(np.float64) - block.targets)
-        found = probabilities_at(calibration.temperature or 1.0, self._logits(block.values), labels=False)
+        probabilities = probabilities_at(calibration.temperature or 1.0, self._logits(block.values), labels=False)
         places = np.where(block.known, block.targets, 0)[..., None]
-        scores = 1 - np.take_along_axis(found, places, -1)[..., 0]
+        scores = 1 - np.take_along_axis(probabilities, places, -1)[..., 0]
         return np.where(block.known, scores, np.nan)
 
     def _judged(self, calibration: Calibration) -> Calibrated:
@@ -197,7 +197,7 @@ class _Calibrating:
             raise self._empty("judge")
         counts = draws(rows_of_bucket)
         measured = [{} if judge is None else judge.measures(counts) for judge in (before, after)]
-        scores = [{m: Score.of_draws(drawn) for m, drawn in found.items()} for found in measured]
+        scores = [{m: Score.of_draws(drawn) for m, drawn in measures.items()} for measures in measured]
         for of_judge, judge in zip(scores, (before, after), strict=True):
             if judge is not None:
                 error = judge.fixed()["calibration_error"]

@@ -117,11 +117,11 @@ class _Pass:
 
     @property
     def _top(self) -> int:
-        asked = self._question.top or self._result.top
+        top = self._question.top or self._result.top
         classes = self._outputs.classes
-        if asked is not None and self._question.top and asked >= classes:
-            raise UsageError(f"top-{asked} accuracy of {classes} classes is 1", f"ask for fewer: {option('top')}")
-        chosen = asked if asked is not None else 5
+        if top is not None and self._question.top and top >= classes:
+            raise UsageError(f"top-{top} accuracy of {classes} classes is 1", f"ask for fewer: {option('top')}")
+        chosen = top if top is not None else 5
         return chosen if 1 < chosen < classes else 0
 
     def evaluation(self) -> Evaluation:
@@ -176,9 +176,9 @@ class _Pass:
         numbers = first + np.flatnonzero(valid)
         targets = as_targets(raw, outputs, numbers, source=question.source, ignore=question.ignore)
         self._digest.update(np.ascontiguousarray(targets).tobytes())
-        given = {name: np.asarray(outputs.flat(values[valid]), np.float64) for name, values in sources.items()}
+        outputs_of = {name: np.asarray(outputs.flat(values[valid]), np.float64) for name, values in sources.items()}
         finite = np.ones(len(targets), bool)
-        for values in (given[ENSEMBLE],) if self._apart else given.values():
+        for values in (outputs_of[ENSEMBLE],) if self._apart else outputs_of.values():
             finite &= _scored(values)
         known = ~np.isnan(targets) if outputs.kind == "values" else targets >= 0
         labelled = known.reshape(len(targets), -1).any(1)
@@ -190,12 +190,12 @@ class _Pass:
         if not used.any():
             return
         self._bucket_rows += np.bincount(buckets[used], minlength=BUCKETS)
-        self._judge_rows(buckets[used], targets[used], {name: values[used] for name, values in given.items()})
+        self._judge_rows(buckets[used], targets[used], {name: values[used] for name, values in outputs_of.items()})
 
-    def _judge_rows(self, buckets: Array, targets: Array, given: Mapping[str, Doubles]) -> None:
+    def _judge_rows(self, buckets: Array, targets: Array, outputs_of: Mapping[str, Doubles]) -> None:
         if self._shift is None and self._outputs.kind == "values":
             self._shift = float(targets[~np.isnan(targets)][0])
-        for name, values in given.items():
+        for name, values in outputs_of.items():
             if name == _COVERING and self._covering is not None:
                 self._covering.add(buckets, values, targets)
                 continue
@@ -208,7 +208,7 @@ class _Pass:
             judge = self._judge(name)
             if isinstance(judge, Values):
                 together = name == ENSEMBLE and len(self._names) > 1 and not self._apart
-                stack = [given[member] for member in self._names] if together else []
+                stack = [outputs_of[member] for member in self._names] if together else []
                 judge.add(buckets[there], values[there], targets[there], stack)
             else:
                 how = dict(labels=self._outputs.kind == "labels", logits=self._space == "logits")
@@ -220,7 +220,9 @@ class _Pass:
         own = {name: draws(rows) for name, rows in self._own_rows.items()}
         judges = {name: judge for name, judge in self._judges.items() if name not in own or self._own_rows[name].any()}
         drawn = {name: judge.measures(own.get(name, counts)) for name, judge in judges.items()}
-        scores = {name: {m: Score.of_draws(values) for m, values in found.items()} for name, found in drawn.items()}
+        scores = {
+            name: {m: Score.of_draws(values) for m, values in measures.items()} for name, measures in drawn.items()
+        }
         for name, judge in judges.items():
             if name.startswith(_WITHOUT):
                 continue
@@ -263,10 +265,10 @@ class _Pass:
     def _gains(self, drawn: Mapping[str, Mapping[str, Doubles]], headlines: list[str]) -> dict[str, Gain]:
         gains: dict[str, Gain] = {}
         for measure in headlines if len(self._names) > 1 and not self._apart else []:
-            known = [name for name in self._names if measure in drawn[name]]
-            if known:
+            measured = [name for name in self._names if measure in drawn[name]]
+            if measured:
                 sign = -1 if more_is_better(measure) else 1
-                best = min(known, key=lambda name: sign * float(drawn[name][measure][0]))
+                best = min(measured, key=lambda name: sign * float(drawn[name][measure][0]))
                 difference = drawn[ENSEMBLE][measure] - drawn[best][measure]
                 gains[measure] = Gain(best, Score.of_draws(difference))
         return gains

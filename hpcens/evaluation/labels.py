@@ -71,17 +71,17 @@ def as_targets(raw: Array, outputs: Outputs, numbers: Array, *, source: str, ign
     (rows, numbers) in float64, NaN where there is none.
     Raises DataError where they do not fit: shape, dtype, range, names, NaN.
     """
-    known = _as_numbers(raw, outputs, numbers, source)
+    labels = _as_numbers(raw, outputs, numbers, source)
     match outputs.kind:
         case "values":
-            return _as_values(known, outputs, numbers, source, ignore)
+            return _as_values(labels, outputs, numbers, source, ignore)
         case "labels":
-            targets = outputs.flat(_of_shape(known, [outputs.shape], source))
+            targets = outputs.flat(_of_shape(labels, [outputs.shape], source))
             return _as_integers(targets, 2, outputs, numbers, source, ignore)
     shapes = [outputs.places, *([(1,)] if not outputs.places else [])]
-    if known.shape[1:] == outputs.shape and known.shape[1:] not in shapes:
-        return _from_one_hot(outputs.flat(known), outputs, numbers, source)
-    targets = _of_shape(known, [*shapes, outputs.shape], source).reshape(len(known), -1)
+    if labels.shape[1:] == outputs.shape and labels.shape[1:] not in shapes:
+        return _from_one_hot(outputs.flat(labels), outputs, numbers, source)
+    targets = _of_shape(labels, [*shapes, outputs.shape], source).reshape(len(labels), -1)
     return _as_integers(targets, outputs.classes, outputs, numbers, source, ignore)
 
 
@@ -108,19 +108,19 @@ def _as_numbers(raw: Array, outputs: Outputs, numbers: Array, source: str) -> Ar
     return np.array([index[text] for text in texts], np.int64).reshape(raw.shape)
 
 
-def _of_shape(known: Array, shapes: Sequence[tuple[int, ...]], source: str) -> Array:
-    if known.shape[1:] not in shapes:
+def _of_shape(labels: Array, shapes: Sequence[tuple[int, ...]], source: str) -> Array:
+    if labels.shape[1:] not in shapes:
         wanted = " or ".join(dict.fromkeys(str(list(shape)) for shape in shapes))
         raise DataError(
-            f"labels {source} are {list(known.shape[1:])} a row, and predictions need {wanted}",
+            f"labels {source} are {list(labels.shape[1:])} a row, and predictions need {wanted}",
             "name the dataset that holds the labels of what the members predict",
         )
-    return known
+    return labels
 
 
-def _as_values(known: Array, outputs: Outputs, numbers: Array, source: str, ignore: float | None) -> Array:
+def _as_values(labels: Array, outputs: Outputs, numbers: Array, source: str, ignore: float | None) -> Array:
     scalar = [(), (1,)] if outputs.points == 1 else []
-    values = _of_shape(known, [outputs.shape, *scalar], source).reshape(len(known), -1).astype(np.float64)
+    values = _of_shape(labels, [outputs.shape, *scalar], source).reshape(len(labels), -1).astype(np.float64)
     if ignore is not None:
         values[np.isnan(values) if math.isnan(ignore) else values == ignore] = np.nan
     missing = ~np.isfinite(values)
@@ -164,9 +164,9 @@ def _refuse(wrong: Array, values: Array, numbers: Array, source: str, why: str, 
     place = tuple(int(axis[0]) for axis in np.nonzero(wrong))
     count = int(wrong.sum())
     more = f" ({count} such of the rows looked at)" if count > 1 else ""
-    said = f"is {values[place]}, {why}" if bare else f"is {values[place]}: {why}"
+    fault = f"is {values[place]}, {why}" if bare else f"is {values[place]}: {why}"
     raise DataError(
-        f"labels {source}: row {numbers[place[0]]} {said}{more}",
+        f"labels {source}: row {numbers[place[0]]} {fault}{more}",
         f"correct it, or name the value that stands for no label: {option('ignore', -1)}",
     )
 

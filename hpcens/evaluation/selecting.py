@@ -206,7 +206,7 @@ class _Selecting:
         rows = self._result.segmentation.rows * (1 - self._wish.holdout * (self._wish.split is None))
         share = (_KEPT_BYTES / row_bytes) / rows
         terms: list[list[Doubles]] = [[] for _ in self._names]
-        known: list[Array] = []
+        labelled: list[Array] = []
         total = 0
         for block in self._blocks(judged=False):
             total += len(block.numbers)
@@ -217,8 +217,8 @@ class _Selecting:
                 drawn = shares[block.numbers - first] < share
             for kept, of_member in zip(terms, block.terms, strict=True):
                 kept.append(of_member[drawn])
-            known.append(block.known[drawn])
-        count = sum(map(len, known))
+            labelled.append(block.known[drawn])
+        count = sum(map(len, labelled))
         if not count:
             raise self._empty("choose")
         # member by member, so that what was collected goes as it is copied
@@ -226,7 +226,7 @@ class _Selecting:
         for into, kept in zip(stack, terms, strict=True):
             np.concatenate(kept, out=into)
             kept.clear()
-        return Sample(self._loss, stack, np.concatenate(known), self._costs), total, count
+        return Sample(self._loss, stack, np.concatenate(labelled), self._costs), total, count
 
     def _judged(self, ensembles: Sequence[Sequence[float]]) -> tuple[list[Doubles], int, int]:
         """Return the mean loss of each ensemble in each draw, of how many rows, and of how many buckets."""
@@ -277,15 +277,15 @@ class _Selecting:
         raw = wish.labels(first, first + count)[used]
         numbers = first + np.flatnonzero(used)
         targets = as_targets(raw, self._outputs, numbers, source=wish.source, ignore=wish.ignore)
-        given = [np.asarray(self._outputs.flat(of_rows[used]), np.float64) for of_rows in values.values()]
-        known = self._loss.known(targets)
-        kept = known.any(1)
-        for of_member in given:
+        outputs = [np.asarray(self._outputs.flat(of_rows[used]), np.float64) for of_rows in values.values()]
+        labelled = self._loss.known(targets)
+        kept = labelled.any(1)
+        for of_member in outputs:
             kept &= np.isfinite(of_member).reshape(len(of_member), -1).all(1)
         if not kept.any():
             return None
-        terms = [self._loss.terms(of_member[kept], targets[kept]) for of_member in given]
-        return _Block(numbers[kept], buckets[used][kept], terms, known[kept])
+        terms = [self._loss.terms(of_member[kept], targets[kept]) for of_member in outputs]
+        return _Block(numbers[kept], buckets[used][kept], terms, labelled[kept])
 
     def _notes(self, chosen_on: int, kept: int, filled: int) -> Iterator[str]:
         if self._spec.calibration is not None:
