@@ -293,5 +293,7 @@ class _Bench:
             self.references.outputs[batch] = values, self._on_others(engine, "eager")
 
 
-def _refused(of: Profile, why: str, worth_from: int | None = None) -> Profile:
-    return Profile(of.weights, of.context, 0.0, of.output_shape, tried=of.tried, refused=why, worth_from=worth_from)
+def _refused(eager: Profile, why: str, worth_from: int | None = None) -> Profile:
+    return Profile(
+        eager.weights, eager.context, 0.0, eager.output_shape, tried=eager.tried, refused=why, worth_from=worth_from
+    )

@@ -156,17 +156,17 @@ def _nodes_phrase(allocation: Allocation) -> str:
 
 def comparison_lines(compared: Sequence[Compared]) -> Iterator[str]:
     """Show all planners side by side."""
-    bound = min((made.plan.bound for made in compared if made.plan), default=0.0)
+    bound = min((each.plan.bound for each in compared if each.plan), default=0.0)
     heads = f"{'rows/s':>12}  {'of the bound':>12}  {'instances':>9}  {'measured':>8}  {'planned in':>10}"
     yield f"{'planner':<10}  {heads}"
-    for made in compared:
-        if made.plan is None:
-            yield f"{made.planner:<10}  {made.refused}"
+    for each in compared:
+        if each.plan is None:
+            yield f"{each.planner:<10}  {each.refused}"
             continue
-        instances = sum(len(hosting.devices) * len(hosting.speeds) for hosting in made.plan.hostings)
+        instances = sum(len(hosting.devices) * len(hosting.speeds) for hosting in each.plan.hostings)
         yield (
-            f"{made.planner:<10}  {figures(made.plan.throughput):>12}  {100 * made.plan.throughput / bound:>10.1f} %"
-            f"  {instances:>9,}  {made.measured:>8,}  {made.seconds:>8.2f} s"
+            f"{each.planner:<10}  {figures(each.plan.throughput):>12}  {100 * each.plan.throughput / bound:>10.1f} %"
+            f"  {instances:>9,}  {each.measured:>8,}  {each.seconds:>8.2f} s"
         )
     yield "(bound: rows/s that no plan can exceed; instances: pairs of a member and a device that runs it; measured:"
     yield " short profiles of one member, for optimal and worst-fit; placements benchmarked whole, for greedy)"

@@ -182,15 +182,16 @@ def start_lines(began: float, events: Iterable[Event]) -> Iterator[str]:
     yield f"ready {last - began:.1f} s after it began: {'; '.join(parts)}"
 
 
-def verification_lines(found: Verification) -> Iterator[str]:
+def verification_lines(verification: Verification) -> Iterator[str]:
     """Show what was compared, what became of each member's weights, and up to 20 faults."""
-    yield f"{counted(found.rows, 'row')} in {counted(found.segments, 'segment')}; journal: {found.journal}"
-    for name, state in found.members.items():
+    segments = counted(verification.segments, "segment")
+    yield f"{counted(verification.rows, 'row')} in {segments}; journal: {verification.journal}"
+    for name, state in verification.members.items():
         yield f"member {name}: {_WEIGHTS.get(state, state)}"
-    for fault in found.faults[:20]:
+    for fault in verification.faults[:20]:
         yield f"fault: {fault}"
-    if len(found.faults) > 20:
-        yield f"and {len(found.faults) - 20} more"
+    if len(verification.faults) > 20:
+        yield f"and {len(verification.faults) - 20} more"
 
 
 def figures(number: float) -> str:

@@ -101,31 +101,31 @@ def _as_meant(values: Array, output: Output) -> Array:
     return values if scale is None else values * np.float32(scale)
 
 
-def value_lines(found: Sample) -> Iterator[str]:
+def value_lines(sample: Sample) -> Iterator[str]:
     """Show the labels or the range of values, how far the members agree, and of how many rows that is."""
-    if found.masked:
-        masked = counted(found.masked, "row that", "rows that")
+    if sample.masked:
+        masked = counted(sample.masked, "row that", "rows that")
         yield f"{masked} could not be scored: masked, and 0 in the dataset `valid`"
-    if found.read > found.masked:
-        yield from _prediction_lines(found)
-        if agreement := agreement_phrase(found):
+    if sample.read > sample.masked:
+        yield from _prediction_lines(sample)
+        if agreement := agreement_phrase(sample):
             yield agreement
-    if found.read < found.rows:
-        yield f"(values: of {found.read:,} rows, spread over all {found.rows:,})"
+    if sample.read < sample.rows:
+        yield f"(values: of {sample.read:,} rows, spread over all {sample.rows:,})"
 
 
-def label_counts(found: Sample) -> dict[str, int]:
+def label_counts(sample: Sample) -> dict[str, int]:
     """Return class → how often it is the ensemble's label, the most frequent first; empty where there are no labels."""
-    labels = found.labels
+    labels = sample.labels
     if labels is None or not labels.size:
         return {}
     numbers, counts = np.unique(labels, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return {found.name_of(int(numbers[i])): int(counts[i]) for i in order}
+    return {sample.name_of(int(numbers[i])): int(counts[i]) for i in order}
 
 
-def _prediction_lines(found: Sample) -> Iterator[str]:
-    counts = label_counts(found)
+def _prediction_lines(sample: Sample) -> Iterator[str]:
+    counts = label_counts(sample)
     if counts:
         whole = sum(counts.values())
         shown = ", ".join(f"{name} {percent(count / whole)}" for name, count in list(counts.items())[:_LABELS])
@@ -133,26 +133,26 @@ def _prediction_lines(found: Sample) -> Iterator[str]:
         more = f", {others:,} other{'s' if others > 1 else ''}" if others > 0 else ""
         yield f"labels: {shown}{more}"
         return
-    if "label" in found.outputs:  # a label of its own for each class
-        shares = found.arrays["label"].mean(tuple(a for a in range(found.arrays["label"].ndim) if a != _axis(found)))
+    if "label" in sample.outputs:  # a label of its own for each class
+        shares = sample.arrays["label"].mean(tuple(a for a in range(sample.arrays["label"].ndim) if a != _axis(sample)))
         order = np.argsort(-shares, kind="stable")[:_LABELS]
-        shown = ", ".join(f"{found.name_of(int(i))} {percent(float(shares[i]))}" for i in order)
+        shown = ", ".join(f"{sample.name_of(int(i))} {percent(float(shares[i]))}" for i in order)
         yield f"labels, in what share of the rows: {shown}" + (", …" if len(shares) > _LABELS else "")
         return
-    prediction = found.arrays.get("prediction")
+    prediction = sample.arrays.get("prediction")
     if prediction is None or not prediction.size:
         return
     columns = prediction.reshape(len(prediction), -1)
     if 1 < columns.shape[1] <= _COLUMNS:
         for number in range(columns.shape[1]):
-            name = found.classes[number] if number < len(found.classes) else f"value {number}"
+            name = sample.classes[number] if number < len(sample.classes) else f"value {number}"
             yield f"prediction, {name}: {range_phrase(columns[:, number])}"
     else:
         yield f"prediction: {range_phrase(columns)}"
 
 
-def _axis(found: Sample) -> int:
-    return found.outputs["label"].class_axis or -1
+def _axis(sample: Sample) -> int:
+    return sample.outputs["label"].class_axis or -1
 
 
 def range_phrase(values: Array) -> str:
@@ -174,32 +174,32 @@ def _near(value: float, spread: float) -> str:
     return f"{value:.{min(digits, 9)}g}"
 
 
-def agreement_phrase(found: Sample) -> str:
+def agreement_phrase(sample: Sample) -> str:
     """Say how far the members agree, by what the result stores; empty where it stores nothing of that.
 
     Where members score rows of their own, it is those that several have scored that count.
     """
-    if (present := found.arrays.get(PRESENT)) is not None:
+    if (present := sample.arrays.get(PRESENT)) is not None:
         several = present.sum(1) > 1
         if not several.any():
             return ""
-        found = replace(found, arrays={name: values[several] for name, values in found.arrays.items()})
-    share = _label_agreement(found)
+        sample = replace(sample, arrays={name: values[several] for name, values in sample.arrays.items()})
+    share = _label_agreement(sample)
     if share is not None:
         return f"members' agreement: {percent(share)} of their labels are the ensemble's"
-    spread = _value_spread(found)
+    spread = _value_spread(sample)
     if spread is None:
         return ""
     return f"spread of the members: {figures(spread)} (standard deviation, root mean square of all rows)"
 
 
-def _label_agreement(found: Sample) -> float | None:
+def _label_agreement(sample: Sample) -> float | None:
     """Return what share of the members' labels are the ensemble's; None where that is not known."""
-    if (disagreement := found.arrays.get("disagreement")) is not None:
+    if (disagreement := sample.arrays.get("disagreement")) is not None:
         known = disagreement[np.isfinite(disagreement)]
         return 1.0 - float(known.mean()) if known.size else None
-    labels, members = found.labels, found.members
-    axes = {found.outputs[f"members/{member}"].class_axis for member in members}
+    labels, members = sample.labels, sample.members
+    axes = {sample.outputs[f"members/{member}"].class_axis for member in members}
     if labels is None or len(members) < 2 or len(axes) != 1 or (axis := axes.pop()) is None:
         return None
     same = []
@@ -210,14 +210,14 @@ def _label_agreement(found: Sample) -> float | None:
     return sum(same) / len(same) if same else None
 
 
-def _value_spread(found: Sample) -> float | None:
+def _value_spread(sample: Sample) -> float | None:
     """Return the members' standard deviation, as a root mean square over all values; None where it is not known."""
-    if (variance := found.arrays.get("variance")) is not None and np.isfinite(variance).any():
+    if (variance := sample.arrays.get("variance")) is not None and np.isfinite(variance).any():
         return float(np.sqrt(np.nanmean(variance.astype(np.float64))))
-    members = list(found.members.values())
+    members = list(sample.members.values())
     if len(members) < 2:
         return None
-    spread = np.nanvar if PRESENT in found.arrays else np.var
+    spread = np.nanvar if PRESENT in sample.arrays else np.var
     return float(np.sqrt(np.nanmean(spread(np.stack(members).astype(np.float64), axis=0))))
 
 

@@ -121,8 +121,8 @@ def _class_name_output(result: Finished, name: str) -> Output | None:
 
 def _class_names(indices: Array, classes: Sequence[str]) -> Array:
     """Return the names of class indices; the empty text for a row that was masked."""
-    known = (indices >= 0) & (indices < len(classes))
-    return np.array([*classes, ""], object)[np.where(known, indices, len(classes))]
+    named = (indices >= 0) & (indices < len(classes))
+    return np.array([*classes, ""], object)[np.where(named, indices, len(classes))]
 
 
 def stored_names(names: Sequence[str], every: Sequence[str], top: int | None) -> list[str]:

@@ -117,16 +117,16 @@ def _code_file(change: Change, new: Tree) -> str:
 
 def _file_of(module: str) -> str:
     try:
-        found = find_module(module)
+        module_spec = find_module(module)
     except (KeyError, ImportError, ValueError):
-        found = None
-    if found is None or not found.origin:
+        module_spec = None
+    if module_spec is None or not module_spec.origin:
         return f"module {module}"
     parts = module.split(".")
     return "/".join(
-        [*parts, Path(found.origin).name]
-        if found.submodule_search_locations
-        else [*parts[:-1], Path(found.origin).name]
+        [*parts, Path(module_spec.origin).name]
+        if module_spec.submodule_search_locations
+        else [*parts[:-1], Path(module_spec.origin).name]
     )
 
 
@@ -207,7 +207,11 @@ def _touches(changed: Iterable[Change], files: Sequence[Path]) -> Iterator[str]:
     for change in changed:
         if change.file:
             of_files.setdefault(change.file, []).append(change)
-    only_times = [(n, of[0]) for n, of in of_files.items() if len(of) == 1 and of[0].is_time and n <= len(files)]
+    only_times = [
+        (n, changes[0])
+        for n, changes in of_files.items()
+        if len(changes) == 1 and changes[0].is_time and n <= len(files)
+    ]
     for number, change in only_times[:_NAMED_FILES]:
         yield (
             "its size, its rows and those that were looked at are the same; if nothing in it was changed:"

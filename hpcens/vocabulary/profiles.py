@@ -107,7 +107,7 @@ class Profile:
     @property
     def best(self) -> float:
         """Rows/s at the fastest batch size, 0 where none was measured."""
-        return max((of.rows_per_second for of in self.batches.values()), default=0.0)
+        return max((batch.rows_per_second for batch in self.batches.values()), default=0.0)
 
     def scaled(self, factor: float) -> Profile:
         """Return the profile at so many times its rows/s."""
