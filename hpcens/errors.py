@@ -163,8 +163,8 @@ def refusal(error: BaseException) -> tuple[int, str]:
         if isinstance(cause, OSError) and cause.errno:
             named = _HDF5_FILE.search(str(cause))
             return cause.errno, str(cause.filename or (named[1] if named else "") or cause.strerror)
-        if isinstance(cause, OSError | RuntimeError) and (found := _HDF5_NUMBER.search(str(cause))):
+        if isinstance(cause, OSError | RuntimeError) and (number := _HDF5_NUMBER.search(str(cause))):
             named = _HDF5_FILE.search(str(cause))
-            return int(found[1]), named[1] if named else str(cause)
+            return int(number[1]), named[1] if named else str(cause)
         cause = cause.__cause__
     return 0, ""

@@ -173,8 +173,8 @@ def _files(result: Finished, labels: str) -> LabelFiles:
         raise UsageError(f"{option('labels', labels)}: no file fits {pattern}", "check the pattern")
     spec = spec_from_json(result.document("config"))
     scored = [Path(str(name)) for name in result.attributes["datasets"]]
-    found = [absolute(Path(path)) for path in paths]
-    return LabelFiles(found, key.strip("/"), scored, spec.dataset, result.fingerprint["data"])
+    files = [absolute(Path(path)) for path in paths]
+    return LabelFiles(files, key.strip("/"), scored, spec.dataset, result.fingerprint["data"])
 
 
 def _array(result: Finished, labels: Array) -> Read:

@@ -133,15 +133,15 @@ def hand_in(
     allocated  is called with the nodes that a deadline needs, before they are asked for
     """
     run = RunDirectory.of(job.output)
-    here = placing.local or not slurm.answers()
-    settings = None if here else _asked_for(job, placing)
+    on_this_host = placing.local or not slurm.answers()
+    settings = None if on_this_host else _asked_for(job, placing)
     with _announced(run) as word:
         checked = check_once(job, trials_of(settings))
         if checked.is_complete():
             return None
         way = _background(placing, word) if settings is None else _queue(checked, settings, placing, allocated)
         run.refuse_if_alive()
-        return start(checked, partial(_begin, run, word, way)), here
+        return start(checked, partial(_begin, run, word, way)), on_this_host
 
 
 def rehearse(

@@ -46,6 +46,6 @@ class Preflight:
         if routed := facts.get("routed"):
             sets = tuple(map(tuple, routed["sets"]))
             facts["routed"] = Routed(**routed | {"sets": sets, "first": tuple(routed["first"])})
-        facts["inputs"] = tuple(Input(**of | {"shape": tuple(of["shape"])}) for of in facts["inputs"])
+        facts["inputs"] = tuple(Input(**each | {"shape": tuple(each["shape"])}) for each in facts["inputs"])
         raw |= {key: tuple(raw.get(key, ())) for key in ("stored", "unseen", "warnings")}
         return Preflight(facts=Facts(**facts), **raw)

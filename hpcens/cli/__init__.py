@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return FAILURE
     except (HpcensError, OSError) as error:
-        known = as_verdict(error)
+        verdict = as_verdict(error)
         with suppress(OSError):
-            say(f"hpcens: {known}", to_stderr=True)
-        return known.exit_code
+            say(f"hpcens: {verdict}", to_stderr=True)
+        return verdict.exit_code
     except KeyboardInterrupt:
         return 130
     finally:
@@ -96,8 +96,8 @@ def command_parser() -> argparse.ArgumentParser:
 
 
 def _add_starting(add: AddVerb) -> None:
-    here = "score a dataset on this host now (under mpiexec or srun: as one of the ranks); again: continue it"
-    run = add("run", "rank.run", here)
+    scored_now = "score a dataset on this host now (under mpiexec or srun: as one of the ranks); again: continue it"
+    run = add("run", "rank.run", scored_now)
     submit = add(
         "submit", "start.submit", "score a dataset as a job of Slurm, or in the background; again: continue it"
     )

@@ -33,9 +33,9 @@ _ALONE = {
 
 def refuse_for_each(options: Namespace) -> None:
     """Raise UsageError where an option makes no sense for many files."""
-    given = vars(options)
+    chosen = vars(options)
     for name, why in _ALONE.items():
-        if given.get(name):
+        if chosen.get(name):
             raise UsageError(f"{why}", "leave it out, or score the files one by one without --each")
     if inside_world():
         raise UsageError("--each starts ranks of its own", "run it without mpiexec or srun")

@@ -34,10 +34,10 @@ def verify(options: Namespace) -> int:
     if len(results) == 1 and not missing:
         return _verify_alone(results[0], options)
     codes, raw = set(), []
-    for result, found in verify_each(results):
-        verification = Verification(faults=[found.what]) if isinstance(found, HpcensError) else found
-        if isinstance(found, HpcensError) or not found.sound:
-            codes.add(found.exit_code if isinstance(found, HpcensError) else FAILURE)
+    for result, outcome in verify_each(results):
+        verification = Verification(faults=[outcome.what]) if isinstance(outcome, HpcensError) else outcome
+        if isinstance(outcome, HpcensError) or not outcome.sound:
+            codes.add(outcome.exit_code if isinstance(outcome, HpcensError) else FAILURE)
         if options.json:
             raw.append({"result": str(result)} | _as_json(verification))
             continue

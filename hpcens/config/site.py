@@ -143,21 +143,21 @@ def _command_line(options: Sequence[str]) -> SlurmSpec:
     section: dict[str, Any] = {}
     for word in options:
         name, equals, value = word.partition("=")
-        given = option("slurm", {name: value if equals else True})
+        written = option("slurm", {name: value if equals else True})
         key = name.lstrip("-").replace("-", "_")
         if not key or (not equals and key in _FIELDS):
-            raise UsageError(f"{given}: is not key=value", f"for example {option('slurm', {'partition': 'gpu'})}")
+            raise UsageError(f"{written}: is not key=value", f"for example {option('slurm', {'partition': 'gpu'})}")
         if name.lstrip("-").startswith("srun."):
             section.setdefault("srun", {})[name.lstrip("-").removeprefix("srun.")] = _flag(value) if equals else True
         elif key in ("arguments", "srun"):
             kind, each = ("srun", "srun.") if key == "srun" else ("sbatch", "")
             raise UsageError(
-                f"{given}: name one option of {kind}", f"for example {option('slurm', {f'{each}NAME': 'VALUE'})}"
+                f"{written}: name one option of {kind}", f"for example {option('slurm', {f'{each}NAME': 'VALUE'})}"
             )
         elif key in _FIELDS:
             section[key] = _value(key, value)
         elif key not in _SBATCH | _FLAGS | _REFUSED.keys() and (meant := did_you_mean(key, _FIELDS)):
-            raise UsageError(f"{given}: unknown key", meant)
+            raise UsageError(f"{written}: unknown key", meant)
         else:
             section.setdefault("arguments", {})[name.lstrip("-")] = value if equals else True
     page = Page(Path(option("slurm")))

@@ -233,9 +233,9 @@ def open_dense(guarded: Guarded, name: str, wanted: InputSpec) -> DenseInput:
     stored = kind.newbyteorder("=").str
     in_memory = "|u1" if inner else stored
     packed = field is None and kind.kind in "iuf"
-    decoding, said = decoding_of(dataset, where, key, wanted.decode, wanted.fill) if packed else (None, ())
+    decoding, notes = decoding_of(dataset, where, key, wanted.decode, wanted.fill) if packed else (None, ())
     facts = Input(name or wanted.path, shape, in_memory if decoding is None else decoding.dtype)
-    remarks = (*said, *_axes(dataset, where, key, wanted))
+    remarks = (*notes, *_axes(dataset, where, key, wanted))
     return DenseInput(facts, guarded, key, field, axis, stored, decoding, remarks)
 
 

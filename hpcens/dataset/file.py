@@ -77,11 +77,11 @@ class DatasetFile:
         self._tables: dict[Hashable, Table] = {}
 
     def _find(self) -> tuple[OpenInput, ...]:
-        found: list[OpenInput] = []
+        inputs: list[OpenInput] = []
         for name, wanted in self._input_specs.items():
             place = f"dataset.inputs.{name}" if name in self._spec.inputs else "dataset.input"
-            found.append(open_input(self._file, self.path, name, wanted, place, self._origins))
-        return tuple(found)
+            inputs.append(open_input(self._file, self.path, name, wanted, place, self._origins))
+        return tuple(inputs)
 
     def _guard(self, path: str, place: str) -> Guarded:
         return Guarded(self._file, self.path, path, place, self._origins, column=True)

@@ -197,5 +197,5 @@ def _different(marks: Sequence[Array]) -> list[tuple[bool, ...]]:
     codes = np.zeros(len(marks[0]), np.int64)
     for bit, each in enumerate(marks):
         codes |= each.astype(np.int64) << bit
-    found = np.flatnonzero(np.bincount(codes)) if len(marks) <= 16 else np.unique(codes)
-    return [tuple(bool(code >> bit & 1) for bit in range(len(marks))) for code in found.tolist()]
+    distinct = np.flatnonzero(np.bincount(codes)) if len(marks) <= 16 else np.unique(codes)
+    return [tuple(bool(code >> bit & 1) for bit in range(len(marks))) for code in distinct.tolist()]

@@ -146,13 +146,13 @@ def submit(job: Job, preflight: Preflight, *, settings: SlurmSpec, resubmit: int
         made_of=made_of(preflight),
     )
     run.keep(submission)  # before it can start
-    asked = request(job, settings, number)
+    arguments = request(job, settings, number)
     for _ in range(1 + resubmit):
         if submission.jobs:
             waits = {"dependency": f"afternotok:{submission.jobs[-1]}", "kill-on-invalid-dep": "yes"}
-            asked = asked | {"additional_parameters": asked["additional_parameters"] | waits}
+            arguments = arguments | {"additional_parameters": arguments["additional_parameters"] | waits}
         try:
-            handed = _hand_in(job, asked, number, settings)
+            handed = _hand_in(job, arguments, number, settings)
         except UsageError as error:
             if submission.jobs:
                 goes_on = f"job {', '.join(submission.jobs)} waits in the queue without those behind it"
@@ -178,7 +178,7 @@ def _hand_in(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSp
         ) from None
 
 
-def _executor(job: Job, asked: dict[str, Any], submission: str, settings: SlurmSpec) -> Any:
+def _executor(job: Job, arguments: dict[str, Any], submission: str, settings: SlurmSpec) -> Any:
     """Make submitit's executor; its files lie in the submission's own folder, as job ids come again on new clusters."""
     import submitit
 
@@ -190,7 +190,7 @@ def _executor(job: Job, asked: dict[str, Any], submission: str, settings: SlurmS
         raise UsageError(
             f"there is no Slurm here: {error}", f"submit from a login node, or with {option('local', True)}"
         ) from None
-    stated = {key: value for key, value in asked.items() if value is not None or key == "time"}
+    stated = {key: value for key, value in arguments.items() if value is not None or key == "time"}
     executor.update_parameters(wckey=None, **stated)  # submitit's own key is one that sites which enforce keys refuse
     return executor
 

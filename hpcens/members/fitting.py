@@ -67,7 +67,7 @@ def load_weights(spec: MemberSpec, module: torch.nn.Module) -> tuple[str, ...]:
             misfit = _fit(module, state)  # which says what is wrong with the module as it is left
     unknown = [*left_out, *((prefix or "") + key for key in misfit.unknown)]
     refused = tuple(key for key in unknown if not _matches(key, spec.weights.ignore))
-    if idle := [one for one in spec.weights.ignore if not any(fnmatchcase(key, one) for key in unknown)]:
+    if idle := [pattern for pattern in spec.weights.ignore if not any(fnmatchcase(key, pattern) for key in unknown)]:
         raise MemberError(
             f"member {spec.name}: weights.ignore names {idle[0]}, and no unexpected key of {spec.file} is such",
             f"remove it, or correct it; unexpected are: {listed(unknown) or 'none'}{_whole(spec, unknown)}",

@@ -141,14 +141,14 @@ def _under(spec: MemberSpec, content: Mapping[Any, Any], key: str) -> State:
     """Return the state dict under a key, whose dots lead deeper where it is not there as it is written."""
     value: Any = content
     for part in [key] if key in content else key.split("."):
-        found = value.get(part) if isinstance(value, Mapping) else None
-        if found is None:
+        inner = value.get(part) if isinstance(value, Mapping) else None
+        if inner is None:
             keys = listed([*map(str, value)]) if isinstance(value, Mapping) else type(value).__name__
             raise MemberError(
                 f"member {spec.name}: {spec.file} holds nothing under {key}: it has no {part} among {keys}",
                 "correct members[].weights.key",
             )
-        value = found
+        value = inner
     value = value.state_dict() if hasattr(value, "state_dict") else value
     if not (isinstance(value, Mapping) and _is_state(value)):
         raise MemberError(
