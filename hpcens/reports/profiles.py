@@ -6,6 +6,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
 from statistics import median
+from textwrap import wrap
+from typing import Any
 
 from hpcens.profiling import ProfileBook
 from hpcens.reports.text import amount, figures, rate, span
@@ -16,6 +18,7 @@ _LEGEND = (
     "(below a member and its digest, for each runtime: when it was measured; rows/s in the batches, of so many rows,",
     " in which it was fastest, ± half of what lies between the slowest and the fastest pass; what was tried)",
 )
+_INDENT: dict[str, Any] = {"width": 100, "initial_indent": "    ", "subsequent_indent": "      "}
 _LOADED = "(*: the machine did other work meanwhile; it is measured again, twice at most, where the machine is idle)"
 
 
@@ -64,11 +67,11 @@ def _member_lines(name: str, profiles: Sequence[tuple[ProfileKey, Profile]]) -> 
     waiting = []
     for own, profile in profiles:
         if profile.worth_from is not None and not profile.batches:
-            waiting.append(f"{own.runtime} from {figures(profile.worth_from)} rows on")
+            waiting.append(f"{own.runtime} {figures(profile.worth_from)}")
         else:
             yield f"    {_profile_phrase(own, profile)}"
     if waiting:
-        yield f"    not tried yet, since it pays only for more rows: {', '.join(waiting)}"
+        yield from wrap(f"not tried yet, since it pays only from so many rows on: {', '.join(waiting)}", **_INDENT)
 
 
 def _profile_phrase(key: ProfileKey, profile: Profile) -> str:

@@ -72,8 +72,7 @@ def test_runtimes_that_do_not_pay_yet_are_one_line_without_the_rows_of_a_run(boo
         book.put(replace(KEY, runtime=runtime), later)
     _, _, first, second, *_ = profile_lines(book)
     assert "eager" in first and second == (
-        "    not tried yet, since it pays only for more rows:"
-        " frozen from 26,800 rows on, openvino from 3,270,000 rows on"
+        "    not tried yet, since it pays only from so many rows on: frozen 26,800, openvino 3,270,000"
     )
 
 
