@@ -66,8 +66,9 @@ class ReaderPost:
         hostings = [hosting for hosting in self._plan.hostings if not hosting.speeds.keys().isdisjoint(members)]
         first = self._rank == readers[0]
         segments = [segment for segment in missing if turn(segment, readers) == self._rank]
+        parts = {member: part for member, part in self._plan.parts.items() if member in members}
         reader = Reader(
-            segments=interleaved(segments, self._plan.parts) if self._plan.parts else segments,
+            segments=interleaved(segments, parts) if parts else segments,
             members=members,
             shares=shares_by_rank(hostings, {device.name: rank for rank, device in devices.items()}, self._plan.parts),
             devices=devices,

@@ -181,6 +181,8 @@ class Scoring:
             names = [list(stage.members) for stage in assignment.job.spec.cascade]
             summary["cascade"] = [{"members": m, "rows": n} for m, n in zip(names, scored, strict=True)]
         self._close(summary if verdict.code == COMPLETE else None)
+        if self._reader is not None:
+            self._reader.division.close()
         return verdict
 
     def _judged(self, phase: Phase, missing: Missing, drained: str, masked: Sequence[MaskedRows]) -> Verdict:
