@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from hpcens.checks.findings import Preflight
-from hpcens.specs import Job
+from hpcens.specs import Job, MemberSpec
 
 _NAMED = 2
 
@@ -44,7 +44,7 @@ def _unscaled(job: Job, preflight: Preflight) -> Iterator[str]:
             member.name
             for member in job.spec.members
             if (taken := member.inputs or names).count(pixels)
-            and not member.scales(pixels, first=taken[0] == pixels)
+            and not _is_scaled(member, pixels, first=taken[0] == pixels)
             and member.name not in preflight.stored
         ]
         if takers:
@@ -52,6 +52,19 @@ def _unscaled(job: Job, preflight: Preflight) -> Iterator[str]:
                 f"input {pixels} holds whole numbers from 0 to 255, and {some(takers)} take{'s' * (len(takers) == 1)}"
                 " them as they are; if the network was trained on scaled ones, write preprocess: [{scale: 1/255}]"
             )
+
+
+def _is_scaled(member: MemberSpec, name: str, *, first: bool) -> bool:
+    """Tell whether a step brings an input's values to another scale, or takes them for something else.
+
+    first  whether it is the member's first input, which steps are applied to unless they name another
+    """
+    return any(
+        (step.scale, step.normalize, step.call) != (None, None, None)
+        or (step.cast is not None and not step.cast.startswith(("float", "bfloat")))
+        for step in member.preprocess
+        if step.input == name or (step.input is None and (first or step.call is not None))
+    )
 
 
 def _twins(job: Job, preflight: Preflight) -> Iterator[str]:

@@ -268,18 +268,6 @@ class MemberSpec:
         undos = {f"views[{i}].undo": view.undo for i, view in enumerate(views)}
         return {place: path for place, path in (steps | calls | undos).items() if path is not None}
 
-    def scales(self, name: str, *, first: bool) -> bool:
-        """Tell whether some step brings an input's values to another scale, or takes them for something else.
-
-        first  see `first_step`
-        """
-        return any(
-            (step.scale, step.normalize, step.call) != (None, None, None)
-            or (step.cast is not None and not step.cast.startswith(("float", "bfloat")))
-            for step in self.preprocess
-            if step.input == name or (step.input is None and (first or step.call is not None))
-        )
-
     def first_step(self, name: str, *, first: bool) -> StepSpec | None:
         """Return the step by which an input is taken; None where no step does anything to it.
 
