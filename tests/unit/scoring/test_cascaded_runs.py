@@ -40,8 +40,8 @@ class Net(nn.Module):
 ROWS = 53
 OUTPUTS = ["prediction", "label", "members", "variance", "entropy"]
 STAGES = [
-    {"members": ["m0", "m1"], "accept": {"entropy": {"below": 0.95}, "disagreement": {"below": 0.25}}},
-    {"members": ["m2"], "accept": {"max_probability": {"above": 0.6}}},
+    {"members": ["m0", "m1"], "accept": {"entropy": {"below": 1.35}, "disagreement": {"below": 0.25}}},
+    {"members": ["m2"], "accept": {"max_probability": {"above": 0.45}}},
     {"members": ["m3"]},
 ]
 
@@ -104,9 +104,10 @@ def test_a_row_is_combined_from_the_stages_that_it_came_to(bench):
     every = content(bench.score(bench.config(None), "every"))
     p = np.stack([every[f"members/m{i}"] for i in range(4)]).astype(np.float64)
     labels = p[:2].mean(0).argmax(1)
-    first = (entropy(p[:2].mean(0)) < 0.95) & ((p[:2].argmax(2) != labels).mean(0) < 0.25)
-    second = ~first & (p[:3].mean(0).max(1) > 0.6)
+    first = (entropy(p[:2].mean(0)) < 1.35) & ((p[:2].argmax(2) != labels).mean(0) < 0.25)
+    second = ~first & (p[:3].mean(0).max(1) > 0.45)
     third = ~first & ~second
+    assert (first & (p[:2].mean(0).max(1) <= 0.45)).any(), "what the first stage accepts, the second would not"
     assert first.any() and second.any() and third.any()
     got = content(bench.score(bench.config()))
     assert (got["present"] == np.stack([np.ones(ROWS), np.ones(ROWS), ~first, third], 1)).all()
@@ -170,6 +171,15 @@ def test_marks_that_are_damaged_are_scored_again(bench):
     with pytest.raises(HpcensError, match="scored in an earlier phase"):
         bench.score(bench.config())
     assert bytes_of(bench.score(bench.config())) == whole
+
+
+def test_a_masked_row_goes_no_further(bench):
+    with h5py.File(bench.dataset, "r+") as file:
+        file["x"][9] = np.nan
+    bench.score(bench.config(bad_rows="mask"), most=-(-ROWS // 4) + 1)
+    (stored,) = RunDirectory.of(bench.folder / "out.h5").phases()
+    with h5py.File(stored) as file:
+        assert file["sure"][9] == 1 and np.flatnonzero(file["valid"][:] == 0).tolist() == [9]
 
 
 def test_another_limit_is_another_run(bench):
