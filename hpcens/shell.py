@@ -6,12 +6,14 @@ made of it, what people may paste is quoted, and what they only read is escaped.
 
 from __future__ import annotations
 
+import re
 import shlex
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+_SETTING = re.compile(r"--slurm (\w+)=([^\s,;]+)")
 _from_shell = False
 LISTED = 8
 """Names that a message lists; of more, it says how many there are."""
@@ -41,6 +43,11 @@ def option(name: str, value: object = None) -> str:
     if isinstance(value, Mapping):
         return " ".join(f"{flag} {key}{'' if of_key is True else f'={of_key}'}" for key, of_key in value.items())
     return flag if value is None or value is True else f"{flag} {value}"
+
+
+def as_called(remedy: str) -> str:
+    """Return a remedy that is stored, as those of verdicts are, as whoever called can write it."""
+    return remedy if _from_shell else _SETTING.sub(r"slurm={'\1': '\2'}", remedy)
 
 
 def verb(name: str, **options: object) -> str:

@@ -26,6 +26,7 @@ from hpcens.launch.follow import StartedJob
 from hpcens.launch.submitit_local import BackgroundJob
 from hpcens.runs import RunDirectory, Verdict
 from hpcens.runs.status import Status, run_of, status
+from hpcens.shell import as_called
 
 _LIVING = ("queued", "running", "requeued", "unknown")
 _LOOK_SECONDS = 0.5
@@ -135,4 +136,4 @@ def raise_unless_complete(verdict: Verdict) -> None:
     """Raise what a run ended with, unless it is complete: the class says whose fault it is."""
     if verdict.code != COMPLETE:
         kind = _ERRORS.get(verdict.code, HpcensError)
-        raise kind(verdict.reason, verdict.remedy or "see what its ranks wrote: hpcens logs OUTPUT.run")
+        raise kind(verdict.reason, as_called(verdict.remedy) or "see what its ranks wrote: hpcens logs OUTPUT.run")

@@ -10,8 +10,10 @@ import pytest
 from support.stored import ROWS, scored, spec
 
 import hpcens
+from hpcens.api.handle import raise_unless_complete
 from hpcens.cli import main
 from hpcens.errors import UsageError
+from hpcens.runs import Verdict
 from hpcens.shell import command_line, counted, listed, option, verb
 
 PACKAGE = Path(hpcens.__file__).parent
@@ -67,6 +69,14 @@ def test_no_module_below_the_command_line_writes_an_option_that_python_has_too()
 def test_a_list_that_is_cut_says_how_many_more_there_are():
     assert listed(["a", "b"]) == "a, b" and listed([*"abcdefghij"]) == "a, b, c, d, e, f, g, h and 2 more"
     assert listed([*"abcde"], 3) == "a, b, c and 2 more"
+
+
+def test_what_a_verdict_tells_to_do_is_told_in_python_too():
+    verdict = Verdict(75, "the time limit was reached", "run the same command again; give it more: --slurm time=…")
+    with pytest.raises(hpcens.Incomplete, match=r"give it more: slurm=\{'time': '…'\}"):
+        raise_unless_complete(verdict)
+    with command_line(), pytest.raises(hpcens.Incomplete, match="give it more: --slurm time=…"):
+        raise_unless_complete(verdict)
 
 
 def test_one_of_a_thing_is_no_several():
