@@ -40,7 +40,7 @@ def prepare(folder):
     return diagnosis, held_out
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_it_is_scored_and_judged(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     diagnosis, held_out = prepare(tmp_path)

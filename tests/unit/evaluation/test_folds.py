@@ -15,7 +15,7 @@ from hpcens.cli import main
 ROWS, FOLDS = 120, 5
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_example_is_scored_out_of_fold_and_judged(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from hpcens.dataset import Columns
 from hpcens.specs import DatasetSpec, SelectSpec
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 def test_the_best_are_kept_with_their_ids(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
