@@ -86,6 +86,10 @@ class Engine:
         self._staging.drop()
         self.hardware.release()
 
+    def rest(self) -> None:
+        """Let go of what is staged; the members stay."""
+        self._staging.drop()
+
     def stage(self, task: Message) -> None:
         """Begin to bring a task's rows to the device. What does not fit now is brought when its turn comes."""
         if isinstance(task, Predict):

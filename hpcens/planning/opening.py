@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,11 +34,13 @@ def open_start(
     events: Events | None,
     *,
     only_profile: bool,
+    release: Callable[[], None] = lambda: None,
 ) -> Assignment | None:
     """Do all that comes before the first batch; every rank calls it.
 
     hellos  by which the roles were assigned; empty elsewhere than at rank 0
     events  of this start, at rank 0 alone
+    release lets go of what this rank's device holds, for what is measured there
     Returns what rank 0 decided, the same on every rank; None where only profiles were wanted.
     """
     lead = None
@@ -54,6 +56,8 @@ def open_start(
         rows = None if wanted is None else (wanted.rows, wanted.others)
         missing = missing.with_rows(world.broadcast(rows, to=sorted(missing.measurements)))
     own = missing.measurements.get(world.rank, ())
+    if own:
+        world.work(release)
     measured = world.gather(
         world.work(
             partial(measure_on, rank_roles.devices[world.rank], own, missing.rows, missing.others, job, preflight)

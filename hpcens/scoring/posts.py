@@ -6,8 +6,9 @@ Posts take part in no collective: `rounds.Scoring`, which is the same on every r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hpcens.combining import tried_combiner
 from hpcens.dataset import Source
@@ -20,6 +21,9 @@ from hpcens.scoring.division import Division
 from hpcens.scoring.writer import Writer
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.vocabulary import Progress
+
+if TYPE_CHECKING:
+    from hpcens.engine import Engine
 
 
 class Post(Protocol):
@@ -167,10 +171,32 @@ class ReducerPost:
         self._writer = None
 
 
-class DevicePost:
-    """A device's: an engine, and its members of a phase."""
+@dataclass(slots=True)
+class LoadedMembers:
+    """What a device's rank keeps from one start to the next in the same MPI world: its engine, with its members.
 
-    def __init__(self, rank: int, assignment: Assignment, run: RunDirectory) -> None:
+    opened   for what the engine was opened
+    made_of  what its members were made of; None where there are none, or not all
+    """
+
+    engine: Engine | None = None
+    opened: object = None
+    made_of: object = None
+
+    def release(self) -> None:
+        """Let go of the members: their device is needed for something else."""
+        self.made_of = None
+        if self.engine is not None:
+            self.engine.clear()
+
+
+class DevicePost:
+    """A device's: an engine, and its members of a phase.
+
+    loaded  what the start before has left, of which is used what fits
+    """
+
+    def __init__(self, rank: int, assignment: Assignment, run: RunDirectory, loaded: LoadedMembers) -> None:
         self._assignment = assignment
         self._device = assignment.rank_roles.devices[rank]
         use_cores(self._device.cores)
@@ -180,7 +206,13 @@ class DevicePost:
         from hpcens.scoring.spot_checks import SpotChecks
 
         segment_rows = assignment.plan.numerics.segment_rows
-        self._engine = Engine(open_hardware(self._device), shape, segment_rows=segment_rows)
+        opened = (self._device, shape, segment_rows)
+        if loaded.engine is None or loaded.opened != opened:
+            loaded.release()
+            loaded.engine = Engine(open_hardware(self._device), shape, segment_rows=segment_rows)
+            loaded.opened = opened
+        self._loaded = loaded
+        self._engine = loaded.engine
         self._checks = SpotChecks(assignment, run, self._engine, self._device.cores)
 
     @property
@@ -189,21 +221,36 @@ class DevicePost:
         return self._checks.found
 
     def open(self, phase: Phase) -> None:
-        """Load the device's members of the phase, let go of those of the phase before."""
+        """Load the device's members of the phase, let go of those of the phase before.
+
+        What is loaded stays where it would be made of the same: small files, or blocks, take less time than that.
+        """
         from hpcens.runtimes import host
 
         assignment, device = self._assignment, self._device
-        host(
-            self._engine,
-            [instance for instance in assignment.plan.on(device.name) if instance.member in phase.members],
-            spec=assignment.job.spec,
-            inputs=assignment.preflight.facts.names,
-            space=assignment.preflight.space,
-            digests=assignment.preflight.digests,
-            cores=device.cores,
-            rows=assignment.rows,
-            package=partial(package_path, assignment.preflight, device.kind),
+        preflight, spec = assignment.preflight, assignment.job.spec
+        instances = [instance for instance in assignment.plan.on(device.name) if instance.member in phase.members]
+        made_of = (
+            [(instance.member, instance.runtime, instance.batch) for instance in instances],
+            (spec, preflight.facts.names, preflight.space, preflight.digests),
+            [(array.shape, array.dtype) for array in assignment.rows],
         )
+        if self._loaded.made_of == made_of and not self._engine.ceilings:
+            self._engine.rest()
+        else:
+            self._loaded.made_of = None
+            host(
+                self._engine,
+                instances,
+                spec=spec,
+                inputs=preflight.facts.names,
+                space=preflight.space,
+                digests=preflight.digests,
+                cores=device.cores,
+                rows=assignment.rows,
+                package=partial(package_path, preflight, device.kind),
+            )
+            self._loaded.made_of = made_of
         self._checks.open(phase)
 
     def role(self, missing: Sequence[int]) -> tuple[Worker, Tasks]:
@@ -224,15 +271,21 @@ class Parked:
 
 
 def take_post(
-    rank: int, assignment: Assignment, run: RunDirectory, epoch: Epoch, report: Callable[[Progress], None]
+    rank: int,
+    assignment: Assignment,
+    run: RunDirectory,
+    epoch: Epoch,
+    report: Callable[[Progress], None],
+    loaded: LoadedMembers,
 ) -> Post:
     """Open what a rank needs in every phase.
 
     report  called at the first reader with every group of segments that became durable
+    loaded  what a device's rank has kept of the start before
     """
     rank_roles = assignment.rank_roles
     if rank in rank_roles.readers:
         return ReaderPost(rank, assignment, run, epoch, report)
     if rank in rank_roles.reducers:
         return ReducerPost(rank, assignment, run, epoch)
-    return DevicePost(rank, assignment, run) if rank in rank_roles.devices else Parked()
+    return DevicePost(rank, assignment, run, loaded) if rank in rank_roles.devices else Parked()

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpcens.engine import import_ahead, keep_to_cores, pin
 from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, Silent, as_verdict
@@ -34,6 +35,9 @@ from hpcens.transports import Timeline, library_from_wheel
 from hpcens.transports.mpi import MpiWorld
 from hpcens.vocabulary import NO_SEGMENTS, Message
 
+if TYPE_CHECKING:
+    from hpcens.scoring.posts import LoadedMembers
+
 # Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
 _WITNESS_FIRST_SECONDS = 5.0
 # What CUDA says where the GPU, or what the node knows of it, is broken: no member's fault.
@@ -41,18 +45,25 @@ _GPU_FAILED = ("ECC error", "device unavailable", "devices unavailable", "hardwa
 
 
 class Seat:
-    """What a rank keeps from one start to the next in the same MPI world: its view of it, and the roles.
+    """What a rank keeps from one start to the next in the same MPI world: its view of it, roles, what it has loaded.
 
     tell   writes a line to this rank's witness: who the rank is, as JSON, or an empty one as a sign of life
     roles  of all ranks, and at rank 0 the hellos by which they were assigned; None before the first start
+    loaded members, with the engine that runs them; None before the first start
     """
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.tell = tell
         self.roles: tuple[RankRoles, list[Hello]] | None = None
+        self.loaded: LoadedMembers | None = None
         self._beat: Callable[[], None] = lambda: None
         self._notice: Callable[[], Message | None] = lambda: None
         self.world = MpiWorld(lambda: self._beat(), lambda: self._notice())
+
+    def release(self) -> None:
+        """Let go of what is loaded."""
+        if self.loaded is not None:
+            self.loaded.release()
 
     def begin(self, beat: Callable[[], None], notice: Callable[[], Message | None]) -> None:
         """Begin a start: it gives other signs of life, and is asked to stop by other means."""
@@ -109,17 +120,28 @@ class Rank:
                 import_ahead(device)
         job, preflight = world.broadcast(read_order(epoch) if lead else None)
         from hpcens.planning.opening import open_start
+        from hpcens.scoring.posts import LoadedMembers
         from hpcens.scoring.rounds import Scoring
 
         assignment = open_start(
-            world, self._run, epoch, job, preflight, rank_roles, hellos, events, only_profile=only_profile
+            world,
+            self._run,
+            epoch,
+            job,
+            preflight,
+            rank_roles,
+            hellos,
+            events,
+            only_profile=only_profile,
+            release=self._seat.release,
         )
         if assignment is None:
             return Verdict(COMPLETE, "profiled")
         if job.segments == NO_SEGMENTS:
             return Verdict(COMPLETE, "planned: the numbers are fixed for all blocks")
         self._take(assignment.rank_roles.role(world.rank))
-        return Scoring(world, self._run, epoch, assignment, events).score()
+        loaded = self._seat.loaded = self._seat.loaded or LoadedMembers()
+        return Scoring(world, self._run, epoch, assignment, events, loaded).score()
 
     def _take(self, role: str) -> None:
         """Take a role, and say so where it is another."""

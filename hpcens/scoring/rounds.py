@@ -19,7 +19,7 @@ from hpcens.planning.phases import Assignment, Phase
 from hpcens.roles import Reader
 from hpcens.runs import Epoch, Events, MaskedRows, RunDirectory, SpotCheck, Verdict, in_all
 from hpcens.scoring.outcome import judge, rank_report
-from hpcens.scoring.posts import DevicePost, ReaderPost, ReducerPost, take_post
+from hpcens.scoring.posts import DevicePost, LoadedMembers, ReaderPost, ReducerPost, take_post
 from hpcens.scoring.record import Record
 from hpcens.transports import drive
 
@@ -42,16 +42,23 @@ class Scoring:
     """Score, together with all other ranks. The same lines run on every rank: here alone they wait for each other.
 
     events  of this start, at rank 0 alone
+    loaded  what this rank has kept of the start before
     """
 
     def __init__(
-        self, world: MpiWorld, run: RunDirectory, epoch: Epoch, assignment: Assignment, events: Events | None
+        self,
+        world: MpiWorld,
+        run: RunDirectory,
+        epoch: Epoch,
+        assignment: Assignment,
+        events: Events | None,
+        loaded: LoadedMembers,
     ) -> None:
         self._world = world
         self._assignment = assignment
         self._record = Record(epoch, assignment, events) if events is not None else None
         report = self._record.progress if self._record is not None else lambda progress: None
-        self._post = world.work(partial(take_post, world.rank, assignment, run, epoch, report))
+        self._post = world.work(partial(take_post, world.rank, assignment, run, epoch, report, loaded))
         self._reducer = self._post if isinstance(self._post, ReducerPost) else None
         self._reader = self._post if isinstance(self._post, ReaderPost) else None
         self._scored: Sequence[int] = ()  # rows of each stage of a cascade, at rank 0, once the last has begun

@@ -10,7 +10,7 @@ import pytest
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.roles import RankRoles, Reader
 from hpcens.scoring import rounds
-from hpcens.scoring.posts import DevicePost, Parked, ReaderPost, ReducerPost
+from hpcens.scoring.posts import DevicePost, LoadedMembers, Parked, ReaderPost, ReducerPost
 from hpcens.scoring.rounds import Scoring
 from hpcens.vocabulary import Device, Segmentation
 
@@ -151,7 +151,7 @@ def score(monkeypatch, readers, reducers, devices, size, *, phases=1, damaged=0,
 
     def live(rank):
         try:
-            ends[rank] = Scoring(worlds[rank], None, None, assignment, None).score()
+            ends[rank] = Scoring(worlds[rank], None, None, assignment, None, LoadedMembers()).score()
         except BaseException as error:
             ends[rank] = error
 

@@ -1,0 +1,83 @@
+"""A device's post: members stay loaded from start to start where they would be made of the same."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hpcens import runtimes
+from hpcens.scoring import spot_checks
+from hpcens.scoring.posts import DevicePost, LoadedMembers
+from hpcens.vocabulary import Instance, cpu_devices
+
+[DEVICE] = cpu_devices("h", "Z80", count=1, cores=1, memory=1)
+BOTH = tuple(Instance(DEVICE.name, name, 8, "eager", speed=9.0, share=4.0) for name in ("a", "b"))
+ROWS = (np.zeros((8, 3), np.float32),)
+PHASE = SimpleNamespace(members=("a", "b"))
+
+
+@pytest.fixture
+def hosted(monkeypatch):
+    """Which members were loaded, time after time."""
+    every = []
+
+    def host(engine, instances, **_):
+        engine.clear()
+        every.append([instance.member for instance in instances])
+
+    monkeypatch.setattr(runtimes, "host", host)
+    monkeypatch.setattr(spot_checks, "SpotChecks", lambda *_: SimpleNamespace(open=lambda phase: None))
+    monkeypatch.setattr("hpcens.scoring.posts.use_cores", lambda cores: None)
+    return every
+
+
+def start(loaded, instances=BOTH, rows=ROWS, shape=(2,), digests="one", phase=PHASE):
+    assignment = SimpleNamespace(
+        job=SimpleNamespace(spec=SimpleNamespace(bad_rows="mask")),
+        plan=SimpleNamespace(on=lambda name: list(instances)),
+        preflight=SimpleNamespace(facts=SimpleNamespace(names=("x",)), space="logits", digests={"a": digests}),
+        rank_roles=SimpleNamespace(devices={2: DEVICE}),
+        rows=rows,
+        shape=shape,
+    )
+    DevicePost(2, assignment, None, loaded).open(phase)
+    return loaded.engine
+
+
+def test_a_start_of_the_same_members_loads_nothing(hosted):
+    loaded = LoadedMembers()
+    engine = start(loaded)
+    faster = tuple(replace(instance, share=5.0) for instance in BOTH)  # another plan, whose shares differ
+    assert start(loaded, faster) is engine and hosted == [["a", "b"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        ({"instances": (replace(BOTH[0], batch=4), BOTH[1])}, False),
+        ({"instances": (replace(BOTH[0], runtime="frozen"), BOTH[1])}, False),
+        ({"instances": BOTH[:1]}, False),
+        ({"phase": SimpleNamespace(members=("b",))}, False),
+        ({"rows": (np.zeros((8, 4), np.float32),)}, False),
+        ({"rows": (np.zeros((8, 3), np.float64),)}, False),
+        ({"digests": "another"}, False),
+        ({"shape": (3,)}, True),
+    ],
+)
+def test_other_members_or_numbers_are_loaded_anew(hosted, change, anew):
+    loaded = LoadedMembers()
+    engine = start(loaded)
+    assert (start(loaded, **change) is not engine) == anew
+    assert len(hosted) == 2
+
+
+def test_members_that_ran_out_of_memory_or_were_let_go_are_loaded_anew(hosted):
+    loaded = LoadedMembers()
+    engine = start(loaded)
+    engine._ceilings["a"] = 4
+    start(loaded)
+    assert len(hosted) == 2 and not engine.ceilings
+    loaded.release()
+    start(loaded)
+    assert len(hosted) == 3
