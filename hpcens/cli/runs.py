@@ -152,6 +152,9 @@ def _show_logs(run: RunDirectory, options: Namespace) -> None:
     roles = {signature.rank: signature.role for signature in signatures(epoch)} if epoch else {}
     if epoch is not None and epoch.log.exists():
         files.append(epoch.log)
+    if not files and (run.path / "worlds").is_dir():  # which have shared it
+        show_logs(UnitsDirectory(run.path), options.lines)
+        return
     if not files:
         raise UsageError(f"{run.path} has no logs yet", f"hpcens status {quoted(run.path)}")
     for file in files:

@@ -80,13 +80,17 @@ def check(project):
     assert main(["status", str(run(project).path)]) == 0
 
 
-def test_one_world_gives_the_bytes_of_a_plain_run(project):
+def test_one_world_gives_the_bytes_of_a_plain_run(project, capsys):
     lines = []
     tally = world(project, tell=lines.append).live()
     assert tally.verdict is None and tally.failed == 0
     assert lines[0].startswith("done: the plan") and "rows 0–3" in lines[1] and "26 rows scored in" in lines[-1]
     assert tally.done == len(lines) and Ranks.starts == 1  # all in one start of MPI
     check(project)
+    [own] = (run(project).path / "worlds").iterdir()
+    (own / "output.log").write_text("what its ranks wrote\n")
+    capsys.readouterr()
+    assert main(["logs", "out.h5"]) == 0 and "what its ranks wrote" in capsys.readouterr().out
     assert check_dataset(job_from([str(project.dataset)], config=Path("hpcens.yaml"))) is None
 
 
