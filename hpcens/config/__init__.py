@@ -10,8 +10,9 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hpcens.config.calibration import check_calibration
 from hpcens.config.checks import check_ensemble, check_values, explain
@@ -27,6 +28,9 @@ from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
 from hpcens.shell import option
 from hpcens.specs import FILES, Job, MemberSpec, RunSpec, Space
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 RESULT_SUFFIX = ".predictions.h5"
 # of a member, what says what its output means
@@ -76,12 +80,12 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
     tree    it as plain data; its shorthands are written out in place
     folder  where its relative paths start
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     expand(page, tree)
     try:
         # Through JSON, because only there strict types still let a mapping be a dataclass and a list a tuple.
-        spec = TypeAdapter(RunSpec).validate_json(json.dumps(tree), strict=True)
+        spec: RunSpec = _adapter("RunSpec").validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:
         for flaw in error.errors(include_url=False, include_context=False):
             explain(page, flaw["type"], flaw["loc"], flaw["input"])
@@ -164,16 +168,24 @@ def job_from_json(text: str) -> Job:
     return _from_json(Job, text)
 
 
-def _from_json(kind: type[Stored], text: str) -> Stored:
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    """Return what reads a RunSpec, or a Job: making it takes longer than a hundred readings, and worlds read many."""
     from pydantic import TypeAdapter
 
+    kind: Any = {"RunSpec": RunSpec, "Job": Job}[name]
+    return TypeAdapter(kind)
+
+
+def _from_json(kind: type[Stored], text: str) -> Stored:
     try:
         # Not validate_json: a path may hold bytes that are not UTF-8, which only Python's own JSON carries.
         tree = json.loads(text)
         tree = tree | {"spec": of_today(tree["spec"])} if kind is Job else of_today(tree)
-        return TypeAdapter(kind).validate_python(tree)
+        stored: Stored = _adapter(kind.__name__).validate_python(tree)
     except MALFORMED as error:
         raise UsageError(f"a stored {kind.__name__} cannot be read: {error}", "start a new run") from None
+    return stored
 
 
 def find(config: Path | None) -> Path:
