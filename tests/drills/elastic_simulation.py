@@ -276,7 +276,7 @@ if __name__ == "__main__":
     parser.add_argument("--fails", type=float, default=10 * 3600.0, help="mean seconds between failures of a node")
     parser.add_argument("--wait", type=float, default=900.0, help="mean seconds of those that wait in the queue")
     parser.add_argument("--stragglers", type=int, default=3, help="worlds of half the pace")
-    parser.add_argument("--calls", type=int, default=200, help="metadata calls of a block's start, while it is scored")
+    parser.add_argument("--calls", type=int, default=600, help="metadata calls of a block, as counted of a run")
     parser.add_argument("--least", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
     sys.exit(main(parser.parse_args()))

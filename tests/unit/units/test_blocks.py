@@ -2,7 +2,6 @@
 
 import itertools
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +37,6 @@ def test_of_a_thousand_worlds_each_has_several_blocks():
     assert 4000 <= len(sizes(100_000, 750_000.0, 1000)) <= 20_000
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-def test_no_block_is_larger_than_the_others_by_what_was_left(devices):
-    assert max(sizes(1007, 1e5, 4, devices)) <= 9 * 1.5
+def test_no_block_is_larger_than_what_is_to_be_lost_with_one():
+    """What was left at the end went with the last: 187 segments where 120 were the most."""
+    assert max(sizes(2995, 870_230.0, 13, devices=8)) == 3
