@@ -134,31 +134,49 @@ class Combiner:
                 values[output.name][rows] = part[output.name]
         return {output.name: np.zeros((len(there), *output.shape), output.dtype) for output in combined} | values
 
-    def sure(self, stage: StageSpec, stack: Mapping[str, Floats], present: Array) -> Array:
+    def sure(
+        self,
+        stage: StageSpec,
+        stack: Mapping[str, Floats],
+        present: Array,
+        pass_entropies: Mapping[str, Floats] | None = None,
+    ) -> Array:
         """Tell which rows a stage of the cascade accepts, by what the members so far have given: (rows,) bool.
 
         Parameters are those of `measured`.
         """
         sure = np.zeros(len(present), bool)
-        for rows, measures, _ in self.measured(stage, stack, present):
+        for rows, measures, _ in self.measured(stage, stack, present, pass_entropies):
             sure[rows] = accepted(measures, stage.accept)
         return sure
 
     def measured(
-        self, stage: StageSpec, stack: Mapping[str, Floats], present: Array
+        self,
+        stage: StageSpec,
+        stack: Mapping[str, Floats],
+        present: Array,
+        pass_entropies: Mapping[str, Floats] | None = None,
     ) -> Iterator[tuple[Array, dict[str, Doubles], Floats]]:
         """Yield places of rows, how sure the members so far are of each by the words of a stage, and their prediction.
 
         stack    member → (rows, *output shape), as it is stored; of members of later stages nothing is looked at
         present  (rows, members) bool: whether the member has scored the row; all False in rows that are not asked about
+        pass_entropies  see `combine`
         """
+        carried = pass_entropies or {}
         for members, rows in sets_of(present):
+            names = [self._members[place] for place in members]
+            passes = {place: carried[name][rows] for place, name in enumerate(names) if name in carried}
             values = self._as_given([stack[self._members[place]][rows] for place in members], members)
-            yield rows, *self._of_set(members)._certainties(stage, values)
+            yield rows, *self._of_set(members)._certainties(stage, values, passes)
 
-    def _certainties(self, stage: StageSpec, stack: Sequence[Floats]) -> tuple[dict[str, Doubles], Floats]:
+    def _certainties(
+        self, stage: StageSpec, stack: Sequence[Floats], passes: Mapping[int, Floats]
+    ) -> tuple[dict[str, Doubles], Floats]:
         prediction = self._rule(stack)
-        measure = partial(certainty, logits=self._logits, axis=self._axis, multilabel=self._multilabel)
+        measure = partial(
+            certainty, logits=self._logits, axis=self._axis, multilabel=self._multilabel, of_passes=passes
+        )
         found = {name: measure(name, stack, prediction, self._weights) for name in stage.accept}
         return {name: least_sure(name, values) for name, values in found.items()}, prediction
 

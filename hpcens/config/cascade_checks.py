@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,7 +11,7 @@ from hpcens.config.document import Page, Place, dotted, shown
 from hpcens.config.keys import example
 from hpcens.config.route_checks import check_combined
 from hpcens.config.rule_checks import Parts
-from hpcens.specs import ACCEPTED, OF_SPREAD
+from hpcens.specs import ACCEPTED, OF_ENTROPY, OF_SPREAD
 
 _EXAMPLES = {"below": 0.1, "above": 0.9}
 
@@ -61,10 +61,12 @@ def check_cascade(parts: Parts) -> None:
     _check_members(parts, stages)
     if not parts.of_members("rows"):  # else it is said of those
         check_combined(parts, "cascade")
-    so_far = 0
+    names = parts.of_members("name")
+    drawn = {names[i] for i in parts.of_members("passes") if i in names}
+    so_far: list[Any] = []
     for i, stage in enumerate(stages):
         place = ("cascade", i, "accept")
-        so_far += len(parts.at("cascade", i, "members") or ())
+        so_far += parts.at("cascade", i, "members") or ()
         last = i == len(stages) - 1
         if place in page.refused or len(stages) == 1:
             continue
@@ -74,7 +76,7 @@ def check_cascade(parts: Parts) -> None:
             page.problem(place, f"is missing: the stages after it would score no row, or all; {example(place)}")
         for name in stage.get("accept") or ():
             if not last and (*place, name) not in page.refused:
-                _check_criterion(parts, (*place, name), name, so_far)
+                _check_criterion(parts, (*place, name), name, len(so_far), drawn & {*map(str, so_far)})
 
 
 def _check_members(parts: Parts, stages: list[dict[str, Any]]) -> None:
@@ -104,8 +106,11 @@ def _listed(names: Iterable[object]) -> str:
     return ", ".join(map(str, names))
 
 
-def _check_criterion(parts: Parts, place: Place, name: str, members: int) -> None:
-    """Check that what a stage accepts by is there. members: that have scored by then."""
+def _check_criterion(parts: Parts, place: Place, name: str, members: int, drawn: Collection[str]) -> None:
+    """Check that what a stage accepts by is there.
+
+    members  number of those that have scored by then; drawn: names of those of them that are run in passes
+    """
     values = "values" in parts.outputs.values()
     if name != "variance" and (values or parts.space == "values"):
         what = "needs members that classify, and some give values; write variance: {{below: 0.1}}"
@@ -113,7 +118,10 @@ def _check_criterion(parts: Parts, place: Place, name: str, members: int) -> Non
     elif name == "disagreement" and parts.at("task") == "multilabel":
         what = "is of classes that exclude one another, and the task is multilabel; write entropy"
         parts.page.problem(place, what)
-    elif name in OF_SPREAD and members == 1:
+    elif name in OF_ENTROPY and drawn and parts.space == "logits":
+        what = f"is of probabilities, as {min(drawn)} has passes, and rule.space is logits"
+        parts.page.problem(place, f"{what}; remove rule.space, or write max_probability or margin")
+    elif name in OF_SPREAD and members == 1 and not (name == "mutual_information" and drawn):
         what = "is how far members are apart, and one member has scored by then"
         other = "name a second member in the stage" if values else "write entropy, max_probability or margin"
         parts.page.problem(place, f"{what}; {other}")

@@ -18,7 +18,7 @@ from hpcens.engine.judge import Judge
 from hpcens.engine.outputs import Outputs
 from hpcens.engine.staging import Staging
 from hpcens.errors import DeviceFailed, DeviceOutOfMemory, MemberError, UsageError
-from hpcens.members import Forward, PreprocessingFailed, cause_of
+from hpcens.members import Carried, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Message, Predict, Predicted, batch_bounds
 
@@ -173,6 +173,10 @@ class Engine:
         with forward.surroundings.around(), forward.grad_mode():
             outputs.take(0, forward.given(*(rows[place] for place in forward.inputs)))
             return outputs.fetch()
+
+    def carried(self, name: str) -> Carried | None:
+        """Return where entropies lie beside what a member gave last; None where there are none."""
+        return self._members[name].forward.carried
 
     def first_look(self, name: str, rows: Sequence[torch.Tensor]) -> tuple[str, ...]:
         """Return what is to be known of a member's passes over these rows; raises what `Draws.require_any` does."""

@@ -16,7 +16,7 @@ from hpcens.config import spec_from_json
 from hpcens.evaluation.evaluation import LimitScore, StageScore
 from hpcens.evaluation.labels import as_targets, outputs_in
 from hpcens.evaluation.omissions import seconds_of
-from hpcens.result import PRESENT, Finished
+from hpcens.result import PASS_ENTROPY, PRESENT, Finished
 from hpcens.rules import Doubles, Floats
 from hpcens.specs import ACCEPTED, RunSpec, Space
 from hpcens.vocabulary import Array
@@ -96,6 +96,8 @@ class _Judging:
         outputs = outputs_in(task, space, prediction.shape, prediction.class_axis, result.classes)
         self._outputs, self._logits = outputs, space == "logits"
         self._spec, self._names = spec, spec.member_names
+        there = {output.name for output in result.outputs}
+        self._passes = {name: m for m in self._names if (name := f"{PASS_ENTROPY}{m}") in there}
         combined: Space = result.fingerprint["rule"]["space"]
         axis = result.output(f"members/{self._names[0]}").class_axis
         self._combiner = Combiner(spec, combined, (), rule_digests(spec, combined), axis)
@@ -113,7 +115,8 @@ class _Judging:
     def add(self, segment: int) -> None:
         """Add the rows of a segment that have labels and are not masked."""
         start, stop = self._result.segmentation.bounds(segment)
-        stored = self._result.read(segment, ["prediction", PRESENT, *(f"members/{name}" for name in self._names)])
+        names = ["prediction", PRESENT, *(f"members/{name}" for name in self._names), *self._passes]
+        stored = self._result.read(segment, names)
         present = stored[PRESENT] != 0
         keep = np.flatnonzero(present.any(axis=1))
         if not len(keep):
@@ -123,9 +126,18 @@ class _Judging:
         good, points = self._quality(stored["prediction"][keep], targets)
         rows = np.flatnonzero(points)
         stack = {name: stored[f"members/{name}"][keep][rows] for name in self._names}
-        self._add(present[keep][rows], stack, targets[rows], good[rows], points[rows])
+        passes = {member: stored[name][keep][rows] for name, member in self._passes.items()}
+        self._add(present[keep][rows], stack, passes, targets[rows], good[rows], points[rows])
 
-    def _add(self, present: Array, stack: Mapping[str, Floats], targets: Array, good: Doubles, points: Doubles) -> None:
+    def _add(
+        self,
+        present: Array,
+        stack: Mapping[str, Floats],
+        passes: Mapping[str, Floats],
+        targets: Array,
+        good: Doubles,
+        points: Doubles,
+    ) -> None:
         last = np.where(present, self._stage, -1).max(axis=1)
         own_seconds = present * self._seconds
         for number, stage in enumerate(self._spec.cascade):
@@ -136,7 +148,7 @@ class _Judging:
             self._points[number] += points[ends].sum()
             self._spent[number] += own_seconds[:, self._stage == number].sum()
             asked = present & (self._stage <= number) & came[:, None]
-            for rows, measures, prediction in self._combiner.measured(stage, stack, asked):
+            for rows, measures, prediction in self._combiner.measured(stage, stack, asked, passes):
                 stopped, _ = self._quality(prediction, targets[rows])
                 self._stopped[number] += stopped.sum()
                 further = ~ends[rows]

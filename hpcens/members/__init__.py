@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.errors import MemberError, MemberMisnamed, UsageError
+from hpcens.members.carried import Carried as Carried
 from hpcens.members.carried import carried_of as carried_of
 from hpcens.members.complex_files import holds_complex
 from hpcens.members.kept_digests import digest as digest_file

@@ -176,18 +176,30 @@ class _Sample:
         stages = np.array([spec.stage_of(name) for name in names])
         sure = np.zeros(stop - start, bool)
         given: dict[str, Array] = {}
+        passes: dict[str, Array] = {}
         left = []
         for number, stage in enumerate(spec.cascade[:-1]):
             present = there & (stages == number) & ~sure[:, None]
-            sure[self._run(start, stop, present, stage.members, given)] = True
+            sure[self._run(start, stop, present, stage.members, given, passes)] = True
             if given:  # where routes leave no row to any member there is nothing to decide by
                 asked = there & (stages <= number) & ~sure[:, None]
-                sure |= self._combining(given).sure(stage, given, asked)
+                sure |= self._combining(given).sure(stage, given, asked, passes)
             left.append(int((~sure).sum()))
         return left
 
-    def _run(self, start: int, stop: int, present: Array, members: Sequence[str], given: dict[str, Array]) -> list[int]:
-        """Run members on their rows, into what was given; return the places of rows that are to be masked."""
+    def _run(
+        self,
+        start: int,
+        stop: int,
+        present: Array,
+        members: Sequence[str],
+        given: dict[str, Array],
+        passes: dict[str, Array],
+    ) -> list[int]:
+        """Run members on their rows, into what was given; return the places of rows that are to be masked.
+
+        given   takes member → (rows, *output shape); passes: takes member → the entropies that it carries
+        """
         bad: dict[str, list[Bad]] = {}
         divided = divided_rows(self._source, start, stop, present, self._spec.member_names, members)
         for member, rows in divided.rows.items():
@@ -195,6 +207,8 @@ class _Sample:
                 places = np.flatnonzero(present[:, self._spec.member_names.index(member)])
                 values = np.full((stop - start, *answer.values.shape[1:]), np.nan, answer.values.dtype)
                 values[places] = answer.values
+                if (carried := self._engine.carried(member)) is not None:
+                    values, passes[member] = carried.parted(values)
                 given[member] = values
                 bad[member] = [Bad(each.cause, tuple(places[list(each.rows)].tolist())) for each in answer.bad]
         return masked_rows("mask", start, bad)

@@ -8,7 +8,8 @@
 | disagreement | share of the members whose label is not the ensemble's | – |
 | variance | of each of a member's values over the members | of each label |
 
-What tells how far members are apart is NaN where there is one alone: it is sure of nothing by that.
+What tells how far members are apart is NaN where there is one alone: it is sure of nothing by that. The mutual
+information of one that is run in passes is how far these are apart.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def certainty(
     logits: bool,
     axis: int,
     multilabel: bool,
+    of_passes: Mapping[int, Floats] | None = None,
 ) -> Doubles:
     """Return one measure of it, (rows, …).
 
@@ -42,8 +44,9 @@ def certainty(
     logits      whether that space is logits
     axis        of the classes
     multilabel  whether they do not exclude one another
+    of_passes   place of a member → mean entropy of its passes, (rows, …); of those that are run in passes
     """
-    if name in OF_SPREAD and len(stack) == 1:
+    if name in OF_SPREAD and len(stack) == 1 and not (name == "mutual_information" and of_passes):
         return np.full(stack[0].shape, np.nan)
     if name == "variance":
         return variance(stack)
@@ -57,7 +60,7 @@ def certainty(
         first: Doubles = np.take(best, -1, axis=axis)
         second: Doubles = np.take(best, -2, axis=axis)
         return first if name == "max_probability" else first - second
-    split = entropies(stack, weights, logits=logits, axis=None if multilabel else axis)
+    split = entropies(stack, weights, logits=logits, axis=None if multilabel else axis, of_passes=of_passes)
     if name == "mutual_information":
         return split.mutual_information
     return split.predictive if name == "entropy" else split.expected

@@ -100,14 +100,21 @@ class Writer:
             outputs |= {f"{PASS_ENTROPY}{m}": passes[m] for m in self._phase.members if m in passes}
             outputs["valid"], noted = valid(stop - start, own), []
             if self._phase.decides is not None:
-                outputs[SURE.name] = self._sure(segment, values, masked, present)
+                outputs[SURE.name] = self._sure(segment, values, passes, masked, present)
         reduced = {i: used[m] for i, m in enumerate(names) if m in used and used[m] < self._batches[m]}
         self.result.write(segment, outputs, reduced, {i: bad[m] for i, m in enumerate(names) if bad.get(m)}, noted)
 
-    def _sure(self, segment: int, values: Mapping[str, Array], masked: Sequence[int], present: Array | None) -> Array:
+    def _sure(
+        self,
+        segment: int,
+        values: Mapping[str, Array],
+        passes: Mapping[str, Array],
+        masked: Sequence[int],
+        present: Array | None,
+    ) -> Array:
         """Return (rows,) uint8: 1 where no later stage scores the row, as it is accepted by now, or masked.
 
-        values   member → its rows of the segment, of the stages so far
+        values   member → its rows of the segment, of the stages so far; passes: → the entropies that it carries
         present  (rows, members) bool: whether the member has scored the row; None: all of this stage have
         """
         spec, stage = self._job.spec, self._phase.decides
@@ -122,7 +129,7 @@ class Writer:
                 sure |= stored.sure(segment)
         sure[list(masked)] = True
         there[sure] = False
-        return (sure | self._combiner.sure(stage, values, there)).astype(np.uint8)
+        return (sure | self._combiner.sure(stage, values, there, passes)).astype(np.uint8)
 
     def _in_place(
         self, values: Mapping[str, Array], bad: Mapping[str, Sequence[Bad]], present: Array

@@ -28,6 +28,16 @@ MODELS = """
 import torch
 from torch import nn
 
+class Dropping(nn.Module):
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return 4 * self.net(self.drop(x))
+
 class Net(nn.Module):
     def __init__(self, seed=0):
         super().__init__()
@@ -243,3 +253,40 @@ def test_a_sample_is_scored_in_a_process_of_its_own_and_kept(bench, monkeypatch)
 def test_how_sure_a_part_is():
     assert interval(0, 512) == (0.0, pytest.approx(0.00745, abs=1e-4))
     assert interval(256, 512) == (pytest.approx(0.4569, abs=1e-4), pytest.approx(0.5431, abs=1e-4))
+
+
+def drawn(bench, accept, *, others=(0, 2, 3)):
+    """A cascade whose first stage is a member that is run in passes, alone."""
+    stages = [{"members": ["m1"], "accept": accept}, {"members": [f"m{i}" for i in others]}]
+    config = bench.config(stages, output={"datasets": [*OUTPUTS, "expected_entropy", "mutual_information"]})
+    tree = json.loads(config.read_text())
+    tree["members"][1] |= {"factory": "cascaded_models:Dropping", "passes": 5}
+    config.write_text(json.dumps(tree))
+    return config
+
+
+@pytest.mark.parametrize("word", ["mutual_information", "expected_entropy"])
+def test_a_stage_accepts_by_what_passes_are_apart(bench, word):
+    """Story: one network with dropout first; where its passes agree, no other is asked."""
+    limit = {"mutual_information": 0.25, "expected_entropy": 0.8}[word]
+    config = drawn(bench, {word: {"below": limit}})
+    got = content(bench.score(config))
+    p, expected = got["members/m1"].astype(np.float64), got["pass_entropy/m1"].astype(np.float64)
+    measure = expected if word == "expected_entropy" else entropy(p) - expected
+    accepted = measure < limit
+    assert 0.1 < accepted.mean() < 0.9
+    assert (got["present"][:, 1] == 1).all() and ((got["present"][:, 0] == 0) == accepted).all()
+    assert np.abs(got[word][accepted] - measure[accepted]).max() < 1e-6
+    job = Job(datasets=(bench.dataset,), output=bench.folder / "none.h5", spec=load(config))
+    *_, (sampled, left) = _Sample(job, check(job), 1).score()  # which draws numbers of its own
+    assert 0 < left[0] < sampled
+
+
+def test_what_no_passes_tell_is_refused_by_name(bench):
+    with pytest.raises(UsageError, match="disagreement: is how far members are apart, and one member has scored"):
+        load(drawn(bench, {"disagreement": {"below": 0.1}}))
+    config = drawn(bench, {"mutual_information": {"below": 0.1}})
+    tree = json.loads(config.read_text()) | {"rule": {"space": "logits"}, "output": {"datasets": ["members"]}}
+    config.write_text(json.dumps(tree))
+    with pytest.raises(UsageError, match=r"mutual_information: is of probabilities, as m1 has passes, and rule\.space"):
+        load(config)
