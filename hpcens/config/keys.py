@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
-import shlex
 from collections.abc import Callable, Mapping
-from keyword import iskeyword
 from typing import Any, NamedTuple, get_args
 
 from hpcens.config.document import Place
-from hpcens.config.slurm_checks import expanded_by_shells
+from hpcens.config.words import TIME, is_command, is_import_path, is_name, is_output, is_permutation, is_rule, is_view
 from hpcens.specs import (
     BadRows,
     CastName,
@@ -32,45 +29,6 @@ from hpcens.specs import (
     Trust,
     ViewName,
 )
-
-_TIME = re.compile(r"\d{1,6}|\d{1,6}:\d\d(:\d\d)?|\d{1,4}-\d{1,2}(:\d\d(:\d\d)?)?", re.ASCII)
-
-
-def _usable_name(name: str) -> bool:
-    fits = 0 < len(name) <= 100 and name.isprintable() and name == name.strip()
-    return fits and "/" not in name and name not in (".", "..")
-
-
-def _import_path(factory: str) -> bool:
-    module, _, attribute = factory.partition(":")
-    parts = [*module.split("."), *attribute.split(".")]
-    return all(part.isidentifier() and not iskeyword(part) for part in parts)
-
-
-def _command(text: str) -> bool:
-    try:
-        words = shlex.split(text)
-    except ValueError:  # a quote is not closed
-        return False
-    return bool(words) and words[0].find("/") < 1 and not any(map(expanded_by_shells, words))
-
-
-def _rule(name: str) -> bool:
-    return name in get_args(RuleName) or (":" in name and _import_path(name))
-
-
-def _view(name: str) -> bool:
-    return name in get_args(ViewName) or (":" in name and _import_path(name))
-
-
-def _output(name: str) -> bool:
-    return name in get_args(OutputName) if "-" not in name else bool(re.fullmatch("top-[1-9][0-9]{0,5}", name))
-
-
-def _permutation(layout: str) -> bool:
-    """Tell whether it is one like NHWC->NCHW: the same letters, each once, and the first axis, that of rows, stays."""
-    old, _, new = layout.partition("->")
-    return old.isalpha() and len(set(old)) == len(old) and sorted(old) == sorted(new) and old[0] == new[0]
 
 
 class Key(NamedTuple):
@@ -114,8 +72,8 @@ _NODES = "{nodes: 16, kind: NVIDIA A100-SXM4-40GB, devices: 4, memory: 40GiB}"
 KEYS: Mapping[str, Key] = {
     "members": Key(f"[{_MEMBER}]", lambda members: len(members) > 0, "needs at least one member"),
     "members[]": Key(_MEMBER),
-    "members[].name": Key("resnet50", _usable_name, 'must be 1 to 100 printable characters, no "/", not "." or ".."'),
-    "members[].factory": Key("models.resnet:build", _import_path, "must be an import path package.module:callable"),
+    "members[].name": Key("resnet50", is_name, 'must be 1 to 100 printable characters, no "/", not "." or ".."'),
+    "members[].factory": Key("models.resnet:build", is_import_path, "must be an import path package.module:callable"),
     "members[].arguments": Key("{depth: 50}"),
     "members[].weights": Key("weights/resnet50.safetensors"),
     "members[].weights.path": _filled("last.ckpt"),
@@ -156,9 +114,9 @@ KEYS: Mapping[str, Key] = {
     "members[].preprocess[].resize.antialias": Key("true"),
     "members[].preprocess[].crop": _height_and_width("[224, 224]"),
     "members[].preprocess[].crop[]": _count("224"),
-    "members[].preprocess[].layout": Key("NHWC->NCHW", _permutation, "must be one letter an axis, before and after"),
+    "members[].preprocess[].layout": Key("NHWC->NCHW", is_permutation, "must be one letter an axis, before and after"),
     "members[].preprocess[].call": Key(
-        "models:prepare", _import_path, "must be an import path package.module:callable"
+        "models:prepare", is_import_path, "must be an import path package.module:callable"
     ),
     "members[].precision": _choice(Precision),
     "members[].select": _filled("logits"),
@@ -170,9 +128,9 @@ KEYS: Mapping[str, Key] = {
     "members[].views": Key("[identity, hflip]"),
     "members[].views.apply": _filled("[identity, hflip]"),
     "members[].views.apply[]": Key("hflip"),
-    "members[].views.apply[].call": Key("hflip", _view, "or package.module:function", get_args(ViewName)),
+    "members[].views.apply[].call": Key("hflip", is_view, "or package.module:function", get_args(ViewName)),
     "members[].views.apply[].undo": Key(
-        "models:shifted_back", _import_path, "must be an import path package.module:callable"
+        "models:shifted_back", is_import_path, "must be an import path package.module:callable"
     ),
     "members[].views.space": _choice(Space),
     "members[].views.keep": Key("false"),
@@ -205,10 +163,10 @@ KEYS: Mapping[str, Key] = {
     "class_axis": _axis("1"),
     "task": _choice(Task),
     "rule": Key("mean"),
-    "rule.name": Key("mean", _rule, "or package.module:function", get_args(RuleName)),
+    "rule.name": Key("mean", is_rule, "or package.module:function", get_args(RuleName)),
     "rule.space": _choice(Space),
     "rule.trim": Key("0.2", lambda share: 0 < share < 0.5, "must be above 0 and below 0.5"),
-    "rule.factory": Key("models:Stacker", _import_path, "must be an import path package.module:callable"),
+    "rule.factory": Key("models:Stacker", is_import_path, "must be an import path package.module:callable"),
     "rule.arguments": Key("{hidden: 16}"),
     "rule.weights": _filled("weights/stacker.safetensors"),
     "rule.output": _choice(Space),
@@ -248,7 +206,7 @@ KEYS: Mapping[str, Key] = {
     "output.path": _filled("predictions.h5"),
     "output.folder": _filled("predictions"),
     "output.datasets": _filled("[prediction, label]"),
-    "output.datasets[]": Key("prediction", _output, "with a number for K", get_args(OutputName)),
+    "output.datasets[]": Key("prediction", is_output, "with a number for K", get_args(OutputName)),
     "output.dtype": _choice(DtypeName),
     "output.keep": Key("{top: 10000, by: {class: active}}"),
     "output.keep.top": _count("10000"),
@@ -264,7 +222,7 @@ KEYS: Mapping[str, Key] = {
     "slurm.gpus_per_node": _count("4"),
     "slurm.cpus_per_task": _count("8"),
     "slurm.memory": _amount("64GiB"),
-    "slurm.time": Key('"4:00:00"', lambda time: _TIME.fullmatch(time) is not None, "is no time as sbatch takes it"),
+    "slurm.time": Key('"4:00:00"', lambda time: TIME.fullmatch(time) is not None, "is no time as sbatch takes it"),
     "slurm.partition": _filled("gpu"),
     "slurm.account": _filled("physics"),
     "slurm.qos": _filled("normal"),
@@ -274,7 +232,7 @@ KEYS: Mapping[str, Key] = {
     "slurm.mpi": _filled("pmix"),
     "slurm.python": Key(
         "apptainer exec --nv /site/hpcens.sif python3",
-        _command,
+        is_command,
         "must be a command as nodes find it: on their PATH, or an absolute path; nothing of it is expanded ($, ~)",
     ),
     "slurm.srun": Key("{container-image: /site/hpcens.sqsh}"),

@@ -32,22 +32,16 @@ from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import LAST as LAST
 from hpcens.specs.member import NOT_OF as NOT_OF
 from hpcens.specs.member import SOURCES as SOURCES
-from hpcens.specs.member import STEPS as STEPS
 from hpcens.specs.member import STRICT
 from hpcens.specs.member import TURNING as TURNING
 from hpcens.specs.member import UNDONE_BY as UNDONE_BY
-from hpcens.specs.member import CastName as CastName
 from hpcens.specs.member import MemberBadRows as MemberBadRows
 from hpcens.specs.member import MemberSpec as MemberSpec
-from hpcens.specs.member import NormalizeSpec as NormalizeSpec
 from hpcens.specs.member import OutputDtype as OutputDtype
 from hpcens.specs.member import PassesSpec as PassesSpec
 from hpcens.specs.member import Precision as Precision
-from hpcens.specs.member import ResizeMode as ResizeMode
-from hpcens.specs.member import ResizeSpec as ResizeSpec
 from hpcens.specs.member import RowsSpec as RowsSpec
 from hpcens.specs.member import Space as Space
-from hpcens.specs.member import StepSpec as StepSpec
 from hpcens.specs.member import Task as Task
 from hpcens.specs.member import Trust as Trust
 from hpcens.specs.member import ViewName as ViewName
@@ -62,6 +56,12 @@ from hpcens.specs.rule import RuleName as RuleName
 from hpcens.specs.rule import RuleSpec as RuleSpec
 from hpcens.specs.slurm import CheckMembers as CheckMembers
 from hpcens.specs.slurm import SlurmSpec as SlurmSpec
+from hpcens.specs.steps import STEPS as STEPS
+from hpcens.specs.steps import CastName as CastName
+from hpcens.specs.steps import NormalizeSpec as NormalizeSpec
+from hpcens.specs.steps import ResizeMode as ResizeMode
+from hpcens.specs.steps import ResizeSpec as ResizeSpec
+from hpcens.specs.steps import StepSpec as StepSpec
 
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 RuntimeName = Literal[

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
+
+from hpcens.specs.steps import STRICT as STRICT
+from hpcens.specs.steps import StepSpec
 
 Space = Literal["logits", "probabilities", "values"]
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
-ResizeMode = Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
-CastName = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8"]
 Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 ViewName = Literal["identity", "hflip", "vflip", "rot90", "rot180", "rot270", "transpose", "transverse"]
@@ -25,8 +26,6 @@ SOURCES: tuple[SourceName, ...] = get_args(SourceName)
 FILES = ("weights", *SOURCES[1:])
 """The keys of MemberSpec that name a file."""
 
-STRICT = {"extra": "forbid"}
-
 RowsSpec = dict[str, tuple[int | str, ...]]
 """Route → values of which a row has one for a member to score it; `not ROUTE` → values of which it has none; `path` →
 that of a mask. All of them have to hold."""
@@ -37,65 +36,6 @@ NOT_OF = "not "
 def described_rows(rows: RowsSpec) -> str:
     """Say which rows are meant."""
     return ", ".join(f"{key} {' or '.join(map(str, values))}" for key, values in rows.items())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NormalizeSpec:
-    """(x − mean) / std, a number per channel (axis 1), or one for all."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResizeSpec:
-    """To what size the last two axes are brought, and how.
-
-    size       height and width, or one number: the shorter side's, and the other keeps its proportion, rounded down
-    mode       as torch.nn.functional.interpolate names them; corners are not aligned
-    antialias  smooth before pixels are left out, as Pillow does; for bilinear and bicubic
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    size: tuple[int, ...]
-    mode: ResizeMode = "bilinear"
-    antialias: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepSpec:
-    """One step of a member's preprocessing: one of the kinds below, on one input (by default the first).
-
-    cast       dtype
-    scale      factor
-    normalize  mean and std per channel
-    resize     size of the last two axes
-    crop       height and width cut from the middle of the last two axes
-    layout     permutation of axes by letters, such as NHWC->NCHW
-    call       import path of a function. On an input, it takes a tensor and returns one; else it takes all inputs as
-               positional tensors, and returns a tensor or a tuple of them, which are the inputs from there on.
-               Tensors are (batch, …), on the device; the batch must keep its rows, in whatever batches they come.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    input: str | None = None
-    cast: CastName | None = None
-    scale: float | None = None
-    normalize: NormalizeSpec | None = None
-    resize: ResizeSpec | None = None
-    crop: tuple[int, ...] | None = None
-    layout: str | None = None
-    call: str | None = None
-
-    @property
-    def kind(self) -> str:
-        """Which of the kinds it is."""
-        return next(kind for kind in STEPS if getattr(self, kind) is not None)
-
-
-STEPS = tuple(kind.name for kind in fields(StepSpec) if kind.name != "input")
-"""The kinds of step: a key of StepSpec each."""
 
 
 UNDONE_BY = ", undone by "
