@@ -13,6 +13,7 @@ chunked.
 | `pass_entropy/NAME` | (rows, …) | beside `members/NAME` of a member with passes: their mean entropy |
 | `row_number` | (rows,) int64 | with `output.keep`: numbers of the rows in what was scored, the best first |
 | `valid` | (rows,) uint8 | with `bad_rows: mask`: 0 where a row could not be scored |
+| `sure` | (rows,) uint8 | in a phase that completes a stage of a cascade: 1 where no later stage scores the row |
 | `columns/NAME` | (rows, …) | values passed through from the dataset; attribute `checksum`: XXH3 of all of them |
 | `classes` | (classes,) text | class names, where given |
 | `hpcens/written` | (segments,) uint8 | 1: the segment's rows are durable |
@@ -120,6 +121,7 @@ those are continued; `*` is any name, `[]` any number.
 | `rule.normalize` | whether rows of probabilities are divided by their sum; if not |
 | `outputs.keep` | which rows the result keeps; where it keeps all |
 | `rule.calibration` | `temperature`, `coverage` and `digest` of a calibration; where there is none |
+| `rule.cascade` | its stages: the members of each, and what it accepts a row by; where there is none |
 """
 
 from __future__ import annotations
