@@ -11,6 +11,8 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from hpcens.checks.preflight import Preflight
 from hpcens.config import job_from_json
@@ -31,14 +33,19 @@ from hpcens.worlds.files import changed, job_of_unit, made_of
 from hpcens.worlds.world import EDITED, Tally, UnitsWorld
 
 _WAIT_SECONDS = 1.0
+# Of so many blocks it is read how fast they were scored, before each claim; of so few nothing is concluded.
+_LOOKS, _FEWEST_OTHERS = 3, 5
 
 
 class BlocksWorld(UnitsWorld):
     """One world of a dataset that several share; parameters as those of `UnitsWorld`."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._others: dict[str, float] = {}  # attempt at a block → bytes/s; 0: of no use
+
     noun = "blocks"
     _fits = False  # whether this host is known to have devices of the kind that is fixed
-    _decided: Decision | None = None  # as it was last read
 
     @property
     def _run(self) -> RunDirectory:
@@ -82,7 +89,7 @@ class BlocksWorld(UnitsWorld):
         """Take up the list that counts now, and write it where it is yet to be written."""
         units = self._directory.newest_list or self._units
         planned = bool(units.fingerprint) or _is_done(self._directory, units)  # asked before what it has led to is read
-        decision = self._decided = decision_of(self._run)
+        decision = decision_of(self._run)
         wanted = units
         if decision is not None and units.fingerprint != decision.digest:
             plan = decision.plan
@@ -129,6 +136,7 @@ class BlocksWorld(UnitsWorld):
             if (failed := self._failed(standings)) is not None:
                 self._tally.verdict = failed
                 break
+            self._look_at_others(standings)
             claimed = self._claim_of(open_units(self._units, standings))
             if claimed is not None or self._units.fingerprint or not self._may_claim(self._units.units[0]):
                 return claimed
@@ -136,12 +144,21 @@ class BlocksWorld(UnitsWorld):
         return None
 
     def _pace(self) -> float:
-        if self._decided is None or not self._warm:
+        """Return this world's pace, of that of others: a plan that expects too much of all makes none of them slow."""
+        others = [speed for speed in self._others.values() if speed]
+        if not self._warm or len(others) < _FEWEST_OTHERS:
             return 1.0
-        plan = self._decided.plan
-        return (
-            sum(size for size, _ in self._warm) / sum(time for _, time in self._warm) / plan.throughput / plan.row_bytes
-        )
+        size, seconds = map(sum, zip(*self._warm, strict=True))
+        return size / seconds / median(others)
+
+    def _look_at_others(self, standings: Mapping[str, Standing]) -> None:
+        """Read how fast some blocks were scored that were not looked at before, this world's own too."""
+        done = [(unit, standings[unit.key]) for unit in blocks_of(self._units) if standings[unit.key].state == "done"]
+        ended = [(unit, each) for unit, standing in done for each in standing.attempts if each.kind == "done"]
+        for unit, attempt in [pair for pair in ended if pair[1].name not in self._others][:_LOOKS]:
+            outcome = self._directory.outcome(attempt)
+            whole = outcome is not None and outcome.rows == unit.rows and outcome.seconds > 0
+            self._others[attempt.name] = unit.bytes / outcome.seconds if outcome is not None and whole else 0.0
 
     def _may_claim(self, unit: Unit) -> bool:
         """Whether this world has time for a unit, and has not given it back before."""

@@ -149,6 +149,30 @@ def test_a_world_that_died_costs_its_block_alone_and_what_is_durable_of_it_is_ke
     check(project)
 
 
+def test_a_world_is_slow_beside_others_and_not_beside_the_plan(project, monkeypatch):
+    """Where the plan had promised all too much, all worlds would have left the largest blocks for the end."""
+    directory, units = listed(project, worlds=4)
+    monkeypatch.setattr(Ranks, "before", staticmethod(lambda epoch: Ranks.given == 2 and ask_to_end(*asked)))
+    asked = directory.cancel, "cancelled", {"r"}
+    BlocksWorld(directory, units, "r").live()  # it has planned
+    blocks = blocks_of(directory.newest_list)
+    own = world(project, "s")
+    own._follow()
+    own._warm = [(blocks[0].bytes, 10.0)]
+    for block, rows in zip(blocks, (1, None, None), strict=False):
+        attempt = Attempt(block.key, 2)
+        assert directory.claim(attempt, "0000beef", "r")
+        seconds = 4.0 * block.bytes / blocks[0].bytes
+        directory.settle(attempt, "done", Outcome(COMPLETE, "scored", rows or block.rows, seconds))
+    monkeypatch.setattr("hpcens.worlds.blocks._LOOKS", 2)
+    monkeypatch.setattr("hpcens.worlds.blocks._FEWEST_OTHERS", 2)
+    standings = directory.standings(directory.newest_list)
+    own._look_at_others(standings)
+    assert len(own._others) == 2 and own._pace() == 1.0  # of few nothing is concluded, of a part of a block neither
+    own._look_at_others(standings)
+    assert own._pace() == pytest.approx(0.4)
+
+
 def test_what_a_dead_world_held_is_taken_over(project):
     directory, units = listed(project)
     assert directory.claim(Attempt(units.units[0].key, 1), "0000dead", "r")  # it planned
