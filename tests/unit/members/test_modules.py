@@ -43,7 +43,7 @@ class TestFactory:
             (
                 {"factory": "nets:Recurrent"},
                 r"\(4 missing, 2 unknown, 1 of another shape\): missing gru.weight_ih_l0, gru.weight_hh_l0,"
-                r" gru.bias_ih_l0; unknown body.0.bias, body.0.weight; head.weight is \(4, 32\)",
+                r" gru.bias_ih_l0 and 1 more; unknown body.0.bias, body.0.weight; head.weight is \(4, 32\)",
             ),
         ],
     )

@@ -40,6 +40,7 @@ from hpcens.vocabulary import Device, Hosting, MemberNumerics, Numerics, Plan, P
 from hpcens.worlds.blocks import BlocksWorld
 
 TREE = {"made": "of this"}
+PREFLIGHT = SimpleNamespace(to_json=lambda: "{}", facts=SimpleNamespace(row=""))
 NUMERICS = Numerics(SEGMENT, {"a": MemberNumerics(2, "eager")}, ("cpu",), "2")
 PLAN = Plan(
     planner="optimal",
@@ -156,11 +157,7 @@ _job = cache(job_from_json)
 
 def checked(job, trials="here"):
     there = job.output.exists() and fingerprint_of(job.output) == TREE
-    return SimpleNamespace(
-        job=job,
-        preflight=SimpleNamespace(to_json=lambda: "{}", facts=SimpleNamespace(row="<f4[4]")),
-        is_complete=lambda: there,
-    )
+    return SimpleNamespace(job=job, preflight=PREFLIGHT, is_complete=lambda: there)
 
 
 def assembled(job, preflight, epoch, units, asked):
