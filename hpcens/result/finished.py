@@ -126,7 +126,7 @@ class Finished:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What was noted at the end: rows, when it was finished, masked rows, spot checks, rows of stages."""
+        """What was noted at the end: rows, when it was finished, masked rows, spot checks, the stages of a cascade."""
         text = self.document("summary").strip() if "hpcens/summary" in self._file else ""
         return dict(json.loads(text)) if text else {}
 
