@@ -200,6 +200,8 @@ def test_attributes_and_fingerprint():
     kept, calibration = OutputSpec(keep=KeepSpec(top=1)), Calibration(path=Path("c.json"), kind="classes")
     spec = RunSpec(members=(), output=kept, calibration=calibration)
     tree = make_fingerprint(spec, data={"rows": 9}, members={}, rule={}, space="logits", numerics=numerics)
+    often = {"passes": '{"count": 2, "seed": 0}'}
+    tree["members"]["a"] = {"output": "logits", "numerics": {"precision": "float32"}, **often}
     written = describe_result(
         spec,
         tree,
