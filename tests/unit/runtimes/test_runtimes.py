@@ -397,18 +397,21 @@ class TestCudaGraph:
 
     def test_nothing_is_staged_while_one_is_recorded(self):
         device = Cuda()
-        staged = []
+        staged, threads = [], []
 
         def module(x):
             if device.api.capturing:
                 thread = threading.Thread(target=lambda: staged.append(device.hardware.stage(ROWS[:2])))
+                threads.append(thread)
                 thread.start()
                 thread.join(0.1)
                 assert staged == [] and thread.is_alive()
             return x + 1
 
         CudaGraph(module, [torch.zeros(2)], device.api)
-        assert not RECORDING.locked()
+        for thread in threads:
+            thread.join()
+        assert len(staged) == len(threads) == 1 and not RECORDING.locked()
 
 
 def test_which_can_be_tried_where():
