@@ -41,6 +41,7 @@ class Dropping(torch.nn.Module):
 def scored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "nets", raising=False)  # another test's
     torch.set_num_threads(1)
     (tmp_path / "nets.py").write_text(NETS)
     names = {}

@@ -32,10 +32,10 @@ def hosted(monkeypatch):
     return every
 
 
-def start(loaded, instances=BOTH, rows=ROWS, shape=(2,), digests="one", phase=PHASE):
+def start(loaded, instances=BOTH, rows=ROWS, shape=(2,), digests="one", phase=PHASE, segment_rows=16):
     assignment = SimpleNamespace(
         job=SimpleNamespace(spec=SimpleNamespace(bad_rows="mask")),
-        plan=SimpleNamespace(on=lambda name: list(instances)),
+        plan=SimpleNamespace(on=lambda name: list(instances), numerics=SimpleNamespace(segment_rows=segment_rows)),
         preflight=SimpleNamespace(facts=SimpleNamespace(names=("x",)), space="logits", digests={"a": digests}),
         rank_roles=SimpleNamespace(devices={2: DEVICE}),
         rows=rows,
@@ -63,6 +63,7 @@ def test_a_start_of_the_same_members_loads_nothing(hosted):
         ({"rows": (np.zeros((8, 3), np.float64),)}, False),
         ({"digests": "another"}, False),
         ({"shape": (3,)}, True),
+        ({"segment_rows": 32}, True),
     ],
 )
 def test_other_members_or_numbers_are_loaded_anew(hosted, change, anew):
