@@ -38,7 +38,7 @@ def test_worlds_of_an_array_share_the_files_and_the_same_command_does_what_faile
     with h5py.File(project.folder / "day-0" / "part-1.h5", "w") as file:
         file["images"] = np.zeros((20, 3, 8, 8), np.float32)
     said = project.hpcens("submit", "--each", "day-*/part-*.h5", "--array", "40%10", "--wait")
-    assert "one world for 1 files" in said and "6 of 6 files done" in said
+    assert "one world for 1 file" in said and "6 of 6 files done" in said
 
 
 def test_worlds_of_an_array_share_one_dataset_with_whoever_joins(project):
