@@ -15,7 +15,8 @@ def expected_lines(plan: Plan) -> Iterator[str]:
     """Say which part of the rows is to come to each stage, and how sure that is; nothing where there is no cascade."""
     if not plan.expected:
         return
-    stages = [f"{', '.join(plan.expected[0].members)} score all rows"]
+    first = plan.expected[0].members
+    stages = [f"{', '.join(first)} {'score' if len(first) > 1 else 'scores'} all rows"]
     for stage in plan.expected[1:]:
         if stage.sampled:
             known = f"{_percent(stage.low)} to {_percent(stage.high)} %, by {stage.sampled:,} rows of the dataset"

@@ -40,10 +40,9 @@ def test_a_plan_tells_what_it_expects_and_how_sure_that_is():
     expected = ExpectedStage(first, 1.0, 1.0, 1.0, 512), ExpectedStage(others, 0.25, 0.21, 0.29, 512)
     made = replace(made, expected=expected)
     text = "\n".join(plan_lines(made))
-    told = (
-        f"cascade: {first[0]} score all rows; {', '.join(others)} 25 % of them (21 to 29 %, by 512 rows of the dataset)"
-    )
-    assert told in text and "in phases" not in text and "their own rows" not in text
+    rest = f"{', '.join(others)} 25 % of them (21 to 29 %, by 512 rows of the dataset)"
+    assert f"cascade: {first[0]} scores all rows; {rest}" in text
+    assert "in phases" not in text and "their own rows" not in text
     assert Plan.from_json(made.to_json()) == made
     unknown = replace(expected[1], part=1.0, low=0.0, high=1.0, sampled=0)
     assert "how many is not known, planned for all" in "\n".join(
