@@ -88,14 +88,15 @@ def stages_of(spec: RunSpec, sampled: int, left: Sequence[int]) -> tuple[Expecte
     """
     first = ExpectedStage(spec.cascade[0].members, 1.0, 1.0, 1.0, sampled)
     pairs = zip(spec.cascade[1:], left, strict=True)
-    # no part is 0: members that score nothing could not be planned
+    # No part is 0: members that score nothing could not be planned. Neighbours may be alike: those of a place are
+    # taken for one row, as to how sure that is.
     return first, *(
-        ExpectedStage(stage.members, max(rows, 0.5) / sampled, *interval(rows, sampled), sampled)
+        ExpectedStage(stage.members, max(rows, 0.5) / sampled, *interval(rows / _ROWS, sampled / _ROWS), sampled)
         for stage, rows in pairs
     )
 
 
-def interval(some: int, of: int) -> tuple[float, float]:
+def interval(some: float, of: float) -> tuple[float, float]:
     """Return between which a part lies of which a sample has `some` in `of`, 19 times out of 20 (Wilson 1927)."""
     part, squared = some / of, _95_OF_100**2
     middle = (part + squared / (2 * of)) / (1 + squared / of)
