@@ -41,6 +41,13 @@ def require_folder(path: Path) -> None:
         raise UsageError(f"the folder {path.parent} does not exist", "make it, or choose another")
 
 
+def require_new(path: Path) -> Path:
+    """Return a path where there is nothing yet: what was written there may be in use. Raises UsageError."""
+    if path.exists():
+        raise UsageError(f"{path} exists", "remove it, or write another")
+    return path
+
+
 def write_atomically(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace the file by a whole new one.
 

@@ -7,13 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from hpcens.api.configuration import PathLike
-from hpcens.api.evaluated import labelled_result, reader_of
+from hpcens.api.evaluated import labelled_result, reader_of, require_one_deal
 from hpcens.api.opened import Result
-from hpcens.errors import UsageError
 from hpcens.evaluation import Aim
 from hpcens.evaluation import Calibrated as BaseCalibrated
 from hpcens.evaluation import calibrate as calibrating
-from hpcens.files import write_atomically
+from hpcens.files import require_new, write_atomically
 from hpcens.reports.calibration_page import draw, fragment
 from hpcens.reports.calibrations import calibration_lines
 from hpcens.reports.page import write_page
@@ -48,13 +47,6 @@ class Calibrated(BaseCalibrated):
         return self.table
 
 
-def require_new(path: Path) -> Path:
-    """Return a path where there is nothing yet. Raises UsageError where there is: results may be made with it."""
-    if path.exists():
-        raise UsageError(f"{path} exists", "remove it, or write another")
-    return path
-
-
 def calibrate(
     result: PathLike | Result,
     labels: str | Sequence[object] | Array | None = None,
@@ -77,8 +69,7 @@ def calibrate(
     seed      of the hash that deals rows to parts
     Raises UsageError where the coverage cannot be kept, DataError where labels do not fit.
     """
-    if holdout is not None and split is not None:
-        raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
+    require_one_deal(holdout, split)
     with labelled_result(result, labels, labels_column, verb="calibrate") as (finished, labelled):
         aim = Aim(
             labels=labelled.read,

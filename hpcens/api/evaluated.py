@@ -113,6 +113,12 @@ def labelled_result(
         finished.close()
 
 
+def require_one_deal(holdout: float | None, split: str | None) -> None:
+    """Raise UsageError where rows are to be dealt to parts both by a share and by a column."""
+    if holdout is not None and split is not None:
+        raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
+
+
 def reader_of(result: Finished, name: str | None, parameter: str) -> Read | None:
     """Return what reads a column; None where none is named. See `column_of`."""
     return None if name is None else column_of(result, name, parameter)[0]

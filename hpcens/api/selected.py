@@ -7,15 +7,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from hpcens.api.configuration import PathLike
-from hpcens.api.evaluated import labelled_result, reader_of
+from hpcens.api.evaluated import labelled_result, reader_of, require_one_deal
 from hpcens.api.opened import Result
 from hpcens.config.job import absolute
 from hpcens.config.written import yaml_of
-from hpcens.errors import UsageError
 from hpcens.evaluation import By, Method, Wish
 from hpcens.evaluation import Selection as BaseSelection
 from hpcens.evaluation import select as selecting
-from hpcens.files import write_atomically
+from hpcens.files import require_new, write_atomically
 from hpcens.reports.page import write_page
 from hpcens.reports.selection_page import draw, fragment
 from hpcens.reports.selections import selection_lines
@@ -59,9 +58,7 @@ class Selection(BaseSelection):
 
 def require_place(path: Path, spec: RunSpec) -> Path:
     """Return where a configuration can be written. Raises UsageError where it cannot; see `Selection.write_yaml`."""
-    if path.exists():
-        raise UsageError(f"{path} exists", "remove it, or write another")
-    file = absolute(path)
+    file = absolute(require_new(path))
     yaml_of(spec, file.parent)
     return file
 
@@ -90,8 +87,7 @@ def select(
     budget   what the members may take together, in device-hours for the rows of the result
     Raises UsageError where members are not stored or nothing is within the budget, DataError where labels do not fit.
     """
-    if holdout is not None and split is not None:
-        raise UsageError("rows are dealt to parts by holdout or by split", "give one of them")
+    require_one_deal(holdout, split)
     with labelled_result(result, labels, labels_column, verb="select") as (finished, labelled):
         wish = Wish(
             labels=labelled.read,

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from hpcens import api
-from hpcens.api.calibrated import require_new
 from hpcens.api.selected import require_place
 from hpcens.cli.results import refuse_many
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE
-from hpcens.files import require_folder, write_atomically
+from hpcens.files import require_folder, require_new, write_atomically
 from hpcens.reports.calibrations import calibration_lines
 from hpcens.reports.evaluations import evaluation_lines
 from hpcens.reports.page import require_page
