@@ -105,6 +105,16 @@ def content(path):
         return file["prediction"][:].tobytes(), file["label"][:].tobytes()
 
 
+def outputs(path):
+    """All datasets of rows of a result, also while something else has it open."""
+    with h5py.File(path, "r", locking=False) as file:
+        return {name: file[name][()] for name in file.attrs["outputs"]}
+
+
+def bytes_of(path):
+    return {name: array.tobytes() for name, array in outputs(path).items()}
+
+
 WHOLE = values([np.stack([DATA, -DATA], 1), np.stack([DATA, -DATA], 1) + 1])
 EXPECTED = tuple(array.tobytes() for array in WHOLE.values())
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.one_process import run
+from support.results import bytes_of, outputs
 
 from hpcens.checks.preflight import check
 from hpcens.combining import Recombination
@@ -97,21 +98,12 @@ def bench(tmp_path, monkeypatch):
     sys.modules.pop("cascaded_models", None)
 
 
-def content(path):
-    with h5py.File(path, "r", locking=False) as file:
-        return {name: file[name][()] for name in file.attrs["outputs"]}
-
-
-def bytes_of(path):
-    return {name: values.tobytes() for name, values in content(path).items()}
-
-
 def entropy(p):
     return -(p * np.log(p)).sum(-1)
 
 
 def test_a_row_is_combined_from_the_stages_that_it_came_to(bench):
-    every = content(bench.score(bench.config(None), "every"))
+    every = outputs(bench.score(bench.config(None), "every"))
     p = np.stack([every[f"members/m{i}"] for i in range(4)]).astype(np.float64)
     labels = p[:2].mean(0).argmax(1)
     first = (entropy(p[:2].mean(0)) < 1.35) & ((p[:2].argmax(2) != labels).mean(0) < 0.25)
@@ -119,7 +111,7 @@ def test_a_row_is_combined_from_the_stages_that_it_came_to(bench):
     third = ~first & ~second
     assert (first & (p[:2].mean(0).max(1) <= 0.45)).any(), "what the first stage accepts, the second would not"
     assert first.any() and second.any() and third.any()
-    got = content(bench.score(bench.config()))
+    got = outputs(bench.score(bench.config()))
     assert (got["present"] == np.stack([np.ones(ROWS), np.ones(ROWS), ~first, third], 1)).all()
     for rows, count in ((first, 2), (second, 3), (third, 4)):
         assert np.abs(got["prediction"][rows] - p[:count].mean(0)[rows]).max() <= 1e-6
@@ -163,10 +155,10 @@ def test_the_bytes_are_the_same_through_kills_groups_and_reducers(tmp_path_facto
 @pytest.mark.parametrize(("below", "later"), [(9.0, 0), (0.0, 1)])
 def test_all_rows_may_be_accepted_or_none(bench, below, later):
     cascade = [{"members": ["m0"], "accept": {"entropy": {"below": below}}}, {"members": ["m1", "m2", "m3"]}]
-    got = content(bench.score(bench.config(cascade)))
+    got = outputs(bench.score(bench.config(cascade)))
     assert (got["present"] == [1, later, later, later]).all() and np.isfinite(got["prediction"]).all()
     if later:
-        plain = content(bench.score(bench.config(None), "plain"))
+        plain = outputs(bench.score(bench.config(None), "plain"))
         assert all(got[name].tobytes() == plain[name].tobytes() for name in plain)
 
 
@@ -226,7 +218,7 @@ def test_a_sample_leaves_to_each_stage_what_the_run_leaves(bench):
     """Of few rows, the sample is nearly all of them."""
     job = Job(datasets=(bench.dataset,), output=bench.folder / "out.h5", spec=load(bench.config()))
     sampled, left = list(_Sample(job, check(job), 1).score())[-1]
-    present = content(bench.score(bench.config()))["present"]
+    present = outputs(bench.score(bench.config()))["present"]
     first = [(2 * place + 1) * (ROWS - 8) // 12 + row for place in range(6) for row in range(8)]
     assert sampled == 48 and left == [int(present[first, 2].sum()), int(present[first, 3].sum())]
     expected = stages_of(job.spec, sampled, left)
@@ -270,7 +262,7 @@ def test_a_stage_accepts_by_what_passes_are_apart(bench, word):
     """Story: one network with dropout first; where its passes agree, no other is asked."""
     limit = {"mutual_information": 0.25, "expected_entropy": 0.8}[word]
     config = drawn(bench, {word: {"below": limit}})
-    got = content(bench.score(config))
+    got = outputs(bench.score(config))
     p, expected = got["members/m1"].astype(np.float64), got["pass_entropy/m1"].astype(np.float64)
     measure = expected if word == "expected_entropy" else entropy(p) - expected
     accepted = measure < limit

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.one_process import run
+from support.results import bytes_of, outputs
 
 from hpcens.combining import Recombination, require_same_members
 from hpcens.config import load
@@ -95,21 +96,12 @@ def bench(tmp_path, monkeypatch):
 OUT_OF_FOLD = {i: {"fold": i} for i in range(FOLDS)}
 
 
-def content(path):
-    with h5py.File(path, "r", locking=False) as file:
-        return {name: file[name][()] for name in file.attrs["outputs"]}
-
-
-def bytes_of(path):
-    return {name: values.tobytes() for name, values in content(path).items()}
-
-
 def test_out_of_fold_is_what_a_run_of_each_member_gives_for_its_fold(bench):
-    got = content(bench.score(bench.config(OUT_OF_FOLD)))
+    got = outputs(bench.score(bench.config(OUT_OF_FOLD)))
     merged, labels = np.full((ROWS, 4), np.nan, np.float32), np.full(ROWS, -1)
     for fold in range(FOLDS):
         bench.put(f"in{fold}", bench.fold == fold)
-        alone = content(
+        alone = outputs(
             bench.score(bench.config({fold: None}, dataset={"input": "x", "select": f"in{fold}"}), f"one{fold}")
         )
         merged[bench.fold == fold], labels[bench.fold == fold] = alone["prediction"], alone["label"]
@@ -154,18 +146,18 @@ def test_a_row_that_no_member_scores_is_refused_or_masked(bench):
     missing = np.flatnonzero(bench.fold == 4)
     with pytest.raises(DataError, match=f"no member scores {len(missing)} of the {ROWS} rows, first {missing[0]},"):
         bench.score(bench.config(rows))
-    got = content(bench.score(bench.config(rows, bad_rows="mask")))
+    got = outputs(bench.score(bench.config(rows, bad_rows="mask")))
     assert (np.flatnonzero(got["valid"] == 0) == missing).all()
     assert np.isnan(got["prediction"][missing]).all() and (got["label"][missing] == -1).all()
     assert not got["present"][missing].any() and np.isfinite(np.delete(got["prediction"], missing, 0)).all()
 
 
 def test_a_bad_row_is_masked_at_its_own_place(bench):
-    clean = content(bench.score(bench.config(OUT_OF_FOLD, bad_rows="mask"), "clean"))
+    clean = outputs(bench.score(bench.config(OUT_OF_FOLD, bad_rows="mask"), "clean"))
     row = int(np.flatnonzero(bench.fold == 2)[-1])
     with h5py.File(bench.dataset, "r+") as file:
         file["x"][row] = np.nan
-    got = content(bench.score(bench.config(OUT_OF_FOLD, bad_rows="mask"), "holed"))
+    got = outputs(bench.score(bench.config(OUT_OF_FOLD, bad_rows="mask"), "holed"))
     assert np.flatnonzero(got["valid"] == 0).tolist() == [row] and not got["present"][row].any()
     for name, values in got.items():
         assert np.delete(values, row, 0).tobytes() == np.delete(clean[name], row, 0).tobytes(), name
@@ -227,7 +219,7 @@ def test_a_rule_of_the_users_own_sees_the_members_that_scored_and_is_tried_on_th
         "    return stack[names.index('m0')]\n"
     )
     config = bench.config({0: None, 1: {"fold": 1}}, rule="routed_rules:first")
-    got = content(bench.score(config))
+    got = outputs(bench.score(config))
     assert got["prediction"].tobytes() == got["members/m0"].tobytes()
     source = bench.finished(bench.config({0: None, 1: {"fold": 1}, 2: {"fold": 2}}), "three")
     partial = bench.folder / "first.yaml"
@@ -245,7 +237,7 @@ def test_the_ensemble_is_judged_and_each_member_on_the_rows_that_it_scored(bench
     with pytest.raises(UsageError, match="scored rows of their own"):
         select(result, Wish(**question))
     found = judge(result, Question(**question))
-    got = content(bench.folder / "out.h5")
+    got = outputs(bench.folder / "out.h5")
     assert found.rows.used == ROWS and found.rows.unscored == 0
     assert found.ensemble["accuracy"].value == pytest.approx((got["label"] == labels).mean())
     for number in rows:
@@ -264,7 +256,7 @@ def test_values_are_judged_where_members_have_scored_them(bench):
     result = bench.finished(bench.config({0: None, 1: {"fold": 1}}, **more))
     truth = np.random.default_rng(2).random((ROWS, 4))
     found = judge(result, Question(labels=lambda start, stop: truth[start:stop], source="labels"))
-    got = content(bench.folder / "out.h5")
+    got = outputs(bench.folder / "out.h5")
     of_fold = bench.fold == 1
     errors = {"m0": got["members/m0"] - truth, "m1": (got["members/m1"] - truth)[of_fold]}
     for name, each in errors.items():
