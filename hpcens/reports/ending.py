@@ -28,7 +28,7 @@ from hpcens.runs import (
     RunDirectory,
     read_events,
 )
-from hpcens.runs.cost import cost_of
+from hpcens.runs.cost import cost_of, cost_of_run
 from hpcens.vocabulary import Plan
 
 # Where even the busiest role was busy for less of the time, none of them is what limits the speed.
@@ -213,4 +213,4 @@ def _detail_lines(
         yield from start_lines(claim.began, events)
     if report is not None:
         yield from report_lines(report)
-    yield cost_line(cost_of([epoch]), cost_of(run.epochs()))
+    yield cost_line(cost_of([epoch]), cost_of_run(run))

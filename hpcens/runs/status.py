@@ -12,7 +12,7 @@ from hpcens.errors import UsageError
 from hpcens.files import read_as
 from hpcens.runs.announcement import announced
 from hpcens.runs.claim import Claim
-from hpcens.runs.cost import cost_of
+from hpcens.runs.cost import cost_of_run
 from hpcens.runs.directory import RunDirectory
 from hpcens.runs.epoch import Epoch
 from hpcens.runs.events import ProgressMade, recent
@@ -117,7 +117,7 @@ def _figures(run: RunDirectory, found: Standing, submission: Submission | None) 
     ends = answer.ends if answer else 0.0
     waits = answer is not None and answer.state in WAITING and found.state in ("queued", "requeued")
     now = time.time()
-    cost = cost_of(epochs, running=found.state == "running" and epoch is not None and epoch.verdict is None)
+    cost = cost_of_run(run, running=found.state == "running" and epoch is not None and epoch.verdict is None)
     since = (answer.submitted if answer else 0.0) or (submission.submitted if submission else now)
     return Status(
         run=str(run.path),

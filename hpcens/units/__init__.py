@@ -37,6 +37,7 @@ All are JSON with a checksum, as the files of `hpcens.runs` are; formats are 1.
 | | `round` | text | by which it was started |
 | | `job` | object or null | Slurm's job, as in a start's claim |
 | | `host`, `boot`, `pid`, `born` | text, text, int, int | the process that watches over it |
+| | `gpus` | int | that it holds; by default 0 |
 | claim | `world`, `round` | text | who claimed it |
 | | `began` | float | seconds since 1970 |
 | outcome | `code` | int | exit code, see `hpcens.errors` |

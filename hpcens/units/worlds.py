@@ -31,12 +31,14 @@ class World:
     round    the command that started it
     job      Slurm's job; None outside of one
     process  that watches over it
+    gpus     that it holds
     """
 
     id: str
     round: str
     job: SlurmJob | None
     process: Process
+    gpus: int = 0
 
     @staticmethod
     def new(round_id: str, job: SlurmJob | None) -> World:
@@ -46,7 +48,7 @@ class World:
     def to_json(self) -> str:
         """Write the world as JSON: its job and its process, with the version of its format."""
         own = {"format": 1, "id": self.id, "round": self.round, "job": self.job and asdict(self.job)}
-        return json.dumps(own | asdict(self.process))
+        return json.dumps(own | asdict(self.process) | {"gpus": self.gpus})
 
     def enter(self, worlds: Path) -> Path:
         """Leave word of it in the folder of worlds; return its own folder."""
@@ -61,9 +63,9 @@ def load_world(folder: Path) -> World | None:
 
 def _world(raw: dict[str, Any]) -> World:
     raw.pop("format")
-    job = raw.pop("job")
+    job, gpus = raw.pop("job"), raw.pop("gpus", 0)
     own = raw.pop("id"), raw.pop("round"), checked(SlurmJob(**job)) if job else None
-    return World(*own, checked(Process(**raw)))
+    return checked(World(*own, checked(Process(**raw)), gpus))
 
 
 def has_ended(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
 from hpcens.config import job_from_json
+from hpcens.engine import discover
 from hpcens.errors import (
     COMPLETE,
     FAILURE,
@@ -120,7 +121,10 @@ class UnitsWorld:
         """Score until nothing is left for this world, it is asked to end, or its node may be to blame."""
         if not self._claimable():
             return self._tally
-        expected = local.ranks_of(job_from_json(self._units.job))
+        job = job_from_json(self._units.job)
+        expected = local.ranks_of(job)
+        gpus = sum(device.family == "cuda" for device in discover(job.spec.devices))
+        self._world = replace(self._world, gpus=gpus)
         local.mpiexec()
         sweep()
         folder = self._world.enter(self._directory.worlds)
