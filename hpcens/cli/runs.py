@@ -11,9 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hpcens.api.cancellation import cancel as cancel_run
-from hpcens.cli.several import as_json, cancel_units, show_logs, status_of_any, table
+from hpcens.cli.several import as_json, cancel_units, listed, show_logs, status_of_any, table
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, UsageError, next_steps
+from hpcens.reports.table import sum_line
 from hpcens.reports.text import cost_phrase, figures, rate
 from hpcens.reports.units import units_lines
 from hpcens.runs import RunDirectory, signatures
@@ -24,15 +25,18 @@ from hpcens.runs.status import Status, is_run
 from hpcens.shell import quoted
 from hpcens.units import UnitsDirectory
 from hpcens.units.selection import Selected, select
-from hpcens.units.status import worst
+from hpcens.units.status import UnitsStatus, worst
 
 _WATCH_SECONDS = 2.0
+# Who waits for hours looks less often: after this part of the time waited so far, and at most after so many seconds.
+_PART, _MOST_SECONDS = 0.01, 20.0
 
 
 def status(options: Namespace) -> int:
     """Print how runs stand; with --watch again and again, until they have ended, with the code of the worst."""
+    kept: dict[tuple[type, Path], Selected] = {}  # what was read of many files is not read again
     while True:
-        chosen = select(options.run)
+        chosen = [kept.setdefault((type(item), item.path), item) for item in select(options.run)]
         ask = OneQuestion(_jobs_of(chosen))
         current = [status_of_any(item, ask) for item in chosen]
         if options.json:
@@ -67,15 +71,15 @@ def _show_ending(run: RunDirectory, options: Namespace) -> None:
 
 def wait(options: Namespace) -> int:
     """Wait until runs have ended, a line each; return the code of the worst."""
-    waiting, codes = select(options.run), set()
-    stuck: set[Path] = set()
+    waiting, ended = select(options.run), list[Status | UnitsStatus]()
+    stuck, began = set[Path](), time.monotonic()
     while waiting:
         ask = OneQuestion(_jobs_of(waiting))
         for item in list(waiting):
             current, name = status_of_any(item, ask), short(item.path)
             if current.code is not None:
                 waiting.remove(item)
-                codes.add(current.code)
+                ended.append(current)
                 if isinstance(current, Status):
                     say(f"{current.state}: {current.reason} → {name}{next_steps(current.remedy)}")
                 else:
@@ -84,8 +88,10 @@ def wait(options: Namespace) -> int:
                 stuck.add(item.path)
                 say(f"{name}: {current.reason}{next_steps(current.remedy)}", to_stderr=True)
         if waiting:
-            time.sleep(_WATCH_SECONDS)
-    return worst(codes)
+            time.sleep(min(_MOST_SECONDS, max(_WATCH_SECONDS, _PART * (time.monotonic() - began))))
+    if len(ended) > 1:
+        say(sum_line(ended))
+    return worst({each.code for each in ended if each.code is not None})
 
 
 def _jobs_of(chosen: Iterable[Selected]) -> list[str]:
@@ -208,12 +214,5 @@ def runs(options: Namespace) -> int:
     if options.json:
         say(json.dumps([asdict(each) for each in statuses], indent=1))
         return COMPLETE
-    if statuses:
-        say(f"{'state':13}  {'rows durable':>12} of {'all':<12}  {'job':8}  run")
-    for each in statuses:
-        rows, of = (each.rows, each.of) if isinstance(each, Status) else (each.done, each.of)
-        files = "" if isinstance(each, Status) else f" ({each.noun})"
-        say(f"{each.state:13}  {rows:>12,} of {of:<12,}  {each.job or '·':8}  {short(Path(each.run))}{files}")
-    if any(not each.job for each in statuses):
-        say("(job: its id at Slurm; · where it was started on a host)")
+    show(listed(statuses))
     return COMPLETE

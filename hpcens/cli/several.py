@@ -7,21 +7,22 @@ import json
 import os
 import signal
 from argparse import Namespace
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import HpcensError, UsageError
+from hpcens.reports.table import status_lines, table_lines, world_lines
 from hpcens.reports.units import units_lines
 from hpcens.runs.cancellation import ask_to_end
 from hpcens.runs.scheduler_answer import OneQuestion
 from hpcens.runs.status import Status
 from hpcens.runs.status import status as status_of
 from hpcens.scheduler import jobs as slurm
-from hpcens.shell import in_a_line, quoted
+from hpcens.shell import quoted
 from hpcens.units import UnitsDirectory
+from hpcens.units.queue import forget
 from hpcens.units.selection import Selected
 from hpcens.units.status import UnitsStatus, status_of_units
 from hpcens.units.worlds import living_worlds, load_world
@@ -29,28 +30,28 @@ from hpcens.units.worlds import living_worlds, load_world
 
 def status_of_any(item: Selected, ask: OneQuestion) -> Status | UnitsStatus:
     """Return how a run, or many files, stand."""
-    shared = isinstance(item, UnitsDirectory) and (item.path / "lists").is_dir()  # gone once blocks are put together
-    return status_of_units(UnitsDirectory(item.path)) if shared else status_of(item.path, ask)
+    if isinstance(item, UnitsDirectory) and (item.path / "lists").is_dir():  # gone once blocks are put together
+        return status_of_units(item)
+    return status_of(item.path, ask)
 
 
 def table(statuses: Sequence[Status | UnitsStatus]) -> Iterator[str]:
-    """Show several together: many files as a block of lines each, runs as a line each, and what they come to."""
-    runs = [each for each in statuses if isinstance(each, Status)]
-    for each in statuses:
-        if isinstance(each, UnitsStatus):
-            if len(statuses) > 1:
-                yield f"==> {short(Path(each.run))}"
-            yield from units_lines(each)
-    for each in runs:
-        why = "" if each.state in ("complete", "running") else f"  {in_a_line(each.reason, 100)}"
-        yield f"{each.state:13}  {each.rows:>12,} of {each.of:<12,}  {each.job or '-':8}  {short(Path(each.run))}{why}"
-    if len(runs) > 1:
-        states = ", ".join(f"{count} {state}" for state, count in Counter(each.state for each in runs).items())
-        speed = sum(each.rows_per_second for each in runs if each.state == "running")
-        left = [each.seconds_left for each in runs if each.seconds_left is not None]
-        going = f"; {speed:,.0f} rows/s in all" if speed else ""
-        going += f", {max(left) / 60:,.0f} minutes left" if left else ""
-        yield f"{len(runs)} runs: {states}{going}"
+    """Show several in one table, with the worlds at work; many files alone in words, with theirs."""
+    [only] = statuses if len(statuses) == 1 else [None]
+    if isinstance(only, UnitsStatus):
+        yield from units_lines(only)
+        yield from world_lines([only], _named)
+    else:
+        yield from status_lines(statuses, _named)
+
+
+def listed(statuses: Sequence[Status | UnitsStatus]) -> Iterator[str]:
+    """Show a line each, without what they are at."""
+    yield from table_lines(statuses, _named)
+
+
+def _named(run: str) -> str:
+    return short(Path(run))
 
 
 def as_json(statuses: Sequence[Status | UnitsStatus], *, indent: int | None) -> str:
@@ -79,12 +80,13 @@ def cancel_units(units: UnitsDirectory, options: Namespace) -> None:
     """
     living, rounds = living_worlds(units.worlds), units.rounds()
     jobs = [job for own in rounds for job in own.jobs]
-    queue = (slurm.elements(jobs) if jobs else None) or Counter()
+    queue = slurm.elements(jobs) if jobs else None
     if not living and not queue:
         raise UsageError(f"nothing works on {units.path}", f"hpcens status {quoted(units.path)}")
     ask_to_end(units.cancel, "cancelled", {own.id for own in rounds})
     if jobs and queue:
         refused = slurm.end(jobs if options.now else ["--state=PENDING", *jobs])
+        forget(units)
         if refused:
             raise HpcensError(f"scancel: {refused}", f"try again: scancel {' '.join(jobs)}")
     if options.now:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 
 from hpcens.errors import COMPLETE, INCOMPLETE
+from hpcens.reports.text import cost_phrase
+from hpcens.runs.cost import Cost
 from hpcens.shell import counted, in_a_line
 from hpcens.units.status import UnitsStatus
 
@@ -26,6 +28,14 @@ def units_lines(status: UnitsStatus) -> Iterator[str]:
     yield f"{status.rows:,}{of_rows} rows scored"
     if status.stage and status.code is None:
         yield status.stage
+    if status.node_hours:
+        so_far = " so far" if status.code is None else ""
+        yield f"used {cost_phrase(Cost(3600 * status.node_hours, 3600 * status.gpu_hours))}{so_far}"
+    yield from failure_lines(status)
+
+
+def failure_lines(status: UnitsStatus) -> Iterator[str]:
+    """Say what failed and why, and what to do next."""
     for failure in status.failed[:_MOST_FAILED]:
         name = os.path.relpath(failure.dataset) if failure.dataset.startswith(os.sep) else failure.dataset
         yield f"failed ({failure.code}): {name}: {in_a_line(failure.reason)}"

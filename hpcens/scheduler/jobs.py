@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -136,12 +135,13 @@ def largest_array() -> int:
     return max(1, int(found[1]) - 1) if found else _LARGEST_ARRAY
 
 
-def elements(asked: Sequence[str]) -> Counter[str] | None:
-    """Return how many elements of job arrays are in which state; None where the controller does not answer."""
-    known = completed(["squeue", "-h", "-r", "-j", ",".join(asked), "-o", "%T"])
+def elements(asked: Sequence[str]) -> dict[str, str] | None:
+    """Return the elements of job arrays that wait or run, as ARRAY_NUMBER → state; None: the controller is silent."""
+    known = completed(["squeue", "-h", "-r", "-j", ",".join(asked), "-o", "%i %T"])
     if known is None or (known.returncode and "Invalid job id" not in known.stderr):
         return None
-    return Counter(known.stdout.split())
+    lines = (line.partition(" ") for line in known.stdout.splitlines())
+    return {element: state for element, _, state in lines}
 
 
 def _accounted(asked: Sequence[str]) -> dict[str, Answer]:

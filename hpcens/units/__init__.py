@@ -14,6 +14,7 @@ Of one dataset the directory is that of its run, OUTPUT.run, with the blocks' re
       claims/UNIT.0001/     claim.json: the first attempt at a unit; appears whole, of many at once one succeeds
       claims/UNIT.0001.done, .failed or .left    what came of that attempt; the first stands
       jobs/ID/              script and logs of a round's job arrays
+      queue.json            what Slurm last said of these: it is asked once in 40 s
       cancel                a request to end, and of which rounds
 
 All are JSON with a checksum, as the files of `hpcens.runs` are; formats are 1.
@@ -40,6 +41,9 @@ All are JSON with a checksum, as the files of `hpcens.runs` are; formats are 1.
 | | `gpus` | int | that it holds; by default 0 |
 | claim | `world`, `round` | text | who claimed it |
 | | `began` | float | seconds since 1970 |
+| queue | `asked` | float | when, in seconds since 1970 |
+| | `arrays` | [text] | ids of the job arrays |
+| | `states` | object or null | element, as ARRAY_NUMBER → its state; null: no answer |
 | outcome | `code` | int | exit code, see `hpcens.errors` |
 | | `reason` | text | why |
 | | `rows`, `seconds` | int, float | scored by this attempt, and how long it took |

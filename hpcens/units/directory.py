@@ -51,6 +51,9 @@ class UnitsDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Attempt → what was read of it: neither a claim nor what came of it ever changes.
+        self._claimed: dict[str, tuple[str, str, float]] = {}
+        self._outcomes: dict[str, Outcome] = {}
 
     @staticmethod
     def of(folder: Path) -> UnitsDirectory:
@@ -177,8 +180,20 @@ class UnitsDirectory:
 
     def claimant(self, attempt: Attempt) -> tuple[str, str]:
         """Return the world and the round that claimed an attempt; empty where that cannot be read."""
-        path = self._claims / attempt.name / "claim.json"
-        return read_as(path, lambda raw: (str(raw["world"]), str(raw["round"]))) or ("", "")
+        return self._read_claim(attempt)[:2]
+
+    def began(self, attempt: Attempt) -> float:
+        """Return when an attempt was claimed, in seconds since 1970; 0 where that cannot be read."""
+        return self._read_claim(attempt)[2]
+
+    def _read_claim(self, attempt: Attempt) -> tuple[str, str, float]:
+        if attempt.name not in self._claimed:
+            path = self._claims / attempt.name / "claim.json"
+            found = read_as(path, lambda raw: (str(raw["world"]), str(raw["round"]), float(raw["began"])))
+            if found is None:
+                return "", "", 0.0
+            self._claimed[attempt.name] = found
+        return self._claimed[attempt.name]
 
     def settle(self, attempt: Attempt, kind: Kind, outcome: Outcome) -> None:
         """State what came of an attempt, once; only the world that claimed it does."""
@@ -193,8 +208,13 @@ class UnitsDirectory:
         """Return what came of an attempt; None where it goes on, or that cannot be read."""
         if attempt.kind is None:
             return None
-        path = self._claims / f"{attempt.name}.{attempt.kind}"
-        return read_as(path, lambda raw: checked(Outcome(**raw)))
+        name = f"{attempt.name}.{attempt.kind}"
+        if name not in self._outcomes:
+            found = read_as(self._claims / name, lambda raw: checked(Outcome(**raw)))
+            if found is None:
+                return None
+            self._outcomes[name] = found
+        return self._outcomes[name]
 
     def world_folders(self) -> Iterator[tuple[str, Path]]:
         """Yield worlds: the id of each, and its folder."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from hpcens.errors import BAD_DATA, COMPLETE, FAILURE, INCOMPLETE, MISMATCH, USAGE
-from hpcens.runs import ProgressMade, RunDirectory, recent
+from hpcens.runs.cost import cost_of_worlds
 from hpcens.scheduler.jobs import elements
+from hpcens.units.at_work import WorldStatus, at_work, progress_of, world_statuses
 from hpcens.units.blocks import assembly_of, blocks_of
-from hpcens.units.claims import Attempt
+from hpcens.units.claims import Attempt, Standing
 from hpcens.units.directory import UnitsDirectory
 from hpcens.units.listing import Unit, UnitList
-from hpcens.units.worlds import living_worlds
+from hpcens.units.queue import AskElements, living_in
 
 WORST_FIRST = (FAILURE, MISMATCH, BAD_DATA, USAGE, INCOMPLETE, COMPLETE)
 """Of several codes the first of these counts: what needs a person before what needs a repetition."""
@@ -45,6 +44,8 @@ class UnitsStatus:
     of_rows       rows of the dataset that is scored in blocks; of files 0: they are not known
     stage         of what all blocks wait for: planning, or being put together; else empty
     refused       why hosts of the last command were refused, and what to do; empty where none was, or others go on
+    at_work       the worlds that live
+    node_hours    that all worlds took; gpu_hours: of GPUs
     """
 
     run: str
@@ -65,6 +66,9 @@ class UnitsStatus:
     of_rows: int = 0
     stage: str = ""
     refused: str = ""
+    at_work: tuple[WorldStatus, ...] = ()
+    node_hours: float = 0.0
+    gpu_hours: float = 0.0
 
 
 def worst(codes: Collection[int]) -> int:
@@ -72,65 +76,80 @@ def worst(codes: Collection[int]) -> int:
     return next((code for code in WORST_FIRST if code in codes), max(codes, default=COMPLETE))
 
 
-def status_of_units(
-    directory: UnitsDirectory, queue: Callable[[Sequence[str]], Counter[str] | None] = elements
-) -> UnitsStatus:
+def status_of_units(directory: UnitsDirectory, ask: AskElements = elements) -> UnitsStatus:
     """Return how the files of the newest list stand.
 
-    queue  returns how many elements of Slurm's jobs are in which state; None where it does not answer
+    ask  asks Slurm for the elements of job arrays
     """
     listed = directory.newest_list or UnitList(0, "", {}, ())
     blocks = blocks_of(listed)
-    units = replace(listed, units=blocks) if blocks else listed
-    by_key = {unit.key: unit for unit in units.units}
-    standings = directory.standings(units)
-    living = living_worlds(directory.worlds)
-    last = {key: standing.last for key, standing in standings.items() if standing.last is not None}
+    counted = {unit.key for unit in blocks or listed.units}
+    by_key = {unit.key: unit for unit in listed.units}
+    every = directory.standings(listed)
+    standings = {key: standing for key, standing in every.items() if key in counted}
+    queue, living = living_in(directory, ask)
+    work = at_work(directory, by_key, every, living)
     done = [key for key, standing in standings.items() if standing.state == "done"]
-    held = [key for key, standing in standings.items() if standing.state == "held"]
-    running = [key for key in held if directory.claimant(last[key])[0] in living]
+    running = {unit.key for unit, _ in work.current.values()} & counted
     failed = tuple(
-        _failure(directory, by_key[key], last[key]) for key, standing in standings.items() if standing.state == "failed"
+        _failure(directory, by_key[key], standing.last)
+        for key, standing in standings.items()
+        if standing.state == "failed" and standing.last is not None
     )
-    jobs = [job for own in directory.rounds()[-_ROUNDS:] for job in own.jobs]
-    states = (queue(jobs) if jobs else Counter()) or Counter()
-    waiting = states["PENDING"] + states["CONFIGURING"] + states["REQUEUED"]
-    going = bool(living) or waiting > 0 or states["RUNNING"] > 0
-    left = len(units.units) - len(done) - len(failed)
-    whole, last_failed = _whole(directory, listed)
+    left = len(standings) - len(done) - len(failed)
+    whole, last_failed = _whole(directory, listed, every)
     failed += last_failed
-    code = None if going else _code(left + (not whole and not failed), failed)
+    unfinished = left + (not whole and not failed)
+    going = bool(unfinished or failed) and bool(living or queue.waiting or queue.running)
+    code = None if going else _code(unfinished, failed)
     refused = directory.refusal() if code == INCOMPLETE else ""
     code = MISMATCH if refused else code
-    finished = {key: [each for each in standings[key].attempts if each.kind == "done"] for key in done}
-    rows, speed, bytes_per_second = _figures(directory, by_key, finished, living)
-    left_bytes = sum(unit.bytes for key, unit in by_key.items() if key not in done)
-    if blocks:
-        rows = sum(by_key[key].rows for key in done)
-    progressing = [key for key, standing in standings.items() if key not in done and standing.attempts]
+    durable = {key: _durable(by_key[key]) for key in _progressing(standings, running, blocks)}
+    speeds = [pace.speeds for pace in work.paces.values()]
+    left_bytes = float(sum(unit.bytes for key, unit in by_key.items() if key not in done))
+    left_bytes -= sum(by_key[key].bytes * rows / max(1, of) for key, (rows, of) in durable.items())
+    bytes_per_second = sum((speed for _, speed in speeds), 0.0)
+    cost = cost_of_worlds(directory.worlds)
     return UnitsStatus(
         run=str(directory.path),
-        state=_state(code, bool(living) or states["RUNNING"] > 0),
+        state=_state(code, bool(living) or queue.running > 0),
         code=code,
-        of=len(units.units),
+        of=len(standings),
         done=len(done),
         running=len(running),
-        queued=len(units.units) - len(done) - len(failed) - len(running),
+        queued=len(standings) - len(done) - len(failed) - len(running) + len(last_failed),
         failed=failed,
-        rows=rows + sum(_durable(by_key[key]) for key in (progressing if blocks else running)),
-        rows_per_second=speed,
-        seconds_left=left_bytes / bytes_per_second if living and bytes_per_second else None,
+        rows=_rows(directory, standings, by_key) + sum(rows for rows, _ in durable.values()),
+        rows_per_second=sum((speed for speed, _ in speeds), 0.0),
+        seconds_left=max(0.0, left_bytes) / bytes_per_second if living and bytes_per_second else None,
         worlds=len(living),
-        waiting=waiting,
-        job=", ".join(jobs) if going else "",
+        waiting=queue.waiting,
+        job=", ".join(queue.arrays) if going else "",
         noun="blocks" if listed.whole else "files",
         of_rows=sum(unit.rows for unit in blocks),
         stage=_stage(listed, len(done)),
         refused=refused,
+        at_work=world_statuses(directory, work),
+        node_hours=cost.node_seconds / 3600,
+        gpu_hours=cost.gpu_seconds / 3600,
     )
 
 
-_ROUNDS = 5  # newest commands of which jobs may still live
+def _progressing(standings: Mapping[str, Standing], running: Collection[str], blocks: Sequence[Unit]) -> Iterable[str]:
+    """Return the units of which rows are durable that are not done: of files those that run, of blocks all begun."""
+    begun = (key for key, standing in standings.items() if standing.state != "done" and standing.attempts)
+    return begun if blocks else running
+
+
+def _rows(directory: UnitsDirectory, standings: Mapping[str, Standing], units: Mapping[str, Unit]) -> int:
+    """Return the rows of what is done: of a block all, of a file what its attempts have scored."""
+    rows = 0
+    for key, standing in standings.items():
+        if standing.state != "done":
+            continue
+        ended = [directory.outcome(attempt) for attempt in standing.attempts if attempt.kind == "done"]
+        rows += units[key].rows or sum(outcome.rows for outcome in ended if outcome is not None)
+    return rows
 
 
 def _stage(units: UnitList, done: int) -> str:
@@ -141,12 +160,14 @@ def _stage(units: UnitList, done: int) -> str:
     return "all blocks are there, and are put together" if done == len(blocks_of(units)) else ""
 
 
-def _whole(directory: UnitsDirectory, units: UnitList) -> tuple[bool, tuple[UnitFailure, ...]]:
+def _whole(
+    directory: UnitsDirectory, units: UnitList, standings: Mapping[str, Standing]
+) -> tuple[bool, tuple[UnitFailure, ...]]:
     """Return whether nothing is left once all blocks, or files, are done; and how what is left failed, if it did."""
     assembly = assembly_of(units) if units.whole else None
     if assembly is None:
         return True, ()
-    standing = directory.standings(replace(units, units=(assembly,)))[assembly.key]
+    standing = standings[assembly.key]
     if standing.state == "failed" and standing.last is not None:
         return False, (_failure(directory, assembly, standing.last),)
     return standing.state == "done", ()
@@ -171,31 +192,8 @@ def _failure(directory: UnitsDirectory, unit: Unit, attempt: Attempt) -> UnitFai
     return UnitFailure(unit.name if unit.rows else unit.dataset, unit.output, code, reason)
 
 
-def _figures(
-    directory: UnitsDirectory, units: dict[str, Unit], done: dict[str, list[Attempt]], living: Collection[str]
-) -> tuple[int, float, float]:
-    """Return rows scored in all; and rows/s and bytes/s of the worlds that live, each by its own clock."""
-    rows = 0
-    sums: dict[str, list[float]] = {}
-    for key, attempts in done.items():
-        for attempt in attempts:
-            outcome = directory.outcome(attempt)
-            if outcome is None:
-                continue
-            rows += outcome.rows
-            world, _ = directory.claimant(attempt)
-            if world in living and outcome.seconds:
-                own = sums.setdefault(world, [0.0, 0.0, 0.0])
-                own[0] += outcome.rows
-                own[1] += units[key].bytes
-                own[2] += outcome.seconds
-    speeds = [(scored / seconds, size / seconds) for scored, size, seconds in sums.values()]
-    return rows, sum(speed for speed, _ in speeds), sum(speed for _, speed in speeds)
-
-
-def _durable(unit: Unit) -> int:
-    """Rows of a file that is worked on that are durable."""
-    epoch = RunDirectory.of(Path(unit.output)).newest
-    events = recent(epoch.events) if epoch is not None else []
-    progress = [event for event in events if isinstance(event, ProgressMade)]
-    return progress[-1].rows if progress and progress[-1].phase == progress[-1].phases else 0
+def _durable(unit: Unit) -> tuple[int, int]:
+    """Return how many rows of a unit that is worked on are durable, and of how many; 0 before its last phase."""
+    progress = progress_of(unit)
+    last = progress[-1] if progress else None
+    return (last.rows, last.of) if last is not None and last.phase == last.phases else (0, 0)

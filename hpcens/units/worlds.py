@@ -7,7 +7,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
@@ -89,8 +89,7 @@ def at_once(folder: Path, own: World | None = None) -> bool | None:
 
     own  the world that asks, whose job may have taken the place of the other's
     """
-    world = load_world(folder)
-    if has_ended(folder) or world is None:
+    if has_ended(folder) or (world := load_world(folder)) is None:
         return False
     if own is not None and own.job is not None and own.job.succeeds(world.job):
         return False
@@ -128,9 +127,18 @@ def dead_worlds(worlds: Path, asked: Iterable[str], own: World | None = None, *,
     return dead | (set(still) if stands_still(look) else {name for name in still if has_ended(worlds / name)})
 
 
-def living_worlds(worlds: Path) -> set[str]:
-    """Return the worlds that live, as far as seconds tell: those whose counter stands meanwhile do not count."""
+def living_worlds(worlds: Path, runs: Callable[[SlurmJob | None], bool | None] = lambda job: None) -> set[str]:
+    """Return the worlds that live, as far as seconds tell: those whose counter stands meanwhile do not count.
+
+    runs  returns whether a world's job runs, as far as that is known; None: Slurm is asked about it
+    """
     known = {path.name: at_once(path) for path in worlds.glob("[0-9a-f]*")}
+    elsewhere = {name: load_world(worlds / name) for name, said in known.items() if said is None}
+    jobs = [world.job for world in elsewhere.values() if world is not None and world.job is not None]
+    for name, world in elsewhere.items():
+        job = world.job if world is not None else None
+        replaced = job is not None and any(other.same(job) and other.restart > job.restart for other in jobs)
+        known[name] = False if replaced else runs(job)
     said = _by_slurm(worlds, (name for name, lives in known.items() if lives is None))
     unknown = [name for name, lives in said.items() if lives is None]
     living = {name for name, lives in (known | said).items() if lives}

@@ -198,6 +198,7 @@ def test_watch_and_wait_end_with_the_code_of_the_verdict(run, slurm, tmp_path, c
     assert out.splitlines() == [
         f"resumable: cancelled → y.run; next: {AGAIN}",
         f"failed: node n2 gave no sign of life → x.run; next: {AGAIN}",
+        "2 runs: 1 resumable, 1 failed",
     ]
     assert "x.run: " in error and "scontrol release 7" in error
     assert main(["status", "y.run", "--watch"]) == 75
@@ -212,7 +213,8 @@ def test_list_shows_runs_that_wait_and_asks_slurm_once(run, slurm, tmp_path, cap
         submitted(made, number, rows=10)
     slurm.has(("7", "PENDING", "Priority", NAME), ("8", "RUNNING", "None", NAME))
     assert main(["list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert last == "3 runs: 1 queued, 1 running, 1 failed"
     assert [(line.split()[0], line.split()[-1]) for line in lines] == [
         ("state", "run"),
         ("queued", "a.run"),

@@ -54,13 +54,25 @@ def test_runs_are_selected_by_path_folder_and_pattern(folder):
 def test_status_of_many_is_one_table(folder, capsys):
     assert main(["status", "out", "alone"]) == COMPLETE
     said = capsys.readouterr().out
+    assert [line.split() for line in said.splitlines()[1:4]] == [
+        ["resumable", "1", "of", "3", "files,", "1", "failed", "·", "·", "·", "out.run"],
+        ["complete", "0", "of", "0", "rows", "·", "·", "·", "alone/a.run"],
+        ["resumable", "0", "of", "0", "rows", "·", "·", "·", "alone/b.run"],
+    ]
+    assert said.splitlines()[4] == "3 runs: 2 resumable, 1 complete; 3 files: 1 done, 1 queued, 1 failed"
+    assert "out.run: failed (65): d1.h5: bad" in said and "alone/b.run: drained" in said
+    assert "out.run: next: run the same command again" in said
+    assert main(["status", "out"]) == COMPLETE
+    said = capsys.readouterr().out
     assert "resumable: 1 of 3 files done, 1 queued, 1 failed" in said and "40 rows scored" in said
-    assert "failed (65): d1.h5: bad" in said and "2 runs: 1 complete, 1 resumable" in said
-    assert "run the same command again" in said
     assert main(["status", "out", "--json"]) == COMPLETE
     assert json.loads(capsys.readouterr().out)["failed"][0]["code"] == 65
     assert main(["status", "alone/a.run", "alone/b.run", "--watch"]) == INCOMPLETE
-    assert main(["wait", "alone/a.run"]) == COMPLETE and main(["wait", "out", "alone"]) == INCOMPLETE
+    assert main(["wait", "alone/a.run"]) == COMPLETE
+    capsys.readouterr()
+    assert main(["wait", "out", "alone"]) == INCOMPLETE
+    assert capsys.readouterr().out.splitlines()[-1].startswith("3 runs: 2 resumable, 1 complete; 3 files: 1 done")
+    assert main(["list"]) == COMPLETE and "of 3 files, 1 failed" in capsys.readouterr().out
 
 
 def test_a_living_world_is_cancelled_and_what_nothing_works_on_is_refused(folder, capsys):

@@ -354,7 +354,7 @@ def test_verbs_for_one_world_refuse_a_shared_dataset_by_name(project, capsys):
         assert main(arguments) == 2
     said = capsys.readouterr().err
     assert "hpcens run --join" in said and "yet to be put together" in said
-    assert main(["list"]) == COMPLETE and "(blocks)" in capsys.readouterr().out
+    assert main(["list"]) == COMPLETE and "of 1 blocks" in capsys.readouterr().out
     assert main(["run", "--join", shared[0], "--limit", "5"]) == 2 and "leave out -c" in capsys.readouterr().err
     for option in (["--code"], ["--trace", "t.json"], ["--plan", "p.json"], ["-o", "x.h5"]):
         assert main(["run", "--join", "dataset.h5", *option]) == 2
