@@ -24,7 +24,7 @@ from hpcens.result import Decision, decision_of, fingerprint_of, torch_version
 from hpcens.runs import AGAIN, Epoch, RunDirectory, Verdict, is_void
 from hpcens.shell import quoted
 from hpcens.specs import Job
-from hpcens.units import Claimed, Kind, Unit, UnitList, UnitsDirectory
+from hpcens.units import Claimed, Kind, Outcome, Unit, UnitList, UnitsDirectory
 from hpcens.units.blocks import assembly_of, blocks_of, open_units, planning, scoring, with_damaged_anew
 from hpcens.units.claims import Standing
 from hpcens.vocabulary import Segmentation
@@ -175,6 +175,13 @@ class BlocksWorld(UnitsWorld):
             code, reason = (outcome.code, outcome.reason) if outcome else (FAILURE, "its record cannot be read")
             return Verdict(code, f"{unit.name}: {reason}", "mend it, and run the same command again")
         return None
+
+    def _settle(self, claimed: Claimed, kind: Kind, outcome: Outcome) -> None:
+        try:
+            super()._settle(claimed, kind, outcome)
+        except OSError:
+            if not self._is_whole():  # another world has found the result there, and taken the claims away
+                raise
 
     def _kind(self, verdict: Verdict, claimed: Claimed) -> Kind:
         if verdict.code == MISMATCH:  # this host's fault, or that of what is there now: others may go on

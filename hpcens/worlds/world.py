@@ -211,8 +211,12 @@ class UnitsWorld:
                 verdict = _of_error(error)
             kind = self._kind(verdict, claimed)
         seconds = time.monotonic() - began
-        self._directory.settle(claimed.attempt, kind, Outcome(verdict.code, verdict.reason, rows, seconds))
+        self._settle(claimed, kind, Outcome(verdict.code, verdict.reason, rows, seconds))
         self._count(unit, kind, verdict, seconds)
+
+    def _settle(self, claimed: Claimed, kind: Kind, outcome: Outcome) -> None:
+        """State what came of an attempt."""
+        self._directory.settle(claimed.attempt, kind, outcome)
 
     def _kind(self, verdict: Verdict, claimed: Claimed) -> Kind:
         """Return what came of an attempt: what a check refuses is refused again; what ended ranks may pass."""

@@ -21,7 +21,7 @@ from hpcens.result.decision import decision_of
 from hpcens.result.verify import look_through
 from hpcens.runs import Finding, RunDirectory, Verdict, digest_of_fingerprint
 from hpcens.runs.cancellation import ask_to_end
-from hpcens.units import Attempt, Outcome, Round, World
+from hpcens.units import Attempt, Outcome, Round, UnitsDirectory, World
 from hpcens.units.blocks import blocks_of
 from hpcens.units.status import status_of_units
 from hpcens.vocabulary import cpu_devices
@@ -121,6 +121,22 @@ def test_worlds_beside_each_other_share_the_blocks(project, monkeypatch):
         thread.join()
     assert sorted(scored) == sorted(set(scored)) and scored[0] == (0, 0)
     assert sum(tally.done for tally in tallies) == len(scored) + 1
+    check(project)
+
+
+def test_who_puts_the_blocks_together_has_done_it_though_another_sees_the_result_first(project, monkeypatch):
+    """The claims go with whoever finds the result there, maybe before it is said that it was made."""
+    settle, other = UnitsDirectory.settle, world(project, "s")
+
+    def late(self, attempt, kind, outcome):
+        if (project.folder / "out.h5").exists():
+            assert other.live().done == 0
+        settle(self, attempt, kind, outcome)
+
+    monkeypatch.setattr(UnitsDirectory, "settle", late)
+    lines = []
+    tally = world(project, tell=lines.append).live()
+    assert tally.done == len(lines) and lines[-1].startswith("done: putting the blocks together")
     check(project)
 
 
