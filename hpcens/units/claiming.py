@@ -47,6 +47,7 @@ def claim_next(
     *,
     dead: Callable[[Collection[str]], Collection[str]],
     known_dead: Callable[[Collection[str]], Collection[str]] = lambda names: (),
+    predecessors: Collection[str] = (),
     seconds_left: float | None = None,
     speed: float | None = None,
     pace: float = 1.0,
@@ -55,6 +56,7 @@ def claim_next(
 
     dead        returns those of some worlds that have ended for certain; asked only where nothing else is left
     known_dead  the same as far as it can be told at once; asked for worlds whose units are overdue
+    predecessors  worlds in whose place Slurm has started this one: what they held comes before all else
     seconds_left, speed, pace  see `choose`
     """
     sizes = {unit.key: unit.bytes for unit in units.units}
@@ -62,8 +64,12 @@ def claim_next(
     lost = True
     while lost:
         standings = claims.standings(units, round_id)
+        held = [key for key, standing in standings.items() if standing.state == "held"]
+        own = predecessors and _claim_held(claims, held, standings, world, round_id, lambda _: predecessors, fits)
+        if own:
+            return own
         free = {key for key, standing in standings.items() if standing.state == "free"}
-        late = overdue(sizes, free, [key for key, standing in standings.items() if standing.state == "held"])
+        late = overdue(sizes, free, held)
         if late and (claimed := _claim_held(claims, late, standings, world, round_id, known_dead, fits)):
             return claimed
         order = fits(free)
@@ -71,7 +77,6 @@ def claim_next(
             if claimed := _claim(claims, key, standings[key], world, round_id, taken_over=False):
                 return claimed
         lost = bool(order)  # to other worlds: what is left may have changed
-    held = [key for key, standing in standings.items() if standing.state == "held"]
     return _claim_held(claims, held, standings, world, round_id, dead, fits)
 
 

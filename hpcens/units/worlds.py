@@ -96,6 +96,15 @@ def at_once(folder: Path, own: World | None = None) -> bool | None:
     return world.process.lives if world.process.local else None
 
 
+def predecessors(worlds: Path, own: World) -> set[str]:
+    """Return the worlds in whose place Slurm has started this one."""
+    job = own.job
+    if job is None or not job.restart:
+        return set()
+    there = (load_world(path) for path in worlds.glob("[0-9a-f]*"))
+    return {world.id for world in there if world is not None and job.succeeds(world.job)}
+
+
 def dead_worlds(worlds: Path, asked: Iterable[str], own: World | None = None, *, patient: bool = True) -> set[str]:
     """Return those of some worlds that have ended for certain.
 

@@ -48,7 +48,7 @@ from hpcens.units import (
     kind_of,
 )
 from hpcens.units.claims import MOST_DEATHS
-from hpcens.units.worlds import Counters, beating_world
+from hpcens.units.worlds import Counters, beating_world, predecessors
 from hpcens.worlds.files import (
     begin_anew_where_mended,
     blame_other_rows,
@@ -116,6 +116,7 @@ class UnitsWorld:
         self._warm: list[tuple[int, float]] = []  # bytes and seconds of units for which nothing had to be started
         self._scored = False  # whether ranks were at the last unit
         self._ranks = UnitRanks(0, Path())
+        self._before: set[str] = set()  # worlds in whose place Slurm has started it
 
     def live(self) -> Tally:
         """Score until nothing is left for this world, it is asked to end, or its node may be to blame."""
@@ -127,6 +128,7 @@ class UnitsWorld:
         self._world = replace(self._world, gpus=gpus)
         local.mpiexec()
         sweep()
+        self._before = predecessors(self._directory.worlds, self._world)
         folder = self._world.enter(self._directory.worlds)
         self._ranks = UnitRanks(expected, folder / "output.log")
         with self._stop.listening(), beating_world(folder), digests_kept():
@@ -175,6 +177,7 @@ class UnitsWorld:
             self._world.round,
             dead=lambda names: dead_worlds(self._directory.worlds, names, self._world),
             known_dead=lambda names: self._counters.known_dead(names),
+            predecessors=self._before,
             seconds_left=None if self._ends is None else self._ends - time.time(),
             speed=self._bytes / self._seconds if self._seconds else None,
             pace=self._pace(),

@@ -229,6 +229,21 @@ def test_a_file_that_was_drained_is_gone_on_with_by_the_same_job(project, monkey
     assert world(directory, files, slurm=replace(job, restart=1)).live().done == 1
 
 
+def test_an_element_that_was_started_again_takes_over_what_its_predecessor_held_before_all_else(project):
+    """Its node went down at a file, of which some rows may be durable: that file is not left for the end."""
+    directory, files = listed(project, "day-1/part-[0-2].h5")
+    job = SlurmJob("7", "c", 0, "r", "5_0")
+    lost, other = World.new("r", job), World.new("r", replace(job, id="8", element="5_1"))
+    for each, unit in ((lost, files.units[-1]), (other, files.units[0])):
+        each.enter(directory.worlds)  # of this process, which lives
+        assert directory.claim(Attempt(unit.key, 1), each.id, "r")
+    scored = []
+    assert world(directory, files, slurm=replace(job, restart=1), tell=scored.append).live().done == 2
+    assert scored[0].startswith(f"done: {files.units[-1].name}")
+    assert directory.attempts()[files.units[-1].key][-1] == Attempt(files.units[-1].key, 2, "done")
+    assert directory.attempts()[files.units[0].key] == (Attempt(files.units[0].key, 1),)
+
+
 def test_only_what_fits_the_time_left_is_claimed(project):
     directory, files = listed(project, "day-1/part-[0-2].h5")
     tally = world(directory, files, ends=1.0).live()
