@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from hpcens.engine.groups import parted, units_of
 from hpcens.engine.hardware import Hardware
 from hpcens.engine.judge import Judge
 from hpcens.engine.outputs import Outputs
@@ -98,24 +99,30 @@ class Engine:
     def predict(self, task: Predict) -> Iterator[Predicted]:
         """Yield one answer per member, (rows of the segment, *output shape), with the rows that are bad.
 
-        Of a member with passes, with what it carries beside its classes (`members.carried`).
+        Of a member with passes, with what it carries beside its classes (`members.carried`). A group runs once for all
+        of its members that are asked for.
 
         Raises MemberError where a member raises or gives a wrong number of rows, UsageError where the YAML does not say
         what it gives, DeviceOutOfMemory where not even one
         row fits.
         """
         rows = self._staging.take(task)
-        judge = Judge(self.hardware, rows, [self._members[name].forward for name in task.members])
+        units = units_of(task.members, {name: loaded.forward for name, loaded in self._members.items()})
+        judge = Judge(self.hardware, rows, [self._members[name].forward for name in units])
         launched, began = deque[_Launched](), time.perf_counter()
-        for name in (*task.members, *[None] * self.hardware.ahead):
+        for name in (*units, *[None] * self.hardware.ahead):
             if name is not None:
                 launched.append(self._launch(name, rows, task.segment * self._segment_rows))
             if launched and (name is None or len(launched) > self.hardware.ahead):
                 of = launched.popleft()
-                values = self._collect(of)
-                bad = judge.bad(self._members[of.name].forward, values, of.raised)
-                seconds = time.perf_counter() - began  # since the one before was there: their passes do not overlap
-                yield Predicted(task.segment, of.name, values, of.batch, seconds, bad)
+                values, forward = self._collect(of), self._members[of.name].forward
+                each = [
+                    (*own, judge.bad(forward, own[1], of.raised)) for own in parted(forward, values, units[of.name])
+                ]
+                # since what came before was there: passes do not overlap, and a group's members took equal parts
+                seconds = (time.perf_counter() - began) / len(each)
+                for member, own, bad in each:
+                    yield Predicted(task.segment, member, own, of.batch, seconds, bad)
                 began = time.perf_counter()
 
     def run(self, name: str, rows: Sequence[torch.Tensor]) -> tuple[Array, int]:

@@ -37,6 +37,8 @@ class Forward(torch.nn.Module):
     # doubles    whether a batch of one row has failed, and is run as two
     # draws      of a stochastic member: its passes; None for others
     # carried    where entropies lie beside what it returned; None where there are none
+    # members    of a group, see `stacked`; a member by itself has none
+    members: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -31,6 +31,7 @@ DOORS = {
         "members/preprocess.py",
         "members/choice.py",
         "members/draws.py",
+        "members/stacked.py",
         "members/forward.py",
         "engine/cpu.py",
         "engine/cuda.py",

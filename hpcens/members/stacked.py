@@ -1,0 +1,152 @@
+"""Stacked: equal members, of other weights alone, as one batched network that computes all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from hpcens.errors import RuntimeUnsuited
+from hpcens.members import load
+from hpcens.members.conversion import Conversion
+from hpcens.members.forward import Forward
+from hpcens.members.network import Network
+from hpcens.members.preprocess import Preprocessing
+from hpcens.members.surroundings import Surroundings
+from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.vocabulary.groups import group_name
+
+
+class Stacked(Forward):
+    """A group's forward: (batch, members, *output shape). Its members share all but their weights."""
+
+    # members  their names, in member order: that of the second axis of what it returns
+
+    def __init__(
+        self,
+        spec: MemberSpec,
+        members: Sequence[str],
+        network: Network,
+        preprocessing: Preprocessing,
+        *,
+        inputs: tuple[int, ...],
+        conversion: Conversion,
+        surroundings: Surroundings,
+    ) -> None:
+        """Run members as one.
+
+        spec        of the first of them, under the group's name
+        members     their names, in member order
+        network     gives (batch, members, *output shape) of what each module gives
+        conversion  of what one of them gives
+        The others are those of `Forward`.
+        """
+        each, around = _OfEach(conversion), surroundings
+        super().__init__(
+            spec, network, preprocessing, inputs=inputs, conversion=each, prepared=True, surroundings=around
+        )
+        self.members = tuple(members)
+
+    def widened(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what it returns for a row. shape: of a row of a member's output."""
+        return (len(self.members), *shape)
+
+
+class _OfEach(Conversion):
+    """Converts what each member gave, (batch, members, *output shape)."""
+
+    def __init__(self, of_one: Conversion) -> None:
+        torch.nn.Module.__init__(self)
+        self._of_one = of_one
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the outputs as the ensemble has them."""
+        converted: torch.Tensor = self._of_one(values.flatten(0, 1))
+        return converted.reshape(*values.shape[:2], *converted.shape[1:])
+
+    def carried(self, shape: tuple[int, ...]) -> None:
+        """Return None: members with passes run by themselves."""
+
+
+class _Batched(torch.nn.Module):
+    """Networks of one shape, their numbers stacked: called once, where each would be called by itself."""
+
+    def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
+        """Stack the numbers of modules; they are used up.
+
+        Raises RuntimeUnsuited where they are not of one shape.
+        """
+        super().__init__()
+        self.training = False
+        states = [dict(_state(module)) for module in modules]
+        self._names = tuple(states[0])
+        for state in states[1:]:
+            _require_alike(states[0], state)
+        for i, name in enumerate(self._names):
+            self.register_buffer(f"state{i}", torch.stack([state.pop(name).detach() for state in states]))
+        # not a module of this one: its own numbers are never looked at, and need no room
+        self._skeleton = (modules[0].to("meta"),)
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the outputs of all, (batch, members, *output shape). inputs: (batch, *row shape) each."""
+        states = {name: getattr(self, f"state{i}") for i, name in enumerate(self._names)}
+        one = torch.func.vmap(self._one, in_dims=(0, *(None for _ in inputs)), out_dims=1)
+        values: torch.Tensor = one(states, *inputs)
+        return values
+
+    def _one(self, state: dict[str, torch.Tensor], *inputs: torch.Tensor) -> Any:
+        # what is tied is in it under each of its names
+        return torch.func.functional_call(self._skeleton[0], state, inputs, tie_weights=False)
+
+
+def _state(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def _require_alike(first: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> None:
+    if list(first) != list(other):
+        raise RuntimeUnsuited("stacked: they name their weights otherwise")
+    for name, numbers in first.items():
+        if (numbers.shape, numbers.dtype) != (other[name].shape, other[name].dtype):
+            shapes = f"{tuple(numbers.shape)} and {tuple(other[name].shape)}"
+            raise RuntimeUnsuited(f"stacked: {name.removeprefix('module.')} has other shapes or types, {shapes}")
+
+
+def load_stacked(
+    members: Sequence[MemberSpec],
+    spec: RunSpec,
+    *,
+    inputs: Sequence[str],
+    space: Space,
+    cores: int = 1,
+    digests: Mapping[str, Mapping[str, str]] | None = None,
+) -> Stacked:
+    """Load equal members as one, on the CPU; parameters as those of `load`, digests by member.
+
+    Raises MemberError where one cannot be loaded, RuntimeUnsuited where their networks are not of one shape.
+    """
+    forwards = [
+        load(m, spec, inputs=inputs, space=space, cores=cores, digests=None if digests is None else digests[m.name])
+        for m in members
+    ]
+    lead, grouped = forwards[0], grouped_spec(members)
+    with lead.surroundings.while_loading():
+        preprocessing = Preprocessing(grouped, [inputs[place] for place in lead.inputs], spec.search_path)
+        network = Network(_Batched([forward.passes for forward in forwards]))
+    return Stacked(
+        grouped,
+        [member.name for member in members],
+        network,
+        preprocessing,
+        inputs=lead.inputs,
+        conversion=Conversion(grouped, spec, space),
+        surroundings=lead.surroundings,
+    )
+
+
+def grouped_spec(members: Sequence[MemberSpec]) -> MemberSpec:
+    """Return the spec of the first of a group, under the group's name."""
+    return replace(members[0], name=group_name([member.name for member in members]))

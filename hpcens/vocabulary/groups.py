@@ -1,0 +1,26 @@
+"""Groups: equal members, of other weights alone, that run as one batched network. A group is known by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+STACKED = "stacked"
+"""The runtime of members that run as one."""
+
+
+def group_name(members: Sequence[str]) -> str:
+    """Name a group after its members, in member order: the first, the last, and how many there are."""
+    return f"{members[0]} … {members[-1]} ({len(members)})"
+
+
+def in_units(members: Iterable[str], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """Return what runs by itself, member or group → its members, in the order in which the first of each comes.
+
+    groups  name → members
+    """
+    of = {member: name for name, grouped in groups.items() for member in grouped}
+    units: dict[str, tuple[str, ...]] = {}
+    for member in members:
+        name = of.get(member, member)
+        units[name] = (*units.get(name, ()), member)
+    return units
