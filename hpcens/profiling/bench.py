@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcens.checks.steadiness import chance
 from hpcens.engine import Engine, Hardware, open_hardware, ran_out
-from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
+from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.loading import Contexts, load_and_weigh
@@ -22,8 +22,8 @@ from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
 from hpcens.runtimes.agreement import tolerance_in
 from hpcens.runtimes.recording import record, recording_of
-from hpcens.specs import RunSpec, Space
-from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
+from hpcens.specs import NARROWER, RunSpec, Space
+from hpcens.vocabulary import BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 
 _WORTH_GOING_ON = 0.85
 # Seconds that a batch may take where its rank is mute meanwhile; for the dead it is taken after a minute.
@@ -62,6 +62,11 @@ def measure(
     bench = _Bench(
         measurement, spec, tuple(inputs), device, space, full, cache, references, steady, contexts or Contexts()
     )
+    if measurement.member.computes_in in NARROWER:
+        wide = replace(bench, measurement=replace(measurement, member=replace(measurement.member, precision="float32")))
+        engine, smallest = Engine(open_hardware(device)), min(measurement.batch_sizes)
+        make = wide._recipe("eager", engine.hardware).make
+        references.look_at_float32(engine, make, tuple(array[:smallest] for array in full), measurement.seconds)
     eager = bench.eager() if "eager" in measurement.keys or measurement.eager is None else measurement.eager
     profiles = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in measurement.keys}
     for runtime, profile in bench.rematch(profiles).items():
@@ -254,9 +259,9 @@ class _Bench:
         apart = 0.0
         if runtime == "eager":
             several = len(self.measurement.keys) > 1
-            self.references.outputs[batch] = values, self._on_others(engine, name) if several else None
+            self.references.outputs[batch] = values, self.references.on_others(engine, name) if several else None
         else:
-            apart = self.references.apart(batch, values, self._on_others(engine, name))
+            apart = self.references.apart(batch, values, self.references.on_others(engine, name))
         between = self.references.between_calls(batch, values, again)
         if between > tolerance_in(self.measurement.member.computes_in, self.measurement.tolerance):
             if runtime == "eager":
@@ -269,20 +274,6 @@ class _Bench:
             raise RuntimeUnsuited(f"{runtime}: it gives other bits each time, where eager gives the same")
         return Pass(staged, values.shape[1:], workspace, apart, same_bits)
 
-    def _on_others(self, engine: Engine, name: str) -> Array | None:
-        """Run the other rows; None where there are none, they do not fit beside what is held, or one of them is bad."""
-        hardware, others = engine.hardware, self.references.others
-        if not others:
-            return None
-        try:
-            return engine.run(name, tuple(hardware.receive(hardware.stage(array)) for array in others))[0]
-        except MemberError:
-            return None
-        except Exception as error:
-            if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
-                raise
-            return None
-
     def _need_reference(self, batch: int) -> None:
         """Run the same rows in eager, unless that was done."""
         if batch not in self.references.outputs:
@@ -290,7 +281,7 @@ class _Bench:
             engine = Engine(hardware)
             engine.host("eager", self._recipe("eager", hardware).make(batch), batch=batch)
             values, _ = engine.run("eager", self._staged(hardware, batch))
-            self.references.outputs[batch] = values, self._on_others(engine, "eager")
+            self.references.outputs[batch] = values, self.references.on_others(engine, "eager")
 
 
 def _refused(eager: Profile, why: str, worth_from: int | None = None) -> Profile:

@@ -1,22 +1,29 @@
 """References: what eager gave, batch size by batch size, on which other runtimes are held against it.
 
 On the rows for which a runtime is prepared, and on others from all over the dataset: a trace that keeps what was
-decided on the first is right on them alone.
+decided on the first is right on them alone. Of a member of a precision narrower than float32 eager is no better a
+reference than what the member gives in float32: operators that are fused round less often than eager does.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from hpcens.engine import Engine, ran_out
+from hpcens.errors import DeviceOutOfMemory, MemberError
+from hpcens.members import Forward
 from hpcens.runtimes.agreement import difference, spread_over_rows
 from hpcens.vocabulary import Array, Rows
 
 # Of the time to measure a member, what running it on the other rows may take; but at least so many rows are run.
 _SHARE = 0.05
 _LEAST = 2
+_WIDE = "in float32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +51,14 @@ class References:
     others         (rows, *row shape) of each input of the dataset; may be none
     probabilities  whether outputs are compared as probabilities
     outputs        batch size → of the batch, and of the other rows; None where these could not be run
+    wide           what the member gives in float32 for the other rows; None where it computes in no narrower precision,
+                   or that could not be run
     """
 
     others: Rows
     probabilities: bool
     outputs: dict[int, tuple[Array, Array | None]] = field(default_factory=dict)
+    wide: Array | None = None
     _limited: bool = False
 
     def limit(self, rows_per_second: float, seconds: float) -> None:
@@ -61,8 +71,34 @@ class References:
             self.others = tuple(array[:: max(1, len(array) // count)] for array in self.others)
             self._limited = True
 
+    def look_at_float32(self, engine: Engine, make: Callable[[int], Forward], rows: Rows, seconds: float) -> None:
+        """Find out what a member of a narrower precision gives in float32, where it can compute in it.
+
+        engine   without members, as which it is left
+        make     makes the member in float32, for batches of a size
+        rows     of one batch, (batch, *row shape) of each input
+        seconds  see `limit`
+        """
+        batch, hardware = len(rows[0]), engine.hardware
+        try:
+            engine.host(_WIDE, make(batch), batch=batch)
+            staged = tuple(hardware.receive(hardware.stage(array)) for array in rows)
+            began = time.perf_counter()
+            engine.run(_WIDE, staged)
+            self.limit(batch / (time.perf_counter() - began), seconds)
+            self.wide = self.on_others(engine, _WIDE)
+        except MemberError:  # its file may compute in its own precision alone
+            return
+        except Exception as error:
+            if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
+                raise
+        finally:
+            engine.clear()
+
     def apart(self, batch: int, values: Array, others: Array | None) -> float:
         """Return how far outputs of another runtime lie from those of eager in batches of the same size.
+
+        From those in float32, where they are nearer to these on the other rows.
 
         values  for the rows of the batch
         others  for the other rows; None where they could not be run
@@ -72,7 +108,24 @@ class References:
         if others is not None and reference_of_others is not None:
             pairs.append((others, reference_of_others))
         scale = spread_over_rows(np.concatenate([wanted for _, wanted in pairs]))
-        return max(difference(got, wanted, probabilities=self.probabilities, scale=scale) for got, wanted in pairs)
+        apart = max(difference(got, wanted, probabilities=self.probabilities, scale=scale) for got, wanted in pairs)
+        if others is None or self.wide is None:
+            return apart
+        return min(apart, difference(others, self.wide, probabilities=self.probabilities))
+
+    def on_others(self, engine: Engine, name: str) -> Array | None:
+        """Run the other rows; None where there are none, they do not fit beside what is held, or one of them is bad."""
+        hardware = engine.hardware
+        if not self.others:
+            return None
+        try:
+            return engine.run(name, tuple(hardware.receive(hardware.stage(array)) for array in self.others))[0]
+        except MemberError:
+            return None
+        except Exception as error:
+            if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
+                raise
+            return None
 
     def between_calls(self, batch: int, first: Array, second: Array) -> float:
         """Return how far outputs of two equal calls lie apart."""

@@ -30,6 +30,7 @@ from hpcens.specs.dataset import SelectSpec as SelectSpec
 from hpcens.specs.keep import KeepSpec as KeepSpec
 from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import LAST as LAST
+from hpcens.specs.member import NARROWER as NARROWER
 from hpcens.specs.member import NOT_OF as NOT_OF
 from hpcens.specs.member import SOURCES as SOURCES
 from hpcens.specs.member import STRICT

@@ -12,6 +12,8 @@ from hpcens.specs.steps import StepSpec
 Space = Literal["logits", "probabilities", "values"]
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
 Precision = Literal["float32", "bfloat16", "float16", "float64"]
+NARROWER: tuple[Precision, ...] = ("bfloat16", "float16")
+"""Precisions that round more than float32 does."""
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
 Trust = Literal["pickle", "file_access"]

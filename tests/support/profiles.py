@@ -53,11 +53,10 @@ def keys(*runtimes):
     return {runtime: ProfileKey("cpu×1 model", "digest", runtime, "<f4[3, 8, 8]", "2.13") for runtime in runtimes}
 
 
-def profiles(member, folder, *runtimes, rows=10**9, seconds=0.5, thorough=False, tolerance=1e-4):
+def profiles(member, folder, *runtimes, rows=10**9, seconds=0.5, thorough=False, tolerance=1e-4, others=()):
     [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
     asked = Measurement(member, keys(*runtimes), (4, 8), seconds, rows, tolerance, thorough)
     spec = RunSpec(members=(member,), search_path=ENSEMBLE)
-    found = measure(
-        asked, spec=spec, inputs=("images",), device=device, space="probabilities", rows=(ROWS,), cache=folder
-    )
+    of = {"inputs": ("images",), "device": device, "space": "probabilities", "rows": (ROWS,), "others": others}
+    found = measure(asked, spec=spec, cache=folder, **of)
     return {key.runtime: profile for key, profile in found}

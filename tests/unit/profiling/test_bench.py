@@ -1,6 +1,7 @@
 """Profiles: batch sizes until memory or time is used up, and runtimes held against eager."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,17 @@ class TestProfile:
         spec = MemberSpec(name="raising", factory="nets:Raising", weights=weights / "linear.safetensors")
         with pytest.raises(MemberError, match="dislikes three rows"):
             profile(spec, (3, 4))
+
+
+class Off(nn.Module):
+    """Half a unit above in its first class."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x):
+        return self.module(x) + torch.tensor([0.5, 0, 0, 0], dtype=x.dtype)
 
 
 def limited_to(fits):
@@ -228,6 +240,40 @@ class TestProfiler:
         found = dict(measure(asked, spec=spec, cache=tmp_path / "b", others=others, **options))
         found = {key.runtime: got for key, got in found.items()}
         assert found["frozen"].difference > 1e-3 and not found["frozen"].batches
+
+    @pytest.mark.parametrize(("noise", "agrees"), [(0.0, True), (0.5, False)])
+    def test_a_narrow_runtime_may_be_near_float32_where_eager_rounds_more(
+        self, weights, tmp_path, monkeypatch, noise, agrees
+    ):
+        """Story: what fused operators keep in float32 between them was taken for wrong, since eager rounds it away."""
+
+        class Fused(nn.Module):
+            """As the member in float32."""
+
+            def __init__(self, module, inputs, cores, file):
+                super().__init__()
+                self.module = module.float()
+
+            def forward(self, x):
+                return (self.module.module(x.float()) + noise * x.float().flatten(1)[:, :4]).to(x.dtype)
+
+        load = hpcens.profiling.bench.load
+
+        def rounding(spec, *of, **options):
+            """Eager in bfloat16 is half a unit off."""
+            forward = load(spec, *of, **options)
+            if spec.precision == "bfloat16":
+                forward.passes.module = Off(forward.passes.module)
+                forward._network = replace(forward._network, module=forward.passes.module)
+            return forward
+
+        monkeypatch.setattr(hpcens.profiling.bench, "load", rounding)
+        monkeypatch.setattr("hpcens.runtimes.frozen.build", lambda m, *of: Fused(m.module, *of))
+        spec = MemberSpec(name="conv", factory="nets:Conv", weights=weights / "conv.safetensors", precision="bfloat16")
+        found = profiles(spec, tmp_path, "eager", "frozen", others=(ROWS[:9],), tolerance=2e-2)
+        assert (found["frozen"].difference < 2e-2) == bool(found["frozen"].batches) == agrees
+        alone = profiles(spec, tmp_path / "alone", "eager", "frozen", tolerance=2e-2)
+        assert alone["frozen"].difference > 2e-2, "eager alone would refuse it"
 
     def test_one_that_gives_other_values_each_time_is_refused(self, member, tmp_path, monkeypatch):
         class Dropping(nn.Module):
