@@ -42,7 +42,7 @@ _SUM_TOLERANCE = 1e-3
 # numbers from 0 to 1 that are hardly all logits
 _MANY = 16
 _CHANNELS = (1, 3, 4)  # of images
-_EPSILON = {"float64": 0.0, "float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+_EPSILON = {"float64": 0.0, "float32": 0.0, "bfloat16": 2.0**-7, "float16": 2.0**-10, "tf32": 2.0**-10}
 
 
 def trials(

@@ -8,6 +8,7 @@ from typing import Any
 from hpcens.config.document import Page, Place, read_beside, shown
 from hpcens.config.keys import example
 from hpcens.config.pass_checks import check_passes
+from hpcens.config.precision_checks import check_precision
 from hpcens.config.route_checks import expand_rows
 from hpcens.config.rule_checks import Parts
 from hpcens.config.step_checks import check_resize, expand_steps
@@ -111,19 +112,10 @@ def check_members(parts: Parts) -> None:
                     missing=classes is None and ("classes",) not in page.refused,
                     space=parts.space,
                 )
-            _check_precision(page, place, usable_keys, parts.at("plan", "runtime"))
+            check_precision(parts, place, usable_keys)
             _check_gradients(page, place, usable_keys, parts.at("plan", "runtime"))
             check_passes(parts, place, usable_keys)
             check_views(parts, place, usable_keys)
-
-
-def _check_precision(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
-    precision = usable.get("precision", "float32")
-    if "onnx" in usable and precision in ("bfloat16", "float16"):
-        page.problem((*place, "precision"), "an ONNX file has its own; remove it, or export another file")
-    if precision == "float64" and runtime == "openvino":
-        what = "float64 cannot be computed by plan.runtime: openvino; write runtime: auto, or remove precision"
-        page.problem((*place, "precision"), what)
 
 
 def _check_gradients(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from hpcens.arrays import Buffers
+from hpcens.specs import Precision
 from hpcens.vocabulary import Array
 
 # of malloc.h, for mallopt
@@ -42,6 +43,9 @@ class CpuHardware:
             for option in (_MMAP_THRESHOLD, _TRIM_THRESHOLD):
                 self._libc.mallopt(option, _NEVER)
             self._libc.mallopt(_ARENA_MAX, 1)
+
+    def lacks(self, precision: Precision) -> str:
+        return "TF32 is of GPUs, and this is a CPU" if precision == "tf32" else ""
 
     def enter(self) -> None:
         pass

@@ -19,10 +19,13 @@ from typing import Any
 import torch
 
 from hpcens.engine.cuda_words import is_of_the_device, says_out_of_memory
+from hpcens.specs import Precision
 from hpcens.vocabulary import Array
 
 # Bytes that CUDA takes of a GPU for a process, where the driver does not say how much was free before.
 _CONTEXT = 1280 << 20
+# The generation whose tensor cores take TF32 and bfloat16.
+_AMPERE = 8
 RECORDING = threading.Lock()
 """Held while a graph is recorded, and while rows are staged: memory that is taken meanwhile would be the graph's."""
 
@@ -85,6 +88,19 @@ class CudaHardware:
         if memory is not None:
             own = max(0, memory - (self.resident() - self._taken()))
             self._api.set_per_process_memory_fraction(min(1.0, own / total))
+
+    def lacks(self, precision: Precision) -> str:
+        if precision not in ("tf32", "bfloat16"):
+            return ""
+        if torch.version.hip is not None:
+            return "torch has no TF32 on GPUs of AMD's" if precision == "tf32" else ""
+        major, minor = self._api.get_device_capability()
+        word = "TF32" if precision == "tf32" else precision
+        return (
+            ""
+            if major >= _AMPERE
+            else f"{word} is of compute capability 8.0 and more, and this GPU has {major}.{minor}"
+        )
 
     def enter(self) -> None:
         self._api.set_device(self._device)

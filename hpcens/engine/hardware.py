@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hpcens.engine.gpus import free_bytes
 from hpcens.engine.pinning import index_of_own, pinned
 from hpcens.processes import node
+from hpcens.specs import Precision
 from hpcens.vocabulary import Array, Device
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Hardware(Protocol):
     name: str
     ahead: int
     cold: bool
+
+    def lacks(self, precision: Precision) -> str:
+        """Say why the device itself does not compute in a precision; empty where it does."""
 
     def enter(self) -> None:
         """Let this thread work on the device: each that does is to say so first."""
@@ -78,6 +82,7 @@ def open_hardware(device: Device) -> Hardware:
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # device indices are nvidia-smi's
         if (uuid := pinned()) not in _FREE_BEFORE:  # later it would count what this process takes itself
             _FREE_BEFORE[uuid] = free_bytes(uuid) if uuid else None
+        os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would set TF32 over what members say
         import torch
 
         from hpcens.engine.cuda import CudaHardware, settle

@@ -67,7 +67,7 @@ class Forward(torch.nn.Module):
         self.gradients = spec.gradients
         self.doubles = False
         self.state, self.notes = network.state, network.notes
-        self._precision: torch.dtype = getattr(torch, spec.computes_in)
+        self._precision: torch.dtype = getattr(torch, spec.dtype)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
         self._network = network if prepared else _in_precision(spec, network)
         self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
@@ -292,7 +292,7 @@ class _Chosen(torch.nn.Module):
 def _in_precision(spec: MemberSpec, network: Network) -> Network:
     require_written(spec, network.module)
     try:
-        return replace(network, module=cast_module(network.module, getattr(torch, spec.computes_in)))
+        return replace(network, module=cast_module(network.module, getattr(torch, spec.dtype)))
     except Exception as error:
         raise MemberError(
             f"member {spec.name} cannot be brought to {spec.computes_in}: {describe_exception(error)}",

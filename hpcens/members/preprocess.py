@@ -125,7 +125,7 @@ def _first_cast(spec: MemberSpec, name: str, first: bool) -> Cast:
     step = spec.first_step(name, first=first)
     written = getattr(step, "cast", None)
     dtype = getattr(torch, written or spec.output_dtype)
-    return Cast(dtype, written is not None, getattr(torch, spec.computes_in) if step is None else dtype)
+    return Cast(dtype, written is not None, getattr(torch, spec.dtype) if step is None else dtype)
 
 
 class _Misfit(Exception):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hpcens.errors import MemberError
 from hpcens.specs import MemberSpec
 
 State = Mapping[str, Any]
@@ -166,6 +167,12 @@ _PARTS: Mapping[str, _Part] = {
 _SLOW = ("the environment", *_UNSAID)
 _FIRST_CALLS = 16
 _NOW_AND_THEN = 32
+# What precision: tf32 says of a member, whatever its code does; as the last one torch has it in newer words.
+_TF32: Mapping[str, Any] = {
+    "TF32 of matrix products": True,
+    "TF32 of cuDNN": True,
+    "the precision of float32 products": "high",
+}
 # Not a member's to choose: the plan says how many threads compute, and no gradients are kept.
 _OURS: Mapping[str, _Part] = {
     "torch's threads": _Part(torch.get_num_threads, torch.set_num_threads),
@@ -180,6 +187,7 @@ class Surroundings:
     member  its name
     code    module that its factory lies in, or file that it is unpickled from; None where no code of its own is loaded
     own     part of the state → as the member has left it; what is not in it is as for all
+    fixed   part of the state → as the YAML has it for this member, before each call
     said    names of the parts that were reported
     calls   how often the member was run
     """
@@ -187,6 +195,7 @@ class Surroundings:
     member: str
     code: str | None = None
     own: dict[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     calls: int = 0
 
@@ -216,13 +225,27 @@ class Surroundings:
         whole = self.calls <= _FIRST_CALLS or self.calls % _NOW_AND_THEN == 0 or not self.own.keys().isdisjoint(_SLOW)
         before = _read(whole=whole)
         _write({name: value for name, value in self.own.items() if before.get(name) != value})
+        self._fix()
         try:
             yield
         finally:
             self._keep(before, _read(whole=whole), report=report)
 
+    def _fix(self) -> None:
+        """Set what the YAML says. Raises MemberError where this torch does not keep it."""
+        if not self.fixed:
+            return
+        _write(self.fixed)
+        if lost := [name for name, value in self.fixed.items() if _PARTS[name].read() != value]:
+            raise MemberError(
+                f"member {self.member}: torch {torch.__version__} does not take {', '.join(lost)}",
+                "write precision: float32 for it",
+            )
+
     def _keep(self, before: State, after: State, *, report: bool) -> None:
         differing = {name: value for name, value in after.items() if name in before and value != before[name]}
+        _write({name: before[name] for name in self.fixed if name in differing})
+        differing = {name: value for name, value in differing.items() if name not in self.fixed}
         opened = {_GPUS} if before.get(_GPUS) == () else set()  # it opened the GPUs: the generators are as for all
         self.own = {name: value for name, value in differing.items() if name in _PARTS and name not in opened}
         _write({name: before[name] for name in differing})
@@ -249,7 +272,8 @@ def surroundings_of(member: MemberSpec) -> Surroundings:
     calls = member.functions.values()
     code = member.factory or (str(member.pickled) if member.pickled is not None else None) or next(iter(calls), None)
     code = code.partition(":")[0] if code is not None and member.pickled is None else code
-    return Surroundings(member.name, code, dict(_LEFT_BY_CODE.get(code or "", {})))
+    fixed = _TF32 if member.computes_in == "tf32" else {}
+    return Surroundings(member.name, code, dict(_LEFT_BY_CODE.get(code or "", {})), fixed)
 
 
 def _read(*, whole: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.loading import Contexts, load_and_weigh
+from hpcens.profiling.precisions import require_able
 from hpcens.profiling.references import Pass, References
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
@@ -51,8 +52,10 @@ def measure(
     others  further rows, spread over the dataset, on which runtimes are held against eager too; may be none
     cache   folder in which runtimes keep what takes long to prepare
     contexts  of the process, where it measures several members
-    Raises DeviceOutOfMemory where not even the smallest batch fits in eager.
+    Raises DeviceOutOfMemory where not even the smallest batch fits in eager, UsageError where the device does not
+    compute in the member's precision.
     """
+    require_able(measurement.member, open_hardware(device))
     if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
         forward = load(measurement.member, spec, inputs=inputs, space=space, cores=device.cores)
         rows, others = accepted(forward, rows), accepted(forward, others) if others else ()

@@ -16,8 +16,8 @@ from hpcens.vocabulary import Array
 _LEAST_SCALE = 1e-6
 # Epsilons of its type by which a value may be rounded another way: no part of any difference.
 _ROUNDING = 8
-# Rounding in narrower types than that of the outputs, which are float32.
-_EPSILONS = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
+# Rounding in what is narrower than the outputs, which are float32.
+_EPSILONS = {"bfloat16": 2.0**-8, "float16": 2.0**-11, "tf32": 2.0**-11}
 
 
 def difference(values: Array, reference: Array, *, probabilities: bool, scale: Array | None = None) -> float:

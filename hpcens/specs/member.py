@@ -11,8 +11,8 @@ from hpcens.specs.steps import StepSpec
 
 Space = Literal["logits", "probabilities", "values"]
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
-Precision = Literal["float32", "bfloat16", "float16", "float64"]
-NARROWER: tuple[Precision, ...] = ("bfloat16", "float16")
+Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
+NARROWER: tuple[Precision, ...] = ("tf32", "bfloat16", "float16")
 """Precisions that round more than float32 does."""
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
@@ -139,7 +139,8 @@ class MemberSpec:
     preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
                  first step is a cast
     precision    of the module and its inputs; outputs are float64 from there on under float64, else float32 (None: not
-                 written, which is float32, and refuses a module whose own numbers are float64)
+                 written, which is float32, and refuses a module whose own numbers are float64); tf32: float32, but for
+                 the products of matrices and convolutions, whose factors a GPU rounds to 10 bits
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
     class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
@@ -195,6 +196,11 @@ class MemberSpec:
     def computes_in(self) -> Precision:
         """The precision in which the module computes."""
         return self.precision or "float32"
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the module's numbers and its inputs."""
+        return "float32" if self.computes_in == "tf32" else self.computes_in
 
     @property
     def output_dtype(self) -> OutputDtype:

@@ -117,6 +117,7 @@ class FakeCuda:
     fraction     part of the card that the allocator may take
     graph_bytes  what a recorded graph keeps
     capturing    the graph that is recorded now
+    capability   compute capability of the GPUs
     allocating_to  pool that allocations go to: none is freed on running out while it is set
     spoilt       whether what is recorded now has asked for something that cannot be
     """
@@ -130,6 +131,7 @@ class FakeCuda:
         self.others = self.raw = self.graph_bytes = 0
         self.context = 500 << 20
         self.fraction = 1.0
+        self.capability = (9, 0)
         self.capturing = self.allocating_to = None
         self.spoilt = False
         self.sync_debug = "default"
@@ -225,6 +227,10 @@ class FakeCuda:
 
     def get_device_properties(self, index):
         return type("Properties", (), {"uuid": self.uuids[index]})
+
+    def get_device_capability(self):
+        self._require_device()
+        return self.capability
 
     def mem_get_info(self, device=None):
         self._require_device()

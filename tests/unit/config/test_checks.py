@@ -376,6 +376,24 @@ MISTAKES = [
         "members[1].precision",
         "float64 cannot be computed by plan.runtime: openvino; write runtime: auto, or remove precision",
     ),
+    (
+        "    precision: tf32\ndevices: {cpu: 2}",
+        8,
+        "members[1].precision",
+        "tf32 is of GPUs, and devices.cpu has members run on CPUs; write precision: float32, which a CPU computes",
+    ),
+    (
+        "    precision: tf32\ndevices: {cuda: 1, cpu: 2}",
+        8,
+        "members[1].precision",
+        "tf32 is of GPUs, and devices.cpu has members run on CPUs too; write precision: float32, which a CPU computes",
+    ),
+    (
+        "    precision: tf32\nplan: {runtime: frozen}",
+        8,
+        "members[1].precision",
+        "tf32 is of GPUs, and plan.runtime: frozen of CPUs; write runtime: auto",
+    ),
     ("rule: {precision: float64}", 8, "rule.precision", "is for rule stack, but the rule is mean; remove it"),
     (
         "rule: {name: stack, factory: 'm:s', weights: w, precision: float16}",
@@ -509,7 +527,7 @@ MISTAKES = [
         "    precision: fp16",
         8,
         "members[1].precision",
-        "not one of float32, bfloat16, float16, float64; for example precision: float32",
+        "not one of float32, tf32, bfloat16, float16, float64; for example precision: float32",
     ),
     ("    select: [1]", 8, "members[1].select", "expected text, not a list; for example select: logits"),
     ("    preprocess: {scale: 2.0}", 8, "members[1].preprocess", "expected a list, not a mapping; for example prepro"),

@@ -45,6 +45,20 @@ def test_cuda_libraries_and_pinned_memory_say_it_their_own_way(words):
     assert hardware.out_of_memory(RuntimeError(words)) and hardware.failure(RuntimeError(words)) == ""
 
 
+@pytest.mark.parametrize(("capability", "lacking"), [((9, 0), ()), ((8, 0), ()), ((7, 5), ("tf32", "bfloat16"))])
+def test_a_gpu_says_in_what_it_does_not_compute(capability, lacking):
+    card = Cuda()
+    card.api.capability = capability
+    precisions = ("float32", "tf32", "bfloat16", "float16", "float64")
+    assert tuple(precision for precision in precisions if card.hardware.lacks(precision)) == lacking
+    assert not lacking or "of compute capability 8.0 and more, and this GPU has 7.5" in card.hardware.lacks("tf32")
+
+
+def test_torch_for_amd_has_bfloat16_and_no_tf32(monkeypatch):
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    assert Cuda().hardware.lacks("bfloat16") == "" and "AMD" in Cuda().hardware.lacks("tf32")
+
+
 def unpinned(monkeypatch, names=None):
     monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     monkeypatch.setattr(hardware_module, "_FREE_BEFORE", {})
@@ -62,10 +76,12 @@ class TestWhichGpu:
         asked = []
         monkeypatch.setattr("hpcens.engine.cuda.CudaHardware", lambda device, **more: asked.append((device, more)))
         monkeypatch.setattr("hpcens.engine.cuda.settle", lambda: None)
+        monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
         open_hardware(self.DEVICE)
         [(device, more)] = asked
         assert device == torch.device("cuda", 1) and os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
         assert more == {"name": "GPU 1 (A100) of n", "free_before": None, "memory": 8 << 30}
+        assert "NVIDIA_TF32_OVERRIDE" not in os.environ, "it would give float32 members TF32"
 
     def test_a_rank_that_is_pinned_sees_its_own_as_the_first(self, monkeypatch):
         for name in ("CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_CUDA_ALLOC_CONF"):

@@ -14,6 +14,7 @@ from torch import nn
 from hpcens import members
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
+from hpcens.errors import MemberError
 from hpcens.members import surroundings
 from hpcens.specs import MemberSpec, RunSpec
 
@@ -244,3 +245,47 @@ def test_chance_on_gpus_is_each_members_own_and_opens_none(load, monkeypatch, ca
     sys.modules["draws"].Net.forward = lambda self, x: x * 0 + gpus.draw()
     assert [float(values.max()) for values in run(drawn, drawn)] == [1, 2], "or chance would not be found"
     assert gpus.states == fresh and capfd.readouterr().err == ""
+
+
+def flags():
+    return [surroundings._PARTS[name].read() for name in surroundings._TF32]
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """As `engine.cuda.settle` leaves it."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
+@pytest.mark.parametrize("disturbed", [False, True])
+def test_tf32_is_on_for_who_computes_in_it_and_for_nobody_else(settled, capfd, disturbed):
+    """Whatever its code sets: the YAML says so, and the numerics."""
+    seen, before = [], flags()
+
+    class Sees(nn.Module):
+        def __init__(self, disturbing):
+            super().__init__()
+            self.disturbing = disturbing
+
+        def forward(self, x):
+            seen.append(flags())
+            if self.disturbing:
+                torch.backends.cudnn.allow_tf32 = False
+            return x.flatten(1)
+
+    narrow, plain = forward(Sees(disturbed), "narrow", precision="tf32"), forward(Sees(False), "plain")
+    narrow.surroundings = surroundings.surroundings_of(MemberSpec(name="narrow", factory="a:b", precision="tf32"))
+    for _ in range(2):
+        assert [x.dtype for x in run(narrow, plain, narrow)] == [np.float32] * 3
+    assert seen == [[True, True, "high"], before, [True, True, "high"]] * 2
+    assert before == [False, False, "highest"] == flags()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_torch_that_does_not_take_tf32_is_told(settled, monkeypatch):
+    part = surroundings._PARTS["TF32 of cuDNN"]
+    deaf = {"TF32 of cuDNN": surroundings._Part(part.read, lambda value: None)}
+    monkeypatch.setattr(surroundings, "_PARTS", {**surroundings._PARTS, **deaf})
+    member = surroundings.surroundings_of(MemberSpec(name="narrow", factory="a:b", precision="tf32"))
+    with pytest.raises(MemberError, match=r"member narrow: torch .* does not take TF32 of cuDNN"), member.around():
+        pass

@@ -14,7 +14,7 @@ from torch import nn
 
 import hpcens.profiling.bench
 import hpcens.profiling.timing
-from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited
+from hpcens.errors import DeviceOutOfMemory, MemberError, RuntimeUnsuited, UsageError
 from hpcens.profiling import ProfileBook
 from hpcens.profiling.bench import measure
 from hpcens.profiling.timing import precise
@@ -58,6 +58,11 @@ class TestProfile:
         assert list(got.batches) == [4, 8]
         with pytest.raises(DeviceOutOfMemory, match="a batch of 16 rows"):
             profile_within(monkeypatch, member, Cuda(room=8 * row), None, (16, 32))
+
+    def test_a_device_without_the_precision_is_told_by_name(self, weights):
+        spec = MemberSpec(name="a", factory="nets:Linear", weights=weights / "linear.safetensors", precision="tf32")
+        with pytest.raises(UsageError, match="member a cannot be computed in tf32 on CPU: TF32 is of GPUs"):
+            profile(spec)
 
     def test_a_member_that_fails_is_told_as_it_is(self, weights):
         spec = MemberSpec(name="raising", factory="nets:Raising", weights=weights / "linear.safetensors")
