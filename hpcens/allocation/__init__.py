@@ -15,13 +15,14 @@ from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
 from hpcens.allocation.model import Placement, device_memory, divide, shares_of
 from hpcens.allocation.optimal import place_optimal
 from hpcens.allocation.problem import Problem
+from hpcens.allocation.segment_size import SEGMENTS_HELD, most_segment_bytes, segment_rows, timely
 from hpcens.allocation.streams import Streams, copies, stream
 from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
-from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation, choose_segment_rows
+from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation
 
-__all__ = ["PLANNERS", "Problem", "evaluations", "plan"]
+__all__ = ["PLANNERS", "SEGMENTS_HELD", "Problem", "evaluations", "most_segment_bytes", "plan", "timely"]
 
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
     "optimal": place_optimal,
@@ -37,11 +38,13 @@ def plan(
     batch_sizes: Iterable[int],
     rows: int,
     torch: str,
+    earlier: int | None = None,
 ) -> Plan:
     """Plan the scoring of `rows` rows, by the planner of that name.
 
     batch_sizes   what the planner may choose from; those larger than the dataset are left out
     torch         version of torch, which is part of the numerics
+    earlier       rows per segment of an earlier plan of the same members; None where there is none
 
     Where no placement holds the members, the optimal planner plans phases. The throughput never exceeds
     the bound, which is that of devices, members, readers and reducers alone; the optimal planner may
@@ -65,24 +68,15 @@ def plan(
         if m in phase.placement.runs
     }
     devices = max(sum(len(hosting.devices) for hosting in stage.hostings) for stage in staged)
-    segment_rows = choose_segment_rows(
-        rows=rows,
-        # A segment is also sent as a member's output, and that may be the larger of the two.
-        row_bytes=max(problem.row_bytes, problem.output_bytes),
-        rows_per_second=throughput,
-        devices=devices,
-        batches=tuple(numerics.batch for numerics in runs.values()),
-        filling=max((runs[m].batch / part for m, part in problem.parts.items() if m in runs), default=0.0),
-        copies=sum(problem.parts.values()) + (len(problem.parts) < len(problem.members)),
-    )
-    segments = len(Segmentation(rows, segment_rows))
+    rows_of_one = segment_rows(problem, hostings, runs, devices=devices, earlier=earlier)
+    segments = len(Segmentation(rows, rows_of_one))
     used = {name for hosting in hostings for name in hosting.devices}
     return Plan(
         planner=planner,
         devices=problem.devices,
         hostings=hostings,
         numerics=Numerics(
-            segment_rows, runs, tuple(dict.fromkeys(d.kind for d in problem.devices if d.name in used)), torch
+            rows_of_one, runs, tuple(dict.fromkeys(d.kind for d in problem.devices if d.name in used)), torch
         ),
         rows=rows,
         differences={m: _difference(problem, m, numerics.runtime) for m, numerics in runs.items()},

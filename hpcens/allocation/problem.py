@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
-from hpcens.vocabulary import Device, IoRates, Profile
+from hpcens.vocabulary import SEGMENT_BYTES, Device, IoRates, Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,8 @@ class Problem:
     rows        rows to score (0 where that is not known)
     parts       member → the part of the rows that it scores, above 0; those that score all may be absent
     stages      of a cascade, each with its members: they are scored one after another; () where there is none
+    segment_bytes  that a segment may have
+    reached     kind of device → the part of the profiled rows/s at which its profiles are taken; absent: all
     seconds     about how long a planner may search for better placements and better bounds
     """
 
@@ -40,6 +42,8 @@ class Problem:
     seconds: float = 8.0
     parts: Mapping[str, float] = field(default_factory=dict)
     stages: tuple[tuple[str, ...], ...] = ()
+    segment_bytes: int = SEGMENT_BYTES
+    reached: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def reading(self) -> float:

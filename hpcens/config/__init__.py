@@ -111,7 +111,7 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
     if output.folder is not None:
         output = replace(output, folder=folder / os.path.expanduser(output.folder))
     means = (tree.get("task"), tree.get("classes"), *(m.get(key) for m in tree["members"] for key in _MEANING))
-    rule = spec.rule
+    rule, sizes = spec.rule, spec.plan.batch_sizes
     if rule.weights is not None:
         rule = replace(rule, weights=folder / os.path.expanduser(rule.weights))
     return replace(
@@ -120,7 +120,7 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
         calibration=calibration,
         members=tuple(_with_space(_absolute(folder, member), parts.space) for member in spec.members),
         cascade=tuple(replace(s, members=tuple(sorted(s.members, key=spec.member_names.index))) for s in spec.cascade),
-        plan=replace(spec.plan, batch_sizes=tuple(sorted(spec.plan.batch_sizes))),
+        plan=replace(spec.plan, batch_sizes=sizes and tuple(sorted(sizes))),
         output=output,
         assumed=all(value is None for value in means),
         search_path=folder,

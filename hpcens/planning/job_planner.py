@@ -77,9 +77,17 @@ class JobPlanner:
         return next(iter(state_problem(self.needs, devices, IoRates()).profiles.values())).output_shape
 
     def _new_plan(self, problem: Problem) -> Plan:
-        sizes = {size for member in self.needs.members for size in self.needs.batch_sizes(member.name)}
-        planner = self._job.spec.plan.planner
-        new = plan(problem, planner=planner, batch_sizes=tuple(sorted(sizes)), rows=self._rows, torch=self._torch)
+        families = {device.family for device in problem.devices}
+        members = [member.name for member in self.needs.members]
+        sizes = {size for name in members for family in families for size in self.needs.batch_sizes(name, family)}
+        new = plan(
+            problem,
+            planner=self._job.spec.plan.planner,
+            batch_sizes=tuple(sorted(sizes)),
+            rows=self._rows,
+            torch=self._torch,
+            earlier=next((stored.numerics.segment_rows for stored in self._kept_plans()), None),
+        )
         numerics = with_precisions(new.numerics, self._job)
         if any(not kind.startswith("cpu") for kind in numerics.kinds):
             numerics = replace(numerics, libraries=gpu_libraries())
@@ -93,10 +101,13 @@ class JobPlanner:
         """Yield the given plan, then those of earlier starts, the newest first, with no more readers and reducers."""
         if self._job.plan is not None:
             yield Plan.load(self._job.plan)
-        for epoch in self._run.epochs():
-            stored = Plan.kept(epoch.plan)
-            if stored is not None and stored.readers <= readers and stored.reducers <= reducers:
+        for stored in self._kept_plans():
+            if stored.readers <= readers and stored.reducers <= reducers:
                 yield stored
+
+    def _kept_plans(self) -> Iterator[Plan]:
+        """Yield the plans of earlier starts, the newest first."""
+        return (plan for epoch in self._run.epochs() if (plan := Plan.kept(epoch.plan)) is not None)
 
 
 def _figures(rows_per_second: float) -> str:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
-from hpcens.allocation import Problem
+from hpcens.allocation import SEGMENTS_HELD, Problem, most_segment_bytes, timely
 from hpcens.profiling import Needs
 from hpcens.result import Finished, Output, outputs_of, require_same_axis
 from hpcens.specs import Job, check_shapes
-from hpcens.vocabulary import Device, IoRates
-
-# A segment is at most 8 MiB of input or one batch; a device holds the one it computes, one that waits, one that leaves.
-_SEGMENT_BYTES = 8 << 20
-_SEGMENTS_HELD = 3
-_LARGER = 32  # so many times, where members do not score all rows: of that, a device is sent what it scores
+from hpcens.vocabulary import LARGEST_SEGMENT, Device, IoRates
 
 
 def state_problem(
@@ -40,25 +36,39 @@ def state_problem(
     check_shapes(shapes)
     require_same_axis(job, preflight.space, next(iter(shapes.values())), preflight.stored)
     row_bytes = preflight.facts.row_bytes
-    largest = max(max(needs.batch_sizes(member.name)) for member in needs.members)
     shape = next(iter(shapes.values()))
     outputs = outputs_of(job.spec, shape, preflight.space)
     scored = {member.name for member in needs.members}
     most = max(needs.parts.get(name, 1.0) for name in scored)
-    parts = {name: part for name, part in needs.parts.items() if name in scored}
-    return Problem(
+    parts_of_rows = {name: part for name, part in needs.parts.items() if name in scored}
+    segment_bytes = most_segment_bytes(devices)
+    problem = Problem(
         devices=tuple(devices),
         members=tuple(member.name for member in needs.members),
         profiles=profiles,
         row_bytes=row_bytes,
         output_bytes=max(_written_bytes(job, shape, outputs), _sent_bytes(job, shape)),
-        held=int(_SEGMENTS_HELD * max(_SEGMENT_BYTES * (_LARGER * most if parts else 1), largest * row_bytes)),
         rates=rates,
         readers=readers,
         reducers=reducers,
-        parts=parts,
+        parts=parts_of_rows,
         stages=tuple(stage.members for stage in job.spec.cascade),
+        segment_bytes=segment_bytes,
+        reached=parts,
     )
+    if not job.spec.plan.batch_sizes:
+        problem = timely(problem, preflight.facts.rows)
+    # of a segment whose rows no member scores all, a device is sent what it scores
+    sent = LARGEST_SEGMENT * most if parts_of_rows else segment_bytes
+    return replace(problem, held=int(SEGMENTS_HELD * max(sent, _largest_batch(needs, problem) * row_bytes)))
+
+
+def _largest_batch(needs: Needs, problem: Problem) -> int:
+    """Return the rows of the largest batch that a device may be sent as a segment."""
+    cpus = any(device.family == "cpu" for device in problem.devices)
+    gpus = {device.kind for device in problem.devices if device.family == "cuda"}
+    sizes = [size for member in needs.members for size in needs.batch_sizes(member.name, "cpu") if cpus]
+    return max([*sizes, *(size for key, of in problem.profiles.items() if key[0] in gpus for size in of.batches)])
 
 
 def rounded_inputs(needs: Needs) -> str:

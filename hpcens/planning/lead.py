@@ -12,7 +12,7 @@ from hpcens.planning.job_planner import JobPlanner
 from hpcens.planning.numerics import fingerprint_under
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.planning.unsteady import unsteady_outputs
-from hpcens.profiling import IoSurvey, MissingRates, measure_io, reasons, sample, spread
+from hpcens.profiling import IoSurvey, MissingRates, measure_io, reasons, rows_to_sample, sample, spread
 from hpcens.result import Decision, Form, pass_entropies, refuse_phases, require_room_for_parts, scored_form
 from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
@@ -113,5 +113,6 @@ class Lead:
         return unsteady_outputs(self.job, self.preflight, self.planner.needs.book, plan)
 
     def _sample(self, rows: int) -> Rows:
-        """Read so many real rows of the dataset, for each input."""
+        """Read real rows of the dataset, for each input: so many, or as many as batches of that size are made of."""
+        rows = rows_to_sample(rows, self.preflight.facts.row_bytes)
         return self.work(lambda: sample(self.job, rows)) if rows else ()

@@ -8,6 +8,7 @@ from hpcens.profiling.io_survey import IoSurvey, survey_io
 from hpcens.profiling.local_io import inspect_io, measure_io, sample, spread
 from hpcens.profiling.measuring import MissingRates, measure_on
 from hpcens.profiling.needs import Needs, package_path, profile_key, reasons
+from hpcens.profiling.sizes import rows_to_sample
 
 __all__ = [
     "IoSurvey",
@@ -20,6 +21,7 @@ __all__ = [
     "package_path",
     "profile_key",
     "reasons",
+    "rows_to_sample",
     "sample",
     "spread",
     "survey_io",

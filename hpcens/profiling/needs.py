@@ -14,6 +14,7 @@ from hpcens.errors import UsageError
 from hpcens.members import digest_of, speed_digest
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.load import is_idle
+from hpcens.profiling.sizes import sizes_to_try
 from hpcens.result import torch_version
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
@@ -57,8 +58,8 @@ class Needs:
         """Return the devices of this host that the job asks for."""
         return discover(self.job.spec.devices)
 
-    def batch_sizes(self, member: str) -> tuple[int, ...]:
-        """Return batch sizes to choose from: those of the YAML the dataset can fill, or the one that is fixed."""
+    def batch_sizes(self, member: str, family: Family) -> tuple[int, ...]:
+        """Return batch sizes to choose from: those that the dataset can fill, or the one that is fixed."""
         fixed = self.fixed
         if fixed is not None and member in fixed.members:
             return (fixed.members[member].batch,)
@@ -66,8 +67,9 @@ class Needs:
             raise UsageError(
                 f"the plan {self.job.plan} has no member {member!r}", "plan again: hpcens plan DATASET -o PLAN.JSON"
             )
-        sizes = sorted(self.job.spec.plan.batch_sizes)
-        return tuple(size for size in sizes if size <= self.preflight.facts.rows) or (sizes[0],)
+        facts = self.preflight.facts
+        sizes = sorted(self.job.spec.plan.batch_sizes or sizes_to_try(family, facts.row_bytes))
+        return tuple(size for size in sizes if size <= facts.rows) or (sizes[0],)
 
     def runtimes(self, member: MemberSpec, family: Family) -> tuple[str, ...]:
         """Return runtimes to choose from, or the one that is fixed, by numerics or by the YAML."""
@@ -105,7 +107,7 @@ class Needs:
 
     def _measurement(self, member: MemberSpec, kind: str, family: Family) -> Measurement | None:
         """Return what is not known yet of a member on devices of the kind; None where all is."""
-        sizes, rows = self.batch_sizes(member.name), self.preflight.facts.rows
+        sizes, rows = self.batch_sizes(member.name, family), self.preflight.facts.rows
         tolerance = tolerance_in(member.computes_in, self.job.spec.plan.tolerance)
         keys = {
             runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)

@@ -144,14 +144,15 @@ class NodesSpec:
 class PlanSpec:
     """Which planner computes the allocation matrix, and what it may choose from.
 
-    runtime    auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
-    tolerance  by how much a runtime may differ from eager, and a member from itself when it is called again: in
-               probabilities, else as a part of a value's standard deviation over rows
+    batch_sizes  None: by the family of the device, see `profiling.sizes`
+    runtime      auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
+    tolerance    by how much a runtime may differ from eager, and a member from itself when it is called again: in
+                 probabilities, else as a part of a value's standard deviation over rows
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     planner: PlannerName = "optimal"
-    batch_sizes: tuple[int, ...] = (8, 16, 32, 64, 128)
+    batch_sizes: tuple[int, ...] | None = None
     runtime: RuntimeName = "auto"
     tolerance: float = 1e-4
 

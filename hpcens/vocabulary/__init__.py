@@ -39,11 +39,21 @@ from hpcens.vocabulary.messages import (
 from hpcens.vocabulary.numerics import MemberNumerics, Numerics, numerics_from_dict
 from hpcens.vocabulary.plan import Hosting, Instance, Plan
 from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Measurement, Profile, ProfileKey, profile_from_dict
-from hpcens.vocabulary.segments import NO_SEGMENTS, Segmentation, batch_bounds, choose_segment_rows
+from hpcens.vocabulary.segments import (
+    LARGEST_SEGMENT,
+    NO_SEGMENTS,
+    SEGMENT_BYTES,
+    Pace,
+    Segmentation,
+    batch_bounds,
+    choose_segment_rows,
+)
 
 __all__ = [
+    "LARGEST_SEGMENT",
     "LOCAL",
     "NO_SEGMENTS",
+    "SEGMENT_BYTES",
     "Array",
     "Bad",
     "Batch",
@@ -69,6 +79,7 @@ __all__ = [
     "MemberTally",
     "Message",
     "Numerics",
+    "Pace",
     "Plan",
     "Predict",
     "Predicted",
