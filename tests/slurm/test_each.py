@@ -2,11 +2,15 @@
 
 import os
 import subprocess
+import time
 
 import h5py
 import numpy as np
 import pytest
 from support.project import Project
+
+from hpcens.units import UnitsDirectory
+from hpcens.units.worlds import load_world
 
 pytestmark = pytest.mark.timeout(500)
 
@@ -54,3 +58,53 @@ def test_worlds_of_an_array_share_one_dataset_with_whoever_joins(project):
     assert "sound" in project.hpcens("verify", "out.h5")
     logs = [path.read_text() for path in (project.folder / "out.run").glob("jobs/*/*.log")]
     assert logs and not any("Traceback" in text or "hpcens: " in text for text in logs)
+
+
+def wait_for(condition, project, seconds=200):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, project.hpcens("status", "out") + project.hpcens("logs", "out")
+        time.sleep(0.05)
+    return found
+
+
+HELD = """
+import time
+from pathlib import Path
+from nets_fast import Linear
+
+FOLDER = Path(__file__).parent
+
+class HeldLinear(Linear):
+    def forward(self, x):
+        while (FOLDER / "hold").exists() and (FOLDER / "out" / "b.predictions.run/epochs/0001/plan.json").exists():
+            time.sleep(0.01)
+        return super().forward(x)
+"""
+
+
+def test_an_element_that_is_warned_of_its_limit_goes_back_into_the_queue_and_on_with_what_it_left(project):
+    project.yaml("output: {folder: out}\nslurm: {time: 5}", members={"linear": "HeldLinear"}, devices="{cpu: 1}")
+    (project.folder / "nets.py").rename(project.folder / "nets_fast.py")
+    (project.folder / "nets.py").write_text(HELD)
+    for name, rows in (("a", 61), ("b", 60)):
+        with h5py.File(project.folder / f"{name}.h5", "w") as file:
+            file["images"] = np.random.default_rng(rows).random((rows, 3, 8, 8), np.float32)
+    (project.folder / "hold").touch()  # at the second file
+    job = project.hpcens("submit", "--each", "[ab].h5", "--parsable").strip()
+    directory, epoch = UnitsDirectory(project.folder / "out.run"), project.folder / "out/b.predictions.run/epochs/0001"
+    wait_for(lambda: (epoch / "plan.json").exists(), project)
+    shown = project.hpcens("status", "out").splitlines()
+    assert shown[0] == "running: 1 of 2 files done, 1 running"
+    assert shown[-2].split()[:3] == ["world", "host", "job"]
+    assert f" {job}_0 " in shown[-1] and shown[-1].endswith(" b.h5")
+    subprocess.run(["scancel", "--signal=USR2", "--batch", job], env=project.environment, check=True)
+    wait_for(lambda: '"draining"' in (epoch / "events.jsonl").read_text(), project)
+    (project.folder / "hold").unlink()
+    assert "complete: 2 of 2 files done" in project.hpcens("wait", "out")
+    [attempts] = [own for own in directory.attempts().values() if len(own) > 1]
+    assert [attempt.kind for attempt in attempts] == ["left", "done"]
+    worlds = [load_world(directory.worlds / directory.claimant(attempt)[0]) for attempt in attempts]
+    assert [world.job.restart for world in worlds] == [0, 1]
+    assert {world.job.element for world in worlds} == {f"{job}_0"}
+    assert "sound" in project.hpcens("verify", "out")
