@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from hpcens.allocation.bound import Bound, memory_limit, upper_bound
+from hpcens.allocation.columns import best_plan, gain
 from hpcens.allocation.greedy import evaluations, place_greedy
 from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
 from hpcens.allocation.model import Placement, device_memory, divide, shares_of
@@ -22,7 +24,7 @@ from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
 from hpcens.vocabulary import Hosting, MemberNumerics, Numerics, Plan, Segmentation
 
-__all__ = ["PLANNERS", "SEGMENTS_HELD", "Problem", "evaluations", "most_segment_bytes", "plan", "timely"]
+__all__ = ["PLANNERS", "SEGMENTS_HELD", "Problem", "evaluations", "gain", "most_segment_bytes", "plan", "timely"]
 
 PLANNERS: Mapping[PlannerName, Callable[[Problem], Placement]] = {
     "optimal": place_optimal,
@@ -46,13 +48,18 @@ def plan(
     torch         version of torch, which is part of the numerics
     earlier       rows per segment of an earlier plan of the same members; None where there is none
 
-    Where no placement holds the members, the optimal planner plans phases. The throughput never exceeds
-    the bound, which is that of devices, members, readers and reducers alone; the optimal planner may
-    prove a lower one. Raises UsageError where there is no device, a name occurs twice, a member fits no
-    device even alone, or another planner finds no placement.
+    A group is one column of the matrix where that is better, see `columns`. Where no placement holds the members, the
+    optimal planner plans phases. The throughput never exceeds the bound, which is that of devices, members, readers and
+    reducers alone; the optimal planner may prove a lower one. Raises UsageError where there is no device, a name occurs
+    twice, a member fits no device even alone, or another planner finds no placement.
     """
     _check_devices(problem)
     problem = problem.within(batch_sizes, rows).per_row()
+    return best_plan(problem, partial(_plan, planner=planner, rows=rows, torch=torch, earlier=earlier))
+
+
+def _plan(problem: Problem, *, planner: PlannerName, rows: int, torch: str, earlier: int | None) -> Plan:
+    """Plan the members that the problem has, each a column of the matrix."""
     parts = [(alone, *_bounded(alone, planner)) for alone in problem.in_stages]
     phases = [phase for _, _, own in parts for phase in own]
     staged = [_stage(phase, number) for number, phase in enumerate(phases)]

@@ -26,6 +26,7 @@ class Problem:
     stages      of a cascade, each with its members: they are scored one after another; () where there is none
     segment_bytes  that a segment may have
     reached     kind of device → the part of the profiled rows/s at which its profiles are taken; absent: all
+    groups      equal members that may run as one, name → members; they have to where they have no own profiles
     seconds     about how long a planner may search for better placements and better bounds
     """
 
@@ -44,6 +45,7 @@ class Problem:
     stages: tuple[tuple[str, ...], ...] = ()
     segment_bytes: int = SEGMENT_BYTES
     reached: Mapping[str, float] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def reading(self) -> float:

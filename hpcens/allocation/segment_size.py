@@ -52,7 +52,10 @@ def timely(problem: Problem, rows: int) -> Problem:
     fastest: dict[str, float] = {}
     for (_, member, _), profile in problem.profiles.items():
         fastest[member] = max(fastest.get(member, 0.0), profile.best)
-    seconds = sum(problem.parts.get(member, 1.0) / speed for member, speed in fastest.items() if speed)
+    settled = [group for group, members in problem.groups.items() if not fastest.keys() & {*members}]
+    columns = [fastest.get(name, 0.0) for name in settled]
+    seconds = sum(1 / speed for speed in columns if speed)
+    seconds += sum(problem.parts.get(m, 1.0) / fastest[m] for m in problem.members if fastest.get(m))
     by_time = _LONGEST_SECONDS / seconds if seconds else 0.0
     by_bytes = problem.segment_bytes // max(1, problem.row_bytes, _bytes_of_outputs(problem))
     most = max(_SMALL, min(int(by_time), by_bytes, rows // max(1, _BATCHES_PER_DEVICE * len(problem.devices))))
@@ -103,4 +106,4 @@ def _paces(problem: Problem, hostings: Iterable[Hosting]) -> Iterator[Pace]:
 
 def _bytes_of_outputs(problem: Problem) -> int:
     """Return the bytes of one row of all members' outputs, which a reducer holds until the last has come."""
-    return len(problem.members) * problem.output_bytes
+    return sum(len(problem.groups.get(column, (column,))) for column in problem.members) * problem.output_bytes

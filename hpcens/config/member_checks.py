@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from hpcens.config.document import Page, Place, read_beside, shown
+from hpcens.config.group_checks import check_stacked
 from hpcens.config.keys import example
 from hpcens.config.pass_checks import check_passes
 from hpcens.config.precision_checks import check_precision
@@ -115,6 +116,7 @@ def check_members(parts: Parts) -> None:
             check_precision(parts, place, usable_keys)
             _check_gradients(page, place, usable_keys, parts.at("plan", "runtime"))
             check_passes(parts, place, usable_keys)
+            check_stacked(parts, place, usable_keys)
             check_views(parts, place, usable_keys)
 
 

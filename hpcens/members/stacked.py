@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
 from hpcens.members.surroundings import Surroundings
 from hpcens.specs import MemberSpec, RunSpec, Space
+from hpcens.specs.groups import grouped_spec
 from hpcens.vocabulary.groups import group_name
 
 
@@ -132,21 +132,17 @@ def load_stacked(
         load(m, spec, inputs=inputs, space=space, cores=cores, digests=None if digests is None else digests[m.name])
         for m in members
     ]
-    lead, grouped = forwards[0], grouped_spec(members)
+    names = [member.name for member in members]
+    lead, grouped = forwards[0], grouped_spec(members, group_name(names))
     with lead.surroundings.while_loading():
         preprocessing = Preprocessing(grouped, [inputs[place] for place in lead.inputs], spec.search_path)
         network = Network(_Batched([forward.passes for forward in forwards]))
     return Stacked(
         grouped,
-        [member.name for member in members],
+        names,
         network,
         preprocessing,
         inputs=lead.inputs,
         conversion=Conversion(grouped, spec, space),
         surroundings=lead.surroundings,
     )
-
-
-def grouped_spec(members: Sequence[MemberSpec]) -> MemberSpec:
-    """Return the spec of the first of a group, under the group's name."""
-    return replace(members[0], name=group_name([member.name for member in members]))

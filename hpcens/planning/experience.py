@@ -46,6 +46,14 @@ def corrected(problem: Problem, speeds: Speeds) -> Problem:
     Where a kind has some, its other members are off by as much as these are on average: what slows one down, as another
     process on the host, slows down all.
     """
+    kinds = dict.fromkeys(kind for kind, _ in speeds)
+    of_groups = {
+        (kind, group): speeds[kind, members[0]] / len(members)  # each takes an equal part of their time
+        for group, members in problem.groups.items()
+        for kind in kinds
+        if (kind, members[0]) in speeds
+    }
+    speeds = {**speeds, **of_groups}
     ratios: dict[str, list[float]] = {}
     for (kind, member, _), profile in problem.profiles.items():
         if (kind, member) in speeds and profile.best:

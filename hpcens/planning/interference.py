@@ -29,6 +29,13 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
         for (member, runtime), profile in needs.profiles(kind, family).items()
         if runtime == numerics[member].runtime and numerics[member].batch in profile.batches
     }
+    for kind, family in families.items():
+        for group, profile in needs.group_profiles(kind, family).items():
+            members = [member.name for member in needs.groups[group]]
+            how = numerics[members[0]]
+            if how.group == group and how.batch in profile.batches:
+                speed = len(members) * profile.batches[how.batch].rows_per_second
+                profiled |= {(kind, member): speed for member in members}
     for kind, part in interference(plan, report, profiled).items():
         needs.book.put_reached(kind, part)
 

@@ -10,6 +10,7 @@ from hpcens.checks.preflight import Preflight
 from hpcens.engine import gpu_libraries
 from hpcens.planning.expectation import kept_stages, sampled_stages
 from hpcens.planning.experience import corrected, experience, reached, tells
+from hpcens.planning.groups import apart_lines
 from hpcens.planning.job_problem import rounded_inputs, state_problem
 from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
 from hpcens.profiling import Needs, ProfileBook
@@ -66,7 +67,8 @@ class JobPlanner:
         if earlier is not None and new.throughput > _WORTH_SAYING * (before := reached(earlier, speeds)):
             gained = f"{_figures(new.throughput)} rows/s, with those of the start before {_figures(before)}"
             new = replace(new, remark=f"shares of the rows follow the speeds of the starts so far: {gained}")
-        return replace(new, remark="\n".join(line for line in (new.remark, rounded_inputs(self.needs)) if line))
+        lines = (new.remark, *apart_lines(self.needs, problem, new), rounded_inputs(self.needs))
+        return replace(new, remark="\n".join(line for line in lines if line))
 
     def result_bytes(self, devices: Sequence[Device]) -> int:
         """Return the bytes of all outputs of a result that these devices compute."""

@@ -12,6 +12,7 @@ from hpcens.profiling import Needs
 from hpcens.result import Finished, Output, outputs_of, require_same_axis
 from hpcens.specs import Job, check_shapes
 from hpcens.vocabulary import LARGEST_SEGMENT, Device, IoRates
+from hpcens.vocabulary.groups import STACKED
 
 
 def state_problem(
@@ -29,6 +30,11 @@ def state_problem(
         (kind, member, runtime): profile.scaled(parts[kind])
         for kind, family in families.items()
         for (member, runtime), profile in needs.profiles(kind, family).items()
+    }
+    profiles |= {
+        (kind, group, STACKED): profile.scaled(parts[kind])
+        for kind, family in families.items()
+        for group, profile in needs.group_profiles(kind, family).items()
     }
     job, preflight = needs.job, needs.preflight
     shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}
@@ -55,6 +61,7 @@ def state_problem(
         stages=tuple(stage.members for stage in job.spec.cascade),
         segment_bytes=segment_bytes,
         reached=parts,
+        groups={name: tuple(m.name for m in members) for name, members in needs.groups.items()},
     )
     if not job.spec.plan.batch_sizes:
         problem = timely(problem, preflight.facts.rows)

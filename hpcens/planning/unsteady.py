@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from hpcens.checks.preflight import Preflight
-from hpcens.profiling import ProfileBook, profile_key
+from hpcens.profiling import ProfileBook, group_key, profile_key
 from hpcens.result import Finished, unsteady_of
 from hpcens.specs import Job
 from hpcens.vocabulary import Plan
+from hpcens.vocabulary.groups import groups_of
 
 
 def unsteady_outputs(job: Job, preflight: Preflight, book: ProfileBook, plan: Plan) -> dict[str, dict[str, Any]]:
@@ -18,12 +19,15 @@ def unsteady_outputs(job: Job, preflight: Preflight, book: ProfileBook, plan: Pl
     Of members whose outputs are stored, what the result that holds them says.
     """
     found: dict[str, dict[str, Any]] = {name: dict(faults) for name, faults in preflight.unsteady.items()}
+    groups = groups_of(plan.numerics.members)
     for member in job.spec.members:
         numerics = plan.numerics.members.get(member.name)
         if numerics is None or member.name in preflight.stored:
             continue
         for kind in plan.numerics.kinds:
-            profile = book.get(profile_key(preflight, member, kind, numerics.runtime))
+            grouped = [m for m in job.spec.members if m.name in groups.get(numerics.group, ())]
+            key = profile_key(preflight, member, kind, numerics.runtime)
+            profile = book.get(group_key(preflight, grouped, kind) if grouped else key)
             if profile is not None and not profile.same_bits:
                 found.setdefault(member.name, {})["reproducible"] = False
     if preflight.stored:

@@ -4,10 +4,11 @@ Members are measured in `bench`, which imports torch and is imported by `measure
 """
 
 from hpcens.profiling.book import ProfileBook
+from hpcens.profiling.groups import group_key, profile_key
 from hpcens.profiling.io_survey import IoSurvey, survey_io
 from hpcens.profiling.local_io import inspect_io, measure_io, sample, spread
 from hpcens.profiling.measuring import MissingRates, measure_on
-from hpcens.profiling.needs import Needs, package_path, profile_key, reasons
+from hpcens.profiling.needs import Needs, package_path, reasons
 from hpcens.profiling.sizes import rows_to_sample
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "MissingRates",
     "Needs",
     "ProfileBook",
+    "group_key",
     "inspect_io",
     "measure_io",
     "measure_on",

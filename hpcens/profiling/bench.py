@@ -63,13 +63,13 @@ def measure(
     references = References(others, probabilities=space == "probabilities")
     full = filled(rows, max(measurement.batch_sizes))
     steady = measurement.eager is None or measurement.eager.same_bits
-    bench = _Bench(
+    bench = Bench(
         measurement, spec, tuple(inputs), device, space, full, cache, references, steady, contexts or Contexts()
     )
     if measurement.member.computes_in in NARROWER:
         wide = replace(bench, measurement=replace(measurement, member=replace(measurement.member, precision="float32")))
         engine, smallest = Engine(open_hardware(device)), min(measurement.batch_sizes)
-        make = wide._recipe("eager", engine.hardware).make
+        make = wide.recipe("eager", engine.hardware).make
         references.look_at_float32(engine, make, tuple(array[:smallest] for array in full), measurement.seconds)
     eager = bench.eager() if "eager" in measurement.keys or measurement.eager is None else measurement.eager
     profiles = {runtime: eager if runtime == "eager" else bench.runtime(runtime, eager) for runtime in measurement.keys}
@@ -78,7 +78,7 @@ def measure(
 
 
 @dataclass(slots=True)
-class _Bench:
+class Bench:
     """One member on one device, in one runtime after the other. steady: eager gives the same bits each time."""
 
     measurement: Measurement
@@ -101,7 +101,7 @@ class _Bench:
         """
         sizes = sorted(self.measurement.batch_sizes)
         several = len(self.measurement.keys) > 1
-        profile = self._measured("eager", sizes, self.measurement.seconds * (0.5 if several else 1.0))
+        profile = self.measured("eager", sizes, self.measurement.seconds * (0.5 if several else 1.0))
         if not profile.batches:
             raise DeviceOutOfMemory(
                 f"member {self.measurement.member.name}: a batch of {min(sizes)} rows does not fit the memory of"
@@ -128,7 +128,7 @@ class _Bench:
             near = near[:1]
         try:
             seconds = measurement.seconds if measurement.thorough else measurement.seconds / len(measurement.keys)
-            return self._measured(runtime, near, seconds, best)
+            return self.measured(runtime, near, seconds, best)
         except RuntimeUnsuited as error:
             return _refused(eager, error.what)
 
@@ -162,16 +162,16 @@ class _Bench:
     def _contending(self, engine: Engine, contender: Contender) -> Any:
         """Host a contender and run it once; its staged rows."""
         runtime, batch = contender
-        engine.host(f"{runtime} {batch}", self._recipe(runtime, engine.hardware).make(batch), batch=batch)
-        staged = self._staged(engine.hardware, batch)
+        engine.host(f"{runtime} {batch}", self.recipe(runtime, engine.hardware).make(batch), batch=batch)
+        staged = self.staged(engine.hardware, batch)
         engine.run(f"{runtime} {batch}", staged)
         return staged
 
-    def _staged(self, hardware: Hardware, batch: int) -> Any:
+    def staged(self, hardware: Hardware, batch: int) -> Any:
         """Stage a batch of rows on the device, for each input."""
         return tuple(hardware.receive(hardware.stage(array[:batch])) for array in self.rows)
 
-    def _measured(
+    def measured(
         self, runtime: str, sizes: Sequence[int], seconds: float, eager: BatchProfile | None = None
     ) -> Profile:
         """Measure the runtime at these batch sizes, in this order, for about so long, and as long as it is worth it."""
@@ -179,7 +179,7 @@ class _Bench:
         before = hardware.resident()
         open_runtime(runtime)  # what it imports is no part of a member's memory
         self.contexts.imported(hardware.resident() - before)
-        recipe, engine = self._recipe(runtime, hardware), Engine(hardware)
+        recipe, engine = self.recipe(runtime, hardware), Engine(hardware)
         make = partial(self._made, recipe, sizes[0])
         kept = recipe.fixed and runtime != "cuda_graphs"
         loaded = load_and_weigh(engine, make, name, sizes[0], packaged=kept, contexts=self.contexts)
@@ -229,7 +229,8 @@ class _Bench:
                 raise
         return None
 
-    def _recipe(self, runtime: str, hardware: Hardware) -> Recipe:
+    def recipe(self, runtime: str, hardware: Hardware) -> Recipe:
+        """Return how it comes to run in a runtime."""
         member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
         key = self.measurement.keys.get(runtime)
@@ -242,7 +243,7 @@ class _Bench:
         """
         name, began = self.measurement.member.name, time.perf_counter()
         try:
-            staged = self._staged(hardware, batch)
+            staged = self.staged(hardware, batch)
             hardware.release()
             resting = hardware.resident()
             hardware.start_peak()
@@ -252,7 +253,7 @@ class _Bench:
             hardware.release()  # where memory lies elsewhere, the same bits are to come
             again, _ = engine.run(name, staged)
             if runtime != "eager":
-                self._need_reference(batch)
+                self.need_reference(batch)
         except Exception as error:
             if not isinstance(error, DeviceOutOfMemory) and not ran_out(hardware, error):
                 raise
@@ -277,13 +278,13 @@ class _Bench:
             raise RuntimeUnsuited(f"{runtime}: it gives other bits each time, where eager gives the same")
         return Pass(staged, values.shape[1:], workspace, apart, same_bits)
 
-    def _need_reference(self, batch: int) -> None:
+    def need_reference(self, batch: int) -> None:
         """Run the same rows in eager, unless that was done."""
         if batch not in self.references.outputs:
             hardware = open_hardware(self.device)
             engine = Engine(hardware)
-            engine.host("eager", self._recipe("eager", hardware).make(batch), batch=batch)
-            values, _ = engine.run("eager", self._staged(hardware, batch))
+            engine.host("eager", self.recipe("eager", hardware).make(batch), batch=batch)
+            values, _ = engine.run("eager", self.staged(hardware, batch))
             self.references.outputs[batch] = values, self.references.on_others(engine, "eager")
 
 

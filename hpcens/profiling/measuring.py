@@ -48,6 +48,7 @@ def measure_on(
     """
     use_cores(device.cores)
     from hpcens.profiling.bench import measure  # imports torch, which reads the number of cores once
+    from hpcens.profiling.group_bench import measure_group
     from hpcens.profiling.loading import Contexts
 
     contexts = Contexts()
@@ -55,7 +56,7 @@ def measure_on(
     return [
         (key, replace(profile, name=measurement.member.name, measured=time.time()))
         for measurement in measurements
-        for key, profile in measure(
+        for key, profile in (measure_group if measurement.members else measure)(
             measurement,
             spec=job.spec,
             inputs=names,

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from statistics import median
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine import discover, gpu_libraries
+from hpcens.engine import discover
 from hpcens.errors import UsageError
-from hpcens.members import digest_of, speed_digest
+from hpcens.members import speed_digest
 from hpcens.profiling.book import ProfileBook
+from hpcens.profiling.groups import Groups, equal_members, fixed_groups, group_key, profile_key, require_grouped
 from hpcens.profiling.load import is_idle
 from hpcens.profiling.sizes import sizes_to_try
-from hpcens.result import torch_version
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
 from hpcens.runtimes.agreement import tolerance_in
 from hpcens.shell import listed, option
 from hpcens.specs import Job, MemberSpec
+from hpcens.specs.groups import grouped_spec
 from hpcens.vocabulary import Device, ExpectedStage, Family, Measurement, Numerics, Profile, ProfileKey
+from hpcens.vocabulary.groups import STACKED
 
 PROFILE_SECONDS = 10.0
+# And what all groups of equal members may take beside them.
+GROUP_SECONDS = 3.0
 # A runtime has to be faster than eager by more than what measuring may be wrong by.
 _WORTH_CHANGING = 1.05
 # Members that are measured for the same reason are named up to this number.
@@ -78,10 +82,44 @@ class Needs:
             runtimes: tuple[str, ...] = (fixed.members[member.name].runtime,)
         else:
             runtimes = runtimes_for(member, family) if wanted == "auto" else (wanted,)
-        right = tuple(runtime for runtime in runtimes if (member.name, runtime) not in self._wrong())
+        return self._require_right(member.name, *runtimes)
+
+    @property
+    def groups(self) -> Groups:
+        """The groups of equal members that may run as one, and those that do: `settled` are."""
+        fixed = fixed_groups(self.members, self.fixed, given=self.job.plan is not None)
+        free = [m for m in self.members if self.fixed is None or m.name not in self.fixed.members]
+        if self.job.spec.plan.runtime not in ("auto", STACKED):
+            return fixed
+        if self.job.spec.plan.runtime == STACKED:
+            found = equal_members(self.job.spec, free, self.preflight, ())
+            require_grouped(self.job.spec, free, found)
+            return fixed | found
+        wrong = {member for member, runtime in self._wrong() if runtime == STACKED}
+        return fixed | equal_members(self.job.spec, free, self.preflight, wrong)
+
+    @property
+    def settled(self) -> Groups:
+        """Those of the groups that are to run as one: fixed by numerics, or by the YAML."""
+        settled = fixed_groups(self.members, self.fixed, given=self.job.plan is not None)
+        settled = self.groups if self.job.spec.plan.runtime == STACKED else settled
+        for group in settled.values():
+            for member in group:
+                self._require_right(member.name, STACKED)
+        return settled
+
+    @property
+    def _alone(self) -> tuple[MemberSpec, ...]:
+        """Members that may run by themselves."""
+        settled = {member.name for group in self.settled.values() for member in group}
+        return tuple(member for member in self.members if member.name not in settled)
+
+    def _require_right(self, member: str, *runtimes: str) -> tuple[str, ...]:
+        """Return those of the runtimes in which the member was not wrong in this run; raise UsageError without."""
+        right = tuple(runtime for runtime in runtimes if (member, runtime) not in self._wrong())
         if not right:
             raise UsageError(
-                f"member {member.name} gave wrong values in {runtimes[0]} in this run, and is to run in it alone",
+                f"member {member} gave wrong values in {runtimes[0]} in this run, and is to run in it alone",
                 f"write plan.runtime: auto or eager in the YAML, and give no {option('plan')}",
             )
         return right
@@ -98,11 +136,13 @@ class Needs:
         todo: dict[int, list[Measurement]] = {}
         for kind, ranks_of_kind in ranks.items():
             family = devices[ranks_of_kind[0]].family
-            missing = [m for member in self.members if (m := self._measurement(member, kind, family)) is not None]
-            rounds = -(-len(missing) // len(ranks_of_kind))
-            for i, measurement in enumerate(missing):
-                own = replace(measurement, seconds=PROFILE_SECONDS / rounds)
-                todo.setdefault(ranks_of_kind[i % len(ranks_of_kind)], []).append(own)
+            missing = [m for member in self._alone if (m := self._measurement(member, kind, family)) is not None]
+            groups = [m for name in self.groups if (m := self._group_measurement(name, kind, family)) is not None]
+            for seconds, of in ((PROFILE_SECONDS, missing), (GROUP_SECONDS, groups)):
+                rounds = -(-len(of) // len(ranks_of_kind))
+                for i, measurement in enumerate(of):
+                    own = replace(measurement, seconds=seconds / rounds)
+                    todo.setdefault(ranks_of_kind[i % len(ranks_of_kind)], []).append(own)
         return todo
 
     def _measurement(self, member: MemberSpec, kind: str, family: Family) -> Measurement | None:
@@ -128,6 +168,18 @@ class Needs:
         why = "; ".join(dict.fromkeys(lacks.values()))
         return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager, why)
 
+    def _group_measurement(self, name: str, kind: str, family: Family) -> Measurement | None:
+        """Return what is not known yet of a group as one on devices of the kind; None where all is."""
+        members, rows = self.groups[name], self.preflight.facts.rows
+        key, sizes = group_key(self.preflight, members, kind), self.batch_sizes(members[0].name, family)
+        tolerance = tolerance_in(members[0].computes_in, self.job.spec.plan.tolerance)
+        idle = self.fixed is None and is_idle()
+        if not (why := self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle)):
+            return None
+        spec, thorough = grouped_spec(members, name), self.job.thorough or name in self.settled
+        keys = {STACKED: key}
+        return Measurement(spec, keys, sizes, PROFILE_SECONDS, rows, tolerance, thorough, why=why, members=members)
+
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         """Keep profiles that were measured in the book."""
         for key, profile in measured:
@@ -141,8 +193,8 @@ class Needs:
 
         Raises UsageError where of a member nothing was measured, or the one runtime that is left cannot be used.
         """
-        usable = {member.name: self._usable(member, kind, family) for member in self.members}
-        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self.members}
+        usable = {member.name: self._usable(member, kind, family) for member in self._alone}
+        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self._alone}
         measured: dict[tuple[tuple[str, str], str, int], list[float]] = {}
         for member, profiles in usable.items():
             for runtime, profile in profiles.items():
@@ -158,6 +210,33 @@ class Needs:
             }
             shared |= {(member, runtime): profile for runtime, profile in _worth_taking(even).items()}
         return shared
+
+    def group_profiles(self, kind: str, family: Family) -> dict[str, Profile]:
+        """Return name of a group → its profile as one on a kind of device; of those of no use there none.
+
+        Raises UsageError where a group that is to run as one has none.
+        """
+        found: dict[str, Profile] = {}
+        for name, members in self.groups.items():
+            sizes, why = self.batch_sizes(members[0].name, family), self.why_apart(name, kind)
+            profile = self.book.get(group_key(self.preflight, members, kind))
+            if profile is not None and not why:
+                found[name] = replace(profile, batches={b: p for b, p in profile.batches.items() if b in sizes})
+            elif name in self.settled:
+                what = f"{name} cannot run as one batched network on {kind}: {why}"
+                if why:
+                    raise UsageError(what, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
+                raise UsageError(f"there is no profile of {name} on {kind}", "measure it: hpcens profile DATASET")
+        return found
+
+    def why_apart(self, name: str, kind: str) -> str:
+        """Say why a group cannot run as one on a kind of device, as far as it was measured; empty where it can."""
+        members = self.groups[name]
+        profile = self.book.get(group_key(self.preflight, members, kind))
+        if profile is None or profile.refused:
+            return profile.refused if profile is not None else ""
+        beyond = profile.difference > tolerance_in(members[0].computes_in, self.job.spec.plan.tolerance)
+        return f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance" if beyond else ""
 
     def _usable(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
         """Return runtime → profile, of those in which the member runs and agrees with eager."""
@@ -199,19 +278,12 @@ def reasons(measurements: Iterable[Measurement]) -> tuple[str, ...]:
     return tuple(f"{listed(alike, _NAMED)}: {why}" for why, alike in members.items())
 
 
-def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:
-    """Return what a profile of the member is kept under."""
-    digest = digest_of(dict(preflight.digests[member.name]))
-    return ProfileKey(kind, digest, runtime, preflight.facts.row, _versions(kind), member.computes_in)
+def package_path(
+    preflight: Preflight, kind: str, member: MemberSpec, runtime: str, group: Sequence[MemberSpec] = ()
+) -> Path:
+    """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix.
 
-
-def _versions(kind: str) -> str:
-    """Return the version of torch, and on GPUs a digest of those of the libraries that compute there."""
-    if kind.startswith("cpu"):
-        return torch_version()
-    return f"{torch_version()} {digest_of(gpu_libraries())[:12]}"
-
-
-def package_path(preflight: Preflight, kind: str, member: MemberSpec, runtime: str) -> Path:
-    """Return where is kept what took long to prepare of a member in a runtime; without the batch size and a suffix."""
-    return ProfileBook.default().prepared / profile_key(preflight, member, kind, runtime).package
+    group  the members that run as one, where the member is one of them
+    """
+    key = group_key(preflight, group, kind) if group else profile_key(preflight, member, kind, runtime)
+    return ProfileBook.default().prepared / key.package

@@ -13,6 +13,7 @@ from hpcens.reports.stages import expected_lines
 from hpcens.reports.text import amount, devices_phrase, figures, rate, span
 from hpcens.shell import counted, listed
 from hpcens.vocabulary import Hosting, Plan
+from hpcens.vocabulary.groups import units_of
 
 # Of a terminal of 256 colours, from no part of a device's time to all of it.
 _PARTS = 8
@@ -45,16 +46,17 @@ def plan_lines(plan: Plan, *, shaded: bool = False) -> Iterator[str]:
 
     shaded  colour a cell by its part of the device's time, for a terminal
     """
-    columns = {member: max(len(member), 4) for member in plan.members}
+    units = units_of(plan.numerics.members)
+    columns = {name: max(len(name), 4) for name in units}
     memory = {device.name: device.memory for device in plan.devices}
     rows = [(devices_phrase(hosting.devices), hosting) for hosting in plan.hostings]
     unused = tuple(name for name, used in plan.memory.items() if not used)
     idle = [devices_phrase(unused)] if unused else []
     wide = max(len("device"), *(len(phrase) for phrase, _ in rows), *map(len, idle))
-    heads = "  ".join(member.rjust(width) for member, width in columns.items())
+    heads = "  ".join(name.rjust(width) for name, width in columns.items())
     yield f"{'device'.ljust(wide)}  {heads}  {'memory':>21}  {'busy':>5}"
     for phrase, hosting in rows:
-        cells = "  ".join(_cell(plan, hosting, m, width, shaded=shaded) for m, width in columns.items())
+        cells = "  ".join(_cell(plan, hosting, units[name], width, shaded=shaded) for name, width in columns.items())
         used = f"{amount(hosting.memory)} of {amount(min(memory[name] for name in hosting.devices))}"
         yield f"{phrase.ljust(wide)}  {cells}  {used:>21}  {100 * load_of(hosting):>3.0f} %"
     for phrase in idle:
@@ -97,17 +99,19 @@ def work_line(plan: Plan) -> str:
 
 def _runtime_lines(plan: Plan) -> Iterator[str]:
     """Show which members run otherwise than in eager, and how far their numbers are from eager's."""
-    others = {member: how.runtime for member, how in plan.numerics.members.items() if how.runtime != "eager"}
-    for runtime in sorted(set(others.values())):
-        members = [f"{m} (within {plan.differences.get(m, 0.0):.1g})" for m, how in others.items() if how == runtime]
+    firsts = {name: members[0] for name, members in units_of(plan.numerics.members).items()}
+    runtimes = {name: plan.numerics.members[first].runtime for name, first in firsts.items()}
+    for runtime in sorted(set(runtimes.values()) - {"eager"}):
+        alike = [name for name, how in runtimes.items() if how == runtime]
+        members = [f"{name} (within {plan.differences.get(firsts[name], 0.0):.1g})" for name in alike]
         yield f"in {runtime}: {', '.join(members)} of eager"
 
 
-def _cell(plan: Plan, hosting: Hosting, member: str, width: int, *, shaded: bool) -> str:
-    if member not in hosting.speeds:
+def _cell(plan: Plan, hosting: Hosting, members: Sequence[str], width: int, *, shaded: bool) -> str:
+    if members[0] not in hosting.speeds:
         return "·".rjust(width)
-    text = str(plan.numerics.members[member].batch).rjust(width)
-    part = min(1.0, hosting.shares[member] / hosting.speeds[member])
+    text = str(plan.numerics.members[members[0]].batch).rjust(width)
+    part = min(1.0, sum(hosting.shares[member] / hosting.speeds[member] for member in members))
     return f"\x1b[48;5;{_SHADES[int(part * (len(_SHADES) - 1))]}m{text}\x1b[0m" if shaded else text
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from hpcens.files import MALFORMED
 from hpcens.reports.charts import Bar, Row, Stretch, bars, histogram, keys, lanes, over_time
 from hpcens.reports.page import figure, side_by_side
-from hpcens.reports.text import devices_phrase, figures, grouped, rate
+from hpcens.reports.text import devices_phrase, figures, grouped, rate, that_ran
 from hpcens.reports.values import Sample, label_counts, percent
 from hpcens.runs import (
     Event,
@@ -175,8 +175,7 @@ def speed_figure(events: Sequence[Event], expected: float | None) -> str:
 
 def instances_figure(report: Report) -> str:
     """Draw planned beside measured rows/s of each member on each device, equal ones together; empty without any."""
-    ran = [instance for instance in report.instances if instance.measured_speed is not None]
-    groups = grouped(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed))
+    groups = grouped(that_ran(report), lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed))
     if not groups:
         return ""
     rows = []

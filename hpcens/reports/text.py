@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isinf, log10
 from statistics import median
 from typing import TYPE_CHECKING, TypeVar
@@ -64,8 +65,7 @@ def report_lines(report: Report) -> Iterator[str]:
     yield f"scored {report.rows:,} rows in {report.seconds:.2f} s: {rate(measured)}, {figures(predicted)} predicted"
     if report.instances:
         yield "  device  member  batch size  rows scored  rows/s while it computed them, and as planned"
-    ran = [instance for instance in report.instances if instance.measured_speed is not None]
-    for alike in grouped(ran, lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
+    for alike in grouped(that_ran(report), lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
         yield f"  {_instances_phrase(alike)}"
     yield f"  reducers waited for the disk {100 * report.syncing_share:.1f} % of the time"
     if report.idle:
@@ -77,6 +77,25 @@ def report_lines(report: Report) -> Iterator[str]:
         yield "  ranks, by role: time of the CPU, most memory in use, what share of the scoring time went into what"
     for ranks in grouped(report.ranks, lambda rank: rank.role.partition(" ")[0]):
         yield f"  {_ranks_phrase(ranks, report.seconds)}"
+
+
+def that_ran(report: Report) -> list[InstanceReport]:
+    """Return the instances that scored something; one of all members of a group, which ran as one on their device."""
+    units: dict[object, list[InstanceReport]] = {}
+    for instance in report.instances:
+        if instance.measured_speed is not None:
+            unit = (instance.group or (instance.member,), instance.device, instance.phase)
+            units.setdefault(unit, []).append(instance)
+    return [_as_one(alike) for alike in units.values()]
+
+
+def _as_one(members: Sequence[InstanceReport]) -> InstanceReport:
+    """Return what members did that ran as one on a device, each for an equal part of the time."""
+    first, count = members[0], len(members)
+    if not first.group:
+        return first
+    measured = first.measured_speed and first.measured_speed / count
+    return replace(first, member=first.group, speed=first.speed / count, measured_speed=measured)
 
 
 def spot_check_lines(report: Report) -> Iterator[str]:

@@ -79,6 +79,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("rule", "cascade"), None, "no cascade"),
     AddedKey(("outputs", "keep"), None, "no output.keep"),
     AddedKey(("numerics", "libraries"), None, ""),
+    AddedKey(("members", "*", "numerics", "group"), "", ""),
 )
 """All keys that format 2 adds. Whoever builds a branch writes their expanded values; `in_format` leaves out the old."""
 

@@ -55,6 +55,7 @@ class Shares:
     row_takes  attoseconds that a row takes, all members of it on all devices
     hosts      member → ranks of the devices that host it
     expected   member → the part of a segment's rows that it scores, of `WHOLE`, on average
+    together   member → the members that run with it as one; of those that run by themselves nothing
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Shares:
         shares: Mapping[str, Mapping[int, float]],
         speeds: Mapping[str, Mapping[int, float]] | None = None,
         parts: Mapping[str, float] | None = None,
+        groups: Iterable[Sequence[str]] = (),
     ) -> None:
         parts = parts or {}
+        self.together = {member: tuple(group) for group in groups for member in group}
         self.expected = {member: round(WHOLE * part) for member, part in parts.items()}
         self.takes = {
             member: {rank: round(_ATTO / max(speed, _SLOWEST)) for rank, speed in by_rank.items()}
@@ -87,12 +90,16 @@ class Shares:
 
 
 def shares_by_rank(
-    hostings: Iterable[Hosting], ranks: Mapping[str, int], parts: Mapping[str, float] | None = None
+    hostings: Iterable[Hosting],
+    ranks: Mapping[str, int],
+    parts: Mapping[str, float] | None = None,
+    groups: Iterable[Sequence[str]] = (),
 ) -> Shares:
     """Collect shares and speeds of a plan's hostings.
 
     ranks  device name → rank
     parts  member → the part of all rows that it scores
+    groups members that run as one
     """
     shares: dict[str, dict[int, float]] = {}
     speeds: dict[str, dict[int, float]] = {}
@@ -101,4 +108,4 @@ def shares_by_rank(
             for member, speed in hosting.speeds.items():
                 shares.setdefault(member, {})[ranks[device]] = hosting.shares[member]
                 speeds.setdefault(member, {})[ranks[device]] = speed
-    return Shares(shares, speeds, parts)
+    return Shares(shares, speeds, parts, groups)

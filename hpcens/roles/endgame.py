@@ -62,9 +62,9 @@ class Forecast:
         end, other = min(ends, default=(done, device))
         return other if end < done else None
 
-    def may_take(self, device: int, member: str, parts: Parts, owner: int, left: int) -> bool:
-        """Return whether the device will have run the member on the owner's last segment before the owner has."""
-        done = self._handed[device] + self._takes(device, (member,), parts)
+    def may_take(self, device: int, members: Sequence[str], parts: Parts, owner: int, left: int) -> bool:
+        """Return whether the device will have run the members on the owner's last segment before the owner has."""
+        done = self._handed[device] + self._takes(device, members, parts)
         return not self._late(done, left) or done < self._handed[owner] + self._owed[owner]
 
     def _late(self, done: int, left: int) -> bool:

@@ -44,6 +44,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | `predicted_rows_per_second` | float | by the plan |
 | `instances` | [object] | `device`, `member`, `batch`, `runtime`, `speed`, `share`, `phase`: as planned |
 | | | `rows`: that it scored, 0 if none; `measured_speed`: rows/s while it ran, null if none |
+| | | `group`: name of the group of members in which it ran as one, else absent |
 | `bottleneck` | text | the role that was busy most |
 | `syncing_share` | float | part of the seconds in which reducers waited for the disk |
 | `idle` | [text] | devices on which no rank computed |

@@ -27,6 +27,7 @@ class InstanceReport:
     phase           in which it ran, from 0
     rows            that it scored in this start
     measured_speed  rows/s while it ran; None where it scored nothing
+    group           name of the group of members in which it ran as one; empty where it ran by itself
     """
 
     device: str
@@ -38,6 +39,7 @@ class InstanceReport:
     phase: int = 0
     rows: int = 0
     measured_speed: float | None = None
+    group: str = ""
 
     @property
     def seconds(self) -> float:
@@ -152,6 +154,9 @@ class Report:
         tree = {"format": FORMAT} | asdict(self)
         if not self.stages:
             del tree["stages"]
+        for instance in tree["instances"]:
+            if not instance["group"]:
+                del instance["group"]
         return json.dumps(tree, indent=1)
 
     def save(self, path: Path) -> None:

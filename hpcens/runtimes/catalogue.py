@@ -9,6 +9,7 @@
 | openvino | its trace compiled by OpenVINO | a CPU, the extra `openvino`, float32 |
 | compiled | exported, compiled ahead of time by torch's inductor, weights folded in | a C++ compiler; Triton on a GPU |
 | cuda_graphs | its kernels recorded once, launched all at once | a GPU |
+| stacked | equal members as one batched network (torch.func.vmap) | members of one factory and its arguments |
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Runtime:
     module    module of `hpcens.runtimes` that prepares a network for batches of one size; None where it is run in
               batches of any size
     package   package that has to be installed
+    several   whether it runs several members as one, see `members.stacked`
     mute      whether its rank can say nothing during a batch: it keeps the interpreter's lock from end to end
     """
 
@@ -40,6 +42,7 @@ class Runtime:
     module: str | None = None
     package: str | None = None
     mute: bool = False
+    several: bool = False
 
 
 _OURS = ("factory", "pickled", "exported")
@@ -55,6 +58,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     "channels_last": Runtime(_ALL, 0.1, _OURS),
     "frozen_channels_last": Runtime(_CPU, 2.0, _OURS, "frozen"),
     "compiled": Runtime(_ALL, 60.0, _OURS, "compiled", mute=True),
+    "stacked": Runtime(_ALL, 0.1, ("factory",), several=True),
 }
 
 
@@ -64,6 +68,7 @@ def runtimes_for(member: MemberSpec, family: Family) -> tuple[str, ...]:
         name
         for name, runtime in RUNTIMES.items()
         if family in runtime.families
+        and not runtime.several
         and member.source in runtime.sources
         and (name == "eager" or not (member.gradients or member.passes))
         and (runtime.package is None or find_spec(runtime.package) is not None)

@@ -16,6 +16,7 @@ from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.prepare import kept, prepare
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Rows
+from hpcens.vocabulary.groups import STACKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Recipe:
         if self.whole and (forward := self._kept(batch, package)) is not None:
             return forward
         forward = self.load(None)
-        if self.runtime == "eager":
+        if self.runtime in ("eager", STACKED):
             self.hardware.place(forward)
             return forward
         with forward.surroundings.around():

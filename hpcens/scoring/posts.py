@@ -21,6 +21,7 @@ from hpcens.scoring.division import Division
 from hpcens.scoring.writer import Writer
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.vocabulary import Progress
+from hpcens.vocabulary.groups import groups_of
 
 if TYPE_CHECKING:
     from hpcens.engine import Engine
@@ -74,7 +75,12 @@ class ReaderPost:
         reader = Reader(
             segments=interleaved(segments, parts) if parts else segments,
             members=members,
-            shares=shares_by_rank(hostings, {device.name: rank for rank, device in devices.items()}, self._plan.parts),
+            shares=shares_by_rank(
+                hostings,
+                {device.name: rank for rank, device in devices.items()},
+                self._plan.parts,
+                groups_of(self._plan.numerics.members).values(),
+            ),
             devices=devices,
             reducers=self._rank_roles.reducers,
             first=None if first else readers[0],
@@ -231,7 +237,7 @@ class DevicePost:
         preflight, spec = assignment.preflight, assignment.job.spec
         instances = [instance for instance in assignment.plan.on(device.name) if instance.member in phase.members]
         made_of = (
-            [(instance.member, instance.runtime, instance.batch) for instance in instances],
+            [(instance.member, instance.runtime, instance.batch, instance.group) for instance in instances],
             (spec, preflight.facts.names, preflight.space, preflight.digests),
             [(array.shape, array.dtype) for array in assignment.rows],
         )

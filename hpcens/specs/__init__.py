@@ -66,7 +66,7 @@ from hpcens.specs.steps import StepSpec as StepSpec
 
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 RuntimeName = Literal[
-    "auto", "eager", "channels_last", "frozen", "frozen_channels_last", "openvino", "compiled", "cuda_graphs"
+    "auto", "eager", "channels_last", "frozen", "frozen_channels_last", "openvino", "compiled", "cuda_graphs", "stacked"
 ]
 OutputName = Literal[
     "prediction",

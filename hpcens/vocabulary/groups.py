@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from hpcens.vocabulary.numerics import MemberNumerics
+
 STACKED = "stacked"
 """The runtime of members that run as one."""
 
@@ -11,6 +13,20 @@ STACKED = "stacked"
 def group_name(members: Sequence[str]) -> str:
     """Name a group after its members, in member order: the first, the last, and how many there are."""
     return f"{members[0]} … {members[-1]} ({len(members)})"
+
+
+def groups_of(members: Mapping[str, MemberNumerics]) -> dict[str, tuple[str, ...]]:
+    """Return the groups there are, by name, each with its members in their order."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for member, how in members.items():
+        if how.group:
+            groups[how.group] = (*groups.get(how.group, ()), member)
+    return groups
+
+
+def units_of(members: Mapping[str, MemberNumerics]) -> dict[str, tuple[str, ...]]:
+    """Return what runs by itself, member or group → its members, in member order."""
+    return in_units(members, groups_of(members))
 
 
 def in_units(members: Iterable[str], groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -11,11 +11,15 @@ from hpcens.files import checked
 
 @dataclass(frozen=True, slots=True)
 class MemberNumerics:
-    """What fixes the bytes of one member's output, besides its weights and its code."""
+    """What fixes the bytes of one member's output, besides its weights and its code.
+
+    group  name of the group it runs in, see `vocabulary.groups`; empty where it runs by itself
+    """
 
     batch: int
     runtime: str
     precision: str = "float32"
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

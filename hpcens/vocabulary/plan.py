@@ -30,6 +30,7 @@ class Instance:
     share      rows/s the plan gives this instance; the shares of a member add up to the throughput of its phase, or to
                its part of that where it scores a part of the rows
     phase      in which it runs
+    group      name of the group that runs as one, see `vocabulary.groups`; empty where the member runs by itself
     """
 
     device: str
@@ -39,6 +40,7 @@ class Instance:
     speed: float
     share: float
     phase: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,9 @@ class Plan:
     def _on(self, device: str, hosting: Hosting) -> Iterator[Instance]:
         for member, speed in hosting.speeds.items():
             how = self.numerics.members[member]
-            yield Instance(device, member, how.batch, how.runtime, speed, hosting.shares[member], hosting.phase)
+            yield Instance(
+                device, member, how.batch, how.runtime, speed, hosting.shares[member], hosting.phase, how.group
+            )
 
     def to_json(self) -> str:
         """Write the plan as JSON, with the version of its format and the gap."""
@@ -176,6 +180,9 @@ class Plan:
         for name in ("parts", "expected"):
             if not tree[name]:
                 del tree[name]
+        for how in tree["numerics"]["members"].values():
+            if not how["group"]:
+                del how["group"]
         return json.dumps(tree, indent=1)
 
     @staticmethod

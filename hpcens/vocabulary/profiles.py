@@ -131,6 +131,7 @@ class Measurement:
     thorough     try every runtime, whatever its preparation takes
     eager        the profile of eager, where it is known
     why          what is not known yet, in words
+    members      of a group that is measured as one: `member` is the first of them, under the group's name
     """
 
     member: MemberSpec
@@ -142,6 +143,7 @@ class Measurement:
     thorough: bool
     eager: Profile | None = None
     why: str = ""
+    members: tuple[MemberSpec, ...] = ()
 
 
 def profile_from_dict(raw: dict[str, Any]) -> Profile:

@@ -16,6 +16,7 @@ from hpcens.dataset.source import Source
 from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.members import load as load_member
+from hpcens.members.stacked import load_stacked
 from hpcens.planning.numerics import fingerprint_under, fixed_numerics, with_precisions
 from hpcens.planning.phases import Assignment, phases_of
 from hpcens.result.decision import Decision
@@ -32,6 +33,7 @@ from hpcens.specs import Job
 from hpcens.specs.classes import check_shapes
 from hpcens.units import Unit
 from hpcens.vocabulary import NO_SEGMENTS, Device, Hosting, MemberNumerics, Numerics, Plan, Segmentation
+from hpcens.vocabulary.groups import STACKED, group_name, groups_of, units_of
 from hpcens.worlds.assembling import assembled
 from support.results import begin
 from support.wiring import Wiring
@@ -78,7 +80,10 @@ def score_start(job, preflight, *, phases=(), writers=1, most=None):
     """Score what was checked; parameters and what is returned as those of `run`."""
     names = tuple(member.name for member in job.spec.members if member.name not in preflight.stored)
     fixed = fixed_numerics(job, preflight)
-    members = {name: MemberNumerics(BATCH, "eager") for name in names} | dict(fixed.members if fixed else {})
+    how = MemberNumerics(BATCH, "eager")
+    if job.spec.plan.runtime == STACKED and len(names) > 1:
+        how = MemberNumerics(BATCH, STACKED, group=group_name(names))
+    members = dict.fromkeys(names, how) | dict(fixed.members if fixed else {})
     plan = Plan(
         planner="optimal",
         devices=(),
@@ -155,10 +160,13 @@ def _score(assignment, phase, writers, division, most):
     job, preflight = assignment.job, assignment.preflight
     blank = assignment.shape if job.spec.bad_rows == "mask" else None
     engine = Engine(CpuHardware(1), blank, segment_rows=SEGMENT)
-    for member in job.spec.members:
-        if member.name in phase.members:
-            forward = load_member(member, job.spec, inputs=preflight.facts.names, space=preflight.space)
-            engine.host(member.name, forward, batch=assignment.plan.numerics.members[member.name].batch)
+    scored = {member.name: member for member in job.spec.members if member.name in phase.members}
+    numerics = {name: assignment.plan.numerics.members[name] for name in scored}
+    for name, members in units_of(numerics).items():
+        loaded, options = [scored[m] for m in members], dict(inputs=preflight.facts.names, space=preflight.space)
+        grouped = numerics[members[0]].group
+        forward = (load_stacked if grouped else load_member)(loaded if grouped else loaded[0], job.spec, **options)
+        engine.host(name, forward, batch=numerics[members[0]].batch)
     reducers = dict(enumerate(writers, 20))
     scores = None
     if job.spec.routed or phase.stage:
@@ -169,7 +177,11 @@ def _score(assignment, phase, writers, division, most):
     Wiring(
         segments=sorted(segment for writer in writers for segment in writer.result.missing)[:most],
         members=phase.members,
-        shares=Shares({m: dict.fromkeys(DEVICES, 1.0) for m in phase.members}, parts=preflight.facts.parts),
+        shares=Shares(
+            {m: dict.fromkeys(DEVICES, 1.0) for m in phase.members},
+            parts=preflight.facts.parts,
+            groups=groups_of(numerics).values(),
+        ),
         devices=DEVICES,
         read=division.read,
         predict=engine.predict,

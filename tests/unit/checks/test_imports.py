@@ -194,7 +194,7 @@ def test_ranks_refuse_code_that_was_not_tried(owned):
             digests=preflight.digests,
             cores=1,
             rows=(np.ones((4, 8), "f4"),),
-            package=lambda member, runtime: package,
+            package=lambda member, runtime, group: package,
         )
         for name in ("models", "owncode", "owncode.layers", "owncode.late", "shim"):
             sys.modules.pop(name, None)

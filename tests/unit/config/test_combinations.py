@@ -157,6 +157,7 @@ KEYS = {
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
     "runtime: frozen": {"plan": {"runtime": "frozen"}},
+    "runtime: stacked": {"plan": {"runtime": "stacked"}, "members": {"arguments": {"seed": 1}}},
     "decode": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True}}}},
     "fill": {"dataset": {"input": None, "inputs": {"images": {"path": "images", "decode": True, "fill": 0}}}},
     "axis": {"dataset": {"input": None, "inputs": {"images": {"path": "turned", "axis": 1}}}},
@@ -226,6 +227,26 @@ WORKS = ""
 ROWS = [
     *((key, verb, WORKS) for key in NEW for verb in ALL_VERBS),
     *(("folder", verb, WORKS) for verb in ALL_VERBS),
+    *(("runtime: stacked", verb, WORKS) for verb in (*ALL_VERBS, "blocks")),
+    *(
+        ("runtime: stacked", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "select", "dtype: uint8", "rule: median", "rule: m:f", "space: logits", "preprocess"),
+            *("classes", "member classes", "task: binary", "task: multilabel", "output: values", "bad_rows: pass"),
+            *("precision: float64", "uncertainties", "calibration", "keep", "folder", "resize", "sparse", "files"),
+        )
+    ),
+    *(
+        ("runtime: stacked", key, f"members.0..{written}: is of a member that runs by itself, and plan.runtime is")
+        for key, written in (("rows", "rows"), ("views", "views"), ("weights: factory", "weights"))
+    ),
+    ("runtime: stacked", "cascade", "cascade: takes members one after another, and plan.runtime is stacked; write run"),
+    ("runtime: stacked", "gradients", "members.0..gradients: cannot be taken under plan.runtime: stacked; write runt"),
+    (
+        "runtime: stacked",
+        "passes",
+        "members.0..passes: runs in eager alone, and plan.runtime is stacked; write runtime",
+    ),
     *(("bad_rows: mask", verb, WORKS) for verb in ("resume", "combine", "adding a member", "phases")),
     *(("member classes", verb, WORKS) for verb in ("resume", "combine", "several reducers", "export", "verify")),
     *((key, verb, WORKS) for key in ("gradients", "files", "weights.key") for verb in ALL_VERBS),

@@ -203,7 +203,7 @@ class TestProfiler:
         monkeypatch.setattr(
             "hpcens.profiling.bench.contenders", lambda of, _: [("eager", b) for b in of["eager"].batches]
         )
-        monkeypatch.setattr("hpcens.profiling.bench._Bench._contending", fails)
+        monkeypatch.setattr("hpcens.profiling.bench.Bench._contending", fails)
         monkeypatch.setattr("hpcens.profiling.bench.REPETITIONS", 0)  # there is time for turns, however slow they are
         if error is None:
             with pytest.raises(ValueError, match="a fault"):

@@ -215,10 +215,13 @@ class World:
     """A drawn placement, with drawn windows, rooms and latencies, and arithmetic in place of networks.
 
     routed: members score rows that are drawn, one of three sets, which may be empty.
+    grouped: all members but the last run as one, with equal shares.
     written: segment → the bytes of its stack.
     """
 
-    def __init__(self, seed, *, segments=12, post="held", drain_at=None, readers=1, reducers=1, routed=False):
+    def __init__(
+        self, seed, *, segments=12, post="held", drain_at=None, readers=1, reducers=1, routed=False, grouped=False
+    ):
         draw = random.Random(seed)
         self.members = [f"m{i}" for i in range(draw.randint(1, 4))]
         reading = [0, *range(100, 99 + readers)]
@@ -228,6 +231,8 @@ class World:
             member: {rank: draw.choice([0.1, 1.0, 3.0]) for rank in draw.sample(devices, draw.randint(1, len(devices)))}
             for member in self.members
         }
+        self.group = tuple(self.members[:-1]) if grouped else ()
+        shares |= dict.fromkeys(self.group, shares[self.members[0]])
         window = draw.randint(2, 10)
         self.sets = draw.random()
         self.written = {}
@@ -235,7 +240,9 @@ class World:
         self.wiring = Wiring(
             segments=range(segments),
             members=self.members,
-            shares=Shares(shares, parts={m: draw.random() for m in self.members} if routed else None),
+            shares=Shares(
+                shares, parts={m: draw.random() for m in self.members} if routed else None, groups=[self.group]
+            ),
             devices=devices,
             read=self.divided if routed else lambda segment: (rows_of(segment),),
             predict=self.predict,
@@ -262,6 +269,7 @@ class World:
         return Divided({m: rows for m, rows in chosen.items() if rows is not None}, np.zeros((2, 1), np.uint8))
 
     def predict(self, task):
+        assert {*self.group} & {*task.members} in (set(), {*self.group}), "a group is handed out as one"
         for member in task.members:
             yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8)
 
@@ -289,6 +297,13 @@ def expected(segments, members):
 
 
 many = st.integers(1, 4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 30), many, many)
+def test_a_group_is_handed_out_as_one(seed, segments, readers, reducers):
+    world = World(seed, segments=segments, readers=readers, reducers=reducers, grouped=True).run()
+    assert world.written == expected(segments, world.members)
 
 
 @settings(max_examples=400, deadline=None)

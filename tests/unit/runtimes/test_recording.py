@@ -144,6 +144,6 @@ def test_on_a_gpu_each_member_is_run_once_alone_before_anything_is_staged(weight
             digests={member.name: member_digests(member, ENSEMBLE) for member in spec.members},
             cores=1,
             rows=(np.zeros((9, 3, 8, 8), np.float32),),
-            package=lambda member, runtime: tmp_path / member.name,
+            package=lambda member, runtime, group: tmp_path / member.name,
         )
     assert seen == [("linear", 4), ("conv", 16)], "and none on a CPU"

@@ -1,0 +1,116 @@
+"""Measure equal members as one batched network, held against each of them by itself in eager."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hpcens.engine import Engine, Hardware, open_hardware
+from hpcens.errors import MemberError, RuntimeUnsuited
+from hpcens.members import load
+from hpcens.members.stacked import load_stacked
+from hpcens.profiling.bench import Bench
+from hpcens.profiling.loading import Contexts
+from hpcens.profiling.references import References
+from hpcens.profiling.timing import REPETITIONS
+from hpcens.runtimes import Recipe, accepted, filled
+from hpcens.specs import RunSpec, Space
+from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
+from hpcens.vocabulary.groups import STACKED
+
+# Of the time to measure a group, what running its members by themselves once may take, where it need not be measured.
+_SHARE = 0.25
+
+
+def measure_group(
+    measurement: Measurement,
+    *,
+    spec: RunSpec,
+    inputs: Sequence[str],
+    device: Device,
+    space: Space,
+    rows: Rows,
+    cache: Path,
+    others: Rows = (),
+    contexts: Contexts | None = None,
+) -> Iterator[tuple[ProfileKey, Profile]]:
+    """Load the group and time it at the batch sizes that can win; parameters as those of `measure`.
+
+    Its rows/s are those of all its members at once, its output shape that of one of them. One that cannot run so, or
+    is slower than its members one after another, is refused with the reason.
+    """
+    if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
+        forward = load(measurement.members[0], spec, inputs=inputs, space=space, cores=device.cores)
+        rows, others = accepted(forward, rows), accepted(forward, others) if others else ()
+    references = References(others, probabilities=space == "probabilities")
+    full = filled(rows, max(measurement.batch_sizes))
+    bench = _GroupBench(
+        measurement, spec, tuple(inputs), device, space, full, cache, references, True, contexts or Contexts()
+    )
+    yield measurement.keys[STACKED], bench.profile()
+
+
+@dataclass(slots=True)
+class _GroupBench(Bench):
+    """A group on one device."""
+
+    def profile(self) -> Profile:
+        """Measure the group, the smallest batch first, as long as it is worth it."""
+        sizes = sorted(self.measurement.batch_sizes)
+        try:
+            seconds = self._by_themselves(sizes[0])
+            apart = BatchProfile(sizes[0], sizes[0] / seconds, 0, 0.0)
+            profile = self.measured(STACKED, sizes, self.measurement.seconds, apart)
+        except (RuntimeUnsuited, MemberError) as error:  # where a member itself is to blame, the run says so
+            return Profile(0, 0, 0.0, (), tried=tuple(sizes), refused=error.what)
+        return replace(profile, output_shape=profile.output_shape[1:])
+
+    def recipe(self, runtime: str, hardware: Hardware) -> Recipe:
+        """Return the recipe of the group."""
+        members, cores = self.measurement.members, self.device.cores
+        build = partial(load_stacked, members, self.spec, inputs=self.inputs, space=self.space, cores=cores)
+        package = self.cache / self.measurement.keys[STACKED].package
+        return Recipe(lambda _: build(), runtime, hardware, cores, self.rows, package)
+
+    def need_reference(self, batch: int) -> None:
+        """Run the same rows in each of the members, unless that was done."""
+        if batch not in self.references.outputs:
+            self._by_themselves(batch)
+
+    def _by_themselves(self, batch: int) -> float:
+        """Run a batch in each of the members by itself, keep what they give, and return the seconds that they took.
+
+        Raises RuntimeUnsuited where that would take too long to try more.
+        """
+        hardware = open_hardware(self.device)
+        outputs: list[Array] = []
+        on_others: list[Array | None] = []
+        took = 0.0
+        for member in self.measurement.members:
+            engine = Engine(hardware)
+            forward = load(member, self.spec, inputs=self.inputs, space=self.space, cores=self.device.cores)
+            engine.host(member.name, forward, batch=batch)
+            staged = self.staged(hardware, batch)
+            began = time.perf_counter()
+            engine.run(member.name, staged)
+            first = time.perf_counter() - began
+            all_of_them = len(self.measurement.members) * first * (REPETITIONS + 2)
+            if not outputs and not self.measurement.thorough and all_of_them > _SHARE * self.measurement.seconds:
+                raise RuntimeUnsuited(
+                    f"{STACKED}: batches of {batch} rows take {first:.2g} s in each member, too long to gain much"
+                )
+            self.references.limit(batch / (len(self.measurement.members) * first), self.measurement.seconds)
+            began = time.perf_counter()
+            outputs.append(engine.run(member.name, staged)[0])
+            took += time.perf_counter() - began
+            on_others.append(self.references.on_others(engine, member.name))
+            engine.clear()
+        others = [array for array in on_others if array is not None]
+        both = np.stack(others, 1) if len(others) == len(outputs) else None
+        self.references.outputs[batch] = np.stack(outputs, 1), both
+        return took
