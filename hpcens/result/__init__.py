@@ -131,8 +131,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpcens.result.assembly import Assembly as Assembly
-    from hpcens.result.assembly import Part as Part
+    from hpcens.result.assembly import begin_assembly as begin_assembly
     from hpcens.result.calibrated import calibrated_of as calibrated_of
     from hpcens.result.calibrated import require_fitting as require_fitting
     from hpcens.result.decision import Decision as Decision
@@ -145,6 +144,7 @@ if TYPE_CHECKING:
     from hpcens.result.destination import check_output as check_output
     from hpcens.result.destination import require_room as require_room
     from hpcens.result.destination import room as room
+    from hpcens.result.destination import room_for_assembly as room_for_assembly
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
@@ -178,6 +178,7 @@ if TYPE_CHECKING:
     from hpcens.result.outputs import encoded as encoded
     from hpcens.result.outputs import outputs_of as outputs_of
     from hpcens.result.outputs import pass_entropies as pass_entropies
+    from hpcens.result.parts import Part as Part
     from hpcens.result.result import Result as Result
     from hpcens.result.result import reopen as reopen
     from hpcens.result.result import standing as standing
@@ -187,11 +188,11 @@ if TYPE_CHECKING:
 else:
     # loaded by the first who asks for them: what imports much is not needed everywhere
     _NAMES = {
-        "assembly": ("Assembly", "Part"),
+        "assembly": ("begin_assembly",),
         "decision": ("Decision", "decision_of", "refuse_phases", "require_room_for_parts"),
         "calibrated": ("calibrated_of", "require_fitting"),
         "description": ("describe_result", "members_of", "unsteady_of"),
-        "destination": ("check_output", "require_room", "room"),
+        "destination": ("check_output", "require_room", "room", "room_for_assembly"),
         "disk": ("Disk", "sync_seconds", "writing_speed"),
         "earlier": ("begins_anew", "begun_tree", "earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
@@ -211,6 +212,7 @@ else:
         "journal": ("Record",),
         "keeping": ("keeping_of",),
         "mismatch": ("differences", "require_same"),
+        "parts": ("Part",),
         "outputs": ("Output", "PASS_ENTROPY", "PRESENT", "VALID", "encoded", "outputs_of", "pass_entropies"),
         "result": ("Result", "reopen", "standing"),
         "scored": ("scored_form",),

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from hpcens.dataset import Facts
 from hpcens.errors import UsageError
 from hpcens.files import read_as, sealed, write_atomically
-from hpcens.result.destination import require_room
+from hpcens.result.destination import INCOMPRESSIBLE, require_room
 from hpcens.result.form import Form
 from hpcens.result.scored import scored_form
 from hpcens.runs import Epoch, RunDirectory, digest_of_fingerprint, is_void
@@ -85,8 +86,8 @@ def decision_of(run: RunDirectory) -> Decision | None:
 
 def require_room_for_parts(job: Job, form: Form) -> None:
     """Raise Incomplete where the disk has no room for all parts, and for the result that is put together of them."""
-    copies = 3 if job.spec.output.compression else 2
-    require_room(job, copies * form.segmentation.rows * sum(output.row_bytes for output in form.outputs))
+    copies = 1 + (INCOMPRESSIBLE if job.spec.output.compression else 1)
+    require_room(job, ceil(copies * form.segmentation.rows * sum(output.row_bytes for output in form.outputs)))
 
 
 def refuse_phases(plan: Plan) -> None:

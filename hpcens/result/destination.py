@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -18,6 +19,8 @@ from hpcens.runs import RunDirectory
 from hpcens.shell import amount
 from hpcens.specs import CompressionSpec, Job
 
+INCOMPRESSIBLE = 1.01
+"""So many times as large as its rows is a compressed result at most, indexes of chunks included."""
 _ELSEWHERE = "choose another output: output.path in the YAML; for hpcens combine, -o"
 
 
@@ -61,6 +64,16 @@ def room(run: RunDirectory, rows: int, outputs: Iterable[Output], compression: C
         return 0
     copies = 2 if compression else 1  # the working file stays until its compressed copy is whole
     return copies * rows * sum(output.row_bytes for output in outputs)
+
+
+def room_for_assembly(
+    run: RunDirectory, rows: int, outputs: Iterable[Output], compression: CompressionSpec | None
+) -> int:
+    """Return the bytes that the disk must have free to put a result together of its parts, which are there."""
+    if compression is None:
+        return room(run, rows, outputs, None)
+    begun = sum(path.stat().st_size for path in run.unfinished() if path.exists())  # which goes first
+    return max(0, ceil(INCOMPRESSIBLE * rows * sum(output.row_bytes for output in outputs)) - begun)
 
 
 def require_room(job: Job, wanted: int) -> None:

@@ -25,18 +25,13 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
 
     Raises HpcensError where what is read back differs: then the path must not become a result.
     """
-    assert form.compression is not None
-    options = filter_options(form.compression)
     path.unlink(missing_ok=True)  # HDF5 would write through a link
     make_striped(path)
     with made_by_hdf5(path), h5py.File(path, "w", locking=False) as packed:
         describe(packed, form)
         for output in form.outputs:
-            chunk = chunk_rows(output, form.segmentation.rows)
-            shape = (form.segmentation.rows, *output.shape)
-            dataset = packed.create_dataset(
-                output.name, shape, output.dtype, chunks=(chunk, *output.shape), fillvalue=None, **options
-            )
+            dataset = create_compressed(packed, output, form)
+            chunk = dataset.chunks[0]
             for start in range(0, form.segmentation.rows, chunk):
                 stop = min(start + chunk, form.segmentation.rows)
                 dataset[start:stop] = file.read(output, start, stop)
@@ -49,8 +44,27 @@ def pack(disk: Disk, file: WorkingFile, form: Form, path: Path) -> None:
     descriptor = disk.open(path)
     disk.sync(descriptor)
     disk.close(descriptor)
+    require_same_when_read(path)
+
+
+def create_compressed(file: h5py.File, output: Output, form: Form) -> h5py.Dataset:
+    """Make the dataset of an output, compressed in chunks; it takes no room until rows are written."""
+    assert form.compression is not None
+    chunk = chunk_rows(output, form.segmentation.rows)
+    return file.create_dataset(
+        output.name,
+        (form.segmentation.rows, *output.shape),
+        output.dtype,
+        chunks=(chunk, *output.shape),
+        fillvalue=None,
+        **filter_options(form.compression),
+    )
+
+
+def require_same_when_read(path: Path) -> None:
+    """Read every segment and column of a compressed copy; raise HpcensError where one is not what was written."""
     finished = Finished(path)
-    damaged = [s for s in range(len(form.segmentation)) if finished.checksum(s) != finished.checksums[s]]
+    damaged = [s for s in range(len(finished.segmentation)) if finished.checksum(s) != finished.checksums[s]]
     broken = finished.broken_columns
     finished.close()
     if broken:

@@ -26,18 +26,13 @@ from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
 from hpcens.result.form import Form
 from hpcens.result.journal import Content, Header, Journal, Kind, Record, journal_of, read_journal
+from hpcens.result.masked_rows import MASKED, count_masked
 from hpcens.result.packed import pack
 from hpcens.result.seal import damaged_columns
 from hpcens.result.working import WorkingFile, create
 from hpcens.runs import Claim, Epoch, RunDirectory
 from hpcens.vocabulary import Array, Bad, Cause
 
-MASKED: Mapping[Cause, Kind] = {
-    "input": Kind.MASKED_INPUT,
-    "output": Kind.MASKED_OUTPUT,
-    "raised": Kind.MASKED_RAISED,
-    "cast": Kind.MASKED_CAST,
-}
 _NO_BAD_ROWS: Mapping[int, Sequence[Bad]] = {}
 
 
@@ -252,13 +247,7 @@ class Result:
     def masked(self) -> list[tuple[int, Cause, int, int]]:
         """Count what was masked, over all epochs and writers: (member index, cause, rows, first row)."""
         content = read_journal(self._run.journal(self._epoch))
-        counts: dict[tuple[int, Cause], tuple[int, int]] = {}
-        causes = {kind: cause for cause, kind in MASKED.items()}
-        for record in content.notes() if content else ():
-            if (cause := causes.get(record.kind)) is not None:
-                rows, first = counts.get((record.member, cause), (0, record.checksum))
-                counts[record.member, cause] = rows + record.batch, min(first, record.checksum)
-        return [(member, cause, rows, first) for (member, cause), (rows, first) in sorted(counts.items())]
+        return count_masked(content.notes() if content else ())
 
     def finish(self, output: Path, summary: Mapping[str, Any]) -> None:
         """Give the whole result its final name, once all other writers have closed.

@@ -14,7 +14,7 @@ from typing import Any
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, as_verdict
 from hpcens.processes.isolation import NoAnswer, isolated
-from hpcens.result import Assembly, Form, Part, decision_of, require_room, room
+from hpcens.result import Form, Part, begin_assembly, decision_of, require_room, room_for_assembly
 from hpcens.runs import AGAIN, Epoch, Events, MaskedRows, ProgressMade, Report, RunDirectory, SpotCheck, Verdict, in_all
 from hpcens.specs import Job
 from hpcens.units import Unit
@@ -65,9 +65,9 @@ def assembled(job: Job, preflight: Preflight, epoch: Epoch, blocks: Sequence[Uni
     if decision is None:
         raise HpcensError("what was scored is void meanwhile", AGAIN)
     form = decision.form(job, facts=preflight.facts, digests=preflight.digests, space=preflight.space)
-    require_room(job, room(run, form.segmentation.rows, form.outputs, form.compression))
+    require_room(job, room_for_assembly(run, form.segmentation.rows, form.outputs, form.compression))
     epoch.keep_plan(decision.plan)
-    assembly = Assembly(run, epoch, form)
+    assembly = begin_assembly(run, epoch, form)
     whole = rows = 0
     with closing(assembly), closing(Events(epoch.events)) as events:
         for unit in blocks:

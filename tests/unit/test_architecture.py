@@ -58,6 +58,7 @@ DOORS = {
         "result/form.py",
         "dataset/hdf5.py",
         "result/packed.py",
+        "result/packed_assembly.py",
         "dataset/extents.py",
         "dataset/file.py",
         "dataset/decoding.py",

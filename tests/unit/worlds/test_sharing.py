@@ -25,10 +25,11 @@ from support.suspension import Suspended, SuspendedDisk
 
 from hpcens.config import job_from_json, job_to_json, load
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError, as_verdict
-from hpcens.result.assembly import Assembly, Part
+from hpcens.result.assembly import begin_assembly
 from hpcens.result.decision import Decision
 from hpcens.result.disk import Disk
 from hpcens.result.finished import fingerprint_of
+from hpcens.result.parts import Part
 from hpcens.result.result import Result
 from hpcens.result.verify import look_through
 from hpcens.runs import RunDirectory, Verdict
@@ -163,7 +164,7 @@ def checked(job, trials="here"):
 def assembled(job, preflight, epoch, units, asked):
     sharing = _own.sharing
     try:
-        with contextlib.closing(Assembly(sharing.run, epoch, sharing.form, _own.disk)) as assembly:
+        with contextlib.closing(begin_assembly(sharing.run, epoch, sharing.form, _own.disk)) as assembly:
             damaged = []
             for unit in units:
                 first, stop = unit.segments
