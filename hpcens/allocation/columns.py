@@ -17,8 +17,9 @@ from hpcens.errors import UsageError
 from hpcens.vocabulary import MemberNumerics, Plan
 from hpcens.vocabulary.groups import STACKED, in_units
 
-# A group has to be faster than its members one after another by more than what measuring may be wrong by.
-WORTH_GROUPING = 1.05
+# A group has to be faster than its members one after another by more than what measuring may be wrong by: they cannot
+# be divided among devices then.
+_WORTH_GROUPING = 1.1
 # Up to so many groups all choices of them are planned; of more, all of them and none.
 _ALL_CHOICES = 2
 
@@ -47,7 +48,7 @@ def choices_of_columns(problem: Problem) -> tuple[Problem, ...]:
         return (problem,)
     alone = {member for _, member, _ in problem.profiles}
     settled = [group for group, members in problem.groups.items() if not alone & {*members}]
-    free = [g for g in problem.groups if g not in settled and gain(problem, g) >= WORTH_GROUPING]
+    free = [g for g in problem.groups if g not in settled and gain(problem, g) >= _WORTH_GROUPING]
     sizes = range(len(free), -1, -1) if len(free) <= _ALL_CHOICES else (len(free), 0)
     choices = list(chain.from_iterable(combinations(free, size) for size in sizes))
     seconds = problem.seconds / len(choices)

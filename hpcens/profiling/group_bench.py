@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -57,18 +59,24 @@ def measure_group(
 
 @dataclass(slots=True)
 class _GroupBench(Bench):
-    """A group on one device."""
+    """A group on one device. apart: batch size → rows/s of its members one after another."""
+
+    apart: dict[int, float] = field(default_factory=dict)
 
     def profile(self) -> Profile:
         """Measure the group, the smallest batch first, as long as it is worth it."""
         sizes = sorted(self.measurement.batch_sizes)
         try:
-            seconds = self._by_themselves(sizes[0])
-            apart = BatchProfile(sizes[0], sizes[0] / seconds, 0, 0.0)
+            self._by_themselves(sizes[0], most=_SHARE * self.measurement.seconds)
+            apart = BatchProfile(sizes[0], self.apart[sizes[0]], 0, 0.0)
             profile = self.measured(STACKED, sizes, self.measurement.seconds, apart)
         except (RuntimeUnsuited, MemberError) as error:  # where a member itself is to blame, the run says so
             return Profile(0, 0, 0.0, (), tried=tuple(sizes), refused=error.what)
-        return replace(profile, output_shape=profile.output_shape[1:])
+        batches = {
+            size: replace(batch, times=batch.rows_per_second / self.apart[size])
+            for size, batch in profile.batches.items()
+        }
+        return replace(profile, batches=batches, output_shape=profile.output_shape[1:])
 
     def recipe(self, runtime: str, hardware: Hardware) -> Recipe:
         """Return the recipe of the group."""
@@ -82,10 +90,11 @@ class _GroupBench(Bench):
         if batch not in self.references.outputs:
             self._by_themselves(batch)
 
-    def _by_themselves(self, batch: int) -> float:
-        """Run a batch in each of the members by itself, keep what they give, and return the seconds that they took.
+    def _by_themselves(self, batch: int, most: float = math.inf) -> None:
+        """Run a batch in each of the members by itself; keep what they give, and how fast they were.
 
-        Raises RuntimeUnsuited where that would take too long to try more.
+        most  seconds that this, and timing the group, may take; not heeded where the group is to run so anyway
+        Raises RuntimeUnsuited where it would take longer.
         """
         hardware = open_hardware(self.device)
         outputs: list[Array] = []
@@ -99,18 +108,22 @@ class _GroupBench(Bench):
             began = time.perf_counter()
             engine.run(member.name, staged)
             first = time.perf_counter() - began
-            all_of_them = len(self.measurement.members) * first * (REPETITIONS + 2)
-            if not outputs and not self.measurement.thorough and all_of_them > _SHARE * self.measurement.seconds:
+            all_of_them = len(self.measurement.members) * first * 2 * REPETITIONS
+            if not outputs and not self.measurement.thorough and all_of_them > most:
                 raise RuntimeUnsuited(
                     f"{STACKED}: batches of {batch} rows take {first:.2g} s in each member, too long to gain much"
                 )
             self.references.limit(batch / (len(self.measurement.members) * first), self.measurement.seconds)
-            began = time.perf_counter()
-            outputs.append(engine.run(member.name, staged)[0])
-            took += time.perf_counter() - began
+            seconds: list[float] = []
+            for _ in range(REPETITIONS):
+                began = time.perf_counter()
+                values, _ = engine.run(member.name, staged)
+                seconds.append(time.perf_counter() - began)
+            outputs.append(values)
+            took += statistics.median(seconds)
             on_others.append(self.references.on_others(engine, member.name))
             engine.clear()
         others = [array for array in on_others if array is not None]
         both = np.stack(others, 1) if len(others) == len(outputs) else None
         self.references.outputs[batch] = np.stack(outputs, 1), both
-        return took
+        self.apart[batch] = batch / took

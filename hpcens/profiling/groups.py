@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from statistics import median
 
 from hpcens.checks.preflight import Preflight
 from hpcens.engine import gpu_libraries
@@ -12,7 +13,7 @@ from hpcens.result import torch_version
 from hpcens.shell import option
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.specs.groups import alike, why_alone
-from hpcens.vocabulary import Numerics, ProfileKey
+from hpcens.vocabulary import Numerics, Profile, ProfileKey
 from hpcens.vocabulary.groups import STACKED, group_name, groups_of
 
 Groups = dict[str, tuple[MemberSpec, ...]]
@@ -63,6 +64,22 @@ def require_grouped(spec: RunSpec, members: Iterable[MemberSpec], groups: Groups
                 f"member {member.name} {why}, and cannot run in {STACKED}, as plan.runtime asks",
                 "write plan.runtime: auto in the YAML, which takes the fastest for each",
             )
+
+
+def beside(group: Profile, members: Sequence[Profile], count: int) -> Profile:
+    """Return the profile of a group at the level of its members', which were measured at another time.
+
+    Only how many times as fast it was, measured beside them, is taken over; where a batch size was measured of no
+    member, its rows/s stay as they are.
+    members  profiles in eager, of those that have one
+    count    of the members there are
+    """
+    speeds = {size: batch.rows_per_second for size, batch in group.batches.items()}
+    for size, batch in group.batches.items():
+        alone = [member.batches[size].rows_per_second for member in members if size in member.batches]
+        if alone and batch.times:
+            speeds[size] = batch.times * median(alone) / count
+    return group.at_speeds(speeds)
 
 
 def profile_key(preflight: Preflight, member: MemberSpec, kind: str, runtime: str) -> ProfileKey:

@@ -13,7 +13,7 @@ from hpcens.engine import discover
 from hpcens.errors import UsageError
 from hpcens.members import speed_digest
 from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.groups import Groups, equal_members, fixed_groups, group_key, profile_key, require_grouped
+from hpcens.profiling.groups import Groups, beside, equal_members, fixed_groups, group_key, profile_key, require_grouped
 from hpcens.profiling.load import is_idle
 from hpcens.profiling.sizes import sizes_to_try
 from hpcens.runs import RunDirectory, findings
@@ -221,7 +221,9 @@ class Needs:
             sizes, why = self.batch_sizes(members[0].name, family), self.why_apart(name, kind)
             profile = self.book.get(group_key(self.preflight, members, kind))
             if profile is not None and not why:
-                found[name] = replace(profile, batches={b: p for b, p in profile.batches.items() if b in sizes})
+                own = replace(profile, batches={b: p for b, p in profile.batches.items() if b in sizes})
+                eager = [self.book.get(profile_key(self.preflight, member, kind, "eager")) for member in members]
+                found[name] = beside(own, [each for each in eager if each is not None], len(members))
             elif name in self.settled:
                 what = f"{name} cannot run as one batched network on {kind}: {why}"
                 if why:

@@ -55,6 +55,7 @@ class BatchProfile:
     spread      (fastest − slowest) / median over the repetitions
     passes      repetitions; 0: not known
     core_share  part of the time in which it wanted a core and got one, 0 … 1
+    times       of a group: how many times what its members made in eager, one after another, measured beside it; else 0
     """
 
     batch: int
@@ -63,6 +64,7 @@ class BatchProfile:
     spread: float
     passes: int = 0
     core_share: float = 1.0
+    times: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,10 @@ def profile_from_dict(raw: dict[str, Any]) -> Profile:
     shape, tried = tuple(map(int, raw.pop("output_shape"))), tuple(map(int, raw.pop("tried")))
     profile = checked(Profile(batches=batches, output_shape=shape, tried=tried, **raw))
     if any(
-        not 0 < batch.rows_per_second < _TOO_FAST or batch.batch < 1 or batch.workspace < 0
+        not 0 < batch.rows_per_second < _TOO_FAST
+        or batch.batch < 1
+        or batch.workspace < 0
+        or not 0 <= batch.times < inf
         for batch in batches.values()
     ):
         raise ValueError("no batch is run so")

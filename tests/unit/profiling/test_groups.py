@@ -17,6 +17,7 @@ from hpcens.planning.groups import apart_lines
 from hpcens.planning.job_problem import state_problem
 from hpcens.profiling import Needs, ProfileBook, group_key, profile_key, reasons
 from hpcens.profiling.group_bench import measure_group
+from hpcens.profiling.groups import beside
 from hpcens.runs.void import Finding
 from hpcens.specs import Job, MemberSpec, PassesSpec, RowsSpec, RunSpec, StageSpec, StepSpec, ViewsSpec, WeightsSpec
 from hpcens.vocabulary import (
@@ -179,6 +180,23 @@ def test_where_they_are_not_one_the_plan_says_why(tmp_path, speed, profile, line
     assert [*apart_lines(planner.needs, state_problem(planner.needs, [DEVICE], IoRates()), plan)] == said
 
 
+def test_its_speed_is_at_the_level_of_its_members(tmp_path):
+    """Measured on a busy machine, or an idle one, it is as many times as fast as they were beside it."""
+    asked = noted(needs(tmp_path, equal_members(tmp_path)), 20.0, alone=60.0)
+    assert asked.group_profiles("cpu k")[GROUP].best == 20.0, "it does not say how many times"
+    batches = {4: BatchProfile(4, 5.0, 0, 0.1, 5, times=2.0), 16: BatchProfile(16, 7.0, 0, 0.1, 5, times=2.0)}
+    own = Profile(3, 0, 1.0, (4,), batches, (4, 8, 16))
+    key = group_key(asked.preflight, asked.groups[GROUP], "cpu k")
+    asked.book.put(key, own)
+    assert asked.book.get(key).batches[4].times == 2.0
+    speeds = {size: batch.rows_per_second for size, batch in beside(own, [], 3).batches.items()}
+    assert speeds == {4: 5.0, 16: 7.0}
+    eager = [Profile(1, 0, 1.0, (4,), {4: BatchProfile(4, rate, 0, 0.1, 5)}, (4,)) for rate in (50.0, 60.0, 90.0)]
+    level = beside(own, eager, 3)
+    assert {size: batch.rows_per_second for size, batch in level.batches.items()} == {4: 40.0, 16: 7.0}
+    assert asked.group_profiles("cpu k")[GROUP].batches[4].rows_per_second == 40.0
+
+
 ROWS = np.random.default_rng(1).random((24, 3, 8, 8), np.float32)
 
 
@@ -202,6 +220,7 @@ class TestMeasured:
         profile = measured(equal_members(tmp_path), tmp_path)
         assert profile.output_shape == (4,) and profile.difference < 1e-6 and profile.same_bits
         assert [*profile.batches] == [4, 8] and profile.tried == (4, 8) and not profile.refused
+        assert all(batch.times > 0 for batch in profile.batches.values())
         assert profile.weights >= 3 * 4 * (3 * 8 * 9 + 8 + 4 * 32 + 4)
 
     def test_what_cannot_be_batched_is_refused(self, tmp_path):
