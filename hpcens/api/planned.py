@@ -18,6 +18,7 @@ from hpcens.planning.capacity import Capacity, PlanRequest
 from hpcens.reports.html import fragment
 from hpcens.reports.plans import load_of, plan_lines, summary_lines
 from hpcens.reports.text import amount, devices_phrase
+from hpcens.vocabulary.groups import units_of
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -47,12 +48,14 @@ class Plan(vocabulary.Plan):
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("devices", *map(escape, self.members), "memory", "busy")
+        units = units_of(self.numerics.members)
+        table = Table("devices", *map(escape, units), "memory", "busy")
         for column in table.columns[1:]:
             column.justify = "right"
         for hosting in self.hostings:
             batches = (
-                str(self.numerics.members[member].batch) if member in hosting.speeds else "·" for member in self.members
+                str(self.numerics.members[first].batch) if first in hosting.speeds else "·"
+                for first, *_ in units.values()
             )
             busy = f"{100 * load_of(hosting):.0f} %"
             table.add_row(Text(devices_phrase(hosting.devices)), *batches, amount(hosting.memory), busy)

@@ -10,6 +10,7 @@ from hpcens.reports.page import write_page as write
 from hpcens.reports.plans import load_of, summary_lines
 from hpcens.reports.text import amount, devices_phrase, figures, rate
 from hpcens.vocabulary import Hosting, Plan
+from hpcens.vocabulary.groups import units_of
 
 _MOST_ROWS = 200
 
@@ -43,7 +44,7 @@ def matrix_figure(plan: Plan) -> str:
         f" A dot: the member does not run there. The last column: how busy the device is to be.{more}"
     )
     rows = [(_name(plan, hosting), [*_cells(plan, hosting), _load(hosting)]) for hosting in plan.hostings[:_MOST_ROWS]]
-    drawing = heat_map([*plan.members, "busy"], rows, "allocation matrix: devices by members")
+    drawing = heat_map([*units_of(plan.numerics.members), "busy"], rows, "allocation matrix: devices by members")
     return figure("Which device runs which member", caption, drawing)
 
 
@@ -54,13 +55,14 @@ def _name(plan: Plan, hosting: Hosting) -> str:
 
 def _cells(plan: Plan, hosting: Hosting) -> list[Cell | None]:
     cells: list[Cell | None] = []
-    for member in plan.members:
+    for name, (member, *more) in units_of(plan.numerics.members).items():
         if member not in hosting.speeds:
             cells.append(None)
             continue
-        share, speed, how = hosting.shares[member], hosting.speeds[member], plan.numerics.members[member]
+        share, speed = hosting.shares[member], hosting.speeds[member] / (1 + len(more))
+        how = plan.numerics.members[member]
         title = (
-            f"{member} on {_name(plan, hosting)}: batches of {how.batch}, in {how.runtime}; {rate(share)} of the"
+            f"{name} on {_name(plan, hosting)}: batches of {how.batch}, in {how.runtime}; {rate(share)} of the"
             f" {figures(speed)} that it would make alone, {100 * share / speed:.0f} % of the device's time"
         )
         cells.append(Cell(share / speed, str(how.batch), f"{figures(share)}/s", title))
