@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -73,25 +74,36 @@ class _OfEach(Conversion):
 class _Batched(torch.nn.Module):
     """Networks of one shape, their numbers stacked: called once, where each would be called by itself."""
 
-    def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
-        """Stack the numbers of modules; they are used up.
+    def __init__(self, modules: Iterable[torch.nn.Module], count: int) -> None:
+        """Stack the numbers of so many modules, one after another: no two of them need be there at once.
 
         Raises RuntimeUnsuited where they are not of one shape.
         """
         super().__init__()
         self.training = False
-        states = [dict(_state(module)) for module in modules]
-        self._names = tuple(states[0])
-        for state in states[1:]:
-            _require_alike(states[0], state)
-        for i, name in enumerate(self._names):
-            self.register_buffer(f"state{i}", torch.stack([state.pop(name).detach() for state in states]))
-        # not a module of this one: its own numbers are never looked at, and need no room
-        self._skeleton = (modules[0].to("meta"),)
+        self._places: dict[str, int] = {}
+        self._skeleton: tuple[torch.nn.Module, ...] = ()  # no module of this one: its own numbers are never looked at
+        first: dict[str, torch.Tensor] = {}
+        for number, module in enumerate(modules):
+            state = dict(_state(module))
+            if not number:
+                self._make_room(state, count)
+                self._skeleton = (module.to("meta"),)
+                first = {name: numbers.to("meta") for name, numbers in state.items()}
+            _require_alike(first, state)
+            for name, place in self._places.items():
+                getattr(self, f"state{place}")[number] = state[name].detach()
+
+    def _make_room(self, state: Mapping[str, torch.Tensor], count: int) -> None:
+        """Make room for the numbers of so many modules, for what is tied once."""
+        tied: dict[int, int] = {}
+        for name, numbers in state.items():
+            place = self._places[name] = tied.setdefault(id(numbers), len(tied))
+            self.register_buffer(f"state{place}", numbers.new_empty((count, *numbers.shape), requires_grad=False))
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Return the outputs of all, (batch, members, *output shape). inputs: (batch, *row shape) each."""
-        states = {name: getattr(self, f"state{i}") for i, name in enumerate(self._names)}
+        states = {name: getattr(self, f"state{place}") for name, place in self._places.items()}
         one = torch.func.vmap(self._one, in_dims=(0, *(None for _ in inputs)), out_dims=1)
         values: torch.Tensor = one(states, *inputs)
         return values
@@ -128,15 +140,17 @@ def load_stacked(
 
     Raises MemberError where one cannot be loaded, RuntimeUnsuited where their networks are not of one shape.
     """
-    forwards = [
-        load(m, spec, inputs=inputs, space=space, cores=cores, digests=None if digests is None else digests[m.name])
-        for m in members
-    ]
+
+    def loaded(member: MemberSpec) -> Forward:
+        own = None if digests is None else digests[member.name]
+        return load(member, spec, inputs=inputs, space=space, cores=cores, digests=own)
+
     names = [member.name for member in members]
-    lead, grouped = forwards[0], grouped_spec(members, group_name(names))
+    lead, grouped = loaded(members[0]), grouped_spec(members, group_name(names))
+    others = (loaded(member).passes for member in members[1:])
+    network = Network(_Batched(chain([lead.passes], others), len(members)))
     with lead.surroundings.while_loading():
         preprocessing = Preprocessing(grouped, [inputs[place] for place in lead.inputs], spec.search_path)
-        network = Network(_Batched([forward.passes for forward in forwards]))
     return Stacked(
         grouped,
         names,

@@ -76,6 +76,8 @@ def test_tied_weights_buffers_and_one_of_several_outputs(tmp_path, elsewhere, mo
     before = x.clone()
     got = outputs(stacked(members, search_path=elsewhere), x)
     torch.testing.assert_close(got, separately(members, x, folder=elsewhere), rtol=0, atol=1e-6)
+    held = [numbers.shape for numbers in stacked(members, search_path=elsewhere).state_dict().values()]
+    assert held.count((3, 192, 192)) == 1, "what is tied is held once"
     assert torch.equal(x, before), "it works on rows of its own"
 
 
