@@ -34,7 +34,7 @@ def with_imports(job: Job, preflight: Preflight, book: TrialBook) -> Preflight:
         imports = _of_earlier(earlier.get("members", {}).get(member.name, {}), digests[member.name], spec)
         if imports is None and (trial := trials[member.name]) is not None:
             imports = trial.imported.digests(own_modules(member, digests[member.name]))
-            imports |= {STATE: trial.state} if member.loads_itself else {}
+            imports |= {STATE: trial.state} if member.loads_itself or member.front.loads_itself else {}
             imports |= {COMPLEX: "kept"} if trial.complex else {}
         if imports is None:
             unseen.append(member.name)

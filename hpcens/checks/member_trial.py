@@ -95,7 +95,10 @@ def _code(member: MemberSpec) -> str:
     """Return what is the same for members that run the same code."""
     unpickled = str(member.file) if member.unpickles else ""
     calls = list(member.functions.values())
-    return json.dumps([member.factory, member.arguments, unpickled, calls], sort_keys=True)
+    parts: list[object] = [member.factory, member.arguments, unpickled, calls]
+    if member.featuriser is not None:
+        parts += [member.front.factory, member.front.arguments, list(member.front.functions.values())]
+    return json.dumps(parts, sort_keys=True)
 
 
 def _continue_in_child() -> bool:
@@ -186,7 +189,7 @@ def _channels_last(member: MemberSpec, rows: Sequence[Array]) -> Iterator[str]:
 
     rows  of each input the member takes
     """
-    if any(step.layout is not None for step in member.preprocess):
+    if any(step.layout is not None for step in member.front.preprocess):
         return
     for array in rows:
         if array.ndim == 4 and array.shape[-1] in _CHANNELS and array.shape[1] not in _CHANNELS:

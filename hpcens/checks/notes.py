@@ -43,7 +43,7 @@ def _unscaled(job: Job, preflight: Preflight) -> Iterator[str]:
         takers = [
             member.name
             for member in job.spec.members
-            if (taken := member.inputs or names).count(pixels)
+            if (taken := member.front.inputs or names).count(pixels)
             and not _is_scaled(member, pixels, first=taken[0] == pixels)
             and member.name not in preflight.stored
         ]
@@ -62,7 +62,7 @@ def _is_scaled(member: MemberSpec, name: str, *, first: bool) -> bool:
     return any(
         (step.scale, step.normalize, step.call) != (None, None, None)
         or (step.cast is not None and not step.cast.startswith(("float", "bfloat")))
-        for step in member.preprocess
+        for step in member.front.preprocess
         if step.input == name or (step.input is None and (first or step.call is not None))
     )
 

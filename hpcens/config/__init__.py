@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hpcens.config.calibration import check_calibration
 from hpcens.config.checks import check_ensemble, check_values, explain
 from hpcens.config.document import Page, compose, read
+from hpcens.config.feature_checks import featured, with_paths
 from hpcens.config.rule_checks import Parts
 from hpcens.config.seats import remember
 from hpcens.config.shorthands import expand
@@ -114,11 +115,15 @@ def checked(page: Page, tree: dict[str, Any], folder: Path) -> RunSpec:
     rule, sizes = spec.rule, spec.plan.batch_sizes
     if rule.weights is not None:
         rule = replace(rule, weights=folder / os.path.expanduser(rule.weights))
+    features = {name: with_paths(made, folder) for name, made in spec.features.items()}
     return replace(
         spec,
         rule=rule,
+        features=features,
         calibration=calibration,
-        members=tuple(_with_space(_absolute(folder, member), parts.space) for member in spec.members),
+        members=tuple(
+            featured(_with_space(_absolute(folder, member), parts.space), features) for member in spec.members
+        ),
         cascade=tuple(replace(s, members=tuple(sorted(s.members, key=spec.member_names.index))) for s in spec.cascade),
         plan=replace(spec.plan, batch_sizes=sizes and tuple(sorted(sizes))),
         output=output,

@@ -10,6 +10,7 @@ from typing import Any
 from hpcens.config.cascade_checks import check_cascade
 from hpcens.config.dataset_checks import check_dataset
 from hpcens.config.document import Page, Place, dotted, shown
+from hpcens.config.feature_checks import check_features
 from hpcens.config.keep_checks import check_keep
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
@@ -26,7 +27,7 @@ _TYPES = {
     "bool_type": "true or false",
 }
 # What goes to code and to the shell of the user's own, and may say anything to them.
-_FREE_TEXT = ("members[].arguments", "rule.arguments", "slurm.setup")
+_FREE_TEXT = ("members[].arguments", "features{}.arguments", "rule.arguments", "slurm.setup")
 
 
 def did_you_mean(word: object, words: Iterable[str]) -> str:
@@ -107,6 +108,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     check_output(parts)
     check_keep(parts)
     check_members(parts)
+    check_features(parts)
     check_dataset(page, parts.at("dataset"))
     check_routes(parts)
     check_cascade(parts)

@@ -68,8 +68,9 @@ def _choice(literal: object) -> Key:
 
 
 _MEMBER = "{name: small, factory: models:build, weights: small.safetensors}"
+_FEATURES = "{factory: models:Features, inputs: [species, positions]}"
 _NODES = "{nodes: 16, kind: NVIDIA A100-SXM4-40GB, devices: 4, memory: 40GiB}"
-KEYS: Mapping[str, Key] = {
+_KEYS: dict[str, Key] = {
     "members": Key(f"[{_MEMBER}]", lambda members: len(members) > 0, "needs at least one member"),
     "members[]": Key(_MEMBER),
     "members[].name": Key("resnet50", is_name, 'must be 1 to 100 printable characters, no "/", not "." or ".."'),
@@ -93,6 +94,7 @@ KEYS: Mapping[str, Key] = {
     "members[].passes": Key("20"),
     "members[].passes.count": Key("20", lambda n: n >= 2, "must be 2 or more: the output is the mean over passes"),
     "members[].passes.seed": Key("0", lambda n: n >= 0, "must be 0 or more"),
+    "members[].features": _filled("aev"),
     "members[].inputs": _filled("[images]"),
     "members[].inputs[]": _filled("images"),
     "members[].preprocess": Key("[{scale: 1/255}]"),
@@ -136,6 +138,8 @@ KEYS: Mapping[str, Key] = {
     "members[].views.keep": Key("false"),
     "members[].rows": _filled("{fold: 3}"),
     "members[].rows{}": Key("3"),
+    "features": _filled(f"{{aev: {_FEATURES}}}"),
+    "features{}": Key(_FEATURES),
     "dataset": Key("images"),
     "dataset.input": _filled("data/images"),
     "dataset.inputs": _filled("{images: data/images, ages: {path: table, field: age}}"),
@@ -244,9 +248,24 @@ KEYS: Mapping[str, Key] = {
     "bad_rows": _choice(BadRows),
     "fsync_seconds": _amount("2.0"),
 }
+_OF_FEATURES = ("factory", "arguments", "weights", "trust", "files", "inputs", "preprocess", "precision")
+KEYS: Mapping[str, Key] = _KEYS | {
+    key.replace("members[]", "features{}"): value
+    for key, value in _KEYS.items()
+    if key.removeprefix("members[].").partition(".")[0].partition("[")[0] in _OF_FEATURES
+    and key.startswith("members[].")
+}
 
 
-_NAMED = ("dataset.inputs", "dataset.route", "cluster", "members[].rows", "output.keep.by", "cascade[].accept")
+_NAMED = (
+    "dataset.inputs",
+    "dataset.route",
+    "features",
+    "cluster",
+    "members[].rows",
+    "output.keep.by",
+    "cascade[].accept",
+)
 """Keys under which a user may write any name."""
 
 

@@ -118,6 +118,12 @@ def check_members(parts: Parts) -> None:
             check_passes(parts, place, usable_keys)
             check_stacked(parts, place, usable_keys)
             check_views(parts, place, usable_keys)
+    features = parts.at("features")
+    for name, made in features.items() if isinstance(features, dict) else ():
+        if isinstance(made, dict) and ("features", name) not in page.refused:
+            own = {key: v for key, v in made.items() if v is not None and ("features", name, key) not in page.refused}
+            _check_inputs(page, ("features", name), own, inputs)
+            _check_steps(page, ("features", name), own, inputs)
 
 
 def _check_gradients(page: Page, place: Place, usable: dict[str, Any], runtime: str | None) -> None:
@@ -167,7 +173,7 @@ def _inputs(parts: Parts) -> list[str] | None:
 
 
 def _check_inputs(page: Page, place: Place, usable: dict[str, Any], inputs: list[str] | None) -> None:
-    names = usable.get("inputs")
+    names = usable.get("inputs") if usable.get("features") is None else None  # else they are what its featuriser gives
     for i, name in enumerate(names if isinstance(names, list) else ()):
         if inputs is not None and isinstance(name, str) and name and name not in inputs:
             what = f"{shown(name)} is no input of the dataset ({listed(inputs)}); add it there, or correct it"
@@ -187,8 +193,9 @@ def _check_steps(page: Page, place: Place, usable: dict[str, Any], all_inputs: l
             page.problem(step_place, f"names {len(kinds)} steps: {', '.join(kinds)}; write each as an item of its own")
         name = step.get("input")
         if isinstance(inputs, list) and isinstance(name, str) and name not in inputs:
+            whose = "these features" if place[0] == "features" else "this member"
             page.problem(
-                (*step_place, "input"), f"{shown(name)} is no input of this member; add it to inputs, or remove it"
+                (*step_place, "input"), f"{shown(name)} is no input of {whose}; add it to inputs, or remove it"
             )
         check_resize(page, (*step_place, "resize"), step.get("resize"))
         by = step.get("normalize")

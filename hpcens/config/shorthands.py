@@ -9,6 +9,7 @@ from hpcens.config.calibration import expand_calibration
 from hpcens.config.cascade_checks import expand_cascade
 from hpcens.config.checks import explain
 from hpcens.config.document import Page, Place, shown
+from hpcens.config.feature_checks import expand_features
 from hpcens.config.keys import KEYS, pattern
 from hpcens.config.member_checks import expand_member, read_names
 
@@ -43,6 +44,7 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
             tree["classes"] = [str(i) for i in range(number)]
         else:
             page.refuse(("classes",), f"{number} is not 2 to {_MOST_CLASSES}; for example classes: 10")
+    expand_features(page, tree)
     if "calibration" in tree:
         expand_calibration(page, tree)
     if "cascade" in tree:
@@ -56,6 +58,8 @@ def expand(page: Page, tree: dict[str, Any]) -> None:
         by["class"] = str(by["class"])
     for i, member in enumerate(members if isinstance(members := tree.get("members"), list) else ()):
         if isinstance(member, dict):
+            if "featuriser" in member:  # of MemberSpec, but not the user's to set
+                explain(page, "unexpected_keyword_argument", ("members", i, "featuriser"), member.pop("featuriser"))
             expand_member(page, ("members", i), member)
             if tree.get("task") == "regression" and member.get("output") is None:
                 member["output"] = "values"

@@ -26,6 +26,7 @@ def yaml_of(spec: RunSpec, folder: Path) -> str:
             written["output"] = member.output
         if member.weights is not None and member.loads_itself:
             written["weights"] = "factory"
+        written.pop("featuriser", None)
     if spec.calibration is not None:
         tree["calibration"] = str(spec.calibration.path)
     tree["output"] = tree.get("output", {}) | {"datasets": [*spec.output.datasets], "dtype": spec.output.dtype}
@@ -60,4 +61,5 @@ def _require_code(spec: RunSpec, folder: Path) -> None:
 
 
 def _imported(member: MemberSpec) -> list[str]:
-    return [*member.functions.values(), *([member.factory] if member.factory is not None else [])]
+    factories = [member.factory, member.front.factory if member.featuriser is not None else None]
+    return [*member.functions.values(), *(path for path in factories if path is not None)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -18,10 +19,11 @@ from hpcens.engine.hardware import Hardware
 from hpcens.engine.judge import Judge
 from hpcens.engine.outputs import Outputs
 from hpcens.engine.staging import Staging
+from hpcens.engine.together import Launched, good_rows, grouped, run_batches
 from hpcens.errors import DeviceFailed, DeviceOutOfMemory, MemberError, UsageError
 from hpcens.members import Carried, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
-from hpcens.vocabulary import Array, Message, Predict, Predicted, batch_bounds
+from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted
 
 # what torch says of gradients that are asked for in inference mode, or of inputs that need none
 _WITHOUT_GRADIENTS = ("does not require grad", "nference tensor", "inference mode")
@@ -37,20 +39,6 @@ class Loaded:
     forward: Forward
     batch: int
     again: Callable[[int], Forward] | None = None
-
-
-@dataclass(slots=True)
-class _Launched:
-    """A segment of a member, every batch of it begun.
-
-    batch   rows of a batch that fitted
-    raised  rows on which its preprocessing raised
-    """
-
-    name: str
-    outputs: Outputs
-    batch: int = 0
-    raised: list[int] = field(default_factory=list)
 
 
 class Engine:
@@ -103,27 +91,30 @@ class Engine:
         of its members that are asked for.
 
         Raises MemberError where a member raises or gives a wrong number of rows, UsageError where the YAML does not say
-        what it gives, DeviceOutOfMemory where not even one
-        row fits.
+        what it gives, DeviceOutOfMemory where not even one row fits.
         """
         rows = self._staging.take(task)
         units = units_of(task.members, {name: loaded.forward for name, loaded in self._members.items()})
         judge = Judge(self.hardware, rows, [self._members[name].forward for name in units])
-        launched, began = deque[_Launched](), time.perf_counter()
-        for name in (*units, *[None] * self.hardware.ahead):
-            if name is not None:
-                launched.append(self._launch(name, rows, task.segment * self._segment_rows))
-            if launched and (name is None or len(launched) > self.hardware.ahead):
-                of = launched.popleft()
-                values, forward = self._collect(of), self._members[of.name].forward
-                each = [
-                    (*own, judge.bad(forward, own[1], of.raised)) for own in parted(forward, values, units[of.name])
-                ]
-                # since what came before was there: passes do not overlap, and a group's members took equal parts
-                seconds = (time.perf_counter() - began) / len(each)
-                for member, own, bad in each:
-                    yield Predicted(task.segment, member, own, of.batch, seconds, bad)
+        launched, began = deque[list[Launched]](), time.perf_counter()
+        for names in (*grouped(units, self._members, self._ceilings), *[()] * self.hardware.ahead):
+            if names:
+                launched.append(self._launch_all(names, rows, task.segment * self._segment_rows))
+            if launched and (not names or len(launched) > self.hardware.ahead):
+                together = launched.popleft()
+                answers = [self._answers(of, units[of.name], judge) for of in together]
+                # since those before were there: passes do not overlap, and a group's members took equal parts
+                seconds = time.perf_counter() - began
+                of_each = seconds / sum(of.seconds for of in together)
+                for of, given in zip(together, answers, strict=True):
+                    for member, values, bad in given:
+                        yield Predicted(task.segment, member, values, of.batch, of_each * of.seconds / len(given), bad)
                 began = time.perf_counter()
+
+    def _answers(self, of: Launched, members: Sequence[str], judge: Judge) -> list[tuple[str, Array, tuple[Bad, ...]]]:
+        """Return each of these members with its output and the rows that are bad. of: a member, or their group."""
+        forward, values = self._members[of.name].forward, self._collect(of)
+        return [(m, own, judge.bad(forward, own, of.raised)) for m, own in parted(forward, values, members)]
 
     def run(self, name: str, rows: Sequence[torch.Tensor]) -> tuple[Array, int]:
         """Return a member's output for rows on the device, and the batch size that fitted.
@@ -134,21 +125,33 @@ class Engine:
         values, carried = self._collect(launched), self._members[name].forward.carried
         return (values if carried is None else carried.parted(values)[0]), launched.batch
 
-    def _collect(self, launched: _Launched) -> Array:
+    def _collect(self, launched: Launched) -> Array:
         try:
             return launched.outputs.fetch()
         except Exception as error:
             require_device(self.hardware, error)
             raise
 
-    def _launch(self, name: str, rows: Sequence[torch.Tensor], first: int = 0) -> _Launched:
+    def _launch_all(self, names: tuple[str, ...], rows: Sequence[torch.Tensor], first: int) -> list[Launched]:
+        """Begin all batches of members that are run together; of each by itself where they do not fit together."""
+        if len(names) > 1:
+            try:
+                batch = self._members[names[0]].batch
+                return self._forward(names, rows, min(batch, self._ceilings.get(names[0], batch)), first)
+            except Exception as error:
+                if not ran_out(self.hardware, error):
+                    raise
+            self.hardware.release()  # outside the handler, as below
+        return [self._launch(name, rows, first) for name in names]
+
+    def _launch(self, name: str, rows: Sequence[torch.Tensor], first: int = 0) -> Launched:
         """Begin all batches of a member, smaller ones where they do not fit. first: number of the first row."""
         loaded = self._members[name]
         batch = min(loaded.batch, self._ceilings.get(name, loaded.batch))
         try:
             while True:
                 try:
-                    return self._forward(name, loaded, rows, batch, first)
+                    return self._forward((name,), rows, batch, first)[0]
                 except Exception as error:
                     if not ran_out(self.hardware, error):
                         raise
@@ -197,30 +200,32 @@ class Engine:
         with forward.surroundings.around(), forward.grad_mode():
             return forward.rounds(*(rows[place] for place in forward.inputs))
 
-    def _forward(self, name: str, loaded: Loaded, rows: Sequence[torch.Tensor], batch: int, first: int) -> _Launched:
-        """Run a member on all rows in batches of this size."""
-        launched = _Launched(name, Outputs(self.hardware, name, len(rows[0])), batch)
-        outputs = launched.outputs
-        inputs = [rows[place] for place in loaded.forward.inputs]
-        with loaded.forward.surroundings.around(), loaded.forward.grad_mode():
-            for start, stop in batch_bounds(len(rows[0]), batch):
-                piece = [x[start:stop] for x in inputs]
-                try:
-                    outputs.take(start, loaded.forward(*piece, first=first + start))
-                except (MemberError, UsageError):
-                    raise
-                except PreprocessingFailed as failure:
-                    if ran_out(self.hardware, failure):
-                        raise
-                    if self._blank is None or isinstance(failure.error, SystemExit):
-                        raise _failed(f"{name}: {failure.step}", piece, start, failure.error) from failure.error
-                    self._without_bad(loaded.forward, piece, start, self._blank, launched, first, failure)
-                except (Exception, SystemExit) as error:
-                    if self.hardware.out_of_memory(error):
-                        raise  # as it is: an error that causes itself would keep the tensors of its frames alive
-                    require_device(self.hardware, error)
-                    raise _failed(name, piece, start, error) from error
-            return launched
+    def _forward(self, names: tuple[str, ...], rows: Sequence[torch.Tensor], batch: int, first: int) -> list[Launched]:
+        """Run members that prepare their rows alike on all rows in batches of this size."""
+        forwards = [self._members[name].forward for name in names]
+        launched = [Launched(name, Outputs(self.hardware, name, len(rows[0])), batch) for name in names]
+        run_batches(launched, forwards, rows, batch, partial(self._run_batch, first), self.hardware)
+        return launched
+
+    def _run_batch(
+        self, first: int, launched: Launched, forward: Forward, piece: Sequence[torch.Tensor], start: int
+    ) -> None:
+        """Run a member on a batch. first: number of the segment's first row; start: place of the batch's in it."""
+        try:
+            launched.outputs.take(start, forward(*piece, first=first + start))
+        except (MemberError, UsageError):
+            raise
+        except PreprocessingFailed as failure:
+            if ran_out(self.hardware, failure):
+                raise
+            if self._blank is None or isinstance(failure.error, SystemExit):
+                raise _failed(f"{launched.name}: {failure.step}", piece, start, failure.error) from failure.error
+            self._without_bad(forward, piece, start, self._blank, launched, first, failure)
+        except (Exception, SystemExit) as error:
+            if self.hardware.out_of_memory(error):
+                raise  # as it is: an error that causes itself would keep the tensors of its frames alive
+            require_device(self.hardware, error)
+            raise _failed(launched.name, piece, start, error) from error
 
     def _without_bad(
         self,
@@ -228,7 +233,7 @@ class Engine:
         inputs: Sequence[torch.Tensor],
         start: int,
         blank: tuple[int, ...],
-        launched: _Launched,
+        launched: Launched,
         first: int,
         failure: PreprocessingFailed,
     ) -> None:
@@ -244,7 +249,7 @@ class Engine:
         Raises MemberError where no row of it is to blame.
         """
         count, outputs = len(inputs[0]), launched.outputs
-        good = [row for row in range(count) if forward.accepts([x[row : row + 1] for x in inputs])]
+        good, stand_ins = good_rows(forward, inputs)
         bad = sorted(set(range(count)) - set(good))
         if not bad:  # it raises on the batch, and on no row of it alone
             raise _failed(f"{launched.name}: {failure.step}", inputs, start, failure.error) from failure.error
@@ -253,10 +258,7 @@ class Engine:
             empty = (count, *forward.widened(blank))
             outputs.take(start, torch.full(empty, torch.nan, dtype=forward.dtype, device=inputs[0].device))
             return
-        order = list(range(count))
-        for row in bad:
-            order[row] = good[0]
-        outputs.take(start, forward(*(x[order] for x in inputs), first=first + start))
+        outputs.take(start, forward(*stand_ins, first=first + start))
         outputs.blank([start + row for row in bad])
 
 

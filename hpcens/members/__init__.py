@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from hpcens.errors import MemberError, MemberMisnamed, UsageError
 from hpcens.members.carried import Carried as Carried
 from hpcens.members.carried import carried_of as carried_of
 from hpcens.members.complex_files import holds_complex
+from hpcens.members.feature_words import in_words_of_features
 from hpcens.members.kept_digests import digest as digest_file
 from hpcens.members.layout import Taken as Taken
 from hpcens.members.layout import common_axis as common_axis
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hpcens.members.casting import unwritten as unwritten
     from hpcens.members.forward import Forward as Forward
     from hpcens.members.network import Network as Network
+    from hpcens.members.prepared import Prepared as Prepared
     from hpcens.members.preprocess import PreprocessingFailed as PreprocessingFailed
     from hpcens.members.preprocess import cause_of as cause_of
 else:
@@ -38,6 +40,7 @@ else:
         "casting": ("Cast", "unwritten"),
         "forward": ("Forward",),
         "network": ("Network",),
+        "prepared": ("Prepared",),
         "preprocess": ("PreprocessingFailed", "cause_of"),
     }
 
@@ -50,6 +53,9 @@ else:
 
 COMPLEX = "complex numbers"
 """What says of a member that it has some, among its digests: of one with code once it was tried."""
+
+OF_FEATURES = "features "
+"""What the digests of a member's featuriser begin with, among its own."""
 
 
 def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
@@ -85,6 +91,11 @@ def member_digests(spec: MemberSpec, search_path: Path) -> dict[str, str]:
     digests |= {f"file {_written(file, search_path)}": _digest(spec, file, "files") for file in spec.files}
     if (spec.torchscript or spec.exported) and holds_complex(spec.file):
         digests[COMPLEX] = "kept"
+    if spec.featuriser is not None:
+        with in_words_of_features(spec.features):
+            of_features = member_digests(spec.front, search_path)
+        of_features["precision"] = spec.front.computes_in
+        digests |= {f"{OF_FEATURES}{key}": digest for key, digest in of_features.items()}
     used = {
         "inputs": spec.inputs,
         "select": spec.select,
@@ -110,7 +121,7 @@ STATE = "state"
 
 def has_code(spec: MemberSpec) -> bool:
     """Tell whether the member is loaded, or its inputs prepared, by code of the user's own."""
-    sources = spec.factory is not None or spec.pickled is not None
+    sources = spec.factory is not None or spec.pickled is not None or spec.featuriser is not None
     return sources or bool(spec.functions)
 
 
@@ -118,6 +129,9 @@ def own_modules(spec: MemberSpec, digests: Mapping[str, str]) -> dict[str, str]:
     """Return the modules in which the member's functions lie, with their digests out of `member_digests`."""
     calls = {f"code of {place}": path for place, path in spec.functions.items()}
     paths = {"code": spec.factory} | calls
+    if spec.featuriser is not None:
+        calls = {f"code of {place}": path for place, path in spec.front.functions.items()}
+        paths |= {f"{OF_FEATURES}{key}": path for key, path in ({"code": spec.front.factory} | calls).items()}
     return {path.partition(":")[0]: digests[key] for key, path in paths.items() if path is not None}
 
 
@@ -132,7 +146,8 @@ def speed_digest(digests: Mapping[str, str]) -> str:
 
     digests  what `member_digests` gave; of a file that brings its graph with its weights all of it counts
     """
-    weights = ("weights", STATE, "key of weights", "prefix of weights")
+    own = ("weights", STATE, "key of weights", "prefix of weights")
+    weights = (*own, *(f"{OF_FEATURES}{key}" for key in own))
     return digest_of({key: digest for key, digest in digests.items() if "code" not in digests or key not in weights})
 
 
@@ -157,13 +172,16 @@ def input_places(spec: MemberSpec, names: Sequence[str]) -> tuple[int, ...]:
     names  the dataset's inputs
     Raises UsageError where there is no such input.
     """
-    taken = names if spec.inputs is None else spec.inputs
+    front = spec.front
+    taken = names if front.inputs is None else front.inputs
     unknown = [name for name in taken if name not in names]
-    unknown += [step.input for step in spec.preprocess if step.input is not None and step.input not in taken]
+    unknown += [step.input for step in front.preprocess if step.input is not None and step.input not in taken]
     if unknown:
+        where = "members[]" if front is spec else f"features.{spec.features}"
         raise UsageError(
-            f"member {spec.name} takes the input {unknown[0]}, which the dataset has not",
-            f"correct members[].inputs or the input of its steps; there are {', '.join(names)}",
+            f"{f'features {spec.features}' if front is not spec else f'member {spec.name}'} takes the input"
+            f" {unknown[0]}, which the dataset has not",
+            f"correct {where}.inputs or the input of its steps; there are {', '.join(names)}",
         )
     return tuple(names.index(name) for name in taken)
 
@@ -188,6 +206,8 @@ def load(
     Raises MemberError: not importable, does not build, another kind of file, weights do not match.
     """
     from hpcens.members.conversion import Conversion
+    from hpcens.members.featuriser import load_featuriser
+    from hpcens.members.fitting import joined_state
     from hpcens.members.forward import Forward
     from hpcens.members.preprocess import Preprocessing
     from hpcens.members.surroundings import surroundings_of
@@ -195,18 +215,26 @@ def load(
 
     if digests is not None:
         now = member_digests(member, spec.search_path)
-        opened = [key for key in digests if key.startswith(("weights", "file "))]
+        opened = [key for key in digests if key.removeprefix(OF_FEATURES).startswith(("weights", "file "))]
         if changed := [key for key in opened if now.get(key) != digests[key]]:
-            file = changed[0].removeprefix("file ") if changed[0].startswith("file ") else str(member.file)
+            key = changed[0].removeprefix(OF_FEATURES)
+            owner = member.front if key != changed[0] else member
+            file = key.removeprefix("file ") if key.startswith("file ") else str(owner.file)
             raise MemberError(f"member {member.name}: {file} changed since the run was planned", "run it again")
     places = input_places(member, inputs)
     prepared = network is not None
     surroundings = surroundings_of(member)
+    names, featuriser = [inputs[place] for place in places], None
+    if member.featuriser is not None:
+        of_features = {key: digest for key, digest in (digests or {}).items() if key.startswith(OF_FEATURES)}
+        featuriser = load_featuriser(member, names, spec.search_path, of_features)
     with surroundings.while_loading():
-        preprocessing = Preprocessing(member, [inputs[place] for place in places], spec.search_path)
+        preprocessing = featuriser or Preprocessing(member, names, spec.search_path)
         conversion = Conversion(member, spec, space)
         views = Views(member, spec.search_path, conversion) if member.views is not None else None
         network = network or _network(member, spec.search_path, cores)
+    if featuriser is not None and not prepared:
+        network = replace(network, state=joined_state(network.state, featuriser.state))
     if network.state and digests is not None and digests.get(STATE, network.state) != network.state:
         raise MemberError(
             f"member {member.name}: its factory loaded other weights than when it was tried",

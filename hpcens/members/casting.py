@@ -16,6 +16,7 @@ import torch
 from hpcens.errors import MemberError
 from hpcens.shell import listed
 from hpcens.specs import MemberSpec
+from hpcens.usercode import describe_exception
 
 _WIDE = (torch.float64, torch.complex128)
 
@@ -36,6 +37,18 @@ def cast_module(module: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
         module._apply(partial(cast, dtype=dtype))  # type: ignore[no-untyped-call]
         return module
     return module.to(dtype)
+
+
+def in_precision(spec: MemberSpec, module: torch.nn.Module) -> torch.nn.Module:
+    """Bring a module to the precision of its member. Raises MemberError where that is not written, or cannot be."""
+    require_written(spec, module)
+    try:
+        return cast_module(module, getattr(torch, spec.dtype))
+    except Exception as error:
+        raise MemberError(
+            f"member {spec.name} cannot be brought to {spec.computes_in}: {describe_exception(error)}",
+            "give it precision: float32",
+        ) from error
 
 
 def require_written(spec: MemberSpec, module: torch.nn.Module) -> None:

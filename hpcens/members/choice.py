@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -59,3 +59,17 @@ def shown(returned: object) -> str:
     parts = _parts(returned)
     inner = f" of {listed([f'{key}: {shown(part)}' for key, part in parts.items()])}" if parts else ""
     return f"{type(returned).__name__}{inner}"
+
+
+class Chosen(torch.nn.Module):
+    """A network that gives one tensor."""
+
+    def __init__(self, module: torch.nn.Module, choose: Callable[[object], torch.Tensor]) -> None:
+        super().__init__()
+        self.training = False  # not eval(): of the modules below, those of exported programs refuse to be asked
+        self.module = module
+        self._choose = choose
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """Return the tensor that is meant."""
+        return self._choose(self.module(*inputs))

@@ -93,6 +93,11 @@ def state_digest(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
+def joined_state(own: str, of_features: str) -> str:
+    """Return one digest of the weights that a member's factory and that of its features have loaded; empty for none."""
+    return hashlib.sha256(f"{own} {of_features}".encode()).hexdigest() if of_features else own
+
+
 def _fit(module: torch.nn.Module, state: State) -> Misfit:
     """Load a state dict as far as it fits; return why it does not."""
     own = module.state_dict(keep_vars=True)

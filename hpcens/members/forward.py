@@ -11,16 +11,17 @@ import torch
 
 from hpcens.errors import MemberError
 from hpcens.members.carried import Carried
-from hpcens.members.casting import Cast, cast, cast_module, require_written
-from hpcens.members.choice import chosen, shown, whole
+from hpcens.members.casting import Cast, cast, in_precision
+from hpcens.members.choice import Chosen, chosen, shown, whole
 from hpcens.members.conversion import Conversion
 from hpcens.members.draws import Draws
+from hpcens.members.featuriser import Featuriser, taken_of
 from hpcens.members.network import Network, Passes
+from hpcens.members.prepared import Prepared, Values
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
 from hpcens.members.surroundings import Surroundings, kept_generators
 from hpcens.members.views import Views
 from hpcens.specs import MemberSpec
-from hpcens.usercode import describe_exception
 
 Called = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Takes rows, (batch, *row shape) of each input, and returns what the network gives for them."""
@@ -39,12 +40,14 @@ class Forward(torch.nn.Module):
     # carried    where entropies lie beside what it returned; None where there are none
     # members    of a group, see `stacked`; a member by itself has none
     members: tuple[str, ...] = ()
+    # preparation  what is the same for members whose rows are prepared alike; empty where nothing can be shared
+    # prepared   what the batch at hand was prepared to, where several members are called with it; else None
 
     def __init__(
         self,
         spec: MemberSpec,
         network: Network,
-        preprocessing: Preprocessing,
+        preprocessing: Preprocessing | Featuriser,
         *,
         inputs: tuple[int, ...],
         conversion: Conversion,
@@ -69,7 +72,7 @@ class Forward(torch.nn.Module):
         self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.dtype)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
-        self._network = network if prepared else _in_precision(spec, network)
+        self._network = network if prepared else replace(network, module=in_precision(spec, network.module))
         self.complex = any(x.is_complex() for x in (*network.module.parameters(), *network.module.buffers()))
         self._choose: Callable[[object], torch.Tensor] = whole if prepared else partial(chosen, spec.name, spec.select)
         self.passes = Passes(self._network, self._choose)
@@ -78,7 +81,10 @@ class Forward(torch.nn.Module):
         if spec.passes is not None:
             self.draws = Draws(spec.name, spec.passes, self._network.module)
         self._preprocessing = preprocessing
-        self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.preprocess)
+        self.preparation = spec.preparation
+        self.prepared: Prepared | None = None
+        self._wanted = spec.inputs if spec.features is not None else None
+        self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.front.preprocess)
         self._conversion = conversion
         self._views = views
 
@@ -265,36 +271,28 @@ class Forward(torch.nn.Module):
 
         rows  (batch, *row shape) of each input: real rows, for which it is prepared
         """
-        network = replace(self._network, module=_Chosen(self._network.module, self._choose))
+        network = replace(self._network, module=Chosen(self._network.module, self._choose))
         prepared = prepare(network, self._inputs(rows))
         self._network, self._choose = prepared, whole
         self.passes = Passes(prepared, self._choose)
 
+    @property
+    def featuriser(self) -> Featuriser | None:
+        """What its network is called with the output of; None where that is its own preprocessing."""
+        return self._preprocessing if isinstance(self._preprocessing, Featuriser) else None
+
+    def prepare(self, rows: Sequence[torch.Tensor]) -> Values:
+        """Return what several members may be called with, from (batch, *row shape) of each input."""
+        if self.featuriser is not None:
+            return self.featuriser.prepare(rows)
+        with self.surroundings.around(), self.grad_mode():
+            return {str(i): x for i, x in enumerate(self._preprocessing(*rows))}
+
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Return what the network is called with."""
-        to = self._precision
-        return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
-
-
-class _Chosen(torch.nn.Module):
-    """A network that gives one tensor."""
-
-    def __init__(self, module: torch.nn.Module, choose: Callable[[object], torch.Tensor]) -> None:
-        super().__init__()
-        self.training = False  # not eval(): of the modules below, those of exported programs refuse to be asked
-        self.module = module
-        self._choose = choose
-
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        return self._choose(self.module(*inputs))
-
-
-def _in_precision(spec: MemberSpec, network: Network) -> Network:
-    require_written(spec, network.module)
-    try:
-        return replace(network, module=cast_module(network.module, getattr(torch, spec.dtype)))
-    except Exception as error:
-        raise MemberError(
-            f"member {spec.name} cannot be brought to {spec.computes_in}: {describe_exception(error)}",
-            "give it precision: float32",
-        ) from error
+        """Return what the network is called with, which it may write to."""
+        to, values = self._precision, None if self.prepared is None else self.prepared.of(rows)
+        if values is None and self.featuriser is None:
+            return [x.to(to) if x.is_floating_point() else cast(x, to) for x in self._preprocessing(*rows)]
+        values = self._preprocessing(*rows) if values is None else values
+        taken = [(x, cast(x, to)) for x in taken_of(values, self._wanted, self._name)]
+        return [y.clone() if x is y else y for x, y in taken]

@@ -204,6 +204,11 @@ class Surroundings:
         """Names of what the member has changed, but for chance and the filters of warnings."""
         return tuple(name for name in (*_PARTS, *_OURS) if name in self.said)
 
+    def like(self, other: Surroundings) -> bool:
+        """Tell whether the other member runs in the same, chance and the filters of warnings left out."""
+        own, others = ({k: v for k, v in each.own.items() if k not in _UNSAID} for each in (self, other))
+        return own == others
+
     @contextmanager
     def while_loading(self) -> Iterator[None]:
         """Let the member be imported, built and loaded in its own surroundings, and keep what that leaves.

@@ -83,11 +83,12 @@ def rounded_inputs(needs: Needs) -> str:
     inputs = needs.preflight.facts.inputs
     rounded: dict[str, list[str]] = {}
     for member in needs.members:
-        taken = needs.preflight.facts.names if member.inputs is None else member.inputs
+        front = member.front
+        taken = needs.preflight.facts.names if front.inputs is None else front.inputs
         for place, name in enumerate(taken):
-            step = member.first_step(name, first=place == 0)
+            step = front.first_step(name, first=place == 0)
             wide = any(each.name == name and each.dtype.endswith("f8") for each in inputs)
-            if wide and member.output_dtype == "float32" and (step is None or step.cast is None):
+            if wide and front.output_dtype == "float32" and (step is None or step.cast is None):
                 rounded.setdefault(name, []).append(member.name)
     each = "; ".join(f"{name} for {', '.join(members)}" for name, members in rounded.items())
     return f"inputs of float64 are rounded to float32 ({each}); precision: float64 keeps them" if each else ""

@@ -105,6 +105,7 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.space of views` | in which the mean over them is taken; where it has none |
 | `members.*.code of views*` | digest of the code of a view, or of what undoes it; where it has none |
 | `members.*.rows` | how many rows it scores, and a digest of which; all |
+| `members.*.features *` | digests of its featuriser, those of a member; where it is called with the dataset's inputs |
 | `members.*.file *` | digest of a further file that its code opens; where it names none |
 | `members.*.key of weights` | which state dict of a checkpoint is taken; where none is named |
 | `members.*.prefix of weights` | what its keys begin with; where none is named |

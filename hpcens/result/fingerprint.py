@@ -62,6 +62,7 @@ FORMAT_2: tuple[AddedKey, ...] = (
     AddedKey(("members", "*", "views[]"), None, "no members[].views"),
     AddedKey(("members", "*", "space of views"), None, "no members[].views"),
     AddedKey(("members", "*", "code of views*"), None, "no members[].views"),
+    AddedKey(("members", "*", "features *"), None, "no members[].features"),
     AddedKey(("members", "*", "file *"), None, "no members[].files"),
     AddedKey(("members", "*", "key of weights"), None, "no members[].weights.key"),
     AddedKey(("members", "*", "prefix of weights"), None, "no members[].weights.prefix"),

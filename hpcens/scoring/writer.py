@@ -47,7 +47,7 @@ class Writer:
         self._epoch = epoch
         self._batches = {member: assignment.plan.numerics.members[member].batch for member in phase.members}
         names = assignment.preflight.facts.names
-        self._inputs = {m.name: names if m.inputs is None else m.inputs for m in self._job.spec.members}
+        self._inputs = {m.name: names if m.front.inputs is None else m.front.inputs for m in self._job.spec.members}
         directory, form = phase.directory(run), phase.form
         self.result = (
             Result.join(directory, epoch, form, disk, writer=place, writers=writers)

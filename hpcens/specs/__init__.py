@@ -27,6 +27,7 @@ from hpcens.specs.dataset import DatasetTrust as DatasetTrust
 from hpcens.specs.dataset import Decode as Decode
 from hpcens.specs.dataset import InputSpec as InputSpec
 from hpcens.specs.dataset import SelectSpec as SelectSpec
+from hpcens.specs.features import FeaturesSpec as FeaturesSpec
 from hpcens.specs.keep import KeepSpec as KeepSpec
 from hpcens.specs.member import FILES as FILES
 from hpcens.specs.member import LAST as LAST
@@ -197,6 +198,7 @@ class RunSpec:
     """Everything a run needs to know but the dataset's path: one run.yaml, resolved.
 
     members        the ensemble, in the order in which outputs are stacked
+    features       featurisers by name, whose output members may be called with
     classes        class names, in the order of the members' axis of classes
     class_axis     axis of the classes, in the members' outputs and in the result, rows being 0 (None: see `layout`)
     task           what the members' outputs are (None: by each member's `output`)
@@ -213,6 +215,7 @@ class RunSpec:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     members: tuple[MemberSpec, ...]
     dataset: DatasetSpec = field(default_factory=DatasetSpec)
+    features: dict[str, FeaturesSpec] = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     class_axis: int | None = None
     task: Task | None = None

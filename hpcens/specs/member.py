@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from hpcens.specs.features import FeaturesSpec
+from hpcens.specs.features import Precision as Precision
+from hpcens.specs.features import Trust as Trust
+from hpcens.specs.features import WeightsSpec as WeightsSpec
 from hpcens.specs.steps import STRICT as STRICT
 from hpcens.specs.steps import StepSpec
 
 Space = Literal["logits", "probabilities", "values"]
 Task = Literal["binary", "multiclass", "multilabel", "regression"]
-Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
 NARROWER: tuple[Precision, ...] = ("tf32", "bfloat16", "float16")
 """Precisions that round more than float32 does."""
 OutputDtype = Literal["float32", "float64"]
 """Dtypes in which members' outputs are sent and combined."""
-Trust = Literal["pickle", "file_access"]
 MemberBadRows = Literal["pass"]
 ViewName = Literal["identity", "hflip", "vflip", "rot90", "rot180", "rot270", "transpose", "transverse"]
 SourceName = Literal["factory", "torchscript", "exported", "onnx", "pickled"]
@@ -91,23 +94,6 @@ class ViewsSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsSpec:
-    """Where the state dict of a factory's module lies.
-
-    path    safetensors or torch file; None: the factory loads the weights itself
-    key     of the state dict in a checkpoint that holds several things, with dots for what lies deeper
-    prefix  what the keys of the module's own begin with; others are unexpected
-    ignore  patterns of unexpected keys that may be left out
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    path: Path | None = None
-    key: str | None = None
-    prefix: str | None = None
-    ignore: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PassesSpec:
     """How often a stochastic member is run on each row, and from where its random numbers start.
 
@@ -135,7 +121,10 @@ class MemberSpec:
     trust        pickle: what else would be refused may be unpickled, and can run any code; file_access: a graph may
                  read and write files as it runs
     files        further files that its code opens, whose content is part of what the member is
-    inputs       inputs of the dataset the module takes, in its order (None: all)
+    features     name of the featuriser whose output the module is called with (None: with the dataset's inputs)
+    featuriser   that featuriser itself, which config puts here
+    inputs       inputs of the dataset the module takes, in its order; with features, what it takes of those, by their
+                 names or numbers (None: all)
     preprocess   steps on the device, in order; inputs are float32, or float64 under that precision, unless their
                  first step is a cast
     precision    of the module and its inputs; outputs are float64 from there on under float64, else float32 (None: not
@@ -164,6 +153,8 @@ class MemberSpec:
     pickled: Path | None = None
     trust: tuple[Trust, ...] | None = None
     files: tuple[Path, ...] = ()
+    features: str | None = None
+    featuriser: FeaturesSpec | None = None
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
     precision: Precision | None = None
@@ -206,6 +197,39 @@ class MemberSpec:
     def output_dtype(self) -> OutputDtype:
         """The dtype in which its outputs are kept until they are stored."""
         return "float64" if self.precision == "float64" else "float32"
+
+    @property
+    def front(self) -> MemberSpec:
+        """What is called with the dataset's inputs, as a member: its featuriser, where it has one, else itself."""
+        if self.featuriser is None:
+            return self
+        made = self.featuriser
+        return MemberSpec(
+            name=f"{self.features} (features)",
+            factory=made.factory,
+            arguments=made.arguments,
+            weights=made.weights or WeightsSpec(),
+            trust=made.trust,
+            files=made.files,
+            inputs=made.inputs,
+            preprocess=made.preprocess,
+            precision=made.precision,
+        )
+
+    @property
+    def preparation(self) -> str:
+        """What is the same for members whose rows are prepared alike, at a price; empty where nothing can be shared.
+
+        Not of members whose own autograd or random numbers the preparation may be part of.
+        """
+        front = self.front
+        calls = self.passes is not None and any(step.call is not None for step in self.preprocess)
+        calls = calls or any(place.startswith("views") for place in self.functions)
+        if self.gradients or calls or (self.featuriser is None and all(s.cast for s in self.preprocess)):
+            return ""
+        made_of = asdict(self.featuriser) if self.featuriser is not None else None
+        steps = [asdict(step) for step in front.preprocess]
+        return json.dumps([self.features, made_of, front.inputs, steps, front.output_dtype], default=str)
 
     @property
     def functions(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ DOORS = {
     "torch": {
         "engine/hardware.py",
         "members/modules.py",
+        "members/featuriser.py",
         "members/fitting.py",
         "members/weights.py",
         "members/graphs.py",
@@ -28,6 +29,7 @@ DOORS = {
         "members/surroundings.py",
         "members/views.py",
         "members/casting.py",
+        "members/prepared.py",
         "members/preprocess.py",
         "members/choice.py",
         "members/draws.py",
@@ -39,6 +41,7 @@ DOORS = {
         "engine/judge.py",
         "engine/outputs.py",
         "engine/staging.py",
+        "engine/together.py",
         "runtimes/recipe.py",
         "runtimes/prepare.py",
         "runtimes/channels_last.py",

@@ -68,6 +68,10 @@ class Alone(Net):
     def forward(self, x):
         return super().forward(x).squeeze()
 
+class Squared(nn.Module):
+    def forward(self, x):
+        return {"same": torch.nan_to_num(x), "squared": torch.nan_to_num(x.flatten(1) ** 2)}
+
 def halved(x):
     return x / 2
 
@@ -153,6 +157,14 @@ KEYS = {
                 "disagreement",
             ]
         }
+    },
+    "features": {
+        "features": {"squares": {"factory": "combined_models:Squared", "preprocess": [{"scale": 0.5}]}},
+        "members": {"features": "squares", "inputs": ["squared"]},
+    },
+    "features of one": {
+        "features": {"squares": {"factory": "combined_models:Squared", "inputs": ["images"]}},
+        "members": [{"features": "squares", "inputs": "same"}, {}],
     },
     "files": {"members": {"files": ["combined_models.py"]}},
     "trust": {"members": {"trust": ["pickle"]}},
@@ -277,6 +289,24 @@ ROWS = [
     ("passes", "runtime: frozen", "members.0..passes: runs in eager alone, and plan.runtime is frozen; write runtime"),
     ("passes", "runtime: openvino", "members.0..passes: runs in eager alone, and plan.runtime is openvino"),
     ("passes of one", "rows", WORKS),
+    *((key, verb, WORKS) for key in ("features", "features of one") for verb in (*ALL_VERBS, "blocks")),
+    *(
+        ("features", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "columns", "select", "compression", "dtype: uint8", "dtype: float16", "dtype: float64"),
+            *("rule: vote", "rule: geometric", "rule: median", "rule: weighted", "rule: m:f", "stack", "normalize"),
+            *("top-K", "classes", "member classes", "class_axis", "task: binary", "task: multilabel", "uncertainties"),
+            *("output: values", "space: logits", "bad_rows: pass", "files", "trust", "weights.key", "weights: factory"),
+            *("decode", "fill", "axis", "sparse", "bytes", "length", "rows", "cascade", "passes", "passes of one"),
+            *("folder", "calibration", "temperature", "intervals", "keep", "keep above", "runtime: frozen"),
+            *("runtime: openvino", "squeeze", "dataset.trust", "slurm"),
+        )
+    ),
+    ("features", "preprocess", "members.0..preprocess: prepares the dataset's inputs, and features stands between"),
+    ("features", "resize", "members.0..preprocess: .* write it under features.squares"),
+    ("features", "gradients", "members.0..gradients: .* features are computed without autograd; remove it, or give"),
+    ("features", "views", "members.0..views: are of what a row looks like, and features stands between the row and"),
+    ("features", "precision: float64", "members.0..precision: is float64, and its features are computed in float32"),
     *(("files", key, WORKS) for key in ("bad_rows: pass", "preprocess", "rule: m:f", "trust")),
     *((key, verb, WORKS) for key in ("decode", "fill", "axis") for verb in ALL_VERBS),
     *((key, beside, WORKS) for key in ("decode", "fill") for beside in ("axis", "select", "bad_rows: pass", "resize")),

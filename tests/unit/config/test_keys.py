@@ -42,6 +42,8 @@ def fields(kind: Any, place: str = "") -> dict[str, object]:
 
 SETTABLE = fields(RunSpec)
 del SETTABLE["search_path"], SETTABLE["assumed"]
+for key in [key for key in SETTABLE if key.startswith("members[].featuriser")]:
+    del SETTABLE[key]  # what config puts beside the name
 for key in [key for key in SETTABLE if key.startswith("calibration.") and key != "calibration.path"]:
     del SETTABLE[key]  # what its file says
 
@@ -76,7 +78,18 @@ def around(pattern: str) -> dict[str, Any]:
         "rule": {"name": "weighted" if pattern.endswith(".weight") else "mean"},
         "output": {"compression": {"name": "gzip"}},
     }
-    if pattern == "rule.trim":
+    if pattern.startswith("features") or pattern == "members[].features":
+        name = "aev" if pattern in ("features", "members[].features") else "x"
+        made: dict[str, Any] = {"factory": "m:f"}
+        if ".weights." in pattern or pattern == "features{}.trust[]":
+            made["weights"] = {"path": "w"}
+        if pattern.endswith("{}.trust"):
+            made["weights"] = "w"
+        if ".preprocess[]." in pattern:
+            made["preprocess"] = around("members[]" + pattern.removeprefix("features{}"))["members"][0]["preprocess"]
+        tree["features"] = {name: made}
+        member["features"] = name
+    elif pattern == "rule.trim":
         tree["members"] = [member | {"name": f"m{i}"} for i in range(5)]
         tree["rule"] = {"name": "trimmed"}
     elif pattern == "rule.normalize":
@@ -137,11 +150,23 @@ def test_the_template_loads_and_states_the_defaults(file: Path) -> None:
 
 def keys(value: Any, place: str = "") -> set[str]:
     """Every key of a tree, by its pattern."""
-    if place in (".dataset.inputs", ".dataset.route", ".members[].rows", ".cluster", ".cascade[].accept"):
+    if place in (".features", ".dataset.inputs", ".dataset.route", ".members[].rows", ".cluster", ".cascade[].accept"):
         return {p for inner in value.values() for p in keys(inner, f"{place}{{}}")}
     if isinstance(value, dict):
         return {f"{place}.{k}" for k in value} | {p for k, v in value.items() for p in keys(v, f"{place}.{k}")}
     return {p for item in value for p in keys(item, f"{place}[]")} if isinstance(value, list) else set()
+
+
+STEP = "features{}.preprocess[].scale"  # the others are written out under members
+
+
+def featured(tree: dict[str, Any]) -> dict[str, Any]:
+    """The features of the template with their member."""
+    second = {key: value for key, value in tree["members"][1].items() if key != "weight"}
+    first = {"name": "a", "onnx": "o"}
+    inputs = {"inputs": {"images": "data/images"}}
+    member = {**second, "features": tree["members"][0]["features"]}
+    return {"members": [first, member], "features": tree["features"], "dataset": inputs}
 
 
 def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
@@ -154,7 +179,9 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     assert "is required" in head
 
     own = {key.removeprefix(".") for key in keys(tree) if not re.search(r"\.(arguments|srun|by)\.", key)}
-    assert own == set(SETTABLE)
+    assert own == {key for key in SETTABLE if key == STEP or not key.startswith("features{}.preprocess[]")}
+    assert loaded(file, yaml.safe_dump(featured(tree))).members[1].featuriser is not None
+    del tree["features"], tree["members"][0]["features"]  # beside preprocess, it is refused
     del tree["dataset"]["input"], tree["dataset"]["select"]["path"], tree["output"]["keep"]["above"]  # of two ways one
     views = tree["members"][0].pop("views")  # beside gradients, it is refused
     [seen] = loaded(file, yaml.safe_dump({"members": [{"name": "a", "onnx": "o", "views": views}]})).members
