@@ -22,7 +22,8 @@ from hpcens.launch.witness import Tell, witnessed
 from hpcens.processes import die_with
 from hpcens.runs import Epoch
 
-_LOOK_SECONDS = 0.02
+# Of orders, in a folder of this node: often at first, for files that take a twentieth of a second each.
+_LOOK_SECONDS, _SOON_SECONDS, _SOON = 0.02, 0.005, 0.5
 _WORD_SECONDS = 1.0
 
 
@@ -41,9 +42,10 @@ def orders(folder: Path, word: Callable[[], None]) -> Iterator[Epoch]:
     word  called about once a second while there is nothing to do
     """
     for number in count(1):
-        path, spoken = folder / f"{number:06d}.json", time.monotonic()
+        path, began = folder / f"{number:06d}.json", time.monotonic()
+        spoken = began
         while (raw := read_json(path)) is None:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_SOON_SECONDS if time.monotonic() - began < _SOON else _LOOK_SECONDS)
             if time.monotonic() - spoken > _WORD_SECONDS:
                 word()
                 spoken = time.monotonic()
