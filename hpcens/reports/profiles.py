@@ -13,6 +13,7 @@ from hpcens.profiling import ProfileBook
 from hpcens.reports.text import amount, figures, rate, span
 from hpcens.shell import listed
 from hpcens.vocabulary import BatchProfile, Profile, ProfileKey
+from hpcens.vocabulary.groups import first_of
 
 _LEGEND = (
     "(below a member and its digest, for each runtime: when it was measured; rows/s in the batches, of so many rows,",
@@ -30,7 +31,7 @@ def profile_lines(book: ProfileBook, members: Collection[str] | None = None) -> 
     every = list(book.all())
     names = _names(every)
     every.sort(key=lambda pair: (pair[0].kind, pair[0].torch, names[pair[0].member], pair[0].member))
-    profiles = [pair for pair in every if members is None or names[pair[0].member] in members]
+    profiles = [pair for pair in every if members is None or first_of(names[pair[0].member]) in members]
     for (kind, torch), of_kind in groupby(profiles, lambda pair: (pair[0].kind, pair[0].torch)):
         yield f"{kind}, torch {torch}:"
         for member, alike in groupby(of_kind, lambda pair: pair[0].member):

@@ -15,6 +15,11 @@ def group_name(members: Sequence[str]) -> str:
     return f"{members[0]} … {members[-1]} ({len(members)})"
 
 
+def first_of(name: str) -> str:
+    """Return the first member of a group by its name; of a member its name."""
+    return name.partition(" … ")[0]
+
+
 def groups_of(members: Mapping[str, MemberNumerics]) -> dict[str, tuple[str, ...]]:
     """Return the groups there are, by name, each with its members in their order."""
     groups: dict[str, tuple[str, ...]] = {}

@@ -1,6 +1,7 @@
 """Groups: which members are equal, what is measured of them as one, and what is decided from it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,13 @@ from hpcens.errors import UsageError
 from hpcens.members import member_digests
 from hpcens.planning.experience import corrected
 from hpcens.planning.groups import apart_lines
+from hpcens.planning.interference import learn
 from hpcens.planning.job_problem import state_problem
+from hpcens.planning.unsteady import unsteady_outputs
 from hpcens.profiling import Needs, ProfileBook, group_key, profile_key, reasons
 from hpcens.profiling.group_bench import measure_group
 from hpcens.profiling.groups import beside
+from hpcens.runs import InstanceReport
 from hpcens.runs.void import Finding
 from hpcens.specs import Job, MemberSpec, PassesSpec, RowsSpec, RunSpec, StageSpec, StepSpec, ViewsSpec, WeightsSpec
 from hpcens.vocabulary import (
@@ -179,6 +183,31 @@ def test_where_they_are_not_one_the_plan_says_why(tmp_path, speed, profile, line
     assert said == ([f"{GROUP} are equal and run one after another: {line}"] if line else [])
     assert plan.throughput == pytest.approx(speed if line is None else 10.0)
     assert [*apart_lines(planner.needs, state_problem(planner.needs, [DEVICE], IoRates()), plan)] == said
+
+
+def test_what_it_gives_each_time_is_told_of_each_of_its_members(tmp_path):
+    asked = noted(needs(tmp_path, equal_members(tmp_path, count=3)), 20.0, same_bits=False)
+    how = MemberNumerics(8, "stacked", group=GROUP)
+    numerics = Numerics(8, dict.fromkeys(("m0", "m1", "m2"), how), ("cpu k",), "2.0")
+    plan = SimpleNamespace(numerics=numerics)
+    told = unsteady_outputs(asked.job, asked.preflight, asked.book, plan)
+    assert told == {name: {"reproducible": False} for name in ("m0", "m1", "m2")}
+
+
+def test_what_a_run_reached_is_of_the_profile_as_one(tmp_path, monkeypatch):
+    """Of rows/s that each of three members made beside the two others: three times those of all at once."""
+    asked = noted(needs(tmp_path, equal_members(tmp_path, count=3)), 20.0)
+    how = MemberNumerics(8, "stacked", group=GROUP)
+    numerics = Numerics(8, dict.fromkeys(("m0", "m1", "m2"), how), ("cpu k",), "2.0")
+    asked = replace(asked, fixed=numerics)
+    monkeypatch.setattr("hpcens.planning.interference.JobPlanner", lambda *_: SimpleNamespace(needs=asked))
+    instances = [
+        InstanceReport(DEVICE.name, member, 8, "stacked", 60.0, 20.0, 0, 10**4, 30.0, GROUP)
+        for member in numerics.members
+    ]
+    plan = SimpleNamespace(numerics=numerics, devices=(DEVICE,))
+    learn(asked.job, asked.preflight, plan, SimpleNamespace(instances=instances))
+    assert asked.book.reached("cpu k") == [pytest.approx(0.5)]
 
 
 def test_its_speed_is_at_the_level_of_its_members(tmp_path):

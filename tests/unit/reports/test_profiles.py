@@ -89,6 +89,8 @@ def test_members_of_this_configuration_are_listed_and_the_others_named(book):
     ]
     assert lines[-1] == "not shown: m1; to see all that is kept: hpcens profile --list --all"
     assert max(map(len, lines)) <= 120
+    book.put(replace(KEY, member="3" * 16, runtime="stacked"), replace(PROFILE, name="m0 … m2 (2)"))
+    assert any("m0 … m2 (2) (33333333)" in line for line in profile_lines(book, ("m0", "m2")))
     assert not any(line.startswith("not shown") for line in profile_lines(book))
 
 

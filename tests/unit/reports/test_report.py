@@ -114,6 +114,24 @@ def test_what_was_measured_stands_beside_what_was_predicted():
     assert "  not used: n0/cuda0: " in "\n".join(report_lines(replace(REPORT, idle=("n0/cuda0",))))
 
 
+def test_members_that_ran_as_one_are_one_instance():
+    """Each took an equal part of its time."""
+    instances = [
+        InstanceReport(device, member, 16, "stacked", 300.0, 100.0, 0, 1000, speed, "m0 … m2 (3)")
+        for device, speed in (("n0/cpu0", 270.0), ("n0/cpu1", 240.0))
+        for member in ("m0", "m1", "m2")
+    ]
+    alone = InstanceReport("n0/cpu0", "x", 16, "eager", 100.0, 100.0, 0, 1000, 90.0)
+    report = replace(REPORT, instances=(*instances, alone))
+    assert list(report_lines(report))[2:5] == [
+        "  n0/cpu0  m0 … m2 (3)  batch 16  1,000 rows  90 rows/s while it ran, 100 planned",
+        "  n0/cpu1  m0 … m2 (3)  batch 16  1,000 rows  80 rows/s while it ran, 100 planned",
+        "  n0/cpu0  x  batch 16  1,000 rows  90 rows/s while it ran, 100 planned",
+    ]
+    assert json.loads(report.to_json())["instances"][0]["group"] == "m0 … m2 (3)"
+    assert "group" not in json.loads(report.to_json())["instances"][-1]
+
+
 def test_equal_instances_and_ranks_of_a_role_are_one_line():
     """Of 128 GPUs and five members there would be 800."""
     devices = [f"n{i}/cuda{j}" for i in range(32) for j in range(4)]
