@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from hpcens.allocation.bound import Bound, memory_limit, upper_bound
+from hpcens.allocation.bundles import Bundles, bundle
 from hpcens.allocation.columns import best_plan, gain
 from hpcens.allocation.greedy import evaluations, place_greedy
 from hpcens.allocation.grouping import Phase, load_seconds, place_in_phases
-from hpcens.allocation.model import Placement, device_memory, divide, shares_of
+from hpcens.allocation.model import Choice, Placement, best_throughput, device_memory, divide, shares_of
 from hpcens.allocation.optimal import place_optimal
 from hpcens.allocation.problem import Problem
 from hpcens.allocation.segment_size import SEGMENTS_HELD, most_segment_bytes, segment_rows, timely
@@ -60,19 +61,20 @@ def plan(
 
 def _plan(problem: Problem, *, planner: PlannerName, rows: int, torch: str, earlier: int | None) -> Plan:
     """Plan the members that the problem has, each a column of the matrix."""
-    parts = [(alone, *_bounded(alone, planner)) for alone in problem.in_stages]
-    phases = [phase for _, _, own in parts for phase in own]
-    staged = [_stage(phase, number) for number, phase in enumerate(phases)]
-    bounds = [bound.rows_per_second for _, bound, _ in parts]
+    parts = [_bounded(alone, planner) for alone in problem.in_stages]
+    phases = [phase for _, _, own, _ in parts for phase in own]
+    bundled = [bundles for _, _, own, bundles in parts for _ in own]
+    staged = [_stage(phase, number, bundled[number]) for number, phase in enumerate(phases)]
+    bounds = [bound.rows_per_second for _, bound, _, _ in parts]
     most = bounds[0] if len(bounds) == 1 else 1 / sum(1 / bound for bound in bounds)
     # Both are exact up to rounding, and a bound that is reached may round to either side.
     throughput = min(1 / sum(1 / stage.streams.throughput for stage in staged), most)
     hostings = tuple(hosting for stage in staged for hosting in stage.hostings)
     runs = {
-        m: MemberNumerics(phase.placement.runs[m].batch, phase.placement.runs[m].runtime)
+        m: MemberNumerics(stage.runs[m].batch, stage.runs[m].runtime)
         for m in problem.members
-        for phase in phases
-        if m in phase.placement.runs
+        for stage in staged
+        if m in stage.runs
     }
     devices = max(sum(len(hosting.devices) for hosting in stage.hostings) for stage in staged)
     rows_of_one = segment_rows(problem, hostings, runs, devices=devices, earlier=earlier)
@@ -93,10 +95,10 @@ def _plan(problem: Problem, *, planner: PlannerName, rows: int, torch: str, earl
         loading=sum(load_seconds(phase.problem, phase.placement) for phase in phases),
         throughput=throughput,
         bound=most,
-        limit=_limit_of(parts, staged),
+        limit=_limit_of([part[:3] for part in parts], staged),
         window=max(2, min(segments, max(8, 6 * devices))),
         read_ahead=max(2, min(segments, max(4, 3 * devices))),
-        phases=tuple(phase.problem.members for phase in phases) if len(phases) > 1 else (),
+        phases=tuple(stage.members for stage in staged) if len(phases) > 1 else (),
         readers=max(stage.streams.readers for stage in staged),
         reducers=max(stage.streams.reducers for stage in staged),
         remark=_LATE if any(phase.placement.late for phase in phases) else "",
@@ -115,6 +117,8 @@ def _difference(problem: Problem, member: str, runtime: str) -> float:
     )
 
 
+# A placement in bundles this near the bound is taken without looking for one that parts them.
+_NEAR = 0.99
 _LATE = "a solver's time was up: a longer search, or a faster machine, may find a better plan or a closer bound"
 
 
@@ -134,10 +138,13 @@ class _Stage:
 
     hostings: tuple[Hosting, ...]
     streams: Streams
+    members: tuple[str, ...]
+    runs: Mapping[str, Choice]
 
 
-def _stage(phase: Phase, number: int) -> _Stage:
+def _stage(phase: Phase, number: int, bundles: Bundles | None) -> _Stage:
     problem, placement = phase.problem, phase.placement
+    members, runs = problem.members, placement.runs
     division = divide(problem, placement)
     possible = division.sharing.throughput
     sizes = [len(devices) for devices in division.devices]
@@ -147,15 +154,22 @@ def _stage(phase: Phase, number: int) -> _Stage:
         Hosting(
             tuple(device.name for device in devices),
             int(device_memory(problem, devices[0].kind, group.speeds, placement.runs)),
-            _of_own_rows(group.speeds, problem.parts),
-            _of_own_rows(shares, problem.parts),
+            _of_own_rows(
+                bundles.speeds(devices[0].kind, group.speeds, runs) if bundles else group.speeds,
+                bundles.whole.parts if bundles else problem.parts,
+            ),
+            _of_own_rows(
+                bundles.shares(shares) if bundles else shares, bundles.whole.parts if bundles else problem.parts
+            ),
             number,
         )
         for devices, group, shares in zip(
             division.devices, division.groups, shares_of(division, streams.throughput), strict=True
         )
     )
-    return _Stage(hostings, streams)
+    if bundles:
+        members, runs = bundles.members_of(members), bundles.runs(runs)
+    return _Stage(hostings, streams, members, runs)
 
 
 def _of_own_rows(rates: Mapping[str, float], parts: Mapping[str, float]) -> dict[str, float]:
@@ -163,13 +177,38 @@ def _of_own_rows(rates: Mapping[str, float], parts: Mapping[str, float]) -> dict
     return {member: rate * parts[member] if member in parts else rate for member, rate in rates.items()}
 
 
-def _bounded(problem: Problem, planner: PlannerName) -> tuple[Bound, tuple[Phase, ...]]:
-    """Place members that are scored side by side where any placement holds them; return also what none exceeds."""
+def _bounded(problem: Problem, planner: PlannerName) -> tuple[Problem, Bound, tuple[Phase, ...], Bundles | None]:
+    """Place members that are scored side by side where any placement holds them.
+
+    Returns also what none exceeds, and the bundles in which they were placed: None where all are by themselves.
+    """
+    bundles = bundle(problem)
+    if bundles is not None:
+        bound = upper_bound(bundles.charged())
+        together = _placed_if_possible(bundles.problem, planner)
+        if len(together) == 1 and _rows_per_second(together) >= _NEAR * bound.rows_per_second:
+            return bundles.problem, bound, together, bundles
+        apart = _placed(problem, planner)
+        if together and _rows_per_second(together) >= _rows_per_second(apart):
+            return bundles.problem, bound, together, bundles
+        return problem, bound, apart, None
     bound = upper_bound(problem)
     phases = _placed(problem, planner)
     if len(phases) == 1 and phases[0].placement.proven < bound.rows_per_second:
         bound = replace(bound, rows_per_second=phases[0].placement.proven)
-    return bound, phases
+    return problem, bound, phases, None
+
+
+def _placed_if_possible(problem: Problem, planner: PlannerName) -> tuple[Phase, ...]:
+    """Place members in bundles; () where no device holds one."""
+    try:
+        return _placed(problem, planner)
+    except UsageError:
+        return ()
+
+
+def _rows_per_second(phases: Sequence[Phase]) -> float:
+    return 1 / sum(1 / best_throughput(phase.problem, phase.placement) for phase in phases)
 
 
 def _limit_of(parts: Sequence[tuple[Problem, Bound, Sequence[Phase]]], staged: Sequence[_Stage]) -> str:

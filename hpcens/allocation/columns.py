@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import chain, combinations
 
 from hpcens.allocation.bound import upper_bound
+from hpcens.allocation.bundles import bundle
 from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
 from hpcens.vocabulary import MemberNumerics, Plan
@@ -60,7 +61,8 @@ def _with_columns(problem: Problem, taken: Iterable[str]) -> Problem:
     groups = {name: members for name, members in problem.groups.items() if name in taken}
     columns = tuple(in_units(problem.members, groups))
     profiles = {key: profile for key, profile in problem.profiles.items() if key[1] in columns}
-    return replace(problem, members=columns, groups=groups, profiles=profiles)
+    together = {member: key for member, key in problem.together.items() if member in columns}
+    return replace(problem, members=columns, groups=groups, profiles=profiles, together=together)
 
 
 def best_plan(problem: Problem, planned: Callable[[Problem], Plan]) -> Plan:
@@ -75,7 +77,7 @@ def best_plan(problem: Problem, planned: Callable[[Problem], Plan]) -> Plan:
     most, refusal = 0.0, None
     for choice in choices:
         try:
-            if best is not None and upper_bound(choice).rows_per_second <= best.throughput:
+            if best is not None and _bound(choice) <= best.throughput:
                 continue
             plan = planned(choice)
         except UsageError as error:
@@ -88,6 +90,12 @@ def best_plan(problem: Problem, planned: Callable[[Problem], Plan]) -> Plan:
         assert refusal is not None, "there is a choice"
         raise refusal
     return replace(best, bound=most) if len(choices) > 1 else best
+
+
+def _bound(problem: Problem) -> float:
+    """Return the rows/s that no placement exceeds, those neither in which members share what can be shared."""
+    bundles = bundle(problem)
+    return upper_bound(problem if bundles is None else bundles.charged()).rows_per_second
 
 
 def _by_member(plan: Plan, members: Iterable[str], groups: Mapping[str, tuple[str, ...]]) -> Plan:

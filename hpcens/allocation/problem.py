@@ -23,6 +23,7 @@ class Problem:
     readers, reducers  of them there may be at most
     rows        rows to score (0 where that is not known)
     parts       member → the part of the rows that it scores, above 0; those that score all may be absent
+    together    member → what is the same for members that compute something once for all of them on a device
     stages      of a cascade, each with its members: they are scored one after another; () where there is none
     segment_bytes  that a segment may have
     reached     kind of device → the part of the profiled rows/s at which its profiles are taken; absent: all
@@ -46,6 +47,7 @@ class Problem:
     segment_bytes: int = SEGMENT_BYTES
     reached: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    together: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def reading(self) -> float:

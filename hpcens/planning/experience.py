@@ -55,16 +55,20 @@ def corrected(problem: Problem, speeds: Speeds) -> Problem:
     }
     speeds = {**speeds, **of_groups}
     ratios: dict[str, list[float]] = {}
-    for (kind, member, _), profile in problem.profiles.items():
+    keys = list(problem.together.values())
+    shared_by = {member: keys.count(key) for member, key in problem.together.items()}
+    best = {key: profile.best_among(shared_by.get(key[1], 1)) for key, profile in problem.profiles.items()}
+    for (kind, member, runtime), profile in problem.profiles.items():
         if (kind, member) in speeds and profile.best:
-            ratios.setdefault(kind, []).append(speeds[kind, member] / profile.best)
+            ratios.setdefault(kind, []).append(speeds[kind, member] / best[kind, member, runtime])
     profiles = {}
     for (kind, member, runtime), profile in problem.profiles.items():
         measured = ratios.get(kind)
         if not measured or not profile.best:
             profiles[kind, member, runtime] = profile
             continue
-        factor = speeds[kind, member] / profile.best if (kind, member) in speeds else sum(measured) / len(measured)
+        own = speeds.get((kind, member))
+        factor = sum(measured) / len(measured) if own is None else own / best[kind, member, runtime]
         profiles[kind, member, runtime] = profile.scaled(factor)
     return replace(problem, profiles=profiles)
 

@@ -11,7 +11,7 @@ from hpcens.planning.experience import BATCHES, Speeds
 from hpcens.planning.job_planner import JobPlanner
 from hpcens.profiling import ProfileBook
 from hpcens.runs import Report
-from hpcens.specs import Job
+from hpcens.specs import Job, prepared_together
 from hpcens.vocabulary import Plan
 
 
@@ -23,8 +23,11 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
     needs = JobPlanner(job, preflight, ProfileBook.default()).needs
     families = {device.kind: device.family for device in plan.devices}
     numerics = plan.numerics.members
+    together = prepared_together(needs.members)
+    keys = [(key, numerics[member].batch) for member, key in together.items()]
+    shared_by = {m: keys.count((key, numerics[m].batch)) for m, key in together.items()}
     profiled = {
-        (kind, member): profile.batches[numerics[member].batch].rows_per_second
+        (kind, member): profile.batches[numerics[member].batch].among(shared_by.get(member, 1))
         for kind, family in families.items()
         for (member, runtime), profile in needs.profiles(kind, family).items()
         if runtime == numerics[member].runtime and numerics[member].batch in profile.batches

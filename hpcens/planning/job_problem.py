@@ -10,7 +10,7 @@ from statistics import median
 from hpcens.allocation import SEGMENTS_HELD, Problem, most_segment_bytes, timely
 from hpcens.profiling import Needs
 from hpcens.result import Finished, Output, outputs_of, require_same_axis
-from hpcens.specs import Job, check_shapes
+from hpcens.specs import Job, check_shapes, prepared_together
 from hpcens.vocabulary import LARGEST_SEGMENT, Device, IoRates
 from hpcens.vocabulary.groups import STACKED
 
@@ -62,6 +62,7 @@ def state_problem(
         segment_bytes=segment_bytes,
         reached=parts,
         groups={name: tuple(m.name for m in members) for name, members in needs.groups.items()},
+        together=prepared_together(needs.members),
     )
     if not job.spec.plan.batch_sizes:
         problem = timely(problem, preflight.facts.rows)

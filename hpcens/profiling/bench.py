@@ -212,7 +212,7 @@ class Bench:
             if runtime in self.measurement.keys:
                 path = recording_of(recipe.package, batch)
                 record(engine, self.measurement.member, self.inputs, tuple(a[:batch] for a in self.rows), path)
-            about: dict[str, Any] = {"workspace": run.workspace, "device": self.device}
+            about: dict[str, Any] = {"workspace": run.workspace, "device": self.device, "forward": forward}
             batches[batch] = timed(engine, name, run.staged, batch, deadline=deadline, sizes=len(sizes), **about)
             middle = batches[batch].rows_per_second
             del run  # its rows: two batches at once are not what a run holds

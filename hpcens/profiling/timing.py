@@ -9,21 +9,36 @@ from collections.abc import Sequence
 from typing import Any
 
 from hpcens.engine import Engine
+from hpcens.engine.outputs import Outputs
+from hpcens.members import Forward
 from hpcens.profiling.load import CoreShare
 from hpcens.vocabulary import BatchProfile, Device
 
 # Passes at least; no more once their median is known to a part in a hundred.
 REPETITIONS = 3
 _PRECISION = 0.01
+# Of a pass; below, it is no more than what measuring may be wrong by.
+_LEAST_SHARED = 0.01
+_MOST_SHARED = 0.99
 
 
 def timed(
-    engine: Engine, name: str, staged: Any, batch: int, *, deadline: float, sizes: int, workspace: int, device: Device
+    engine: Engine,
+    name: str,
+    staged: Any,
+    batch: int,
+    *,
+    deadline: float,
+    sizes: int,
+    workspace: int,
+    device: Device,
+    forward: Forward,
 ) -> BatchProfile:
     """Time several passes, until the median is precise or this size's part of the time is used up.
 
     sizes      how many batch sizes share the time until the deadline
     workspace  bytes that a pass needs
+    forward    the member, whose preparation others may share
     """
     share = max(0.02, (deadline - time.perf_counter()) / sizes)
     end = time.perf_counter() + share
@@ -37,7 +52,30 @@ def timed(
             break
     middle = statistics.median(speeds)
     share = cores.value(device.cores) if device.family == "cpu" else 1.0  # on others, waiting is no loss
-    return BatchProfile(batch, middle, workspace, (max(speeds) - min(speeds)) / middle, len(speeds), share)
+    spread = (max(speeds) - min(speeds)) / middle
+    shared, kept = _shared(engine, name, staged, forward, batch / middle) if forward.preparation else (0.0, 0)
+    return BatchProfile(batch, middle, workspace + kept, spread, len(speeds), share, shared)
+
+
+def _shared(engine: Engine, name: str, staged: Any, forward: Forward, seconds: float) -> tuple[float, int]:
+    """Return the part of a pass that goes to what others may share, and the bytes that are kept of it for them.
+
+    seconds  that a pass takes
+    """
+    rows = [staged[place] for place in forward.inputs]
+    took: list[float] = []
+    kept = 0
+    while len(took) < REPETITIONS:
+        began = time.perf_counter()
+        values = forward.prepare(rows)
+        outputs = Outputs(engine.hardware, name, 1)
+        with forward.grad_mode():
+            outputs.take(0, next(iter(values.values()))[:1])
+            outputs.fetch()  # where it is computed, or is still to be
+        took.append(time.perf_counter() - began)
+        kept = 0 if forward.featuriser is not None else sum(x.nbytes for x in values.values())  # else it was held
+    part = min(statistics.median(took) / seconds, _MOST_SHARED)
+    return part if part >= _LEAST_SHARED else 0.0, kept
 
 
 def precise(speeds: Sequence[float]) -> bool:

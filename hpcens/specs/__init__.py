@@ -51,6 +51,7 @@ from hpcens.specs.member import ViewSpec as ViewSpec
 from hpcens.specs.member import ViewsSpec as ViewsSpec
 from hpcens.specs.member import WeightsSpec as WeightsSpec
 from hpcens.specs.member import described_rows as described_rows
+from hpcens.specs.member import prepared_together as prepared_together
 from hpcens.specs.rule import COMBINABLE as COMBINABLE
 from hpcens.specs.rule import NORMALIZED as NORMALIZED
 from hpcens.specs.rule import RULE_SPACES as RULE_SPACES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -263,3 +264,9 @@ class MemberSpec:
     def loads_itself(self) -> bool:
         """Whether its factory loads the weights itself."""
         return self.weights is not None and self.weights.path is None
+
+
+def prepared_together(members: Iterable[MemberSpec]) -> dict[str, str]:
+    """Return what is the same for members that share what is computed before their networks, of those that do."""
+    keys = {member.name: f"{member.preparation} {member.rows}" for member in members if member.preparation}
+    return {name: key for name, key in keys.items() if list(keys.values()).count(key) > 1}

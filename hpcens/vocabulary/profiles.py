@@ -55,6 +55,7 @@ class BatchProfile:
     spread      (fastest − slowest) / median over the repetitions
     passes      repetitions; 0: not known
     core_share  part of the time in which it wanted a core and got one, 0 … 1
+    shared      part of the time that goes to what members with the same preparation compute once, 0 … 1
     times       of a group: how many times what its members made in eager, one after another, measured beside it; else 0
     """
 
@@ -64,7 +65,12 @@ class BatchProfile:
     spread: float
     passes: int = 0
     core_share: float = 1.0
+    shared: float = 0.0
     times: float = 0.0
+
+    def among(self, members: int) -> float:
+        """Return the rows/s where so many members share what can be shared: each bears an equal part of it."""
+        return self.rows_per_second / (1 - self.shared * (1 - 1 / members))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,10 @@ class Profile:
     def best(self) -> float:
         """Rows/s at the fastest batch size, 0 where none was measured."""
         return max((batch.rows_per_second for batch in self.batches.values()), default=0.0)
+
+    def best_among(self, members: int) -> float:
+        """Return the rows/s at the fastest batch size where so many members share; 0 where none was measured."""
+        return max((batch.among(members) for batch in self.batches.values()), default=0.0)
 
     def scaled(self, factor: float) -> Profile:
         """Return the profile at so many times its rows/s."""
@@ -166,6 +176,8 @@ def profile_from_dict(raw: dict[str, Any]) -> Profile:
     if not 0 <= profile.measured < _TOO_LATE or profile.repeats < 0:
         raise ValueError("nothing was measured then")
     if any(not 0 <= batch.core_share <= 1 or batch.passes < 0 for batch in batches.values()):
+        raise ValueError("nothing is measured so")
+    if any(not 0 <= batch.shared < 1 for batch in batches.values()):
         raise ValueError("nothing is measured so")
     return profile
 

@@ -213,7 +213,7 @@ def test_what_a_run_reached_is_of_the_profile_as_one(tmp_path, monkeypatch):
 def test_its_speed_is_at_the_level_of_its_members(tmp_path):
     """Measured on a busy machine, or an idle one, it is as many times as fast as they were beside it."""
     asked = noted(needs(tmp_path, equal_members(tmp_path)), 20.0, alone=60.0)
-    assert asked.group_profiles("cpu k")[GROUP].best == 20.0, "it does not say how many times"
+    assert asked.group_profiles("cpu k", "cpu")[GROUP].best == 20.0, "it does not say how many times"
     batches = {4: BatchProfile(4, 5.0, 0, 0.1, 5, times=2.0), 16: BatchProfile(16, 7.0, 0, 0.1, 5, times=2.0)}
     own = Profile(3, 0, 1.0, (4,), batches, (4, 8, 16))
     key = group_key(asked.preflight, asked.groups[GROUP], "cpu k")
@@ -224,7 +224,7 @@ def test_its_speed_is_at_the_level_of_its_members(tmp_path):
     eager = [Profile(1, 0, 1.0, (4,), {4: BatchProfile(4, rate, 0, 0.1, 5)}, (4,)) for rate in (50.0, 60.0, 90.0)]
     level = beside(own, eager, 3)
     assert {size: batch.rows_per_second for size, batch in level.batches.items()} == {4: 40.0, 16: 7.0}
-    assert asked.group_profiles("cpu k")[GROUP].batches[4].rows_per_second == 40.0
+    assert asked.group_profiles("cpu k", "cpu")[GROUP].batches[4].rows_per_second == 40.0
 
 
 ROWS = np.random.default_rng(1).random((24, 3, 8, 8), np.float32)
