@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -130,7 +131,8 @@ class RunDirectory:
 
         newest  where given, only those that this start and older ones have made
         """
-        paths = [path for kind in ("working", "packed") for path in self.path.glob(f"{self._prefix}{kind}-*")]
+        kinds = tuple(f"{self._prefix}{kind}-" for kind in ("working", "packed"))
+        paths = [self.path / name for name in _names_in(self.path) if name.startswith(kinds)]
         return [path for path in paths if newest is None or _maker(path) <= newest]
 
     @property
@@ -162,8 +164,7 @@ class RunDirectory:
     def epochs(self) -> Iterator[Epoch]:
         """Return all starts so far, the newest first."""
         folder = self.path / "epochs"
-        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else iter(())
-        return (Epoch(folder / name) for name in sorted((n for n in names if n.isdigit()), reverse=True))
+        return (Epoch(folder / name) for name in sorted(filter(str.isdigit, _names_in(folder)), reverse=True))
 
     @property
     def newest(self) -> Epoch | None:
@@ -175,7 +176,9 @@ class RunDirectory:
 
         patient  take a start of other hosts for dead only once its heartbeat has stood for long, see `liveness`
         """
-        newest = self.newest
+        self._refuse_if_alive(self.newest, patient=patient)
+
+    def _refuse_if_alive(self, newest: Epoch | None, *, patient: bool) -> None:
         if newest is not None and (process := survivor(newest) if patient else alive(newest)):
             raise UsageError(
                 f"{self.path} is being worked on by {process}",
@@ -208,7 +211,7 @@ class RunDirectory:
         newest = self.newest
         before = Claim.load(newest.claim) if newest else None
         if not (takes_over or (job and before and job.succeeds(before.job))):
-            self.refuse_if_alive(patient=True)
+            self._refuse_if_alive(newest, patient=True)
         number = newest.number + 1 if newest else 1
         epoch = Epoch(self.path / "epochs" / f"{number:04d}")
         claim = Claim(number, secrets.token_hex(8), time.time(), job, Process.current(), announcement)
@@ -225,6 +228,14 @@ class RunDirectory:
             verdict = epoch.judge(Verdict(INCOMPLETE, f"{reason}, before anything was scored", AGAIN))
             raise Incomplete(verdict.reason, verdict.remedy)
         return epoch
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, by one look at it; none where it is not there."""
+    try:
+        return os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _maker(path: Path) -> int:
