@@ -16,7 +16,7 @@ from hpcens.worlds.ranks import UnitRanks
 
 # A verdict is looked for after this part of the time waited so far: of files that take 0.05 s soon, of a block of 15
 # minutes once a second, a thousand times less often on a file server that a hundred worlds share.
-_PART, _SHORTEST, _LONGEST = 0.02, 0.005, 1.0
+_PART, _SHORTEST, _LONGEST = 0.05, 0.01, 1.0
 _ASK_SECONDS = 1.0
 
 
