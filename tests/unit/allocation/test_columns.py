@@ -70,6 +70,9 @@ def test_the_bound_is_over_the_choice():
     assert {how.group for how in made.numerics.members.values()} == {""} and made.throughput == pytest.approx(
         2 * 60 / 7
     )
+    worse = planned(grouped(11.5), "worst-fit", sizes=(8,))  # it would put them on one device, and x on the other
+    assert worse.throughput == pytest.approx(15.0) and worse.numerics.members["a"].group == ""
+    assert worse.bound == pytest.approx(2 / (1 / 11.5 + 1 / 60)), "no plan exceeds it, as one or apart"
     tight = grouped(11.5, devices=3)
     as_one, apart = planned(tight, sizes=(8,)), planned(replace(tight, groups={}), sizes=(8,))
     assert as_one.bound >= as_one.throughput >= apart.throughput
