@@ -34,7 +34,7 @@ from hpcens.vocabulary import (
     Segmentation,
     Write,
 )
-from hpcens.vocabulary.groups import groups_of
+from hpcens.vocabulary.groups import group_by_member
 
 # Seconds between two syncs of a reducer.
 _BETWEEN_SYNCS = 2.0
@@ -152,7 +152,7 @@ class _Simulation:
             rank: Reader(
                 segments=range(rank, len(self._segmentation), plan.readers),
                 members=self._members,
-                shares=shares_by_rank(self._hostings, ranks, plan.parts, groups_of(plan.numerics.members).values()),
+                shares=shares_by_rank(self._hostings, ranks, plan.parts, group_by_member(plan.numerics.members)),
                 devices=ranks.values(),
                 reducers=self._reducers,
                 first=0 if rank else None,

@@ -53,9 +53,9 @@ class Shares:
     parts      member → the part of all rows that it scores, 0 … 1; those that score all may be absent
     takes      member → {device rank: attoseconds a row}, whole so that sums of them are exact
     row_takes  attoseconds that a row takes, all members of it on all devices
+    together   member → what is the same for members that run as one, or share what is computed before their networks
     hosts      member → ranks of the devices that host it
     expected   member → the part of a segment's rows that it scores, of `WHOLE`, on average
-    together   member → the members that run with it as one; of those that run by themselves nothing
     """
 
     def __init__(
@@ -63,10 +63,9 @@ class Shares:
         shares: Mapping[str, Mapping[int, float]],
         speeds: Mapping[str, Mapping[int, float]] | None = None,
         parts: Mapping[str, float] | None = None,
-        groups: Iterable[Sequence[str]] = (),
+        together: Mapping[str, str] | None = None,
     ) -> None:
-        parts = parts or {}
-        self.together = {member: tuple(group) for group in groups for member in group}
+        parts, self._together = parts or {}, together or {}
         self.expected = {member: round(WHOLE * part) for member, part in parts.items()}
         self.takes = {
             member: {rank: round(_ATTO / max(speed, _SLOWEST)) for rank, speed in by_rank.items()}
@@ -79,6 +78,11 @@ class Shares:
             ranks = tuple(rank for rank in sorted(by_rank) if by_rank[rank] > 0)
             total = sum(by_rank[rank] for rank in ranks)
             self._edges[member] = ranks, [edge / total for edge in accumulate(by_rank[rank] for rank in ranks)]
+
+    def beside(self, member: str, owed: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the members that are owed that cost least where they run beside this one, and it itself."""
+        key = self._together.get(member, "")
+        return tuple(each for each in owed if each == member or (key and self._together.get(each) == key))
 
     def owner(self, segment: int, member: str) -> int:
         """Return the rank that should run the member on this segment, unless it falls behind."""
@@ -93,13 +97,12 @@ def shares_by_rank(
     hostings: Iterable[Hosting],
     ranks: Mapping[str, int],
     parts: Mapping[str, float] | None = None,
-    groups: Iterable[Sequence[str]] = (),
+    together: Mapping[str, str] | None = None,
 ) -> Shares:
     """Collect shares and speeds of a plan's hostings.
 
     ranks  device name → rank
-    parts  member → the part of all rows that it scores
-    groups members that run as one
+    parts, together  see `Shares`
     """
     shares: dict[str, dict[int, float]] = {}
     speeds: dict[str, dict[int, float]] = {}
@@ -108,4 +111,4 @@ def shares_by_rank(
             for member, speed in hosting.speeds.items():
                 shares.setdefault(member, {})[ranks[device]] = hosting.shares[member]
                 speeds.setdefault(member, {})[ranks[device]] = speed
-    return Shares(shares, speeds, parts, groups)
+    return Shares(shares, speeds, parts, together)

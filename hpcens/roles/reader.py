@@ -167,7 +167,7 @@ class Reader:
                     self._pass_on(segment, device, other)
                     able.append(other)
         sends += self._read_on()
-        # Spare work is one member at a time, or one group, and only once all is read or the pipeline is full.
+        # Spare work is one member at a time, with those that are run with it, once all is read or all is full.
         while not (self._pipeline.unread or self._may_read()) and (batch := self._spare()):
             sends += [batch, *self._read_on()]
         return [*sends, *self._end()]
@@ -187,8 +187,8 @@ class Reader:
             if heap:
                 tops.append((heap[0], member))
         for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
-            able, parts = self._free & self._shares.hosts[member], pipeline.open[-segment].parts
-            members = self._shares.together.get(member, (member,))
+            members, parts = self._shares.beside(member, pipeline.owed(-segment, owner)), pipeline.open[-segment].parts
+            able = self._free.intersection(*(self._shares.hosts[each] for each in members))
             if able := {rank for rank in able if self._forecast.may_take(rank, members, parts, owner, self._left)}:
                 device = min(able, key=lambda rank: (-self._credits[rank], rank))
                 return self._give(device, -segment, owner, members)

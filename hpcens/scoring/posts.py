@@ -19,9 +19,10 @@ from hpcens.roles import Reader, Reducer, Worker, interleaved, shares_by_rank, t
 from hpcens.runs import Epoch, MaskedRows, RunDirectory, SpotCheck
 from hpcens.scoring.division import Division
 from hpcens.scoring.writer import Writer
+from hpcens.specs import prepared_together
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
 from hpcens.vocabulary import Progress
-from hpcens.vocabulary.groups import groups_of
+from hpcens.vocabulary.groups import group_by_member
 
 if TYPE_CHECKING:
     from hpcens.engine import Engine
@@ -53,6 +54,8 @@ class ReaderPost:
         self._rank = rank
         self._rank_roles = assignment.rank_roles
         self._plan = assignment.plan
+        # those of a group run as one, whatever else they share
+        self._together = prepared_together(job.spec.members) | group_by_member(self._plan.numerics.members)
         self._report = report
         self._source = Source(job.datasets, job.spec.dataset, job.limit)
         self._source.expect(assignment.preflight.facts.identity)
@@ -71,16 +74,12 @@ class ReaderPost:
         hostings = [hosting for hosting in self._plan.hostings if not hosting.speeds.keys().isdisjoint(members)]
         first = self._rank == readers[0]
         segments = [segment for segment in missing if turn(segment, readers) == self._rank]
+        ranks = {device.name: rank for rank, device in devices.items()}
         parts = {member: part for member, part in self._plan.parts.items() if member in members}
         reader = Reader(
             segments=interleaved(segments, parts) if parts else segments,
             members=members,
-            shares=shares_by_rank(
-                hostings,
-                {device.name: rank for rank, device in devices.items()},
-                self._plan.parts,
-                groups_of(self._plan.numerics.members).values(),
-            ),
+            shares=shares_by_rank(hostings, ranks, self._plan.parts, self._together),
             devices=devices,
             reducers=self._rank_roles.reducers,
             first=None if first else readers[0],

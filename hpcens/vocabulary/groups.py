@@ -29,6 +29,11 @@ def groups_of(members: Mapping[str, MemberNumerics]) -> dict[str, tuple[str, ...
     return groups
 
 
+def group_by_member(members: Mapping[str, MemberNumerics]) -> dict[str, str]:
+    """Return member → the name of its group, of those that are in one."""
+    return {member: how.group for member, how in members.items() if how.group}
+
+
 def units_of(members: Mapping[str, MemberNumerics]) -> dict[str, tuple[str, ...]]:
     """Return what runs by itself, member or group → its members, in member order."""
     return in_units(members, groups_of(members))

@@ -95,6 +95,17 @@ def test_reader_gives_spare_work_only_of_a_device_without_room():
     assert first.to == 2 and isinstance(first.message, Batch)
 
 
+def test_spare_work_takes_along_the_members_that_share_its_preparation():
+    speeds = {member: {2: 1.0, 3: 1.0} for member in "abc"}
+    owned = {member: {2: 1.0, 3: 1e-12} for member in "abc"}
+    shares = Shares(owned, speeds, together={"a": "aev", "c": "aev"})
+    role = reader(segments=[0], members="abc", shares=shares, devices=[2, 3])
+    role.start()
+    role.handle(Ready(1), 3)
+    sends = role.handle(SegmentRead(0, ROWS), LOCAL)
+    assert [(send.to, send.message.members) for send in sends] == [(3, ("a", "c"))]
+
+
 def test_drain_finishes_only_what_is_wholly_under_way():
     role = reader(segments=range(4), shares=Shares({"a": {2: 1.0}, "b": {3: 1.0}}), devices=[2, 3])
     role.start()
@@ -241,7 +252,9 @@ class World:
             segments=range(segments),
             members=self.members,
             shares=Shares(
-                shares, parts={m: draw.random() for m in self.members} if routed else None, groups=[self.group]
+                shares,
+                parts={m: draw.random() for m in self.members} if routed else None,
+                together=dict.fromkeys(self.group, "group"),
             ),
             devices=devices,
             read=self.divided if routed else lambda segment: (rows_of(segment),),
@@ -333,6 +346,34 @@ def test_any_interleaving_hands_each_member_the_rows_it_scores_and_no_others(see
     everything = dict(world.expected(segments))
     assert all(everything[segment] == written for segment, written in world.written.items())
     assert world.reader.drained or len(world.written) == segments
+
+
+@given(st.integers(0, 2**32), st.integers(1, 30), many, many)
+@settings(max_examples=40)
+def test_members_that_share_their_preparation_are_never_parted(seed, segments, readers, reducers):
+    """Where they have equal shares of the devices that host them, in any order of what happens."""
+    draw = random.Random(seed)
+    speeds = {device: draw.choice([0.2, 1.0, 5.0]) for device in (20, 21, 22)}
+    handed = []
+
+    def predict(task):
+        handed.append({*task.members} & {"a", "b"})
+        return [Predicted(task.segment, member, VALUES, 2, 0.1) for member in task.members]
+
+    Wiring(
+        segments=range(segments),
+        members="abc",
+        shares=Shares(dict.fromkeys("abc", speeds), together={"a": "aev", "b": "aev"}),
+        devices=[*speeds],
+        read=lambda segment: ROWS,
+        predict=predict,
+        write=lambda rank, task: None,
+        readers=range(readers),
+        reducers=range(10, 10 + reducers),
+        window=8,
+        latency=lambda rank, to, message: draw.random() / speeds.get(rank, 1.0),
+    ).run()
+    assert [both for both in handed if both] == [{"a", "b"}] * segments
 
 
 def test_members_that_score_the_same_rows_share_a_batch_and_the_reducer_hears_who_scores():
