@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Any
 
@@ -20,6 +20,30 @@ _SMALLEST = 64 << 10  # below it pages cost more than they save
 _KEPT = 16
 # Bytes, of a vector of the widest kind: kernels choose their way, and so the last bits, by where data begin.
 ALIGNMENT = 64
+
+
+Kind = tuple[Sequence[int], npt.DTypeLike]
+"""Shape and dtype of an array."""
+
+
+def bytes_of(kinds: Iterable[Kind]) -> int:
+    """Return the bytes that such arrays take one behind another, each aligned."""
+    return sum(_aligned(math.prod(shape) * np.dtype(dtype).itemsize) for shape, dtype in kinds)
+
+
+def laid_out(memory: npt.NDArray[Any], kinds: Iterable[Kind]) -> tuple[npt.NDArray[Any], ...]:
+    """Return such arrays one behind another in memory that is aligned itself, uint8 (bytes,)."""
+    arrays, begin = [], 0
+    for shape, dtype in kinds:
+        kind = np.dtype(dtype)
+        size = math.prod(shape) * kind.itemsize
+        arrays.append(memory[begin : begin + size].view(kind).reshape(shape))
+        begin += _aligned(size)
+    return tuple(arrays)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 class Buffers:

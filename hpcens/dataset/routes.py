@@ -64,9 +64,9 @@ class Routes:
             marks.append(scored)
         return marks
 
-    def divide(self, start: int, stop: int, members: Sequence[str]) -> Divided:
+    def divide(self, start: int, stop: int, members: Sequence[str], memory: Array | None = None) -> Divided:
         """Read the selected rows from `start` to `stop`, divided among these members; none that no one scores."""
-        return divided_rows(self._source, start, stop, self.present(start, stop), self._names, members)
+        return divided_rows(self._source, start, stop, self.present(start, stop), self._names, members, memory)
 
     def facts(self, *, all_rows: bool = True) -> Routed:
         """Look at all rows. all_rows: whether they are all of the dataset, of which each member is to score some.
@@ -168,16 +168,23 @@ class Routes:
 
 
 def divided_rows(
-    source: Source, start: int, stop: int, present: Array, names: Sequence[str], members: Sequence[str]
+    source: Source,
+    start: int,
+    stop: int,
+    present: Array,
+    names: Sequence[str],
+    members: Sequence[str],
+    memory: Array | None = None,
 ) -> Divided:
     """Read the selected rows from `start` to `stop`, divided among these members; none that no one scores.
 
     present  (rows, members) bool: whether the member is to score the row
     names    of all members, in the order of that
+    memory   see `Source.rows_between`
     """
     wanted = {member: present[:, names.index(member)] for member in members}
     wanted = {member: marks for member, marks in wanted.items() if marks.any()}
-    rows = source.rows_between(start, stop) if wanted else ()
+    rows = source.rows_between(start, stop, memory) if wanted else ()
     alike: dict[bytes, Rows] = {}
     for marks in wanted.values():
         if (key := marks.tobytes()) not in alike:

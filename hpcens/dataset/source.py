@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hpcens.arrays import Kind, bytes_of, laid_out
 from hpcens.dataset.descriptors import most_open
 from hpcens.dataset.file import DatasetFile, Look
 from hpcens.dataset.guard import Origins
@@ -22,7 +23,7 @@ from hpcens.dataset.selection import Selection, Span, Where
 from hpcens.errors import DataError
 from hpcens.processes.memory import free_memory
 from hpcens.specs import DatasetSpec
-from hpcens.vocabulary import Rows, Segmentation
+from hpcens.vocabulary import Array, Rows, Segmentation
 
 _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20
@@ -187,13 +188,24 @@ class Source:
         """Read the first rows of each input, (rows, *row shape) each, in native byte order."""
         return self.rows_between(0, min(rows, self.rows))
 
-    def read(self, segmentation: Segmentation, segment: int) -> Rows:
-        """Read a segment: of each input (rows of the segment, *row shape), in native byte order."""
-        return self.rows_between(*segmentation.bounds(segment))
+    def read(self, segmentation: Segmentation, segment: int, memory: Array | None = None) -> Rows:
+        """Read a segment: of each input (rows of the segment, *row shape), in native byte order. See `rows_between`."""
+        return self.rows_between(*segmentation.bounds(segment), memory)
 
-    def rows_between(self, start: int, stop: int) -> Rows:
-        """Read selected rows of each input. Raises DataError naming those that cannot be read."""
-        rows = tuple(np.empty((stop - start, *each.shape), each.dtype) for each in self.inputs)
+    def bytes_of(self, rows: int) -> int:
+        """Return the bytes of memory into which so many rows are read."""
+        return bytes_of(self._kinds(rows))
+
+    def _kinds(self, rows: int) -> list[Kind]:
+        return [((rows, *each.shape), each.dtype) for each in self.inputs]
+
+    def rows_between(self, start: int, stop: int, memory: Array | None = None) -> Rows:
+        """Read selected rows of each input. Raises DataError naming those that cannot be read.
+
+        memory  uint8 (bytes,), aligned, where they are to lie one input behind another; None: in memory of their own
+        """
+        kinds = self._kinds(stop - start)
+        rows = tuple(np.empty(*kind) for kind in kinds) if memory is None else laid_out(memory, kinds)
         for file, where, place in self.places(start, stop):
             file.read(where, [array[place] for array in rows])
         if sum(file.sources_open for file, _ in self._open.values()) > min(_MOST_SOURCES, most_open() // 2):

@@ -177,7 +177,7 @@ class _Simulation:
         return {**readers, **reducers, **workers}
 
     def _tasks(self) -> dict[int, Tasks]:
-        def read(segment: int) -> Rows:
+        def read(segment: int, slot: int | None) -> Rows:
             return (_stand_in(self._segmentation.size(segment)),)
 
         def predict(task: Predict) -> Iterator[Predicted]:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hpcens.roles.slots import Slots
 from hpcens.vocabulary import Divided, Rows
 
 
@@ -33,6 +34,7 @@ class Pipeline:
     """Segments by where they are.
 
     todo       not yet asked for
+    slots      of memory that they lie in
     open       being read, or in memory and not wholly handed out; `unread` of them are being read
     ready      device → those in memory of which it owes something, the oldest first
     newest     member → heap of (−segment, device) that were ready once, the newest on top
@@ -40,6 +42,7 @@ class Pipeline:
     """
 
     todo: deque[int]
+    slots: Slots
     open: dict[int, OpenSegment] = field(default_factory=dict)
     unread: int = 0
     ready: dict[int, dict[int, None]] = field(default_factory=dict)
@@ -50,3 +53,17 @@ class Pipeline:
         """Return the members that the device owes of the segment."""
         work = self.open.get(segment)
         return work.owed.get(device, ()) if work else ()
+
+    def close(self, segment: int) -> None:
+        """Let go of a segment that is wholly handed out."""
+        del self.open[segment]
+        self.slots.close(segment)
+
+    def drop(self) -> None:
+        """Let go of all that is not wholly handed out: it is neither read, handed out nor written."""
+        self.unwritten.difference_update(self.open)
+        self.open.clear()
+        self.ready.clear()
+        self.newest.clear()
+        self.unread = 0
+        self.todo.clear()

@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from hpcens.roles.dispatch import WHOLE, Shares, turn
 from hpcens.roles.endgame import Forecast
 from hpcens.roles.pipeline import OpenSegment, Pipeline
+from hpcens.roles.slots import Slots
 from hpcens.vocabulary import (
     LOCAL,
     Batch,
@@ -21,6 +22,7 @@ from hpcens.vocabulary import (
     Progress,
     Read,
     Ready,
+    Released,
     Routed,
     Rows,
     SegmentRead,
@@ -45,6 +47,7 @@ class Reader:
     others      at the first reader: ranks of the other readers; elsewhere none
     window      segments that may be handed out and not durable
     read_ahead  segments that may be in memory and not wholly handed out
+    slots       of memory that devices read from, each for a segment; None: rows travel with messages
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Reader:
         others: Collection[int] = (),
         window: int,
         read_ahead: int,
+        slots: int | None = None,
     ) -> None:
         self._members = tuple(members)
         self._shares = shares
@@ -67,7 +71,7 @@ class Reader:
         self._others = tuple(others)
         self._window = window
         self._read_ahead = read_ahead
-        self._pipeline = Pipeline(deque(segments))
+        self._pipeline = Pipeline(deque(segments), Slots(slots))
         self._credits = dict.fromkeys(devices, 0)
         self._forecast = Forecast(shares, devices)
         self._free: set[int] = set()
@@ -98,6 +102,9 @@ class Reader:
                 self._forecast.finish_oldest(source)
                 self._free.add(source)
                 return [] if self._last else self._hand_out([source])
+            case Released(slot):
+                self._pipeline.slots.release(slot)
+                return [] if self._last else self._hand_out([])
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
                     return []
@@ -138,7 +145,7 @@ class Reader:
         work.rows = rows
         self._pipeline.unread -= 1
         if not work.owed:  # no member scores a row of it
-            del self._pipeline.open[segment]
+            self._pipeline.close(segment)
         for device, members in work.owed.items():
             self._pipeline.ready.setdefault(device, {})[segment] = None
             for member in members:
@@ -217,23 +224,24 @@ class Reader:
         """Hand members that the owner owes of the segment, and that score the same rows, to a device with room."""
         pipeline = self._pipeline
         work = pipeline.open[segment]
+        slot = pipeline.slots.hand_out(segment)
         work.owed[owner] = [member for member in work.owed[owner] if member not in members]
         if not work.owed[owner]:
             del work.owed[owner]
             del pipeline.ready[owner][segment]
         if not work.owed:
-            del pipeline.open[segment]
+            pipeline.close(segment)
         self._forecast.owe(owner, members, work.parts, -1)
         self._forecast.hand_out(device, members, work.parts)
         self._credits[device] -= 1
         if not self._credits[device]:
             self._free.discard(device)
-        return Send(device, Batch(segment, members, work.rows_of(members[0])))
+        return Send(device, Batch(segment, members, work.rows_of(members[0]), slot))
 
     def _may_read(self) -> bool:
         pipeline = self._pipeline
         room = len(pipeline.open) < self._read_ahead and len(pipeline.unwritten) < self._window
-        return bool(pipeline.todo) and room
+        return bool(pipeline.todo) and room and pipeline.slots.any_free
 
     def _read_on(self) -> list[Send]:
         sends = []
@@ -248,7 +256,7 @@ class Reader:
             self._pipeline.open[segment] = OpenSegment(owed, parts=parts)
             self._pipeline.unread += 1
             self._pipeline.unwritten.add(segment)
-            sends.append(Send(LOCAL, Read(segment)))
+            sends.append(Send(LOCAL, Read(segment, self._pipeline.slots.take(segment))))
         return sends
 
     def _end(self) -> list[Send]:
@@ -286,11 +294,5 @@ class Reader:
         drains = [Send(reader, Drain(reason)) for reader in readers]
         if self._last:
             return drains
-        pipeline = self._pipeline
-        pipeline.unwritten.difference_update(pipeline.open)
-        pipeline.open.clear()
-        pipeline.ready.clear()
-        pipeline.newest.clear()
-        pipeline.unread = 0
-        pipeline.todo.clear()
+        self._pipeline.drop()
         return [*drains, *self._end()]

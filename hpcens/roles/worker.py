@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from hpcens.roles.dispatch import turn
@@ -19,6 +19,7 @@ from hpcens.vocabulary import (
     Predicted,
     Prediction,
     Ready,
+    Released,
     Send,
     Tally,
 )
@@ -29,11 +30,16 @@ class _Task:
     """A batch that is not yet predicted.
 
     reader  rank that sent it
-    left    number of its members that are not predicted
+    left    number of its members that are not predicted, and the release of its rows where they lie in a slot
     """
 
     reader: int
     left: int
+
+
+def room_of(readers: int) -> int:
+    """Return the segments that each of so many readers may have with a device at once."""
+    return 2 if readers == 1 else 1
 
 
 class Worker:
@@ -43,13 +49,17 @@ class Worker:
     reducers  ranks of the reducers, in the order of their turns
     room      segments that each reader may have with this device at once, at least 1: a reader that may send none
               here could keep another device waiting for ever
+    shares    ranks of the readers from whose memory rows are read; others send a copy
     """
 
-    def __init__(self, *, readers: Sequence[int], reducers: Sequence[int], room: int | None = None) -> None:
+    def __init__(
+        self, *, readers: Sequence[int], reducers: Sequence[int], room: int | None = None, shares: Collection[int] = ()
+    ) -> None:
         self._readers = tuple(readers)
         self._reducers = tuple(reducers)
-        self._room = room or (2 if len(self._readers) == 1 else 1)
+        self._room = room or room_of(len(self._readers))
         self._queue: deque[_Task] = deque()
+        self._shares = frozenset(shares)
         self._open = set(readers)
         self._tally: dict[str, MemberTally] = {}
         self.done = False
@@ -61,13 +71,18 @@ class Worker:
     def handle(self, message: Message, source: int) -> list[Send]:
         """Take in a message of the protocol."""
         match message:
-            case Batch(segment, members, rows):
+            case Batch(segment, members, rows, slot):
+                if slot is None or source in self._shares:
+                    self._queue.append(_Task(source, len(members) + (slot is not None)))
+                    return [Send(LOCAL, Predict(segment, members, rows, slot))]
                 self._queue.append(_Task(source, len(members)))
-                return [Send(LOCAL, Predict(segment, members, rows))]
+                return [Send(source, Released(slot)), Send(LOCAL, Predict(segment, members, rows))]
             case Predicted(segment, member, values, batch, seconds, bad):
                 self._tally[member] = self._tally.get(member, MemberTally()) + MemberTally(len(values), seconds)
                 prediction = Prediction(segment, member, values, batch, bad)
                 return [Send(turn(segment, self._reducers), prediction), *self._count()]
+            case Released():
+                return [Send(self._queue[0].reader, message), *self._count()]
             case Finish():
                 self._open.discard(source)
                 spare = len(self._readers) > len(self._open) == 1  # one alone is to keep the device busy
@@ -77,7 +92,7 @@ class Worker:
         raise TypeError(f"a device has no use for {type(message).__name__} from rank {source}")
 
     def _count(self) -> list[Send]:
-        """Count a prediction to the oldest batch: the thread works in order."""
+        """Count an answer to the oldest batch: the thread works in order."""
         task = self._queue[0]
         task.left -= 1
         if task.left:

@@ -48,17 +48,18 @@ class Division:
             counts.append(sum(int((array[at : at + _TOGETHER] == 0).sum()) for at in spans))
         return tuple(counts)
 
-    def read(self, segment: int) -> Rows | Divided:
-        """Read what the phase's members score of a segment."""
+    def read(self, segment: int, memory: Array | None = None) -> Rows | Divided:
+        """Read what the phase's members score of a segment. memory: see `Source.rows_between`."""
         assert self._phase is not None, "a phase is opened before it is read for"
         segmentation = self._phase.form.segmentation
         start, stop = segmentation.bounds(segment)
         if not self._marks:
             if self._routes is None:
-                return self._source.read(segmentation, segment)
-            return self._routes.divide(start, stop, self._phase.members)
+                return self._source.read(segmentation, segment, memory)
+            return self._routes.divide(start, stop, self._phase.members, memory)
         present = self._present(segment, start, stop)
-        return divided_rows(self._source, start, stop, present, self._spec.member_names, self._phase.members)
+        names, members = self._spec.member_names, self._phase.members
+        return divided_rows(self._source, start, stop, present, names, members, memory)
 
     def _present(self, segment: int, start: int, stop: int) -> Array:
         """Return (rows, members) bool: whether the member scores the row; False for those of later stages."""

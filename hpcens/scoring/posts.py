@@ -18,6 +18,7 @@ from hpcens.profiling import package_path
 from hpcens.roles import Reader, Reducer, Worker, interleaved, shares_by_rank, turn
 from hpcens.runs import Epoch, MaskedRows, RunDirectory, SpotCheck
 from hpcens.scoring.division import Division
+from hpcens.scoring.slotted import SlottedReading
 from hpcens.scoring.writer import Writer
 from hpcens.specs import prepared_together
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks, worker_tasks
@@ -60,6 +61,7 @@ class ReaderPost:
         self._source = Source(job.datasets, job.spec.dataset, job.limit)
         self._source.expect(assignment.preflight.facts.identity)
         self.division = Division(self._source, job.spec, run, epoch)
+        self.slotted = SlottedReading(self._source, self.division, assignment)
         self._phase = assignment.phases[0]
 
     def open(self, phase: Phase) -> None:
@@ -86,8 +88,9 @@ class ReaderPost:
             others=readers[1:] if first else (),
             window=window,
             read_ahead=read_ahead,
+            slots=self.slotted.slots,
         )
-        return reader, reader_tasks(self.division.read, self._report)
+        return reader, reader_tasks(self.slotted.read, self._report)
 
 
 class ReducerPost:
@@ -199,7 +202,10 @@ class DevicePost:
     """A device's: an engine, and its members of a phase.
 
     loaded  what the start before has left, of which is used what fits
+    shares  ranks of the readers whose rows it reads where they lie
     """
+
+    shares: frozenset[int] = frozenset()
 
     def __init__(self, rank: int, assignment: Assignment, run: RunDirectory, loaded: LoadedMembers) -> None:
         self._assignment = assignment
@@ -261,7 +267,7 @@ class DevicePost:
     def role(self, missing: Sequence[int]) -> tuple[Worker, Tasks]:
         """Return the role that runs batches, and what its thread does."""
         rank_roles = self._assignment.rank_roles
-        worker = Worker(readers=rank_roles.readers, reducers=rank_roles.reducers)
+        worker = Worker(readers=rank_roles.readers, reducers=rank_roles.reducers, shares=self.shares)
         return worker, worker_tasks(self._checks.around(self._engine.predict), self._engine.stage)
 
 

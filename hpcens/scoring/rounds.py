@@ -21,6 +21,7 @@ from hpcens.runs import Epoch, Events, MaskedRows, RunDirectory, SpotCheck, Verd
 from hpcens.scoring.outcome import judge, rank_report
 from hpcens.scoring.posts import DevicePost, LoadedMembers, ReaderPost, ReducerPost, take_post
 from hpcens.scoring.record import Record
+from hpcens.scoring.sharing import share_rows
 from hpcens.transports import drive
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Scoring:
         self._post = world.work(partial(take_post, world.rank, assignment, run, epoch, report, loaded))
         self._reducer = self._post if isinstance(self._post, ReducerPost) else None
         self._reader = self._post if isinstance(self._post, ReaderPost) else None
+        self._sharing = share_rows(world, self._post)  # at rank 0: how many devices read rows where they lie
         self._scored: Sequence[int] = ()  # rows of each stage of a cascade, at rank 0, once the last has begun
         self._joins = world.rank in assignment.rank_roles.reducers[1:]
         world.timeline.keep = assignment.job.trace is not None
@@ -190,6 +192,7 @@ class Scoring:
         self._close(summary if verdict.code == COMPLETE else None)
         if self._reader is not None:
             self._reader.division.close()
+        world.rings.close()
         return verdict
 
     def _judged(self, phase: Phase, missing: Missing, drained: str, masked: Sequence[MaskedRows]) -> Verdict:

@@ -1,9 +1,10 @@
 """MPI: one world, messages that never block, and waiting that does not burn a core.
 
 A message is a small pickled head and, if it carries arrays, the bytes of each right behind it,
-without a copy or a pickle. Sends are started and their buffers held until they are through; big
-receives are started as soon as their head is there. While it waits, a rank looks for messages and
-sleeps in turn, so signal handlers run and a core stays free; an answer of its own thread wakes it.
+without a copy or a pickle; of an array in memory that both ranks share, the place. Sends are started
+and their buffers held until they are through; big receives are started as soon as their head is there.
+While it waits, a rank looks for messages and sleeps in turn, so signal handlers run and a core stays
+free; an answer of its own thread wakes it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from hpcens.processes import node
 from hpcens.transports.collectives import Collectives
 from hpcens.transports.mailbox import Mailbox
 from hpcens.transports.own_thread import OwnThread
+from hpcens.transports.ring import Rings
 from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
 from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
@@ -77,6 +79,7 @@ class MpiWorld:
         self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
         self._buffers = Buffers()
+        self.rings = Rings()
         self._answers = Mailbox()
         self._alarms: list[float] = []
         self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -184,9 +187,11 @@ class MpiWorld:
     def _send(self, to: int, message: Message) -> None:
         bodies = payload(message)
         bare = carrying(message, [_EMPTY] * len(bodies))
-        head = pickle.dumps((bare, [(body.dtype.str, body.shape) for body in bodies]), 5)
+        places = self.rings.places(to, bodies)
+        kinds = [(body.dtype.str, body.shape, place) for body, place in zip(bodies, places, strict=True)]
+        head = pickle.dumps((bare, kinds), 5)
         self._hold(self._comm.Isend([head, MPI.BYTE], to, _HEAD), head)
-        for body in bodies:
+        for body in (body for body, place in zip(bodies, places, strict=True) if place is None):
             self._hold(self._comm.Isend([body.reshape(-1).view(np.uint8), MPI.BYTE], to, _BODY), body)
 
     def _hold(self, request: MPI.Request, buffer: object) -> None:
@@ -214,8 +219,13 @@ class MpiWorld:
         head = bytearray(size)
         self._comm.Recv([head, MPI.BYTE], source, _HEAD)
         message, kinds = pickle.loads(head)
-        bodies = [self._buffers.empty(shape, dtype) for dtype, shape in kinds]
-        requests = [self._comm.Irecv([body.reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY) for body in bodies]
+        bodies, requests = [], []
+        for dtype, shape, place in kinds:
+            if place is not None:
+                bodies.append(self.rings.at(source, place, shape, dtype))
+                continue
+            bodies.append(self._buffers.empty(shape, dtype))
+            requests.append(self._comm.Irecv([bodies[-1].reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY))
         self._arriving[source].append(_Arrival(message, bodies, requests))
 
     def _next(self) -> tuple[int, Message] | None:

@@ -15,6 +15,7 @@ from hpcens.vocabulary import (
     Predicted,
     Progress,
     Read,
+    Released,
     Rows,
     SegmentRead,
     Write,
@@ -42,15 +43,15 @@ class Tasks:
         return self.handlers[type(task)](task)
 
 
-def reader_tasks(read: Callable[[int], Rows | Divided], report: Callable[[Progress], None]) -> Tasks:
+def reader_tasks(read: Callable[[int, int | None], Rows | Divided], report: Callable[[Progress], None]) -> Tasks:
     """Return the tasks of a reader.
 
-    read    segment → its rows, divided where members do not score all
+    read    segment, slot or None → its rows, in the slot or memory of their own, divided where members do not score all
     report  called with every group that became durable
     """
 
     def on_read(task: Read) -> Iterator[Message]:
-        yield SegmentRead(task.segment, read(task.segment))
+        yield SegmentRead(task.segment, read(task.segment, task.slot))
 
     def on_progress(task: Progress) -> tuple[NoReturn, ...]:
         report(task)
@@ -65,7 +66,13 @@ def worker_tasks(predict: Callable[[Predict], Iterable[Predicted]], stage: Calla
     predict  one answer per member of the task, in its order
     stage    begin to bring the rows of a task to the device
     """
-    return Tasks({Predict: predict}, stage)
+
+    def on_predict(task: Predict) -> Iterator[Message]:
+        yield from predict(task)
+        if task.slot is not None:  # not before: a batch may be run again, and rows be looked at once more
+            yield Released(task.slot)
+
+    return Tasks({Predict: on_predict}, stage)
 
 
 def reducer_tasks(write: Callable[[Write], None], flush: Callable[[tuple[int, ...]], None]) -> Tasks:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Literal
 
 from hpcens.transports.role import Role
 from hpcens.transports.tasks import Tasks
-from hpcens.vocabulary import LOCAL, Message, Send, Wait, Waited
+from hpcens.vocabulary import LOCAL, Message, Send, Wait, Waited, carrying, payload
 
 Latency = Callable[[int, int, Message], float]
 """(from rank, to rank or LOCAL, message) → seconds ≥ 0 until it arrives, or until the task is done."""
@@ -50,14 +50,22 @@ class VirtualWorld:
     post     `held`: a send returns at once and its buffer is held until the receiver takes it, as over
              MPI here. `blocking`: a rank takes nothing in until each of its sends was taken; shows the
              deadlocks that blocking sends would have.
+    shared   pairs of ranks, who writes and who reads, that share memory: what the first sends lies there until it is
+             written anew. Others receive copies, made when they arrive. None: all share
     """
 
     def __init__(
-        self, roles: Mapping[int, Role], tasks: Mapping[int, Tasks], latency: Latency, post: Post = "held"
+        self,
+        roles: Mapping[int, Role],
+        tasks: Mapping[int, Tasks],
+        latency: Latency,
+        post: Post = "held",
+        shared: Collection[tuple[int, int]] | None = None,
     ) -> None:
         self._ranks = {rank: _Rank(role, tasks.get(rank, Tasks())) for rank, role in roles.items()}
         self._latency = latency
         self._blocking = post == "blocking"
+        self._shared = shared
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._arrival: defaultdict[tuple[int, int], float] = defaultdict(float)
@@ -128,6 +136,8 @@ class VirtualWorld:
             if source == LOCAL:
                 return
             raise LateMessage(f"{type(message).__name__} from rank {source} reached rank {rank} after its end")
+        if source != LOCAL and self._shared is not None and (source, rank) not in self._shared:
+            message = carrying(message, [array.copy() for array in payload(message)])
         self.deliveries += 1
         self.ended = self.now
         self._post(rank, state.role.handle(message, source))

@@ -17,7 +17,6 @@ from hpcens.vocabulary.messages import (
     Flush,
     Flushed,
     Last,
-    MemberTally,
     Message,
     Predict,
     Predicted,
@@ -25,11 +24,11 @@ from hpcens.vocabulary.messages import (
     Progress,
     Read,
     Ready,
+    Released,
     Routed,
     Rows,
     SegmentRead,
     Send,
-    Tally,
     Wait,
     Waited,
     Write,
@@ -48,6 +47,7 @@ from hpcens.vocabulary.segments import (
     batch_bounds,
     choose_segment_rows,
 )
+from hpcens.vocabulary.tallies import MemberTally, Tally
 
 __all__ = [
     "LARGEST_SEGMENT",
@@ -89,6 +89,7 @@ __all__ = [
     "Progress",
     "Read",
     "Ready",
+    "Released",
     "Routed",
     "Rows",
     "SegmentRead",

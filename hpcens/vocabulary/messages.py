@@ -3,7 +3,8 @@
 | from → to | message | meaning |
 | --- | --- | --- |
 | device → reader | Ready(credits) | room for that many more of your segments: backpressure |
-| reader → device | Batch(segment, members, rows) | run these members on these rows |
+| reader → device | Batch(segment, members, rows, slot) | run these members on these rows, which lie in a slot |
+| device → reader | Released(slot) | I read nothing more in that slot for one of your batches |
 | device → reducer | Prediction(segment, member, values, batch, bad) | one member's output for one segment |
 | reader → reducer | Routed(segment, members, present) | who scores which rows, where members do not score all |
 | reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
@@ -20,12 +21,17 @@ There may be several readers and several reducers. Segment s is read by the (s m
 Only MPI's order per pair of ranks may be assumed. Every reader and every reducer waits for a Bye from
 every device: a late Ready or Prediction can then never meet a rank that has gone.
 
+A slot is a part of a reader's memory, as large as a segment, that the devices of its host read from. It is used again
+once all of its segment is handed out and every batch of it was released: no sooner, whatever Ready says. A device that
+cannot read there gets a copy of the rows with the message, and releases the slot at once.
+
 A role's own thread is addressed as LOCAL; it answers from LOCAL:
 
 | role → its thread | answer | meaning |
 | --- | --- | --- |
-| Read(segment) | SegmentRead(segment, rows) | rows of the segment are in memory, divided where members are routed |
-| Predict(segment, members, rows) | Predicted(segment, member, values, batch, bad) a member | a forward pass |
+| Read(segment, slot) | SegmentRead(segment, rows) | its rows are in memory, divided where members are routed |
+| Predict(segment, members, rows, slot) | Predicted(segment, member, values, batch, bad) a member | a forward pass |
+| | Released(slot) | it was the last that needs the rows, where they lie in a slot |
 | Write(segment, stack, batches, bad, route) | Wrote(segment) | combined and written, not yet durable |
 | Flush(segments) | Flushed(segments) | synced and journalled |
 | Wait(seconds) | Waited() | time has passed |
@@ -38,6 +44,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from hpcens.vocabulary.tallies import Tally
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -88,11 +96,22 @@ class Divided:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Members to run on rows of a segment: for each input (their rows, *row shape), the dataset's dtype."""
+    """Members to run on rows of a segment: for each input (their rows, *row shape), the dataset's dtype.
+
+    slot  of the reader's memory in which they lie, until it is released; None: in none
+    """
 
     segment: int
     members: tuple[str, ...]
     rows: Rows
+    slot: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Nobody here reads any more what a batch, or a task, had in this slot."""
+
+    slot: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,29 +163,6 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
-class MemberTally:
-    """What one instance did: rows scored and seconds spent computing them."""
-
-    rows: int = 0
-    seconds: float = 0.0
-
-    def __add__(self, other: MemberTally) -> MemberTally:
-        return MemberTally(self.rows + other.rows, self.seconds + other.seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What one device rank did over a round, or over several, by member."""
-
-    members: dict[str, MemberTally] = field(default_factory=dict)
-
-    def __add__(self, other: Tally) -> Tally:
-        both = self.members.keys() | other.members.keys()
-        none = MemberTally()
-        return Tally({m: self.members.get(m, none) + other.members.get(m, none) for m in sorted(both)})
-
-
-@dataclass(frozen=True, slots=True)
 class Bye:
     """The sender says nothing more. tally: what a device did in the round."""
 
@@ -175,9 +171,10 @@ class Bye:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read a segment from the dataset."""
+    """Read a segment from the dataset, into this slot; None: into memory of its own."""
 
     segment: int
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,11 +187,12 @@ class SegmentRead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predict:
-    """Compute the outputs of these members for rows of a segment."""
+    """Compute the outputs of these members for rows of a segment. slot: in which they lie, to be released then."""
 
     segment: int
     members: tuple[str, ...]
     rows: Rows
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -272,7 +270,7 @@ class Drain:
 
 
 Message = (
-    Ready | Batch | Prediction | Routed | Written | Last | Finish | Bye
+    Ready | Batch | Released | Prediction | Routed | Written | Last | Finish | Bye
     | Read | SegmentRead | Predict | Predicted | Write | Wrote | Flush | Flushed
     | Wait | Waited | Progress | Drain
 )  # fmt: skip

@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import product
+
+import numpy as np
 
 from hpcens.roles.dispatch import Shares, turn
 from hpcens.roles.reader import Reader
@@ -36,7 +39,8 @@ class Wiring:
     Checked while it runs: a segment is read once, by the reader whose turn it is; each (segment, member) is handed
     out and predicted once; a segment is written once, by the reducer whose turn it is, made durable once and reported
     once, in that order; no reader has more than `window` segments read and not durable, nor more than `read_ahead` in
-    memory; nothing is delivered to a role that is done. Checked at its end: all segments are through, or it was
+    memory; nothing is delivered to a role that is done; no slot is read into before whoever was given rows in it is
+    through with them. Checked at its end: all segments are through, or it was
     drained, and whatever was written is durable and reported.
 
     segments    what is to be scored
@@ -50,6 +54,9 @@ class Wiring:
     watch       told of what is durable, as the first reader is
     rooms       device → segments for which it has room at first
     latency     seconds until a message arrives or a task is done
+    slots       of each reader's memory, filled with other bytes before they are read into; None: rows of their own;
+                0: as many as can be in use at once
+    messages    devices that share no memory with readers and get copies
     scores      segment → the members that score some of its rows, where `read` divides them; None: all score all
     """
 
@@ -74,8 +81,11 @@ class Wiring:
         latency: Latency = lambda rank, to, message: 0.1 * rank,
         post: Post = "held",
         scores: Callable[[int], Collection[str]] | None = None,
+        slots: int | None = 0,
+        messages: Collection[int] = (),
     ) -> None:
         self._scores = scores or (lambda segment: members)
+        most = read_ahead + (sum(rooms.values()) if rooms else 2 * len(devices))
         self._segments = list(segments)
         self._members = tuple(members)
         self._turns = {"reader": tuple(readers), "reducer": tuple(reducers)}
@@ -96,6 +106,7 @@ class Wiring:
                 others=readers[1:] if rank == readers[0] else (),
                 window=window,
                 read_ahead=read_ahead,
+                slots=most if slots == 0 else slots,
             )
             for rank in readers
         }
@@ -112,7 +123,12 @@ class Wiring:
             for rank in reducers
         }
         workers = {
-            rank: Worker(readers=readers, reducers=reducers, **({"room": rooms[rank]} if rooms else {}))
+            rank: Worker(
+                readers=readers,
+                reducers=reducers,
+                shares=() if rank in messages else readers,
+                **({"room": rooms[rank]} if rooms else {}),
+            )
             for rank in devices
         }
         sees = dict.fromkeys(readers, self._see_reader) | dict.fromkeys(reducers, self._see_reducer)
@@ -121,11 +137,15 @@ class Wiring:
             for rank, role in {**self.readers, **self.reducers, **workers}.items()
         }
         tasks = {
-            **{rank: reader_tasks(read, partial(self._report, rank, watch)) for rank in readers},
+            **{
+                rank: reader_tasks(partial(self._read, read, {}), partial(self._report, rank, watch))
+                for rank in readers
+            },
             **{rank: reducer_tasks(partial(write, rank), partial(self._flush, rank, flush)) for rank in reducers},
             **dict.fromkeys(devices, worker_tasks(predict, lambda task: None)),
         }
-        self.world = VirtualWorld(roles, tasks, latency, post)
+        shared = set(product(readers, set(devices) - set(messages)))
+        self.world = VirtualWorld(roles, tasks, latency, post, shared)
 
     def drain(self, rank: int, moment: float, reason: str) -> None:
         """Tell a reader to stop, at a moment of virtual time."""
@@ -177,6 +197,28 @@ class Wiring:
                     assert set(segments) <= set(self.written), "flushed before it was written"
                 case Written(segments):
                     assert set(segments) <= set(self.durable), "reported before it was durable"
+
+    @staticmethod
+    def _read(read: Callable[[int], Rows | Divided], memory: dict, segment: int, slot: int | None) -> Rows | Divided:
+        """Read rows; where there is a slot, into it. memory: of the reader, a slot's arrays by their place."""
+        rows = read(segment)
+        if slot is None:
+            return rows
+        for array in memory.get(slot, {}).values():
+            array.reshape(-1).view(np.uint8).fill(0xFF)
+        arrays = memory.setdefault(slot, {})
+
+        def put(whole: Rows, group: int = 0) -> Rows:
+            kinds = [(array.shape, array.dtype.str, group, i) for i, array in enumerate(whole)]
+            for kind, array in zip(kinds, whole, strict=True):
+                arrays.setdefault(kind, np.empty_like(array))[...] = array
+            return tuple(arrays[kind] for kind in kinds)
+
+        if isinstance(rows, Divided):
+            distinct = {id(some): some for some in rows.rows.values()}
+            lying = {key: put(some, group) for group, (key, some) in enumerate(distinct.items())}
+            return Divided({member: lying[id(some)] for member, some in rows.rows.items()}, rows.present)
+        return put(rows)
 
     def _flush(self, rank: int, flush: Callable[[int, tuple[int, ...]], None], segments: tuple[int, ...]) -> None:
         flush(rank, segments)

@@ -245,6 +245,8 @@ class World:
         self.group = tuple(self.members[:-1]) if grouped else ()
         shares |= dict.fromkeys(self.group, shares[self.members[0]])
         window = draw.randint(2, 10)
+        slots = draw.choice([None, *range(1, 8)])
+        messages = draw.sample(devices, draw.randint(0, len(devices))) if draw.random() < 0.5 else ()
         self.sets = draw.random()
         self.written = {}
         speeds = {rank: draw.choice([0.001, 0.1, 1.0, 10.0]) for rank in (*reading, *reducing, *devices)}
@@ -269,6 +271,8 @@ class World:
             latency=lambda rank, to, message: draw.random() * speeds[rank],
             post=post,
             scores=(lambda segment: self.divided(segment).rows) if routed else None,
+            slots=slots,
+            messages=messages,
         )
         self.reader, self.reducer = self.wiring.readers[0], self.wiring.reducers[1]
         if drain_at is not None:

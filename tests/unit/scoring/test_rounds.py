@@ -22,6 +22,7 @@ class World:
 
     def __init__(self, rank, size, queues, log):
         self.rank, self.size, self._queues, self._log = rank, size, queues, log
+        self.rings = SimpleNamespace(close=lambda: None)
         self.timeline = SimpleNamespace(keep=False, totals={}, spans=[])
         self.meetings = []
 
