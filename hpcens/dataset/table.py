@@ -20,6 +20,7 @@ import numpy as np
 from h5py._objects import phil
 
 from hpcens.dataset.decompression import pipeline_of
+from hpcens.dataset.direct import direct_of, stored_as_read
 from hpcens.dataset.hdf5 import unreadable
 from hpcens.dataset.inputs import Target
 from hpcens.dataset.layout import KEPT_BYTES, Layout, layout_of
@@ -55,13 +56,14 @@ def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
 
 
 class Plain:
-    """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it."""
+    """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it, or the file is read."""
 
     def __init__(self, dataset: h5py.Dataset, axis: int, row_bytes: int | None = None) -> None:
         """Read a dataset. axis: that of the rows; row_bytes: of a row, where its shape and type do not say."""
         self._dataset = dataset
         self._axis = axis
         self._dtype = dtype_of(dataset)
+        self._direct = None if axis else direct_of(dataset)
         self._partly = bool(untyped_fields(dataset))
         stated = math.prod(_rows_first(dataset.shape, axis)[1:]) * self._dtype.itemsize
         self._row_bytes = max(1, stated if row_bytes is None else row_bytes)
@@ -83,7 +85,9 @@ class Plain:
 
     def _read(self, start: int, stop: int, field: str | None, out: Array) -> None:
         try:
-            if field is None and self._dtype.subdtype is None and not self._axis:
+            if self._direct is not None and field is None and self._direct.takes(out):
+                self._direct.read(start, out)
+            elif field is None and self._dtype.subdtype is None and not self._axis:
                 self._dataset.read_direct(out, np.s_[start:stop])
             else:
                 region = (*(slice(None),) * self._axis, slice(start, stop))
@@ -115,7 +119,7 @@ class Chunked:
         self._tiles = list(itertools.product(*sides))
         size = layout.size
         self._partly = bool(untyped_fields(dataset))
-        self._pipeline = pipeline_of(dataset, size) if _stored_as_read(dataset) else None
+        self._pipeline = pipeline_of(dataset, size) if stored_as_read(dataset) else None
         self.kept_whole = layout.is_kept(budget)
         self._most = max(1, KEPT_BYTES // max(1, size), layout.across if self.kept_whole else 0)
         self._depth = min(2 * threads, self._most)
@@ -218,11 +222,3 @@ class Chunked:
             mask, raw = self._dataset.id.read_direct_chunk(offset)
         whole: Array = self._pipeline.undo(raw, mask).view(self._dataset.dtype).reshape(self._chunk)
         return whole
-
-
-def _stored_as_read(dataset: h5py.Dataset) -> bool:
-    """Tell whether the bytes of a chunk are those of a numpy array: no conversion, no references into the file."""
-    dtype = dtype_of(dataset)
-    if dtype.hasobject or dtype.subdtype is not None:
-        return False
-    return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))

@@ -65,6 +65,7 @@ DOORS = {
         "dataset/extents.py",
         "dataset/file.py",
         "dataset/decoding.py",
+        "dataset/direct.py",
         "dataset/guard.py",
         "dataset/dense.py",
         "dataset/forms.py",

@@ -1,0 +1,74 @@
+"""Read rows straight from the file, outside the HDF5 library and its one lock, where they lie there as in memory.
+
+That is so where a dataset of a plain file is contiguous, allocated, of its own file, and of a type that numpy has as
+it is stored; all else is left to the library.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+from h5py import h5d, h5fd
+
+from hpcens.dataset.types import dtype_of
+from hpcens.vocabulary import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """Where the rows of a dataset lie.
+
+    descriptor  of the file, which is the library's
+    offset      of the first row, in bytes
+    row_bytes   of a row
+    dtype       as it is stored
+    """
+
+    descriptor: int
+    offset: int
+    row_bytes: int
+    dtype: np.dtype[np.generic]
+
+    def takes(self, out: Array) -> bool:
+        """Tell whether rows can be read into this array, (rows, *row shape)."""
+        return out.dtype == self.dtype and out.flags.c_contiguous
+
+    def read(self, start: int, out: Array) -> None:
+        """Fill an array with the rows from `start` on. Raises OSError where the file has not as many bytes."""
+        left = out.reshape(-1).view(np.uint8).data
+        offset = self.offset + start * self.row_bytes
+        while left:
+            read = os.preadv(self.descriptor, [left], offset)
+            if not read:
+                raise OSError(f"the file ends {len(left)} bytes before them")
+            left, offset = left[read:], offset + read
+
+
+def direct_of(dataset: h5py.Dataset) -> Direct | None:
+    """Return where a dataset's rows lie, along its first axis; None where only the library can read them."""
+    try:
+        properties = dataset.id.get_create_plist()
+        if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count():
+            return None
+        access, creation = dataset.file.id.get_access_plist(), dataset.file.id.get_create_plist()
+        if access.get_driver() != h5fd.SEC2 or creation.get_userblock():
+            return None
+        offset, dtype = dataset.id.get_offset(), dtype_of(dataset)
+        if offset is None or not stored_as_read(dataset) or not dtype.isnative:
+            return None
+        row_bytes = math.prod(dataset.shape[1:]) * dtype.itemsize
+        return Direct(dataset.file.id.get_vfd_handle(), offset, row_bytes, dtype)
+    except Exception:  # of an unusual file: the library knows what it is
+        return None
+
+
+def stored_as_read(dataset: h5py.Dataset) -> bool:
+    """Tell whether the bytes of a dataset are those of a numpy array: no conversion, no references into the file."""
+    dtype = dtype_of(dataset)
+    if dtype.hasobject or dtype.subdtype is not None:
+        return False
+    return bool(h5py.h5t.py_create(dtype, logical=True).equal(dataset.id.get_type()))
