@@ -33,6 +33,8 @@ from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, c
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3
+# Between two messages of a role: every look takes a core from a device's thread, for it and for what it finds cached.
+_LONGEST_PAUSE_OF_ROLES = 30e-3
 # A pause is a part of the time already waited, so that waiting for anything is longer by no more than that part.
 _PART = 1 / 3
 _PART_UNDER_WAY = 1 / 20  # a big message goes through in pieces, each when both ends look
@@ -132,7 +134,7 @@ class MpiWorld:
 
     def receive(self) -> tuple[int, Message]:
         """Wait for the next message or answer; return the rank it comes from, or LOCAL, and the message."""
-        source, message = self._wait(self._next)
+        source, message = self._wait(self._next, _LONGEST_PAUSE_OF_ROLES)
         return source, message
 
     def gather(self, value: object) -> list[Any]:
@@ -237,8 +239,11 @@ class MpiWorld:
         noticed = self._notice()
         return (LOCAL, noticed) if noticed is not None else None
 
-    def _wait(self, ask: Callable[[], Any]) -> Any:
-        """Make progress until `ask` returns an answer, with pauses that grow while nothing moves."""
+    def _wait(self, ask: Callable[[], Any], longest: float = _LONGEST_PAUSE) -> Any:
+        """Make progress until `ask` returns an answer, with pauses that grow while nothing moves.
+
+        longest  seconds of such a pause
+        """
         still = time.monotonic()  # since then nothing has moved
         while True:
             now = time.monotonic()
@@ -250,7 +255,7 @@ class MpiWorld:
             if (answer := ask()) is not None:
                 return answer
             part = _PART_UNDER_WAY if self._held or any(self._arriving.values()) else _PART
-            for answer in self._answers.take(min(max(_SHORTEST_PAUSE, part * (now - still)), _LONGEST_PAUSE)):
+            for answer in self._answers.take(min(max(_SHORTEST_PAUSE, part * (now - still)), longest)):
                 if isinstance(answer, BaseException):
                     raise answer
                 if answer is not None:
