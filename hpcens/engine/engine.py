@@ -99,16 +99,16 @@ class Engine:
         launched, began = deque[list[Launched]](), time.perf_counter()
         for names in (*grouped(units, self._members, self._ceilings), *[()] * self.hardware.ahead):
             if names:
-                launched.append(self._launch_all(names, rows, task.segment * self._segment_rows))
+                launched.append(self._launch_all(names, rows, task.segment * self._segment_rows + task.start))
             if launched and (not names or len(launched) > self.hardware.ahead):
                 together = launched.popleft()
                 answers = [self._answers(of, units[of.name], judge) for of in together]
                 # since those before were there: passes do not overlap, and a group's members took equal parts
-                seconds = time.perf_counter() - began
-                of_each = seconds / sum(of.seconds for of in together)
+                of_each = (time.perf_counter() - began) / sum(of.seconds for of in together)
                 for of, given in zip(together, answers, strict=True):
                     for member, values, bad in given:
-                        yield Predicted(task.segment, member, values, of.batch, of_each * of.seconds / len(given), bad)
+                        took = of_each * of.seconds / len(given)
+                        yield Predicted(task.segment, member, values, of.batch, took, bad, task.part)
                 began = time.perf_counter()
 
     def _answers(self, of: Launched, members: Sequence[str], judge: Judge) -> list[tuple[str, Array, tuple[Bad, ...]]]:

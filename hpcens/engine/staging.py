@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
 # Segments that wait on the device, at most: of several readers each may have sent one.
 _AHEAD = 2
+# By segment, members and the place of the first row: members that score other rows of a segment come as a task of their
+# own, and so does each part of one.
+_Key = tuple[int, tuple[str, ...], int]
+
+
+def _key(task: Predict) -> _Key:
+    return task.segment, task.members, task.start
 
 
 class Staging:
@@ -25,15 +32,14 @@ class Staging:
     def __init__(self, hardware: Hardware) -> None:
         self._hardware = hardware
         self._lock = threading.Lock()
-        # by segment and members: members that score other rows of a segment come as a task of their own
-        self._waiting: dict[tuple[int, tuple[str, ...]], Predict] = {}
-        self._staged: dict[tuple[int, tuple[str, ...]], tuple[Any, ...]] = {}
+        self._waiting: dict[_Key, Predict] = {}
+        self._staged: dict[_Key, tuple[Any, ...]] = {}
         self.scarce = False
 
     def stage(self, task: Predict) -> None:
         """Begin to bring a task's rows to the device, or once those before it are taken. What does not fit is not."""
         with self._lock:
-            self._waiting[task.segment, task.members] = task
+            self._waiting[_key(task)] = task
             self._fill()
 
     def take(self, task: Predict) -> tuple[torch.Tensor, ...]:
@@ -42,8 +48,8 @@ class Staging:
         Raises DeviceOutOfMemory where they do not fit, even with nothing ahead.
         """
         with self._lock:
-            self._waiting.pop((task.segment, task.members), None)
-            staged = self._staged.pop((task.segment, task.members), None)
+            self._waiting.pop(_key(task), None)
+            staged = self._staged.pop(_key(task), None)
         if staged is None:
             staged = self._bring_now(task)
         with self._lock:

@@ -159,6 +159,7 @@ class _Simulation:
                 others=() if rank else self._readers[1:],
                 window=window,
                 read_ahead=read_ahead,
+                batches={member: plan.numerics.members[member].batch for member in self._members},
             )
             for rank in self._readers
         }
@@ -182,7 +183,8 @@ class _Simulation:
 
         def predict(task: Predict) -> Iterator[Predicted]:
             for member in task.members:
-                yield Predicted(task.segment, member, task.rows[0], self._plan.numerics.members[member].batch)
+                batch = self._plan.numerics.members[member].batch
+                yield Predicted(task.segment, member, task.rows[0], batch, part=task.part)
 
         def flush(segments: Sequence[int]) -> None:
             self.rows += sum(map(self._segmentation.size, segments))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappush
 
 from hpcens.roles.slots import Slots
 from hpcens.vocabulary import Divided, Rows
@@ -16,12 +17,19 @@ class OpenSegment:
 
     owed   device → members it should run
     rows   once they are read
-    parts  member → the part of the rows that it scores, see `endgame.Parts`
+    parts  member → the part of the rows that it scores, see `endgame.Parts`; less what is handed out of them
+    begun  member → rows that are handed out, where that is a part of them
     """
 
     owed: dict[int, list[str]]
     rows: Rows | Divided | None = None
     parts: Mapping[str, int] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def divided(self) -> bool:
+        """Whether members do not score all rows."""
+        return isinstance(self.rows, Divided)
 
     def rows_of(self, member: str) -> Rows:
         """Return the rows that the member scores: one object for members that score the same."""
@@ -48,6 +56,16 @@ class Pipeline:
     ready: dict[int, dict[int, None]] = field(default_factory=dict)
     newest: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     unwritten: set[int] = field(default_factory=set)
+
+    def ending(self, devices: int) -> bool:
+        """Return whether so little is left that devices which get a whole segment each would not end together."""
+        return not (self.todo or self.unread) and len(self.open) <= devices
+
+    def offer(self, segment: int, device: int, members: Sequence[str]) -> None:
+        """Note that a device owes these members of a segment that is in memory."""
+        self.ready.setdefault(device, {})[segment] = None
+        for member in members:
+            heappush(self.newest.setdefault(member, []), (-segment, device))
 
     def owed(self, segment: int, device: int) -> Sequence[str]:
         """Return the members that the device owes of the segment."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
-from heapq import heappop, heappush
+from collections.abc import Collection, Mapping, Sequence
+from heapq import heappop
 
 from hpcens.roles.dispatch import WHOLE, Shares, turn
 from hpcens.roles.endgame import Forecast
+from hpcens.roles.parts import Cuts
 from hpcens.roles.pipeline import OpenSegment, Pipeline
 from hpcens.roles.slots import Slots
 from hpcens.vocabulary import (
@@ -35,7 +36,7 @@ from hpcens.vocabulary import (
 class Reader:
     """Hand segments to devices as they have room. Sans-I/O.
 
-    Invariants: every (segment, member) is handed out at most once, with the rows that it scores; at most `read_ahead`
+    Invariants: every row of a (segment, member) is handed out at most once, if it scores the row; at most `read_ahead`
     segments are in memory; at most `window` are handed out and not durable.
 
     segments    what this reader reads, in reading order
@@ -48,6 +49,7 @@ class Reader:
     window      segments that may be handed out and not durable
     read_ahead  segments that may be in memory and not wholly handed out
     slots       of memory that devices read from, each for a segment; None: rows travel with messages
+    batches     member → rows of its batches, at whose bounds the last segments may be cut; None: none is
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Reader:
         window: int,
         read_ahead: int,
         slots: int | None = None,
+        batches: Mapping[str, int] | None = None,
     ) -> None:
         self._members = tuple(members)
         self._shares = shares
@@ -74,6 +77,7 @@ class Reader:
         self._pipeline = Pipeline(deque(segments), Slots(slots))
         self._credits = dict.fromkeys(devices, 0)
         self._forecast = Forecast(shares, devices)
+        self._cuts = Cuts(shares, batches or {})
         self._free: set[int] = set()
         self._awaited = {*devices, *others}
         self._last = False
@@ -147,9 +151,7 @@ class Reader:
         if not work.owed:  # no member scores a row of it
             self._pipeline.close(segment)
         for device, members in work.owed.items():
-            self._pipeline.ready.setdefault(device, {})[segment] = None
-            for member in members:
-                heappush(self._pipeline.newest.setdefault(member, []), (-segment, device))
+            self._pipeline.offer(segment, device, members)
         return sorted(work.owed, key=lambda rank: -self._credits[rank])
 
     def _hand_out(self, devices: Sequence[int]) -> list[Send]:
@@ -216,27 +218,30 @@ class Reader:
         self._forecast.owe(other, moved, parts)
         both = {*owed.get(other, ()), *moved}
         owed[other] = [member for member in self._members if member in both]
-        pipeline.ready.setdefault(other, {})[segment] = None
-        for member in moved:
-            heappush(pipeline.newest.setdefault(member, []), (-segment, other))
+        pipeline.offer(segment, other, moved)
 
     def _give(self, device: int, segment: int, owner: int, members: tuple[str, ...]) -> Send:
-        """Hand members that the owner owes of the segment, and that score the same rows, to a device with room."""
+        """Hand members that the owner owes of the segment, and that score the same rows, to a device with room.
+
+        Towards the end, the least that is worth a message: a part of the rows of one, or a few of them.
+        """
         pipeline = self._pipeline
         work = pipeline.open[segment]
+        cut = self._cuts.next(work, members, device, whole=not pipeline.ending(len(self._credits)))
         slot = pipeline.slots.hand_out(segment)
-        work.owed[owner] = [member for member in work.owed[owner] if member not in members]
+        self._forecast.owe(owner, members, work.parts, -1)
+        self._forecast.hand_out(device, cut.members, cut.take_from(work))
+        work.owed[owner] = [member for member in work.owed[owner] if member not in cut.members or cut.leaves_some]
+        self._forecast.owe(owner, [member for member in members if member in work.owed[owner]], work.parts)
         if not work.owed[owner]:
             del work.owed[owner]
             del pipeline.ready[owner][segment]
         if not work.owed:
             pipeline.close(segment)
-        self._forecast.owe(owner, members, work.parts, -1)
-        self._forecast.hand_out(device, members, work.parts)
         self._credits[device] -= 1
         if not self._credits[device]:
             self._free.discard(device)
-        return Send(device, Batch(segment, members, work.rows_of(members[0]), slot))
+        return Send(device, Batch(segment, cut.members, cut.of(work.rows_of(members[0])), slot, cut.part))
 
     def _may_read(self) -> bool:
         pipeline = self._pipeline

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 
 from hpcens.roles.dispatch import turn
+from hpcens.roles.parts import Assembly
 from hpcens.vocabulary import (
     LOCAL,
     Bye,
@@ -60,6 +61,7 @@ class Reducer:
         self._group = max(1, window // (2 * reducers))
         self._seconds = seconds
         self._stacks: dict[int, dict[str, Prediction]] = {}
+        self._assembly = Assembly()
         self._writing: set[int] = set()
         self._volatile: list[int] = []
         self._flushing: set[int] = set()
@@ -86,7 +88,9 @@ class Reducer:
                 stack = self._stacks.setdefault(segment, {})
                 if member in stack or segment in self._writing:
                     raise RuntimeError(f"segment {segment} of member {member} came twice, now from rank {source}")
-                stack[member] = message
+                if (whole := self._assembly.add(message)) is None:
+                    return []
+                stack[member] = whole
                 return self._write(segment)
             case Routed(segment):
                 if self._dropped(segment):
@@ -107,6 +111,7 @@ class Reducer:
                 self._last[source] = frozenset(segments)
                 self._stacks = {s: stack for s, stack in self._stacks.items() if not self._dropped(s)}
                 self._routes = {s: route for s, route in self._routes.items() if not self._dropped(s)}
+                self._assembly.drop(self._dropped)
                 return self._flush()
             case Bye():
                 self._awaited.discard(source)

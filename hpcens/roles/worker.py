@@ -71,15 +71,15 @@ class Worker:
     def handle(self, message: Message, source: int) -> list[Send]:
         """Take in a message of the protocol."""
         match message:
-            case Batch(segment, members, rows, slot):
+            case Batch(segment, members, rows, slot, part):
                 if slot is None or source in self._shares:
                     self._queue.append(_Task(source, len(members) + (slot is not None)))
-                    return [Send(LOCAL, Predict(segment, members, rows, slot))]
+                    return [Send(LOCAL, Predict(segment, members, rows, slot, part))]
                 self._queue.append(_Task(source, len(members)))
-                return [Send(source, Released(slot)), Send(LOCAL, Predict(segment, members, rows))]
-            case Predicted(segment, member, values, batch, seconds, bad):
+                return [Send(source, Released(slot)), Send(LOCAL, Predict(segment, members, rows, part=part))]
+            case Predicted(segment, member, values, batch, seconds, bad, part):
                 self._tally[member] = self._tally.get(member, MemberTally()) + MemberTally(len(values), seconds)
-                prediction = Prediction(segment, member, values, batch, bad)
+                prediction = Prediction(segment, member, values, batch, bad, part)
                 return [Send(turn(segment, self._reducers), prediction), *self._count()]
             case Released():
                 return [Send(self._queue[0].reader, message), *self._count()]

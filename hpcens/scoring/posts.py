@@ -89,6 +89,7 @@ class ReaderPost:
             window=window,
             read_ahead=read_ahead,
             slots=self.slotted.slots,
+            batches={member: self._plan.numerics.members[member].batch for member in members},
         )
         return reader, reader_tasks(self.slotted.read, self._report)
 

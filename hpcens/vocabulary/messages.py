@@ -3,9 +3,9 @@
 | from → to | message | meaning |
 | --- | --- | --- |
 | device → reader | Ready(credits) | room for that many more of your segments: backpressure |
-| reader → device | Batch(segment, members, rows, slot) | run these members on these rows, which lie in a slot |
+| reader → device | Batch(segment, members, rows, slot, part) | run these members on these rows, which lie in a slot |
 | device → reader | Released(slot) | I read nothing more in that slot for one of your batches |
-| device → reducer | Prediction(segment, member, values, batch, bad) | one member's output for one segment |
+| device → reducer | Prediction(segment, member, values, batch, bad, part) | one member's output for one segment |
 | reader → reducer | Routed(segment, members, present) | who scores which rows, where members do not score all |
 | reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
 | reader → reducer | Last(segments) | no others of mine will come: finish these, drop the rest |
@@ -30,7 +30,7 @@ A role's own thread is addressed as LOCAL; it answers from LOCAL:
 | role → its thread | answer | meaning |
 | --- | --- | --- |
 | Read(segment, slot) | SegmentRead(segment, rows) | its rows are in memory, divided where members are routed |
-| Predict(segment, members, rows, slot) | Predicted(segment, member, values, batch, bad) a member | a forward pass |
+| Predict(segment, members, rows, slot, part) | Predicted(segment, member, values, batch, bad, part) a member | a pass |
 | | Released(slot) | it was the last that needs the rows, where they lie in a slot |
 | Write(segment, stack, batches, bad, route) | Wrote(segment) | combined and written, not yet durable |
 | Flush(segments) | Flushed(segments) | synced and journalled |
@@ -45,6 +45,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from hpcens.vocabulary.segments import Part
 from hpcens.vocabulary.tallies import Tally
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Divided:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Members to run on rows of a segment: for each input (their rows, *row shape), the dataset's dtype.
+    """Members to run on rows of a segment, all or a part: for each input (their rows, *row shape), as it is stored.
 
     slot  of the reader's memory in which they lie, until it is released; None: in none
     """
@@ -105,6 +106,7 @@ class Batch:
     members: tuple[str, ...]
     rows: Rows
     slot: int | None = None
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ class Prediction:
     values  (rows of the segment that it scores, *output shape)
     batch   the size really used, in rows
     bad     rows not scored, by their places among these
+    part    where these are not all that it scores of the segment
     """
 
     segment: int
@@ -128,6 +131,7 @@ class Prediction:
     values: Array
     batch: int
     bad: tuple[Bad, ...] = ()
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,12 +191,21 @@ class SegmentRead:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predict:
-    """Compute the outputs of these members for rows of a segment. slot: in which they lie, to be released then."""
+    """Compute the outputs of these members for rows of a segment, all or a part.
+
+    slot  in which they lie, to be released then
+    """
 
     segment: int
     members: tuple[str, ...]
     rows: Rows
     slot: int | None = None
+    part: Part | None = None
+
+    @property
+    def start(self) -> int:
+        """Place of the first row in the segment."""
+        return 0 if self.part is None else self.part.start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +218,7 @@ class Predicted:
     batch: int
     seconds: float = 0.0
     bad: tuple[Bad, ...] = ()
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -70,6 +70,18 @@ class Segmentation:
         return min(self.numbers.stop * self.segment_rows, self.rows) - self.first_row
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a segment's rows, which begins and ends where a batch of the member does.
+
+    start  place of its first row in the segment
+    whole  rows of the segment
+    """
+
+    start: int
+    whole: int
+
+
 def batch_bounds(rows: int, batch: int) -> Iterator[tuple[int, int]]:
     """Cut `rows` rows of one segment into batches; the tail batch depends on the segment alone."""
     for start in range(0, rows, batch):

@@ -33,7 +33,7 @@ from hpcens.specs import Job
 from hpcens.specs.classes import check_shapes
 from hpcens.units import Unit
 from hpcens.vocabulary import NO_SEGMENTS, Device, Hosting, MemberNumerics, Numerics, Plan, Segmentation
-from hpcens.vocabulary.groups import STACKED, group_name, groups_of, units_of
+from hpcens.vocabulary.groups import STACKED, group_by_member, group_name, units_of
 from hpcens.worlds.assembling import assembled
 from support.results import begin
 from support.wiring import Wiring
@@ -180,7 +180,7 @@ def _score(assignment, phase, writers, division, most):
         shares=Shares(
             {m: dict.fromkeys(DEVICES, 1.0) for m in phase.members},
             parts=preflight.facts.parts,
-            groups=groups_of(numerics).values(),
+            together=group_by_member(numerics),
         ),
         devices=DEVICES,
         read=division.read,

@@ -36,12 +36,12 @@ from hpcens.vocabulary import (
 class Wiring:
     """All roles of one round, each with its tasks, in a world of virtual time.
 
-    Checked while it runs: a segment is read once, by the reader whose turn it is; each (segment, member) is handed
-    out and predicted once; a segment is written once, by the reducer whose turn it is, made durable once and reported
-    once, in that order; no reader has more than `window` segments read and not durable, nor more than `read_ahead` in
-    memory; nothing is delivered to a role that is done; no slot is read into before whoever was given rows in it is
-    through with them. Checked at its end: all segments are through, or it was
-    drained, and whatever was written is durable and reported.
+    Checked while it runs: a segment is read once, by the reader whose turn it is; each row of a (segment, member) is
+    handed out and predicted once; a segment is written once, by the reducer whose turn it is, made durable once and
+    reported once, in that order; no reader has more than `window` segments read and not durable, nor more than
+    `read_ahead` in memory; nothing is delivered to a role that is done; no slot is read into before whoever was given
+    rows in it is through with them. Checked at its end: all segments are through, or it was drained, and whatever was
+    written is durable and reported.
 
     segments    what is to be scored
     members     member names, in the order in which they are combined
@@ -57,6 +57,7 @@ class Wiring:
     slots       of each reader's memory, filled with other bytes before they are read into; None: rows of their own;
                 0: as many as can be in use at once
     messages    devices that share no memory with readers and get copies
+    batches     member → rows of its batches, at whose bounds the last segments are cut; None: they are not
     scores      segment → the members that score some of its rows, where `read` divides them; None: all score all
     """
 
@@ -83,6 +84,7 @@ class Wiring:
         scores: Callable[[int], Collection[str]] | None = None,
         slots: int | None = 0,
         messages: Collection[int] = (),
+        batches: Mapping[str, int] | None = None,
     ) -> None:
         self._scores = scores or (lambda segment: members)
         most = read_ahead + (sum(rooms.values()) if rooms else 2 * len(devices))
@@ -91,8 +93,9 @@ class Wiring:
         self._turns = {"reader": tuple(readers), "reducer": tuple(reducers)}
         self._window, self._read_ahead = window, read_ahead
         # What has happened, each as often as it did: keys are segments, or segments with a member.
-        self.read, self.handed, self.predicted = Counter(), Counter(), Counter()
+        self.read, self.handed, self.predicted, self.rows = Counter(), Counter(), Counter(), Counter()
         self.written, self.durable, self.told = Counter(), Counter(), Counter()
+        self.parts = Counter()  # (segment, member) → rows of parts that are handed out
         self._unwritten = {rank: set() for rank in readers}
         self._in_memory = {rank: set() for rank in readers}
         self.readers = {
@@ -107,6 +110,7 @@ class Wiring:
                 window=window,
                 read_ahead=read_ahead,
                 slots=most if slots == 0 else slots,
+                batches=batches,
             )
             for rank in readers
         }
@@ -174,9 +178,13 @@ class Wiring:
                     assert rank == turn(segment, self._turns["reader"]), f"segment {segment} is another reader's"
                     unwritten.add(segment)
                     in_memory.add(segment)
-                case Batch(segment, members):
+                case Batch(segment, members, rows, _, part):
                     for member in members:
-                        self._happens(self.handed, (segment, member), "handed out")
+                        if part is not None:
+                            assert part.start == self.parts[segment, member], "parts are handed out in turn"
+                            self.parts[segment, member] += len(rows[0])
+                        if part is None or self.parts[segment, member] == part.whole:
+                            self._happens(self.handed, (segment, member), "handed out")
                     if all((segment, member) in self.handed for member in self._scores(segment)):
                         in_memory.remove(segment)
         assert len(unwritten) <= self._window, f"reader {rank} exceeds its window"
@@ -184,7 +192,11 @@ class Wiring:
 
     def _see_device(self, rank: int, message: Message | None, sends: list[Send]) -> None:
         if isinstance(message, Predicted):
-            self._happens(self.predicted, (message.segment, message.member), "predicted")
+            part = message.part
+            for row in range(len(message.values)) if part is not None else [None]:
+                place = row if row is None else part.start + row
+                self._happens(self.rows, (message.segment, message.member, place), "predicted")
+            self.predicted[message.segment, message.member] += 1
 
     def _see_reducer(self, rank: int, message: Message | None, sends: list[Send]) -> None:
         for send in sends:

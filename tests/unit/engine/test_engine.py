@@ -15,7 +15,7 @@ from torch import nn
 from hpcens.engine.engine import Engine
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.specs import NormalizeSpec, StepSpec
-from hpcens.vocabulary import Bad, Finish, Predict
+from hpcens.vocabulary import Bad, Finish, Part, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,6 +85,19 @@ class TestContract:
         device.hardware = Counting(device.hardware)
         hosting(device).stage(Finish())
         assert device.hardware.stagings == 0
+
+    def test_parts_of_a_segment_give_the_bytes_of_the_whole(self, family):
+        """Story: both parts of a segment come to one device, and are staged before either is computed."""
+        engine, x = hosting(family(), a=Limited(net())), rows(21)
+        x[18] = np.nan
+        parts = [Predict(5, ("a",), (x[start:stop],), part=Part(start, 21)) for start, stop in ((0, 16), (16, 21))]
+        for task in parts:
+            engine.stage(task)
+        first, second = (only(engine, task) for task in parts)
+        whole = only(engine, Predict(5, ("a",), (x,)))
+        assert first.values.tobytes() + second.values.tobytes() == whole.values.tobytes()
+        assert (first.part, second.part) == (Part(0, 21), Part(16, 21))
+        assert (first.bad, second.bad, whole.bad) == ((), (Bad("input", (2,)),), (Bad("input", (18,)),))
 
     def test_loaded_staged_and_computed_in_three_threads(self, family):
         def alone(task):

@@ -17,7 +17,7 @@ from hpcens.members.carried import Carried
 from hpcens.result.fingerprint import in_format
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.specs import MemberSpec, PassesSpec, StepSpec
-from hpcens.vocabulary import Bad, Predict
+from hpcens.vocabulary import Bad, Part, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PASSES = PassesSpec(count=4, seed=7)
@@ -89,6 +89,15 @@ def test_the_mean_and_the_entropies_are_those_of_the_draws(family):
     assert (entropy(mean) - entropies).min() > 1e-3  # it is the draws' own, not that of their mean
     narrow, used = engine.run("a", [torch.from_numpy(x)])
     assert narrow.shape == (21, 3) and used == 8
+
+
+@pytest.mark.parametrize("family", [Cpu, Cuda])
+def test_a_part_of_a_segment_draws_as_the_whole_does(family):
+    x = rows(21)
+    engine = classifying(family(), dropping(), segment_rows=21)
+    whole = only(engine, Predict(2, ("a",), (x,))).values
+    part = only(engine, Predict(2, ("a",), (x[8:],), part=Part(8, 21))).values
+    assert part.tobytes() == whole[8:].tobytes()
 
 
 def test_labels_have_an_entropy_each():

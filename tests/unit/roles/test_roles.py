@@ -15,6 +15,7 @@ from hpcens.roles.worker import Worker
 from hpcens.transports.virtual import LateMessage, Stuck
 from hpcens.vocabulary import (
     LOCAL,
+    Bad,
     Batch,
     Bye,
     Divided,
@@ -24,6 +25,7 @@ from hpcens.vocabulary import (
     Flushed,
     Last,
     MemberTally,
+    Part,
     Predict,
     Predicted,
     Prediction,
@@ -104,6 +106,87 @@ def test_spare_work_takes_along_the_members_that_share_its_preparation():
     role.handle(Ready(1), 3)
     sends = role.handle(SegmentRead(0, ROWS), LOCAL)
     assert [(send.to, send.message.members) for send in sends] == [(3, ("a", "c"))]
+
+
+def halves(members="a"):
+    """A reader of one segment, whose members, in batches of two, two devices may score; both have room."""
+    speeds = {member: {2: 1.0, 3: 1.0} for member in members}
+    batches = dict.fromkeys(members, 2)
+    role = reader(segments=[0], members=[*members], shares=Shares(speeds), devices=[2, 3], batches=batches)
+    role.start(), role.handle(Ready(1), 2), role.handle(Ready(1), 3)
+    return role
+
+
+def places(sends):
+    """Who gets which rows, of the sends that are batches."""
+    return [
+        (send.to, send.message.members, send.message.part and send.message.part.start, len(send.message.rows[0]))
+        for send in sends
+        if isinstance(send.message, Batch)
+    ]
+
+
+def test_the_last_segment_is_cut_at_batch_bounds_and_the_less_is_left_the_shorter():
+    role, rows = halves(), (np.arange(8.0),)
+    sends = role.handle(SegmentRead(0, rows), LOCAL)
+    assert sorted(place[2:] for place in places(sends)) == [(0, 2), (2, 2)]
+    assert {place[0] for place in places(sends)} == {2, 3}
+    assert Send(1, Last((0,))) not in sends, "half of it is not under way"
+    third, fourth = role.handle(Ready(1), 3), role.handle(Ready(1), 2)
+    assert places(third) == [(3, ("a",), 4, 2)]
+    assert places(fourth) == [(2, ("a",), 6, 2)] and Send(1, Last((0,))) in fourth
+    assert fourth[0].message.rows[0].tolist() == [6, 7] and fourth[0].message.part.whole == 8
+
+
+def test_a_segment_that_is_handed_out_in_part_is_dropped_by_a_drain():
+    role = halves()
+    role.handle(SegmentRead(0, (np.arange(8.0),)), LOCAL)
+    assert role.handle(Drain("time limit"), LOCAL) == [Send(1, Last(())), FINISH, Send(3, Finish())]
+
+
+def test_a_segment_whose_members_score_other_rows_each_is_not_cut():
+    role = halves(members="ab")
+    rows = (np.arange(8.0),)
+    divided = Divided({"a": rows, "b": (rows[0][:5],)}, np.zeros((8, 1), np.uint8))
+    sends = role.handle(SegmentRead(0, divided), LOCAL)
+    assert [send.message.part for send in sends if isinstance(send.message, Batch)] == [None, None]
+
+
+def test_reducer_puts_parts_together_in_the_order_of_their_rows():
+    """Story: the second half comes first; its device had no room for whole batches, and each half has bad rows."""
+    role = reducer(members=["a"])
+    late = Prediction(0, "a", VALUES + 1, 4, (Bad("output", (1,)), Bad("cast", (0,))), Part(2, 4))
+    assert role.handle(late, 2) == []
+    with pytest.raises(RuntimeError, match="twice"):
+        role.handle(late, 2)
+    [write] = role.handle(Prediction(0, "a", VALUES, 8, (Bad("output", (0,)),), Part(0, 4)), 3)
+    assert write.message.stack[0].tolist() == [[0.0] * 4, [0.0] * 4, [1.0] * 4, [1.0] * 4]
+    assert write.message.batches == (4,)
+    assert write.message.bad == ((Bad("cast", (2,)), Bad("output", (0, 3))),)
+
+
+def test_devices_end_together_where_the_last_segments_are_cut():
+    """Story: seven segments of eight batches each, on two devices: one would have three of them, and one four."""
+
+    def seconds(batches):
+        wiring = Wiring(
+            segments=range(7),
+            members=["a"],
+            shares=Shares({"a": {2: 1.0, 3: 1.0}}),
+            devices=[2, 3],
+            read=lambda segment: (np.arange(16.0),),
+            predict=lambda task: [Predicted(task.segment, "a", task.rows[0], 2, part=task.part)],
+            write=lambda rank, task: None,
+            window=12,
+            read_ahead=6,
+            latency=lambda rank, to, message: len(message.rows[0]) if isinstance(message, Predict) else 0.0,
+            batches=batches,
+        )
+        wiring.run()
+        return wiring.world.ended
+
+    assert seconds(None) == 4 * 16
+    assert seconds({"a": 2}) <= 7 * 16 / 2 + 2
 
 
 def test_drain_finishes_only_what_is_wholly_under_way():
@@ -270,6 +353,9 @@ class World:
             rooms={rank: draw.randint(1, 3) for rank in devices},
             latency=lambda rank, to, message: draw.random() * speeds[rank],
             post=post,
+            batches=None
+            if draw.random() < 0.2
+            else {m: draw.choice([1, 2, 3, 8]) for m in self.members} | dict.fromkeys(self.group, 2),
             scores=(lambda segment: self.divided(segment).rows) if routed else None,
             slots=slots,
             messages=messages,
@@ -283,12 +369,12 @@ class World:
         draw = random.Random(f"{self.sets} {segment}")
         sets = [(rows_of(segment),), (rows_of(segment)[:1],), None]
         chosen = {member: draw.choice(sets) for member in self.members}
-        return Divided({m: rows for m, rows in chosen.items() if rows is not None}, np.zeros((2, 1), np.uint8))
+        return Divided({m: rows for m, rows in chosen.items() if rows is not None}, np.zeros((7, 1), np.uint8))
 
     def predict(self, task):
         assert {*self.group} & {*task.members} in (set(), {*self.group}), "a group is handed out as one"
         for member in task.members:
-            yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8)
+            yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8, part=task.part)
 
     def expected(self, segments):
         """What is written where rows are divided: of each member its own rows, in member order."""
@@ -306,7 +392,7 @@ class World:
 
 
 def rows_of(segment):
-    return np.array([segment, segment + 0.5])
+    return segment + np.arange(7) / 8
 
 
 def expected(segments, members):
