@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from math import inf
+from pathlib import Path
 
 from hpcens.dataset import inspect_speed, reading_speed, sample_rows, spread_rows
-from hpcens.result import sync_seconds, writing_speed
+from hpcens.result import SPEED_BYTES, sync_seconds, writing_speed
 from hpcens.specs import Job
 from hpcens.vocabulary import IoRates, Rows
+
+# What was measured of a disk holds for the starts of the same process within so many seconds: those of a world that
+# scores small files take less time than the syncs by which it is measured.
+_HOLDS_SECONDS = 300.0
+_measured: dict[tuple[str, int], tuple[float, float | None]] = {}
 
 
 def measure_io(job: Job, result_bytes: int) -> IoRates:
@@ -17,7 +25,7 @@ def measure_io(job: Job, result_bytes: int) -> IoRates:
     Raises DataError where the dataset cannot be read.
     """
     reading = reading_speed(job.datasets, job.spec.dataset, job.limit)
-    sync = sync_seconds(job.output.parent)
+    sync = _of_disk("sync", job.output.parent, sync_seconds)
     return IoRates(reading=reading, disk=_writing(job, result_bytes), sync_seconds=sync)
 
 
@@ -43,5 +51,22 @@ def spread(job: Job, rows: int) -> Rows:
 
 def _writing(job: Job, result_bytes: int) -> float | None:
     """Measure the bytes/s at which one rank writes beside the result; None where that is not worth it."""
-    speed = writing_speed(job.output.parent, result_bytes)
-    return None if speed == inf else speed
+
+    def measure(folder: Path) -> float | None:
+        speed = writing_speed(folder, result_bytes)
+        return None if speed == inf else speed
+
+    # of few bytes it is not measured, and nothing to keep
+    return _of_disk("write", job.output.parent, measure) if result_bytes >= SPEED_BYTES else None
+
+
+def _of_disk(what: str, folder: Path, measure: Callable[[Path], float | None]) -> float | None:
+    """Return what was measured of the disk of a folder not long ago, else measure it."""
+    try:
+        disk = what, folder.stat().st_dev
+    except OSError:
+        return measure(folder)
+    now = time.monotonic()
+    if disk not in _measured or now - _measured[disk][0] > _HOLDS_SECONDS:
+        _measured[disk] = now, measure(folder)
+    return _measured[disk][1]

@@ -146,6 +146,7 @@ if TYPE_CHECKING:
     from hpcens.result.destination import require_room as require_room
     from hpcens.result.destination import room as room
     from hpcens.result.destination import room_for_assembly as room_for_assembly
+    from hpcens.result.disk import SPEED_BYTES as SPEED_BYTES
     from hpcens.result.disk import Disk as Disk
     from hpcens.result.disk import sync_seconds as sync_seconds
     from hpcens.result.disk import writing_speed as writing_speed
@@ -194,7 +195,7 @@ else:
         "calibrated": ("calibrated_of", "require_fitting"),
         "description": ("describe_result", "members_of", "unsteady_of"),
         "destination": ("check_output", "require_room", "room", "room_for_assembly"),
-        "disk": ("Disk", "sync_seconds", "writing_speed"),
+        "disk": ("Disk", "SPEED_BYTES", "sync_seconds", "writing_speed"),
         "earlier": ("begins_anew", "begun_tree", "earlier_tree", "is_finished", "require_same_axis", "stored_members"),
         "fingerprint": (
             "in_format",

@@ -13,7 +13,8 @@ from pathlib import Path
 from hpcens.errors import refusal
 from hpcens.files import refusing, sync_folder
 
-_SPEED_BYTES = 32 << 20
+SPEED_BYTES = 32 << 20
+"""Writing fewer is not worth measuring."""
 _SYNCS = 3
 _PIECE = bytes(4 << 20)
 
@@ -104,15 +105,15 @@ def writing_speed(folder: Path, size: int) -> float:
     Infinite where there is no need to know, since these are few, or where the disk refuses: that is reported once
     there is a result to write.
     """
-    if size < _SPEED_BYTES:
+    if size < SPEED_BYTES:
         return inf
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         seconds = []
-        for pieces in (1, _SPEED_BYTES // len(_PIECE)):  # the difference is free of what a sync takes by itself
+        for pieces in (1, SPEED_BYTES // len(_PIECE)):  # the difference is free of what a sync takes by itself
             start = time.perf_counter()
             for _ in range(pieces):
                 file.write(_PIECE)
             os.fdatasync(file.fileno())
             seconds.append(time.perf_counter() - start)
-        return (_SPEED_BYTES - len(_PIECE)) / max(1e-6, seconds[1] - seconds[0])
+        return (SPEED_BYTES - len(_PIECE)) / max(1e-6, seconds[1] - seconds[0])
     return inf
