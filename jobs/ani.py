@@ -137,7 +137,7 @@ def _scored(folder: Path, name: str) -> float:
     rows, seconds = 0, 0.0
     for file in result.with_suffix(".run").glob("epochs/*/report.json"):
         report = json.loads(file.read_text())
-        rows, seconds = rows + report["scored"], seconds + report["seconds"]
+        rows, seconds = rows + report["rows"], seconds + report["seconds"]
     return rows / seconds
 
 

@@ -196,16 +196,18 @@ class Needs:
         usable = {member.name: self._usable(member, kind, family) for member in self._alone}
         alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self._alone}
         measured: dict[tuple[tuple[str, str], str, int], list[float]] = {}
+        parts: dict[tuple[tuple[str, str], str, int], list[float]] = {}
         for member, profiles in usable.items():
             for runtime, profile in profiles.items():
                 for size, batch in profile.batches.items():
                     measured.setdefault((alike[member], runtime, size), []).append(batch.rows_per_second)
+                    parts.setdefault((alike[member], runtime, size), []).append(batch.shared)
         shared: dict[tuple[str, str], Profile] = {}
         for member, profiles in usable.items():
             even = {
-                runtime: profile.at_speeds(
-                    {size: median(measured[alike[member], runtime, size]) for size in profile.batches}
-                )
+                runtime: profile.sharing(
+                    {size: median(parts[alike[member], runtime, size]) for size in profile.batches}
+                ).at_speeds({size: median(measured[alike[member], runtime, size]) for size in profile.batches})
                 for runtime, profile in profiles.items()
             }
             shared |= {(member, runtime): profile for runtime, profile in _worth_taking(even).items()}

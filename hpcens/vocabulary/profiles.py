@@ -125,6 +125,11 @@ class Profile:
         """Return the profile at so many times its rows/s."""
         return self.at_speeds({size: batch.rows_per_second * factor for size, batch in self.batches.items()})
 
+    def sharing(self, parts: Mapping[int, float]) -> Profile:
+        """Return the profile with other parts that can be shared. parts: of each of its batch sizes."""
+        batches = {size: replace(batch, shared=parts[size]) for size, batch in self.batches.items()}
+        return replace(self, batches=batches)
+
     def at_speeds(self, speeds: Mapping[int, float]) -> Profile:
         """Return the profile with other rows/s. speeds: of each of its batch sizes."""
         batches = {size: replace(batch, rows_per_second=speeds[size]) for size, batch in self.batches.items()}
