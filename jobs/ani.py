@@ -162,9 +162,9 @@ def main() -> None:
             ratios.append(speeds["shared"] / speeds["each"])
             print(f"round {number + 1}: {speeds['shared']:.0f} and {speeds['each']:.0f} rows/s, {ratios[-1]:.2f} x")
         with h5py.File(folder / "shared.predictions.h5") as one, h5py.File(folder / "each.predictions.h5") as other:
-            same = all((one[key][()] == other[key][()]).all() for key in ("prediction", "variance"))
+            apart = abs(one["prediction"][()] - other["prediction"][()]).max()
         told = f"median {statistics.median(ratios):.2f} x, least {min(ratios):.2f} x"
-        print(f"{told}; values {'' if same else 'not '}the same")
+        print(f"{told}; energies {apart:.2g} apart (each plan has its own runtimes)")
 
 
 if __name__ == "__main__":

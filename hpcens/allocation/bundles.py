@@ -113,7 +113,7 @@ def _worth(problem: Problem, group: list[str]) -> bool:
 
 
 def _ways(problem: Problem, group: list[str]) -> dict[Choice, dict[str, Choice]]:
-    """Return how a bundle may run: all in one batch size, each in the runtime that is its fastest on some kind."""
+    """Return how a bundle may run: in one batch size, each in its fastest runtime among the others on some kind."""
     ways: dict[Choice, dict[str, Choice]] = {}
     kinds = dict.fromkeys(kind for kind, _, _ in problem.profiles)
     sizes = {size for profile in problem.profiles.values() for size in profile.batches}
@@ -122,7 +122,7 @@ def _ways(problem: Problem, group: list[str]) -> dict[Choice, dict[str, Choice]]
             way: dict[str, Choice] = {}
             for member in group:
                 fitting = {
-                    runtime: profile.batches[size].rows_per_second
+                    runtime: profile.batches[size].among(len(group))
                     for (where, name, runtime), profile in problem.profiles.items()
                     if (where, name) == (kind, member) and size in profile.batches
                 }

@@ -53,28 +53,30 @@ def timed(
     middle = statistics.median(speeds)
     share = cores.value(device.cores) if device.family == "cpu" else 1.0  # on others, waiting is no loss
     spread = (max(speeds) - min(speeds)) / middle
-    shared, kept = _shared(engine, name, staged, forward, batch / middle) if forward.preparation else (0.0, 0)
+    shared, kept = _shared(engine, name, staged, forward) if forward.preparation else (0.0, 0)
     return BatchProfile(batch, middle, workspace + kept, spread, len(speeds), share, shared)
 
 
-def _shared(engine: Engine, name: str, staged: Any, forward: Forward, seconds: float) -> tuple[float, int]:
+def _shared(engine: Engine, name: str, staged: Any, forward: Forward) -> tuple[float, int]:
     """Return the part of a pass that goes to what others may share, and the bytes that are kept of it for them.
 
-    seconds  that a pass takes
+    In turns with passes: a machine drifts between two measurements, not within a turn.
     """
     rows = [staged[place] for place in forward.inputs]
-    took: list[float] = []
+    turns: list[float] = []
     kept = 0
-    while len(took) < REPETITIONS:
+    while len(turns) < REPETITIONS:
         began = time.perf_counter()
+        engine.run(name, staged)
+        whole, began = time.perf_counter() - began, time.perf_counter()
         values = forward.prepare(rows)
         outputs = Outputs(engine.hardware, name, 1)
         with forward.grad_mode():
             outputs.take(0, next(iter(values.values()))[:1])
             outputs.fetch()  # where it is computed, or is still to be
-        took.append(time.perf_counter() - began)
+        turns.append((time.perf_counter() - began) / whole)
         kept = 0 if forward.featuriser is not None else sum(x.nbytes for x in values.values())  # else it was held
-    part = min(statistics.median(took) / seconds, _MOST_SHARED)
+    part = min(statistics.median(turns), _MOST_SHARED)
     return part if part >= _LEAST_SHARED else 0.0, kept
 
 

@@ -81,6 +81,19 @@ def test_what_takes_no_time_is_not_planned_by():
     assert planned(problem("kk", members, together)).hostings == planned(problem("kk", members, {})).hostings
 
 
+def test_members_run_in_the_runtime_that_is_fastest_among_them():
+    """Alone it is the other: what they share hides what their networks take."""
+    members, together = ani(count=4)
+    stated = problem("k", members, together)
+    profiles = dict(stated.profiles)
+    for (kind, name, _), profile in stated.profiles.items():
+        faster = {b: replace(p, rows_per_second=1 / 9.9e-3, shared=5e-3 / 9.9e-3) for b, p in profile.batches.items()}
+        profiles[kind, name, "frozen"] = replace(profile, batches=faster)
+    made = planned(replace(stated, profiles=profiles))
+    assert {numerics.runtime for numerics in made.numerics.members.values()} == {"eager"}
+    assert math.isclose(made.throughput, made.bound)
+
+
 def reached(seconds, kinds, hosts):
     """The highest rows/s of a placement: what its devices share is paid once for the rows of any member."""
     names, cells = list(seconds), [(d, m) for d, hosted in enumerate(hosts) for m in hosted]
