@@ -68,6 +68,9 @@ def report_lines(report: Report) -> Iterator[str]:
     for alike in grouped(that_ran(report), lambda i: (i.member, i.batch, i.runtime, i.phase, i.speed)):
         yield f"  {_instances_phrase(alike)}"
     yield f"  reducers waited for the disk {100 * report.syncing_share:.1f} % of the time"
+    if report.sharing is not None:
+        devices = sum(rank.role.startswith("device ") for rank in report.ranks)
+        yield f"  rows in shared memory: {report.sharing} of {counted(devices, 'device')}"
     if report.idle:
         yield f"  not used: {devices_phrase(report.idle)}: no rank that computes is on their node"
     yield from (f"  {line}" for line in spot_check_lines(report))

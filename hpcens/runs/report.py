@@ -134,6 +134,7 @@ class Report:
     masked         by member and cause, over all starts
     spot_checks    by member and runtime, in this start
     stages         of a cascade, once its last has begun; else none
+    sharing        devices that read rows where readers put them; the others got copies; None where that is not known
     """
 
     rows: int
@@ -148,6 +149,7 @@ class Report:
     masked: tuple[MaskedRows, ...]
     spot_checks: tuple[SpotCheck, ...] = ()
     stages: tuple[StageReport, ...] = ()
+    sharing: int | None = None
 
     def to_json(self) -> str:
         """Write the report as JSON, with the version of its format."""
@@ -157,6 +159,8 @@ class Report:
         for instance in tree["instances"]:
             if not instance["group"]:
                 del instance["group"]
+        if self.sharing is None:
+            del tree["sharing"]
         return json.dumps(tree, indent=1)
 
     def save(self, path: Path) -> None:

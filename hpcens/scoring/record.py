@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from hpcens.errors import UsageError
 from hpcens.planning.interference import learn
@@ -57,15 +58,17 @@ class Record:
         masked: Sequence[MaskedRows],
         checks: Sequence[SpotCheck] = (),
         scored: Sequence[int] = (),
+        sharing: int | None = None,
     ) -> None:
         """Write the report, and keep what it tells about plans for the next.
 
-        scored  rows of each stage of a cascade, once the last has begun
+        scored   rows of each stage of a cascade, once the last has begun
+        sharing  devices that read rows where readers put them
         """
         assignment = self._assignment
         stages = staged(assignment.plan, assignment.job.spec.cascade, scored)
         measured = self._tallies, self._seconds, ranks, masked, checks, stages
-        report = account(assignment.plan, assignment.rank_roles, *measured)
+        report = replace(account(assignment.plan, assignment.rank_roles, *measured), sharing=sharing)
         report.save(self._epoch.report)
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
             learn(assignment.job, assignment.preflight, assignment.plan, report)

@@ -181,7 +181,7 @@ class Scoring:
         spans = world.gather((role, timeline.spans)) if timeline.keep else []
         if self._record is not None:
             self._record.trace(spans)
-            self._record.report(reports, masked, checks, self._scored)
+            self._record.report(reports, masked, checks, self._scored, self._sharing)
         scored = world.broadcast(self._scored, to=[first])
         summary = {"rows": segmentation.part_rows, "masked": list(map(asdict, masked)), "finished": time.time()}
         if checks:

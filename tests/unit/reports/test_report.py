@@ -111,6 +111,9 @@ def test_what_was_measured_stands_beside_what_was_predicted():
         "  reader: 0.5 s of CPU, peak 1.0 MiB; waited for input 50 %, read 10 %",
         "  parked: 0.2 s of CPU, peak 512.0 KiB",
     ]
+    ranks = (*REPORT.ranks, *(RankReport(f"device n0/cpu{i}", {}, 0.0, 0.5, 1) for i in range(2)))
+    lines = "\n".join(report_lines(replace(REPORT, ranks=ranks, sharing=1)))
+    assert "  rows in shared memory: 1 of 2 devices" in lines
     assert "  not used: n0/cuda0: " in "\n".join(report_lines(replace(REPORT, idle=("n0/cuda0",))))
 
 
