@@ -1,8 +1,10 @@
 """How fast hpcens scores, beside the ideal (forward passes alone) and beside other tools, in one run and in turns.
 
-python jobs/benchmark.py [FOLDER] [--rows 3072] [--rounds 3] [--only NAME …] [--prefix 'taskset -c 0,1']
+python jobs/benchmark.py [FOLDER] [--seconds 60 5] [--rounds 5] [--only NAME …] [--prefix 'taskset -c 0,1']
 
-Prints a table and leaves FOLDER/benchmark.json and FOLDER/benchmark.svg. Every figure is of one round; ratios are taken
+Every length is a benchmark of its own: so many rows that `--pace` is steady for so long. The long one is what a job of
+hours has, the short one what its start and its end cost. Prints a table for each and leaves FOLDER/benchmark-60.json
+and FOLDER/benchmark-60.svg, and so on. Every figure is of one round; ratios are taken
 within a round, since a machine drifts, and told as the median and the range over the rounds. Steady: from the moment
 a tenth of the rows is done until the last is. Ray Data, Lightning and the plot need the extra `bench`.
 """
@@ -31,6 +33,8 @@ from benchmark_measure import Measured
 HERE = Path(__file__).parent
 IDEAL, PEERS = str(HERE / "benchmark_ideal.py"), str(HERE / "benchmark_peers.py")
 CLASSES = 1000
+FIRST_ROWS = 3072  # to learn how fast this machine is
+STEADY = 0.9
 TOLERANCE = 1e-4
 # name → arguments of the script behind it; what hpcens runs has none
 CONTENDERS: dict[str, tuple[str, ...]] = {
@@ -44,6 +48,7 @@ CONTENDERS: dict[str, tuple[str, ...]] = {
     "Ray Data": (PEERS, "ray", "{folder}", "hpcens-eager", "{name}"),
     "DataLoader loop": (PEERS, "loader", "{folder}", "hpcens-eager", "{name}"),
 }
+PACES = ("hpcens auto", "hpcens eager")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +72,38 @@ class Run:
 def main() -> int:
     options = asked()
     folder: Path = options.folder.resolve()
-    bench = Benchmark(folder, shlex.split(options.prefix), options.rows)
+    bench = Benchmark(folder, shlex.split(options.prefix))
     bench.prepare()
+    speed = bench.speed(options.pace)
+    for seconds in options.seconds:
+        compare(bench, options, seconds, -(-round(seconds * speed / STEADY) // 256) * 256)
+    return 0
+
+
+def compare(bench: Benchmark, options: argparse.Namespace, seconds: int, rows: int) -> None:
+    """Run all contenders in turns on so many rows; print what was found, and leave it."""
+    folder: Path = options.folder.resolve()
+    bench.use(rows)
+    print(f"\n{rows} rows: {options.pace} is to be steady for {seconds} s", flush=True)
     names = [name for name in CONTENDERS if name in (options.only or CONTENDERS) and available(name)]
     runs: list[Run] = []
     for number in range(options.rounds):
         for name in names if number % 2 == 0 else names[::-1]:
             runs.append(bench.once(name, number))
             print(f"round {number + 1}  {name:<16}{runs[-1].steady:8.1f} rows/s", flush=True)
-    (folder / "benchmark.json").write_text(json.dumps([asdict(run) for run in runs], indent=1))
+    (folder / f"benchmark-{seconds}.json").write_text(json.dumps([asdict(run) for run in runs], indent=1))
     for line in table(runs):
         print(line)
     if find_spec("matplotlib"):
-        draw(runs, folder / "benchmark.svg")
-    return 0
+        draw(runs, folder / f"benchmark-{seconds}.svg")
 
 
 def asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="hpcens beside the ideal and beside other tools.")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("benchmark"), help="default: ./benchmark")
-    parser.add_argument("--rows", type=int, default=3072, help="of 3×64×64 float32 (default: 3072)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", nargs="+", type=int, default=[60, 5], help="lengths (default: 60 5)")
+    parser.add_argument("--pace", choices=PACES, default="hpcens auto", help="is steady for so long (default: auto)")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=tuple(CONTENDERS), help="only these contenders")
     parser.add_argument("--prefix", default="", help="put before every command that is measured")
     return parser.parse_args()
@@ -104,10 +120,10 @@ def available(name: str) -> bool:
 class Benchmark:
     """A folder with the dataset, the members and all settings, and what is measured in it."""
 
-    def __init__(self, folder: Path, prefix: list[str], rows: int) -> None:
+    def __init__(self, folder: Path, prefix: list[str]) -> None:
         self._folder = folder
         self._prefix = prefix
-        self._rows = rows
+        self._rows = 0
         self._environment = os.environ | {"HPCENS_CACHE": str(folder / "cache")}
 
     def prepare(self) -> None:
@@ -115,9 +131,7 @@ class Benchmark:
         folder = self._folder
         (folder / "weights").mkdir(parents=True, exist_ok=True)
         shutil.copy(HERE / "benchmark_models.py", folder)
-        if not (folder / "dataset.h5").exists() or rows_in(folder / "dataset.h5") != self._rows:
-            with h5py.File(folder / "dataset.h5", "w") as file:
-                file["images"] = images(self._rows)
+        self.use(FIRST_ROWS)
         if not (folder / "weights" / "transformer.safetensors").exists():
             subprocess.run([sys.executable, str(HERE / "benchmark_models.py"), str(folder)], check=True)
         for runtime in ("eager", "auto"):
@@ -129,6 +143,27 @@ class Benchmark:
                 self.once(f"hpcens {runtime}", -1)
         if not Setting.path(folder, "ideal").exists():
             subprocess.run([*self._prefix, sys.executable, IDEAL, "search", str(folder)], check=True)
+
+    def use(self, rows: int) -> None:
+        """Score a dataset of so many rows from now on; make it if it is not there."""
+        path, name = self._folder / f"rows-{rows}.h5", self._folder / "dataset.h5"
+        if not path.exists():
+            with h5py.File(path.with_suffix(".part"), "w") as file:
+                file["images"] = images(rows)
+            path.with_suffix(".part").rename(path)
+        name.unlink(missing_ok=True)
+        name.symlink_to(path.name)
+        for reference in self._folder.glob("ideal*.h5"):  # of other rows
+            reference.unlink()
+        self._rows = rows
+
+    def speed(self, name: str) -> float:
+        """Rows/s of a contender on the first dataset, measured once."""
+        path = self._folder / f"{name.replace(' ', '-')}.speed"
+        if not path.exists():
+            self.use(FIRST_ROWS)
+            path.write_text(str(self.once(name, -1).steady))
+        return float(path.read_text())
 
     def once(self, name: str, number: int) -> Run:
         """Run a contender and measure it."""
@@ -193,11 +228,6 @@ class Benchmark:
         )  # fmt: skip
 
 
-def rows_in(path: Path) -> int:
-    with h5py.File(path) as file:
-        return len(file["images"])
-
-
 def images(count: int) -> np.ndarray[Any, Any]:
     """Smooth blobs of three colours with a little noise, (count, 3, 64, 64) float32, mean 0 and deviation about 1."""
     draw = np.random.default_rng(0)
@@ -252,6 +282,14 @@ def table(runs: list[Run]) -> Iterator[str]:
             f"{memory / 1e6:>12.0f}{difference:>12.1e}"
         )
     yield from shares
+    for name, to in (("hpcens auto", "ideal"), ("hpcens eager", "ideal eager")):
+        mine, other = of_rounds(runs, name), of_rounds(runs, to)
+        if rounds := mine.keys() & other.keys():
+            cpu = sorted(mine[i].cpu / other[i].cpu for i in rounds)
+            memory = max(mine[i].memory - other[i].memory for i in rounds) / 1e6
+            yield f"{name} to {to}: CPU s a row {spread(cpu)}, at most {memory:.0f} MB of PSS more"
+    if tuned := ratio(runs, "hpcens auto", "Lightning tuned"):
+        yield f"hpcens auto to Lightning tuned: rows/s {spread(tuned)}"
 
 
 def spread(ratios: list[float]) -> str:
