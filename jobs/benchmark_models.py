@@ -1,5 +1,7 @@
 """Four networks of different kind and cost for 64×64 images: rows (n, 3, 64, 64) float32 → logits (n, 1000).
 
+Below them those of the benchmark for GPUs: ResNet-50, ViT-B/16 and ConvNeXt-T for images of up to 224×224, and an MLP.
+
 | member | kind | dominated by |
 | --- | --- | --- |
 | residual | ResNet-18 | dense 3×3 convolutions |
@@ -171,6 +173,109 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patches(x).flatten(2).transpose(1, 2) + self.places
         logits: Tensor = self.head(self.blocks(tokens).mean(1))
+        return logits
+
+
+class _Bottleneck(nn.Module):
+    """Narrow, a 3×3 convolution, widen; added to what came before."""
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(inputs, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            _conv(width, width, 3, stride), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            _conv(width, 4 * width, 1), nn.BatchNorm2d(4 * width),
+        )  # fmt: skip
+        same = stride == 1 and inputs == 4 * width
+        skip = nn.Sequential(_conv(inputs, 4 * width, 1, stride), nn.BatchNorm2d(4 * width))
+        self.skip = nn.Identity() if same else skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.skip(x))
+
+
+class ResNet50(nn.Module):
+    """ResNet-50."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        )
+        stages, inputs = [], 64
+        for i, depth in enumerate((3, 4, 6, 3)):
+            for block in range(depth):
+                stages.append(_Bottleneck(inputs, 64 << i, 2 if i and not block else 1))
+                inputs = 4 * (64 << i)
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(inputs, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.stages(self.stem(x)).mean((2, 3)))
+        return logits
+
+
+class ViTB(nn.Module):
+    """ViT-B/16, without a class token."""
+
+    def __init__(self, width: int = 768, heads: int = 12, depth: int = 12) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 16, 16)
+        self.places = nn.Parameter(0.02 * torch.randn(1, 196, width))
+        self.blocks = nn.Sequential(*(_Attend(width, heads) for _ in range(depth)), nn.LayerNorm(width))
+        self.head = nn.Linear(width, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patches(x).flatten(2).transpose(1, 2)
+        logits: Tensor = self.head(self.blocks(tokens + self.places[:, : tokens.shape[1]]).mean(1))
+        return logits
+
+
+class _Next(nn.Module):
+    """A 7×7 depthwise convolution, normalised, widened and narrowed; added to what came before."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
+        self.body = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.scale = nn.Parameter(0.1 * torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.scale * self.body(self.depthwise(x).permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
+
+
+class ConvNeXtT(nn.Module):
+    """ConvNeXt-T."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (96, 192, 384, 768)
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 4, 4), nn.GroupNorm(1, widths[0])]
+        for i, depth in enumerate((3, 3, 9, 3)):
+            if i:
+                layers += [nn.GroupNorm(1, widths[i - 1]), nn.Conv2d(widths[i - 1], widths[i], 2, 2)]
+            layers += [_Next(widths[i]) for _ in range(depth)]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Linear(widths[-1], CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x).mean((2, 3)))
+        return logits
+
+
+class Mlp(nn.Module):
+    """Three layers for rows of 256 numbers, ten classes."""
+
+    def __init__(self, width: int = 512) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(256, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.body(x)
         return logits
 
 
