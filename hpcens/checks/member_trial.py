@@ -161,7 +161,7 @@ def try_member(
         remedies = [error.remedy, *_channels_last(member, [rows[place] for place in forward.inputs])]
         raise MemberError(error.what, "\n".join(remedies)) from error.__cause__
     quick = time.monotonic() - began < _QUICK
-    if member.precision is None and member.output == "values" and engine.rounds(member.name, staged):
+    if member.unsaid and member.output == "values" and engine.rounds(member.name, staged):
         raise unwritten(member, "returns float64")
     looked_at = engine.first_look(member.name, staged)
     given = engine.given(member.name, staged)

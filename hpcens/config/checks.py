@@ -14,6 +14,7 @@ from hpcens.config.feature_checks import check_features
 from hpcens.config.keep_checks import check_keep
 from hpcens.config.keys import KEYS, example, pattern
 from hpcens.config.member_checks import check_members
+from hpcens.config.precision_checks import check_tolerance
 from hpcens.config.route_checks import check_routes
 from hpcens.config.rule_checks import Parts, check_output, check_rule
 from hpcens.config.task_checks import check_task
@@ -109,6 +110,7 @@ def check_ensemble(page: Page, tree: dict[str, Any]) -> None:
     check_keep(parts)
     check_members(parts)
     check_features(parts)
+    check_tolerance(parts)
     check_dataset(page, parts.at("dataset"))
     check_routes(parts)
     check_cascade(parts)

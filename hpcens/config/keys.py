@@ -206,6 +206,7 @@ _KEYS: dict[str, Key] = {
     "plan.batch_sizes[]": _count("32"),
     "plan.runtime": _choice(RuntimeName),
     "plan.tolerance": _amount("0.0001"),
+    "plan.precision_tolerance": _amount("0.01"),
     "output": Key("predictions.h5"),
     "output.path": _filled("predictions.h5"),
     "output.folder": _filled("predictions"),

@@ -15,8 +15,14 @@ def check_precision(parts: Parts, place: Place, usable: dict[str, Any]) -> None:
     """Check a member's precision. usable: its keys that are not refused."""
     page, runtime = parts.page, parts.at("plan", "runtime")
     precision, place = usable.get("precision", "float32"), (*place, "precision")
-    if "onnx" in usable and precision in NARROWER:
+    if "onnx" in usable and precision in (*NARROWER, "auto"):
         page.problem(place, "an ONNX file has its own; remove it, or export another file")
+    if precision == "auto" and "passes" in usable:
+        what = "auto holds a member against itself in float32, in which passes draw other numbers; write the precision"
+        page.problem(place, what)
+    if precision == "auto" and parts.at("calibration"):
+        what = "auto is chosen anew for each run, and calibration was fitted in one precision; write that one"
+        page.problem(place, what)
     if precision == "float64" and runtime == "openvino":
         what = "float64 cannot be computed by plan.runtime: openvino; write runtime: auto, or remove precision"
         page.problem(place, what)
@@ -30,3 +36,10 @@ def _of_cpus(parts: Parts) -> str:
     """Say that CPUs compute, alone or beside GPUs; empty where none does, as far as the YAML tells."""
     beside = " too" if parts.at("devices", "cuda") is not None else ""
     return "" if parts.at("devices", "cpu") is None else f"devices.cpu has members run on CPUs{beside}"
+
+
+def check_tolerance(parts: Parts) -> None:
+    """Check that the tolerance of precisions is of use."""
+    place = ("plan", "precision_tolerance")
+    if parts.at(*place) is not None and "auto" not in parts.of_members("precision").values():
+        parts.page.problem(place, "is for members with precision: auto, and there are none; remove it")

@@ -54,7 +54,7 @@ def in_precision(spec: MemberSpec, module: torch.nn.Module) -> torch.nn.Module:
 def require_written(spec: MemberSpec, module: torch.nn.Module) -> None:
     """Raise MemberError where a module holds float64 and the YAML does not say in which precision it computes."""
     wide = [name for name, x in _own(module) if x.dtype in _WIDE]
-    if spec.precision is None and wide:
+    if spec.unsaid and wide:
         raise unwritten(spec, f"holds float64 ({listed(wide, 3)})")
 
 

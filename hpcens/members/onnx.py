@@ -45,7 +45,7 @@ def _check_precision(spec: MemberSpec, inputs: Sequence[Any]) -> None:
             "remove precision: float64, or export a graph of doubles",
         )
     wide = [x.name for x in inputs if _FLOATS.get(x.type) == torch.float64]
-    if spec.precision is None and wide:
+    if spec.unsaid and wide:
         raise unwritten(spec, f"takes float64 ({', '.join(wide)})")
 
 

@@ -20,5 +20,7 @@ def apart_lines(needs: Needs, problem: Problem, plan: Plan) -> Iterator[str]:
         if times > 0:
             why = f"as one batched network they make {times:.2f} × the rows/s that they make so"
         else:
-            why = next(filter(None, (needs.why_apart(group, kind) for kind in kinds)), "as one they are not measured")
+            why = next(
+                filter(None, (needs.grouping.why_apart(group, kind) for kind in kinds)), "as one they are not measured"
+            )
         yield f"{group} are equal and run one after another: {why}"

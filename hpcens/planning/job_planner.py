@@ -12,11 +12,12 @@ from hpcens.planning.expectation import kept_stages, sampled_stages
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.groups import apart_lines
 from hpcens.planning.job_problem import rounded_inputs, state_problem
-from hpcens.planning.numerics import fixed_numerics, keep_fixed, scored_members, with_precisions
+from hpcens.planning.numerics import fixed_numerics, in_precision, keep_fixed, scored_members, with_precisions
+from hpcens.planning.precisions import chosen_precisions
 from hpcens.profiling import Needs, ProfileBook
 from hpcens.result import torch_version
 from hpcens.runs import RunDirectory
-from hpcens.specs import Job
+from hpcens.specs import Job, MemberSpec
 from hpcens.vocabulary import Device, ExpectedStage, IoRates, Plan
 
 # New shares that gain less than a hundredth are taken without a word.
@@ -32,7 +33,8 @@ class JobPlanner:
         self._rows = preflight.facts.rows
         self._torch = torch_version()
         self._fixed = fixed_numerics(job, preflight)
-        self.needs = Needs(job, preflight, book, scored_members(job, preflight), self._fixed, self._expected(preflight))
+        members = tuple(in_precision(member, self._fixed) for member in scored_members(job, preflight))
+        self.needs = Needs(job, preflight, book, members, self._fixed, self._expected(preflight))
 
     def expect(self) -> None:
         """Score a sample of the dataset, where it is not known what comes to the stages of a cascade."""
@@ -57,17 +59,18 @@ class JobPlanner:
 
         readers, reducers  of them there may be at most
         """
-        problem = state_problem(self.needs, devices, rates, readers=readers, reducers=reducers)
+        needs, told = chosen_precisions(self.needs, devices)
+        problem = state_problem(needs, devices, rates, readers=readers, reducers=reducers)
         speeds = experience(self._run) if self._fixed is not None else {}
         fitting = (stored for stored in self._stored_plans(readers, reducers) if self._fits(stored, devices))
         earlier = next(fitting, None)
         if earlier is not None and not tells(earlier, speeds):
             return earlier
-        new = self._new_plan(corrected(problem, speeds))
+        new = self._new_plan(corrected(problem, speeds), needs.members)
         if earlier is not None and new.throughput > _WORTH_SAYING * (before := reached(earlier, speeds)):
             gained = f"{_figures(new.throughput)} rows/s, with those of the start before {_figures(before)}"
             new = replace(new, remark=f"shares of the rows follow the speeds of the starts so far: {gained}")
-        lines = (new.remark, *apart_lines(self.needs, problem, new), rounded_inputs(self.needs))
+        lines = (new.remark, told, *apart_lines(needs, problem, new), rounded_inputs(needs))
         return replace(new, remark="\n".join(line for line in lines if line))
 
     def result_bytes(self, devices: Sequence[Device]) -> int:
@@ -78,10 +81,9 @@ class JobPlanner:
         """Return the shape of a member's output for one row."""
         return next(iter(state_problem(self.needs, devices, IoRates()).profiles.values())).output_shape
 
-    def _new_plan(self, problem: Problem) -> Plan:
+    def _new_plan(self, problem: Problem, members: Sequence[MemberSpec]) -> Plan:
         families = {device.family for device in problem.devices}
-        members = [member.name for member in self.needs.members]
-        sizes = {size for name in members for family in families for size in self.needs.batch_sizes(name, family)}
+        sizes = {size for m in members for family in families for size in self.needs.batch_sizes(m.name, family)}
         new = plan(
             problem,
             planner=self._job.spec.plan.planner,
@@ -90,7 +92,7 @@ class JobPlanner:
             torch=self._torch,
             earlier=next((stored.numerics.segment_rows for stored in self._kept_plans()), None),
         )
-        numerics = with_precisions(new.numerics, self._job)
+        numerics = with_precisions(new.numerics, members)
         if any(not kind.startswith("cpu") for kind in numerics.kinds):
             numerics = replace(numerics, libraries=gpu_libraries())
         numerics = numerics if self._fixed is None else keep_fixed(numerics, self._fixed)

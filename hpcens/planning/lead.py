@@ -9,10 +9,10 @@ from typing import Any
 from hpcens.checks.preflight import Preflight
 from hpcens.planning.io_rates import keep_link, with_survey
 from hpcens.planning.job_planner import JobPlanner
-from hpcens.planning.numerics import fingerprint_under
+from hpcens.planning.numerics import fingerprint_under, in_precisions
 from hpcens.planning.phases import Assignment, phases_of, require_room_for
 from hpcens.planning.unsteady import unsteady_outputs
-from hpcens.profiling import IoSurvey, MissingRates, measure_io, reasons, rows_to_sample, sample, spread
+from hpcens.profiling import JUDGED, IoSurvey, MissingRates, measure_io, reasons, rows_to_sample, sample, spread
 from hpcens.result import Decision, Form, pass_entropies, refuse_phases, require_room_for_parts, scored_form
 from hpcens.roles import Hello, RankRoles, extend_roles, most_readers_and_reducers
 from hpcens.runs import Epoch, Events, PlanMade, ProfilingBegan, ProfilingEnded, RunDirectory
@@ -52,7 +52,9 @@ class Lead:
         largest = max((max(m.batch_sizes) for own in measurements.values() for m in own), default=0)
         readers, _ = most_readers_and_reducers(self.rank_roles, self.hellos)
         able = extend_roles(self.rank_roles, self.hellos, readers=readers, reducers=1).readers
-        others = self.work(lambda: spread(self.job, _OTHER_ROWS)) if measurements else ()
+        judging = any(m.rivals for own in measurements.values() for m in own)
+        count = JUDGED if judging else _OTHER_ROWS
+        others = self.work(lambda: spread(self.job, count)) if measurements else ()
         return MissingRates(measurements, self._sample(largest), others, able)
 
     def keep_profiles(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
@@ -67,12 +69,13 @@ class Lead:
 
     def decide(self, survey: IoSurvey) -> Assignment:
         """Plan, fix the fingerprint under the plan, form the phases, and leave all of it in the run directory."""
-        job, rank_roles = self.job, self.rank_roles
+        rank_roles = self.rank_roles
         keep_link(survey, rank_roles, self.planner.needs.book)
         devices = tuple(rank_roles.devices[rank] for rank in sorted(rank_roles.devices))
-        rates = with_survey(self.work(lambda: measure_io(job, self.planner.result_bytes(devices))), survey)
+        rates = with_survey(self.work(lambda: measure_io(self.job, self.planner.result_bytes(devices))), survey)
         readers, reducers = most_readers_and_reducers(rank_roles, self.hellos)
         plan = self.planner.plan(devices, rates, readers=readers, reducers=reducers)
+        job = in_precisions(self.job, plan.numerics)
         tree = fingerprint_under(plan.numerics, job, self.preflight)
         self.run.fix_fingerprint(tree, self.epoch)
         self.epoch.keep_plan(plan)
@@ -110,7 +113,7 @@ class Lead:
         )
 
     def _unsteady(self, plan: Plan) -> dict[str, dict[str, Any]]:
-        return unsteady_outputs(self.job, self.preflight, self.planner.needs.book, plan)
+        return unsteady_outputs(in_precisions(self.job, plan.numerics), self.preflight, self.planner.needs.book, plan)
 
     def _sample(self, rows: int) -> Rows:
         """Read real rows of the dataset, for each input: so many, or as many as batches of that size are made of."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import FingerprintMismatch
 from hpcens.result import begun_tree, fingerprint_of, is_whole, make_fingerprint, numerics_of, require_same
 from hpcens.runs import RunDirectory, is_void
-from hpcens.specs import Job, MemberSpec
+from hpcens.specs import Job, MemberSpec, Precision
 from hpcens.vocabulary import Numerics, Plan, numerics_from_dict
 
 
@@ -27,20 +28,32 @@ def fixed_numerics(job: Job, preflight: Preflight) -> Numerics | None:
     if tree is not None:
         fixed = numerics_from_dict(numerics_of(tree))
     elif job.plan is not None:
-        fixed = with_precisions(Plan.load(job.plan).numerics, job)
+        fixed = with_precisions(Plan.load(job.plan).numerics, job.spec.members)
     else:
         return None
     scored = {member.name for member in scored_members(job, preflight)}
     return replace(fixed, members={name: how for name, how in fixed.members.items() if name in scored})
 
 
-def with_precisions(numerics: Numerics, job: Job) -> Numerics:
-    """Return numerics with each member's own precision, which is not the planner's to choose."""
-    precisions = {member.name: member.computes_in for member in job.spec.members}
-    members = {
-        name: replace(how, precision=precisions.get(name, how.precision)) for name, how in numerics.members.items()
-    }
-    return replace(numerics, members=members)
+def with_precisions(numerics: Numerics, members: Sequence[MemberSpec]) -> Numerics:
+    """Return numerics with the precisions of the members; of one that is yet to be chosen the numerics' own stays."""
+    precisions = {member.name: member.computes_in for member in members if member.precision != "auto"}
+    own = {name: replace(how, precision=precisions.get(name, how.precision)) for name, how in numerics.members.items()}
+    return replace(numerics, members=own)
+
+
+def in_precisions(job: Job, numerics: Numerics) -> Job:
+    """Return the job with the precisions that were chosen for its members. numerics: in which they are fixed."""
+    members = tuple(in_precision(member, numerics) for member in job.spec.members)
+    return job if members == job.spec.members else replace(job, spec=replace(job.spec, members=members))
+
+
+def in_precision(member: MemberSpec, numerics: Numerics | None) -> MemberSpec:
+    """Return a member in the precision that was chosen for it, where it is to be chosen and that is done."""
+    how = numerics.members.get(member.name) if numerics is not None else None
+    if how is None or member.precision != "auto":
+        return member
+    return replace(member, precision=cast(Precision, how.precision))
 
 
 def keep_fixed(planned: Numerics, fixed: Numerics) -> Numerics:

@@ -9,9 +9,11 @@ from hpcens.profiling.io_survey import IoSurvey, survey_io
 from hpcens.profiling.local_io import inspect_io, measure_io, sample, spread
 from hpcens.profiling.measuring import MissingRates, measure_on
 from hpcens.profiling.needs import Needs, package_path, reasons
+from hpcens.profiling.precisions import JUDGED, rivals, shortfall
 from hpcens.profiling.sizes import rows_to_sample
 
 __all__ = [
+    "JUDGED",
     "IoSurvey",
     "MissingRates",
     "Needs",
@@ -23,8 +25,10 @@ __all__ = [
     "package_path",
     "profile_key",
     "reasons",
+    "rivals",
     "rows_to_sample",
     "sample",
+    "shortfall",
     "spread",
     "survey_io",
 ]

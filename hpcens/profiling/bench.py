@@ -17,7 +17,7 @@ from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.loading import Contexts, load_and_weigh
 from hpcens.profiling.precisions import require_able
-from hpcens.profiling.references import Pass, References
+from hpcens.profiling.references import Pass, References, labels
 from hpcens.profiling.sizes import Growth
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
@@ -60,7 +60,8 @@ def measure(
     if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
         forward = load(measurement.member, spec, inputs=inputs, space=space, cores=device.cores)
         rows, others = accepted(forward, rows), accepted(forward, others) if others else ()
-    references = References(others, probabilities=space == "probabilities")
+    labelled = partial(labels, spec=spec, space=space)
+    references = References(others, space == "probabilities", labelled=labelled, whole=measurement.judges)
     full = filled(rows, max(measurement.batch_sizes))
     steady = measurement.eager is None or measurement.eager.same_bits
     bench = Bench(
@@ -207,6 +208,7 @@ class Bench:
                 break
             apart, same = max(profile.difference, run.apart), profile.same_bits and run.same_bits
             profile = replace(profile, output_shape=run.shape, difference=apart, same_bits=same)
+            profile = self.references.judged(profile, run.others)
             if profile.difference > self.measurement.tolerance:
                 break
             if runtime in self.measurement.keys:
@@ -262,10 +264,12 @@ class Bench:
             return None
         apart = 0.0
         if runtime == "eager":
-            several = len(self.measurement.keys) > 1
-            self.references.outputs[batch] = values, self.references.on_others(engine, name) if several else None
+            several = len(self.measurement.keys) > 1 or self.references.wide is not None
+            others = self.references.on_others(engine, name) if several else None
+            self.references.outputs[batch] = values, others
         else:
-            apart = self.references.apart(batch, values, self.references.on_others(engine, name))
+            others = self.references.on_others(engine, name)
+            apart = self.references.apart(batch, values, others)
         between = self.references.between_calls(batch, values, again)
         if between > tolerance_in(self.measurement.member.computes_in, self.measurement.tolerance):
             if runtime == "eager":
@@ -276,7 +280,7 @@ class Bench:
             self.steady &= same_bits
         elif self.steady and not same_bits:
             raise RuntimeUnsuited(f"{runtime}: it gives other bits each time, where eager gives the same")
-        return Pass(staged, values.shape[1:], workspace, apart, same_bits)
+        return Pass(staged, values.shape[1:], workspace, apart, others, same_bits)
 
     def need_reference(self, batch: int) -> None:
         """Run the same rows in eager, unless that was done."""

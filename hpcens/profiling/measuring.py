@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine import use_cores
+from hpcens.engine import open_hardware, use_cores
 from hpcens.profiling.book import ProfileBook
+from hpcens.profiling.precisions import race
 from hpcens.specs import Job
 from hpcens.vocabulary import Device, Measurement, Profile, ProfileKey, Rows
 
@@ -51,20 +54,21 @@ def measure_on(
     from hpcens.profiling.group_bench import measure_group
     from hpcens.profiling.loading import Contexts
 
-    contexts = Contexts()
-    names, space, cache = preflight.facts.names, preflight.space, ProfileBook.default().prepared
+    where: dict[str, Any] = {
+        "spec": job.spec,
+        "inputs": preflight.facts.names,
+        "device": device,
+        "space": preflight.space,
+        "rows": rows,
+        "others": others,
+        "cache": ProfileBook.default().prepared,
+        "contexts": Contexts(),
+    }
+    take, hardware = partial(measure, **where), open_hardware(device)
     return [
         (key, replace(profile, name=measurement.member.name, measured=time.time()))
         for measurement in measurements
-        for key, profile in (measure_group if measurement.members else measure)(
-            measurement,
-            spec=job.spec,
-            inputs=names,
-            device=device,
-            space=space,
-            rows=rows,
-            others=others,
-            cache=cache,
-            contexts=contexts,
+        for key, profile in (
+            measure_group(measurement, **where) if measurement.members else race(measurement, take, hardware)
         )
     ]

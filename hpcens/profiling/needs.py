@@ -13,21 +13,19 @@ from hpcens.engine import discover
 from hpcens.errors import UsageError
 from hpcens.members import speed_digest
 from hpcens.profiling.book import ProfileBook
-from hpcens.profiling.groups import Groups, beside, equal_members, fixed_groups, group_key, profile_key, require_grouped
+from hpcens.profiling.grouping import GROUP_SECONDS, Grouping
+from hpcens.profiling.groups import group_key, profile_key
 from hpcens.profiling.load import is_idle
+from hpcens.profiling.precisions import is_judged, rivals, shortfall
 from hpcens.profiling.sizes import sizes_to_try
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
 from hpcens.runtimes.agreement import tolerance_in
 from hpcens.shell import listed, option
-from hpcens.specs import Job, MemberSpec
-from hpcens.specs.groups import grouped_spec
+from hpcens.specs import Job, MemberSpec, Precision
 from hpcens.vocabulary import Device, ExpectedStage, Family, Measurement, Numerics, Profile, ProfileKey
-from hpcens.vocabulary.groups import STACKED
 
 PROFILE_SECONDS = 10.0
-# And what all groups of equal members may take beside them.
-GROUP_SECONDS = 3.0
 # A runtime has to be faster than eager by more than what measuring may be wrong by.
 _WORTH_CHANGING = 1.05
 # Members that are measured for the same reason are named up to this number.
@@ -85,33 +83,19 @@ class Needs:
         return self._require_right(member.name, *runtimes)
 
     @property
-    def groups(self) -> Groups:
-        """The groups of equal members that may run as one, and those that do: `settled` are."""
-        fixed = fixed_groups(self.members, self.fixed, given=self.job.plan is not None)
-        free = [m for m in self.members if self.fixed is None or m.name not in self.fixed.members]
-        if self.job.spec.plan.runtime not in ("auto", STACKED):
-            return fixed
-        if self.job.spec.plan.runtime == STACKED:
-            found = equal_members(self.job.spec, free, self.preflight, ())
-            require_grouped(self.job.spec, free, found)
-            return fixed | found
-        wrong = {member for member, runtime in self._wrong() if runtime == STACKED}
-        return fixed | equal_members(self.job.spec, free, self.preflight, wrong)
-
-    @property
-    def settled(self) -> Groups:
-        """Those of the groups that are to run as one: fixed by numerics, or by the YAML."""
-        settled = fixed_groups(self.members, self.fixed, given=self.job.plan is not None)
-        settled = self.groups if self.job.spec.plan.runtime == STACKED else settled
-        for group in settled.values():
-            for member in group:
-                self._require_right(member.name, STACKED)
-        return settled
+    def grouping(self) -> Grouping:
+        """What is to be known of equal members, which may run as one."""
+        return Grouping(
+            *(self.job, self.preflight, self.book, self.members, self.fixed),
+            batch_sizes=self.batch_sizes,
+            wrong=self._wrong,
+            require_right=self._require_right,
+        )
 
     @property
     def _alone(self) -> tuple[MemberSpec, ...]:
         """Members that may run by themselves."""
-        settled = {member.name for group in self.settled.values() for member in group}
+        settled = {member.name for group in self.grouping.settled.values() for member in group}
         return tuple(member for member in self.members if member.name not in settled)
 
     def _require_right(self, member: str, *runtimes: str) -> tuple[str, ...]:
@@ -137,7 +121,8 @@ class Needs:
         for kind, ranks_of_kind in ranks.items():
             family = devices[ranks_of_kind[0]].family
             missing = [m for member in self._alone if (m := self._measurement(member, kind, family)) is not None]
-            groups = [m for name in self.groups if (m := self._group_measurement(name, kind, family)) is not None]
+            grouping = self.grouping
+            groups = [m for name in grouping.groups if (m := grouping.measurement(name, kind, family)) is not None]
             for seconds, of in ((PROFILE_SECONDS, missing), (GROUP_SECONDS, groups)):
                 rounds = -(-len(of) // len(ranks_of_kind))
                 for i, measurement in enumerate(of):
@@ -149,36 +134,56 @@ class Needs:
         """Return what is not known yet of a member on devices of the kind; None where all is."""
         sizes, rows = self.batch_sizes(member.name, family), self.preflight.facts.rows
         tolerance = tolerance_in(member.computes_in, self.job.spec.plan.tolerance)
-        keys = {
-            runtime: profile_key(self.preflight, member, kind, runtime) for runtime in self.runtimes(member, family)
-        }
+        keys = self._keys(member, kind, family)
         thorough = self.job.thorough or len(keys) == 1
-        worth = inf if thorough else rows
-        idle = self.fixed is None and is_idle()
-        lacks = {
-            runtime: lack
-            for runtime, key in keys.items()
-            if (lack := self.book.lack(key, sizes, rows=worth, tolerance=tolerance, idle=idle))
-        }
+        lacks = self._lacks(member, family, keys, inf if thorough else rows)
         missing = {runtime: keys[runtime] for runtime in lacks}
-        if not missing:
+        known = [profile for key in keys.values() if (profile := self.book.get(key)) is not None]
+        pace = max((profile.best for profile in known), default=0.0)
+        rivals = self._rivals(member, kind, family, pace)
+        if not missing and not rivals:
             return None
         kept = self.book.get(profile_key(self.preflight, member, kind, "eager"))
         eager = kept if kept is not None and not set(sizes).isdisjoint(kept.batches) else None
-        why = "; ".join(dict.fromkeys(lacks.values()))
-        return Measurement(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager, why)
+        why = "; ".join(dict.fromkeys(lacks.values())) or f"not compared with {listed(list(rivals), 3)} before"
+        of_rivals = self.job.spec.plan.precision_tolerance
+        return Measurement(
+            *(member, missing, sizes, PROFILE_SECONDS, rows, tolerance, thorough, eager, why),
+            *(rivals, pace, of_rivals),
+        )
 
-    def _group_measurement(self, name: str, kind: str, family: Family) -> Measurement | None:
-        """Return what is not known yet of a group as one on devices of the kind; None where all is."""
-        members, rows = self.groups[name], self.preflight.facts.rows
-        key, sizes = group_key(self.preflight, members, kind), self.batch_sizes(members[0].name, family)
-        tolerance = tolerance_in(members[0].computes_in, self.job.spec.plan.tolerance)
-        idle = self.fixed is None and is_idle()
-        if not (why := self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle)):
-            return None
-        spec, thorough = grouped_spec(members, name), self.job.thorough or name in self.settled
-        keys = {STACKED: key}
-        return Measurement(spec, keys, sizes, PROFILE_SECONDS, rows, tolerance, thorough, why=why, members=members)
+    def _keys(self, member: MemberSpec, kind: str, family: Family) -> dict[str, ProfileKey]:
+        """Return runtime → key of a member's profiles on a kind of device."""
+        runtimes = self.runtimes(member, family)
+        return {runtime: profile_key(self.preflight, member, kind, runtime) for runtime in runtimes}
+
+    def _lacks(self, member: MemberSpec, family: Family, keys: Mapping[str, ProfileKey], rows: float) -> dict[str, str]:
+        """Say of each runtime of a member what is not known yet; nothing of those of which all is."""
+        sizes, idle = self.batch_sizes(member.name, family), self.fixed is None and is_idle()
+        tolerance = tolerance_in(member.computes_in, self.job.spec.plan.tolerance)
+        found = {
+            runtime: self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle)
+            for runtime, key in keys.items()
+        }
+        return {runtime: lack for runtime, lack in found.items() if lack}
+
+    def _rivals(
+        self, member: MemberSpec, kind: str, family: Family, pace: float
+    ) -> dict[Precision, Mapping[str, ProfileKey]]:
+        """Return what is to be measured of a member whose precision is to be chosen. pace: see `Measurement`."""
+        wanted: dict[Precision, Mapping[str, ProfileKey]] = {}
+        rows = inf if self.job.thorough else self.preflight.facts.rows
+        for precision in rivals(member, family):
+            narrow = replace(member, precision=precision)
+            keys = self._keys(narrow, kind, family)
+            first = self.book.get(next(iter(keys.values())))
+            lacks = self._lacks(narrow, family, keys, rows)
+            known = first is not None and is_judged(first, self.preflight.facts.rows) and next(iter(keys)) not in lacks
+            if first is not None and known and shortfall(first, pace, self.job.spec.plan.precision_tolerance):
+                continue
+            if lacks or not known:
+                wanted[precision] = keys
+        return wanted
 
     def note(self, measured: Iterable[tuple[ProfileKey, Profile]]) -> None:
         """Keep profiles that were measured in the book."""
@@ -193,7 +198,7 @@ class Needs:
 
         Raises UsageError where of a member nothing was measured, or the one runtime that is left cannot be used.
         """
-        usable = {member.name: self._usable(member, kind, family) for member in self._alone}
+        usable = {member.name: self.usable(member, kind, family) for member in self._alone}
         alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self._alone}
         measured: dict[tuple[tuple[str, str], str, int], list[float]] = {}
         parts: dict[tuple[tuple[str, str], str, int], list[float]] = {}
@@ -213,36 +218,7 @@ class Needs:
             shared |= {(member, runtime): profile for runtime, profile in _worth_taking(even).items()}
         return shared
 
-    def group_profiles(self, kind: str, family: Family) -> dict[str, Profile]:
-        """Return name of a group → its profile as one on a kind of device; of those of no use there none.
-
-        Raises UsageError where a group that is to run as one has none.
-        """
-        found: dict[str, Profile] = {}
-        for name, members in self.groups.items():
-            sizes, why = self.batch_sizes(members[0].name, family), self.why_apart(name, kind)
-            profile = self.book.get(group_key(self.preflight, members, kind))
-            if profile is not None and not why:
-                own = replace(profile, batches={b: p for b, p in profile.batches.items() if b in sizes})
-                eager = [self.book.get(profile_key(self.preflight, member, kind, "eager")) for member in members]
-                found[name] = beside(own, [each for each in eager if each is not None], len(members))
-            elif name in self.settled:
-                what = f"{name} cannot run as one batched network on {kind}: {why}"
-                if why:
-                    raise UsageError(what, "write plan.runtime: auto in the YAML, which takes the fastest that agrees")
-                raise UsageError(f"there is no profile of {name} on {kind}", "measure it: hpcens profile DATASET")
-        return found
-
-    def why_apart(self, name: str, kind: str) -> str:
-        """Say why a group cannot run as one on a kind of device, as far as it was measured; empty where it can."""
-        members = self.groups[name]
-        profile = self.book.get(group_key(self.preflight, members, kind))
-        if profile is None or profile.refused:
-            return profile.refused if profile is not None else ""
-        beyond = profile.difference > tolerance_in(members[0].computes_in, self.job.spec.plan.tolerance)
-        return f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance" if beyond else ""
-
-    def _usable(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
+    def usable(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
         """Return runtime → profile, of those in which the member runs and agrees with eager."""
         spec, fixed = self.job.spec.plan, self.fixed
         usable: dict[str, Profile] = {}

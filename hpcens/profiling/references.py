@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hpcens.engine import Engine, ran_out
 from hpcens.errors import DeviceOutOfMemory, MemberError
-from hpcens.members import Forward
+from hpcens.members import Forward, result_axis
 from hpcens.runtimes.agreement import difference, spread_over_rows
-from hpcens.vocabulary import Array, Rows
+from hpcens.specs import RunSpec, Space
+from hpcens.vocabulary import Array, Profile, Rows
 
 # Of the time to measure a member, what running it on the other rows may take; but at least so many rows are run.
 _SHARE = 0.05
@@ -34,6 +35,7 @@ class Pass:
     shape      of a row of output
     workspace  bytes
     apart      difference from eager
+    others     what it gives for the other rows; None where these were not run
     same_bits  whether a second call gave the same bits
     """
 
@@ -41,6 +43,7 @@ class Pass:
     shape: tuple[int, ...]
     workspace: int
     apart: float
+    others: Array | None
     same_bits: bool
 
 
@@ -51,6 +54,8 @@ class References:
     others         (rows, *row shape) of each input of the dataset; may be none
     probabilities  whether outputs are compared as probabilities
     outputs        batch size → of the batch, and of the other rows; None where these could not be run
+    labelled       gives what it is that labels of outputs are taken of, row by row; None where there are no classes
+    whole          whether all other rows are run, whatever that takes: narrower precisions are judged on them
     wide           what the member gives in float32 for the other rows; None where it computes in no narrower precision,
                    or that could not be run
     """
@@ -58,6 +63,8 @@ class References:
     others: Rows
     probabilities: bool
     outputs: dict[int, tuple[Array, Array | None]] = field(default_factory=dict)
+    labelled: Callable[[Array], Array | None] = lambda values: None
+    whole: bool = False
     wide: Array | None = None
     _limited: bool = False
 
@@ -66,7 +73,7 @@ class References:
 
         seconds  to measure the member
         """
-        if not self._limited:
+        if not self._limited and not self.whole:
             count = max(_LEAST, int(_SHARE * seconds * rows_per_second))
             self.others = tuple(array[:: max(1, len(array) // count)] for array in self.others)
             self._limited = True
@@ -113,6 +120,25 @@ class References:
             return apart
         return min(apart, difference(others, self.wide, probabilities=self.probabilities))
 
+    def judged(self, profile: Profile, others: Array | None) -> Profile:
+        """Return the profile of a narrower precision with how far it is from float32.
+
+        others  what the member gives for the other rows
+        """
+        if others is None or self.wide is None:
+            return profile
+        apart = difference(others, self.wide, probabilities=self.probabilities)
+        pair = self.labelled(others), self.labelled(self.wide)
+        differing = 0.0
+        if pair[0] is not None and pair[1] is not None:
+            differing = float((pair[0] != pair[1]).reshape(len(others), -1).any(axis=1).mean())
+        return replace(
+            profile,
+            rounding=max(profile.rounding, apart),
+            labels=max(profile.labels, differing),
+            judged=len(others),
+        )
+
     def on_others(self, engine: Engine, name: str) -> Array | None:
         """Run the other rows; None where there are none, they do not fit beside what is held, or one of them is bad."""
         hardware = engine.hardware
@@ -131,3 +157,17 @@ class References:
         """Return how far outputs of two equal calls lie apart."""
         reference = self.outputs[batch][0] if batch in self.outputs else first
         return difference(second, first, probabilities=self.probabilities, scale=spread_over_rows(reference))
+
+
+def labels(values: Array, spec: RunSpec, space: Space) -> Array | None:
+    """Return the label of each row, of several positions each; of labels that do not exclude one another which hold.
+
+    values  (rows, *output shape), as the ensemble combines them
+    None where they are of no classes.
+    """
+    axis = result_axis(spec, values.shape[1:], space)
+    if axis is None:
+        return None
+    if spec.task == "multilabel":
+        return np.asarray(values > (0.5 if space == "probabilities" else 0.0))
+    return np.asarray(values.argmax(axis=axis))

@@ -15,7 +15,7 @@ from typing import Any
 
 from hpcens.errors import UsageError
 from hpcens.files import MALFORMED
-from hpcens.specs import Calibration, RunSpec, Space, described_cascade, described_rows
+from hpcens.specs import Calibration, MemberSpec, RunSpec, Space, described_cascade, described_rows
 from hpcens.vocabulary import Numerics, numerics_from_dict
 
 Tree = Mapping[str, Any]
@@ -109,7 +109,7 @@ def make_fingerprint(
                 member.name: {
                     **members[member.name],
                     "output": member.output,
-                    "numerics": fixed["members"].get(member.name, {}) | {"precision": member.computes_in},
+                    "numerics": _own_numerics(member, fixed["members"].get(member.name, {})),
                 }
                 for member in spec.members
             },
@@ -123,6 +123,12 @@ def make_fingerprint(
             },
         }
     )
+
+
+def _own_numerics(member: MemberSpec, fixed: Tree) -> dict[str, Any]:
+    """Return the numerics of a member, with its precision: as it was fixed, where the YAML leaves it open."""
+    left_open = member.precision == "auto" and "precision" in fixed
+    return {**fixed, "precision": fixed["precision"] if left_open else member.computes_in}
 
 
 def in_format(tree: Tree) -> dict[str, Any]:
@@ -205,7 +211,7 @@ def made_of_but_data(
         for part, digest in {
             **members[member.name],
             "output": member.output,
-            "precision": member.computes_in,
+            "precision": "auto" if member.precision == "auto" else member.computes_in,
             **({"rows": described_rows(member.rows)} if member.rows else {}),  # which differ from dataset to dataset
         }.items()
     }

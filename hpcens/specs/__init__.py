@@ -150,6 +150,7 @@ class PlanSpec:
     runtime      auto: the fastest that agrees with eager on rows of the dataset; else this one for every member
     tolerance    by how much a runtime may differ from eager, and a member from itself when it is called again: in
                  probabilities, else as a part of a value's standard deviation over rows
+    precision_tolerance  by how much a member of `precision: auto` may differ from itself in float32, likewise
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -157,6 +158,7 @@ class PlanSpec:
     batch_sizes: tuple[int, ...] | None = None
     runtime: RuntimeName = "auto"
     tolerance: float = 1e-4
+    precision_tolerance: float = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from hpcens.specs.steps import STRICT, StepSpec
 
-Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64"]
+Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64", "auto"]
 Trust = Literal["pickle", "file_access"]
 
 

@@ -18,7 +18,13 @@ def why_alone(member: MemberSpec, spec: RunSpec) -> str:
         return "is built by no factory"
     if member.loads_itself:
         return "has weights that its factory loads"
-    keys = {"gradients": member.gradients, "passes": member.passes, "views": member.views, "rows": member.rows}
+    keys: dict[str, object] = {
+        "gradients": member.gradients,
+        "passes": member.passes,
+        "views": member.views,
+        "rows": member.rows,
+    }
+    keys |= {"features": member.features, "precision: auto": member.precision == "auto"}
     if written := [key for key, value in keys.items() if value]:
         return f"has {written[0]}"
     return "is one of a cascade" if spec.cascade else ""

@@ -130,7 +130,8 @@ class MemberSpec:
                  first step is a cast
     precision    of the module and its inputs; outputs are float64 from there on under float64, else float32 (None: not
                  written, which is float32, and refuses a module whose own numbers are float64); tf32: float32, but for
-                 the products of matrices and convolutions, whose factors a GPU rounds to 10 bits
+                 the products of matrices and convolutions, whose factors a GPU rounds to 10 bits; auto: the fastest
+                 that is near enough to float32, chosen when a run is planned
     select       which of several outputs: index of a tuple, key of a mapping, or attribute
     output       space of the module's output: logits, probabilities or values
     class_axis   axis of its output that has the classes, rows being 0 (None: the ensemble's)
@@ -186,8 +187,13 @@ class MemberSpec:
 
     @property
     def computes_in(self) -> Precision:
-        """The precision in which the module computes."""
-        return self.precision or "float32"
+        """The precision in which the module computes; where it is yet to be chosen, float32."""
+        return "float32" if self.unsaid else self.precision or "float32"
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether the YAML does not say in which precision it computes."""
+        return self.precision in (None, "auto")
 
     @property
     def dtype(self) -> str:

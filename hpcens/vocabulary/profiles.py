@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from hpcens.files import checked
-from hpcens.specs import MemberSpec
+from hpcens.specs import MemberSpec, Precision
 
 _TOO_FAST = 1e15  # rows/s
 _TOO_LATE = 1e11  # seconds since 1970
@@ -90,6 +90,9 @@ class Profile:
     name            of the member, when it was measured last; empty: not known
     measured        seconds since 1970 at which it was; 0: not known
     repeats         how often it was measured again since the machine was loaded before
+    rounding        of a precision narrower than float32: the largest by which it differed from float32
+    labels          part of the rows whose label, or one of whose labels, is another than in float32; 0 without classes
+    judged          rows on which that was found out; 0: it was not
     """
 
     weights: int
@@ -105,6 +108,9 @@ class Profile:
     name: str = ""
     measured: float = 0.0
     repeats: int = 0
+    rounding: float = 0.0
+    labels: float = 0.0
+    judged: int = 0
 
     @property
     def loaded(self) -> bool:
@@ -148,6 +154,10 @@ class Measurement:
     thorough     try every runtime, whatever its preparation takes
     eager        the profile of eager, where it is known
     why          what is not known yet, in words
+    rivals       precision → runtime → key, of narrower precisions that are held against float32
+    pace         rows/s that the member is known to make in float32 at best; 0: not known
+    precision_tolerance  by how much they may differ
+    judges       whether it is of such a rival: all further rows are run
     members      of a group that is measured as one: `member` is the first of them, under the group's name
     """
 
@@ -160,6 +170,10 @@ class Measurement:
     thorough: bool
     eager: Profile | None = None
     why: str = ""
+    rivals: Mapping[Precision, Mapping[str, ProfileKey]] = field(default_factory=dict)
+    pace: float = 0.0
+    precision_tolerance: float = 0.0
+    judges: bool = False
     members: tuple[MemberSpec, ...] = ()
 
 
@@ -178,6 +192,8 @@ def profile_from_dict(raw: dict[str, Any]) -> Profile:
         raise ValueError("no batch is run so")
     if min(profile.weights, profile.context) < 0 or not 0 <= profile.load_seconds < inf:
         raise ValueError("no member is loaded so")
+    if not (profile.rounding >= 0 and 0 <= profile.labels <= 1 and profile.judged >= 0):
+        raise ValueError("nothing differs so")
     if not 0 <= profile.measured < _TOO_LATE or profile.repeats < 0:
         raise ValueError("nothing was measured then")
     if any(not 0 <= batch.core_share <= 1 or batch.passes < 0 for batch in batches.values()):

@@ -88,7 +88,7 @@ def score_start(job, preflight, *, phases=(), writers=1, most=None):
         planner="optimal",
         devices=(),
         hostings=(),
-        numerics=with_precisions(Numerics(SEGMENT, members, ("cpu",), torch_version()), job),
+        numerics=with_precisions(Numerics(SEGMENT, members, ("cpu",), torch_version()), job.spec.members),
         phases=phases,
         window=4,
         read_ahead=3,

@@ -16,8 +16,8 @@ MISTAKES = [
         "zzz: 1",
         8,
         "zzz",
-        "unknown key; known here: members, dataset, classes, class_axis, task, rule, calibration, cascade, devices,"
-        " cluster, plan, output, slurm, bad_rows, fsync_seconds",
+        "unknown key; known here: members, features, dataset, classes, class_axis, task, rule, calibration, cascade,"
+        " devices, cluster, plan, output, slurm, bad_rows, fsync_seconds",
     ),
     ("search_path: .", 8, "search_path", "unknown key"),
     ("batch_sizes: [8]", 8, "batch_sizes", "unknown key; it belongs under plan"),
@@ -394,6 +394,13 @@ MISTAKES = [
         "members[1].precision",
         "tf32 is of GPUs, and plan.runtime: frozen of CPUs; write runtime: auto",
     ),
+    (
+        "plan: {precision_tolerance: 0.1}",
+        8,
+        "plan.precision_tolerance",
+        "is for members with precision: auto, and there are none; remove it",
+    ),
+    ("  - {name: c, onnx: o, precision: auto}", 8, "members[2].precision", "an ONNX file has its own; remove it"),
     ("rule: {precision: float64}", 8, "rule.precision", "is for rule stack, but the rule is mean; remove it"),
     (
         "rule: {name: stack, factory: 'm:s', weights: w, precision: float16}",
@@ -527,7 +534,7 @@ MISTAKES = [
         "    precision: fp16",
         8,
         "members[1].precision",
-        "not one of float32, tf32, bfloat16, float16, float64; for example precision: float32",
+        "not one of float32, tf32, bfloat16, float16, float64, auto; for example precision: float32",
     ),
     ("    select: [1]", 8, "members[1].select", "expected text, not a list; for example select: logits"),
     ("    preprocess: {scale: 2.0}", 8, "members[1].preprocess", "expected a list, not a mapping; for example prepro"),

@@ -189,6 +189,10 @@ KEYS = {
     "squeeze": {"members": {"factory": "combined_models:Alone"}},
     "precision: float64": {"members": {"precision": "float64"}},
     "precision: float32": {"members": {"precision": "float32"}},
+    "precision: auto": {"members": {"precision": "auto"}},
+    "precision: bfloat16": {"members": {"precision": "bfloat16"}},
+    "precision: tf32": {"members": {"precision": "tf32"}, "devices": {"cpu": 1}},
+    "tolerance of precisions": {"plan": {"precision_tolerance": 0.1}},
     "dtype: float64": {"output": {"dtype": "float64"}},
     "dtype: float32": {"output": {"dtype": "float32"}},
     "folder": {"output": {"folder": "elsewhere"}},
@@ -335,6 +339,23 @@ ROWS = [
         "runtime: openvino",
         "members.0..precision: float64 cannot be computed by plan.runtime: open",
     ),
+    *(("precision: auto", verb, WORKS) for verb in (*ALL_VERBS, "blocks")),
+    *(
+        ("precision: auto", key, WORKS)
+        for key in (
+            *("bad_rows: mask", "dtype: uint8", "dtype: float64", "output: values", "class_axis", "task: multilabel"),
+            *("stack", "rule: m:f", "gradients", "views", "rows", "cascade", "keep", "runtime: frozen", "folder"),
+            *("preprocess", "member classes", "tolerance of precisions", "runtime: openvino", "slurm"),
+        )
+    ),
+    ("precision: auto", "passes", "members.0..precision: auto holds a member against itself in float32, in which pass"),
+    ("precision: auto", "calibration", "members.0..precision: auto is chosen anew for each run, and calibration was"),
+    *(
+        ("precision: tf32", verb, "members.0..precision: tf32 is of GPUs, and devices.cpu")
+        for verb in ("resume", "phases")
+    ),
+    *(("precision: bfloat16", verb, WORKS) for verb in ALL_VERBS),
+    ("tolerance of precisions", "verify", "plan.precision_tolerance: is for members with precision: auto, and there"),
     ("stack of float64", "rule: vote", "precision: is for rule stack, but the rule is vote"),
     ("gradients", "runtime: frozen", "members.0..gradients: cannot be taken under plan.runtime: frozen; write runtime"),
     ("dtype: uint8", "combine", "only float32, of members of precision float64 only float64, is combined again"),

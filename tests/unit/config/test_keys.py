@@ -78,7 +78,9 @@ def around(pattern: str) -> dict[str, Any]:
         "rule": {"name": "weighted" if pattern.endswith(".weight") else "mean"},
         "output": {"compression": {"name": "gzip"}},
     }
-    if pattern.startswith("features") or pattern == "members[].features":
+    if pattern == "plan.precision_tolerance":
+        member["precision"] = "auto"
+    elif pattern.startswith("features") or pattern == "members[].features":
         name = "aev" if pattern in ("features", "members[].features") else "x"
         made: dict[str, Any] = {"factory": "m:f"}
         if ".weights." in pattern or pattern == "features{}.trust[]":
@@ -183,6 +185,7 @@ def test_the_template_holds_every_key_once_uncommented(file: Path) -> None:
     assert loaded(file, yaml.safe_dump(featured(tree))).members[1].featuriser is not None
     del tree["features"], tree["members"][0]["features"]  # beside preprocess, it is refused
     del tree["dataset"]["input"], tree["dataset"]["select"]["path"], tree["output"]["keep"]["above"]  # of two ways one
+    del tree["plan"]["precision_tolerance"]  # is for precision: auto
     views = tree["members"][0].pop("views")  # beside gradients, it is refused
     [seen] = loaded(file, yaml.safe_dump({"members": [{"name": "a", "onnx": "o", "views": views}]})).members
     assert seen.views is not None and [view.call for view in seen.views.apply] == [

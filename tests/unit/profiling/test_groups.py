@@ -15,7 +15,7 @@ from hpcens.dataset.source import Facts
 from hpcens.errors import UsageError
 from hpcens.members import member_digests
 from hpcens.planning.experience import corrected
-from hpcens.planning.groups import apart_lines
+from hpcens.planning.grouping.groups import apart_lines
 from hpcens.planning.interference import learn
 from hpcens.planning.job_problem import state_problem
 from hpcens.planning.unsteady import unsteady_outputs
@@ -65,7 +65,7 @@ def noted(asked, speed, alone=30.0, **group):
         asked.book.put(key, Profile(1, 0, 1.0, (4,), batches, (4, 8)))
     batches = {size: BatchProfile(size, speed, 0, 0.1, 5) for size in (4, 8)} if speed else {}
     made = Profile(3, 0, 1.0, (4,), batches, (4, 8), **group)
-    asked.book.put(group_key(asked.preflight, asked.groups[GROUP], "cpu k"), made)
+    asked.book.put(group_key(asked.preflight, asked.grouping.groups[GROUP], "cpu k"), made)
     return asked
 
 
@@ -88,33 +88,40 @@ def test_equal_members_differ_in_their_weights_alone(tmp_path):
     for key, value in others.items():
         if key == "views":
             continue
-        assert named(needs(tmp_path, (a, b, replace(c, **{key: value}))).groups) == {"m0 … m1 (2)": ["m0", "m1"]}, key
+        assert named(needs(tmp_path, (a, b, replace(c, **{key: value}))).grouping.groups) == {
+            "m0 … m1 (2)": ["m0", "m1"]
+        }, key
         alone = replace(b, **{key: value}), replace(c, **{key: value})
-        again = named(needs(tmp_path, (a, *alone)).groups)
+        again = named(needs(tmp_path, (a, *alone)).grouping.groups)
         by_themselves = key in ("gradients", "passes", "rows", "weights")
         assert again == ({} if by_themselves else {"m1 … m2 (2)": ["m1", "m2"]}), key
     weighed = replace(c, weight=2.0, weights=WeightsSpec(path=c.weights.path, key="ema", ignore=("x",)))
-    assert named(needs(tmp_path, (a, b, weighed)).groups) == {GROUP: ["m0", "m1", "m2"]}
+    assert named(needs(tmp_path, (a, b, weighed)).grouping.groups) == {GROUP: ["m0", "m1", "m2"]}
     file = MemberSpec(name="m3", exported=c.weights.path)
-    assert named(needs(tmp_path, (a, file, replace(file, name="m4"))).groups) == {}
-    assert named(needs(tmp_path, (a, b, c), unsteady={"m1": {"alone": 0.1}}).groups) == {"m0 … m2 (2)": ["m0", "m2"]}
+    assert named(needs(tmp_path, (a, file, replace(file, name="m4"))).grouping.groups) == {}
+    assert named(needs(tmp_path, (a, b, c), unsteady={"m1": {"alone": 0.1}}).grouping.groups) == {
+        "m0 … m2 (2)": ["m0", "m2"]
+    }
     assert (
-        needs(tmp_path, (a, b, c), cascade=(StageSpec(members=("m0",)), StageSpec(members=("m1", "m2")))).groups == {}
+        needs(
+            tmp_path, (a, b, c), cascade=(StageSpec(members=("m0",)), StageSpec(members=("m1", "m2")))
+        ).grouping.groups
+        == {}
     )
 
 
 def test_a_runtime_by_name_forbids_them_or_asks_for_them(tmp_path):
     members = equal_members(tmp_path)
     for runtime in ("eager", "channels_last"):
-        assert needs(tmp_path, members, plan={"runtime": runtime}).groups == {}
+        assert needs(tmp_path, members, plan={"runtime": runtime}).grouping.groups == {}
     asked = needs(tmp_path, members, plan={"runtime": "stacked"})
-    assert named(asked.settled) == {GROUP: ["m0", "m1", "m2"]}
+    assert named(asked.grouping.settled) == {GROUP: ["m0", "m1", "m2"]}
     [measured] = asked.unmeasured({2: DEVICE})[2]
     assert measured.members == members and [*measured.keys] == ["stacked"] and measured.thorough
     assert reasons([measured]) == (f"{GROUP}: not measured before",)
     other = replace(members[2], name="x", factory="nets:Linear")
     with pytest.raises(UsageError, match="member x is equal to no other member that is scored with it, and cannot run"):
-        _ = needs(tmp_path, (*members, other), plan={"runtime": "stacked"}).groups
+        _ = needs(tmp_path, (*members, other), plan={"runtime": "stacked"}).grouping.groups
 
 
 def test_they_are_measured_by_themselves_and_as_one(tmp_path):
@@ -136,7 +143,7 @@ def test_what_was_fixed_stays_and_a_member_that_is_added_runs_by_itself(tmp_path
     fixed = Numerics(8, dict.fromkeys(("m0", "m1", "m2"), how), ("cpu k",), "2.0")
     asked = needs(tmp_path, members, fixed=fixed)
     asked = replace(asked, preflight=replace(asked.preflight, stored=("other",)))
-    assert named(asked.groups) == named(asked.settled) == {GROUP: ["m0", "m1", "m2"]}
+    assert named(asked.grouping.groups) == named(asked.grouping.settled) == {GROUP: ["m0", "m1", "m2"]}
     todo = asked.unmeasured({2: DEVICE})[2]
     assert [m.member.name for m in todo] == ["m3", GROUP] and todo[1].batch_sizes == (8,)
     known = noted(asked, 20.0)
@@ -149,18 +156,18 @@ def test_what_was_fixed_stays_and_a_member_that_is_added_runs_by_itself(tmp_path
     with pytest.raises(
         UsageError, match=r"the plan has m0 … m2 \(3\) run as one batched network, and not all of these"
     ):
-        _ = replace(needs(tmp_path, members[1:], fixed=fixed), job=other_plan).groups
+        _ = replace(needs(tmp_path, members[1:], fixed=fixed), job=other_plan).grouping.groups
 
 
 def test_a_member_that_was_wrong_as_one_of_them_runs_by_itself(tmp_path):
     asked = needs(tmp_path, equal_members(tmp_path))
     Finding("m1", "stacked", "fingerprint", 0.5).save(tmp_path / "out.run")
-    assert named(asked.groups) == {"m0 … m2 (2)": ["m0", "m2"]}
+    assert named(asked.grouping.groups) == {"m0 … m2 (2)": ["m0", "m2"]}
     how = MemberNumerics(8, "stacked", group=GROUP)
     fixed = Numerics(8, dict.fromkeys(("m0", "m1", "m2"), how), ("cpu k",), "2.0")
     for settled in (replace(asked, fixed=fixed), needs(tmp_path, asked.members, plan={"runtime": "stacked"})):
         with pytest.raises(UsageError, match="member m1 gave wrong values in stacked in this run, and is to run in it"):
-            _ = settled.settled
+            _ = settled.grouping.settled
 
 
 @pytest.mark.parametrize(
@@ -213,10 +220,10 @@ def test_what_a_run_reached_is_of_the_profile_as_one(tmp_path, monkeypatch):
 def test_its_speed_is_at_the_level_of_its_members(tmp_path):
     """Measured on a busy machine, or an idle one, it is as many times as fast as they were beside it."""
     asked = noted(needs(tmp_path, equal_members(tmp_path)), 20.0, alone=60.0)
-    assert asked.group_profiles("cpu k", "cpu")[GROUP].best == 20.0, "it does not say how many times"
+    assert asked.grouping.profiles("cpu k", "cpu")[GROUP].best == 20.0, "it does not say how many times"
     batches = {4: BatchProfile(4, 5.0, 0, 0.1, 5, times=2.0), 16: BatchProfile(16, 7.0, 0, 0.1, 5, times=2.0)}
     own = Profile(3, 0, 1.0, (4,), batches, (4, 8, 16))
-    key = group_key(asked.preflight, asked.groups[GROUP], "cpu k")
+    key = group_key(asked.preflight, asked.grouping.groups[GROUP], "cpu k")
     asked.book.put(key, own)
     assert asked.book.get(key).batches[4].times == 2.0
     speeds = {size: batch.rows_per_second for size, batch in beside(own, [], 3).batches.items()}
@@ -224,7 +231,7 @@ def test_its_speed_is_at_the_level_of_its_members(tmp_path):
     eager = [Profile(1, 0, 1.0, (4,), {4: BatchProfile(4, rate, 0, 0.1, 5)}, (4,)) for rate in (50.0, 60.0, 90.0)]
     level = beside(own, eager, 3)
     assert {size: batch.rows_per_second for size, batch in level.batches.items()} == {4: 40.0, 16: 7.0}
-    assert asked.group_profiles("cpu k", "cpu")[GROUP].batches[4].rows_per_second == 40.0
+    assert asked.grouping.profiles("cpu k", "cpu")[GROUP].batches[4].rows_per_second == 40.0
 
 
 ROWS = np.random.default_rng(1).random((24, 3, 8, 8), np.float32)
