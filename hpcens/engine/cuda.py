@@ -77,7 +77,7 @@ class CudaHardware:
         """
         self.name = name
         self._device = device
-        self._api = api
+        self.api = self._api = api
         self._pin = pin
         self._api.set_device(device)
         self._copies = self._api.Stream()

@@ -61,7 +61,7 @@ def grouped(names: Iterable[str], members: Mapping[str, Hosted], ceilings: Mappi
     for name in names:
         forward = members[name].forward
         key = forward.preparation, min(members[name].batch, ceilings.get(name, members[name].batch))
-        alike = firsts.setdefault(key, []) if forward.preparation else []
+        alike = firsts.setdefault(key, []) if forward.preparation and forward.replayed is None else []
         for group in alike:
             if _alike(members[group[0]].forward, forward):
                 group.append(name)

@@ -27,16 +27,20 @@ Called = Callable[[Sequence[torch.Tensor]], torch.Tensor]
 """Takes rows, (batch, *row shape) of each input, and returns what the network gives for them."""
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 """Takes a network, and what it is called with for one whole batch; returns the network as a runtime executes it."""
+Replayed = Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+"""Takes rows, (batch, *row shape) of each input, and returns what the member itself gives, and its output."""
 
 
 class Forward(torch.nn.Module):
     """Preprocessing, precision, network, choice of its output, conversion to what the ensemble combines; in turn."""
 
     # gradients  whether it takes gradients in its forward
+    # recordable all it does is its module's and hpcens' own: a batch is the same kernels each time
     # state, notes  see `Network`
     # complex    whether its network has complex parameters or buffers
     # doubles    whether a batch of one row has failed, and is run as two
     # draws      of a stochastic member: its passes; None for others
+    # replayed   where all it does for a batch was recorded: what gives it; else None
     # carried    where entropies lie beside what it returned; None where there are none
     # members    of a group, see `stacked`; a member by itself has none
     members: tuple[str, ...] = ()
@@ -77,6 +81,7 @@ class Forward(torch.nn.Module):
         self._choose: Callable[[object], torch.Tensor] = whole if prepared else partial(chosen, spec.name, spec.select)
         self.passes = Passes(self._network, self._choose)
         self.draws: Draws | None = None
+        self.replayed: Replayed | None = None
         self.carried: Carried | None = None
         if spec.passes is not None:
             self.draws = Draws(spec.name, spec.passes, self._network.module)
@@ -85,6 +90,7 @@ class Forward(torch.nn.Module):
         self.prepared: Prepared | None = None
         self._wanted = spec.inputs if spec.features is not None else None
         self._mends = spec.bad_rows == "pass" or any(step.call is not None for step in spec.front.preprocess)
+        self.recordable = not spec.functions and not (views or spec.passes or spec.gradients or spec.features)
         self._conversion = conversion
         self._views = views
 
@@ -133,6 +139,8 @@ class Forward(torch.nn.Module):
         Raises MemberError or UsageError where what the member gives is not what its spec says, PreprocessingFailed
         where a step of its preprocessing raises.
         """
+        if self.replayed is not None:
+            return self.replayed(rows)[1]
         if self.draws is not None:
             return self.draws.mean(self._drawing(rows, first, self._conversion), self._carried)
         if self._views is not None and self._views.in_space_of_rule:
@@ -145,6 +153,8 @@ class Forward(torch.nn.Module):
 
         Of a member with passes, in the first of them.
         """
+        if self.replayed is not None:
+            return self.replayed(rows)[0]
         if self.draws is not None:
             with kept_generators():
                 return self._drawing(rows, 0)(0)
@@ -287,6 +297,10 @@ class Forward(torch.nn.Module):
             return self.featuriser.prepare(rows)
         with self.surroundings.around(), self.grad_mode():
             return {str(i): x for i, x in enumerate(self._preprocessing(*rows))}
+
+    def both(self, *rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what the member itself gives, and its output; of one that is `recordable`."""
+        return (given := self.given(*rows)), self._conversion(given)
 
     def _inputs(self, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Return what the network is called with, which it may write to."""

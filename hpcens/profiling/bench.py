@@ -23,6 +23,7 @@ from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
 from hpcens.runtimes.agreement import tolerance_in
+from hpcens.runtimes.catalogue import keeps_files
 from hpcens.runtimes.recording import record, recording_of
 from hpcens.specs import NARROWER, RunSpec, Space
 from hpcens.vocabulary import BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
@@ -125,7 +126,7 @@ class Bench:
             return _refused(eager, why, max(measurement.rows + 1, pays_from(spent + needed, *pace)))
         near = [size for size in eager.batches if best.batch / 2 <= size <= best.batch * 2]
         near.sort(key=lambda size: abs(math.log(size / best.batch)))
-        if runtime == "compiled":
+        if "compiled" in (runtime, RUNTIMES[runtime].records):
             near = near[:1]
         try:
             seconds = measurement.seconds if measurement.thorough else measurement.seconds / len(measurement.keys)
@@ -182,8 +183,7 @@ class Bench:
         self.contexts.imported(hardware.resident() - before)
         recipe, engine = self.recipe(runtime, hardware), Engine(hardware)
         make = partial(self._made, recipe, sizes[0])
-        kept = recipe.fixed and runtime != "cuda_graphs"
-        loaded = load_and_weigh(engine, make, name, sizes[0], packaged=kept, contexts=self.contexts)
+        loaded = load_and_weigh(engine, make, name, sizes[0], packaged=keeps_files(runtime), contexts=self.contexts)
         forward: Forward | None = loaded.forward
         if forward is None:
             if runtime == "eager":
@@ -236,7 +236,10 @@ class Bench:
         member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
         key = self.measurement.keys.get(runtime)
-        return Recipe(build, runtime, hardware, cores, self.rows, self.cache / (key.package if key else ""))
+        inner = RUNTIMES[runtime].records
+        recorded = self.cache / replace(key, runtime=inner).package if key and inner else None
+        package = self.cache / (key.package if key else "")
+        return Recipe(build, runtime, hardware, cores, self.rows, package, recorded=recorded)
 
     def _pass(self, engine: Engine, hardware: Hardware, batch: int, runtime: str) -> Pass | None:
         """Run a batch, and again, and compare what it gives with what eager gives; None where it does not fit.

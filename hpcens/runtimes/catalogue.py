@@ -9,7 +9,12 @@
 | openvino | its trace compiled by OpenVINO | a CPU, the extra `openvino`, float32 |
 | compiled | exported, compiled ahead of time by torch's inductor, weights folded in | a C++ compiler; Triton on a GPU |
 | cuda_graphs | its kernels recorded once, launched all at once | a GPU |
+| channels_last_cuda_graphs | those of channels_last, recorded | a GPU, images |
+| compiled_cuda_graphs | those of compiled, recorded | a GPU, Triton |
 | stacked | equal members as one batched network (torch.func.vmap) | members of one factory and its arguments |
+
+What is recorded is all that a member does for a batch, its preprocessing and the conversion of its output included;
+where a step or a view is a function of the user's own, its network alone.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ class Runtime:
               batches of any size
     package   package that has to be installed
     several   whether it runs several members as one, see `members.stacked`
+    records   runtime whose kernels are recorded; None where none are
     mute      whether its rank can say nothing during a batch: it keeps the interpreter's lock from end to end
     """
 
@@ -41,6 +47,7 @@ class Runtime:
     sources: tuple[str, ...]
     module: str | None = None
     package: str | None = None
+    records: str | None = None
     mute: bool = False
     several: bool = False
 
@@ -53,11 +60,13 @@ _ALL: tuple[Family, ...] = ("cpu", "cuda")
 RUNTIMES: Mapping[str, Runtime] = {
     "eager": Runtime(_ALL, 0.0, (*_OURS, "torchscript", "onnx")),
     "openvino": Runtime(_CPU, 3.0, _OURS, "openvino", package="openvino"),
-    "cuda_graphs": Runtime(("cuda",), 1.0, (*_OURS, "torchscript"), "cuda_graphs"),
+    "cuda_graphs": Runtime(("cuda",), 1.0, (*_OURS, "torchscript"), "cuda_graphs", records="eager"),
     "frozen": Runtime(_CPU, 2.0, (*_OURS, "torchscript"), "frozen"),
     "channels_last": Runtime(_ALL, 0.1, _OURS),
+    "channels_last_cuda_graphs": Runtime(("cuda",), 1.1, _OURS, "cuda_graphs", records="channels_last"),
     "frozen_channels_last": Runtime(_CPU, 2.0, _OURS, "frozen"),
     "compiled": Runtime(_ALL, 60.0, _OURS, "compiled", mute=True),
+    "compiled_cuda_graphs": Runtime(("cuda",), 61.0, _OURS, "cuda_graphs", records="compiled", mute=True),
     "stacked": Runtime(_ALL, 0.1, ("factory",), several=True),
 }
 
@@ -73,3 +82,9 @@ def runtimes_for(member: MemberSpec, family: Family) -> tuple[str, ...]:
         and (name == "eager" or not (member.gradients or member.passes))
         and (runtime.package is None or find_spec(runtime.package) is not None)
     )
+
+
+def keeps_files(runtime: str) -> bool:
+    """Tell whether what took long to prepare for a runtime is kept in files, its own or of what it records."""
+    entry = RUNTIMES[runtime]
+    return keeps_files(entry.records) if entry.records is not None else entry.module is not None

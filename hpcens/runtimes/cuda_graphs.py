@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from hpcens.engine.cuda import RECORDING
 from hpcens.errors import RuntimeUnsuited
+from hpcens.members.forward import Forward, Replayed
 
 _WARM_UP = 3
 
@@ -63,7 +64,7 @@ class CudaGraph(torch.nn.Module):
         with RECORDING, api.stream(aside):
             self._graph.capture_begin(pool=pool, capture_error_mode="thread_local")
             try:
-                self._output: torch.Tensor = module(*self._inputs)
+                self._output: Any = module(*self._inputs)
             except BaseException:
                 with suppress(RuntimeError):  # which says again that it failed
                     self._end(pool, end_pool)
@@ -78,12 +79,43 @@ class CudaGraph(torch.nn.Module):
             end_pool(pool)
             raise
 
-    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """Return a copy of the graph's output for inputs of the batch size that was captured."""
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        """Return a copy of the graph's output, or of each, for inputs of the batch size that was captured."""
         for place, x in zip(self._inputs, inputs, strict=True):
             place.copy_(x)
         self._graph.replay()
-        return self._output.clone()  # the next replay writes there
+        # the next replay writes there
+        return self._output.clone() if isinstance(self._output, torch.Tensor) else [x.clone() for x in self._output]
+
+
+def replayed(forward: Forward, rows: Sequence[torch.Tensor], api: Any) -> Replayed:
+    """Record all that a member does for a batch of rows, (batch, *row shape) of each input, as they are stored.
+
+    Returns what gives it again for other rows, of a smaller batch too. Raises as `CudaGraph`.
+    """
+    graph, batch = CudaGraph(_Both(forward), rows, api), len(rows[0])
+    del graph._module  # who holds this holds the weights: in a circle, their memory would stay for a while
+
+    def run(some: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        count = len(some[0])
+        if count == batch:
+            return cast(list[torch.Tensor], graph(*some))
+        whole = [torch.cat([x, x[-1:].expand(batch - count, *x.shape[1:])]) for x in some]
+        return [values[:count] for values in graph(*whole)]
+
+    return run
+
+
+class _Both(torch.nn.Module):
+    """What a member itself gives, and its output."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self.training = False
+        self._forward = [forward]  # not among its modules, whose mode is not to be asked for
+
+    def forward(self, *rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._forward[0].both(*rows)
 
 
 @contextmanager

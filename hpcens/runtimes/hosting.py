@@ -12,6 +12,7 @@ from typing import Any
 from hpcens.engine import Engine
 from hpcens.errors import MemberError
 from hpcens.members import Forward, Network, has_code, load, own_modules
+from hpcens.runtimes.catalogue import RUNTIMES
 from hpcens.runtimes.recipe import Recipe, filled
 from hpcens.runtimes.recording import recording_of, repeat
 from hpcens.specs import MemberSpec, RunSpec, Space
@@ -57,7 +58,9 @@ def host(
             build = partial(load, member, spec, digests=digests[name], **how)
         whole = member.source != "exported" and not instance.group
         kept = package(members[0], instance.runtime, members if instance.group else ())
-        recipe = Recipe(build, instance.runtime, engine.hardware, cores, rows, kept, whole)
+        records = RUNTIMES[instance.runtime].records
+        recorded = package(members[0], records, ()) if records is not None else None
+        recipe = Recipe(build, instance.runtime, engine.hardware, cores, rows, kept, whole, recorded)
         again = recipe.make if recipe.fixed else None
         before = frozenset(sys.modules)
         engine.host(name, recipe.make(instance.batch), batch=instance.batch, again=again)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from hpcens.errors import RuntimeUnsuited
 from hpcens.members import Network
 from hpcens.runtimes import kept_files
-from hpcens.runtimes.catalogue import RUNTIMES
+from hpcens.runtimes.catalogue import RUNTIMES, keeps_files
 from hpcens.runtimes.channels_last import ChannelsLast
 
 
@@ -47,11 +47,23 @@ def prepare(runtime: str, network: Network, inputs: Sequence[torch.Tensor], *, c
         return network
     if runtime == "channels_last":
         return replace(network, module=ChannelsLast(network.module, inputs))
+    return of_one_size(network, inputs, lambda module, some: _executed(runtime, module, some, cores, package))
+
+
+def of_one_size(
+    network: Network,
+    inputs: Sequence[torch.Tensor],
+    make: Callable[[torch.nn.Module, Sequence[torch.Tensor]], torch.nn.Module],
+) -> Network:
+    """Return the network as it is made for batches as large as these inputs, or as the largest that it takes.
+
+    Raises RuntimeUnsuited where it takes larger ones alone.
+    """
     inputs = [x[: network.most or len(x)].contiguous() for x in inputs]
     rows = len(inputs[0])
     if rows < network.least:
         raise RuntimeUnsuited(f"it runs {network.least} rows and more, and the batch has {rows}")
-    return Network(_executed(runtime, network.module, inputs, cores, package), rows, rows)
+    return Network(make(network.module, inputs), rows, rows)
 
 
 def kept(runtime: str, *, cores: int, package: Path) -> torch.nn.Module | None:
@@ -59,7 +71,7 @@ def kept(runtime: str, *, cores: int, package: Path) -> torch.nn.Module | None:
 
     Warns where a file is not what was written.
     """
-    if runtime in ("eager", "channels_last", "cuda_graphs"):
+    if not keeps_files(runtime):
         return None
     try:
         keeper = _keeper(runtime)
@@ -83,10 +95,6 @@ def _executed(
     runtime: str, module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, package: Path
 ) -> torch.nn.Module:
     """Open what was kept for inputs of these shapes, else build it."""
-    if runtime == "cuda_graphs":
-        from hpcens.runtimes.cuda_graphs import CudaGraph
-
-        return CudaGraph(module, inputs)
     if (opened := kept(runtime, cores=cores, package=package)) is not None:
         return opened
     if runtime == "frozen_channels_last":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from hpcens.engine import Hardware, ran_out, require_device
 from hpcens.errors import HpcensError, RuntimeUnsuited
 from hpcens.members import Forward, Network, cause_of
 from hpcens.runtimes.catalogue import RUNTIMES
-from hpcens.runtimes.prepare import kept, prepare
+from hpcens.runtimes.prepare import kept, of_one_size, prepare
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Rows
 from hpcens.vocabulary.groups import STACKED
@@ -27,6 +28,7 @@ class Recipe:
     cores    threads of a CPU device
     rows     rows of the dataset, (rows, *row shape) of each input; repeated where a batch needs more
     package  path under which what took long to prepare is kept, without the batch size and a suffix
+    recorded path of what is kept of the runtime that is recorded; None where none is, or nothing is kept
     whole    whether the network takes batches of any size: only then is it known without building it what was kept
     """
 
@@ -37,6 +39,7 @@ class Recipe:
     rows: Rows
     package: Path
     whole: bool = False
+    recorded: Path | None = None
 
     @property
     def fixed(self) -> bool:
@@ -50,10 +53,12 @@ class Recipe:
         what `ran_out` recognises.
         """
         self.hardware.enter()
-        package = self.package.with_name(f"{self.package.name}-{batch}")
-        if self.whole and (forward := self._kept(batch, package)) is not None:
-            return forward
-        forward = self.load(None)
+        of = self.package if self.recorded is None else self.recorded
+        package = of.with_name(f"{of.name}-{batch}")
+        kept = self._kept(batch, package) if self.whole else None
+        if kept is not None and self._records is None:
+            return kept
+        forward = kept or self.load(None)
         if self.runtime in ("eager", STACKED):
             self.hardware.place(forward)
             return forward
@@ -64,7 +69,10 @@ class Recipe:
             # preparing imports much of torch, which is none of the member's doing
             with forward.surroundings.around(report=False), torch.inference_mode():
                 rows = [self.hardware.receive(self.hardware.stage(array)) for array in examples]
-                forward.execute(partial(self._prepared, package), rows)
+                if kept is None:
+                    forward.execute(partial(self._prepared, package), rows)
+                if self._records is not None:
+                    self._record(forward, rows)
         except HpcensError:
             raise
         except Exception as error:
@@ -76,9 +84,29 @@ class Recipe:
             ) from error
         return forward
 
+    @property
+    def _records(self) -> str | None:
+        return RUNTIMES[self.runtime].records
+
+    def _record(self, forward: Forward, rows: Sequence[torch.Tensor]) -> None:
+        """Record all that the member does, or where that cannot be, its network alone."""
+        from hpcens.runtimes.cuda_graphs import CudaGraph, replayed
+
+        api = getattr(self.hardware, "api", torch.cuda)
+        if forward.recordable:
+            taken = [rows[place] for place in forward.inputs]
+            with suppress(RuntimeUnsuited):  # the network alone may do where a step of hpcens' does not
+                forward.replayed = replayed(forward, taken, api)
+                return
+
+        def recorded(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> torch.nn.Module:
+            return CudaGraph(module, inputs, api)
+
+        forward.execute(lambda network, inputs: of_one_size(network, inputs, recorded), rows)
+
     def _kept(self, batch: int, package: Path) -> Forward | None:
         """Load the member around what was kept of an earlier preparation: its own network is not even built."""
-        module = kept(self.runtime, cores=self.cores, package=package)
+        module = kept(self._records or self.runtime, cores=self.cores, package=package)
         if module is None:
             return None
         forward = self.load(Network(module, batch, batch))
@@ -86,7 +114,7 @@ class Recipe:
         return forward
 
     def _prepared(self, package: Path, network: Network, inputs: Sequence[torch.Tensor]) -> Network:
-        return prepare(self.runtime, network, inputs, cores=self.cores, package=package)
+        return prepare(self._records or self.runtime, network, inputs, cores=self.cores, package=package)
 
 
 def accepted(forward: Forward, rows: Rows) -> Rows:

@@ -68,7 +68,17 @@ from hpcens.specs.steps import StepSpec as StepSpec
 
 PlannerName = Literal["optimal", "greedy", "worst-fit"]
 RuntimeName = Literal[
-    "auto", "eager", "channels_last", "frozen", "frozen_channels_last", "openvino", "compiled", "cuda_graphs", "stacked"
+    "auto",
+    "eager",
+    "channels_last",
+    "frozen",
+    "frozen_channels_last",
+    "openvino",
+    "compiled",
+    "cuda_graphs",
+    "channels_last_cuda_graphs",
+    "compiled_cuda_graphs",
+    "stacked",
 ]
 OutputName = Literal[
     "prediction",

@@ -15,7 +15,7 @@ from hpcens.dataset.source import Facts
 from hpcens.errors import UsageError
 from hpcens.members import member_digests
 from hpcens.planning.experience import corrected
-from hpcens.planning.grouping.groups import apart_lines
+from hpcens.planning.groups import apart_lines
 from hpcens.planning.interference import learn
 from hpcens.planning.job_problem import state_problem
 from hpcens.planning.unsteady import unsteady_outputs

@@ -1,5 +1,6 @@
 """Runtimes: each gives what eager gives, always the same bytes, or is refused; what agrees and pays is taken."""
 
+import gc
 import threading
 import warnings
 from contextlib import nullcontext
@@ -29,7 +30,7 @@ from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.frozen import looks_at_numbers, traced
 from hpcens.runtimes.recipe import Recipe
-from hpcens.specs import MemberSpec, RunSpec
+from hpcens.specs import MemberSpec, NormalizeSpec, RunSpec, StepSpec, ViewSpec, ViewsSpec
 
 BATCH = 8
 FIXED = ["frozen", "frozen_channels_last", "openvino", "compiled"]  # prepared for one batch size
@@ -414,10 +415,111 @@ class TestCudaGraph:
         assert len(staged) == len(threads) == 1 and not RECORDING.locked()
 
 
+def graphed(folder, runtime, card, rows=ROWS[:5], **spec):
+    spec = {"select": "logits"} | spec
+    build = partial(made, Residual, **spec)
+    return Recipe(build, runtime, card.hardware, 1, (rows,), folder / "member", True, folder / "inner")
+
+
+class TestWholeMembersAreRecorded:
+    STEPS = (
+        StepSpec(layout="NHWC->NCHW"),
+        StepSpec(scale=1 / 255),
+        StepSpec(normalize=NormalizeSpec(mean=(0.5,), std=(2.0,))),
+    )
+    PIXELS = np.random.default_rng(2).integers(0, 255, (3 * BATCH, 8, 8, 3), np.uint8)
+
+    @pytest.mark.parametrize("runtime", ["cuda_graphs", "channels_last_cuda_graphs"])
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    def test_from_rows_as_they_are_stored_to_probabilities(self, tmp_path, runtime, precision):
+        card, of = Cuda(), {"preprocess": self.STEPS, "precision": precision}
+        forward = graphed(tmp_path, runtime, card, self.PIXELS[:5], **of).make(BATCH)
+        with torch.inference_mode():
+            plain = made(Residual, select="logits", **of)
+            pieces = [torch.from_numpy(self.PIXELS[i : i + BATCH]) for i in (0, 8, 16)]
+            wanted, given = ([call(x).float() for x in pieces] for call in (plain, plain.given))
+            plain._preprocessing.forward = forward._preprocessing.forward = refuse  # what is replayed calls nothing
+            got = [forward(x) for x in pieces]
+            for answers, like in ((got, wanted), ([forward.given(x) for x in pieces], given)):
+                assert torch.allclose(
+                    torch.cat(answers), torch.cat(like), atol=1e-2 if precision != "float32" else 1e-6
+                )
+            for count in (1, 3, 7):
+                assert torch.equal(forward(pieces[0][:count]), got[0][:count]), "a batch that is not full"
+
+    def test_an_engine_runs_it_and_makes_it_anew_for_less_memory(self, tmp_path):
+        card = Cuda()
+        recipe = graphed(tmp_path, "cuda_graphs", card)
+        engine = Engine(card.hardware)
+        engine.host("member", recipe.make(BATCH), batch=BATCH, again=recipe.make)
+        values, used = engine.run("member", [torch.from_numpy(ROWS)])
+        wanted = run(replace(recipe, runtime="eager", hardware=CpuHardware(1)), ROWS)
+        assert used == BATCH and difference(values, wanted, probabilities=True) < 1e-6
+
+    def test_what_is_let_go_takes_its_recording_along(self, tmp_path):
+        card = Cuda()
+        card.api.graph_bytes = 1000
+        forward = graphed(tmp_path, "cuda_graphs", card).make(BATCH)
+        assert card.api.raw == 1000
+        gc.disable()
+        try:
+            del forward
+            assert card.api.raw == 0
+        finally:
+            gc.enable()
+
+    def test_a_function_of_the_users_own_stays_outside(self, tmp_path):
+        """It may look at the rows: the network alone is recorded."""
+        card = Cuda()
+        views = ViewsSpec(apply=(ViewSpec(call="identity"), ViewSpec(call="hflip")), space="logits")
+        assert not made(Residual, select="logits", gradients=True).recordable
+        spec = MemberSpec(name="m", factory="x:y", views=views)
+        assert spec.functions == {} and made(Residual, select="logits").recordable
+        forward = graphed(tmp_path, "cuda_graphs", card, gradients=True).make(BATCH)
+        assert forward.replayed is None and isinstance(forward.passes.module, CudaGraph)
+
+    def test_a_step_that_waits_leaves_the_network_to_be_recorded(self, tmp_path):
+        card, recipe = Cuda(), graphed(tmp_path, "cuda_graphs", Cuda())
+
+        def waiting(network):
+            forward = made(Residual, select="logits")
+            convert = forward._conversion.forward
+            forward._conversion.forward = lambda values: (card.api.synchronizing(), convert(values))[1]
+            return forward
+
+        forward = replace(recipe, load=waiting, hardware=card.hardware).make(BATCH)
+        assert forward.replayed is None and isinstance(forward.passes.module, CudaGraph)
+
+    def test_what_is_recorded_of_compiled_is_the_package_of_compiled(self, packages):
+        """It takes a minute: once, whatever is made of it."""
+        card, compiled = Cuda(), recipe(packages, "compiled")
+        wanted = run(compiled, ROWS)
+        before = {path: path.stat().st_mtime_ns for path in packages.glob("*.pt2")}
+        again = graphed(packages, "compiled_cuda_graphs", card, rows=ROWS[:5])
+        again = replace(again, load=partial(made, Unbuilt, select="logits"), recorded=compiled.package)
+        calls = []
+
+        def replay(forward, rows, api):
+            calls.append(len(rows[0]))
+            return lambda some: forward.both(*some)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hpcens.runtimes.cuda_graphs.replayed", replay)  # the stand-in sees no operator of a package
+            again.make(BATCH)
+        assert calls == [BATCH] and len(wanted) == len(ROWS)
+        assert {path: path.stat().st_mtime_ns for path in packages.glob("*.pt2")} == before
+
+
+def refuse(*inputs):
+    raise AssertionError("it was recorded")
+
+
 def test_which_can_be_tried_where():
     factory = MemberSpec(name="a", factory="a:b", weights=Path("a"))
     onnx = MemberSpec(name="a", onnx=Path("a"))
     assert set(runtimes_for(factory, "cpu")) == set(CPU)
     assert runtimes_for(factory, "cpu")[0] == runtimes_for(factory, "cuda")[0] == "eager"
-    assert "cuda_graphs" in runtimes_for(factory, "cuda") and "openvino" not in runtimes_for(factory, "cuda")
+    recorded = {"cuda_graphs", "channels_last_cuda_graphs", "compiled_cuda_graphs"}
+    assert recorded <= set(runtimes_for(factory, "cuda")) and recorded.isdisjoint(runtimes_for(factory, "cpu"))
+    assert "openvino" not in runtimes_for(factory, "cuda")
     assert runtimes_for(onnx, "cpu") == runtimes_for(onnx, "cuda") == ("eager",)
