@@ -10,7 +10,7 @@ from pathlib import Path
 
 # Wheels with kernels, or that choose or write them. Names end in the major version of CUDA: nvidia-cudnn-cu13.
 _KERNELS = re.compile(
-    r"(nvidia-(cublas|cudnn|cufft|cusolver|cusparse|cusparselt|cuda-runtime)(-cu\d+)?|triton|pytorch-triton.*)"
+    r"(nvidia-(cublas|cudnn|cufft|cusolver|cusparse|cusparselt|cuda-runtime)(-cu\d+)?|triton|pytorch-triton.*|onnxruntime-gpu)"
 )
 
 

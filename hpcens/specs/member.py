@@ -117,7 +117,7 @@ class MemberSpec:
     weights      state dict of the factory's module; a path alone is as good as a WeightsSpec of it
     torchscript  file of torch.jit.save
     exported     file of torch.export.save
-    onnx         ONNX file, run by onnxruntime on the CPU
+    onnx         ONNX file, run by onnxruntime: on a GPU by onnxruntime-gpu, else on the CPU
     pickled      whole module of torch.save; only with trust
     trust        pickle: what else would be refused may be unpickled, and can run any code; file_access: a graph may
                  read and write files as it runs

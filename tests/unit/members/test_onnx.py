@@ -1,7 +1,11 @@
 """Members from ONNX files."""
 
+import ctypes
 import os
+from types import SimpleNamespace
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto
@@ -10,6 +14,7 @@ from support.project import ENSEMBLE
 
 from hpcens.errors import MemberError, UsageError
 from hpcens.members import member_digests
+from hpcens.members.onnx import load_onnx
 from hpcens.specs import MemberSpec
 
 
@@ -81,3 +86,65 @@ def test_on_a_gpu_it_is_said_that_it_stays_on_cpu_cores(linear, tmp_path, capfd)
     assert capfd.readouterr().err == ""
     forward.to("meta"), forward.to("meta")
     assert capfd.readouterr().err.count("warning: member a: ONNX files are run on CPU cores") == 1
+
+
+class OnACard:
+    """A session of onnxruntime-gpu, as far as the module knows it: it takes pointers, and gives what has no name."""
+
+    made = ()
+
+    def __init__(self, file, options, providers):
+        OnACard.made = (*OnACard.made, providers)
+        self._inner = REAL(file, options, providers=["CPUExecutionProvider"])
+        self._providers = [of if isinstance(of, str) else of[0] for of in providers]
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def get_providers(self):
+        return self._providers
+
+    def run(self, *of):
+        assert self._providers == ["CPUExecutionProvider"], "its inputs would come to the host"
+        return self._inner.run(*of)
+
+    def io_binding(self):
+        return SimpleNamespace(
+            bind_input=lambda *of: self.inputs.append(of),
+            bind_output=lambda *of: self.outputs.append(of),
+            get_outputs=lambda: self.given,
+            inputs=self.__dict__.setdefault("inputs", []),
+            outputs=self.__dict__.setdefault("outputs", []),
+        )
+
+    def run_with_iobinding(self, binding):
+        arrays = {}
+        for name, device, _, kind, shape, place in binding.inputs:
+            assert device == "cuda"
+            size = int(np.prod(shape)) * np.dtype(kind).itemsize
+            arrays[name] = np.frombuffer(ctypes.string_at(place, size), kind).reshape(shape)
+        wanted = [name for name, *_ in binding.outputs]
+        self.given = [SimpleNamespace(numpy=lambda values=values: values) for values in self._inner.run(wanted, arrays)]
+
+
+REAL = onnxruntime.InferenceSession
+
+
+@pytest.mark.parametrize("providers", [["CUDAExecutionProvider", "CPUExecutionProvider"], ["CPUExecutionProvider"]])
+def test_on_a_gpu_it_runs_there_or_says_that_it_does_not(linear, tmp_path, monkeypatch, capfd, providers):
+    waited = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", OnACard)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+    monkeypatch.setattr("hpcens.members.onnx._finish", lambda: waited.append(1))
+    monkeypatch.setattr(OnACard, "made", ())
+    as_onnx(linear, tmp_path / "m.onnx")
+    module = load_onnx(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), 1).module
+    wanted = module(X)
+    module.follow(torch.device("cuda", 1))
+    assert torch.equal(module(X.double()), wanted)
+    if len(providers) == 2:
+        [_, [(name, options), _]] = OnACard.made
+        assert name == "CUDAExecutionProvider" and options["device_id"] == "1" and options["use_tf32"] == "0"
+        assert options["cudnn_conv_algo_search"] == "HEURISTIC" and waited == [1] and capfd.readouterr().err == ""
+    else:
+        assert "member a: ONNX files are run on CPU cores" in capfd.readouterr().err and waited == []
