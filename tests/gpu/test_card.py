@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from hpcens.vocabulary import Device, Measurement, Predict, ProfileKey
 DRY = os.environ.get("HPCENS_GPU_TESTS") == "cpu"
 COMPILED = bool(os.environ.get("HPCENS_COMPILED"))
 on_the_card = pytest.mark.skipif(DRY, reason="the stand-in cannot show it")
-RUNTIMES = ["eager", "channels_last", *([] if DRY else ["cuda_graphs"]), *(["compiled"] if COMPILED else [])]
+RUNTIMES = ["eager", "channels_last", "cuda_graphs", "channels_last_cuda_graphs", *(["compiled"] if COMPILED else [])]
 WIDE = 256 if not DRY else 8
 
 
@@ -162,6 +164,92 @@ def test_the_same_bytes_each_time_in(card, runtime, tmp_path):
     engine.clear()
     engine.host("a", made(card, runtime, tmp_path), batch=len(IMAGES))
     assert engine.run("a", stage())[0].tobytes() == first.tobytes(), "prepared anew it is another"
+
+
+def test_tf32_is_computed_for_the_member_that_says_so_and_not_beside_it(card):
+    """The second is float32 to the last bits, whoever ran before it."""
+    from hpcens.members.surroundings import surroundings_of
+
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Flatten(), nn.Linear(3072, 64)).eval().requires_grad_(False)
+    engine, wanted = Engine(card.hardware), layer.double()(torch.from_numpy(IMAGES).double()).numpy()
+    off = {}
+    for name, precision in (("plain", "float32"), ("narrow", "tf32"), ("again", "float32")):
+        member = forward(layer.float(), name, precision=precision)
+        member.surroundings = surroundings_of(MemberSpec(name=name, factory="a:b", precision=precision))
+        engine.host(name, member, batch=len(IMAGES))
+    values = {}
+    for name in ("plain", "narrow", "again"):
+        values[name], _ = engine.run(name, (card.hardware.receive(card.hardware.stage(IMAGES)),))
+        off[name] = float(np.abs(values[name] - wanted).max())
+    tell(off_from_float64=off)
+    assert values["plain"].tobytes() == values["again"].tobytes() and off["plain"] < 1e-5
+    assert DRY or 1e-5 < off["narrow"] < 1e-2
+
+
+@on_the_card
+def test_precisions_are_raced_against_float32(tmp_path):
+    """Told: rows/s and difference of each. The member leaves its precision open."""
+    from functools import partial
+
+    from support.project import ENSEMBLE
+
+    from hpcens.engine import open_hardware
+    from hpcens.profiling.bench import measure
+    from hpcens.profiling.precisions import race
+
+    member = MemberSpec(name="conv", factory="nets:Conv", arguments={"width": 512}, output="values", precision="auto")
+    device = Device("here/cuda0", "cuda", "cuda here", 8 << 30, 1, 0, "here")
+    keys = {name: ProfileKey("cuda here", "digest", name, "row", "torch") for name in ("eager", "cuda_graphs")}
+    rivals = {p: {n: replace(key, precision=p) for n, key in keys.items()} for p in ("tf32", "bfloat16", "float16")}
+    about = dict(rivals=rivals, precision_tolerance=0.05)
+    asked = Measurement(member, keys, (64,), 1.0, 10**9, 1e-4, True, **about)
+    of = dict(inputs=("images",), device=device, space="values", rows=(IMAGES,), others=(IMAGES[::2],), cache=tmp_path)
+    take = partial(measure, spec=RunSpec(members=(member,), search_path=ENSEMBLE), **of)
+    found = {(k.precision, k.runtime): p for k, p in race(asked, take, open_hardware(device))}
+    for (precision, runtime), got in found.items():
+        tell(precision=precision, runtime=runtime, best=got.best, rounding=got.rounding, refused=got.refused)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    assert all(found[p, "eager"].judged == 32 and 0 < found[p, "eager"].rounding < 0.05 for p in rivals)
+
+
+@on_the_card
+def test_an_onnx_member_runs_on_the_card_where_its_package_can(card, tmp_path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        tell(onnx="no onnxruntime-gpu")
+        pytest.skip("no onnxruntime-gpu")
+    from support.member_files import X, as_onnx
+
+    torch.manual_seed(0)
+    linear = nn.Linear(X.shape[1], 4).eval() if X.dim() == 2 else nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    as_onnx(linear, tmp_path / "m.onnx")
+    member = load(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), space="logits")
+    card.hardware.place(member)
+    x = X.cuda()
+    first = member(x)
+    tell(onnx=member.passes.module._gpu, off=float((first.cpu() - linear(X)).abs().max()))
+    assert member.passes.module._gpu == 0 and torch.equal(first, member(x)) and first.is_cuda
+    assert (first.cpu() - linear(X)).abs().max() < 1e-5
+
+
+@pytest.mark.skipif(not COMPILED, reason="it takes long to prepare")
+def test_what_was_compiled_is_recorded(card, tmp_path):
+    """One package for both, and the same values; a recorded one has no Python in its way."""
+    if DRY:
+        pytest.skip("the stand-in sees no operator of a package")
+    engine, seconds = Engine(card.hardware), {}
+    for runtime in ("compiled", "compiled_cuda_graphs"):
+        of = replace(recipe(card, runtime, tmp_path), recorded=tmp_path / "compiled-0", package=tmp_path / "compiled-0")
+        engine.host(runtime, of.make(len(IMAGES)), batch=len(IMAGES))
+        staged = (card.hardware.receive(card.hardware.stage(IMAGES)),)
+        first = engine.run(runtime, staged)[0]
+        began = perf_counter()
+        assert all(engine.run(runtime, staged)[0].tobytes() == first.tobytes() for _ in range(20))
+        seconds[runtime] = (perf_counter() - began) / 20
+    tell(seconds_a_batch=seconds, packages=len(list(tmp_path.glob("*.pt2"))))
+    assert len(list(tmp_path.glob("*.pt2"))) == 1
 
 
 def test_torchscript_is_the_same_at_its_first_call_and_its_third(card, tmp_path):
