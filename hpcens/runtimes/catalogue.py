@@ -10,6 +10,7 @@
 | compiled | exported, compiled ahead of time by torch's inductor, weights folded in | a C++ compiler; Triton on a GPU |
 | cuda_graphs | its kernels recorded once, launched all at once | a GPU |
 | channels_last_cuda_graphs | those of channels_last, recorded | a GPU, images |
+| tensorrt | exported, built by TensorRT; only where it is asked for | a GPU, the extra `tensorrt` |
 | compiled_cuda_graphs | those of compiled, recorded | a GPU, Triton |
 | stacked | equal members as one batched network (torch.func.vmap) | members of one factory and its arguments |
 
@@ -39,6 +40,7 @@ class Runtime:
     package   package that has to be installed
     several   whether it runs several members as one, see `members.stacked`
     records   runtime whose kernels are recorded; None where none are
+    asked     whether it is tried only where plan.runtime names it
     mute      whether its rank can say nothing during a batch: it keeps the interpreter's lock from end to end
     """
 
@@ -48,6 +50,7 @@ class Runtime:
     module: str | None = None
     package: str | None = None
     records: str | None = None
+    asked: bool = False
     mute: bool = False
     several: bool = False
 
@@ -68,6 +71,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     "compiled": Runtime(_ALL, 60.0, _OURS, "compiled", mute=True),
     "compiled_cuda_graphs": Runtime(("cuda",), 61.0, _OURS, "cuda_graphs", records="compiled", mute=True),
     "stacked": Runtime(_ALL, 0.1, ("factory",), several=True),
+    "tensorrt": Runtime(("cuda",), 60.0, _OURS, "tensorrt", package="torch_tensorrt", asked=True, mute=True),
 }
 
 
@@ -77,7 +81,7 @@ def runtimes_for(member: MemberSpec, family: Family) -> tuple[str, ...]:
         name
         for name, runtime in RUNTIMES.items()
         if family in runtime.families
-        and not runtime.several
+        and not (runtime.several or runtime.asked)
         and member.source in runtime.sources
         and (name == "eager" or not (member.gradients or member.passes))
         and (runtime.package is None or find_spec(runtime.package) is not None)

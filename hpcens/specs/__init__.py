@@ -79,6 +79,7 @@ RuntimeName = Literal[
     "channels_last_cuda_graphs",
     "compiled_cuda_graphs",
     "stacked",
+    "tensorrt",
 ]
 OutputName = Literal[
     "prediction",

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
@@ -223,7 +224,7 @@ def test_an_onnx_member_runs_on_the_card_where_its_package_can(card, tmp_path):
     from support.member_files import X, as_onnx
 
     torch.manual_seed(0)
-    linear = nn.Linear(X.shape[1], 4).eval() if X.dim() == 2 else nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    linear = nn.Sequential(OrderedDict(flat=nn.Flatten(), head=nn.Linear(192, 4))).eval().requires_grad_(False)
     as_onnx(linear, tmp_path / "m.onnx")
     member = load(MemberSpec(name="a", onnx=tmp_path / "m.onnx"), space="logits")
     card.hardware.place(member)

@@ -48,6 +48,7 @@ DOORS = {
         "runtimes/frozen.py",
         "runtimes/compiled.py",
         "runtimes/openvino.py",
+        "runtimes/tensorrt.py",
         "runtimes/cuda_graphs.py",
     },
     "pynvml": {"engine/gpus.py"},

@@ -1,12 +1,15 @@
 """Runtimes: each gives what eager gives, always the same bytes, or is refused; what agrees and pays is taken."""
 
 import gc
+import io
+import sys
 import threading
 import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -508,6 +511,41 @@ class TestWholeMembersAreRecorded:
             again.make(BATCH)
         assert calls == [BATCH] and len(wanted) == len(ROWS)
         assert {path: path.stat().st_mtime_ns for path in packages.glob("*.pt2")} == before
+
+
+class TestTensorRt:
+    def test_is_built_in_the_members_precision_and_opened_from_what_was_kept(self, tmp_path, monkeypatch):
+        built = []
+
+        def compiled(program, **of):
+            built.append(of)
+            return program
+
+        def save(made, path, inputs):
+            torch.export.save(made, content := io.BytesIO())
+            Path(path).write_bytes(content.getvalue())
+
+        fake = SimpleNamespace(
+            dynamo=SimpleNamespace(compile=compiled),
+            save=save,
+            load=lambda path: torch.export.load(io.BytesIO(Path(path).read_bytes())),
+        )
+        monkeypatch.setitem(sys.modules, "torch_tensorrt", fake)
+        wanted = run(recipe(tmp_path, "eager"), ROWS)
+        member = replace(recipe(tmp_path, "tensorrt"), whole=False)
+        assert difference(run(member, ROWS), wanted, probabilities=True) < 1e-6
+        assert difference(run(member, ROWS), wanted, probabilities=True) < 1e-6
+        [of] = built
+        assert of["enabled_precisions"] == {torch.float32} and of["disable_tf32"] is True
+
+    def test_is_told_where_it_is_not_installed(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch_tensorrt", None)
+        with pytest.raises(RuntimeUnsuited, match=r"pip install 'hpcens\[tensorrt\]'"):
+            recipe(tmp_path, "tensorrt").make(BATCH)
+
+    def test_is_never_taken_unasked(self, monkeypatch):
+        monkeypatch.setattr("hpcens.runtimes.catalogue.find_spec", lambda name: object())
+        assert "tensorrt" not in runtimes_for(MemberSpec(name="a", factory="a:b", weights=Path("a")), "cuda")
 
 
 def refuse(*inputs):
