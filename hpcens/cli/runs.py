@@ -19,6 +19,7 @@ from hpcens.reports.text import cost_phrase, figures, rate
 from hpcens.reports.units import units_lines
 from hpcens.runs import RunDirectory, signatures
 from hpcens.runs.cost import Cost
+from hpcens.runs.loads import read_loads
 from hpcens.runs.logs import log_files, log_lines
 from hpcens.runs.scheduler_answer import OneQuestion
 from hpcens.runs.status import Status, is_run
@@ -26,6 +27,7 @@ from hpcens.shell import quoted
 from hpcens.units import UnitsDirectory
 from hpcens.units.selection import Selected, select
 from hpcens.units.status import UnitsStatus, worst
+from hpcens.vocabulary import Plan
 
 _WATCH_SECONDS = 2.0
 # Who waits for hours looks less often: after this part of the time waited so far, and at most after so many seconds.
@@ -48,6 +50,8 @@ def status(options: Namespace) -> int:
             if isinstance(only, Status):
                 show(status_lines(only))
                 ended = only.code is not None
+                if only.state == "running":
+                    _show_loads(RunDirectory(Path(only.run)))
                 if ended:
                     _show_ending(RunDirectory(Path(only.run)), options)
                 show(last_lines(only, costs=not (ended and options.verbose)))  # its details end with what it cost
@@ -60,6 +64,17 @@ def status(options: Namespace) -> int:
         if None not in codes:
             return worst({code for code in codes if code is not None})
         time.sleep(_WATCH_SECONDS)
+
+
+def _show_loads(run: RunDirectory) -> None:
+    """Show what the devices of the newest start do, and what limits them, as far as it has left word of it."""
+    from hpcens.reports.limits import device_lines, limit_sentence
+
+    epoch = run.newest
+    plan = Plan.kept(epoch.plan) if epoch is not None else None
+    if epoch is not None and plan is not None and (loads := read_loads(epoch)):
+        show(device_lines(plan, loads))
+        show([line for line in [limit_sentence(plan, loads)] if line])
 
 
 def _show_ending(run: RunDirectory, options: Namespace) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from hpcens.errors import COMPLETE, HpcensError
 from hpcens.files import read_as
 from hpcens.planning.nodes import spell
+from hpcens.reports.limits import device_lines, limit_sentence
 from hpcens.reports.plans import plan_lines, work_line
 from hpcens.reports.stages import reached_lines
 from hpcens.reports.text import amount, cost_line, figures, rate, report_lines, spot_check_lines, start_lines
@@ -102,7 +103,8 @@ def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> I
         yield speed_line(report)
         if times is not None:
             yield time_line(times)
-        if sentence := bottleneck_sentence(report):
+        plan = Plan.kept(epoch.plan)
+        if sentence := (limit_sentence(plan, report.ranks) if plan else "") or bottleneck_sentence(report):
             yield sentence
     yield from (f"warning: {warning}" for warning in epoch.warnings)
     if verbose:
@@ -213,4 +215,7 @@ def _detail_lines(
         yield from start_lines(claim.began, events)
     if report is not None:
         yield from report_lines(report)
+    if plan is not None and report is not None and (lines := list(device_lines(plan, report.ranks))):
+        yield "  devices: what share of the scoring time went into what, and the memory in use"
+        yield from (f"  {line}" for line in lines)
     yield cost_line(cost_of([epoch]), cost_of_run(run))

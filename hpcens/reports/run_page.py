@@ -13,6 +13,7 @@ from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.files import read_as
 from hpcens.reports.ending import ending_lines, times_of
 from hpcens.reports.html import matrix_figure, memory_figure
+from hpcens.reports.limits import device_loads
 from hpcens.reports.page import figure, folded, page, paragraphs, table
 from hpcens.reports.run_charts import instances_figure, ranks_figure, read_trace, speed_figure, values_figures
 from hpcens.reports.svg import words
@@ -106,10 +107,10 @@ def _trace_of(epoch: Epoch) -> Path | None:
 
 
 def _measured_memory(plan: Plan, report: Report | None) -> dict[str, int]:
-    """Return CPU device → bytes that its rank needed at most; of other devices that is not the device's memory."""
-    cpus = {device.name for device in plan.devices if device.family == "cpu"}
-    ranks = {rank.role.removeprefix("device "): rank.peak_bytes for rank in (report.ranks if report else ())}
-    return {name: peak for name, peak in ranks.items() if name in cpus}
+    """Return device → bytes of its memory that were in use at most, as far as it is known."""
+    own = {device.name for device in plan.devices}
+    loads = device_loads(report.ranks) if report else []
+    return {load.name: load.peak for load in loads if load.peak and load.name in own}
 
 
 def _provenance(run: RunDirectory, output: Path, made: Made | None, plan: Plan | None) -> str:

@@ -49,7 +49,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | `syncing_share` | float | part of the seconds in which reducers waited for the disk |
 | `idle` | [text] | devices on which no rank computed |
 | `ranks` | [object] | `role`; `spent`: task or wait → seconds; `syncing`: seconds of waiting for the disk |
-| | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory |
+| | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory; `device_peak`: of a GPU's own, else absent |
 | `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
 | `spot_checks` | [object] | `member`; `runtime`; `rows`: scored in eager too; `beyond`: of them, `plan.tolerance` |
 | | | `worst`: the most by which one differed |
@@ -80,7 +80,8 @@ alive, is it of the same job), by the journal's header, by `status` and `run --c
 Signature (`ranks/NODE.jsonl`), format 1, a line each. Added by each rank of the node when its role changes; read by
 whoever asks whether the start lives, ends its ranks, or explains its end: a rank's last line counts. Earlier versions
 left a file of each rank, `ranks/0003.json`. Beside it lies `ranks/NODE.beat`: 16 decimal digits, a counter that one
-rank of the node moves every second.
+rank of the node moves every second; and `ranks/NODE.loads`: what the ranks of the node did so far, 1024 bytes
+each, an object of the report's `ranks` and blanks.
 
 | field | type | meaning |
 | --- | --- | --- |

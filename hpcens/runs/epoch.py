@@ -68,6 +68,10 @@ class Epoch:
         """Return the path of a node's heartbeat: a counter that moves while one of its ranks lives."""
         return Path(self.ranks / f"{node}.beat")
 
+    def loads_of(self, node: str) -> Path:
+        """Return the path of what a node's ranks did so far, which they write now and then."""
+        return Path(self.ranks / f"{node}.loads")
+
     def signatures_of(self, node: str) -> Path:
         """Return the path of a node's signatures: a line of JSON whenever one of its ranks takes a role."""
         return Path(self.ranks / f"{node}.jsonl")

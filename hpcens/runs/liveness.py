@@ -52,10 +52,10 @@ def sign(epoch: Epoch, rank: int, role: str) -> None:
         os.close(file)
 
 
-def signatures(epoch: Epoch) -> list[Signature]:
-    """Return what the ranks left last, in rank order."""
+def signatures(epoch: Epoch, node: str = "*") -> list[Signature]:
+    """Return what the ranks left last, in rank order. node: whose; by default of all."""
     last = {}
-    for path in epoch.ranks.glob("*.jsonl"):
+    for path in epoch.ranks.glob(f"{node}.jsonl"):
         with contextlib.suppress(OSError):
             for line in path.read_text(errors="replace").splitlines():
                 with contextlib.suppress(*MALFORMED):  # not (yet) whole

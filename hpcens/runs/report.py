@@ -56,6 +56,7 @@ class RankReport:
     syncing      seconds it waited for the disk
     cpu_seconds  of all its threads
     peak_bytes   of host memory in use, at most
+    device_peak  bytes in use at most of the memory that a GPU has of its own; 0: not known, or it has none
     """
 
     role: str
@@ -63,6 +64,14 @@ class RankReport:
     syncing: float
     cpu_seconds: float
     peak_bytes: int
+    device_peak: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it is written."""
+        tree = asdict(self)
+        if not self.device_peak:
+            del tree["device_peak"]
+        return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +162,7 @@ class Report:
 
     def to_json(self) -> str:
         """Write the report as JSON, with the version of its format."""
-        tree = {"format": FORMAT} | asdict(self)
+        tree = {"format": FORMAT} | asdict(self) | {"ranks": [rank.as_dict() for rank in self.ranks]}
         if not self.stages:
             del tree["stages"]
         for instance in tree["instances"]:

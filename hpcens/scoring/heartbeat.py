@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection
 
 from hpcens.errors import Silent, Stopped, Superseded
 from hpcens.processes import is_stopped
-from hpcens.runs import AGAIN, Epoch, Signature, read_beat, signatures
+from hpcens.runs import AGAIN, Epoch, RankReport, Signature, read_beat, signatures
 from hpcens.runs.liveness import write_beat
+from hpcens.runs.loads import write_load
 
 _LOOK_BEATS = 5
+_LOAD_BEATS = 5
 _SILENT_LOOKS = 12
 
 
@@ -29,6 +31,7 @@ class Heartbeat:
 
     def __init__(self, epoch: Epoch, node: str, tell: Callable[[str], None], silent: int = _SILENT_LOOKS) -> None:
         self._epoch = epoch
+        self._node = node
         self._path = epoch.beat_of(node)
         self._tell = tell
         self._silent = silent
@@ -38,6 +41,8 @@ class Heartbeat:
         self._still: dict[str, int] = {}
         self._neighbours: list[Signature] | None = []
         self._stopped: dict[int, int] = {}
+        self._load: Callable[[], RankReport] | None = None
+        self._place = 0
 
     def speak_for_node(self, writes: bool) -> None:
         """Say whether this rank is the one that writes its node's counter; until then, every rank does.
@@ -46,6 +51,12 @@ class Heartbeat:
         """
         self._writes = writes
         self._neighbours = None if writes else []
+
+    def tell_load(self, rank: int, load: Callable[[], RankReport]) -> None:
+        """Leave word now and then of what this rank did so far; all ranks of its node have signed by now."""
+        ranks = [signature.rank for signature in signatures(self._epoch, self._node)]
+        self._place = ranks.index(rank) if rank in ranks else len(ranks)
+        self._load = load
 
     def watch(self, nodes: Collection[str]) -> None:
         """Watch these nodes from now on."""
@@ -62,6 +73,8 @@ class Heartbeat:
         self._tell("")
         if self._writes:
             write_beat(self._path, self._count)
+        if self._load is not None and self._count % _LOAD_BEATS == 0:
+            write_load(self._epoch, self._node, self._place, self._load())
         if self._count % _LOOK_BEATS == 0:
             self._look()
 

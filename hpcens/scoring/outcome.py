@@ -15,14 +15,15 @@ from hpcens.transports import WAITS
 from hpcens.vocabulary import Instance, Plan, Segmentation, Tally
 
 
-def rank_report(role: str, spent: Mapping[str, float], syncing: float) -> RankReport:
+def rank_report(role: str, spent: Mapping[str, float], syncing: float, device_peak: int = 0) -> RankReport:
     """Report what this process took so far.
 
-    spent    what its own thread did (name of a task, or of a wait of `timeline`) → seconds
-    syncing  seconds it waited for the disk
+    spent        what its own thread did (name of a task, or of a wait of `timeline`) → seconds
+    syncing      seconds it waited for the disk
+    device_peak  bytes in use at most of a GPU's own memory
     """
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return RankReport(role, spent, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10)
+    return RankReport(role, spent, syncing, used.ru_utime + used.ru_stime, used.ru_maxrss << 10, device_peak)
 
 
 def judge(
@@ -125,10 +126,11 @@ def _measured(instance: Instance, tally: Tally) -> InstanceReport:
 
 
 def bottleneck(ranks: Sequence[RankReport], seconds: float) -> str:
-    """Name the role that was busy most, and for how much of the seconds; of devices, on average."""
+    """Name the role that was busy most, and for how much of the seconds; of devices that computed, on average."""
     shares: dict[str, list[float]] = {}
+    computing = {rank.role for rank in ranks if rank.spent.get("Predict")}
     for rank in ranks:
-        if rank.spent:
+        if rank.spent and (not computing or rank.role in computing or not rank.role.startswith("device ")):
             busy = sum(spent for name, spent in rank.spent.items() if name not in WAITS)
             shares.setdefault(rank.role.split()[0], []).append(busy / seconds if seconds else 0.0)
     if not shares:

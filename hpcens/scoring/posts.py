@@ -223,9 +223,15 @@ class DevicePost:
             loaded.release()
             loaded.engine = Engine(open_hardware(self._device), shape, segment_rows=segment_rows)
             loaded.opened = opened
+        if self._device.family == "cuda":
+            loaded.engine.hardware.start_peak()  # measuring members is none of the run's
         self._loaded = loaded
         self._engine = loaded.engine
         self._checks = SpotChecks(assignment, run, self._engine, self._device.cores)
+
+    def device_peak(self) -> int:
+        """Return the bytes in use at most of the memory that a GPU has of its own, since it was opened; else 0."""
+        return self._engine.hardware.peak() if self._device.family == "cuda" else 0
 
     @property
     def spot_checks(self) -> tuple[SpotCheck, ...]:

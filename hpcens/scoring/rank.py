@@ -24,7 +24,7 @@ from hpcens.engine import import_ahead, keep_to_cores, pin
 from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, Silent, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
-from hpcens.runs import Claim, Epoch, Events, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
+from hpcens.runs import Claim, Epoch, Events, RankReport, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
 from hpcens.runs.cancellation import asked_to_end
 from hpcens.runs.epoch import superseded
 from hpcens.scheduler.jobs import end_of
@@ -159,6 +159,13 @@ class Rank:
         speakers, rank = rank_roles.speakers, self.world.rank
         self._heartbeat.speak_for_node(rank in speakers.values())
         self._heartbeat.watch([node for node, speaker in speakers.items() if rank == 0 or speaker == 0])
+        self._heartbeat.tell_load(rank, self._load)
+
+    def _load(self) -> RankReport:
+        """Return what this rank did so far."""
+        from hpcens.scoring.outcome import rank_report  # by then it has been imported
+
+        return rank_report(self.role, dict(self.world.timeline.totals), 0.0)
 
 
 def _add_world(events: Events, library: str, rank_roles: RankRoles, hellos: Sequence[Hello]) -> None:

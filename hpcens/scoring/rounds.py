@@ -176,7 +176,8 @@ class Scoring:
         masked = world.broadcast(masked, to=[first]) or ()
         verdict = self._judged(phase, missing, drained, masked)
         syncing = self._reducer.syncing if self._reducer is not None else 0.0
-        reports = world.gather(rank_report(role, timeline.totals, syncing))
+        peak = world.work(self._post.device_peak) if isinstance(self._post, DevicePost) else 0
+        reports = world.gather(rank_report(role, timeline.totals, syncing, peak))
         checks = self._spot_checks()
         spans = world.gather((role, timeline.spans)) if timeline.keep else []
         if self._record is not None:

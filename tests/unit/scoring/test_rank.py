@@ -29,7 +29,8 @@ rank = object.__new__(module.Rank)
 rank._epoch, rank._run, rank.role = SimpleNamespace(folder=""), None, "starting"
 rank._tell = lambda line: None
 rank._seat = SimpleNamespace(roles=None)
-rank._heartbeat = SimpleNamespace(speak_for_node=lambda speaks: None, watch=lambda nodes: None)
+nothing = lambda *of: None
+rank._heartbeat = SimpleNamespace(speak_for_node=nothing, watch=nothing, tell_load=nothing)
 rank.world = SimpleNamespace(rank=own, size=3, broadcast=lambda order: importing(None))
 rank.live(3, "mpiexec", only_profile=False)
 """
