@@ -27,7 +27,8 @@ from hpcens.vocabulary import Array, Rows, Segmentation
 
 _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20
-_MOST_THREADS = 4
+MOST_THREADS = 4
+"""That decompress, at most."""
 _MOST_OPEN = 8
 _MOST_SOURCES = 512  # of virtual datasets: the more are open, the slower the library opens another
 _MEMORY_PARTS = 4  # one for chunks that are kept, others for batches, for ranks beside this one, and for their like
@@ -96,7 +97,7 @@ class Source:
         """
         self._paths = tuple(paths)
         self._spec = spec
-        self._threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+        self._threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
         self._budget = free_memory() // _MEMORY_PARTS // max(1, len(spec.input_specs))
         self._pool = ThreadPoolExecutor(self._threads, "decompress")
         self._open: OrderedDict[int, tuple[DatasetFile, Selection]] = OrderedDict()

@@ -9,12 +9,16 @@ import csv
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hpcens.errors import UsageError
 
-QUERY = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits"]
+QUERY = [
+    "nvidia-smi",
+    "--query-gpu=index,uuid,name,memory.total,memory.free,pci.bus_id",
+    "--format=csv,noheader,nounits",
+]
 LIST = ["nvidia-smi", "-L"]
 _SECONDS = 30
 # A slice has this part of the memory in its name, in GB of 10^9 bytes: 1g.5gb has 4.75 GiB, 3g.20gb 19.6.
@@ -28,6 +32,7 @@ class Gpu:
     place  index of the GPU, as text; of a slice, that of its GPU, a colon and its own
     uuid   what names it whatever else is visible
     total, free  bytes, those that nobody uses now; free is None where the driver does not say
+    bus    where it is on the PCI bus; empty where the driver does not say
     """
 
     place: str
@@ -35,6 +40,7 @@ class Gpu:
     name: str
     total: int
     free: int | None = None
+    bus: str = ""
 
 
 def gpus() -> tuple[Gpu, ...]:
@@ -46,10 +52,10 @@ def gpus() -> tuple[Gpu, ...]:
     return found if found is not None else _by_nvidia_smi()
 
 
-def free_bytes(uuid: str) -> int | None:
-    """Return the bytes of a GPU that nobody uses now; None where the driver does not say."""
+def gpu_of(uuid: str) -> Gpu | None:
+    """Return the GPU of that name; None where the driver does not say."""
     try:
-        return next((gpu.free for gpu in gpus() if gpu.uuid == uuid), None)
+        return next((gpu for gpu in gpus() if gpu.uuid == uuid), None)
     except UsageError:
         return None
 
@@ -77,14 +83,14 @@ def _of_nvml(nvml: Any, index: int) -> Iterator[Gpu]:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
     except nvml.NVMLError:  # another job's
         return
-    name = _text(nvml.nvmlDeviceGetName(handle))
+    name, bus = _text(nvml.nvmlDeviceGetName(handle)), _bus(nvml, handle)
     try:
         cut = nvml.nvmlDeviceGetMigMode(handle)[0] == 1
     except nvml.NVMLError:  # this kind of GPU cannot be cut
         cut = False
     if not cut:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        yield Gpu(str(index), _text(nvml.nvmlDeviceGetUUID(handle)), name, int(memory.total), int(memory.free))
+        yield Gpu(str(index), _text(nvml.nvmlDeviceGetUUID(handle)), name, int(memory.total), int(memory.free), bus)
         return
     for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
@@ -99,7 +105,15 @@ def _of_nvml(nvml: Any, index: int) -> Iterator[Gpu]:
             _text(nvml.nvmlDeviceGetName(part)),
             int(memory.total),
             int(memory.free),
+            bus,
         )
+
+
+def _bus(nvml: Any, handle: Any) -> str:
+    try:
+        return _text(nvml.nvmlDeviceGetPciInfo(handle).busId)
+    except (AttributeError, nvml.NVMLError):
+        return ""
 
 
 def _text(value: Any) -> str:
@@ -109,8 +123,10 @@ def _text(value: Any) -> str:
 def _by_nvidia_smi() -> tuple[Gpu, ...]:
     slices = parse_slices(ask(LIST))
     cut = {gpu.place.partition(":")[0] for gpu in slices}
-    whole = (gpu for gpu in parse_table(ask(QUERY)) if gpu.place not in cut)
-    return tuple(sorted((*whole, *slices), key=lambda gpu: tuple(map(int, gpu.place.split(":")))))
+    every = {gpu.place: gpu for gpu in parse_table(ask(QUERY))}
+    whole = (gpu for gpu in every.values() if gpu.place not in cut)
+    parts = (replace(gpu, bus=every[of].bus) if (of := gpu.place.partition(":")[0]) in every else gpu for gpu in slices)
+    return tuple(sorted((*whole, *parts), key=lambda gpu: tuple(map(int, gpu.place.split(":")))))
 
 
 def ask(query: list[str]) -> str:
@@ -127,11 +143,11 @@ def ask(query: list[str]) -> str:
 
 
 def parse_table(table: str) -> Iterator[Gpu]:
-    """Read nvidia-smi's table: index, UUID, name, MiB and, where it says so, MiB that are free."""
+    """Read nvidia-smi's table: index, UUID, name, MiB and, where it says so, MiB that are free, and the PCI bus."""
     for fields in csv.reader(table.splitlines()):
-        place, uuid, name, total, free = ([field.strip() for field in fields] + [""] * 5)[:5]
-        if len(fields) in (4, 5) and place.isdigit() and total.isdigit():
-            yield Gpu(place, uuid, name, int(total) << 20, int(free) << 20 if free.isdigit() else None)
+        place, uuid, name, total, free, bus = ([field.strip() for field in fields] + [""] * 6)[:6]
+        if len(fields) in (4, 5, 6) and place.isdigit() and total.isdigit():
+            yield Gpu(place, uuid, name, int(total) << 20, int(free) << 20 if free.isdigit() else None, bus)
 
 
 def parse_slices(listing: str) -> tuple[Gpu, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hpcens.engine.gpus import free_bytes
+from hpcens.engine.gpus import gpu_of
+from hpcens.engine.near import keep_near
 from hpcens.engine.pinning import index_of_own, pinned
 from hpcens.processes import node
 from hpcens.specs import Precision
@@ -81,7 +82,9 @@ def open_hardware(device: Device) -> Hardware:
     if device.family == "cuda":
         os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # device indices are nvidia-smi's
         if (uuid := pinned()) not in _FREE_BEFORE:  # later it would count what this process takes itself
-            _FREE_BEFORE[uuid] = free_bytes(uuid) if uuid else None
+            gpu = gpu_of(uuid) if uuid else None
+            _FREE_BEFORE[uuid] = gpu.free if gpu else None
+            keep_near(gpu.bus if gpu else "")
         os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would set TF32 over what members say
         import torch
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hpcens.config import job_from_json, job_to_json
 from hpcens.errors import COMPLETE, FAILURE, UsageError
 from hpcens.launch.as_rank import be_a_rank
+from hpcens.launch.cores import cores_per_rank, say_cores
 from hpcens.launch.follow import Watcher, follow
 from hpcens.launch.job_python import job_command, srun_options
 from hpcens.launch.placement import gpus_per_node, leaving_out, placement
@@ -73,7 +74,8 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
     reducers = Plan.load(job.plan).reducers if job.plan else 1
     tasks = settings.tasks_per_node or _ranks(job.spec.devices, gpus, reducers)
     cores = job.spec.devices.cpu.cores if job.spec.devices.cpu else 1
-    cpus = settings.cpus_per_task or (cores if cores > 1 else None)
+    shared = cores_per_rank(job, settings, tasks)
+    cpus = settings.cpus_per_task or shared or (cores if cores > 1 else None)
     folder = RunDirectory.of(job.output).path / "submitit" / submission
     srun = [f"--mpi={settings.mpi or _MPI}", "--kill-on-bad-exit=1", *srun_options(settings)]
     setup = [*(settings.setup or ()), *PATH_IN_ORDER, again(folder)]
@@ -86,6 +88,9 @@ def request(job: Job, settings: SlurmSpec, submission: str) -> dict[str, Any]:
         tasks = job.spec.devices.cpu.count
     elif cpus:
         srun.append(f"--cpus-per-task={cpus}")
+    if shared and "cpu-bind" not in settings.srun and "cpu_bind" not in settings.srun:
+        srun.append("--cpu-bind=none")
+        say_cores(shared, tasks)
     arguments = leaving_out(settings, lambda: failing_nodes(RunDirectory.of(job.output)))
     srun += ["--label", f"--output={folder / NODE}"]  # one log a node; the last --output counts, and takes errors too
     return {

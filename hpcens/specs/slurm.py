@@ -17,7 +17,8 @@ class SlurmSpec:
     nodes           default 1
     tasks_per_node  ranks of each node; default: one a device, and two for a reader and a reducer
     gpus_per_node   default: devices.cuda.count
-    cpus_per_task   default: the cores of a CPU device, which reader and reducer then share with the devices
+    cpus_per_task   default: the cores of a CPU device, which reader and reducer then share with the devices; on
+                    nodes of GPUs alone, where Slurm says what they have, enough for a reader's threads, which all share
     memory          bytes of each node
     time            limit of one job, as sbatch takes it: minutes, or [days-]hours:minutes:seconds
     setup           shell lines run before the ranks start: module load …

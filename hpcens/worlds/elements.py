@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcens.errors import COMPLETE, HpcensError, UsageError
+from hpcens.launch.cores import cores_per_rank
 from hpcens.launch.job_python import job_command
 from hpcens.launch.placement import gpus_per_node, leaving_out, placement
 from hpcens.launch.slurm import DEAF, DRAIN_SECONDS, PATH_IN_ORDER
@@ -101,7 +102,8 @@ def _cores(job: Job, settings: SlurmSpec) -> int:
             "say it: --slurm gpus_per_node=4, or slurm.gpus_per_node or devices: {cpu: 2} in the YAML",
         )
     of_devices = cpu.count * cpu.cores if cpu is not None else 0
-    return of_devices + (gpus + 2) * (settings.cpus_per_task or 1) if gpus else of_devices
+    each = settings.cpus_per_task or (cores_per_rank(job, settings, gpus + 2) if gpus else None) or 1
+    return of_devices + (gpus + 2) * each if gpus else of_devices
 
 
 def submit_worlds(

@@ -64,7 +64,8 @@ def job(**devices):
 
 @pytest.fixture
 def srun(tmp_path, monkeypatch):
-    """submitit only looks whether there is one."""
+    """submitit only looks whether there is one; nothing says what nodes have."""
+    monkeypatch.setattr("hpcens.launch.cores.node_groups", lambda: ())
     (tmp_path / "srun").write_text("#!/bin/sh\n")
     (tmp_path / "srun").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
