@@ -41,7 +41,7 @@ class Heartbeat:
         self._still: dict[str, int] = {}
         self._neighbours: list[Signature] | None = []
         self._stopped: dict[int, int] = {}
-        self._load: Callable[[], RankReport] | None = None
+        self._load: Callable[[], RankReport | None] = lambda: None
         self._place = 0
 
     def speak_for_node(self, writes: bool) -> None:
@@ -52,8 +52,8 @@ class Heartbeat:
         self._writes = writes
         self._neighbours = None if writes else []
 
-    def tell_load(self, rank: int, load: Callable[[], RankReport]) -> None:
-        """Leave word now and then of what this rank did so far; all ranks of its node have signed by now."""
+    def tell_load(self, rank: int, load: Callable[[], RankReport | None]) -> None:
+        """Leave word now and then of what this rank did so far, if anything; all ranks of its node have signed."""
         ranks = [signature.rank for signature in signatures(self._epoch, self._node)]
         self._place = ranks.index(rank) if rank in ranks else len(ranks)
         self._load = load
@@ -73,8 +73,8 @@ class Heartbeat:
         self._tell("")
         if self._writes:
             write_beat(self._path, self._count)
-        if self._load is not None and self._count % _LOAD_BEATS == 0:
-            write_load(self._epoch, self._node, self._place, self._load())
+        if self._count % _LOAD_BEATS == 0 and (load := self._load()) is not None:
+            write_load(self._epoch, self._node, self._place, load)
         if self._count % _LOOK_BEATS == 0:
             self._look()
 

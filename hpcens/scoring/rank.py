@@ -161,11 +161,13 @@ class Rank:
         self._heartbeat.watch([node for node, speaker in speakers.items() if rank == 0 or speaker == 0])
         self._heartbeat.tell_load(rank, self._load)
 
-    def _load(self) -> RankReport:
-        """Return what this rank did so far."""
+    def _load(self) -> RankReport | None:
+        """Return what this rank did so far; None before it has done something."""
+        if not (spent := dict(self.world.timeline.totals)):
+            return None
         from hpcens.scoring.outcome import rank_report  # by then it has been imported
 
-        return rank_report(self.role, dict(self.world.timeline.totals), 0.0)
+        return rank_report(self.role, spent, 0.0)
 
 
 def _add_world(events: Events, library: str, rank_roles: RankRoles, hellos: Sequence[Hello]) -> None:

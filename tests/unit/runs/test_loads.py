@@ -49,10 +49,10 @@ def test_a_rank_leaves_word_with_its_signs_of_life(epoch):
         sign(epoch, rank, "starting")
     did = load("device n/cpu0", busy=0.25)
     heart = Heartbeat(epoch, node(), lambda line: None)
-    heart.tell_load(7, lambda: did)
-    for beat in range(1, 11):
+    heart.tell_load(7, lambda: did if beat > 5 else None)
+    for beat in range(1, 13):
         heart.beat()
-        assert read_loads(epoch) == [did] * (beat >= 5)
+        assert read_loads(epoch) == [did] * (beat >= 10), "nothing before it has done something"
     assert epoch.loads_of(node()).stat().st_size == 2 * 1024, "the second rank of its node"
 
 
