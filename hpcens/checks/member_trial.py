@@ -287,5 +287,5 @@ def _alone(
             f"member {member.name} fails where a batch has one row, and the last one may: {wrong}",
             "let its forward keep the axis of rows: squeeze(-1), not squeeze()",
         )
-    if forward.doubles:
+    if forward.single_rows.doubles:
         yield f"member {member.name} fails where a batch has one row: such a batch is run as two rows, and cut"

@@ -19,12 +19,11 @@ from hpcens.members.featuriser import Featuriser, taken_of
 from hpcens.members.network import Network, Passes
 from hpcens.members.prepared import Prepared, Values
 from hpcens.members.preprocess import Preprocessing, PreprocessingFailed
+from hpcens.members.single_rows import Called, SingleRows
 from hpcens.members.surroundings import Surroundings, kept_generators
 from hpcens.members.views import Views
 from hpcens.specs import MemberSpec
 
-Called = Callable[[Sequence[torch.Tensor]], torch.Tensor]
-"""Takes rows, (batch, *row shape) of each input, and returns what the network gives for them."""
 Prepare = Callable[[Network, Sequence[torch.Tensor]], Network]
 """Takes a network, and what it is called with for one whole batch; returns the network as a runtime executes it."""
 Replayed = Callable[[Sequence[torch.Tensor]], Sequence[torch.Tensor]]
@@ -38,7 +37,7 @@ class Forward(torch.nn.Module):
     # recordable all it does is its module's and hpcens' own: a batch is the same kernels each time
     # state, notes  see `Network`
     # complex    whether its network has complex parameters or buffers
-    # doubles    whether a batch of one row has failed, and is run as two
+    # single_rows  runs batches of one row
     # draws      of a stochastic member: its passes; None for others
     # replayed   where all it does for a batch was recorded: what gives it; else None
     # carried    where entropies lie beside what it returned; None where there are none
@@ -72,7 +71,7 @@ class Forward(torch.nn.Module):
         self.inputs = inputs
         self._name = spec.name
         self.gradients = spec.gradients
-        self.doubles = False
+        self.single_rows = SingleRows()
         self.state, self.notes = network.state, network.notes
         self._precision: torch.dtype = getattr(torch, spec.dtype)
         self.dtype: torch.dtype = getattr(torch, spec.output_dtype)
@@ -210,7 +209,7 @@ class Forward(torch.nn.Module):
         """Return what the network gives; of several views the mean. called: gives it, if that is not `_called`."""
         count = len(rows[0])
         called = called or self._called
-        values = self._of_one(rows, called) if count == 1 else called(rows)
+        values = self.single_rows.run(rows, called) if count == 1 else called(rows)
         return self._checked(values, count)
 
     def _checked(self, values: torch.Tensor, count: int) -> torch.Tensor:
@@ -245,32 +244,6 @@ class Forward(torch.nn.Module):
     def _seen(self, count: int, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """Return what the network gives for one view of so many rows, in `dtype`."""
         return self._checked(self.passes(*inputs), count).to(self.dtype)
-
-    def _of_one(self, rows: Sequence[torch.Tensor], called: Called) -> torch.Tensor:
-        """Run a batch of one row: by itself, or where that fails as two rows, of which the second is cut.
-
-        The last batch of a dataset may be one, and squeeze() takes its axis of rows away.
-        """
-        failure: Exception | None = None
-        if not self.doubles:
-            try:
-                values = called(rows)
-                if values.shape[:1] == (1,):
-                    return values
-            except Exception as error:  # whatever its code raises
-                failure = error
-        try:
-            values = called([torch.cat([x, x]) for x in rows])
-        except Exception:
-            if failure is None:
-                raise
-            raise failure from None  # it fails on two rows as well: the first says what is wrong
-        if values.shape[:1] == (2,):
-            self.doubles = True
-            return values[:1]
-        if failure is not None:
-            raise failure
-        return values
 
     def grad_mode(self) -> AbstractContextManager[None]:
         """Return the mode of autograd to run it in: without any of it, unless it takes gradients in its forward."""

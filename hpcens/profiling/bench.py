@@ -235,8 +235,7 @@ class Bench:
         """Return how it comes to run in a runtime."""
         member, cores = self.measurement.member, self.device.cores
         build = partial(load, member, self.spec, inputs=self.inputs, space=self.space, cores=cores)
-        key = self.measurement.keys.get(runtime)
-        inner = RUNTIMES[runtime].records
+        key, inner = self.measurement.keys.get(runtime), RUNTIMES[runtime].records
         recorded = self.cache / replace(key, runtime=inner).package if key and inner else None
         package = self.cache / (key.package if key else "")
         return Recipe(build, runtime, hardware, cores, self.rows, package, recorded=recorded)

@@ -61,6 +61,17 @@ class Pipeline:
         """Return whether so little is left that devices which get a whole segment each would not end together."""
         return not (self.todo or self.unread) and len(self.open) <= devices
 
+    def arrive(self, segment: int, rows: Rows | Divided) -> list[int]:
+        """Take in the rows of a segment; return the devices that owe something of it."""
+        work = self.open[segment]
+        work.rows = rows
+        self.unread -= 1
+        if not work.owed:  # no member scores a row of it
+            self.close(segment)
+        for device, members in work.owed.items():
+            self.offer(segment, device, members)
+        return list(work.owed)
+
     def offer(self, segment: int, device: int, members: Sequence[str]) -> None:
         """Note that a device owes these members of a segment that is in memory."""
         self.ready.setdefault(device, {})[segment] = None

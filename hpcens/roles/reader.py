@@ -145,14 +145,7 @@ class Reader:
 
     def _take_in(self, segment: int, rows: Rows | Divided) -> list[int]:
         """Take in the rows of a segment; return the devices that owe something of it, those with most room first."""
-        work = self._pipeline.open[segment]
-        work.rows = rows
-        self._pipeline.unread -= 1
-        if not work.owed:  # no member scores a row of it
-            self._pipeline.close(segment)
-        for device, members in work.owed.items():
-            self._pipeline.offer(segment, device, members)
-        return sorted(work.owed, key=lambda rank: -self._credits[rank])
+        return sorted(self._pipeline.arrive(segment, rows), key=lambda rank: -self._credits[rank])
 
     def _hand_out(self, devices: Sequence[int]) -> list[Send]:
         """Give these devices, the only ones that can have both room and work, what they owe.

@@ -36,7 +36,7 @@ from hpcens.transports.mpi import MpiWorld
 from hpcens.vocabulary import NO_SEGMENTS, Message
 
 if TYPE_CHECKING:
-    from hpcens.scoring.posts import LoadedMembers
+    from hpcens.scoring.device_post import LoadedMembers
 
 # Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
 _WITNESS_FIRST_SECONDS = 5.0
@@ -120,7 +120,7 @@ class Rank:
                 import_ahead(device)
         job, preflight = world.broadcast(read_order(epoch) if lead else None)
         from hpcens.planning.opening import open_start
-        from hpcens.scoring.posts import LoadedMembers
+        from hpcens.scoring.device_post import LoadedMembers
         from hpcens.scoring.rounds import Scoring
 
         assignment = open_start(

@@ -18,8 +18,9 @@ from hpcens.errors import COMPLETE, HpcensError
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.roles import Reader
 from hpcens.runs import Epoch, Events, MaskedRows, RunDirectory, SpotCheck, Verdict, in_all
+from hpcens.scoring.device_post import DevicePost, LoadedMembers
 from hpcens.scoring.outcome import judge, rank_report
-from hpcens.scoring.posts import DevicePost, LoadedMembers, ReaderPost, ReducerPost, take_post
+from hpcens.scoring.posts import ReaderPost, ReducerPost, take_post
 from hpcens.scoring.record import Record
 from hpcens.scoring.sharing import share_rows
 from hpcens.transports import drive

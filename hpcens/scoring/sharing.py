@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hpcens.processes.memory import free_memory, host_memory
-from hpcens.scoring.posts import DevicePost, Post, ReaderPost
+from hpcens.scoring.device_post import DevicePost
+from hpcens.scoring.posts import Post, ReaderPost
 from hpcens.transports.ring import RingAddress, join_ring
 
 if TYPE_CHECKING:

@@ -27,6 +27,10 @@ from hpcens.specs.dataset import DatasetTrust as DatasetTrust
 from hpcens.specs.dataset import Decode as Decode
 from hpcens.specs.dataset import InputSpec as InputSpec
 from hpcens.specs.dataset import SelectSpec as SelectSpec
+from hpcens.specs.devices import CpuSpec as CpuSpec
+from hpcens.specs.devices import CudaSpec as CudaSpec
+from hpcens.specs.devices import DevicesSpec as DevicesSpec
+from hpcens.specs.devices import NodesSpec as NodesSpec
 from hpcens.specs.features import FeaturesSpec as FeaturesSpec
 from hpcens.specs.keep import KeepSpec as KeepSpec
 from hpcens.specs.member import FILES as FILES
@@ -106,51 +110,6 @@ OF_ENTROPY = ("entropy", "expected_entropy", "mutual_information")
 
 NOT_MULTILABEL = frozenset({"vote", "geometric", "top-K", "disagreement", "set"})
 """Rules and outputs that choose between classes: labels that do not exclude one another do not have them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CpuSpec:
-    """CPU devices per host: how many, cores of each, and memory in bytes of each."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    count: int
-    cores: int = 1
-    memory: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CudaSpec:
-    """GPUs per host: how many (None: all that are visible), and the bytes of each to use."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    count: int | None = None
-    memory: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DevicesSpec:
-    """The devices of a host; with neither kind given, all GPUs, else one device per core."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    cpu: CpuSpec | None = None
-    cuda: CudaSpec | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodesSpec:
-    """Nodes of one kind in the cluster, to plan for.
-
-    nodes    how many there are
-    kind     kind of their devices, as profiles name it
-    devices  how many each has
-    memory   bytes of each device
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    nodes: int
-    kind: str
-    devices: int
-    memory: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 
 from hpcens import runtimes
 from hpcens.scoring import spot_checks
-from hpcens.scoring.posts import DevicePost, LoadedMembers
+from hpcens.scoring.device_post import DevicePost, LoadedMembers
 from hpcens.vocabulary import Instance, cpu_devices
 
 [DEVICE] = cpu_devices("h", "Z80", count=1, cores=1, memory=1)

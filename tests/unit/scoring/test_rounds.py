@@ -10,7 +10,8 @@ import pytest
 from hpcens.errors import COMPLETE, INCOMPLETE, HpcensError
 from hpcens.roles import RankRoles, Reader
 from hpcens.scoring import rounds
-from hpcens.scoring.posts import DevicePost, LoadedMembers, Parked, ReaderPost, ReducerPost
+from hpcens.scoring.device_post import DevicePost, LoadedMembers
+from hpcens.scoring.posts import Parked, ReaderPost, ReducerPost
 from hpcens.scoring.rounds import Scoring
 from hpcens.vocabulary import Device, Segmentation
 
