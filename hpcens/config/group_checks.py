@@ -8,7 +8,7 @@ from hpcens.config.document import Place
 from hpcens.config.rule_checks import Parts
 
 # Keys of members that run by themselves, whatever they are made of.
-_ALONE = ("torchscript", "exported", "onnx", "pickled", "rows", "views")
+_ALONE = ("torchscript", "exported", "onnx", "pickled", "rows", "views", "features")
 
 
 def check_stacked(parts: Parts, place: Place, usable: dict[str, Any]) -> None:
@@ -17,6 +17,7 @@ def check_stacked(parts: Parts, place: Place, usable: dict[str, Any]) -> None:
         return
     alone = [key for key in _ALONE if usable.get(key) is not None]
     alone += ["weights"] if usable.get("weights") == {} else []  # its factory loads them
+    alone += ["precision"] if usable.get("precision") == "auto" else []  # each may get another
     if alone:
         what = "is of a member that runs by itself, and plan.runtime is stacked; write runtime: auto"
         parts.page.problem((*place, alone[0]), what)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from hpcens.specs.steps import STRICT, StepSpec
 
 Precision = Literal["float32", "tf32", "bfloat16", "float16", "float64", "auto"]
+FeaturesPrecision = Literal["float32", "bfloat16", "float16", "float64"]
 Trust = Literal["pickle", "file_access"]
 
 
@@ -51,4 +52,4 @@ class FeaturesSpec:
     files: tuple[Path, ...] = ()
     inputs: tuple[str, ...] | None = None
     preprocess: tuple[StepSpec, ...] = ()
-    precision: Precision | None = None
+    precision: FeaturesPrecision | None = None

@@ -256,6 +256,9 @@ ROWS = [
         ("runtime: stacked", key, f"members.0..{written}: is of a member that runs by itself, and plan.runtime is")
         for key, written in (("rows", "rows"), ("views", "views"), ("weights: factory", "weights"))
     ),
+    ("runtime: stacked", "features", "members.0..features: is of a member that runs by itself, and plan.runtime is"),
+    ("runtime: stacked", "precision: auto", "members.0..precision: is of a member that runs by itself, and plan.runt"),
+    ("features", "precision: auto", WORKS),
     ("runtime: stacked", "cascade", "cascade: takes members one after another, and plan.runtime is stacked; write run"),
     ("runtime: stacked", "gradients", "members.0..gradients: cannot be taken under plan.runtime: stacked; write runt"),
     (
