@@ -33,6 +33,7 @@ DOORS = {
         "members/preprocess.py",
         "members/choice.py",
         "members/draws.py",
+        "members/single_rows.py",
         "members/stacked.py",
         "members/forward.py",
         "engine/cpu.py",
