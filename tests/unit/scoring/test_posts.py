@@ -28,7 +28,7 @@ def hosted(monkeypatch):
 
     monkeypatch.setattr(runtimes, "host", host)
     monkeypatch.setattr(spot_checks, "SpotChecks", lambda *_: SimpleNamespace(open=lambda phase: None))
-    monkeypatch.setattr("hpcens.scoring.posts.use_cores", lambda cores: None)
+    monkeypatch.setattr("hpcens.scoring.device_post.use_cores", lambda cores: None)
     return every
 
 
