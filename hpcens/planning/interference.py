@@ -32,9 +32,10 @@ def learn(job: Job, preflight: Preflight, plan: Plan, report: Report) -> None:
         for (member, runtime), profile in needs.profiles(kind, family).items()
         if runtime == numerics[member].runtime and numerics[member].batch in profile.batches
     }
+    grouping = needs.grouping
     for kind, family in families.items():
-        for group, profile in needs.grouping.profiles(kind, family).items():
-            members = [member.name for member in needs.grouping.groups[group]]
+        for group, profile in grouping.profiles(kind, family).items():
+            members = [member.name for member in grouping.groups[group]]
             how = numerics[members[0]]
             if how.group == group and how.batch in profile.batches:
                 speed = len(members) * profile.batches[how.batch].rows_per_second

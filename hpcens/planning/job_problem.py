@@ -31,10 +31,11 @@ def state_problem(
         for kind, family in families.items()
         for (member, runtime), profile in needs.profiles(kind, family).items()
     }
+    grouping = needs.grouping
     profiles |= {
         (kind, group, STACKED): profile.scaled(parts[kind])
         for kind, family in families.items()
-        for group, profile in needs.grouping.profiles(kind, family).items()
+        for group, profile in grouping.profiles(kind, family).items()
     }
     job, preflight = needs.job, needs.preflight
     shapes = {name: profile.output_shape for (_, name, _), profile in profiles.items()}
@@ -61,7 +62,7 @@ def state_problem(
         stages=tuple(stage.members for stage in job.spec.cascade),
         segment_bytes=segment_bytes,
         reached=parts,
-        groups={name: tuple(m.name for m in members) for name, members in needs.grouping.groups.items()},
+        groups={name: tuple(m.name for m in members) for name, members in grouping.groups.items()},
         together=prepared_together(needs.members),
     )
     if not job.spec.plan.batch_sizes:

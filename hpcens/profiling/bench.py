@@ -17,11 +17,11 @@ from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.loading import Contexts, load_and_weigh
 from hpcens.profiling.precisions import require_able
-from hpcens.profiling.references import Pass, References, labels
+from hpcens.profiling.references import Pass, References, labels, rows_to_time
 from hpcens.profiling.sizes import Growth
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
-from hpcens.runtimes import RUNTIMES, Recipe, accepted, filled, open_runtime
+from hpcens.runtimes import RUNTIMES, Recipe, filled, open_runtime
 from hpcens.runtimes.agreement import tolerance_in
 from hpcens.runtimes.catalogue import keeps_files
 from hpcens.runtimes.recording import record, recording_of
@@ -58,9 +58,8 @@ def measure(
     compute in the member's precision.
     """
     require_able(measurement.member, open_hardware(device))
-    if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
-        forward = load(measurement.member, spec, inputs=inputs, space=space, cores=device.cores)
-        rows, others = accepted(forward, rows), accepted(forward, others) if others else ()
+    load_it = partial(load, measurement.member, spec, inputs=inputs, space=space, cores=device.cores)
+    rows, others = rows_to_time(spec, load_it, rows, others)
     labelled = partial(labels, spec=spec, space=space)
     references = References(others, space == "probabilities", labelled=labelled, whole=measurement.judges)
     full = filled(rows, max(measurement.batch_sizes))

@@ -18,9 +18,9 @@ from hpcens.members import load
 from hpcens.members.stacked import load_stacked
 from hpcens.profiling.bench import Bench
 from hpcens.profiling.loading import Contexts
-from hpcens.profiling.references import References
+from hpcens.profiling.references import References, rows_to_time
 from hpcens.profiling.timing import REPETITIONS
-from hpcens.runtimes import Recipe, accepted, filled
+from hpcens.runtimes import Recipe, filled
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, BatchProfile, Device, Measurement, Profile, ProfileKey, Rows
 from hpcens.vocabulary.groups import STACKED
@@ -46,9 +46,8 @@ def measure_group(
     Its rows/s are those of all its members at once, its output shape that of one of them. One that cannot run so, or
     is slower than its members one after another, is refused with the reason.
     """
-    if spec.bad_rows == "mask":  # it is rows without faults whose speed counts
-        forward = load(measurement.members[0], spec, inputs=inputs, space=space, cores=device.cores)
-        rows, others = accepted(forward, rows), accepted(forward, others) if others else ()
+    load_first = partial(load, measurement.members[0], spec, inputs=inputs, space=space, cores=device.cores)
+    rows, others = rows_to_time(spec, load_first, rows, others)
     references = References(others, probabilities=space == "probabilities")
     full = filled(rows, max(measurement.batch_sizes))
     bench = _GroupBench(

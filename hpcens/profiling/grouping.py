@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from hpcens.checks.preflight import Preflight
 from hpcens.errors import UsageError
@@ -20,9 +21,9 @@ GROUP_SECONDS = 3.0
 """Seconds that the measurements of all groups may take beside those of members."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Grouping:
-    """Groups of a job's members.
+    """Groups of a job's members, found once: for who asks several things of them at one time.
 
     members        that are scored
     fixed          numerics that are decided already
@@ -40,7 +41,7 @@ class Grouping:
     wrong: Callable[[], set[tuple[str, str]]]
     require_right: Callable[..., tuple[str, ...]]
 
-    @property
+    @cached_property
     def groups(self) -> Groups:
         """The groups of equal members that may run as one, and those that do: `settled` are."""
         fixed = fixed_groups(self.members, self.fixed, given=self.job.plan is not None)
@@ -54,7 +55,7 @@ class Grouping:
         wrong = {member for member, runtime in self.wrong() if runtime == STACKED}
         return fixed | equal_members(self.job.spec, free, self.preflight, wrong)
 
-    @property
+    @cached_property
     def settled(self) -> Groups:
         """Those of the groups that are to run as one: fixed by numerics, or by the YAML."""
         settled = fixed_groups(self.members, self.fixed, given=self.job.plan is not None)

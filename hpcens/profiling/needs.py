@@ -118,10 +118,10 @@ class Needs:
         for rank, device in devices.items():
             ranks.setdefault(device.kind, []).append(rank)
         todo: dict[int, list[Measurement]] = {}
+        alone, grouping = self._alone, self.grouping
         for kind, ranks_of_kind in ranks.items():
             family = devices[ranks_of_kind[0]].family
-            missing = [m for member in self._alone if (m := self._measurement(member, kind, family)) is not None]
-            grouping = self.grouping
+            missing = [m for member in alone if (m := self._measurement(member, kind, family)) is not None]
             groups = [m for name in grouping.groups if (m := grouping.measurement(name, kind, family)) is not None]
             for seconds, of in ((PROFILE_SECONDS, missing), (GROUP_SECONDS, groups)):
                 rounds = -(-len(of) // len(ranks_of_kind))
@@ -198,8 +198,9 @@ class Needs:
 
         Raises UsageError where of a member nothing was measured, or the one runtime that is left cannot be used.
         """
-        usable = {member.name: self.usable(member, kind, family) for member in self._alone}
-        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self._alone}
+        alone = self._alone
+        usable = {member.name: self.usable(member, kind, family) for member in alone}
+        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in alone}
         measured: dict[tuple[tuple[str, str], str, int], list[float]] = {}
         parts: dict[tuple[tuple[str, str], str, int], list[float]] = {}
         for member, profiles in usable.items():

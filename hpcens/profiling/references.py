@@ -17,6 +17,7 @@ import numpy as np
 from hpcens.engine import Engine, ran_out
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.members import Forward, result_axis
+from hpcens.runtimes import accepted
 from hpcens.runtimes.agreement import difference, spread_over_rows
 from hpcens.specs import RunSpec, Space
 from hpcens.vocabulary import Array, Profile, Rows
@@ -171,3 +172,14 @@ def labels(values: Array, spec: RunSpec, space: Space) -> Array | None:
     if spec.task == "multilabel":
         return np.asarray(values > (0.5 if space == "probabilities" else 0.0))
     return np.asarray(values.argmax(axis=axis))
+
+
+def rows_to_time(spec: RunSpec, load: Callable[[], Forward], rows: Rows, others: Rows) -> tuple[Rows, Rows]:
+    """Return the rows to time a member on, and to hold it against eager on: none with faults, where those are masked.
+
+    load  loads the member
+    """
+    if spec.bad_rows != "mask":
+        return rows, others
+    forward = load()
+    return accepted(forward, rows), accepted(forward, others) if others else ()
