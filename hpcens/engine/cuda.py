@@ -77,24 +77,24 @@ class CudaHardware:
         """
         self.name = name
         self._device = device
-        self.api = self._api = api
+        self.api = api
         self._pin = pin
-        self._api.set_device(device)
-        self._copies = self._api.Stream()
+        self.api.set_device(device)
+        self._copies = self.api.Stream()
         self._free: list[torch.Tensor] = []
         self._busy: list[tuple[Any, torch.Tensor]] = []
-        free, total = self._api.mem_get_info()
+        free, total = self.api.mem_get_info()
         self._free_before = free + self._taken() + _CONTEXT if free_before is None else free_before
         if memory is not None:
             own = max(0, memory - (self.resident() - self._taken()))
-            self._api.set_per_process_memory_fraction(min(1.0, own / total))
+            self.api.set_per_process_memory_fraction(min(1.0, own / total))
 
     def lacks(self, precision: Precision) -> str:
         if precision not in ("tf32", "bfloat16"):
             return ""
         if torch.version.hip is not None:
             return "torch has no TF32 on GPUs of AMD's" if precision == "tf32" else ""
-        major, minor = self._api.get_device_capability()
+        major, minor = self.api.get_device_capability()
         word = "TF32" if precision == "tf32" else precision
         return (
             ""
@@ -103,7 +103,7 @@ class CudaHardware:
         )
 
     def enter(self) -> None:
-        self._api.set_device(self._device)
+        self.api.set_device(self._device)
 
     def stage(self, rows: Array) -> _Staged:
         self.enter()
@@ -112,12 +112,12 @@ class CudaHardware:
             pinned = buffer[: rows.nbytes]
             pinned.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
             try:
-                with self._api.stream(self._copies):
+                with self.api.stream(self._copies):
                     on_device = pinned.to(self._device, non_blocking=True)
             except Exception:
                 self._free.append(buffer)
                 raise
-            copied = self._api.Event()
+            copied = self.api.Event()
             copied.record(self._copies)
             self._busy.append((copied, buffer))
         dtype = torch.from_numpy(rows[:0]).dtype
@@ -126,7 +126,7 @@ class CudaHardware:
     def receive(self, staged: _Staged) -> torch.Tensor:
         self.enter()
         # rows outlive all that is computed from them: every fetch waits for the compute stream
-        self._api.current_stream().wait_event(staged.copied)
+        self.api.current_stream().wait_event(staged.copied)
         return staged.rows
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
@@ -140,12 +140,12 @@ class CudaHardware:
             size *= of
         # torch keeps pinned memory: it is used again once neither a copy nor an array needs it
         memory = self._new_pinned(max(1, size))[:size]
-        return _Room(memory.view(dtype).reshape(tuple(shape)), self._api.Event())
+        return _Room(memory.view(dtype).reshape(tuple(shape)), self.api.Event())
 
     def put(self, room: _Room, start: int, values: torch.Tensor) -> None:
         values = values.detach().resolve_neg().contiguous()
         room.values[start : start + len(values)].copy_(values, non_blocking=True)
-        room.copied.record(self._api.current_stream())
+        room.copied.record(self.api.current_stream())
 
     def fetch(self, room: _Room) -> Array:
         room.copied.synchronize()
@@ -154,7 +154,7 @@ class CudaHardware:
 
     def out_of_memory(self, error: BaseException) -> bool:
         # libraries and pinned memory are not the allocator's: their errors are recognised by their text
-        return isinstance(error, self._api.OutOfMemoryError) or (
+        return isinstance(error, self.api.OutOfMemoryError) or (
             isinstance(error, RuntimeError) and says_out_of_memory(str(error))
         )
 
@@ -165,25 +165,25 @@ class CudaHardware:
 
     def release(self) -> None:
         self.enter()
-        self._api.synchronize()
-        self._api.empty_cache()
+        self.api.synchronize()
+        self.api.empty_cache()
 
     def resident(self) -> int:
-        self._api.synchronize()
-        free, _ = self._api.mem_get_info()
+        self.api.synchronize()
+        free, _ = self.api.mem_get_info()
         return max(0, self._free_before - int(free))
 
     def start_peak(self) -> None:
-        self._api.reset_peak_memory_stats()
+        self.api.reset_peak_memory_stats()
 
     def peak(self) -> int:
         # what libraries take beside the allocator they keep: it is there when the pass is over
         beside = self.resident() - self._taken()
-        return int(self._api.max_memory_reserved()) + beside
+        return int(self.api.max_memory_reserved()) + beside
 
     def _taken(self) -> int:
         """Return the bytes that torch's allocator holds of the card, in use or kept."""
-        return int(self._api.memory_reserved())
+        return int(self.api.memory_reserved())
 
     def _pinned(self, size: int) -> torch.Tensor:
         """Return a buffer of `size` bytes or more: one whose copy is through, else a new one."""
