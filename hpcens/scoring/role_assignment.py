@@ -22,5 +22,6 @@ def agree_on_roles(world: MpiWorld, epoch: Epoch) -> tuple[RankRoles, list[Hello
     devices = discover(world.broadcast(read_devices(epoch) if world.rank == 0 else None))
     hellos = world.gather(Hello(world.rank, world.node, devices, world.library, identities(devices)))
     rank_roles: RankRoles = world.broadcast(assign_roles(hellos) if hellos else None)
+    world.hang_bells()
     unlink_shared_memory()  # all ranks have mapped it: they have exchanged messages
     return rank_roles, hellos

@@ -4,7 +4,7 @@ A message is a small pickled head and, if it carries arrays, the bytes of each r
 without a copy or a pickle; of an array in memory that both ranks share, the place. Sends are started
 and their buffers held until they are through; big receives are started as soon as their head is there.
 While it waits, a rank looks for messages and sleeps in turn, so signal handlers run and a core stays
-free; an answer of its own thread wakes it.
+free; an answer of its own thread wakes it, and so does a message from a rank of its host.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from mpi4py import MPI
 
 from hpcens.arrays import Buffers
 from hpcens.processes import node
+from hpcens.transports.arrival import Arrival
+from hpcens.transports.bells import Bells
 from hpcens.transports.collectives import Collectives
 from hpcens.transports.mailbox import Mailbox
 from hpcens.transports.own_thread import OwnThread
 from hpcens.transports.ring import Rings
 from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
-from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
+from hpcens.vocabulary import LOCAL, Link, Message, Send, Wait, Waited, carrying, payload
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3
@@ -38,26 +40,10 @@ _LONGEST_PAUSE_OF_ROLES = 30e-3
 # A pause is a part of the time already waited, so that waiting for anything is longer by no more than that part.
 _PART = 1 / 3
 _PART_UNDER_WAY = 1 / 20  # a big message goes through in pieces, each when both ends look
+_BIG = 256 << 10
+_SHORTEST_PAUSE_OF_SENDS = 1e-3  # of small ones, where the bell rings when they are through
 _TRIALS, _TRIAL_BYTES = 3, 8 << 20
 _EMPTY = np.empty(0, np.uint8)
-
-
-class _Arrival:
-    """A message whose head is there and whose bodies are still coming."""
-
-    def __init__(self, message: Message, bodies: list[Array], requests: list[MPI.Request]) -> None:
-        self._bare = message
-        self._bodies = bodies
-        self._requests = requests
-
-    def complete(self) -> bool:
-        """Return whether all bodies are there."""
-        self._requests = [request for request in self._requests if not request.Test()]
-        return not self._requests
-
-    def message(self) -> Message:
-        """Return the message with its bodies in place."""
-        return carrying(self._bare, self._bodies)
 
 
 class MpiWorld:
@@ -78,17 +64,22 @@ class MpiWorld:
         self._notice = notice
         self._status = MPI.Status()
         self._held: deque[tuple[MPI.Request, object]] = deque()
-        self._arriving: defaultdict[int, deque[_Arrival]] = defaultdict(deque)
+        self._arriving: defaultdict[int, deque[Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
         self._buffers = Buffers()
         self.rings = Rings()
-        self._answers = Mailbox()
+        self._bells = Bells()
+        self._answers = Mailbox(self._bells)
         self._alarms: list[float] = []
         self._queue: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
         self._tasks = Tasks()
         self._thread = OwnThread("rank")
         self._through: threading.Event | None = None
         self._collectives = Collectives(self._comm, self._hold, self._wait, lambda: True if not self._held else None)
+
+    def hang_bells(self) -> None:
+        """Let ranks of one host wake each other when they send a message; every rank calls it."""
+        self._bells.reach(self.broadcast(self.gather(self._bells.address)))
 
     def start_tasks(self, tasks: Tasks) -> None:
         """Let the rank's own thread do these tasks for the next role that is driven."""
@@ -103,7 +94,7 @@ class MpiWorld:
             self._wait(lambda: True if through.is_set() else None)
             self._through = None
         self._queue = queue.SimpleQueue()
-        self._answers = Mailbox()
+        self._answers = Mailbox(self._bells)
         self._alarms.clear()
 
     def work(self, task: Callable[[], Any]) -> Any:
@@ -123,18 +114,22 @@ class MpiWorld:
 
     def post(self, sends: Iterable[Send]) -> None:
         """Begin to deliver messages; queue tasks of the own thread."""
+        sent_to = set()
         for send in sends:
             if send.to != LOCAL:
                 self._send(send.to, send.message)
+                sent_to.add(send.to)
             elif isinstance(send.message, Wait):
                 self._alarms.append(time.monotonic() + send.message.seconds)
             else:
                 self._tasks.prepare(send.message)
                 self._queue.put(send.message)
+        for rank in sent_to:
+            self._bells.ring(rank)
 
     def receive(self) -> tuple[int, Message]:
         """Wait for the next message or answer; return the rank it comes from, or LOCAL, and the message."""
-        source, message = self._wait(self._next, _LONGEST_PAUSE_OF_ROLES)
+        source, message = self._wait(self._next, _LONGEST_PAUSE_OF_ROLES, rung=self._bells.all_nearby)
         return source, message
 
     def gather(self, value: object) -> list[Any]:
@@ -208,12 +203,16 @@ class MpiWorld:
                 moved = True
             else:
                 self._held.append((request, buffer))
-        while self._comm.Iprobe(MPI.ANY_SOURCE, _HEAD, self._status):
+        # asked twice: MPICH looks at what has come before it takes in what is coming
+        while any(self._comm.Iprobe(MPI.ANY_SOURCE, _HEAD, self._status) for _ in range(2)):
             self._arrive(self._status.Get_source(), self._status.Get_count(MPI.BYTE))
             moved = True
         for source, arrivals in self._arriving.items():
             while arrivals and arrivals[0].complete():
-                self._inbox.append((source, arrivals.popleft().message()))
+                arrival = arrivals.popleft()
+                self._inbox.append((source, arrival.message()))
+                if arrival.followed:
+                    self._bells.ring(source)
                 moved = True
         return moved
 
@@ -221,14 +220,14 @@ class MpiWorld:
         head = bytearray(size)
         self._comm.Recv([head, MPI.BYTE], source, _HEAD)
         message, kinds = pickle.loads(head)
-        bodies, requests = [], []
+        bodies, coming = [], []
         for dtype, shape, place in kinds:
             if place is not None:
                 bodies.append(self.rings.at(source, place, shape, dtype))
                 continue
             bodies.append(self._buffers.empty(shape, dtype))
-            requests.append(self._comm.Irecv([bodies[-1].reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY))
-        self._arriving[source].append(_Arrival(message, bodies, requests))
+            coming.append(self._comm.Irecv([bodies[-1].reshape(-1).view(np.uint8), MPI.BYTE], source, _BODY).Test)
+        self._arriving[source].append(Arrival(message, bodies, coming))
 
     def _next(self) -> tuple[int, Message] | None:
         if self._inbox:
@@ -239,10 +238,11 @@ class MpiWorld:
         noticed = self._notice()
         return (LOCAL, noticed) if noticed is not None else None
 
-    def _wait(self, ask: Callable[[], Any], longest: float = _LONGEST_PAUSE) -> Any:
+    def _wait(self, ask: Callable[[], Any], longest: float = _LONGEST_PAUSE, *, rung: bool = False) -> Any:
         """Make progress until `ask` returns an answer, with pauses that grow while nothing moves.
 
         longest  seconds of such a pause
+        rung     whether the bell rings for all that is waited for, but for what is under way
         """
         still = time.monotonic()  # since then nothing has moved
         while True:
@@ -254,13 +254,20 @@ class MpiWorld:
                 still = now
             if (answer := ask()) is not None:
                 return answer
-            part = _PART_UNDER_WAY if self._held or any(self._arriving.values()) else _PART
-            for answer in self._answers.take(min(max(_SHORTEST_PAUSE, part * (now - still)), longest)):
+            for answer in self._answers.take(min(self._pause(now - still, rung=rung), longest)):
                 if isinstance(answer, BaseException):
                     raise answer
                 if answer is not None:
                     self._inbox.append((LOCAL, answer))
                 still = now
+
+    def _pause(self, waited: float, *, rung: bool) -> float:
+        """Return the seconds until the next look, after so many in which nothing moved."""
+        if any(self._arriving.values()) or any(getattr(buffer, "nbytes", 0) > _BIG for _, buffer in self._held):
+            return max(_SHORTEST_PAUSE, _PART_UNDER_WAY * waited)
+        if rung:
+            return max(_SHORTEST_PAUSE_OF_SENDS, _PART * waited) if self._held else inf
+        return max(_SHORTEST_PAUSE, (_PART_UNDER_WAY if self._held else _PART) * waited)
 
     def _do_tasks(self) -> None:
         """Do one task after another, in the rank's own thread; an error goes to whoever receives."""

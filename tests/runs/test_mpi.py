@@ -134,3 +134,34 @@ def test_what_rank_0_hands_out_is_pickled_once_and_goes_to_those_who_need_it():
     grown, sent = [line[4] for line in told], [line[5] for line in told]
     assert sent == [64, 64, 0, 0, 0, 0], "MiB: two get 32 each from rank 0, and two from one of these"
     assert grown[0] < 24 and grown[2] < 16 and max(grown) < 56, grown
+
+
+SLEEPERS = """
+import numpy as np
+from hpcens.transports import mpi
+from hpcens.vocabulary import Prediction, Send
+
+mpi._LONGEST_PAUSE_OF_ROLES = 3600.0
+world = mpi.MpiWorld(lambda: None, lambda: None)
+world.hang_bells()
+other = 1 - world.rank
+for segment, size in enumerate([1, 10_000, 3_000_000] * 5):
+    if world.rank:
+        world.post([Send(other, Prediction(segment, "member", np.full(size, segment, np.float32), 1))])
+    source, answer = world.receive()
+    assert (source, answer.segment, len(answer.values)) == (other, segment, size)
+    assert (answer.values == segment).all()
+    if not world.rank:
+        world.post([Send(other, answer)])
+world.finish_sends()
+world.gather(None)
+"""
+
+
+def test_a_message_wakes_a_rank_of_the_same_host():
+    """Story: a rank that slept had each message up to 30 ms late, and one that waited for it looked 500 times a second.
+
+    It sleeps for an hour here.
+    """
+    made = subprocess.run([*mpiexec(), "-n", "2", sys.executable, "-c", SLEEPERS], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr

@@ -2,12 +2,21 @@
 
 import threading
 
+import pytest
+
+from hpcens.transports.bells import Bells
 from hpcens.transports.mailbox import Mailbox
 
 
-def test_a_wait_ends_though_its_time_is_over_before_it_begins():
+@pytest.fixture
+def answers():
+    bells = Bells()
+    yield Mailbox(bells)
+    bells.close()
+
+
+def test_a_wait_ends_though_its_time_is_over_before_it_begins(answers):
     """Story: the thread loses its core between two steps of a wait of 1 ns; a queue.SimpleQueue now waits for ever."""
-    answers = Mailbox()
     rounds = []
 
     def go():
@@ -25,8 +34,7 @@ def test_a_wait_ends_though_its_time_is_over_before_it_begins():
     assert rounds == [[i] for i in range(20_000)]
 
 
-def test_every_answer_arrives_once_and_in_order_of_its_thread():
-    answers = Mailbox()
+def test_every_answer_arrives_once_and_in_order_of_its_thread(answers):
 
     def answering(name):
         for i in range(2000):
@@ -42,8 +50,7 @@ def test_every_answer_arrives_once_and_in_order_of_its_thread():
         assert [i for of, i in taken if of == name] == list(range(2000))
 
 
-def test_an_answer_wakes_whoever_waits():
-    answers = Mailbox()
+def test_an_answer_wakes_whoever_waits(answers):
     waiting = threading.Event()
 
     def wait():
