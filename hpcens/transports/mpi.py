@@ -31,7 +31,7 @@ from hpcens.transports.own_thread import OwnThread
 from hpcens.transports.ring import Rings
 from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
-from hpcens.vocabulary import LOCAL, Link, Message, Send, Wait, Waited, carrying, payload
+from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
 
 _HEAD, _BODY, _OBJECT = 1, 2, 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3
@@ -220,7 +220,8 @@ class MpiWorld:
         head = bytearray(size)
         self._comm.Recv([head, MPI.BYTE], source, _HEAD)
         message, kinds = pickle.loads(head)
-        bodies, coming = [], []
+        bodies: list[Array] = []
+        coming: list[Callable[[], bool]] = []
         for dtype, shape, place in kinds:
             if place is not None:
                 bodies.append(self.rings.at(source, place, shape, dtype))
