@@ -36,6 +36,7 @@ CLASSES = 1000
 FIRST_ROWS = 3072  # to learn how fast this machine is
 STEADY = 0.9
 TOLERANCE = 1e-4
+MEMORY_SECONDS = 5  # between looks at memory: each walks all pages, of hpcens those of ten processes
 # name → arguments of the script behind it; what hpcens runs has none
 CONTENDERS: dict[str, tuple[str, ...]] = {
     "ideal eager": (IDEAL, "run", "{folder}", "hpcens-eager", "{name}"),
@@ -173,7 +174,8 @@ class Benchmark:
             shutil.rmtree(self._folder / f"{file}.run", ignore_errors=True)
             (self._folder / f"{file}.h5").unlink(missing_ok=True)
             arguments = ["-m", "hpcens", "submit", "--local", "dataset.h5", "-c", f"{file}.yaml"]
-        command = [*self._prefix, sys.executable, str(HERE / "benchmark_measure.py"), "--memory", "1", "--"]
+        measure = [str(HERE / "benchmark_measure.py"), "--memory", str(MEMORY_SECONDS), "--"]
+        command = [*self._prefix, sys.executable, *measure]
         with (self._folder / f"{file}.log").open("w") as log:
             done = subprocess.run(
                 [*command, sys.executable, *arguments],
@@ -197,7 +199,8 @@ class Benchmark:
         plan = json.loads((epoch / "plan.json").read_text())
         how = {name: (of["runtime"], of["batch"]) for name, of in plan["numerics"]["members"].items()}
         setting = Setting(len(plan["devices"]), plan["devices"][0]["cores"], how)
-        ranks = [json.loads(path.read_text()) for path in (epoch / "ranks").glob("*.json")]
+        signed = [path.read_text().splitlines() for path in (epoch / "ranks").glob("*.jsonl")]
+        ranks = [json.loads(line) for lines in signed for line in lines if line]
         pids = {of["role"]: of["pid"] for of in ranks if of["role"] in ("reader", "reducer")}
         Setting.path(self._folder, file).write_text(json.dumps(asdict(setting)))
         (self._folder / f"{file}.json").write_text(json.dumps({"timeline": timeline, "inputs": 0, "ranks": pids}))
