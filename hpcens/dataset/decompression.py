@@ -19,6 +19,9 @@ from hpcens.dataset.plugins import decoder
 from hpcens.errors import DataError
 from hpcens.vocabulary import Array
 
+Stage = Callable[[Array, Array | None], Array]
+"""Undoes a filter on the bytes of a chunk: into the array that is given, where it can and the size is right."""
+
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _BLOCK = 1 << 16
 # registered at https://github.com/HDFGroup/hdf5_plugins; those of the package hdf5plugin
@@ -36,24 +39,28 @@ class Pipeline:
     size  bytes of a chunk when all are
     """
 
-    stages: tuple[Callable[[Array], Array], ...]
+    stages: tuple[Stage, ...]
     size: int
 
-    def undo(self, raw: bytes, mask: int) -> Array:
+    def undo(self, raw: bytes | Array, mask: int, into: Array | None = None) -> Array:
         """Return the bytes of a chunk as they were before.
 
         raw   as they are stored
         mask  bit i is set where filter i was left out of this chunk
+        into  uint8 (size,), where they are to be; None: in memory of their own
         Raises ValueError where the bytes are damaged.
         """
         data: Array = np.frombuffer(raw, np.uint8)
         last = len(self.stages) - 1
         for i, stage in enumerate(self.stages):
             if not mask >> (last - i) & 1:
-                data = stage(data)
+                data = stage(data, into if i == last else None)
         if data.nbytes != self.size:
             raise ValueError(f"it holds {data.nbytes} bytes, not {self.size}")
-        return data
+        if into is None or data is into:
+            return data
+        into[:] = data
+        return into
 
 
 def require_filters(dataset: h5py.Dataset, where: str) -> None:
@@ -81,7 +88,7 @@ def pipeline_of(dataset: h5py.Dataset, size: int) -> Pipeline | None:
     size  bytes of a chunk
     """
     properties = dataset.id.get_create_plist()
-    stages: list[Callable[[Array], Array]] = []
+    stages: list[Stage] = []
     count = properties.get_nfilters()
     room = size + 4 * count
     for i in reversed(range(count)):
@@ -93,7 +100,7 @@ def pipeline_of(dataset: h5py.Dataset, size: int) -> Pipeline | None:
     return Pipeline(tuple(stages), size)
 
 
-def _stage(filter_id: int, values: tuple[int, ...], room: int) -> Callable[[Array], Array] | None:
+def _stage(filter_id: int, values: tuple[int, ...], room: int) -> Stage | None:
     if filter_id == _DEFLATE:
         return _inflate(room)
     if filter_id == _SHUFFLE and values:
@@ -111,10 +118,10 @@ def _zlib() -> Any:
         return importlib.import_module("zlib")
 
 
-def _inflate(room: int) -> Callable[[Array], Array]:
+def _inflate(room: int) -> Stage:
     zlib = _zlib()
 
-    def inflate(data: Array) -> Array:
+    def inflate(data: Array, _: Array | None) -> Array:  # zlib gives bytes of its own
         stream = zlib.decompressobj()
         try:
             whole = stream.decompress(data.data, room)
@@ -127,14 +134,14 @@ def _inflate(room: int) -> Callable[[Array], Array]:
     return inflate
 
 
-def _unshuffle(width: int) -> Callable[[Array], Array]:
+def _unshuffle(width: int) -> Stage:
     """Undo the sorting of bytes by their place in an element; those after the last whole element stay."""
 
-    def unshuffle(data: Array) -> Array:
+    def unshuffle(data: Array, into: Array | None) -> Array:
         count = len(data) // width
         if width <= 1 or count <= 1:
             return data
-        whole = np.empty_like(data)
+        whole = np.empty_like(data) if into is None or len(into) != len(data) else into
         for place in range(width):  # three times as fast as one transposed copy, whose rows are short
             whole[place : count * width : width] = data[place * count : (place + 1) * count]
         whole[count * width :] = data[count * width :]
@@ -143,7 +150,7 @@ def _unshuffle(width: int) -> Callable[[Array], Array]:
     return unshuffle
 
 
-def _check(data: Array) -> Array:
+def _check(data: Array, _: Array | None) -> Array:
     """Verify and take off the checksum behind the data (older libraries wrote it with swapped bytes)."""
     if len(data) < 4:
         raise ValueError("it is too short to hold its checksum")

@@ -39,13 +39,17 @@ class Direct:
 
     def read(self, start: int, out: Array) -> None:
         """Fill an array with the rows from `start` on. Raises OSError where the file has not as many bytes."""
-        left = out.reshape(-1).view(np.uint8).data
-        offset = self.offset + start * self.row_bytes
-        while left:
-            read = os.preadv(self.descriptor, [left], offset)
-            if not read:
-                raise OSError(f"the file ends {len(left)} bytes before them")
-            left, offset = left[read:], offset + read
+        read_at(self.descriptor, self.offset + start * self.row_bytes, out.reshape(-1).view(np.uint8))
+
+
+def read_at(descriptor: int, offset: int, out: Array) -> None:
+    """Fill an array, uint8 (bytes,), with the bytes of a file from an offset on. Raises OSError where it ends first."""
+    left = out.data
+    while left:
+        read = os.preadv(descriptor, [left], offset)
+        if not read:
+            raise OSError(f"the file ends {len(left)} bytes before them")
+        left, offset = left[read:], offset + read
 
 
 def direct_of(dataset: h5py.Dataset) -> Direct | None:
@@ -54,16 +58,19 @@ def direct_of(dataset: h5py.Dataset) -> Direct | None:
         properties = dataset.id.get_create_plist()
         if properties.get_layout() != h5d.CONTIGUOUS or properties.get_external_count():
             return None
-        access, creation = dataset.file.id.get_access_plist(), dataset.file.id.get_create_plist()
-        if access.get_driver() != h5fd.SEC2 or creation.get_userblock():
-            return None
         offset, dtype = dataset.id.get_offset(), dtype_of(dataset)
-        if offset is None or not stored_as_read(dataset) or not dtype.isnative:
+        if offset is None or not is_plain(dataset.file) or not stored_as_read(dataset) or not dtype.isnative:
             return None
         row_bytes = math.prod(dataset.shape[1:]) * dtype.itemsize
         return Direct(dataset.file.id.get_vfd_handle(), offset, row_bytes, dtype)
     except Exception:  # of an unusual file: the library knows what it is
         return None
+
+
+def is_plain(file: h5py.File) -> bool:
+    """Tell whether what the library calls an address in a file is that byte of it."""
+    access, creation = file.id.get_access_plist(), file.id.get_create_plist()
+    return access.get_driver() == h5fd.SEC2 and not creation.get_userblock()
 
 
 def stored_as_read(dataset: h5py.Dataset) -> bool:

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from h5py._objects import phil
 
+from hpcens.dataset.chunks import Chunks, chunks_of
 from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.direct import direct_of, stored_as_read
 from hpcens.dataset.hdf5 import unreadable
@@ -114,12 +115,17 @@ class Chunked:
         self._chunk = dataset.chunks
         self._tall, *self._steps = _rows_first(dataset.chunks, axis)
         self._length, *self._sizes = _rows_first(dataset.shape, axis)
-        self._row_bytes = max(1, math.prod(self._sizes) * dtype_of(dataset).itemsize)
+        self._dtype = dtype_of(dataset)
+        self._row_bytes = max(1, math.prod(self._sizes) * self._dtype.itemsize)
         sides = [range(0, size, step) for size, step in zip(self._sizes, self._steps, strict=True)]
         self._tiles = list(itertools.product(*sides))
         size = layout.size
         self._partly = bool(untyped_fields(dataset))
         self._pipeline = pipeline_of(dataset, size) if stored_as_read(dataset) else None
+        self._chunks: Chunks | None = None
+        self._sought = self._pipeline is None
+        # whether a chunk is, byte for byte, rows as they are wanted
+        self._whole_rows = not axis and self._steps == self._sizes and self._dtype.isnative
         self.kept_whole = layout.is_kept(budget)
         self._most = max(1, KEPT_BYTES // max(1, size), layout.across if self.kept_whole else 0)
         self._depth = min(2 * threads, self._most)
@@ -128,6 +134,7 @@ class Chunked:
     def read(self, where: Where, targets: Sequence[Target]) -> None:
         """Fill every target with these rows. Raises DataError naming those that cannot be read."""
         if isinstance(where, slice):
+            self.find_chunks()
             self._forget_before(where.start)
             self._read(range(where.start // self._tall, -(-where.stop // self._tall)), where, targets)
             self._forget_before(where.stop if where.stop < self._end else self._length + self._tall)
@@ -137,6 +144,11 @@ class Chunked:
             self._read(np.unique(rows // self._tall).tolist(), (rows, places), targets)
             if rows is where:
                 self._forget_before(int(rows[-1]))
+
+    def find_chunks(self) -> None:
+        """Find once where the chunks lie."""
+        if not self._sought:
+            self._sought, self._chunks = True, chunks_of(self._dataset, self.layout.size, self._axis, self._end)
 
     def seconds_a_row(self, place: float, most: int) -> float:
         """Return the seconds that a row takes, from those of a few chunks of one band.
@@ -169,7 +181,10 @@ class Chunked:
 
     def _place(self, key: int, kept: Future[Any] | None, where: _Rows, targets: Sequence[Target]) -> Array | None:
         """Copy a chunk's rows to their place; return the chunk if it may be asked for again."""
-        chunk: Array = kept.result() if kept is not None else self._decompressed(key)
+        into = self._straight(key, where, targets) if kept is None else None
+        chunk: Array = kept.result() if kept is not None else self._decompressed(key, into)
+        if into is not None:
+            return None
         band, tile = divmod(key, len(self._tiles))
         inside, place = self._rows(band * self._tall, where)
         across = zip(self._tiles[tile], self._steps, self._sizes, strict=True)
@@ -179,6 +194,17 @@ class Chunked:
             values = chunk if field is None else chunk[field]
             out[(place, *sides)] = values[(inside, *within)]
         return None if isinstance(where, slice) and (band + 1) * self._tall <= where.stop else chunk
+
+    def _straight(self, key: int, where: _Rows, targets: Sequence[Target]) -> Array | None:
+        """Return the part of a target that a chunk fills, byte for byte; None where it has to be copied."""
+        first = key * self._tall
+        if not self._whole_rows or len(targets) != 1 or not isinstance(where, slice):
+            return None
+        [(field, out)] = targets
+        same = field is None and out.dtype == self._dtype and out.flags.c_contiguous
+        if not same or first < where.start or first + self._tall > where.stop:
+            return None
+        return out[first - where.start : first - where.start + self._tall]
 
     def _rows(self, first: int, where: _Rows) -> tuple[Any, Any]:
         """Return which rows of the band that begins at `first` are wanted: within it, and in the target."""
@@ -201,24 +227,52 @@ class Chunked:
         for key in [key for key in self._kept if (key // len(self._tiles) + 1) * self._tall <= row]:
             del self._kept[key]
 
-    def _decompressed(self, key: int) -> Array:
-        """Return a chunk, its rows first."""
+    def _decompressed(self, key: int, into: Array | None = None) -> Array:
+        """Return a chunk, its rows first. into: where it is to be, see `_straight`; None: in memory of its own."""
         band, tile = divmod(key, len(self._tiles))
         start, across = band * self._tall, self._tiles[tile]
         offset = (*across[: self._axis], start, *across[self._axis :])
         try:
-            return np.moveaxis(self._whole(offset), self._axis, 0)
+            return np.moveaxis(self._whole(offset, into), self._axis, 0)
         except Exception as error:  # HDF5's errors come as half a dozen types
             raise unreadable(self._dataset, start, min(start + self._tall, self._length), error) from None
 
-    def _whole(self, offset: tuple[int, ...]) -> Array:
+    def _whole(self, offset: tuple[int, ...], into: Array | None) -> Array:
+        place = tuple(at // step for at, step in zip(offset, self._chunk, strict=True))
+        if self._chunks is not None and self._chunks.holds(place):
+            return self._undone(self._chunks.read(place), 0, into)
+        if self._chunks is not None and self._chunks.is_absent(place):
+            return self._filled(into)
         if self._pipeline is None:
-            region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
-            chunk: Array = read_region(self._dataset, region) if self._partly else self._dataset[region]
-            return chunk
-        if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
-            return np.full(self._chunk, self._dataset.fillvalue, self._dataset.dtype)
-        with phil:  # HDF5's one lock, which some versions of h5py do not take here
-            mask, raw = self._dataset.id.read_direct_chunk(offset)
-        whole: Array = self._pipeline.undo(raw, mask).view(self._dataset.dtype).reshape(self._chunk)
-        return whole
+            return self._by_library(offset, into)
+        try:
+            with phil:  # HDF5's one lock, which some versions of h5py do not take here
+                mask, raw = self._dataset.id.read_direct_chunk(offset)
+        except Exception:
+            if self._dataset.id.get_chunk_info_by_coord(offset).byte_offset is None:
+                return self._filled(into)
+            raise
+        edges = zip(offset, self._chunk, self._dataset.shape, strict=True)
+        if len(raw) == self._pipeline.size and any(at + step > size for at, step, size in edges):
+            return self._by_library(offset, into)  # filters may have been left out, which no mask says then
+        return self._undone(raw, mask, into)
+
+    def _by_library(self, offset: tuple[int, ...], into: Array | None) -> Array:
+        region = tuple(slice(at, at + step) for at, step in zip(offset, self._chunk, strict=True))
+        if into is not None:
+            self._dataset.read_direct(into, region)
+            return into
+        chunk: Array = read_region(self._dataset, region) if self._partly else self._dataset[region]
+        return chunk
+
+    def _filled(self, into: Array | None) -> Array:
+        """Return a chunk that was never written."""
+        chunk = np.empty(self._chunk, self._dtype) if into is None else into
+        chunk[...] = self._dataset.fillvalue
+        return chunk
+
+    def _undone(self, raw: bytes | Array, mask: int, into: Array | None) -> Array:
+        assert self._pipeline is not None, "the library undoes its own"
+        memory = None if into is None else into.reshape(-1).view(np.uint8)
+        whole: Array = self._pipeline.undo(raw, mask, memory)
+        return into if into is not None else whole.view(self._dtype).reshape(self._chunk)

@@ -58,6 +58,7 @@ DOORS = {
     "onnx": {"members/onnx_files.py"},
     "onnxruntime": {"members/onnx.py"},
     "h5py": {
+        "dataset/chunks.py",
         "dataset/columns.py",
         "result/finished.py",
         "result/form.py",

@@ -56,7 +56,6 @@ def spec(select=None):
     "options",
     [
         {"dtype": ">f4"},
-        {"dtype": "f4", "chunks": (4, 3, 5), "compression": "gzip"},
         {"dtype": "f4", "userblock_size": 512},
         {"dtype": "f4", "chunks": (4, 3, 5)},
         {"dtype": "f4", "external": "raw.bin"},

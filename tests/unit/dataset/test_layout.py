@@ -36,9 +36,9 @@ def decompressed(monkeypatch):
     counts = Counter()
     plain = table.Chunked._decompressed
 
-    def counting(self, key):
+    def counting(self, key, into=None):
         counts[key] += 1
-        return plain(self, key)
+        return plain(self, key, into)
 
     monkeypatch.setattr(table.Chunked, "_decompressed", counting)
     return counts

@@ -31,7 +31,7 @@ def filter_that(returns, *, replaces=True, says=None):
 
 @pytest.mark.parametrize("says", [None, 100, 128])
 def test_what_a_filter_leaves_is_taken_whether_or_not_it_says_how_large_it_is(says):
-    assert filter_that(100, says=says)(PACKED).tolist() == [7] * 100
+    assert filter_that(100, says=says)(PACKED, None).tolist() == [7] * 100
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_what_a_filter_leaves_is_taken_whether_or_not_it_says_how_large_it_is(sa
 )
 def test_damage_is_told(returns, options):
     with pytest.raises(ValueError, match="damaged"):
-        filter_that(returns, **options)(PACKED)
+        filter_that(returns, **options)(PACKED, None)

@@ -86,9 +86,9 @@ def counted(monkeypatch):
     counts = Counter()
     plain = table.Chunked._decompressed
 
-    def counting(self, key):
+    def counting(self, key, into=None):
         counts[self._dataset.file.filename, self._dataset.name, key] += 1
-        return plain(self, key)
+        return plain(self, key, into)
 
     monkeypatch.setattr(table.Chunked, "_decompressed", counting)
     return counts
@@ -99,8 +99,8 @@ def watched_chunks():
     """How many decompressed chunks were alive whenever another came."""
     gone, alive, plain = [], [], table.Chunked._decompressed
 
-    def watched(self, key):
-        chunk = plain(self, key)
+    def watched(self, key, into=None):
+        chunk = plain(self, key, into)
         weakref.finalize(chunk, gone.append, key)
         alive.append(len(alive) + 1 - len(gone))
         return chunk
@@ -297,9 +297,9 @@ class TestChunksOnce:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
         both, undo = threading.Barrier(2, timeout=120), Pipeline.undo
 
-        def meeting(self, raw, mask):
+        def meeting(self, *of):
             both.wait()
-            return undo(self, raw, mask)
+            return undo(self, *of)
 
         monkeypatch.setattr(Pipeline, "undo", meeting)
         data = values((40, 3))

@@ -1,0 +1,94 @@
+"""Chunks of a file: where each lies, found once, so that its bytes are read outside the HDF5 library and its one lock.
+
+Of a plain file only, and of a chunk that went through all filters of its dataset; all else is left to the library.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+
+from hpcens.dataset.direct import is_plain, read_at
+from hpcens.vocabulary import Array
+
+_MOST_CHUNKS = 1 << 24  # places of which take 256 MiB
+_FEW_CHUNKS, _PART = 1 << 16, 8  # found in a tenth of a second; of more an eighth at least is to be read
+_ABSENT, _ELSEWISE = -1, -2
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Where the chunks of a dataset lie.
+
+    descriptor  of the file, which is the library's
+    addresses   of each chunk in the file, int64 (chunks along each axis); below 0 where there is none to be read there
+    sizes       of its bytes, as they are stored
+    """
+
+    descriptor: int
+    addresses: Array
+    sizes: Array
+
+    def is_absent(self, place: tuple[int, ...]) -> bool:
+        """Tell whether a chunk was never written. place: its number along each axis."""
+        return bool(self.addresses[place] == _ABSENT)
+
+    def holds(self, place: tuple[int, ...]) -> bool:
+        """Tell whether a chunk can be read here."""
+        return bool(self.addresses[place] >= 0)
+
+    def read(self, place: tuple[int, ...]) -> Array:
+        """Return the bytes of a chunk as they are stored. Raises OSError where the file has not as many."""
+        raw = np.empty(int(self.sizes[place]), np.uint8)
+        read_at(self.descriptor, int(self.addresses[place]), raw)
+        return raw
+
+
+def chunks_of(dataset: h5py.Dataset, size: int, axis: int, end: int) -> Chunks | None:
+    """Find all chunks of a dataset; None where only the library can read them, or few of very many will be read.
+
+    size  bytes of a chunk that no filter has changed
+    axis  that of the rows
+    end   rows from here on will not be asked for
+    """
+    try:
+        grid = tuple(-(-length // side) for length, side in zip(dataset.shape, dataset.chunks, strict=True))
+        few = end * _PART < dataset.shape[axis] and math.prod(grid) > _FEW_CHUNKS
+        if few or math.prod(grid) > _MOST_CHUNKS or not is_plain(dataset.file):
+            return None
+        return _listed(dataset, grid, size)
+    except Exception:  # of an unusual file, or a damaged one: the library says what it is
+        return None
+
+
+def _listed(dataset: h5py.Dataset, grid: tuple[int, ...], size: int) -> Chunks | None:
+    offsets, stored = array("q"), array("q")
+
+    def note(chunk: h5py.h5d.StoreInfo) -> None:
+        offsets.extend(chunk.chunk_offset)
+        stored.extend((-1 if chunk.byte_offset is None else chunk.byte_offset, chunk.size, chunk.filter_mask))
+
+    dataset.id.chunk_iter(note)
+    addresses, sizes = np.full(grid, _ABSENT, np.int64), np.zeros(grid, np.int64)
+    descriptor = dataset.file.id.get_vfd_handle()
+    if not offsets:
+        return Chunks(descriptor, addresses, sizes)
+    begins = np.frombuffer(offsets, np.int64).reshape(-1, len(grid))
+    at, lengths, masks = np.frombuffer(stored, np.int64).reshape(-1, 3).T
+    last = dataset.id.get_chunk_info(len(begins) - 1)  # some versions of the library count offsets in chunks here
+    if tuple(begins[-1].tolist()) != tuple(last.chunk_offset) or at[-1] != last.byte_offset:
+        return None
+    places, beside = np.divmod(begins, dataset.chunks)
+    if beside.any() or (places >= grid).any():
+        return None
+    # One that reaches beyond the dataset may have been left as it was without a mark of that in its mask.
+    beyond = (begins + dataset.chunks > dataset.shape).any(1) & (lengths == size)
+    filtered = bool(dataset.id.get_create_plist().get_nfilters())
+    here = (masks == 0) & ~(beyond & filtered) & (at >= 0) & (filtered | (lengths == size))
+    addresses[tuple(places.T)] = np.where(here, at, _ELSEWISE)
+    sizes[tuple(places.T)] = lengths
+    return Chunks(descriptor, addresses, sizes)
