@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import h5py
 import numpy as np
 
-from hpcens.dataset.direct import is_plain, read_at
+from hpcens.dataset.direct import Piece, is_plain, read_at, stored_as_read
+from hpcens.dataset.types import dtype_of
 from hpcens.vocabulary import Array
 
 _MOST_CHUNKS = 1 << 24  # places of which take 256 MiB
@@ -46,6 +47,64 @@ class Chunks:
         raw = np.empty(int(self.sizes[place]), np.uint8)
         read_at(self.descriptor, int(self.addresses[place]), raw)
         return raw
+
+
+class WholeRows:
+    """Rows in chunks that hold them whole and that no filter has changed."""
+
+    def __init__(self, dataset: h5py.Dataset, end: int) -> None:
+        """Read chunks of a dataset. end: rows from here on will not be asked for."""
+        self._dataset = dataset
+        self._end = end
+        self._dtype = dtype_of(dataset)
+        self._tall = int(dataset.chunks[0])
+        self._row_bytes = math.prod(dataset.shape[1:]) * self._dtype.itemsize
+        self._chunks: Chunks | None = None
+        self._sought = False
+
+    @property
+    def descriptor(self) -> int:
+        """That of the file, which is the library's."""
+        return int(self._dataset.file.id.get_vfd_handle())
+
+    def pieces(self, start: int, out: Array) -> list[Piece] | None:
+        """Return what fills an array, (rows, *row shape), with the rows from `start` on; None where it cannot."""
+        stop = start + len(out)
+        if out.dtype != self._dtype or not out.flags.c_contiguous or start == stop:
+            return None
+        if not self._sought:
+            self._sought = True
+            self._chunks = chunks_of(self._dataset, self._tall * self._row_bytes, 0, self._end)
+        if self._chunks is None:
+            return None
+        first, tall, row_bytes = start // self._tall, self._tall, self._row_bytes
+        begins = self._chunks.addresses[first : -(-stop // tall)].reshape(-1).tolist()
+        if min(begins) < 0:
+            return None  # one of them holds fill values
+        bytes_of, pieces = out.reshape(-1).view(np.uint8), list[tuple[int, int, int]]()
+        for band, address in enumerate(begins, first):
+            low, high = max(start, band * tall), min(stop, (band + 1) * tall)
+            offset, size = address + (low - band * tall) * row_bytes, (high - low) * row_bytes
+            if pieces and sum(pieces[-1][::2]) == offset:  # behind the last one in the file, too
+                size += pieces.pop()[2]
+                offset = offset + (high - low) * row_bytes - size
+            pieces.append((offset, (high - start) * row_bytes - size, size))
+        return [(offset, bytes_of[at : at + size]) for offset, at, size in pieces]
+
+
+def whole_rows_of(dataset: h5py.Dataset, end: int) -> WholeRows | None:
+    """Return what reads rows in chunks that hold them whole and unchanged; None where they do not.
+
+    end  rows from here on will not be asked for
+    """
+    try:
+        plain = not dataset.id.get_create_plist().get_nfilters() and is_plain(dataset.file)
+        along = not dataset.is_virtual and dataset.chunks is not None and dataset.chunks[1:] == dataset.shape[1:]
+        if plain and along and stored_as_read(dataset) and dtype_of(dataset).isnative:
+            return WholeRows(dataset, end)
+    except Exception:  # of an unusual file: the library knows what it is
+        pass
+    return None
 
 
 def chunks_of(dataset: h5py.Dataset, size: int, axis: int, end: int) -> Chunks | None:

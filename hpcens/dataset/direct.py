@@ -1,7 +1,7 @@
 """Read rows straight from the file, outside the HDF5 library and its one lock, where they lie there as in memory.
 
 That is so where a dataset of a plain file is contiguous, allocated, of its own file, and of a type that numpy has as
-it is stored; all else is left to the library.
+it is stored, or where its chunks are (`chunks`); all else is left to the library.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from h5py import h5d, h5fd
 from hpcens.dataset.types import dtype_of
 from hpcens.vocabulary import Array
 
+Piece = tuple[int, Array]
+"""Bytes of a file: at which one they begin, and where they are to go, uint8 (bytes,)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Direct:
-    """Where the rows of a dataset lie.
+    """Where the rows of a contiguous dataset lie.
 
     descriptor  of the file, which is the library's
     offset      of the first row, in bytes
@@ -33,13 +36,11 @@ class Direct:
     row_bytes: int
     dtype: np.dtype[np.generic]
 
-    def takes(self, out: Array) -> bool:
-        """Tell whether rows can be read into this array, (rows, *row shape)."""
-        return out.dtype == self.dtype and out.flags.c_contiguous
-
-    def read(self, start: int, out: Array) -> None:
-        """Fill an array with the rows from `start` on. Raises OSError where the file has not as many bytes."""
-        read_at(self.descriptor, self.offset + start * self.row_bytes, out.reshape(-1).view(np.uint8))
+    def pieces(self, start: int, out: Array) -> list[Piece] | None:
+        """Return what fills an array, (rows, *row shape), with the rows from `start` on; None where it cannot."""
+        if out.dtype != self.dtype or not out.flags.c_contiguous:
+            return None
+        return [(self.offset + start * self.row_bytes, out.reshape(-1).view(np.uint8))]
 
 
 def read_at(descriptor: int, offset: int, out: Array) -> None:

@@ -19,9 +19,9 @@ import h5py
 import numpy as np
 from h5py._objects import phil
 
-from hpcens.dataset.chunks import Chunks, chunks_of
+from hpcens.dataset.chunks import Chunks, chunks_of, whole_rows_of
 from hpcens.dataset.decompression import pipeline_of
-from hpcens.dataset.direct import direct_of, stored_as_read
+from hpcens.dataset.direct import direct_of, read_at, stored_as_read
 from hpcens.dataset.hdf5 import unreadable
 from hpcens.dataset.inputs import Target
 from hpcens.dataset.layout import KEPT_BYTES, Layout, layout_of
@@ -48,7 +48,7 @@ def open_table(
     budget         bytes of memory for chunks that are kept, besides `KEPT_BYTES`
     """
     layout = layout_of(dataset, axis)
-    return Plain(dataset, axis) if layout is None else Chunked(dataset, layout, pool, threads, end, budget)
+    return Plain(dataset, axis, end=end) if layout is None else Chunked(dataset, layout, pool, threads, end, budget)
 
 
 def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
@@ -57,14 +57,19 @@ def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
 
 
 class Plain:
-    """A table of which nothing is compressed (or that is virtual): the HDF5 library reads it, or the file is read."""
+    """A table of which nothing is compressed (or that is virtual): the file is read, or the HDF5 library reads it."""
 
-    def __init__(self, dataset: h5py.Dataset, axis: int, row_bytes: int | None = None) -> None:
-        """Read a dataset. axis: that of the rows; row_bytes: of a row, where its shape and type do not say."""
+    def __init__(self, dataset: h5py.Dataset, axis: int, row_bytes: int | None = None, end: int = 0) -> None:
+        """Read a dataset.
+
+        axis       that of the rows
+        row_bytes  of a row, where its shape and type do not say
+        end        rows from here on will not be asked for, where chunks are worth a search
+        """
         self._dataset = dataset
         self._axis = axis
         self._dtype = dtype_of(dataset)
-        self._direct = None if axis else direct_of(dataset)
+        self._direct = None if axis else direct_of(dataset) or whole_rows_of(dataset, end)
         self._partly = bool(untyped_fields(dataset))
         stated = math.prod(_rows_first(dataset.shape, axis)[1:]) * self._dtype.itemsize
         self._row_bytes = max(1, stated if row_bytes is None else row_bytes)
@@ -86,8 +91,11 @@ class Plain:
 
     def _read(self, start: int, stop: int, field: str | None, out: Array) -> None:
         try:
-            if self._direct is not None and field is None and self._direct.takes(out):
-                self._direct.read(start, out)
+            direct = self._direct if field is None else None
+            pieces = None if direct is None else direct.pieces(start, out)
+            if direct is not None and pieces is not None:
+                for offset, piece in pieces:
+                    read_at(direct.descriptor, offset, piece)
             elif field is None and self._dtype.subdtype is None and not self._axis:
                 self._dataset.read_direct(out, np.s_[start:stop])
             else:

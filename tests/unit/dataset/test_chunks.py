@@ -243,3 +243,25 @@ def test_any_chunks_are_read_as_the_library_reads_them(tmp_path_factory, data):
     source.close()
     native = wanted.dtype.newbyteorder("=")
     assert np.concatenate(parts).tobytes() == wanted[first:last].astype(native).tobytes()
+
+
+@pytest.mark.parametrize(("chunk", "reads"), [((1, 3, 5), 1), ((4, 3, 5), 1), ((7, 3, 5), 1), ((64, 3, 5), 1)])
+def test_unfiltered_chunks_of_whole_rows_are_read_as_the_file_holds_them(tmp_path, lockless, chunk, reads):
+    path = written(tmp_path / "d.h5", chunks=chunk, maxshape=(None, 3, 5))
+    source = opened(path)
+    for start, stop in [(0, 40), (3, 39), (39, 40), (8, 9)]:
+        assert (source.rows_between(start, stop)[0] == ROWS[start:stop]).all()
+    assert lockless
+    [plain] = source._file(0)[0]._tables.values()
+    out = np.empty((20, 3, 5), "f4")
+    assert len(plain._direct.pieces(8, out)) == reads, "those that lie one behind another are read at once"
+
+
+def test_a_chunk_that_was_never_written_leaves_its_segment_to_the_library(tmp_path, lockless):
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        dataset = file.create_dataset("rows", (40, 3), "f4", chunks=(4, 3), fillvalue=7)
+        dataset[:12], dataset[16:] = 1, 2
+        wanted = dataset[:]
+    source = opened(tmp_path / "d.h5")
+    assert (source.rows_between(10, 30)[0] == wanted[10:30]).all() and not lockless
+    assert (source.rows_between(16, 40)[0] == wanted[16:40]).all() and lockless

@@ -57,7 +57,9 @@ def spec(select=None):
     [
         {"dtype": ">f4"},
         {"dtype": "f4", "userblock_size": 512},
-        {"dtype": "f4", "chunks": (4, 3, 5)},
+        {"dtype": "f4", "chunks": (4, 3, 4)},
+        {"dtype": ">f4", "chunks": (4, 3, 5)},
+        {"dtype": "f4", "chunks": (4, 3, 5), "userblock_size": 512},
         {"dtype": "f4", "external": "raw.bin"},
     ],
 )
