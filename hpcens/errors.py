@@ -106,7 +106,14 @@ class DeviceOutOfMemory(HpcensError):
 
 
 class DeviceFailed(Incomplete):
-    """A device failed in mid-run: its memory, its link, its driver. What was journalled is kept."""
+    """A device failed in mid-run: its memory, its link, its driver. What was journalled is kept.
+
+    node  where it says itself that it is broken, on which it is: another may then do its work; else empty
+    """
+
+    def __init__(self, what: str, remedy: str = "", node: str = "") -> None:
+        super().__init__(what, remedy)
+        self.node = node
 
 
 def next_steps(remedy: str) -> str:

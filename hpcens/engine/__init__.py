@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hpcens.engine.discovery import require_host_holds as require_host_holds
     from hpcens.engine.engine import Engine as Engine
     from hpcens.engine.engine import ran_out as ran_out
-    from hpcens.engine.engine import require_device as require_device
+    from hpcens.engine.guard import require_device as require_device
     from hpcens.engine.hardware import Hardware as Hardware
     from hpcens.engine.hardware import import_ahead as import_ahead
     from hpcens.engine.hardware import keep_to_cores as keep_to_cores
@@ -27,7 +27,8 @@ else:
     _NAMES = {
         "cpu": ("CpuHardware",),
         "discovery": ("discover", "first_family", "identities", "present", "require_host_holds"),
-        "engine": ("Engine", "ran_out", "require_device"),
+        "engine": ("Engine", "ran_out"),
+        "guard": ("require_device",),
         "hardware": ("Hardware", "import_ahead", "keep_to_cores", "open_hardware", "use_cores"),
         "pinning": ("pin",),
         "torch_build": ("gpu_libraries",),

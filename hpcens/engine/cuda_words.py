@@ -35,6 +35,21 @@ _OF_THE_NETWORK = (
     "CUBLAS_STATUS_NOT_SUPPORTED",
     "CUBLAS_STATUS_ARCH_MISMATCH",
 )
+# What is said where the GPU, its link, or what the node knows of it is broken: no member's fault. Other errors of the
+# device, like illegal addresses, may come of a member's own kernels.
+_BROKEN = (
+    "ECC error",
+    "device unavailable",
+    "devices unavailable",
+    "busy or unavailable",
+    "hardware error",
+    "driver shutting down",
+    "GPU is lost",
+    "fallen off the bus",
+    "NVLink error",
+    "no CUDA-capable device",
+    "hipErrorNoDevice",
+)
 
 
 def says_out_of_memory(text: str) -> bool:
@@ -45,3 +60,8 @@ def says_out_of_memory(text: str) -> bool:
 def is_of_the_device(text: str) -> bool:
     """Tell whether the words say that the device failed, not what it was asked to compute: no call works after it."""
     return any(words in text for words in _OF_THE_DEVICE) and not any(words in text for words in _OF_THE_NETWORK)
+
+
+def says_broken(text: str) -> bool:
+    """Tell whether the words say that a GPU is broken, so that another may do what it was to do."""
+    return any(words in text for words in _BROKEN)

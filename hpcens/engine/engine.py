@@ -15,12 +15,13 @@ from functools import partial
 import torch
 
 from hpcens.engine.groups import parted, units_of
+from hpcens.engine.guard import require_device
 from hpcens.engine.hardware import Hardware
 from hpcens.engine.judge import Judge
 from hpcens.engine.outputs import Outputs
 from hpcens.engine.staging import Staging
 from hpcens.engine.together import Launched, good_rows, grouped, run_batches
-from hpcens.errors import DeviceFailed, DeviceOutOfMemory, MemberError, UsageError
+from hpcens.errors import DeviceOutOfMemory, MemberError, UsageError
 from hpcens.members import Carried, Forward, PreprocessingFailed, cause_of
 from hpcens.usercode import describe_exception
 from hpcens.vocabulary import Array, Bad, Message, Predict, Predicted
@@ -265,16 +266,6 @@ class Engine:
 def ran_out(hardware: Hardware, error: BaseException) -> bool:
     """Tell whether an error says that the device's memory is used up, by a step of the preprocessing or otherwise."""
     return hardware.out_of_memory(cause_of(error))
-
-
-def require_device(hardware: Hardware, error: BaseException) -> None:
-    """Raise DeviceFailed where the error says that the device is to blame, and not what it was asked to compute."""
-    if said := hardware.failure(cause_of(error)):
-        raise DeviceFailed(
-            f"{hardware.name} failed: {said}",
-            "what is journalled is kept: run the same command again, where it fails once more without this device;"
-            " nvidia-smi -q and dmesg (Xid) tell more",
-        ) from error
 
 
 def _failed(place: str, inputs: Sequence[torch.Tensor], start: int, error: BaseException) -> MemberError:

@@ -37,7 +37,7 @@ def failing(starts: Iterable[Epoch], ask: AskAll = ask_all) -> dict[str, int]:
         verdict, claim = epoch.verdict, Claim.load(epoch.claim)
         if verdict is None or claim is None or claim.job is None:
             continue
-        if verdict.code in (COMPLETE, INCOMPLETE):
+        if verdict.code in (COMPLETE, INCOMPLETE) and not verdict.node:
             world = next((event for _, event in read_events(epoch.events) if isinstance(event, WorldFormed)), None)
             forgiven |= set(world.nodes) if world else set()
         elif verdict.node and verdict.node not in forgiven:

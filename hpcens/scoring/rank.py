@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcens.engine import import_ahead, keep_to_cores, pin
-from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, HpcensError, Silent, as_verdict
+from hpcens.engine.cuda_words import says_broken
+from hpcens.errors import COMPLETE, FAILURE, INCOMPLETE, DeviceFailed, HpcensError, Silent, as_verdict
 from hpcens.planning.order import read_order
 from hpcens.roles import Hello, RankRoles, check_world
 from hpcens.runs import Claim, Epoch, Events, RankReport, RunDirectory, SlurmJob, Verdict, WorldFormed, requeue, sign
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 # Seconds in which the witness of a rank that died can name it, before one that lost a message to it is named.
 _WITNESS_FIRST_SECONDS = 5.0
-# What CUDA says where the GPU, or what the node knows of it, is broken: no member's fault.
-_GPU_FAILED = ("ECC error", "device unavailable", "devices unavailable", "hardware error", "driver shutting down")
 
 
 class Seat:
@@ -228,8 +227,8 @@ def _fail(rank: Rank, epoch: Epoch, error: BaseException) -> None:
     who = f"rank {rank.world.rank} ({rank.role}) on {rank.world.node}"
     if rank.world.lost_peer(error):
         _wait_for_witness(epoch)
-    gpu_failed = ending.exit_code == FAILURE and any(sign in ending.what for sign in _GPU_FAILED)
-    node = error.node if isinstance(error, Silent) else rank.world.node if gpu_failed else ""
+    gpu_failed = ending.exit_code == FAILURE and says_broken(ending.what)
+    node = error.node if isinstance(error, Silent | DeviceFailed) else rank.world.node if gpu_failed else ""
     epoch.judge(Verdict(ending.exit_code, f"{who}: {ending.what}", ending.remedy, rank.world.rank, rank.role, node))
     with contextlib.suppress(OSError):  # judged first: where the disk is full, printing ends this process
         sys.stdout.flush()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.engines import HERE, Calls, Cuda, hosting, net, only, plainly, rows
 from support.fake_cuda import FakeCuda
 
+from hpcens import processes
 from hpcens.engine import hardware as hardware_module
 from hpcens.engine.cuda import CudaHardware
 from hpcens.engine.hardware import open_hardware
@@ -185,6 +186,7 @@ class TestFailure:
         ) as e:
             only(hosting(device, a=Calls(fails)), Predict(0, ("a",), (rows(4),)))
         assert e.value.exit_code == 75 and "Xid" in e.value.remedy
+        assert e.value.node == (processes.node() if "ECC" in words else ""), "the others may be a kernel's own fault"
 
     @pytest.mark.parametrize("words", NETWORK)
     def test_of_the_network_is_the_networks(self, words):

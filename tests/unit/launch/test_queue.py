@@ -67,7 +67,8 @@ def test_a_chain_that_sbatch_takes_in_part_names_what_waits(tmp_path, slurm):
 
 def test_a_node_on_which_starts_failed_twice_is_left_out_of_the_next(tmp_path, slurm, capsys):
     run = RunDirectory(tmp_path / "x.run")
-    killed = [Verdict(1, "rank 3 was killed by SIGKILL", AGAIN, 3, "reducer", node) for node in ("n2", "n3", "n2")]
+    killed = [Verdict(1, "rank 3 was killed by SIGKILL", AGAIN, 3, "reducer", node) for node in ("n2", "n3")]
+    killed.append(Verdict(75, "GPU GPU-aa11 of n2 failed: CUDA error: ECC", AGAIN, 3, "device n2/cuda0", "n2"))
     for number, verdict in enumerate(killed):
         run.begin(SlurmJob(str(number), "c", 0, "abcd")).judge(verdict)
     assert failing_nodes(run) == {"n2": 2}

@@ -3,8 +3,14 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import pytest
 from support.house import ROOT
+from support.results import begin, directory
+
+from hpcens.errors import DeviceFailed, MemberError
+from hpcens.scoring import rank as module
 
 PROGRAM = """
 import os, sys
@@ -42,3 +48,21 @@ def test_a_rank_sees_its_own_gpu_alone_and_readers_and_reducers_see_none():
         command = [sys.executable, "-c", PROGRAM, str(own)]
         made = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
         assert (made.stdout, made.returncode) == (f"{sees} False\n", 0), made.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "node"),
+    [
+        (DeviceFailed("GPU GPU-aa11 of n7 failed: ECC", "again", "n7"), "n7"),
+        (DeviceFailed("GPU GPU-aa11 of n7 failed: illegal memory access", "again"), ""),
+        (MemberError("member a raised", "correct it"), ""),
+        (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), "n2"),
+    ],
+)
+def test_the_node_of_a_broken_gpu_that_ended_a_start_is_named(error, node, tmp_path):
+    """Whichever rank says so; it may be left out by the next start."""
+    epoch = begin(directory(tmp_path))
+    codes = []
+    world = SimpleNamespace(rank=2, node="n2", lost_peer=lambda error: False, abort=codes.append)
+    module._fail(SimpleNamespace(world=world, role="device n2/cuda0"), epoch, error)
+    assert (epoch.verdict.node, epoch.verdict.code) == (node, codes[0])
