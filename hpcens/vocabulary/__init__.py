@@ -6,12 +6,8 @@ from hpcens.vocabulary.devices import Device, Family, cpu_devices
 from hpcens.vocabulary.io_rates import IoRates
 from hpcens.vocabulary.messages import (
     LOCAL,
-    Array,
-    Bad,
     Batch,
     Bye,
-    Cause,
-    Divided,
     Drain,
     Finish,
     Flush,
@@ -26,7 +22,6 @@ from hpcens.vocabulary.messages import (
     Ready,
     Released,
     Routed,
-    Rows,
     SegmentRead,
     Send,
     Wait,
@@ -38,6 +33,7 @@ from hpcens.vocabulary.messages import (
 from hpcens.vocabulary.numerics import MemberNumerics, Numerics, numerics_from_dict
 from hpcens.vocabulary.plan import Hosting, Instance, Plan
 from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Measurement, Profile, ProfileKey, profile_from_dict
+from hpcens.vocabulary.rows import Array, Bad, Cause, Divided, Rows
 from hpcens.vocabulary.segments import (
     LARGEST_SEGMENT,
     NO_SEGMENTS,

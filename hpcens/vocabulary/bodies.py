@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hpcens.vocabulary.messages import Array, Batch, Message, Prediction, Routed
+from hpcens.vocabulary.messages import Batch, Message, Prediction, Routed
+from hpcens.vocabulary.rows import Array
 
 
 def payload(message: Message) -> tuple[Array, ...]:
