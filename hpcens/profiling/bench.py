@@ -18,7 +18,7 @@ from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.loading import Contexts, load_and_weigh
 from hpcens.profiling.precisions import require_able
 from hpcens.profiling.references import Pass, References, labels, rows_to_time
-from hpcens.profiling.sizes import Growth
+from hpcens.profiling.sizes import GrowthOfMember
 from hpcens.profiling.timing import REPETITIONS, timed
 from hpcens.profiling.turns import Contender, contenders, decided, settled
 from hpcens.runtimes import RUNTIMES, Recipe, filled, open_runtime
@@ -193,7 +193,7 @@ class Bench:
         loaded.forward = None  # it is let go below, where there is room for one alone
         batches: dict[int, BatchProfile] = {}
         deadline = time.perf_counter() + seconds
-        growth = Growth(eager.rows_per_second if eager else 0.0, eager is not None or self.device.family == "cpu")
+        growth = GrowthOfMember(eager, patient=eager is not None or self.device.family == "cpu")
         for i, batch in enumerate(sizes):
             if i and recipe.fixed:
                 engine.clear()  # a run holds one of them, and there may be no room for two
@@ -215,9 +215,8 @@ class Bench:
                 record(engine, self.measurement.member, self.inputs, tuple(a[:batch] for a in self.rows), path)
             about: dict[str, Any] = {"workspace": run.workspace, "device": self.device, "forward": forward}
             batches[batch] = timed(engine, name, run.staged, batch, deadline=deadline, sizes=len(sizes), **about)
-            middle = batches[batch].rows_per_second
             del run  # its rows: two batches at once are not what a run holds
-            if growth.ends(middle, _WORTH_GOING_ON) or time.perf_counter() > deadline:
+            if growth.ends(batches[batch], _WORTH_GOING_ON) or time.perf_counter() > deadline:
                 break
         return replace(profile, batches=batches)
 

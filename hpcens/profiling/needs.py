@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from statistics import median
 
 from hpcens.checks.preflight import Preflight
 from hpcens.engine import discover
 from hpcens.errors import UsageError
 from hpcens.members import speed_digest
 from hpcens.profiling.book import ProfileBook
+from hpcens.profiling.evening import evened
 from hpcens.profiling.grouping import GROUP_SECONDS, Grouping
 from hpcens.profiling.groups import group_key, profile_key
 from hpcens.profiling.load import is_idle
@@ -193,31 +193,15 @@ class Needs:
     def profiles(self, kind: str, family: Family) -> dict[tuple[str, str], Profile]:
         """Return (member, runtime) → profile on a kind of device, of runtimes in which a member is to be taken.
 
-        Members that differ in weights alone are as fast as each other: to each goes the median of what was measured of
-        them, one after another, while the machine did now more and now less beside it.
+        What members have in common takes one time, see `evened`.
 
         Raises UsageError where of a member nothing was measured, or the one runtime that is left cannot be used.
         """
-        alone = self._alone
-        usable = {member.name: self.usable(member, kind, family) for member in alone}
-        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in alone}
-        measured: dict[tuple[tuple[str, str], str, int], list[float]] = {}
-        parts: dict[tuple[tuple[str, str], str, int], list[float]] = {}
-        for member, profiles in usable.items():
-            for runtime, profile in profiles.items():
-                for size, batch in profile.batches.items():
-                    measured.setdefault((alike[member], runtime, size), []).append(batch.rows_per_second)
-                    parts.setdefault((alike[member], runtime, size), []).append(batch.shared)
-        shared: dict[tuple[str, str], Profile] = {}
-        for member, profiles in usable.items():
-            even = {
-                runtime: profile.sharing(
-                    {size: median(parts[alike[member], runtime, size]) for size in profile.batches}
-                ).at_speeds({size: median(measured[alike[member], runtime, size]) for size in profile.batches})
-                for runtime, profile in profiles.items()
-            }
-            shared |= {(member, runtime): profile for runtime, profile in _worth_taking(even).items()}
-        return shared
+        usable = {member.name: self.usable(member, kind, family) for member in self._alone}
+        alike = {m.name: (speed_digest(self.preflight.digests[m.name]), m.computes_in) for m in self._alone}
+        even = evened(usable, alike, {member.name: member.preparation for member in self._alone})
+        taken = {member: _worth_taking(profiles) for member, profiles in even.items()}
+        return {(member, runtime): profile for member, own in taken.items() for runtime, profile in own.items()}
 
     def usable(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
         """Return runtime → profile, of those in which the member runs and agrees with eager."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hpcens.vocabulary import LARGEST_SEGMENT, Family
+from hpcens.vocabulary import LARGEST_SEGMENT, BatchProfile, Family
 
 ON_CPUS = (8, 16, 32, 64, 128)
 _LARGEST = 1 << 16
@@ -50,3 +50,20 @@ class Growth:
         ends = speed < worth * self.top or (not self.patient and self._without_gain == _PATIENCE)
         self.top = max(self.top, speed)
         return ends
+
+
+class GrowthOfMember:
+    """Growth of a member, which others may share much of its time with: larger batches may gain for the rest alone.
+
+    Among many members it is the rest that counts, by itself what is shared too: as long as one gains, none is the last.
+    """
+
+    def __init__(self, eager: BatchProfile | None, *, patient: bool) -> None:
+        """Begin before the first size. eager: the fastest in eager, where that is known; patient: as of `Growth`."""
+        self._whole = Growth(eager.rows_per_second if eager else 0.0, patient)
+        self._own = Growth(eager.unshared if eager else 0.0, patient)
+
+    def ends(self, measured: BatchProfile, worth: float) -> bool:
+        """Return whether the size just measured is the last. worth: as of `Growth.ends`."""
+        whole = self._whole.ends(measured.rows_per_second, worth)
+        return self._own.ends(measured.unshared, worth) and whole

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcens.engine import Engine
 from hpcens.engine.outputs import Outputs
-from hpcens.members import Forward
+from hpcens.members import Forward, Prepared
 from hpcens.profiling.load import CoreShare
 from hpcens.vocabulary import BatchProfile, Device
 
@@ -41,43 +41,63 @@ def timed(
     forward    the member, whose preparation others may share
     """
     share = max(0.02, (deadline - time.perf_counter()) / sizes)
-    end = time.perf_counter() + share
+    began = time.perf_counter()
+    end, half = began + share, began + (share / 2 if forward.preparation else share)
     speeds: list[float] = []
     cores = CoreShare()
-    while len(speeds) < REPETITIONS or (time.perf_counter() < end and not precise(speeds)):
+    while len(speeds) < REPETITIONS or (time.perf_counter() < half and not precise(speeds)):
         began = time.perf_counter()
         engine.run(name, staged)
         speeds.append(batch / (time.perf_counter() - began))
         if time.perf_counter() > deadline:
             break
+    shared, kept = 0.0, 0
+    if forward.preparation and batch > 1:  # one row is run as two, and prepared by each member itself
+        common, own, kept = _parts(engine, name, staged, forward, end)
+        speeds += [batch / (one + other) for one, other in zip(common, own, strict=True)]
+        part = min(statistics.median(one / (one + other) for one, other in zip(common, own, strict=True)), _MOST_SHARED)
+        shared = part if part >= _LEAST_SHARED else 0.0
     middle = statistics.median(speeds)
     share = cores.value(device.cores) if device.family == "cpu" else 1.0  # on others, waiting is no loss
     spread = (max(speeds) - min(speeds)) / middle
-    shared, kept = _shared(engine, name, staged, forward) if forward.preparation else (0.0, 0)
     return BatchProfile(batch, middle, workspace + kept, spread, len(speeds), share, shared)
 
 
-def _shared(engine: Engine, name: str, staged: Any, forward: Forward) -> tuple[float, int]:
-    """Return the part of a pass that goes to what others may share, and the bytes that are kept of it for them.
+def _parts(
+    engine: Engine, name: str, staged: Any, forward: Forward, end: float
+) -> tuple[list[float], list[float], int]:
+    """Time what others may share and what is the member's own, in turns, for a machine drifts between two measurements.
 
-    In turns with passes: a machine drifts between two measurements, not within a turn.
+    Among many members most of the time is that of their own parts, of which a difference of two long times says little.
+
+    end  time at which there have been turns enough, where it is not sure before
+    Returns seconds of both, one of every turn, and the bytes that are kept of a batch for the others.
     """
     rows = [staged[place] for place in forward.inputs]
-    turns: list[float] = []
+    common: list[float] = []
+    own: list[float] = []
     kept = 0
-    while len(turns) < REPETITIONS:
+    while len(own) < REPETITIONS or (time.perf_counter() < end and not (precise(common) and precise(own))):
         began = time.perf_counter()
-        engine.run(name, staged)
-        whole, began = time.perf_counter() - began, time.perf_counter()
         values = forward.prepare(rows)
         outputs = Outputs(engine.hardware, name, 1)
         with forward.grad_mode():
             outputs.take(0, next(iter(values.values()))[:1])
             outputs.fetch()  # where it is computed, or is still to be
-        turns.append((time.perf_counter() - began) / whole)
+        common.append(time.perf_counter() - began)
+        forward.prepared = Prepared()
+        forward.prepared.keep(rows, values)
+        began = time.perf_counter()
+        try:
+            outputs = Outputs(engine.hardware, name, len(rows[0]))
+            with forward.surroundings.around(), forward.grad_mode():
+                outputs.take(0, forward(*rows))
+                outputs.fetch()
+        finally:
+            forward.prepared = None
+        own.append(time.perf_counter() - began)
         kept = 0 if forward.featuriser is not None else sum(x.nbytes for x in values.values())  # else it was held
-    part = min(statistics.median(turns), _MOST_SHARED)
-    return part if part >= _LEAST_SHARED else 0.0, kept
+    return common, own, kept
 
 
 def precise(speeds: Sequence[float]) -> bool:

@@ -72,6 +72,11 @@ class BatchProfile:
         """Return the rows/s where so many members share what can be shared: each bears an equal part of it."""
         return self.rows_per_second / (1 - self.shared * (1 - 1 / members))
 
+    @property
+    def unshared(self) -> float:
+        """Rows/s where others have computed what can be shared."""
+        return self.rows_per_second / (1 - self.shared)
+
 
 @dataclass(frozen=True, slots=True)
 class Profile:
