@@ -50,6 +50,12 @@ class CpuHardware:
     def enter(self) -> None:
         pass
 
+    def register(self, pieces: Sequence[Array]) -> str:
+        return ""
+
+    def unregister(self) -> None:
+        pass
+
     def stage(self, rows: Array) -> torch.Tensor:
         return torch.from_numpy(self._buffers.aligned(rows))
 

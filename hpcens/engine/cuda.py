@@ -2,7 +2,8 @@
 
 One process per device. Rows are copied into a pinned buffer and sent on the copy stream while the
 compute stream is busy with the segment before; an event makes the compute stream wait for them. A
-pinned buffer is used again once its copy is through, so as many exist as segments are ahead.
+pinned buffer is used again once its copy is through, so as many exist as segments are ahead. Rows that
+lie in registered memory are sent from there: it stays as it is until their segment is computed.
 Outputs go the other way batch by batch, each straight to its place in pinned memory.
 
 Rows may be staged by another thread than the one that computes, and torch keeps the current device per
@@ -19,6 +20,7 @@ from typing import Any
 import torch
 
 from hpcens.engine.cuda_words import is_of_the_device, says_out_of_memory
+from hpcens.engine.registered import Registered
 from hpcens.specs import Precision
 from hpcens.vocabulary import Array
 
@@ -61,6 +63,7 @@ class CudaHardware:
         device: torch.device,
         api: Any = torch.cuda,
         pin: Callable[[int], torch.Tensor] = _pinned,
+        view: Callable[[Array], torch.Tensor] = torch.from_numpy,
         *,
         name: str = "GPU",
         free_before: int | None = None,
@@ -71,6 +74,7 @@ class CudaHardware:
         device       where tensors live
         api          torch's CUDA interface
         pin          makes a pinned buffer of so many bytes
+        view         makes a tensor of an array's own memory
         name         what errors call it
         free_before  bytes that were free before this process started CUDA; None where nobody knows
         memory       bytes of the GPU that this process may take; None: all there are
@@ -83,6 +87,7 @@ class CudaHardware:
         self._copies = self.api.Stream()
         self._free: list[torch.Tensor] = []
         self._busy: list[tuple[Any, torch.Tensor]] = []
+        self._registered = Registered(device, api, view)
         free, total = self.api.mem_get_info()
         self._free_before = free + self._taken() + _CONTEXT if free_before is None else free_before
         if memory is not None:
@@ -105,21 +110,35 @@ class CudaHardware:
     def enter(self) -> None:
         self.api.set_device(self._device)
 
+    def register(self, pieces: Sequence[Array]) -> str:
+        self.enter()
+        self._registered.clear()
+        return self._registered.add(pieces)
+
+    def unregister(self) -> None:
+        self.enter()
+        self._registered.clear()
+
     def stage(self, rows: Array) -> _Staged:
         self.enter()
         with RECORDING:
-            buffer = self._pinned(rows.nbytes)
-            pinned = buffer[: rows.nbytes]
-            pinned.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
+            buffer = None
+            source = self._registered.find(rows)
+            if source is None:
+                buffer = self._pinned(rows.nbytes)
+                source = buffer[: rows.nbytes]
+                source.copy_(torch.from_numpy(rows.reshape(-1).view("u1")))
             try:
                 with self.api.stream(self._copies):
-                    on_device = pinned.to(self._device, non_blocking=True)
+                    on_device = source.to(self._device, non_blocking=True)
             except Exception:
-                self._free.append(buffer)
+                if buffer is not None:
+                    self._free.append(buffer)
                 raise
             copied = self.api.Event()
             copied.record(self._copies)
-            self._busy.append((copied, buffer))
+            if buffer is not None:
+                self._busy.append((copied, buffer))
         dtype = torch.from_numpy(rows[:0]).dtype
         return _Staged(on_device.view(dtype).reshape(rows.shape), copied)
 

@@ -37,8 +37,20 @@ class Hardware(Protocol):
     def enter(self) -> None:
         """Let this thread work on the device: each that does is to say so first."""
 
+    def register(self, pieces: Sequence[Array]) -> str:
+        """Let the device copy by itself what lies in this memory, uint8 (bytes,) each, instead of what was registered.
+
+        Say why it cannot, after which rows are copied once more on their way; empty where it can, or has no need to.
+        """
+
+    def unregister(self) -> None:
+        """Let go of memory that was registered, which may go then."""
+
     def stage(self, rows: Array) -> Any:
-        """Begin to bring rows to the device, without waiting. May raise what `out_of_memory` recognises."""
+        """Begin to bring rows to the device, without waiting. May raise what `out_of_memory` recognises.
+
+        Rows in registered memory are to stay as they are until something computed from them was fetched.
+        """
 
     def receive(self, staged: Any) -> torch.Tensor:
         """Return the staged rows on the device, ready for what is computed next."""

@@ -71,6 +71,8 @@ def report_lines(report: Report) -> Iterator[str]:
     if report.sharing is not None:
         devices = sum(rank.role.startswith("device ") for rank in report.ranks)
         yield f"  rows in shared memory: {report.sharing} of {counted(devices, 'device')}"
+    for why in report.unregistered:
+        yield f"  rows were copied once more on their way to {why}"
     if report.idle:
         yield f"  not used: {devices_phrase(report.idle)}: no rank that computes is on their node"
     yield from (f"  {line}" for line in spot_check_lines(report))

@@ -55,6 +55,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | | | `worst`: the most by which one differed |
 | `stages` | [object] | of a cascade, else absent: `members`; `rows`: that it scored; `expected`: part of all, planned |
 | `sharing` | int | devices that read rows in the memory that readers put them in, others got copies; may be absent |
+| `unregistered` | list of str | GPUs on whose way rows were copied once more, each with the reason; may be absent |
 
 Finding (`void/DIGEST.json`), format 1. Written by a device's rank where a spot check failed; read by later starts:
 what was scored under that fingerprint is void, and the member runs in another runtime.

@@ -144,6 +144,7 @@ class Report:
     spot_checks    by member and runtime, in this start
     stages         of a cascade, once its last has begun; else none
     sharing        devices that read rows where readers put them; the others got copies; None where that is not known
+    unregistered   GPUs on whose way rows were copied once more, each with the reason in words
     """
 
     rows: int
@@ -159,6 +160,7 @@ class Report:
     spot_checks: tuple[SpotCheck, ...] = ()
     stages: tuple[StageReport, ...] = ()
     sharing: int | None = None
+    unregistered: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Write the report as JSON, with the version of its format."""
@@ -170,6 +172,8 @@ class Report:
                 del instance["group"]
         if self.sharing is None:
             del tree["sharing"]
+        if not self.unregistered:
+            del tree["unregistered"]
         return json.dumps(tree, indent=1)
 
     def save(self, path: Path) -> None:
@@ -190,6 +194,7 @@ def _report(raw: dict[str, Any]) -> Report:
         Report(
             instances=tuple(checked(InstanceReport(**instance)) for instance in raw.pop("instances")),
             idle=tuple(map(str, raw.pop("idle"))),
+            unregistered=tuple(map(str, raw.pop("unregistered", ()))),
             ranks=tuple(checked(RankReport(**rank)) for rank in raw.pop("ranks")),
             masked=tuple(checked(MaskedRows(**masked)) for masked in raw.pop("masked")),
             spot_checks=tuple(checked(SpotCheck(**check)) for check in raw.pop("spot_checks", ())),

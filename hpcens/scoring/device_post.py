@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from hpcens.profiling import package_path
 from hpcens.roles import Worker
 from hpcens.runs import RunDirectory, SpotCheck
 from hpcens.transports import Tasks, worker_tasks
+from hpcens.transports.ring import Ring
 
 if TYPE_CHECKING:
     from hpcens.engine import Engine
@@ -66,6 +67,16 @@ class DevicePost:
         self._loaded = loaded
         self._engine = loaded.engine
         self._checks = SpotChecks(assignment, run, self._engine, self._device.cores)
+
+    def join(self, rings: Mapping[int, Ring]) -> str:
+        """Read rows of these readers where they lie; say why they are copied once more on the way, if they are."""
+        self.shares = frozenset(rings)
+        why = self._engine.hardware.register([ring.memory for ring in rings.values()])
+        return f"{self._device.name} ({why})" if why else ""
+
+    def leave(self) -> None:
+        """Read nothing more where readers have put it."""
+        self._engine.hardware.unregister()
 
     def device_peak(self) -> int:
         """Return the bytes in use at most of the memory that a GPU has of its own, since it was opened; else 0."""

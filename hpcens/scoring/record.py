@@ -11,6 +11,7 @@ from hpcens.planning.interference import learn
 from hpcens.planning.phases import Assignment, Phase
 from hpcens.runs import Epoch, Events, MaskedRows, ProgressMade, RankReport, SpotCheck
 from hpcens.scoring.outcome import account, staged
+from hpcens.scoring.sharing import Sharing
 from hpcens.transports import Span, write_trace
 from hpcens.vocabulary import Progress, Tally
 
@@ -58,17 +59,19 @@ class Record:
         masked: Sequence[MaskedRows],
         checks: Sequence[SpotCheck] = (),
         scored: Sequence[int] = (),
-        sharing: int | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         """Write the report, and keep what it tells about plans for the next.
 
         scored   rows of each stage of a cascade, once the last has begun
-        sharing  devices that read rows where readers put them
+        sharing  how devices come by rows; None where that is not known
         """
         assignment = self._assignment
         stages = staged(assignment.plan, assignment.job.spec.cascade, scored)
         measured = self._tallies, self._seconds, ranks, masked, checks, stages
-        report = replace(account(assignment.plan, assignment.rank_roles, *measured), sharing=sharing)
+        report = account(assignment.plan, assignment.rank_roles, *measured)
+        if sharing is not None:
+            report = replace(report, sharing=sharing.devices, unregistered=sharing.unregistered)
         report.save(self._epoch.report)
         with suppress(OSError, UsageError):  # plans are a little better for it, this run is not
             learn(assignment.job, assignment.preflight, assignment.plan, report)

@@ -63,7 +63,7 @@ class Scoring:
         self._post = world.work(partial(take_post, world.rank, assignment, run, epoch, report, loaded))
         self._reducer = self._post if isinstance(self._post, ReducerPost) else None
         self._reader = self._post if isinstance(self._post, ReaderPost) else None
-        self._sharing = share_rows(world, self._post)  # at rank 0: how many devices read rows where they lie
+        self._sharing = share_rows(world, self._post)  # at rank 0: how devices come by rows
         self._scored: Sequence[int] = ()  # rows of each stage of a cascade, at rank 0, once the last has begun
         self._joins = world.rank in assignment.rank_roles.reducers[1:]
         world.timeline.keep = assignment.job.trace is not None
@@ -194,6 +194,8 @@ class Scoring:
         self._close(summary if verdict.code == COMPLETE else None)
         if self._reader is not None:
             self._reader.division.close()
+        if isinstance(self._post, DevicePost):
+            world.work(self._post.leave)
         world.rings.close()
         return verdict
 

@@ -23,6 +23,7 @@ from hpcens.errors import RuntimeUnsuited
 from hpcens.runtimes.cuda_graphs import CudaGraph
 from hpcens.runtimes.recipe import Recipe
 from hpcens.specs import MemberSpec, RunSpec
+from hpcens.transports.ring import make_ring
 from hpcens.vocabulary import Device, Measurement, Predict, ProfileKey
 
 DRY = os.environ.get("HPCENS_GPU_TESTS") == "cpu"
@@ -109,6 +110,72 @@ def made(card, runtime, folder, **options):
         if DRY:
             pytest.skip(f"not without a card: {error.what}")
         raise
+
+
+class TestRegisteredRing:
+    """A reader's slots, registered: the card copies from them by itself."""
+
+    SIZE = 64 << 20 if not DRY else 1 << 20
+
+    def test_rows_go_to_the_card_from_a_slot_and_the_host_does_not_wait(self, card):
+        ring = make_ring(3, self.SIZE, 1 << 30)
+        began = perf_counter()
+        assert card.hardware.register([ring.memory]) == ""
+        seconds = perf_counter() - began
+        slots = [ring.slot(i).view(np.float32) for i in range(3)]
+        for i, slot in enumerate(slots):
+            slot[...] = np.arange(slot.size, dtype=np.float32) + i
+        if not DRY:
+            assert card.hardware._registered.find(slots[0]).is_pinned()
+            with torch.cuda.stream(card.hardware._copies):
+                torch.cuda._sleep(400_000_000)  # 0.2 s: a copy that waits is told by it
+        began = perf_counter()
+        staged = [card.hardware.stage(slot) for slot in slots]
+        launched = perf_counter() - began
+        for slot, of in zip(slots, staged, strict=True):
+            assert (card.hardware.receive(of).cpu().numpy() == slot).all()
+        done = perf_counter() - began
+        tell(registered_mib=ring.memory.nbytes / 2**20, seconds=seconds, launched_s=launched, copied_s=done)
+        assert DRY or launched < 0.05 < done
+        card.hardware.unregister()
+        staged = card.hardware.stage(slots[1])  # as any memory
+        assert (card.hardware.receive(staged).cpu().numpy() == slots[1]).all()
+
+    def test_whole_segments_from_slots_that_are_written_again_at_once(self, card):
+        """Slots are let go of when their segment is predicted, and then hold another's rows."""
+        ring = make_ring(2, rows(64).nbytes, 1 << 30)
+        assert card.hardware.register([ring.memory]) == ""
+        engine = hosting(card, batch=16, a=Calls(lambda x: x.flatten(1) * 2))
+
+        def read(segment):
+            slot = ring.slot(segment % 2)[: rows(64).nbytes].view(np.float32).reshape(rows(64).shape)
+            slot[...] = rows(64, seed=segment)
+            task = Predict(segment, ("a",), (slot,))
+            engine.stage(task)
+            return task
+
+        waiting = [read(0), read(1)]
+        for segment in range(40):
+            values = only(engine, waiting.pop(0)).values
+            waiting.append(read(segment + 2))
+            assert (values == 2 * rows(64, seed=segment).reshape(64, -1)).all()
+        card.hardware.unregister()
+
+    def test_memory_that_cannot_be_registered_leaves_no_error_behind(self, card):
+        ring = make_ring(2, self.SIZE, 1 << 30)
+        if DRY:
+            card.api.registers = False
+        else:
+            assert card.hardware.register([ring.memory, ring.memory[4096:]]).startswith("cudaHostRegister: ")
+            assert not card.hardware._registered._pieces
+        x = ring.slot(0).view(np.float32)
+        x[...] = 3
+        assert (card.hardware.receive(card.hardware.stage(x)).cpu().numpy() == 3).all()
+        if not DRY:
+            assert float(torch.full((8,), 2.0, device="cuda").sum()) == 16
+        ring = make_ring(2, self.SIZE, 1 << 30)
+        assert bool(card.hardware.register([ring.memory])) == DRY
+        card.hardware.unregister()
 
 
 @on_the_card

@@ -32,7 +32,9 @@ class Cpu:
 class Cuda:
     def __init__(self, room=None, memory=None):
         self.api = FakeCuda(room)
-        self.hardware = CudaHardware(HERE, self.api, self.api.pin, free_before=self.api.total, memory=memory)
+        self.hardware = CudaHardware(
+            HERE, self.api, self.api.pin, self.api.view, free_before=self.api.total, memory=memory
+        )
 
     def exhaust(self):
         raise self.api.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")

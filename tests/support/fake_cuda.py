@@ -1,7 +1,8 @@
 """A stand-in for torch's CUDA interface on the CPU: memory that runs out on command, copies that end when told.
 
-A copy moves no byte before its event is through: rows that are read too early are 0xff (NaN), and a
-pinned buffer that is written too early sends what was written. As in torch, the current device is one
+A copy moves no byte before its event is through: rows that are read too early are 0xff (NaN), and pinned or
+registered memory that is written too early sends what was written. From other memory the host waits, which is
+counted. As in torch, the current device is one
 per thread, and a thread that did not set it works on another GPU: here that is an error.
 """
 
@@ -103,9 +104,36 @@ class Graph:
                     old.copy_(of)
 
 
-class FakeCuda:
-    """`api` of a CudaHardware, `pin` its pinned memory.
+class Cudart:
+    """As torch.cuda.cudart(): registers memory that others have mapped too."""
 
+    class cudaError:  # noqa: N801 - as it is called there
+        success = 0
+
+    def __init__(self, api):
+        self._api = api
+
+    def cudaHostRegister(self, begin, size, flags):  # noqa: N802
+        self._api._require_device()
+        if not self._api.registers:
+            return 304
+        self._api.registered[begin] = size
+        return 0
+
+    def cudaHostUnregister(self, begin):  # noqa: N802
+        del self._api.registered[begin]
+        return 0
+
+    def cudaGetErrorString(self, code):  # noqa: N802
+        return "OS call failed or operation not supported on this OS"
+
+
+class FakeCuda:
+    """`api` of a CudaHardware, `pin` its pinned memory, `view` its view of an array's own.
+
+    registers    whether memory can be registered
+    registered   where each piece of registered memory begins → its bytes
+    waited       copies for which the host waited: from memory that is neither pinned nor registered
     room         bytes of rows that fit the device at once (None: any)
     pinned       every pinned buffer made from which rows were sent
     events       every event recorded, in order
@@ -142,6 +170,7 @@ class FakeCuda:
         self.released = 0
         self._pinned, self._sent_from = [], set()
         self.events = []
+        self.registers, self.registered, self.waited = True, {}, 0
         self._here = threading.local()
         self._compute = Stream()
         api = self
@@ -263,6 +292,18 @@ class FakeCuda:
     def pinned(self):
         return [buffer for buffer in self._pinned if buffer.data_ptr() in self._sent_from]
 
+    def cudart(self):
+        return Cudart(self)
+
+    def view(self, array):
+        return torch.from_numpy(array).as_subclass(self._kind)
+
+    def _is_held(self, source):
+        """Whether a copy may go on from there by itself."""
+        begin, size = source.data_ptr(), source.numel()
+        held = [(of.data_ptr(), of.numel()) for of in self._pinned] + list(self.registered.items())
+        return any(of <= begin and begin + size <= of + length for of, length in held)
+
     def _require_device(self):
         assert hasattr(self._here, "device"), "this thread works on whichever GPU is the first"
 
@@ -273,6 +314,9 @@ class FakeCuda:
         room = self.fraction * self.total if self.room is None else self.room
         if self.used + size > room:
             raise OutOfMemory(f"CUDA out of memory. Tried to allocate {size} bytes")
+        if not self._is_held(source):
+            self.waited += 1
+            source = source.clone()
         memory = np.full(size, 255, np.uint8)
         self._take(size)
         weakref.finalize(memory, self._take, -size)

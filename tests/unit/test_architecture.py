@@ -41,6 +41,7 @@ DOORS = {
         "engine/engine.py",
         "engine/judge.py",
         "engine/outputs.py",
+        "engine/registered.py",
         "engine/staging.py",
         "engine/together.py",
         "runtimes/recipe.py",

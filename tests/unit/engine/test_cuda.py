@@ -363,6 +363,91 @@ class TestPinnedBuffers:
         assert wrong == [] and len(device.api.pinned) <= 3
 
 
+class TestRegisteredMemory:
+    size = rows(4).nbytes
+
+    def slots(self, device, count=4):
+        memory = np.zeros(count * self.size, np.uint8)
+        return memory, [memory[i * self.size :][: self.size].view(np.float32).reshape(4, 2, 4, 4) for i in range(count)]
+
+    def test_rows_go_to_the_card_from_where_they_lie(self):
+        """One copy on the host less: no pinned buffer is written, and nobody waits."""
+        device = Cuda()
+        memory, slots = self.slots(device)
+        assert device.hardware.register([memory]) == "" and device.api.registered == {memory.ctypes.data: memory.nbytes}
+        for seed, slot in enumerate(slots):
+            slot[...] = rows(4, seed=seed)
+        staged = [device.hardware.stage(slot) for slot in slots]
+        for seed in (2, 0, 3, 1):
+            assert (device.hardware.receive(staged[seed]).numpy() == rows(4, seed=seed)).all()
+        assert device.api.pinned == [] and device.api.waited == 0
+        part = device.hardware.stage(slots[1][1:3])  # rows of a segment that only some members score
+        assert (device.hardware.receive(part).numpy() == slots[1][1:3]).all() and device.api.pinned == []
+
+    def test_what_is_written_before_the_copy_is_through_is_sent(self):
+        """Why a slot is held until then."""
+        device = Cuda()
+        memory, slots = self.slots(device)
+        device.hardware.register([memory])
+        slots[0][...] = rows(4)
+        staged = device.hardware.stage(slots[0])
+        slots[0][...] = 7
+        assert (device.hardware.receive(staged) == 7).all()
+
+    def test_other_memory_and_rows_that_are_not_one_piece_are_staged(self):
+        device = Cuda()
+        memory, slots = self.slots(device)
+        device.hardware.register([memory])
+        slots[0][...] = rows(4)
+        for array in (rows(4), slots[0][:, :1], slots[0][::2]):
+            assert (device.hardware.receive(device.hardware.stage(array)).numpy() == array).all()
+        assert len(device.api.pinned) > 0 and device.api.waited == 0
+
+    def test_where_it_cannot_be_registered_rows_are_staged_and_the_reason_is_told(self):
+        device = Cuda()
+        memory, slots = self.slots(device)
+        device.api.registers = False
+        assert device.hardware.register([memory]) == (
+            "cudaHostRegister: OS call failed or operation not supported on this OS"
+        )
+        slots[0][...] = rows(4)
+        assert (device.hardware.receive(device.hardware.stage(slots[0])).numpy() == rows(4)).all()
+        assert len(device.api.pinned) == 1 and device.api.waited == 0 and device.api.registered == {}
+
+    def test_of_several_pieces_all_are_registered_or_none(self, monkeypatch):
+        device = Cuda()
+        pieces = [self.slots(device)[0] for _ in range(3)]
+        assert device.hardware.register(pieces) == "" and len(device.api.registered) == 3
+        device.hardware.register(pieces[:1])
+        assert list(device.api.registered) == [pieces[0].ctypes.data], "those of the start before were kept"
+        monkeypatch.setattr(device.api, "cudart", lambda: None)  # a torch without that function
+        device.hardware._registered._pieces.clear()
+        assert device.hardware.register(pieces).startswith("cudaHostRegister: 'NoneType'")
+
+    def test_it_is_let_go_of_in_the_end_and_its_memory_may_go(self):
+        device = Cuda()
+        memory = np.zeros(self.size, np.uint8)
+        device.hardware.register([memory])
+        alive = weakref.ref(memory)
+        device.hardware.unregister()
+        device.hardware.unregister()
+        del memory
+        assert device.api.registered == {} and alive() is None
+
+    def test_running_out_amid_leaves_the_slot_to_be_sent_again(self):
+        device = Cuda(room=self.size)
+        memory, slots = self.slots(device)
+        device.hardware.register([memory])
+        slots[0][...], slots[1][...] = rows(4, seed=1), rows(4, seed=2)
+        engine = hosting(device, a=net())
+        tasks = [Predict(segment, ("a",), (slots[segment],)) for segment in range(2)]
+        engine.stage(tasks[1])
+        engine.stage(tasks[0])
+        for segment, task in enumerate(tasks):
+            assert only(engine, task).values.tobytes() == plainly(net(), rows(4, seed=segment + 1), 8)
+        assert device.api.pinned == [] and device.api.waited == 0
+
+
 class TestStagingRunsOut:
     size = rows(4).nbytes
 

@@ -15,6 +15,7 @@ from torch import nn
 from hpcens.engine.engine import Engine
 from hpcens.errors import DeviceOutOfMemory, MemberError
 from hpcens.specs import NormalizeSpec, StepSpec
+from hpcens.transports.ring import make_ring
 from hpcens.vocabulary import Bad, Finish, Part, Predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -108,6 +109,30 @@ class TestContract:
         task = Predict(0, ("a",), (rows(9),))
         alone(lambda: engine.stage(task))
         assert alone(lambda: only(engine, task)).values.tobytes() == plainly(net(), task.rows[0], 8)
+
+    @pytest.mark.parametrize("registered", [True, False])
+    def test_a_slot_is_another_segments_as_soon_as_its_own_is_predicted(self, family, registered):
+        """Rows of a slot are read for the last time before the last answer: through halved batches, and ahead."""
+        device, size = family(), rows(9).nbytes
+        ring = make_ring(3, size, 1 << 20)
+        if registered:
+            assert device.hardware.register([ring.memory]) == ""
+        engine = hosting(device, a=Limited(net(), 4, device.exhaust), b=net(1))
+
+        def read(segment):
+            slot = ring.slot(segment % 3)[:size].view(np.float32).reshape(9, 2, 4, 4)
+            slot[...] = rows(9, seed=segment)
+            task = Predict(segment, ("a", "b"), (slot,))
+            engine.stage(task)
+            return task
+
+        tasks = [read(segment) for segment in range(3)]
+        for segment in range(12):
+            a, b = engine.predict(tasks[segment])
+            tasks.append(read(segment + 3))  # into the slot that was let go of now
+            assert a.values.tobytes() == plainly(net(), rows(9, seed=segment), 4)
+            assert b.values.tobytes() == plainly(net(1), rows(9, seed=segment), 8)
+        device.hardware.unregister()
 
     def test_a_member_that_changes_its_input_changes_nobody_elses(self, family):
         device = family()

@@ -113,7 +113,10 @@ def test_what_was_measured_stands_beside_what_was_predicted():
     ]
     ranks = (*REPORT.ranks, *(RankReport(f"device n0/cpu{i}", {}, 0.0, 0.5, 1) for i in range(2)))
     lines = "\n".join(report_lines(replace(REPORT, ranks=ranks, sharing=1)))
-    assert "  rows in shared memory: 1 of 2 devices" in lines
+    assert "  rows in shared memory: 1 of 2 devices" in lines and "copied once more" not in lines
+    unregistered = ("n0/cuda0 (cudaHostRegister: out of memory)",)
+    lines = list(report_lines(replace(REPORT, unregistered=unregistered)))
+    assert "  rows were copied once more on their way to n0/cuda0 (cudaHostRegister: out of memory)" in lines
     assert "  not used: n0/cuda0: " in "\n".join(report_lines(replace(REPORT, idle=("n0/cuda0",))))
 
 
