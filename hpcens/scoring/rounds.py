@@ -19,6 +19,7 @@ from hpcens.planning.phases import Assignment, Phase
 from hpcens.roles import Reader
 from hpcens.runs import Epoch, Events, MaskedRows, RunDirectory, SpotCheck, Verdict, in_all
 from hpcens.scoring.device_post import DevicePost, LoadedMembers
+from hpcens.scoring.joining import Joining
 from hpcens.scoring.outcome import judge, rank_report
 from hpcens.scoring.posts import ReaderPost, ReducerPost, take_post
 from hpcens.scoring.record import Record
@@ -64,6 +65,7 @@ class Scoring:
         self._reducer = self._post if isinstance(self._post, ReducerPost) else None
         self._reader = self._post if isinstance(self._post, ReaderPost) else None
         self._sharing = share_rows(world, self._post)  # at rank 0: how devices come by rows
+        self._to_load: Callable[[], None] | None = None  # of a device: members of the phase that it has not yet
         self._scored: Sequence[int] = ()  # rows of each stage of a cascade, at rank 0, once the last has begun
         self._joins = world.rank in assignment.rank_roles.reducers[1:]
         world.timeline.keep = assignment.job.trace is not None
@@ -90,24 +92,30 @@ class Scoring:
                     f"{missing.count} segments read back damaged after {rounds} rounds",
                     "the file system loses data: check it",
                 )
-            drained = self._round(missing.segments)
+            drained = self._round(phase, missing.segments)
             rounds += 1
         return missing, drained
 
-    def _round(self, missing: Sequence[int]) -> str:
-        """Run this rank's role over the missing segments; return why the first reader was drained, if it was."""
+    def _round(self, phase: Phase, missing: Sequence[int]) -> str:
+        """Run this rank's role over the missing segments; return why the first reader was drained, if it was.
+
+        A device loads its members first, while rows are read and others begin.
+        """
         drained = ""
+        if (load := self._to_load) is not None:
+            self._to_load = None
+            self._world.work(load)
         if (role_and_tasks := self._post.role(missing)) is not None:
             role, tasks = role_and_tasks
-            began = time.monotonic()
+            joining = Joining(self._world, partial(self._begin, phase, missing))
             self._world.start_tasks(tasks)
-            drive(role, self._world)
+            drive(role, joining)
             self._world.finish_sends()
             self._world.stop_tasks()
             if isinstance(role, Reader):
                 drained = role.drained
                 if self._record is not None:
-                    self._record.add_round(role.tallies, time.monotonic() - began)
+                    self._record.add_round(role.tallies, joining.seconds)
         reason: str = self._world.broadcast(drained)
         return reason
 
@@ -116,9 +124,14 @@ class Scoring:
         missing = self._not_durable(phase, ReducerPost.missing)
         if not missing.count:
             missing = self._not_durable(phase, ReducerPost.read_back)
-        if self._record is not None:
-            self._record.begin(phase, missing.segments)
+        if not missing.count:
+            self._begin(phase, ())
         return missing
+
+    def _begin(self, phase: Phase, missing: Sequence[int]) -> None:
+        """Count at rank 0 what is durable, before a round or after the last."""
+        if self._record is not None:
+            self._record.begin(phase, missing)
 
     def _not_durable(self, phase: Phase, question: Callable[[ReducerPost], Sequence[int]]) -> Missing:
         """Ask reducers which segments are missing, and tell the readers; a bit each, of which there may be millions."""
@@ -133,12 +146,14 @@ class Scoring:
     def _open(self, phase: Phase) -> None:
         """Open the phase on every rank: the first reducer before the others, which join what it has opened.
 
-        Devices load nothing for a stage of a cascade to which no row is left.
+        Devices load their members when something is missing, and nothing for a stage of a cascade to which no row is
+        left.
         """
         left = not phase.stage or self._is_left(phase)
-        idle = not left and isinstance(self._post, DevicePost)
-        open_phase = partial(self._post.open, replace(phase, members=()) if idle else phase)
-        if not self._joins:
+        open_phase = partial(self._post.open, phase)
+        if isinstance(self._post, DevicePost):
+            self._to_load = open_phase if left else partial(self._post.open, replace(phase, members=()))
+        elif not self._joins:
             self._world.work(open_phase)
         if len(self._assignment.rank_roles.reducers) > 1:
             self._everyone()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import h5py
@@ -338,3 +339,37 @@ def test_run_inside_an_mpi_world_is_a_rank(project, undisturbed):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert project.predictions().tobytes() == undisturbed.predictions().tobytes()
+
+
+LATE = """
+
+class Late(Linear):
+    def __init__(self):
+        super().__init__()
+        here = Path(__file__).parent
+        while (here / "late").exists() and os.environ.get("PMI_RANK") == "3" and not scored(here):
+            time.sleep(0.05)
+
+
+def scored(here):
+    lines = [line for file in here.glob("*.run/epochs/*/events.jsonl") for line in file.read_text().splitlines()]
+    return any(event.get("rows", 0) for event in map(json.loads, lines) if event["event"] == "progress")
+"""
+
+
+def test_nobody_waits_for_a_device_that_still_loads(project):
+    """Story: all devices waited for the slowest; here one loads until rows are durable that another has scored."""
+    project.data(2000).yaml(members={"linear": "Late"})
+    nets = project.folder / "nets.py"
+    nets.write_text("import json\nimport os\nimport time\nfrom pathlib import Path\n" + nets.read_text() + LATE)
+    project.hpcens("profile", "dataset.h5")
+    (project.folder / "late").touch()
+    project.hpcens("run", "dataset.h5")
+    late = project.predictions()
+    plan = json.loads((project.run / "epochs" / "0001" / "plan.json").read_text())
+    assert [len(hosting["devices"]) for hosting in plan["hostings"]] == [2], "both score its member"
+    (project.folder / "late").unlink()
+    project.output.unlink()
+    shutil.rmtree(project.run)
+    project.hpcens("run", "dataset.h5")
+    assert late.tobytes() == project.predictions().tobytes()

@@ -247,5 +247,8 @@ def test_devices_load_nothing_for_a_stage_to_which_no_row_is_left(left):
         scoring._assignment = SimpleNamespace(rank_roles=SimpleNamespace(reducers=(2,)))
         scoring._world = SimpleNamespace(rank=rank, work=lambda task: task(), broadcast=meet)
         scoring._open(Stage())
+        if rank:
+            assert not post.opened, "a device loads when something is missing"
+            scoring._to_load()
         assert post.opened == [("b",) if left or rank == 0 else ()]
     assert told == [left > 0]

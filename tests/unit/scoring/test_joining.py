@@ -1,0 +1,40 @@
+"""When devices join: the first is told at once, and each is counted once."""
+
+from hpcens.scoring import joining
+from hpcens.scoring.joining import Joining
+from hpcens.vocabulary import Progress, Ready
+
+
+class Transport:
+    """Deliver messages at the times on a clock that are theirs."""
+
+    def __init__(self, arrivals, clock):
+        self._arrivals, self._clock, self.posted = list(arrivals), clock, []
+
+    def post(self, sends):
+        self.posted += sends
+
+    def receive(self):
+        self._clock.now, source, message = self._arrivals.pop(0)
+        return source, message
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_seconds_count_from_when_devices_joined_on_average(monkeypatch):
+    clock, begun = Clock(), []
+    monkeypatch.setattr(joining, "time", clock)
+    arrivals = [(101.0, 9, Progress((), 0)), (104.0, 2, Ready(2)), (105.0, 2, Ready(1)), (110.0, 3, Ready(2))]
+    joined = Joining(Transport(arrivals, clock), lambda: begun.append(clock.now))
+    joined.receive()
+    assert joined.seconds == 1.0 and not begun
+    for _ in range(3):
+        joined.receive()
+    clock.now = 117.0
+    assert joined.seconds == 10.0, "one joined at 104, one at 110"
+    assert begun == [104.0]
