@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from hpcens.dataset.columns import Columns as Columns
     from hpcens.dataset.filters import check_filter as check_filter
     from hpcens.dataset.inputs import Input as Input
+    from hpcens.dataset.inspection import Reading as Reading
     from hpcens.dataset.inspection import inspect_speed as inspect_speed
     from hpcens.dataset.inspection import inspecting as inspecting
     from hpcens.dataset.inspection import read_part as read_part
@@ -27,7 +28,7 @@ else:
         "columns": ("Columns",),
         "filters": ("check_filter",),
         "inputs": ("Input",),
-        "inspection": ("inspect_speed", "inspecting", "read_part", "reading_speed"),
+        "inspection": ("Reading", "inspect_speed", "inspecting", "read_part", "reading_speed"),
         "labels": ("LabelFiles",),
         "routed": ("Routed",),
         "routes": ("Routes", "divided_rows"),

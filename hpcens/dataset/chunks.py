@@ -62,6 +62,12 @@ class WholeRows:
         self._chunks: Chunks | None = None
         self._sought = False
 
+    def find_chunks(self) -> None:
+        """Find once where the chunks lie."""
+        if not self._sought:
+            self._sought = True
+            self._chunks = chunks_of(self._dataset, self._tall * self._row_bytes, 0, self._end)
+
     @property
     def descriptor(self) -> int:
         """That of the file, which is the library's."""
@@ -72,9 +78,7 @@ class WholeRows:
         stop = start + len(out)
         if out.dtype != self._dtype or not out.flags.c_contiguous or start == stop:
             return None
-        if not self._sought:
-            self._sought = True
-            self._chunks = chunks_of(self._dataset, self._tall * self._row_bytes, 0, self._end)
+        self.find_chunks()
         if self._chunks is None:
             return None
         first, tall, row_bytes = start // self._tall, self._tall, self._row_bytes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,10 @@ from hpcens.dataset.guard import MATLAB, Guarded
 from hpcens.dataset.hdf5 import bytes_behind_a_row, kind_of
 from hpcens.dataset.inputs import Input
 from hpcens.dataset.layout import Layout, layout_of
+from hpcens.dataset.plain import Plain
 from hpcens.dataset.selection import Selection, Where
-from hpcens.dataset.table import Chunked, Plain, open_table
+from hpcens.dataset.table import Chunked, open_table
+from hpcens.dataset.threads import Threads
 from hpcens.dataset.types import dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
 from hpcens.shell import listed
@@ -95,9 +96,9 @@ class DenseInput:
         """By which inputs that are read together know each other: fields of one compound are."""
         return self.dataset.name, self.axis
 
-    def open_table(self, pool: Executor, threads: int, end: int, budget: int) -> Plain | Chunked:
+    def open_table(self, threads: Threads, end: int, budget: int) -> Plain | Chunked:
         """Open its dataset for reading by rows, see `table.open_table`."""
-        return open_table(self.dataset, pool, threads, end, self.axis, budget)
+        return open_table(self.dataset, threads, end, self.axis, budget)
 
     def reading(self, where: Where) -> AbstractContextManager[None]:
         """Vouch for what is read of these rows, see `Guarded.reading`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,11 @@ from hpcens.dataset.forms import open_input, require_alike
 from hpcens.dataset.guard import Guarded, Origins
 from hpcens.dataset.hdf5 import holds_marks, kind_of, only_dataset, open_file
 from hpcens.dataset.inputs import OpenInput, Table, Target
+from hpcens.dataset.plain import Plain
 from hpcens.dataset.selection import Listed, Marked, Selection, Span, Where
 from hpcens.dataset.stamps import SETTLE, describe_file, describe_stamp, stamp
 from hpcens.dataset.table import Chunked
+from hpcens.dataset.threads import Threads
 from hpcens.dataset.types import are_pixels, dtype_of, untyped_fields, without_type
 from hpcens.errors import DataError
 from hpcens.specs import DatasetSpec, InputSpec
@@ -147,16 +148,16 @@ class DatasetFile:
             )
         return digest.hexdigest()[:32]
 
-    def open_tables(self, pool: Executor, threads: int, end: int, budget: int) -> None:
+    def open_tables(self, threads: Threads, end: int, budget: int) -> None:
         """Prepare for `read`, before which this has to be called once.
 
-        pool, threads  decompress chunks, so many at once
-        end            no row from here on will be asked for
-        budget         bytes of memory for chunks that are kept
+        threads  that read
+        end      no row from here on will be asked for
+        budget   bytes of memory for chunks that are kept
         """
         for each in self._inputs:
             if each.place not in self._tables:
-                self._tables[each.place] = each.open_table(pool, threads, end, budget)
+                self._tables[each.place] = each.open_table(threads, end, budget)
 
     def read(self, where: Where, outs: Sequence[Array]) -> None:
         """Read rows into arrays: (rows, *row shape) of each input, in their order."""
@@ -246,6 +247,12 @@ class DatasetFile:
         with each.reading(where):
             self._tables[each.place].read(where, [(each.field, stored)])
         return stored
+
+    def find_chunks(self) -> None:
+        """Find now where chunks lie, which the first reading would do."""
+        for table in self._tables.values():
+            if isinstance(table, Plain | Chunked):
+                table.find_chunks()
 
     @property
     def tables(self) -> list[Chunked]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +13,7 @@ import numpy as np
 from hpcens.dataset.guard import Guarded
 from hpcens.dataset.layout import Layout
 from hpcens.dataset.selection import Selection, Where
+from hpcens.dataset.threads import Threads
 from hpcens.specs import InputSpec
 from hpcens.vocabulary import Array
 
@@ -93,7 +93,7 @@ class OpenInput(Protocol):
     def layout(self) -> Layout | None:
         """How its chunks lie; None where that does not matter."""
 
-    def open_table(self, pool: Executor, threads: int, end: int, budget: int) -> Table:
+    def open_table(self, threads: Threads, end: int, budget: int) -> Table:
         """Open what its rows are read from, see `table.open_table`."""
 
     def reading(self, where: Where) -> AbstractContextManager[None]:

@@ -7,13 +7,17 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
+from hpcens.arrays import Buffers
 from hpcens.dataset.routes import Routes
 from hpcens.dataset.source import Facts, Source
+from hpcens.dataset.threads import thread_counts
 from hpcens.errors import DataError, HpcensError
 from hpcens.processes.isolation import Isolated, NoAnswer, isolated
 from hpcens.specs import DatasetSpec, RowsSpec
@@ -23,6 +27,8 @@ Look = Callable[[Sequence[Path], DatasetSpec, int | None], Seen]
 
 _READING_BYTES = 32 << 20
 _PIECE_BYTES = 4 << 20
+_TRIED_BYTES, _TRIED_SECONDS = 16 << 20, 2.0  # of a number of threads at once; of all of them
+_GAIN = 0.9  # of the speed of the best number of threads is worth fewer
 _CPU_SECONDS = 120
 _STILL_SECONDS = 120.0
 _KILLED = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # by others: no word of the file
@@ -42,8 +48,8 @@ def inspecting(
         yield partial(_answer, process, paths)
 
 
-def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
-    """Return the rows/s at which the dataset is read. Raises DataError as `inspecting` does."""
+def inspect_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Reading:
+    """Return how fast the dataset is read. Raises DataError as `inspecting` does."""
     with isolated(partial(_seen, reading_speed, tuple(paths), spec, limit)) as process:
         return _answer(process, paths)
 
@@ -120,34 +126,79 @@ def facts_of(
     return facts if rows is None else replace(facts, routed=Routes(source, spec.route, rows).facts(all_rows=not limit))
 
 
-def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> float:
-    """Rows/s at which the first rows of a dataset are read, whole chunks of them."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How fast one reader reads a dataset.
+
+    rows_per_second  at which it does
+    threads          by so many; None where there are too few rows to try, or a chunk holds too many of them
+    """
+
+    rows_per_second: float
+    threads: int | None
+
+
+def reading_speed(paths: Sequence[Path], spec: DatasetSpec, limit: int | None) -> Reading:
+    """Read whole chunks of rows: by numbers of threads each in its turn, all from places of their own.
+
+    What was read once may lie in memory, so that nothing would be told by reading it again.
+    """
     source = Source(paths, spec, limit)
-    began = time.perf_counter()
-    rows = _read(source, 0.0)
-    seconds = max(1e-6, time.perf_counter() - began)
+    source.find_chunks()
+    counts = thread_counts()
+    turns = (*counts, *reversed(counts))  # so that none has the better half of a time in which others work beside it
+    tried = max(_TRIED_BYTES // source.row_bytes, source.tall)
+    if len(counts) > 1 and source.rows >= len(turns) * 2 * tried and not source.lies_along_rows:
+        reading = _fastest(source, turns)
+    else:
+        rows, seconds = _read(source, 0.0, _READING_BYTES)
+        reading = Reading(rows / seconds, None)
     source.close()
-    return rows / seconds
+    return reading
 
 
-def read_part(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, place: float) -> float:
-    """Read as many rows as `reading_speed` does from this part of the dataset on, 0 … 1; how many they were."""
+def _fastest(source: Source, turns: Sequence[int]) -> Reading:
+    """Read by so many threads in turn; return how the fewest read that are about as fast as any."""
+    rows: dict[int, float] = dict.fromkeys(turns, 0.0)
+    seconds = rows.copy()
+    for turn, threads in enumerate(turns):
+        source.threads.use(threads)
+        read, took = _read(source, turn / len(turns), _TRIED_BYTES)
+        rows[threads] += read
+        seconds[threads] += took
+        if sum(seconds.values()) > _TRIED_SECONDS:
+            break
+    speeds = {threads: rows[threads] / seconds[threads] for threads in sorted(rows) if rows[threads]}
+    enough = next(threads for threads, speed in speeds.items() if speed >= _GAIN * max(speeds.values()))
+    return Reading(speeds[enough], enough)
+
+
+def read_part(paths: Sequence[Path], spec: DatasetSpec, limit: int | None, place: float) -> tuple[float, float]:
+    """Read some rows from this part of the dataset on, 0 … 1; return how many they were, and the seconds it took."""
     source = Source(paths, spec, limit)
-    rows = _read(source, place)
+    source.find_chunks()
+    rows, seconds = _read(source, place, _READING_BYTES)
     source.close()
-    return rows
+    return rows, seconds
 
 
-def _read(source: Source, place: float) -> float:
-    """Read some rows; return how many they were, or would be: of chunks along the rows only a few are tried."""
+def _read(source: Source, place: float, size: int) -> tuple[float, float]:
+    """Read some rows of so many bytes together; return how many they were, or would be, and the seconds it took.
+
+    Of chunks along the rows only a few are tried.
+    """
+    step = max(1, _PIECE_BYTES // source.row_bytes)
+    memory = Buffers().empty((source.bytes_of(step),), np.uint8)
+    memory.fill(0)  # so that its pages are there, as those of slots are
     began = time.perf_counter()
-    seconds = source.seconds_a_row(place, _READING_BYTES)
+    seconds = source.seconds_a_row(place, size)
     if seconds is not None:
-        return (time.perf_counter() - began) / max(1e-12, seconds)
-    wanted = max(1, _READING_BYTES // source.row_bytes)
+        took = max(1e-6, time.perf_counter() - began)
+        return took / max(1e-12, seconds), took
+    wanted = max(1, size // source.row_bytes)
     first = int(place * source.rows) // source.tall * source.tall
     last: int = min(source.rows, first + -(-wanted // source.tall) * source.tall)
-    step = max(1, _PIECE_BYTES // source.row_bytes)
     for start in range(first, last, step):
-        source.rows_between(start, min(start + step, last))
-    return last - first
+        stop = min(start + step, last)
+        source.rows_between(start, stop, memory[: source.bytes_of(stop - start)])
+    return last - first, max(1e-6, time.perf_counter() - began)

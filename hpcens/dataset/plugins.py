@@ -22,6 +22,7 @@ REVERSE = 0x100  # H5Z_FLAG_REVERSE
 _OURS = (307, 32001, 32004, 32008, 32015, 32026)
 
 _LZF, _BLOSC, _ZSTD = 32000, 32001, 32015
+_BLOSC_SIZE = slice(12, 16)  # of its header: of the compressed bytes, header included
 
 _libc = ctypes.CDLL(None)
 _libc.malloc.restype = ctypes.c_void_p
@@ -133,6 +134,8 @@ def _by_lzf(decompress: Any, data: Array, into: Array) -> bool:
 
 
 def _by_blosc(validate: Any, decompress: Any, data: Array, into: Array) -> bool:
+    if int.from_bytes(data[_BLOSC_SIZE].tobytes(), "little") > data.nbytes:
+        raise ValueError("its compressed bytes are damaged")  # the filter would read on behind them
     size = ctypes.c_size_t()
     if validate(data.ctypes.data, data.nbytes, ctypes.byref(size)) < 0 or size.value != into.nbytes:
         return False

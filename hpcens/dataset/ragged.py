@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,9 @@ from hpcens.dataset.guard import Guarded
 from hpcens.dataset.hdf5 import kind_of
 from hpcens.dataset.inputs import Input
 from hpcens.dataset.layout import Layout
+from hpcens.dataset.plain import Plain
 from hpcens.dataset.selection import Selection, Where
-from hpcens.dataset.table import Plain
+from hpcens.dataset.threads import Threads
 from hpcens.dataset.types import dtype_of
 from hpcens.errors import DataError
 from hpcens.specs import InputSpec
@@ -105,9 +105,9 @@ class RaggedInput:
         """None: the numbers of a row lie together, and uncompressed."""
         return None
 
-    def open_table(self, pool: Executor, threads: int, end: int, budget: int) -> Plain:
+    def open_table(self, threads: Threads, end: int, budget: int) -> Plain:
         """Open its dataset for reading by rows: HDF5 alone knows where each lies."""
-        return Plain(self.dataset, 0, self.facts.row_bytes)
+        return Plain(self.dataset, 0, row_bytes=self.facts.row_bytes)
 
     def reading(self, where: Where) -> AbstractContextManager[None]:
         """Vouch for what is read of these rows, see `Guarded.reading`."""
@@ -167,7 +167,7 @@ class RaggedInput:
         blocks = range(0, selection.rows, _BLOCK)
         step = -(-len(blocks) // (_EXAMINED // _BLOCK))
         least, most, seen = self.length, 0, 0
-        table = Plain(self.dataset, 0, self.facts.row_bytes)
+        table = Plain(self.dataset, 0, row_bytes=self.facts.row_bytes)
         for start in blocks[::step]:
             stop = min(start + _BLOCK, selection.rows)
             raw, where = self.as_stored(stop - start), selection.where(start, stop)

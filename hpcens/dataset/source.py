@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -20,6 +18,7 @@ from hpcens.dataset.guard import Origins
 from hpcens.dataset.inputs import Input
 from hpcens.dataset.routed import Routed
 from hpcens.dataset.selection import Selection, Span, Where
+from hpcens.dataset.threads import Threads
 from hpcens.errors import DataError
 from hpcens.processes.memory import free_memory
 from hpcens.specs import DatasetSpec
@@ -27,8 +26,6 @@ from hpcens.vocabulary import Array, Rows, Segmentation
 
 _SAMPLES = 64
 _SAMPLED_BYTES = 64 << 20
-MOST_THREADS = 4
-"""That decompress, at most."""
 _MOST_OPEN = 8
 _MOST_SOURCES = 512  # of virtual datasets: the more are open, the slower the library opens another
 _MEMORY_PARTS = 4  # one for chunks that are kept, others for batches, for ranks beside this one, and for their like
@@ -88,18 +85,20 @@ class Facts:
 class Source:
     """A dataset: the selected rows of its files, one file after another."""
 
-    def __init__(self, paths: Sequence[Path], spec: DatasetSpec, limit: int | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], spec: DatasetSpec, limit: int | None = None, threads: int | None = None
+    ) -> None:
         """Open a dataset.
 
-        paths  its files; rows of the first come first
-        limit  number of the selected rows that are taken, the first ones; None: all
+        paths    its files; rows of the first come first
+        limit    number of the selected rows that are taken, the first ones; None: all
+        threads  number of those that read, see `Threads`
         Raises DataError: see `DatasetFile`; and where files differ in their inputs, or nothing is selected.
         """
         self._paths = tuple(paths)
         self._spec = spec
-        self._threads = min(MOST_THREADS, len(os.sched_getaffinity(0)))
+        self.threads = Threads(threads)
         self._budget = free_memory() // _MEMORY_PARTS // max(1, len(spec.input_specs))
-        self._pool = ThreadPoolExecutor(self._threads, "decompress")
         self._open: OrderedDict[int, tuple[DatasetFile, Selection]] = OrderedDict()
         self._firsts: list[int] = []
         self._origins = tuple(Origins(trusted="file_access" in spec.trust) for _ in self._paths)
@@ -137,13 +136,22 @@ class Source:
             file = DatasetFile(self._paths[index], self._spec, self._origins[index])
             selection = file.select(self._firsts[index])
             end = selection.stop if isinstance(selection, Span) else file.rows
-            file.open_tables(self._pool, self._threads, end, self._budget)
+            file.open_tables(self.threads, end, self._budget)
             self._open[index] = file, selection
             while len(self._open) > _MOST_OPEN:
                 _, (oldest, _) = self._open.popitem(last=False)
                 oldest.close()
         self._open.move_to_end(index)
         return self._open[index]
+
+    def find_chunks(self) -> None:
+        """Find now where chunks of the first file lie, which the first reading would do."""
+        self._file(0)[0].find_chunks()
+
+    @property
+    def lies_along_rows(self) -> bool:
+        """Whether so much is behind a row of the first file that chunks cannot simply be kept."""
+        return any(table.layout.lies_along_rows for table in self._file(0)[0].tables)
 
     def seconds_a_row(self, place: float, most: int) -> float | None:
         """Return what a row of the first file takes to read, where its chunks lie along the rows; None where not.
@@ -228,7 +236,7 @@ class Source:
 
     def close(self) -> None:
         """Stop the threads that read, drop what is still to be read, and close the files."""
-        self._pool.shutdown(cancel_futures=True)
+        self.threads.close()
         self._close_files()
 
     def _close_files(self) -> None:

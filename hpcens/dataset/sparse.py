@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from hpcens.dataset.links import passed
 from hpcens.dataset.selection import Selection, Where
 from hpcens.dataset.sparse_rows import SparseColumns, SparseRows
 from hpcens.dataset.table import open_table
+from hpcens.dataset.threads import Threads
 from hpcens.dataset.types import attribute, dtype_of
 from hpcens.errors import DataError
 from hpcens.specs import InputSpec
@@ -108,12 +108,12 @@ class SparseInput:
         """None: its chunks hold parts of rows one after another."""
         return None
 
-    def open_table(self, pool: Executor, threads: int, end: int, budget: int) -> Table:
+    def open_table(self, threads: Threads, end: int, budget: int) -> Table:
         """Open its arrays for reading by rows, see `table.open_table`."""
         if not self.by_rows:
             return SparseColumns(self)
         numbers = {
-            name: open_table(self.parts[name].dataset, pool, threads, self.parts[name].rows, 0, budget)
+            name: open_table(self.parts[name].dataset, threads, self.parts[name].rows, 0, budget)
             for name in ("data", "indices")
         }
         return SparseRows(self, numbers)

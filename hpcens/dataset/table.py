@@ -12,117 +12,55 @@ import math
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from typing import Any
 
 import h5py
 import numpy as np
 from h5py._objects import phil
 
-from hpcens.dataset.chunks import Chunks, chunks_of, whole_rows_of
+from hpcens.dataset.chunks import Chunks, chunks_of
 from hpcens.dataset.decompression import pipeline_of
-from hpcens.dataset.direct import direct_of, read_at, stored_as_read
+from hpcens.dataset.direct import stored_as_read
 from hpcens.dataset.hdf5 import unreadable
 from hpcens.dataset.inputs import Target
 from hpcens.dataset.layout import KEPT_BYTES, Layout, layout_of
-from hpcens.dataset.selection import Where, ascending, pieces
+from hpcens.dataset.plain import Plain, rows_first
+from hpcens.dataset.selection import Where, ascending
+from hpcens.dataset.threads import Threads
 from hpcens.dataset.types import dtype_of, read_region, untyped_fields
 from hpcens.vocabulary import Array
 
 _Rows = slice | tuple[Array, Any]
 """A range, or ascending rows and the place of each in the target."""
 
-_GAP_BYTES = 64 << 10  # read in the time that one more call takes
-_PIECE_BYTES = 8 << 20
 _READ_BYTES = 8 << 20  # of a segment, at most
 
 
-def open_table(
-    dataset: h5py.Dataset, pool: Executor, threads: int, end: int, axis: int = 0, budget: int = 0
-) -> Plain | Chunked:
+def open_table(dataset: h5py.Dataset, threads: Threads, end: int, axis: int = 0, budget: int = 0) -> Plain | Chunked:
     """Open a dataset for reading by rows.
 
-    pool, threads  decompress chunks, so many at once
-    end            rows from here on will not be asked for, so that nothing is read ahead of it
-    axis           that of the rows; the others keep their order
-    budget         bytes of memory for chunks that are kept, besides `KEPT_BYTES`
+    threads  that read
+    end      rows from here on will not be asked for, so that nothing is read ahead of it
+    axis     that of the rows; the others keep their order
+    budget   bytes of memory for chunks that are kept, besides `KEPT_BYTES`
     """
     layout = layout_of(dataset, axis)
-    return Plain(dataset, axis, end=end) if layout is None else Chunked(dataset, layout, pool, threads, end, budget)
-
-
-def _rows_first(values: Sequence[int], axis: int) -> tuple[int, ...]:
-    """Return what belongs to the axes of a dataset, that of its rows first."""
-    return values[axis], *values[:axis], *values[axis + 1 :]
-
-
-class Plain:
-    """A table of which nothing is compressed (or that is virtual): the file is read, or the HDF5 library reads it."""
-
-    def __init__(self, dataset: h5py.Dataset, axis: int, row_bytes: int | None = None, end: int = 0) -> None:
-        """Read a dataset.
-
-        axis       that of the rows
-        row_bytes  of a row, where its shape and type do not say
-        end        rows from here on will not be asked for, where chunks are worth a search
-        """
-        self._dataset = dataset
-        self._axis = axis
-        self._dtype = dtype_of(dataset)
-        self._direct = None if axis else direct_of(dataset) or whole_rows_of(dataset, end)
-        self._partly = bool(untyped_fields(dataset))
-        stated = math.prod(_rows_first(dataset.shape, axis)[1:]) * self._dtype.itemsize
-        self._row_bytes = max(1, stated if row_bytes is None else row_bytes)
-
-    def read(self, where: Where, targets: Sequence[Target]) -> None:
-        """Fill every target with these rows. Raises DataError naming those that cannot be read."""
-        if isinstance(where, slice):
-            for field, out in targets:
-                self._read(where.start, where.stop, field, out)
-            return
-        rows, places = ascending(where)
-        gap, most = (max(1, size // self._row_bytes) for size in (_GAP_BYTES, _PIECE_BYTES))
-        for begin, end in pieces(rows, gap, most):
-            start, stop = int(rows[begin]), int(rows[end - 1]) + 1
-            for field, out in targets:
-                piece = np.empty((stop - start, *out.shape[1:]), out.dtype)
-                self._read(start, stop, field, piece)
-                out[places[begin:end]] = piece[rows[begin:end] - start]
-
-    def _read(self, start: int, stop: int, field: str | None, out: Array) -> None:
-        try:
-            direct = self._direct if field is None else None
-            pieces = None if direct is None else direct.pieces(start, out)
-            if direct is not None and pieces is not None:
-                for offset, piece in pieces:
-                    read_at(direct.descriptor, offset, piece)
-            elif field is None and self._dtype.subdtype is None and not self._axis:
-                self._dataset.read_direct(out, np.s_[start:stop])
-            else:
-                region = (*(slice(None),) * self._axis, slice(start, stop))
-                if self._partly:
-                    rows = read_region(self._dataset, region)[field]
-                else:
-                    rows = (self._dataset if field is None else self._dataset.fields(field))[region]
-                out[...] = np.moveaxis(rows, self._axis, 0)
-        except Exception as error:  # HDF5's errors come as half a dozen types
-            raise unreadable(self._dataset, start, stop, error) from None
+    return Plain(dataset, axis, threads, end) if layout is None else Chunked(dataset, layout, threads, end, budget)
 
 
 class Chunked:
     """A compressed table. A tile is a chunk by its place across the rows; a band is all tiles over the same rows."""
 
-    def __init__(
-        self, dataset: h5py.Dataset, layout: Layout, pool: Executor, threads: int, end: int, budget: int
-    ) -> None:
+    def __init__(self, dataset: h5py.Dataset, layout: Layout, threads: Threads, end: int, budget: int) -> None:
         self.layout = layout
         self._dataset = dataset
-        self._pool = pool
+        self._threads = threads
         self._end = end
         self._axis = axis = layout.axis
         self._chunk = dataset.chunks
-        self._tall, *self._steps = _rows_first(dataset.chunks, axis)
-        self._length, *self._sizes = _rows_first(dataset.shape, axis)
+        self._tall, *self._steps = rows_first(dataset.chunks, axis)
+        self._length, *self._sizes = rows_first(dataset.shape, axis)
         self._dtype = dtype_of(dataset)
         self._row_bytes = max(1, math.prod(self._sizes) * self._dtype.itemsize)
         sides = [range(0, size, step) for size, step in zip(self._sizes, self._steps, strict=True)]
@@ -136,7 +74,6 @@ class Chunked:
         self._whole_rows = not axis and self._steps == self._sizes and self._dtype.isnative
         self.kept_whole = layout.is_kept(budget)
         self._most = max(1, KEPT_BYTES // max(1, size), layout.across if self.kept_whole else 0)
-        self._depth = min(2 * threads, self._most)
         self._kept: dict[int, Future[Any]] = {}
 
     def read(self, where: Where, targets: Sequence[Target]) -> None:
@@ -152,6 +89,11 @@ class Chunked:
             self._read(np.unique(rows // self._tall).tolist(), (rows, places), targets)
             if rows is where:
                 self._forget_before(int(rows[-1]))
+
+    @property
+    def _depth(self) -> int:
+        """Chunks that are under way at once."""
+        return min(2 * self._threads.decompressing, self._most)
 
     def find_chunks(self) -> None:
         """Find once where the chunks lie."""
@@ -169,7 +111,9 @@ class Chunked:
         band = min(bands - 1, int(place * bands))
         count = max(1, min(layout.across, most // layout.size))
         began = time.perf_counter()
-        for tried in [self._pool.submit(self._decompressed, band * layout.across + tile) for tile in range(count)]:
+        for tried in [
+            self._threads.pool.submit(self._decompressed, band * layout.across + tile) for tile in range(count)
+        ]:
             tried.result()
         whole = (time.perf_counter() - began) * layout.across / count
         return whole / (self._tall if self.kept_whole else min(self._tall, max(1, _READ_BYTES // self._row_bytes)))
@@ -180,7 +124,7 @@ class Chunked:
         begun: deque[tuple[int, Future[Array | None]]] = deque()
         while True:
             for key in itertools.islice(keys, self._depth - len(begun)):
-                begun.append((key, self._pool.submit(self._place, key, self._kept.get(key), where, targets)))
+                begun.append((key, self._threads.pool.submit(self._place, key, self._kept.get(key), where, targets)))
             if not begun:
                 return
             key, placed = begun.popleft()
@@ -228,7 +172,7 @@ class Chunked:
         room = min(self._depth, self._most - len(self._kept))
         for key in range(first, min(first + room, len(self._tiles) * -(-self._end // self._tall))):
             if key not in self._kept:
-                self._kept[key] = self._pool.submit(self._decompressed, key)
+                self._kept[key] = self._threads.pool.submit(self._decompressed, key)
 
     def _forget_before(self, row: int) -> None:
         """Drop the chunks that end before this row, or with it."""

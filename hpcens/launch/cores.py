@@ -24,7 +24,7 @@ def cores_per_rank(job: Job, settings: SlurmSpec, ranks: int) -> int | None:
     shares = [group.cpus * gpus // have for group in groups if (have := _gpus(group)) >= gpus]
     if not shares:
         return None
-    from hpcens.dataset.source import MOST_THREADS  # h5py
+    from hpcens.dataset.threads import MOST_THREADS  # h5py
 
     each = min(-(-(ranks + MOST_THREADS) // ranks), min(shares) // ranks)
     return each if each > 1 else None

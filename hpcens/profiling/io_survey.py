@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,14 +42,8 @@ def survey_io(world: MpiWorld, farthest: int, readers: Sequence[int], job: Job) 
     world.broadcast()  # all begin to read now
     part: tuple[float, float] | None = None
     if world.rank in readers:
-        part = world.work(partial(_read, job, readers.index(world.rank) / len(readers)))
+        place = readers.index(world.rank) / len(readers)
+        part = world.work(partial(read_part, job.datasets, job.spec.dataset, job.limit, place))
     parts = [read for read in world.gather(part) if read]
     together = sum(rows for rows, _ in parts) / max(seconds for _, seconds in parts) if parts else None
     return IoSurvey(link, together, len(readers))
-
-
-def _read(job: Job, place: float) -> tuple[float, float]:
-    """Read rows from this part of the dataset on, 0 … 1; return how many they were, and the seconds it took."""
-    began = time.perf_counter()
-    rows = read_part(job.datasets, job.spec.dataset, job.limit, place)
-    return rows, max(1e-6, time.perf_counter() - began)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 
-from hpcens.dataset import inspect_speed, reading_speed, sample_rows, spread_rows
+from hpcens.dataset import Reading, inspect_speed, reading_speed, sample_rows, spread_rows
 from hpcens.result import SPEED_BYTES, sync_seconds, writing_speed
 from hpcens.specs import Job
 from hpcens.vocabulary import IoRates, Rows
@@ -26,7 +27,7 @@ def measure_io(job: Job, result_bytes: int) -> IoRates:
     """
     reading = reading_speed(job.datasets, job.spec.dataset, job.limit)
     sync = _of_disk("sync", job.output.parent, sync_seconds)
-    return IoRates(reading=reading, disk=_writing(job, result_bytes), sync_seconds=sync)
+    return replace(_of(reading), disk=_writing(job, result_bytes), sync_seconds=sync)
 
 
 def inspect_io(job: Job, result_bytes: int) -> IoRates:
@@ -36,7 +37,11 @@ def inspect_io(job: Job, result_bytes: int) -> IoRates:
     Raises DataError where the dataset cannot be read.
     """
     reading = inspect_speed(job.datasets, job.spec.dataset, job.limit)
-    return IoRates(reading=reading, disk=_writing(job, result_bytes))
+    return replace(_of(reading), disk=_writing(job, result_bytes))
+
+
+def _of(reading: Reading) -> IoRates:
+    return IoRates(reading=reading.rows_per_second, reading_threads=reading.threads)
 
 
 def sample(job: Job, rows: int) -> Rows:

@@ -186,7 +186,8 @@ plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and 
 | `row_bytes`, `output_bytes` | int | of a row of input, of a row of a member's output |
 | `parts` | object | member → the part of the rows that it scores; absent where all score all |
 | `rates` | object | of a rank that reads, sends or writes; null: not measured |
-| | | `reading`: rows/s of one reader; `reading_together`: rows/s of `readers_together` readers at once |
+| | | `reading`: rows/s of one reader, by `reading_threads` threads (null: they were not told apart) |
+| | | `reading_together`: rows/s of `readers_together` readers at once |
 | | | `link`, `disk`: bytes/s that a rank sends, and that a reducer writes |
 | | | `message_seconds`, `sync_seconds`: of a message, and of a sync, beside those of its bytes |
 | `differences` | {text: float} | member → by how much its runtime differs from eager |

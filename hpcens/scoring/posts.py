@@ -55,7 +55,7 @@ class ReaderPost:
         # those of a group run as one, whatever else they share
         self._together = prepared_together(job.spec.members) | group_by_member(self._plan.numerics.members)
         self._report = report
-        self._source = Source(job.datasets, job.spec.dataset, job.limit)
+        self._source = Source(job.datasets, job.spec.dataset, job.limit, self._plan.rates.reading_threads)
         self._source.expect(assignment.preflight.facts.identity)
         self.division = Division(self._source, job.spec, run, epoch)
         self.slotted = SlottedReading(self._source, self.division, assignment)

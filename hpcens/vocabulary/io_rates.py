@@ -11,6 +11,7 @@ class IoRates:
     """Rates of one rank that reads, sends or writes; None where a rate was not measured.
 
     reading           rows/s that one reader reads from disk
+    reading_threads   by so many threads; None: where they were not told apart
     reading_together  rows/s that `readers_together` readers read from disk at once
     readers_together  readers that were measured at once
     link              bytes/s that one reader sends
@@ -20,6 +21,7 @@ class IoRates:
     """
 
     reading: float | None = None
+    reading_threads: int | None = None
     reading_together: float | None = None
     readers_together: int = 1
     link: float | None = None

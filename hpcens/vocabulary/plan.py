@@ -272,7 +272,7 @@ def _plan(raw: dict[str, Any]) -> Plan:
     rates = plan.rates
     seconds, speeds = (
         (rates.message_seconds, rates.sync_seconds),
-        (rates.reading, rates.reading_together, rates.link, rates.disk),
+        (rates.reading, rates.reading_threads, rates.reading_together, rates.link, rates.disk),
     )
     if not all(s is None or 0 <= s < inf for s in seconds) or not all(s is None or s > 0 for s in speeds):
         raise ValueError("a measured rate is none")

@@ -76,6 +76,7 @@ DOORS = {
         "dataset/ragged.py",
         "dataset/sparse.py",
         "dataset/layout.py",
+        "dataset/plain.py",
         "dataset/links.py",
         "dataset/routes.py",
         "dataset/sources.py",

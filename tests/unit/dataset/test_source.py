@@ -310,8 +310,8 @@ class TestChunksOnce:
         monkeypatch.setattr("hpcens.dataset.inspection._READING_BYTES", 100)
         path = write(tmp_path / "d.h5", values((200, 3)), chunks=(50, 3), compression="gzip")
         asked, between = [], Source.rows_between
-        monkeypatch.setattr(Source, "rows_between", lambda *of: asked.append(of[1:]) or between(*of))
-        assert reading_speed([path], DatasetSpec(), None) > 0
+        monkeypatch.setattr(Source, "rows_between", lambda *of: asked.append(of[1:3]) or between(*of))
+        assert reading_speed([path], DatasetSpec(), None).rows_per_second > 0
         assert asked == [(0, 50)] and counted
 
 

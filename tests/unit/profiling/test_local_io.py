@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hpcens.dataset import Reading
 from hpcens.profiling import local_io, measure_io
 from hpcens.result import SPEED_BYTES
 
@@ -13,7 +14,7 @@ def measured(monkeypatch):
     """Which of reading, writing and syncing was measured, in its order."""
     seen = []
     monkeypatch.setattr(local_io, "_measured", {})
-    monkeypatch.setattr(local_io, "reading_speed", lambda *_: seen.append("reading") or 10.0)
+    monkeypatch.setattr(local_io, "reading_speed", lambda *_: seen.append("reading") or Reading(10.0, 2))
     monkeypatch.setattr(local_io, "sync_seconds", lambda folder: seen.append("sync") or 0.01)
     monkeypatch.setattr(local_io, "writing_speed", lambda folder, size: seen.append("writing") or 1e9)
     return seen
