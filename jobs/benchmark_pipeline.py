@@ -1,10 +1,13 @@
 """What the pipeline costs: members that compute next to nothing, or only sleep.
 
-python jobs/benchmark_pipeline.py free  [FOLDER] [--row-bytes 1024] [--rows 4000000] [--devices 2]   MB/s end to end
+python jobs/benchmark_pipeline.py free  [FOLDER] [--row-bytes 1024] [--rows 4000000] [--devices 2] [--rounds 3]
+                                        [--codec contiguous gzip blosc-zstd]         MB/s end to end, over a bare loop's
 python jobs/benchmark_pipeline.py sleep [FOLDER] [--devices 1 2 4 8] [--rows 8000]   rows/s of D devices, over D times 1
 python jobs/benchmark_pipeline.py room  [FOLDER] [--rows 20000]                      memory at N and at 10 N
 
 Figures are of a dataset in the page cache; each is printed with the part of a core that every rank used meanwhile.
+`free` takes turns with `benchmark_bare.py`, which does on the same rows what the cores can do without an engine: the
+ratio is the median over the rounds. Of compressed rows another ratio is that to decompressing them and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -22,6 +26,8 @@ from typing import Any
 import h5py
 import numpy as np
 from benchmark_measure import Measured
+
+from hpcens.runs import RunDirectory, signatures
 
 HERE = Path(__file__).parent
 _NETWORKS = '''import time
@@ -77,6 +83,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--row-bytes", type=int, default=1024)
     parser.add_argument("--devices", type=int, nargs="+")
+    parser.add_argument("--codec", nargs="+", choices=("contiguous", "gzip", "blosc-zstd"), default=["contiguous"])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prefix", default="", help="put before every command that is measured")
     options = parser.parse_args()
     options.folder = options.folder.resolve()
@@ -87,13 +95,47 @@ def main() -> int:
 
 
 def free(options: argparse.Namespace) -> None:
-    rows = options.rows or 4_000_000
-    dataset = data(options.folder, rows, options.row_bytes)
-    for devices in options.devices or [2]:
-        member = f"factory: 'pipeline_networks:Free', arguments: {{numbers: {options.row_bytes // 4}}}"
-        found = run(options, dataset, member, devices, rows, max(16, (1 << 20) // options.row_bytes), "auto")
-        speed = rows * options.row_bytes / found.seconds / 1e6
-        print(f"{options.row_bytes:,} bytes a row, {devices} devices: {speed:,.0f} MB/s; {found.told()}", flush=True)
+    rows, row_bytes = options.rows or 4_000_000, options.row_bytes
+    batch = max(16, (1 << 20) // row_bytes)
+    member = f"factory: 'pipeline_networks:Free', arguments: {{numbers: {row_bytes // 4}}}"
+    for codec in options.codec:
+        dataset = data(options.folder, rows, row_bytes, codec)
+        for devices in options.devices or [2]:
+            compare(options, dataset, member, devices, rows, batch, codec)
+
+
+def compare(
+    options: argparse.Namespace, dataset: Path, member: str, devices: int, rows: int, batch: int, codec: str
+) -> None:
+    """Take turns, so that a machine that drifts drifts for all."""
+    ways: dict[str, list[float]] = {"hpcens": [], "bare": []} | ({} if codec == "contiguous" else {"decompressed": []})
+    for number in range(options.rounds):
+        for way in ways if number % 2 else reversed(ways):
+            if way == "hpcens":
+                found = run(options, dataset, member, devices, rows, batch, "auto", profile=not ways[way])
+                seconds = found.seconds
+            else:
+                more = ["--only-decompress"] if way == "decompressed" else []
+                seconds = bare(options, dataset, devices, rows, batch, more)
+            ways[way].append(rows * options.row_bytes / seconds / 1e6)
+    speeds = "; ".join(f"{way} {statistics.median(of):,.0f} MB/s" for way, of in ways.items())
+    ratios = "; ".join(
+        f"hpcens/{way} {statistics.median(mine / other for mine, other in zip(ways['hpcens'], of, strict=True)):.2f}"
+        for way, of in ways.items()
+        if way != "hpcens"
+    )
+    print(
+        f"{options.row_bytes:,} bytes a row, {codec}, {devices} devices: {speeds}; {ratios}; {found.told()}", flush=True
+    )
+
+
+def bare(options: argparse.Namespace, dataset: Path, processes: int, rows: int, batch: int, more: list[str]) -> float:
+    command = [sys.executable, str(HERE / "benchmark_bare.py"), str(dataset), f"--processes={processes}"]
+    done = subprocess.run(
+        [*options.prefix.split(), *command, f"--rows={rows}", f"--batch={batch}", *more],
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return float(json.loads(done.stdout)["seconds"])
 
 
 def sleep(options: argparse.Namespace) -> None:
@@ -118,21 +160,43 @@ def room(options: argparse.Namespace) -> None:
         print(f"{count:,} rows: {run(options, dataset, member, 2, count, 64, 'auto').told()}", flush=True)
 
 
-def data(folder: Path, rows: int, row_bytes: int) -> Path:
-    path = folder / f"rows-{row_bytes}-{rows}.h5"
+def data(folder: Path, rows: int, row_bytes: int, codec: str = "contiguous") -> Path:
+    path = folder / f"rows-{row_bytes}-{rows}{'' if codec == 'contiguous' else f'-{codec}'}.h5"
     if not path.exists():
-        block = np.random.default_rng(0).random((max(1, (32 << 20) // row_bytes), row_bytes // 4), np.float32)
+        draw, shape = np.random.default_rng(0), (max(1, (32 << 20) // row_bytes), row_bytes // 4)
+        if codec == "contiguous":
+            how, block = {}, draw.random(shape, np.float32)
+        else:  # waves with a little noise of few levels: they compress about as photographs do
+            how = {"chunks": (1, row_bytes // 4), **filters(codec)}
+            waves = np.sin(np.linspace(0, 60, shape[1]) + np.arange(shape[0])[:, None])
+            block = (np.round(waves * 60 + draw.normal(0, 2, shape)) / 128).astype(np.float32)
         with h5py.File(path, "w") as file:
-            dataset = file.create_dataset("rows", (rows, row_bytes // 4), "f4")
+            dataset = file.create_dataset("rows", (rows, row_bytes // 4), "f4", **how)
             for start in range(0, rows, len(block)):
                 dataset[start : start + len(block)] = block[: rows - start]
     return path
 
 
+def filters(codec: str) -> dict[str, Any]:
+    if codec == "gzip":
+        return {"compression": "gzip"}
+    import hdf5plugin
+
+    return dict(hdf5plugin.Blosc(cname="zstd"))
+
+
 def run(
-    options: argparse.Namespace, dataset: Path, member: str, devices: int, rows: int, batch: int, runtime: str
+    options: argparse.Namespace,
+    dataset: Path,
+    member: str,
+    devices: int,
+    rows: int,
+    batch: int,
+    runtime: str,
+    *,
+    profile: bool = True,
 ) -> Found:
-    """Score the first rows once to have profiles, then again to measure."""
+    """Score the first rows once to have profiles, unless there are, then again to measure."""
     folder: Path = options.folder
     weights(folder, member)
     (folder / "pipeline.yaml").write_text(
@@ -144,7 +208,7 @@ def run(
     command = [sys.executable, "-m", "hpcens", "submit", "--local", dataset.name, "-c", "pipeline.yaml"]
     environment = os.environ | {"HPCENS_CACHE": str(folder / "cache")}
     measure = [sys.executable, str(HERE / "benchmark_measure.py"), "--memory", "0.5", "--"]
-    for limit in (min(rows, 2 * batch), rows):
+    for limit in (min(rows, 2 * batch), rows) if profile else (rows,):
         name = f"pipeline.first-{limit}"
         shutil.rmtree(folder / f"{name}.run", ignore_errors=True)
         (folder / f"{name}.h5").unlink(missing_ok=True)
@@ -172,8 +236,11 @@ def found_in(run: Path, measured: Measured) -> Found:
     done = [(event["time"], event["rows"]) for event in events if event["event"] == "progress"]
     (begin, before), (end, rows) = next(of for of in done if of[1] >= report["rows"] / 10), done[-1]
     last = next(moment for moment, count in done if count == rows)
-    ranks = [json.loads(path.read_text()) for path in sorted((epoch / "ranks").glob("*.json"))]
-    used = {of["role"].rpartition("/")[2]: measured.cpu_between(begin, last, of["pid"]) for of in ranks}
+    used = {
+        own.role.rpartition("/")[2]: measured.cpu_between(begin, last, own.process.pid)
+        for own in signatures(RunDirectory(run).newest)
+        if str(own.process.pid) in measured.cpu
+    }
     return Found(
         rows=report["rows"], seconds=report["seconds"], steady=(rows - before) / (last - begin),
         start=done[0][0] - measured.began, memory=measured.memory,
