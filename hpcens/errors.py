@@ -111,9 +111,16 @@ class DeviceFailed(Incomplete):
     node  where it says itself that it is broken, on which it is: another may then do its work; else empty
     """
 
-    def __init__(self, what: str, remedy: str = "", node: str = "") -> None:
-        super().__init__(what, remedy)
+    def __init__(self, what: str, node: str = "") -> None:
+        super().__init__(
+            what,
+            "what is journalled is kept: run the same command again, where it fails once more without this device;"
+            " nvidia-smi -q and dmesg (Xid) tell more",
+        )
         self.node = node
+
+    def __reduce__(self) -> tuple[type[HpcensError], tuple[str, str]]:
+        return type(self), (self.what, self.node)
 
 
 def next_steps(remedy: str) -> str:

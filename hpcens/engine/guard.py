@@ -8,13 +8,8 @@ from hpcens.errors import DeviceFailed
 from hpcens.members import cause_of
 from hpcens.processes import node
 
-REMEDY = (
-    "what is journalled is kept: run the same command again, where it fails once more without this device;"
-    " nvidia-smi -q and dmesg (Xid) tell more"
-)
-
 
 def require_device(hardware: Hardware, error: BaseException) -> None:
     """Raise DeviceFailed where the error says that the device is to blame, and not what it was asked to compute."""
     if said := hardware.failure(cause_of(error)):
-        raise DeviceFailed(f"{hardware.name} failed: {said}", REMEDY, node() if says_broken(said) else "") from error
+        raise DeviceFailed(f"{hardware.name} failed: {said}", node() if says_broken(said) else "") from error

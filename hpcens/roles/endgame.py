@@ -28,7 +28,23 @@ class Forecast:
         self._handed = dict.fromkeys(devices, 0)
         self._owed = dict.fromkeys(devices, 0)
         self._all_handed = 0
-        self._hosts = len(frozenset().union(*shares.hosts.values()))
+        self._hosts = frozenset().union(*shares.hosts.values())
+
+    @property
+    def under_way(self) -> bool:
+        """Whether any device has not yet finished all that it was handed."""
+        return any(self._under_way.values())
+
+    def lose(self, device: int) -> None:
+        """Expect nothing of a device any more, but that it returns what it has."""
+        self._all_handed -= self._handed[device]
+        self._handed[device] = 0
+        self._under_way[device] = deque(0 for _ in self._under_way[device])
+        self._hosts -= {device}
+
+    def first_device(self, devices: Collection[int], members: Sequence[str], parts: Parts) -> int:
+        """Return which of the devices would be the first to have run these members of one more segment."""
+        return min((self._ends(rank, members, parts), rank) for rank in devices)[1]
 
     def owe(self, device: int, members: Sequence[str], parts: Parts, sign: int = 1) -> None:
         """Note that the device is to run these members on a segment; or no longer, where the sign is negative."""
@@ -57,9 +73,9 @@ class Forecast:
         done = self._handed[device] + self._takes(device, members, parts)
         if not self._late(done, left):
             return None
-        others = frozenset.intersection(*(self._shares.hosts[member] for member in members)) - {device}
-        ends = [(self._handed[rank] + self._owed[rank] + self._takes(rank, members, parts), rank) for rank in others]
-        end, other = min(ends, default=(done, device))
+        hosts = (self._shares.hosts[member] for member in members)
+        others = self._hosts.intersection(*hosts) - {device}
+        end, other = min(((self._ends(rank, members, parts), rank) for rank in others), default=(done, device))
         return other if end < done else None
 
     def may_take(self, device: int, members: Sequence[str], parts: Parts, owner: int, left: int) -> bool:
@@ -68,7 +84,10 @@ class Forecast:
         return not self._late(done, left) or done < self._handed[owner] + self._owed[owner]
 
     def _late(self, done: int, left: int) -> bool:
-        return done > self._all_handed / self._hosts + left * self._shares.row_takes
+        return done > self._all_handed / max(1, len(self._hosts)) + left * self._shares.row_takes
+
+    def _ends(self, device: int, members: Sequence[str], parts: Parts) -> int:
+        return self._handed[device] + self._owed[device] + self._takes(device, members, parts)
 
     def _takes(self, device: int, members: Sequence[str], parts: Parts) -> int:
         return sum(self._shares.takes[member][device] * parts.get(member, WHOLE) // WHOLE for member in members)

@@ -7,14 +7,11 @@ a row gives hangs on its batch, and the batches are those of the whole segment.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from hpcens.roles.dispatch import WHOLE, Shares
-from hpcens.vocabulary import Bad, Cause, Part, Prediction, Rows
-
-if TYPE_CHECKING:
-    from hpcens.roles.pipeline import OpenSegment
+from hpcens.roles.dispatch import Shares
+from hpcens.roles.pipeline import Cut, OpenSegment
+from hpcens.vocabulary import Bad, Cause, Prediction
 
 # A shorter part would not hide what it takes to hand it out: 20 ms, in attoseconds.
 _LEAST = 20 * 10**15
@@ -22,39 +19,6 @@ _LEAST = 20 * 10**15
 _PARTS_A_DEVICE = 2
 # As they are judged: a row is bad for the first of them.
 _CAUSES: tuple[Cause, ...] = ("raised", "input", "cast", "output")
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """What a device is to have of a segment: rows from start to stop, of `whole`, for these members."""
-
-    members: tuple[str, ...]
-    start: int
-    stop: int
-    whole: int
-
-    @property
-    def part(self) -> Part | None:
-        """Which part of the segment it is; None where it is all."""
-        return Part(self.start, self.whole) if self.stop - self.start < self.whole else None
-
-    @property
-    def leaves_some(self) -> bool:
-        """Whether rows of the segment are left after it."""
-        return self.stop < self.whole
-
-    def of(self, rows: Rows) -> Rows:
-        """Return its rows of those of the segment."""
-        return rows if self.part is None else tuple(array[self.start : self.stop] for array in rows)
-
-    def take_from(self, work: OpenSegment) -> Mapping[str, int]:
-        """Note that it is handed out; return what part of their rows that is of each member, as `work.parts` does."""
-        if self.part is None:
-            return work.parts
-        work.begun |= dict.fromkeys(self.members, self.stop)
-        left = WHOLE * (self.whole - self.stop) // self.whole
-        work.parts = {**work.parts, **dict.fromkeys(self.members, left)}
-        return dict.fromkeys(self.members, WHOLE * (self.stop - self.start) // self.whole)
 
 
 class Cuts:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from heapq import heappop
 
 from hpcens.roles.dispatch import WHOLE, Shares, turn
 from hpcens.roles.endgame import Forecast
+from hpcens.roles.losses import Losses
 from hpcens.roles.parts import Cuts
-from hpcens.roles.pipeline import OpenSegment, Pipeline
+from hpcens.roles.pipeline import Cut, OpenSegment, Pipeline
 from hpcens.roles.slots import Slots
 from hpcens.vocabulary import (
     LOCAL,
@@ -17,6 +17,7 @@ from hpcens.vocabulary import (
     Bye,
     Divided,
     Drain,
+    Failed,
     Finish,
     Last,
     Message,
@@ -24,6 +25,7 @@ from hpcens.vocabulary import (
     Read,
     Ready,
     Released,
+    Returned,
     Routed,
     Rows,
     SegmentRead,
@@ -36,8 +38,9 @@ from hpcens.vocabulary import (
 class Reader:
     """Hand segments to devices as they have room. Sans-I/O.
 
-    Invariants: every row of a (segment, member) is handed out at most once, if it scores the row; at most `read_ahead`
-    segments are in memory; at most `window` are handed out and not durable.
+    Invariants: every row of a (segment, member) is handed out at most once, if it scores the row, and once more where
+    the device that had it failed and has returned it; at most `read_ahead` segments are in memory; at most `window` are
+    handed out and not durable.
 
     segments    what this reader reads, in reading order
     members     member names, in member order
@@ -72,15 +75,15 @@ class Reader:
         self._reducers = tuple(reducers)
         self._first = first
         self._others = tuple(others)
-        self._window = window
-        self._read_ahead = read_ahead
-        self._pipeline = Pipeline(deque(segments), Slots(slots))
+        self._pipeline = Pipeline(deque(segments), Slots(slots), window, read_ahead)
         self._credits = dict.fromkeys(devices, 0)
         self._forecast = Forecast(shares, devices)
         self._cuts = Cuts(shares, batches or {})
+        self._losses = Losses(self._pipeline, self._forecast, shares, self._members)
         self._free: set[int] = set()
         self._awaited = {*devices, *others}
         self._last = False
+        self._finished = False
         self._reported = False
         self._gone = False
         self.tallies: dict[int, Tally] = {}
@@ -101,24 +104,35 @@ class Reader:
 
     def _answer(self, message: Message, source: int) -> list[Send]:
         match message:
-            case Ready(credits):
+            case Ready(credits, further):
+                if not further:
+                    self._forecast.finish_oldest(source)
+                if source in self._losses:
+                    return self._end()
                 self._credits[source] += credits
-                self._forecast.finish_oldest(source)
                 self._free.add(source)
-                return [] if self._last else self._hand_out([source])
+                return self._hand_out([source])
             case Released(slot):
                 self._pipeline.slots.release(slot)
-                return [] if self._last else self._hand_out([])
+                return self._hand_out([])
+            case Failed(failure):
+                self._credits[source] = 0
+                self._free.discard(source)
+                told = [Send(LOCAL, self._progress((), failure))] if self._first is None else []
+                return [*told, *self._hand_out([*self._losses.lose(source, message)])]
+            case Returned():
+                self._losses.take_back(message)
+                return self._hand_out([])
             case SegmentRead(segment, rows):
                 if segment not in self._pipeline.open:  # drained while it was being read
                     return []
-                routed = self._routed(segment, rows) if isinstance(rows, Divided) else []
+                again = not self._pipeline.open[segment].owed
+                routed = self._routed(segment, rows) if isinstance(rows, Divided) and not again else []
                 return [*routed, *self._hand_out(self._take_in(segment, rows))]
             case Written(segments):
                 self._pipeline.unwritten.difference_update(segments)
                 watcher = LOCAL if self._first is None else self._first
-                progress = Send(watcher, Progress(segments, len(self._pipeline.unwritten)))
-                return [progress, *([] if self._last else self._hand_out([]))]
+                return [Send(watcher, self._progress(segments)), *self._hand_out([])]
             case Progress():
                 return [Send(LOCAL, message)]
             case Bye(tally):
@@ -129,6 +143,9 @@ class Reader:
             case Drain(reason):
                 return self._drain(reason, source)
         raise TypeError(f"the reader has no use for {type(message).__name__} from rank {source}")
+
+    def _progress(self, segments: tuple[int, ...], failure: str = "") -> Progress:
+        return Progress(segments, len(self._pipeline.unwritten), self._losses.taken(), failure)
 
     def _routed(self, segment: int, rows: Divided) -> list[Send]:
         """Let nobody owe what a member does not score of a segment; tell its reducer who scores what."""
@@ -153,6 +170,8 @@ class Reader:
         If nothing else can come, also give every device with room what a busier one will not get to.
         """
         sends: list[Send] = []
+        while again := self._losses.next_returned(self._free):
+            sends.append(self._send(*again))
         able = deque(devices)
         while able:
             device = able.popleft()
@@ -160,17 +179,17 @@ class Reader:
                 segment = next(iter(self._pipeline.ready[device]))
                 work = self._pipeline.open[segment]
                 owed = tuple(work.owed[device])
-                other = self._forecast.faster_device(device, owed, work.parts, self._left)
+                other = self._forecast.faster_device(device, owed, work.parts, self._pipeline.left)
                 if other is None:
                     first = work.rows_of(owed[0])  # those that score other rows of it come as a batch of their own
                     alike = tuple(member for member in owed if work.rows_of(member) is first)
                     sends.append(self._give(device, segment, device, alike))
                 else:
-                    self._pass_on(segment, device, other)
+                    self._losses.pass_on(segment, device, other, owed)
                     able.append(other)
         sends += self._read_on()
         # Spare work is one member at a time, with those that are run with it, once all is read or all is full.
-        while not (self._pipeline.unread or self._may_read()) and (batch := self._spare()):
+        while not (self._pipeline.unread or self._pipeline.may_read) and (batch := self._spare()):
             sends += [batch, *self._read_on()]
         return [*sends, *self._end()]
 
@@ -182,36 +201,13 @@ class Reader:
         if not self._free:
             return None
         pipeline = self._pipeline
-        tops = []
-        for member, heap in pipeline.newest.items():
-            while heap and member not in pipeline.owed(-heap[0][0], heap[0][1]):
-                heappop(heap)
-            if heap:
-                tops.append((heap[0], member))
-        for (segment, owner), member in sorted(tops, key=lambda top: top[0]):
-            members, parts = self._shares.beside(member, pipeline.owed(-segment, owner)), pipeline.open[-segment].parts
+        for segment, owner, member in pipeline.newest_owed():
+            members, parts = self._shares.beside(member, pipeline.owed(segment, owner)), pipeline.open[segment].parts
             able = self._free.intersection(*(self._shares.hosts[each] for each in members))
-            if able := {rank for rank in able if self._forecast.may_take(rank, members, parts, owner, self._left)}:
+            if able := {rank for rank in able if self._forecast.may_take(rank, members, parts, owner, pipeline.left)}:
                 device = min(able, key=lambda rank: (-self._credits[rank], rank))
-                return self._give(device, -segment, owner, members)
+                return self._give(device, segment, owner, members)
         return None
-
-    @property
-    def _left(self) -> int:
-        """Number of segments of which something is not handed out."""
-        return len(self._pipeline.todo) + len(self._pipeline.open)
-
-    def _pass_on(self, segment: int, owner: int, other: int) -> None:
-        """Let another device owe what one owes of a segment in memory."""
-        pipeline = self._pipeline
-        owed, parts = pipeline.open[segment].owed, pipeline.open[segment].parts
-        moved = owed.pop(owner)
-        del pipeline.ready[owner][segment]
-        self._forecast.owe(owner, moved, parts, -1)
-        self._forecast.owe(other, moved, parts)
-        both = {*owed.get(other, ()), *moved}
-        owed[other] = [member for member in self._members if member in both]
-        pipeline.offer(segment, other, moved)
 
     def _give(self, device: int, segment: int, owner: int, members: tuple[str, ...]) -> Send:
         """Hand members that the owner owes of the segment, and that score the same rows, to a device with room.
@@ -220,8 +216,9 @@ class Reader:
         """
         pipeline = self._pipeline
         work = pipeline.open[segment]
-        cut = self._cuts.next(work, members, device, whole=not pipeline.ending(len(self._credits)))
-        slot = pipeline.slots.hand_out(segment)
+        whole = not (work.begun or pipeline.ending(len(self._credits)))
+        cut = self._cuts.next(work, members, device, whole=whole)
+        self._losses.count(cut, [member for member in cut.members if member in work.taken])
         self._forecast.owe(owner, members, work.parts, -1)
         self._forecast.hand_out(device, cut.members, cut.take_from(work))
         work.owed[owner] = [member for member in work.owed[owner] if member not in cut.members or cut.leaves_some]
@@ -229,45 +226,50 @@ class Reader:
         if not work.owed[owner]:
             del work.owed[owner]
             del pipeline.ready[owner][segment]
-        if not work.owed:
-            pipeline.close(segment)
+        return self._send(device, segment, cut)
+
+    def _send(self, device: int, segment: int, cut: Cut) -> Send:
+        """Send rows of an open segment to a device with room."""
+        pipeline = self._pipeline
+        rows, slot = cut.of(pipeline.open[segment].rows_of(cut.members[0])), pipeline.slots.hand_out(segment)
+        pipeline.close_if_through(segment)
         self._credits[device] -= 1
         if not self._credits[device]:
             self._free.discard(device)
-        return Send(device, Batch(segment, cut.members, cut.of(work.rows_of(members[0])), slot, cut.part))
-
-    def _may_read(self) -> bool:
-        pipeline = self._pipeline
-        room = len(pipeline.open) < self._read_ahead and len(pipeline.unwritten) < self._window
-        return bool(pipeline.todo) and room and pipeline.slots.any_free
+        return Send(device, Batch(segment, cut.members, rows, slot, cut.part))
 
     def _read_on(self) -> list[Send]:
         sends = []
-        while self._may_read():
+        while self._pipeline.may_read:
             segment = self._pipeline.todo.popleft()
             owed: dict[int, list[str]] = {}
-            for member in self._members:
+            for member in self._members if segment not in self._pipeline.returned else ():
                 owed.setdefault(self._shares.owner(segment, member), []).append(member)
             parts = self._shares.expected
             for device, members in owed.items():
                 self._forecast.owe(device, members, parts)
             self._pipeline.open[segment] = OpenSegment(owed, parts=parts)
+            self._losses.require_owners(segment)
             self._pipeline.unread += 1
             self._pipeline.unwritten.add(segment)
             sends.append(Send(LOCAL, Read(segment, self._pipeline.slots.take(segment))))
         return sends
 
     def _end(self) -> list[Send]:
-        """Once nothing is left to hand out, tell the reducers what to wait for and the devices to go."""
+        """Once nothing is left to hand out, tell the reducers what to wait for; once all is through, devices to go."""
         pipeline = self._pipeline
-        if self._last or pipeline.todo or pipeline.open:
+        if self._finished or pipeline.todo or pipeline.open:
             return []
+        self._finished = not self._forecast.under_way  # until then a device may fail, and others have to do its work
+        finish = [Send(device, Finish()) for device in self._credits if self._finished]
+        if self._last:
+            return finish
         self._last = True
         left: dict[int, list[int]] = {reducer: [] for reducer in self._reducers}
         for segment in sorted(pipeline.unwritten):
             left[turn(segment, self._reducers)].append(segment)
         last = [Send(reducer, Last(tuple(segments))) for reducer, segments in left.items()]
-        return [*last, *(Send(device, Finish()) for device in self._credits)]
+        return [*last, *finish]
 
     def _leave(self, sends: list[Send]) -> list[Send]:
         """Once nothing is left, tell the first reader, and stay to hear of drains until it lets all go."""

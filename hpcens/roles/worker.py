@@ -12,6 +12,7 @@ from hpcens.vocabulary import (
     Batch,
     Bye,
     Drain,
+    Failed,
     Finish,
     MemberTally,
     Message,
@@ -22,6 +23,7 @@ from hpcens.vocabulary import (
     Released,
     Send,
     Tally,
+    Unable,
 )
 
 
@@ -50,10 +52,17 @@ class Worker:
     room      segments that each reader may have with this device at once, at least 1: a reader that may send none
               here could keep another device waiting for ever
     shares    ranks of the readers from whose memory rows are read; others send a copy
+    failed    what became of the device before; None: it works
     """
 
     def __init__(
-        self, *, readers: Sequence[int], reducers: Sequence[int], room: int | None = None, shares: Collection[int] = ()
+        self,
+        *,
+        readers: Sequence[int],
+        reducers: Sequence[int],
+        room: int | None = None,
+        shares: Collection[int] = (),
+        failed: Failed | None = None,
     ) -> None:
         self._readers = tuple(readers)
         self._reducers = tuple(reducers)
@@ -62,11 +71,12 @@ class Worker:
         self._shares = frozenset(shares)
         self._open = set(readers)
         self._tally: dict[str, MemberTally] = {}
+        self._failed = failed
         self.done = False
 
     def start(self) -> list[Send]:
-        """Tell every reader how much room there is."""
-        return [Send(reader, Ready(self._room)) for reader in self._readers]
+        """Tell every reader how much room there is, or that there is none for good."""
+        return [Send(reader, self._failed or Ready(self._room)) for reader in self._readers]
 
     def handle(self, message: Message, source: int) -> list[Send]:
         """Take in a message of the protocol."""
@@ -81,20 +91,25 @@ class Worker:
                 self._tally[member] = self._tally.get(member, MemberTally()) + MemberTally(len(values), seconds)
                 prediction = Prediction(segment, member, values, batch, bad, part)
                 return [Send(turn(segment, self._reducers), prediction), *self._count()]
+            case Unable(failed, returned):
+                tell = () if self._failed else self._readers
+                self._failed = failed
+                back = Send(self._queue[0].reader, returned)
+                return [*(Send(reader, failed) for reader in tell), back, *self._count(len(returned.members))]
             case Released():
                 return [Send(self._queue[0].reader, message), *self._count()]
             case Finish():
                 self._open.discard(source)
                 spare = len(self._readers) > len(self._open) == 1  # one alone is to keep the device busy
-                return [*(Send(reader, Ready(1)) for reader in self._open if spare), *self._leave()]
+                return [*(Send(reader, Ready(1, further=True)) for reader in self._open if spare), *self._leave()]
             case Drain():
                 return []  # the reader decides what is still finished
         raise TypeError(f"a device has no use for {type(message).__name__} from rank {source}")
 
-    def _count(self) -> list[Send]:
-        """Count an answer to the oldest batch: the thread works in order."""
+    def _count(self, answers: int = 1) -> list[Send]:
+        """Count what is through of the oldest batch: the thread works in order."""
         task = self._queue[0]
-        task.left -= 1
+        task.left -= answers
         if task.left:
             return []
         self._queue.popleft()

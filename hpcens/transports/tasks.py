@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from hpcens.errors import DeviceFailed
 from hpcens.vocabulary import (
     Divided,
+    Failed,
     Flush,
     Flushed,
     Message,
@@ -16,8 +18,10 @@ from hpcens.vocabulary import (
     Progress,
     Read,
     Released,
+    Returned,
     Rows,
     SegmentRead,
+    Unable,
     Write,
     Wrote,
 )
@@ -63,12 +67,22 @@ def reader_tasks(read: Callable[[int, int | None], Rows | Divided], report: Call
 def worker_tasks(predict: Callable[[Predict], Iterable[Predicted]], stage: Callable[[Message], None]) -> Tasks:
     """Return the tasks of a device.
 
-    predict  one answer per member of the task, in its order
+    predict  one answer per member of the task; raises DeviceFailed, naming a node, where another device may do the rest
     stage    begin to bring the rows of a task to the device
     """
 
     def on_predict(task: Predict) -> Iterator[Message]:
-        yield from predict(task)
+        left = list(task.members)
+        try:
+            for predicted in predict(task):
+                left.remove(predicted.member)
+                yield predicted
+        except DeviceFailed as failure:
+            if not failure.node:
+                raise
+            if left:
+                returned = Returned(task.segment, tuple(left), len(task.rows[0]), task.part)
+                yield Unable(Failed(failure.what, failure.node), returned)
         if task.slot is not None:  # not before: a batch may be run again, and rows be looked at once more
             yield Released(task.slot)
 

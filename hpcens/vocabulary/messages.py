@@ -3,15 +3,17 @@
 | from → to | message | meaning |
 | --- | --- | --- |
 | device → reader | Ready(credits) | room for that many more of your segments: backpressure |
+| device → reader | Failed(failure, node) | my device is broken: hand me nothing more, let others do it |
+| device → reader | Returned(segment, members, rows, part) | others are to run these, of a batch that I had |
 | reader → device | Batch(segment, members, rows, slot, part) | run these members on these rows, which lie in a slot |
 | device → reader | Released(slot) | I read nothing more in that slot for one of your batches |
 | device → reducer | Prediction(segment, member, values, batch, bad, part) | one member's output for one segment |
 | reader → reducer | Routed(segment, members, present) | who scores which rows, where members do not score all |
 | reducer → reader | Written(segments) | durable; forget them (bounds the reducer by a window) |
 | reader → reducer | Last(segments) | no others of mine will come: finish these, drop the rest |
-| reader → device | Finish | nothing left for you of mine |
+| reader → device | Finish | nothing left for you of mine, and none of it under way that might be returned |
 | device → reader, reducer | Bye(tally) | the last thing I will ever say |
-| reader → first reader | Progress(segments, in_flight) | for whoever watches |
+| reader → first reader | Progress(segments, in_flight, taken, failure) | for whoever watches |
 | reader ↔ first reader | Drain(reason) | I am told to hand out nothing more; then the first tells all |
 | reader ↔ first reader | Bye | all of mine is durable; then the first: you will hear of no drain |
 
@@ -31,11 +33,12 @@ A role's own thread is addressed as LOCAL; it answers from LOCAL:
 | --- | --- | --- |
 | Read(segment, slot) | SegmentRead(segment, rows) | its rows are in memory, divided where members are routed |
 | Predict(segment, members, rows, slot, part) | Predicted(segment, member, values, batch, bad, part) a member | a pass |
+| | Unable(failed, returned) | instead of those that are left, where the device is broken |
 | | Released(slot) | it was the last that needs the rows, where they lie in a slot |
 | Write(segment, stack, batches, bad, route) | Wrote(segment) | combined and written, not yet durable |
 | Flush(segments) | Flushed(segments) | synced and journalled |
 | Wait(seconds) | Waited() | time has passed |
-| Progress(segments, in_flight) | – | tell whoever watches |
+| Progress(segments, in_flight, taken, failure) | – | tell whoever watches |
 | – | Drain(reason) | a signal or a cancel: hand out nothing more |
 """
 
@@ -52,9 +55,31 @@ LOCAL = -1
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A device has room for this many more of the reader's segments (credits): backpressure."""
+    """A device has room for this many more of the reader's segments (credits): backpressure.
+
+    further  whether it is more room than before; else a batch of the reader's is through, if any was under way
+    """
 
     credits: int
+    further: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A device is broken. failure: what it said; node: on which it is."""
+
+    failure: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Members that a device which is broken has not run on a batch: so many rows, and where they are a part, which."""
+
+    segment: int
+    members: tuple[str, ...]
+    rows: int
+    part: Part | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -183,6 +208,14 @@ class Predicted:
     part: Part | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """The device is broken, and these members of the task are not run."""
+
+    failed: Failed
+    returned: Returned
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Write:
     """A segment to combine and write. stack, batches, bad: one of each per member, in member order.
@@ -232,10 +265,16 @@ class Waited:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """So far these segments are durable, and so many others are handed out."""
+    """These segments are durable, and so many others are handed out.
+
+    taken    rows handed out since the last of these that a broken device had or was to have, once for each member
+    failure  what a device said that is broken now; empty: none is
+    """
 
     segments: tuple[int, ...]
     in_flight: int
+    taken: int = 0
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +285,8 @@ class Drain:
 
 
 Message = (
-    Ready | Batch | Released | Prediction | Routed | Written | Last | Finish | Bye
-    | Read | SegmentRead | Predict | Predicted | Write | Wrote | Flush | Flushed
+    Ready | Failed | Returned | Batch | Released | Prediction | Routed | Written | Last | Finish | Bye
+    | Read | SegmentRead | Predict | Predicted | Unable | Write | Wrote | Flush | Flushed
     | Wait | Waited | Progress | Drain
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 
+from hpcens.errors import DeviceFailed
 from hpcens.roles.dispatch import Shares, turn
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -19,12 +20,15 @@ from hpcens.vocabulary import (
     Batch,
     Divided,
     Drain,
+    Failed,
     Flush,
+    Last,
     Message,
     Predict,
     Predicted,
     Progress,
     Read,
+    Returned,
     Rows,
     SegmentRead,
     Send,
@@ -37,8 +41,9 @@ class Wiring:
     """All roles of one round, each with its tasks, in a world of virtual time.
 
     Checked while it runs: a segment is read once, by the reader whose turn it is; each row of a (segment, member) is
-    handed out and predicted once; a segment is written once, by the reducer whose turn it is, made durable once and
-    reported once, in that order; no reader has more than `window` segments read and not durable, nor more than
+    handed out and predicted once, unless a device that failed has returned it; a device that failed is handed nothing
+    more, once its reader has heard of it; a segment is written once, by the reducer whose turn it is, made durable once
+    and reported once, in that order; no reader has more than `window` segments read and not durable, nor more than
     `read_ahead` in memory; nothing is delivered to a role that is done; no slot is read into before whoever was given
     rows in it is through with them. Checked at its end: all segments are through, or it was drained, and whatever was
     written is durable and reported.
@@ -59,6 +64,7 @@ class Wiring:
     messages    devices that share no memory with readers and get copies
     batches     member → rows of its batches, at whose bounds the last segments are cut; None: they are not
     scores      segment → the members that score some of its rows, where `read` divides them; None: all score all
+    failing     device → predictions that it makes before it fails for good; negative: it has failed before
     """
 
     def __init__(
@@ -85,7 +91,10 @@ class Wiring:
         slots: int | None = 0,
         messages: Collection[int] = (),
         batches: Mapping[str, int] | None = None,
+        failing: Mapping[int, int] | None = None,
     ) -> None:
+        self._failing = dict(failing or {})
+        self._heard, self.taken, self.returned, self.failures = set(), 0, 0, []
         self._scores = scores or (lambda segment: members)
         most = read_ahead + (sum(rooms.values()) if rooms else 2 * len(devices))
         self._segments = list(segments)
@@ -93,9 +102,9 @@ class Wiring:
         self._turns = {"reader": tuple(readers), "reducer": tuple(reducers)}
         self._window, self._read_ahead = window, read_ahead
         # What has happened, each as often as it did: keys are segments, or segments with a member.
-        self.read, self.handed, self.predicted, self.rows = Counter(), Counter(), Counter(), Counter()
+        self.read, self.predicted, self.rows = Counter(), Counter(), Counter()
         self.written, self.durable, self.told = Counter(), Counter(), Counter()
-        self.parts = Counter()  # (segment, member) → rows of parts that are handed out
+        self._out = {}  # (segment, member) → places of the rows that are handed out and not returned, and of how many
         self._unwritten = {rank: set() for rank in readers}
         self._in_memory = {rank: set() for rank in readers}
         self.readers = {
@@ -131,6 +140,7 @@ class Wiring:
                 readers=readers,
                 reducers=reducers,
                 shares=() if rank in messages else readers,
+                failed=_failed(rank) if self._failing.get(rank, 0) < 0 else None,
                 **({"room": rooms[rank]} if rooms else {}),
             )
             for rank in devices
@@ -146,7 +156,7 @@ class Wiring:
                 for rank in readers
             },
             **{rank: reducer_tasks(partial(write, rank), partial(self._flush, rank, flush)) for rank in reducers},
-            **dict.fromkeys(devices, worker_tasks(predict, lambda task: None)),
+            **{rank: worker_tasks(partial(self._predict, rank, predict), lambda task: None) for rank in devices},
         }
         shared = set(product(readers, set(devices) - set(messages)))
         self.world = VirtualWorld(roles, tasks, latency, post, shared)
@@ -165,12 +175,37 @@ class Wiring:
             assert set(self.written) == set(self._segments), "left out"
             assert set(self.predicted) == {(segment, m) for segment in self._segments for m in self._scores(segment)}
 
-    def _see_reader(self, rank: int, message: Message | None, sends: list[Send]) -> None:
+    def _predict(self, rank: int, predict: Callable[[Predict], Iterable[Predicted]], task: Predict):
+        for predicted in predict(task):
+            if rank in self._failing:
+                if self._failing[rank] < 1:
+                    raise DeviceFailed(_failed(rank).failure, _failed(rank).node)
+                self._failing[rank] -= 1
+            yield predicted
+
+    def _handed(self, segment: int, member: str) -> bool:
+        """Whether all rows of a segment that the member scores are handed out."""
+        places, whole = self._out.get((segment, member), (set(), -1))
+        return len(places) == whole
+
+    def _see_reader(self, rank: int, message: Message | None, source: int, sends: list[Send]) -> None:
         unwritten, in_memory = self._unwritten[rank], self._in_memory[rank]
         if isinstance(message, Written):
             unwritten.difference_update(message.segments)
         if isinstance(message, SegmentRead) and not self._scores(message.segment):
             in_memory.discard(message.segment)
+        if isinstance(message, Failed):
+            self._heard.add((rank, source))
+        if isinstance(message, Returned):
+            if message.segment not in in_memory and message.segment in unwritten:
+                del self.read[message.segment]  # to be read again
+            start = message.part.start if message.part is not None else 0
+            for member in message.members:
+                places, whole = self._out[message.segment, member]
+                back = set(range(start, start + message.rows))
+                assert back <= places, "returned, and not handed out"
+                self._out[message.segment, member] = places - back, whole
+            self.returned += message.rows * len(message.members)
         for send in sends:
             match send.message:
                 case Read(segment):
@@ -178,19 +213,24 @@ class Wiring:
                     assert rank == turn(segment, self._turns["reader"]), f"segment {segment} is another reader's"
                     unwritten.add(segment)
                     in_memory.add(segment)
+                case Last(segments):  # a drain has dropped the others
+                    dropped = {s for s in unwritten if turn(s, self._turns["reducer"]) == send.to} - {*segments}
+                    in_memory -= dropped
                 case Batch(segment, members, rows, _, part):
+                    assert (rank, send.to) not in self._heard, f"device {send.to} has failed"
+                    start, whole = (part.start, part.whole) if part is not None else (0, len(rows[0]))
                     for member in members:
-                        if part is not None:
-                            assert part.start == self.parts[segment, member], "parts are handed out in turn"
-                            self.parts[segment, member] += len(rows[0])
-                        if part is None or self.parts[segment, member] == part.whole:
-                            self._happens(self.handed, (segment, member), "handed out")
-                    if all((segment, member) in self.handed for member in self._scores(segment)):
-                        in_memory.remove(segment)
+                        now, places = set(range(start, start + len(rows[0]))), set()
+                        if (segment, member) in self._out:
+                            places, _ = self._out[segment, member]
+                        assert not now & places, f"rows of {segment, member} were handed out twice"
+                        self._out[segment, member] = places | now, whole
+                    if all(self._handed(segment, member) for member in self._scores(segment)):
+                        in_memory.discard(segment)
         assert len(unwritten) <= self._window, f"reader {rank} exceeds its window"
         assert len(in_memory) <= self._read_ahead, f"reader {rank} exceeds its read-ahead"
 
-    def _see_device(self, rank: int, message: Message | None, sends: list[Send]) -> None:
+    def _see_device(self, rank: int, message: Message | None, source: int, sends: list[Send]) -> None:
         if isinstance(message, Predicted):
             part = message.part
             for row in range(len(message.values)) if part is not None else [None]:
@@ -198,7 +238,7 @@ class Wiring:
                 self._happens(self.rows, (message.segment, message.member, place), "predicted")
             self.predicted[message.segment, message.member] += 1
 
-    def _see_reducer(self, rank: int, message: Message | None, sends: list[Send]) -> None:
+    def _see_reducer(self, rank: int, message: Message | None, source: int, sends: list[Send]) -> None:
         for send in sends:
             match send.message:
                 case Write(segment, stack):
@@ -242,6 +282,8 @@ class Wiring:
         for segment in progress.segments:
             assert segment in self.durable, "reported before it was durable"
             self._happens(self.told, segment, "reported")
+        self.taken += progress.taken
+        self.failures += [progress.failure] * bool(progress.failure)
         watch(progress)
 
     @staticmethod
@@ -250,10 +292,14 @@ class Wiring:
         assert counter[what] == 1, f"{what} was {verb} twice"
 
 
+def _failed(rank: int) -> Failed:
+    return Failed(f"device {rank} of n{rank} failed", f"n{rank}")
+
+
 class _Watched:
     """A role, and someone who sees each message that it takes, and what it sends for it."""
 
-    def __init__(self, role: Role, see: Callable[[Message | None, list[Send]], None]) -> None:
+    def __init__(self, role: Role, see: Callable[[Message | None, int, list[Send]], None]) -> None:
         self._role = role
         self._see = see
 
@@ -263,11 +309,11 @@ class _Watched:
 
     def start(self) -> list[Send]:
         sends = self._role.start()
-        self._see(None, sends)
+        self._see(None, LOCAL, sends)
         return sends
 
     def handle(self, message: Message, source: int) -> list[Send]:
         assert not self._role.done, f"{type(message).__name__} from rank {source} came after the end"
         sends = self._role.handle(message, source)
-        self._see(message, sends)
+        self._see(message, source, sends)
         return sends

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.wiring import Wiring
 
+from hpcens.errors import DeviceFailed, as_verdict
 from hpcens.roles.dispatch import Shares, interleaved
 from hpcens.roles.reader import Reader
 from hpcens.roles.reducer import Reducer
@@ -20,6 +21,7 @@ from hpcens.vocabulary import (
     Bye,
     Divided,
     Drain,
+    Failed,
     Finish,
     Flush,
     Flushed,
@@ -29,11 +31,16 @@ from hpcens.vocabulary import (
     Predict,
     Predicted,
     Prediction,
+    Progress,
     Read,
     Ready,
+    Released,
+    Returned,
+    Routed,
     SegmentRead,
     Send,
     Tally,
+    Unable,
     Wait,
     Waited,
     Write,
@@ -65,9 +72,10 @@ def test_reader_reads_ahead_and_hands_a_segment_with_all_its_members_to_the_devi
     assert role.handle(Ready(2), 2) == []
     [send] = role.handle(SegmentRead(0, ROWS), LOCAL)
     assert send.to == 2 and send.message.segment == 0 and send.message.members == ("a", "b")
-    [batch, last, finish] = role.handle(SegmentRead(1, ROWS), LOCAL)
-    assert isinstance(batch.message, Batch)
-    assert [last, finish] == [Send(1, Last((0, 1))), Send(2, Finish())]
+    [batch, last] = role.handle(SegmentRead(1, ROWS), LOCAL)
+    assert isinstance(batch.message, Batch) and last == Send(1, Last((0, 1)))
+    assert role.handle(Ready(1), 2) == [], "the device may fail with the second"
+    assert role.handle(Ready(1), 2) == [FINISH]
     role.handle(Written((0, 1)), 1)
     assert not role.done
     role.handle(Bye(), 2)
@@ -141,7 +149,9 @@ def test_the_last_segment_is_cut_at_batch_bounds_and_the_less_is_left_the_shorte
 def test_a_segment_that_is_handed_out_in_part_is_dropped_by_a_drain():
     role = halves()
     role.handle(SegmentRead(0, (np.arange(8.0),)), LOCAL)
-    assert role.handle(Drain("time limit"), LOCAL) == [Send(1, Last(())), FINISH, Send(3, Finish())]
+    assert role.handle(Drain("time limit"), LOCAL) == [Send(1, Last(()))]
+    assert role.handle(Ready(1), 2) == []
+    assert role.handle(Ready(1), 3) == [FINISH, Send(3, Finish())]
 
 
 def test_a_segment_whose_members_score_other_rows_each_is_not_cut():
@@ -196,9 +206,10 @@ def test_drain_finishes_only_what_is_wholly_under_way():
     role.handle(Ready(1), 3)
     for segment in range(3):
         role.handle(SegmentRead(segment, ROWS), LOCAL)
-    assert role.handle(Drain("time limit"), LOCAL) == [Send(1, Last((0,))), Send(2, Finish()), Send(3, Finish())]
+    assert role.handle(Drain("time limit"), LOCAL) == [Send(1, Last((0,)))]
     assert role.handle(SegmentRead(3, ROWS), LOCAL) == []
-    assert role.handle(Ready(1), 2) == []
+    assert role.handle(Ready(1), 2) == role.handle(Ready(1), 3) == []
+    assert role.handle(Ready(1), 2) == [Send(2, Finish()), Send(3, Finish())]
     assert role.handle(Drain("again"), LOCAL) == [] and role.drained == "time limit"
 
 
@@ -252,8 +263,99 @@ def test_worker_gives_each_reader_room_and_the_last_one_more():
     assert prediction.to == 8 and ready == Send(9, Ready(1))
     [prediction, ready] = role.handle(Predicted(2, "a", VALUES, 8), LOCAL)
     assert prediction.to == 1 and ready == Send(0, Ready(1))
-    assert role.handle(Finish(), 0) == [Send(9, Ready(1))]
+    assert role.handle(Finish(), 0) == [Send(9, Ready(1, further=True))]
     assert [send.to for send in role.handle(Finish(), 9)] == [1, 8, 0, 9] and role.done
+
+
+LOST = Failed("GPU 7 of n0 failed: ECC", "n0")
+
+
+def test_worker_returns_what_its_broken_device_has_not_run_and_the_slot_with_it():
+    role = Worker(readers=[0, 9], reducers=[1], shares=[0, 9])
+    role.handle(Batch(1, ("a", "b"), ROWS, 3, Part(4, 8)), 9), role.handle(Batch(2, ("a", "b"), ROWS), 0)
+    role.handle(Predicted(1, "a", VALUES, 8), LOCAL)
+    returned = Returned(1, ("b",), 2, Part(4, 8))
+    sends = role.handle(Unable(LOST, returned), LOCAL)
+    assert sends == [Send(0, LOST), Send(9, LOST), Send(9, returned)]
+    assert role.handle(Released(3), LOCAL) == [Send(9, Released(3)), Send(9, Ready(1))]
+    role.handle(Finish(), 9), role.handle(Finish(), 0)
+    returned = Returned(2, ("a", "b"), 2)
+    back, through, *bye = role.handle(Unable(LOST, returned), LOCAL)
+    assert (back, through) == (Send(0, returned), Send(0, Ready(1)))
+    assert [send.to for send in bye] == [1, 0, 9] and role.done
+    assert Worker(readers=[0], reducers=[1], failed=LOST).start() == [Send(0, LOST)], "in the round after that"
+
+
+def lonely(**changes):
+    """A reader whose members the second device is to run only if the first does not."""
+    shares = Shares({"a": {2: 1.0, 3: 1e-12}, "b": {2: 1.0, 3: 1e-12}})
+    role = reader(**dict(shares=shares, devices=[2, 3]) | changes)
+    role.start(), role.handle(Ready(2), 2)
+    return role
+
+
+def test_reader_reads_again_what_a_broken_device_had_and_hands_it_to_another():
+    role = lonely(slots=3)
+    role.handle(SegmentRead(0, ROWS), LOCAL), role.handle(SegmentRead(1, ROWS), LOCAL)
+    role.handle(Ready(1), 3)
+    assert role.handle(LOST, 2) == [Send(LOCAL, Progress((), 2, failure=LOST.failure))]
+    assert role.handle(Returned(0, ("b",), 2), 2) == [Send(LOCAL, Read(0, 2))]
+    role.handle(Released(0), 2), role.handle(Ready(1), 2)
+    [again] = role.handle(SegmentRead(0, ROWS), LOCAL)
+    assert (again.to, again.message.members, again.message.slot) == (3, ("b",), 2)
+    assert role.handle(Returned(1, ("a", "b"), 2), 2) == [Send(LOCAL, Read(1, 0))]
+    role.handle(Released(1), 2), role.handle(Ready(1), 2)
+    assert role.handle(SegmentRead(1, ROWS), LOCAL) == [], "the other has no room"
+    [batch] = role.handle(Ready(1), 3)
+    assert (batch.to, batch.message.members) == (3, ("a", "b"))
+    assert role.handle(Written((0,)), 1) == [Send(LOCAL, Progress((0,), 1, taken=6))]
+    assert role.handle(Ready(1), 3) == [FINISH, Send(3, Finish())]
+
+
+def test_a_part_that_is_returned_is_handed_out_again_as_it_was():
+    role, rows = halves(), (np.arange(8.0),)
+    places(role.handle(SegmentRead(0, rows), LOCAL))
+    role.handle(LOST, 2)
+    assert places(role.handle(Returned(0, ("a",), 2, Part(2, 8)), 2)) == [], "the other has no room"
+    handed = [place for _ in range(4) for place in places(role.handle(Ready(1), 3))]
+    assert [place[2:] for place in handed] == [(2, 2), (4, 2), (6, 2)]
+
+
+def test_others_owe_what_a_broken_device_owed():
+    role = lonely(segments=range(4), read_ahead=2)
+    for segment in range(2):
+        role.handle(SegmentRead(segment, ROWS), LOCAL)
+    role.handle(LOST, 2), role.handle(Ready(3), 3)
+    assert role.handle(SegmentRead(2, ROWS), LOCAL)[0].to == role.handle(SegmentRead(3, ROWS), LOCAL)[0].to == 3
+    assert role.handle(Written((2,)), 1) == [Send(LOCAL, Progress((2,), 3, taken=8))]
+
+
+def test_a_drain_lets_slots_go_that_are_needed_to_finish_what_a_broken_device_had():
+    role = lonely(slots=2, segments=range(3))
+    role.handle(SegmentRead(0, ROWS), LOCAL)
+    role.handle(Drain("time limit"), LOCAL)
+    role.handle(LOST, 2)
+    assert role.handle(Returned(0, ("a", "b"), 2), 2) == [Send(LOCAL, Read(0, 1))], "while a device may look at slot 0"
+
+
+def test_a_reducer_hears_once_who_scores_a_segment():
+    role = lonely(segments=[0])
+    rows = Divided({"a": ROWS}, np.zeros((2, 1), np.uint8))
+    routed, batch, _ = role.handle(SegmentRead(0, rows), LOCAL)
+    assert isinstance(routed.message, Routed) and batch.to == 2
+    role.handle(LOST, 2), role.handle(Returned(0, ("a",), 2), 2), role.handle(Ready(1), 3)
+    [again] = role.handle(SegmentRead(0, rows), LOCAL)
+    assert (again.to, again.message.members) == (3, ("a",))
+
+
+def test_a_run_ends_where_no_other_device_hosts_a_member():
+    role = reader(shares=Shares({"a": {2: 1.0}, "b": {2: 1.0, 3: 1.0}}), devices=[2, 3], segments=range(9))
+    role.start(), role.handle(Ready(2), 2)
+    role.handle(SegmentRead(0, ROWS), LOCAL)
+    with pytest.raises(DeviceFailed, match="GPU 7 of n0 failed: ECC, and no other device hosts member a") as caught:
+        role.handle(LOST, 2)
+    assert (caught.value.exit_code, caught.value.node) == (75, "n0")
+    assert "run the same command again" in caught.value.remedy
 
 
 def test_reducer_tells_each_reader_of_its_own_segments():
@@ -310,11 +412,22 @@ class World:
 
     routed: members score rows that are drawn, one of three sets, which may be empty.
     grouped: all members but the last run as one, with equal shares.
+    failing: of the devices some fail for good, each after some predictions.
     written: segment → the bytes of its stack.
     """
 
     def __init__(
-        self, seed, *, segments=12, post="held", drain_at=None, readers=1, reducers=1, routed=False, grouped=False
+        self,
+        seed,
+        *,
+        segments=12,
+        post="held",
+        drain_at=None,
+        readers=1,
+        reducers=1,
+        routed=False,
+        grouped=False,
+        failing=False,
     ):
         draw = random.Random(seed)
         self.members = [f"m{i}" for i in range(draw.randint(1, 4))]
@@ -331,10 +444,13 @@ class World:
         slots = draw.choice([None, *range(1, 8)])
         messages = draw.sample(devices, draw.randint(0, len(devices))) if draw.random() < 0.5 else ()
         self.sets = draw.random()
-        self.written = {}
+        self.written, self.predicted = {}, {}
+        self.shares = shares
+        failed = random.Random(f"{seed} fails")
+        self.failing = {rank: failed.randint(-1, 9) for rank in devices if failing and failed.random() < 0.6}
         speeds = {rank: draw.choice([0.001, 0.1, 1.0, 10.0]) for rank in (*reading, *reducing, *devices)}
         self.wiring = Wiring(
-            segments=range(segments),
+            segments=range(segments) if isinstance(segments, int) else segments,
             members=self.members,
             shares=Shares(
                 shares,
@@ -359,6 +475,7 @@ class World:
             scores=(lambda segment: self.divided(segment).rows) if routed else None,
             slots=slots,
             messages=messages,
+            failing=self.failing,
         )
         self.reader, self.reducer = self.wiring.readers[0], self.wiring.reducers[1]
         if drain_at is not None:
@@ -372,9 +489,12 @@ class World:
         return Divided({m: rows for m, rows in chosen.items() if rows is not None}, np.zeros((7, 1), np.uint8))
 
     def predict(self, task):
-        assert {*self.group} & {*task.members} in (set(), {*self.group}), "a group is handed out as one"
+        done = self.predicted.setdefault((task.segment, task.start), set())
+        left = {*self.group} - done  # a device may fail between two members of a group
+        assert {*self.group} & {*task.members} in (set(), left), "a group is handed out as one"
         for member in task.members:
             yield Predicted(task.segment, member, task.rows[0] * 10 + self.members.index(member), 8, part=task.part)
+            done.add(member)
 
     def expected(self, segments):
         """What is written where rows are divided: of each member its own rows, in member order."""
@@ -464,6 +584,33 @@ def test_members_that_share_their_preparation_are_never_parted(seed, segments, r
         latency=lambda rank, to, message: draw.random() / speeds.get(rank, 1.0),
     ).run()
     assert [both for both in handed if both] == [{"a", "b"}] * segments
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 30), many, many, st.none() | st.floats(0, 20), st.sampled_from("-rg"))
+def test_what_devices_that_fail_leave_is_done_by_others_or_by_the_next_start(
+    seed, segments, readers, reducers, moment, kind
+):
+    """Story: devices are lost, each at another moment, while the run goes on, or is drained; or were lost before."""
+    of = dict(readers=readers, reducers=reducers, routed=kind == "r", grouped=kind == "g")
+    world = World(seed, segments=segments, drain_at=moment, failing=True, **of)
+    everything = dict(world.expected(segments)) if kind == "r" else expected(segments, world.members)
+    try:
+        world.run()
+    except DeviceFailed as error:
+        verdict = as_verdict(error)
+        [member] = [m for m in world.members if verdict.what.endswith(f"no other device hosts member {m}")]
+        assert world.shares[member].keys() <= world.failing.keys()
+        assert all(f"device {rank} of n{rank} failed" in verdict.what for rank in world.shares[member])
+        assert verdict.exit_code == 75 and "run the same command again" in verdict.remedy
+        assert verdict.node in [f"n{rank}" for rank in world.shares[member]]
+    else:
+        if not any(reader.drained for reader in world.wiring.readers.values()):
+            assert len(world.written) == segments and world.wiring.taken >= world.wiring.returned
+        assert len(set(world.wiring.failures)) == len(world.wiring.failures)
+    durable = {segment: world.written[segment] for segment in world.wiring.durable}
+    left = [segment for segment in range(segments) if segment not in durable]
+    assert durable | World(seed, segments=left, **of).run().written == everything
 
 
 def test_members_that_score_the_same_rows_share_a_batch_and_the_reducer_hears_who_scores():

@@ -53,8 +53,8 @@ def test_a_rank_sees_its_own_gpu_alone_and_readers_and_reducers_see_none():
 @pytest.mark.parametrize(
     ("error", "node"),
     [
-        (DeviceFailed("GPU GPU-aa11 of n7 failed: ECC", "again", "n7"), "n7"),
-        (DeviceFailed("GPU GPU-aa11 of n7 failed: illegal memory access", "again"), ""),
+        (DeviceFailed("GPU GPU-aa11 of n7 failed: ECC", "n7"), "n7"),
+        (DeviceFailed("GPU GPU-aa11 of n7 failed: illegal memory access"), ""),
         (MemberError("member a raised", "correct it"), ""),
         (RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"), "n2"),
     ],
