@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hpcens.engine.discovery import require_host_holds as require_host_holds
     from hpcens.engine.engine import Engine as Engine
     from hpcens.engine.engine import ran_out as ran_out
+    from hpcens.engine.guard import Guard as Guard
     from hpcens.engine.guard import require_device as require_device
     from hpcens.engine.hardware import Hardware as Hardware
     from hpcens.engine.hardware import import_ahead as import_ahead
@@ -28,7 +29,7 @@ else:
         "cpu": ("CpuHardware",),
         "discovery": ("discover", "first_family", "identities", "present", "require_host_holds"),
         "engine": ("Engine", "ran_out"),
-        "guard": ("require_device",),
+        "guard": ("Guard", "require_device"),
         "hardware": ("Hardware", "import_ahead", "keep_to_cores", "open_hardware", "use_cores"),
         "pinning": ("pin",),
         "torch_build": ("gpu_libraries",),

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from hpcens.engine.groups import parted, units_of
-from hpcens.engine.guard import require_device
+from hpcens.engine.guard import require_device, require_whole
 from hpcens.engine.hardware import Hardware
 from hpcens.engine.judge import Judge
 from hpcens.engine.outputs import Outputs
@@ -219,6 +219,7 @@ class Engine:
         except PreprocessingFailed as failure:
             if ran_out(self.hardware, failure):
                 raise
+            require_whole(self.hardware, failure)  # else no row would be good
             if self._blank is None or isinstance(failure.error, SystemExit):
                 raise _failed(f"{launched.name}: {failure.step}", piece, start, failure.error) from failure.error
             self._without_bad(forward, piece, start, self._blank, launched, first, failure)

@@ -1,15 +1,73 @@
-"""Tell what fails because of a device from what it was asked to compute."""
+"""Tell what fails because of a device from what it was asked to compute, and ask nothing more of one that is broken."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 from hpcens.engine.cuda_words import says_broken
 from hpcens.engine.hardware import Hardware
 from hpcens.errors import DeviceFailed
 from hpcens.members import cause_of
 from hpcens.processes import node
+from hpcens.vocabulary import Failed, Message, Predict, Predicted
 
 
 def require_device(hardware: Hardware, error: BaseException) -> None:
     """Raise DeviceFailed where the error says that the device is to blame, and not what it was asked to compute."""
     if said := hardware.failure(cause_of(error)):
         raise DeviceFailed(f"{hardware.name} failed: {said}", node() if says_broken(said) else "") from error
+
+
+def require_whole(hardware: Hardware, error: BaseException) -> None:
+    """Raise DeviceFailed where the error, or what caused it, says that the device is broken."""
+    for each in (error, error.__cause__):
+        if each is not None and says_broken(said := hardware.failure(cause_of(each))):
+            raise DeviceFailed(f"{hardware.name} failed: {said}", node()) from error
+
+
+class Guard:
+    """Around all that is asked of a device in mid-run: once it is broken, none of its calls can be relied on.
+
+    failed  what became of it; None while it works
+    """
+
+    def __init__(self, hardware: Hardware) -> None:
+        self._hardware = hardware
+        self.failed: Failed | None = None
+
+    def around(self, predict: Callable[[Predict], Iterator[Predicted]]) -> Callable[[Predict], Iterator[Predicted]]:
+        """Return `predict`, which raises DeviceFailed with its node where the device is broken, now or before."""
+
+        def guarded(task: Predict) -> Iterator[Predicted]:
+            if self.failed is None:
+                try:
+                    yield from predict(task)
+                    return
+                except Exception as error:
+                    if (broken := self._broken(error)) is None:
+                        raise
+                    self.failed = broken
+            raise DeviceFailed(self.failed.failure, self.failed.node)
+
+        return guarded
+
+    def ahead(self, stage: Callable[[Message], None]) -> Callable[[Message], None]:
+        """Return `stage`, which does nothing where the device is broken: the task will tell when its turn comes."""
+
+        def guarded(task: Message) -> None:
+            if self.failed is None:
+                try:
+                    stage(task)
+                except Exception as error:
+                    if self._broken(error) is None:
+                        raise
+
+        return guarded
+
+    def _broken(self, error: Exception) -> Failed | None:
+        """Return what became of the device by this error; None where it says nothing of that."""
+        try:
+            require_whole(self._hardware, error)
+        except DeviceFailed as failure:
+            return Failed(failure.what, failure.node)
+        return None

@@ -14,27 +14,35 @@ from hpcens.roles import Worker
 from hpcens.runs import RunDirectory, SpotCheck
 from hpcens.transports import Tasks, worker_tasks
 from hpcens.transports.ring import Ring
+from hpcens.vocabulary import Failed
 
 if TYPE_CHECKING:
-    from hpcens.engine import Engine
+    from hpcens.engine import Engine, Guard
 
 
 @dataclass(slots=True)
 class LoadedMembers:
     """What a device's rank keeps from one start to the next in the same MPI world: its engine, with its members.
 
+    guard    of its device
     opened   for what the engine was opened
     made_of  what its members were made of; None where there are none, or not all
     """
 
     engine: Engine | None = None
+    guard: Guard | None = None
     opened: object = None
     made_of: object = None
+
+    @property
+    def failed(self) -> Failed | None:
+        """What became of the device; None while it works."""
+        return self.guard.failed if self.guard is not None else None
 
     def release(self) -> None:
         """Let go of the members: their device is needed for something else."""
         self.made_of = None
-        if self.engine is not None:
+        if self.engine is not None and not self.failed:
             self.engine.clear()
 
 
@@ -51,36 +59,41 @@ class DevicePost:
         self._assignment = assignment
         self._device = assignment.rank_roles.devices[rank]
         use_cores(self._device.cores)
-        from hpcens.engine import Engine  # imports torch, which other ranks do without
+        from hpcens.engine import Engine, Guard  # imports torch, which other ranks do without
 
         shape = assignment.shape if assignment.job.spec.bad_rows == "mask" else None
         from hpcens.scoring.spot_checks import SpotChecks
 
         segment_rows = assignment.plan.numerics.segment_rows
         opened = (self._device, shape, segment_rows)
-        if loaded.engine is None or loaded.opened != opened:
+        if loaded.engine is None or loaded.guard is None or (loaded.opened != opened and not loaded.failed):
             loaded.release()
             loaded.engine = Engine(open_hardware(self._device), shape, segment_rows=segment_rows)
+            loaded.guard = Guard(loaded.engine.hardware)
             loaded.opened = opened
-        if self._device.family == "cuda":
+        if self._device.family == "cuda" and not loaded.failed:
             loaded.engine.hardware.start_peak()  # measuring members is none of the run's
         self._loaded = loaded
-        self._engine = loaded.engine
+        self._engine, self._guard = loaded.engine, loaded.guard
         self._checks = SpotChecks(assignment, run, self._engine, self._device.cores)
 
     def join(self, rings: Mapping[int, Ring]) -> str:
         """Read rows of these readers where they lie; say why they are copied once more on the way, if they are."""
         self.shares = frozenset(rings)
+        if self._loaded.failed:
+            return ""
         why = self._engine.hardware.register([ring.memory for ring in rings.values()])
         return f"{self._device.name} ({why})" if why else ""
 
     def leave(self) -> None:
         """Read nothing more where readers have put it."""
-        self._engine.hardware.unregister()
+        if not self._loaded.failed:
+            self._engine.hardware.unregister()
 
     def device_peak(self) -> int:
         """Return the bytes in use at most of the memory that a GPU has of its own, since it was opened; else 0."""
-        return self._engine.hardware.peak() if self._device.family == "cuda" else 0
+        known = self._device.family == "cuda" and not self._loaded.failed
+        return self._engine.hardware.peak() if known else 0
 
     @property
     def spot_checks(self) -> tuple[SpotCheck, ...]:
@@ -88,10 +101,12 @@ class DevicePost:
         return self._checks.found
 
     def open(self, phase: Phase) -> None:
-        """Load the device's members of the phase, let go of those of the phase before.
+        """Load the device's members of the phase, let go of those of the phase before; nothing where it is broken.
 
         What is loaded stays where it would be made of the same: small files, or blocks, take less time than that.
         """
+        if self._loaded.failed:
+            return
         from hpcens.runtimes import host
 
         assignment, device = self._assignment, self._device
@@ -123,5 +138,7 @@ class DevicePost:
     def role(self, missing: Sequence[int]) -> tuple[Worker, Tasks]:
         """Return the role that runs batches, and what its thread does."""
         rank_roles = self._assignment.rank_roles
-        worker = Worker(readers=rank_roles.readers, reducers=rank_roles.reducers, shares=self.shares)
-        return worker, worker_tasks(self._checks.around(self._engine.predict), self._engine.stage)
+        failed, readers = self._loaded.failed, rank_roles.readers
+        worker = Worker(readers=readers, reducers=rank_roles.reducers, shares=self.shares, failed=failed)
+        predict = self._guard.around(self._checks.around(self._engine.predict))
+        return worker, worker_tasks(predict, self._guard.ahead(self._engine.stage))

@@ -9,7 +9,7 @@ import pytest
 from hpcens import runtimes
 from hpcens.scoring import spot_checks
 from hpcens.scoring.device_post import DevicePost, LoadedMembers
-from hpcens.vocabulary import Instance, cpu_devices
+from hpcens.vocabulary import Failed, Instance, Send, cpu_devices
 
 [DEVICE] = cpu_devices("h", "Z80", count=1, cores=1, memory=1)
 BOTH = tuple(Instance(DEVICE.name, name, 8, "eager", speed=9.0, share=4.0) for name in ("a", "b"))
@@ -27,21 +27,29 @@ def hosted(monkeypatch):
         every.append([instance.member for instance in instances])
 
     monkeypatch.setattr(runtimes, "host", host)
-    monkeypatch.setattr(spot_checks, "SpotChecks", lambda *_: SimpleNamespace(open=lambda phase: None))
+    monkeypatch.setattr(
+        spot_checks, "SpotChecks", lambda *_: SimpleNamespace(open=lambda phase: None, around=lambda of: of)
+    )
     monkeypatch.setattr("hpcens.scoring.device_post.use_cores", lambda cores: None)
     return every
 
 
-def start(loaded, instances=BOTH, rows=ROWS, shape=(2,), digests="one", phase=PHASE, segment_rows=16):
+def post(loaded, instances=BOTH, rows=ROWS, shape=(2,), digests="one", phase=PHASE, segment_rows=16):
     assignment = SimpleNamespace(
         job=SimpleNamespace(spec=SimpleNamespace(bad_rows="mask")),
         plan=SimpleNamespace(on=lambda name: list(instances), numerics=SimpleNamespace(segment_rows=segment_rows)),
         preflight=SimpleNamespace(facts=SimpleNamespace(names=("x",)), space="logits", digests={"a": digests}),
-        rank_roles=SimpleNamespace(devices={2: DEVICE}),
+        rank_roles=SimpleNamespace(devices={2: DEVICE}, readers=(0,), reducers=(1,)),
         rows=rows,
         shape=shape,
     )
-    DevicePost(2, assignment, None, loaded).open(phase)
+    opened = DevicePost(2, assignment, None, loaded)
+    opened.open(phase)
+    return opened
+
+
+def start(loaded, *of, **changes):
+    post(loaded, *of, **changes)
     return loaded.engine
 
 
@@ -82,3 +90,13 @@ def test_members_that_ran_out_of_memory_or_were_let_go_are_loaded_anew(hosted):
     loaded.release()
     start(loaded)
     assert len(hosted) == 3
+
+
+def test_nothing_is_asked_of_a_broken_device_in_later_starts_of_the_same_world(hosted):
+    loaded = LoadedMembers()
+    engine = start(loaded)
+    loaded.guard.failed = Failed("GPU 7 of h failed: ECC", "h")
+    engine.clear = pytest.fail
+    worker, _ = post(loaded, BOTH[:1], shape=(3,)).role([0])
+    assert worker.start() == [Send(0, loaded.failed)] and loaded.engine is engine and len(hosted) == 1
+    loaded.release()
