@@ -15,7 +15,7 @@ from hpcens.cli.several import as_json, cancel_units, listed, show_logs, status_
 from hpcens.cli.terminal import say, short, show
 from hpcens.errors import COMPLETE, UsageError, next_steps
 from hpcens.reports.table import sum_line
-from hpcens.reports.text import cost_phrase, figures, rate
+from hpcens.reports.text import broken_lines, cost_phrase, figures, rate
 from hpcens.reports.units import units_lines
 from hpcens.runs import RunDirectory, signatures
 from hpcens.runs.cost import Cost
@@ -130,6 +130,7 @@ def status_lines(status: Status) -> Iterator[str]:
     if status.limited_by and status.state == "running":
         yield f"limited by {status.limited_by}"
     if status.code is None:  # how an ended run ended says it, see `ending_lines`
+        yield from broken_lines(status.broken, status.taken)
         yield from (f"warning: {warning}" for warning in status.warnings)
     if status.waiting_seconds is not None:
         starts = status.starts_in_seconds

@@ -14,7 +14,16 @@ from hpcens.planning.nodes import spell
 from hpcens.reports.limits import device_lines, limit_sentence
 from hpcens.reports.plans import plan_lines, work_line
 from hpcens.reports.stages import reached_lines
-from hpcens.reports.text import amount, cost_line, figures, rate, report_lines, spot_check_lines, start_lines
+from hpcens.reports.text import (
+    amount,
+    broken_lines,
+    cost_line,
+    figures,
+    rate,
+    report_lines,
+    spot_check_lines,
+    start_lines,
+)
 from hpcens.reports.values import sample as sample_of
 from hpcens.reports.values import value_lines
 from hpcens.result import Finished
@@ -106,6 +115,8 @@ def ending_lines(run: RunDirectory, output: Path, *, verbose: bool = False) -> I
         plan = Plan.kept(epoch.plan)
         if sentence := (limit_sentence(plan, report.ranks) if plan else "") or bottleneck_sentence(report):
             yield sentence
+    if report is not None:
+        yield from broken_lines(report.broken, report.taken)
     yield from (f"warning: {warning}" for warning in epoch.warnings)
     if verbose:
         yield from _detail_lines(run, epoch, claim, events, report)

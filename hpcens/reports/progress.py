@@ -35,6 +35,7 @@ class Follower:
         self._line_time = 0.0
         self._first: ProgressMade | None = None
         self._complete = False
+        self._broken = 0
         self._bar: Any = None
         self._task: Any = None
 
@@ -42,6 +43,7 @@ class Follower:
         """Show what has happened since the last look; all of it where this is another start."""
         if epoch.number != self._epoch:
             self._epoch, self._position, self._first = epoch.number, 0, None
+            self._broken = 0
         for position, event in read_events(epoch.events, self._position):
             self._position = position
             self._show(event)
@@ -75,6 +77,9 @@ class Follower:
                 self._show_progress(event)
 
     def _show_progress(self, progress: ProgressMade) -> None:
+        for failure in progress.broken[self._broken :]:
+            self.say(f"warning: {failure}; others take over its rows")
+        self._broken = len(progress.broken)
         rows, total = progress.rows, progress.of
         if self._first is None or progress.phase != self._first.phase:
             self._first, self._complete = progress, False

@@ -110,6 +110,15 @@ def spot_check_lines(report: Report) -> Iterator[str]:
         yield f"{check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
 
 
+def broken_lines(failures: Sequence[str], taken: int) -> Iterator[str]:
+    """Name the devices that broke, and say how much others did in their place.
+
+    taken  rows, each counted once for each member
+    """
+    if failures:
+        yield f"warning: {'; '.join(failures)}; others took over {counted(taken, 'row')}, counted once for each member"
+
+
 def grouped(items: Iterable[Item], alike: Callable[[Item], Hashable]) -> list[list[Item]]:
     """Put together what is alike, in the order of the first of each; fewer than three stay apart."""
     groups: dict[Hashable, list[Item]] = {}

@@ -31,6 +31,8 @@ out. Format 1 differs in nothing but that it does not say so.
 | | `of` | int | rows to score in each phase |
 | | `in_flight` | int | segments handed out and not yet durable; by default 0 |
 | | `phase`, `phases` | int | number of the phase, and how many there are; by default 1 |
+| | `broken` | [text] | what devices said that broke in this start; by default empty |
+| | `taken` | int | rows that others were handed in their place, once for each member; by default 0 |
 
 Report (`report.json`), format 3. Written by the reader's rank at the end of a start; read by later starts, whose
 shares follow the measured speeds, by `status`, and by the command that started it. Format 2 has no `spot_checks`. In
@@ -54,6 +56,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | `spot_checks` | [object] | `member`; `runtime`; `rows`: scored in eager too; `beyond`: of them, `plan.tolerance` |
 | | | `worst`: the most by which one differed |
 | `stages` | [object] | of a cascade, else absent: `members`; `rows`: that it scored; `expected`: part of all, planned |
+| `broken`, `taken` | [text], int | what devices said that broke, rows that others scored in their place; else absent |
 | `sharing` | int | devices that read rows in the memory that readers put them in, others got copies; may be absent |
 | `unregistered` | list of str | GPUs on whose way rows were copied once more, each with the reason; may be absent |
 

@@ -92,6 +92,8 @@ class ProgressMade:
     in_flight  segments that are handed out and not yet durable
     phase      number of the phase, from 1
     phases     how many there are
+    broken     what devices said that broke in this start
+    taken      rows that others were handed in their place so far, each counted once for each member
     """
 
     rows: int
@@ -99,6 +101,8 @@ class ProgressMade:
     in_flight: int = 0
     phase: int = 1
     phases: int = 1
+    broken: tuple[str, ...] = ()
+    taken: int = 0
     time: float = field(default_factory=now, kw_only=True)
 
     @property

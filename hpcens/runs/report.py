@@ -143,6 +143,8 @@ class Report:
     masked         by member and cause, over all starts
     spot_checks    by member and runtime, in this start
     stages         of a cascade, once its last has begun; else none
+    broken         what devices said that broke in this start
+    taken          rows that others were handed in their place, each counted once for each member
     sharing        devices that read rows where readers put them; the others got copies; None where that is not known
     unregistered   GPUs on whose way rows were copied once more, each with the reason in words
     """
@@ -159,6 +161,8 @@ class Report:
     masked: tuple[MaskedRows, ...]
     spot_checks: tuple[SpotCheck, ...] = ()
     stages: tuple[StageReport, ...] = ()
+    broken: tuple[str, ...] = ()
+    taken: int = 0
     sharing: int | None = None
     unregistered: tuple[str, ...] = ()
 
@@ -167,6 +171,8 @@ class Report:
         tree = {"format": FORMAT} | asdict(self) | {"ranks": [rank.as_dict() for rank in self.ranks]}
         if not self.stages:
             del tree["stages"]
+        if not self.broken:
+            del tree["broken"], tree["taken"]
         for instance in tree["instances"]:
             if not instance["group"]:
                 del instance["group"]
@@ -196,6 +202,7 @@ def _report(raw: dict[str, Any]) -> Report:
             idle=tuple(map(str, raw.pop("idle"))),
             unregistered=tuple(map(str, raw.pop("unregistered", ()))),
             ranks=tuple(checked(RankReport(**rank)) for rank in raw.pop("ranks")),
+            broken=tuple(map(str, raw.pop("broken", ()))),
             masked=tuple(checked(MaskedRows(**masked)) for masked in raw.pop("masked")),
             spot_checks=tuple(checked(SpotCheck(**check)) for check in raw.pop("spot_checks", ())),
             stages=tuple(

@@ -47,6 +47,8 @@ class Status:
     starts_in_seconds    until Slurm expects the job to start; None where it does not wait, or Slurm does not say
     stuck                whether the job waits for what does not pass by itself
     node_hours           that all starts took, this one included; gpu_hours: of GPUs
+    broken               what devices said that broke in the newest start
+    taken                rows that others were handed in their place, each counted once for each member
     warnings             what looked wrong of the members before the newest start
     """
 
@@ -73,6 +75,8 @@ class Status:
     stuck: bool = False
     node_hours: float = 0.0
     gpu_hours: float = 0.0
+    broken: list[str] = field(default_factory=list)
+    taken: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -143,6 +147,8 @@ def _figures(run: RunDirectory, found: Standing, submission: Submission | None) 
         stuck=found.stuck,
         node_hours=cost.node_seconds / 3600,
         gpu_hours=cost.gpu_seconds / 3600,
+        broken=list(progress[-1].broken) if progress else [],
+        taken=progress[-1].taken if progress else 0,
         warnings=epoch.warnings if epoch else [],
     )
 

@@ -27,6 +27,8 @@ class Record:
         self._durable_rows = 0
         self._tallies: dict[int, Tally] = {}
         self._seconds = 0.0
+        self._broken: dict[str, None] = {}
+        self._taken = 0
 
     def begin(self, phase: Phase, missing: Collection[int]) -> None:
         """Count the rows of a phase that are durable before a round of it, or after the last."""
@@ -36,12 +38,14 @@ class Record:
         self.progress(Progress((), 0))
 
     def progress(self, progress: Progress) -> None:
-        """Count segments that became durable, and say so to whoever watches."""
+        """Count segments that became durable, keep what broke, and say so to whoever watches."""
+        self._broken |= dict.fromkeys([progress.failure] if progress.failure else ())
+        self._taken += progress.taken
         phase, segmentation = self._phase, self._phase.form.segmentation
         self._durable_rows += sum(map(segmentation.size, progress.segments))
-        self._events.add(
-            ProgressMade(self._durable_rows, segmentation.part_rows, progress.in_flight, phase.number, phase.of)
-        )
+        of, place = segmentation.part_rows, (phase.number, phase.of)
+        broken = tuple(self._broken)
+        self._events.add(ProgressMade(self._durable_rows, of, progress.in_flight, *place, broken, self._taken))
 
     def add_round(self, tallies: Mapping[int, Tally], seconds: float) -> None:
         """Add what a round took.
@@ -69,7 +73,9 @@ class Record:
         assignment = self._assignment
         stages = staged(assignment.plan, assignment.job.spec.cascade, scored)
         measured = self._tallies, self._seconds, ranks, masked, checks, stages
-        report = account(assignment.plan, assignment.rank_roles, *measured)
+        report = replace(
+            account(assignment.plan, assignment.rank_roles, *measured), broken=tuple(self._broken), taken=self._taken
+        )
         if sharing is not None:
             report = replace(report, sharing=sharing.devices, unregistered=sharing.unregistered)
         report.save(self._epoch.report)

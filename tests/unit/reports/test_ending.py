@@ -58,6 +58,15 @@ def test_what_was_asked_for_comes_first_then_speed_then_the_bottleneck(run):
     assert "\n".join(lines).count("predicted") == 1
 
 
+def test_devices_that_broke_are_named_with_what_others_did_in_their_place(run):
+    replace(REPORT, broken=("GPU 7 of n0 failed: ECC", "GPU 1 of n2 failed: lost"), taken=1234).save(run.newest.report)
+    assert Report.load(run.newest.report).taken == 1234
+    assert list(ending_lines(run, output_of(run)))[5] == (
+        "warning: GPU 7 of n0 failed: ECC; GPU 1 of n2 failed: lost; others took over 1,234 rows, counted once for each"
+        " member"
+    )
+
+
 def test_what_was_predicted_is_compared_with_what_took_some_time():
     longer = replace(REPORT, rows=28)
     assert speed_line(longer) == "speed: 5.5 rows/s while scoring, 50 % of the 11 predicted"

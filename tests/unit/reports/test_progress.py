@@ -89,3 +89,11 @@ def test_another_start_continues_where_the_first_one_ended(run, follow):
     second = run.begin()
     lines = follow(second, ProgressMade(60, 100, time=1000.0), ProgressMade(100, 100, time=1004.0))
     assert lines == ["continuing: 60 of 100 rows are durable already", "100 of 100 rows (100 %), 10 rows/s"]
+
+
+def test_a_device_that_broke_is_named_once_in_each_start(run, follow):
+    epoch, broken = run.begin(), ("GPU 7 of n0 failed: ECC",)
+    lines = follow(epoch, ProgressMade(0, 100), *(ProgressMade(0, 100, broken=broken, taken=taken) for taken in (0, 8)))
+    assert lines[1:] == ["warning: GPU 7 of n0 failed: ECC; others take over its rows"]
+    epoch.judge(Verdict(75, "drained"))
+    assert follow(run.begin(), ProgressMade(0, 100, broken=broken))[0] == lines[1]

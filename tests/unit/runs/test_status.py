@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hpcens.cli.runs import status_lines
 from hpcens.errors import INCOMPLETE
 from hpcens.processes import Process
 from hpcens.runs import (
@@ -74,7 +75,10 @@ def test_a_start_that_lives_is_told_by_what_it_is_at(run):
         assert says in status(run.path).reason
     write(epoch, ProgressMade(16, 800))
     found = status(run.path)
-    assert found.rows == 16 and "is alive" in found.reason
+    assert found.rows == 16 and "is alive" in found.reason and not any("GPU" in line for line in status_lines(found))
+    write(epoch, ProgressMade(16, 800, broken=("GPU 7 of n0 failed: ECC",), taken=1))
+    says = "warning: GPU 7 of n0 failed: ECC; others took over 1 row, counted once for each member"
+    assert says in list(status_lines(status(run.path)))
     write(epoch, DrainBegan("cancelled"), ProgressMade(32, 800))
     assert status(run.path).reason == "draining: cancelled"
 
