@@ -10,7 +10,7 @@ import os
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,9 +162,8 @@ _PARTS: Mapping[str, _Part] = {
     "the environment": _Part(_environment, _set_environment),
     **_UNSAID,
 }
-# Those that take long to read, a tenth of a millisecond: after the first calls they are looked at now and then only,
-# unless the member has changed one.
-_SLOW = ("the environment", *_UNSAID)
+# Long to read, a tenth of a millisecond: after the first calls only now and then, but for those the member has changed.
+_SLOW = frozenset({"the environment", *_UNSAID})
 _FIRST_CALLS = 16
 _NOW_AND_THEN = 32
 # What precision: tf32 says of a member, whatever its code does; as the last one torch has it in newer words.
@@ -178,6 +177,7 @@ _OURS: Mapping[str, _Part] = {
     "torch's threads": _Part(torch.get_num_threads, torch.set_num_threads),
     "torch's grad mode": _Part(torch.is_grad_enabled, torch.set_grad_enabled),
 }
+_ALL = {**_PARTS, **_OURS}
 
 
 @dataclass(slots=True)
@@ -227,21 +227,22 @@ class Surroundings:
         report  say what it changed, once; False where code of the member's own is not run
         """
         self.calls += 1
-        whole = self.calls <= _FIRST_CALLS or self.calls % _NOW_AND_THEN == 0 or not self.own.keys().isdisjoint(_SLOW)
-        before = _read(whole=whole)
+        whole = self.calls <= _FIRST_CALLS or self.calls % _NOW_AND_THEN == 0
+        seldom = frozenset() if whole else _SLOW - self.own.keys()
+        before = _read(seldom)
         _write({name: value for name, value in self.own.items() if before.get(name) != value})
         self._fix()
         try:
             yield
         finally:
-            self._keep(before, _read(whole=whole), report=report)
+            self._keep(before, _read(seldom), report=report)
 
     def _fix(self) -> None:
         """Set what the YAML says. Raises MemberError where this torch does not keep it."""
         if not self.fixed:
             return
         _write(self.fixed)
-        if lost := [name for name, value in self.fixed.items() if _PARTS[name].read() != value]:
+        if lost := [name for name, value in self.fixed.items() if _ALL[name].read() != value]:
             raise MemberError(
                 f"member {self.member}: torch {torch.__version__} does not take {', '.join(lost)}",
                 "write precision: float32 for it",
@@ -281,19 +282,19 @@ def surroundings_of(member: MemberSpec) -> Surroundings:
     return Surroundings(member.name, code, dict(_LEFT_BY_CODE.get(code or "", {})), fixed)
 
 
-def _read(*, whole: bool) -> dict[str, Any]:
-    """Read all parts that can be read: a working directory may be gone, a flag be ruled by a newer one.
-
-    whole  with those that take long
-    """
-    state = {}
-    for name, part in (*_PARTS.items(), *_OURS.items()):
-        if whole or name not in _SLOW:
+def _read(seldom: Collection[str]) -> dict[str, Any]:
+    """Read all other parts that can be read: a working directory may be gone, a flag be ruled by a newer one."""
+    wanted = {name: part for name, part in _ALL.items() if name not in seldom}
+    try:
+        return {name: part.read() for name, part in wanted.items()}
+    except Exception:
+        state = {}
+        for name, part in wanted.items():
             with suppress(Exception):
                 state[name] = part.read()
-    return state
+        return state
 
 
 def _write(state: State) -> None:
     for name, value in state.items():
-        (_PARTS.get(name) or _OURS[name]).write(value)
+        _ALL[name].write(value)

@@ -65,7 +65,7 @@ class Net(torch.nn.Module):
 
 
 def state():
-    read = surroundings._read(whole=True)
+    read = surroundings._read(())
     return {name: value for name, value in read.items() if name not in _DRAWN}
 
 
@@ -285,7 +285,29 @@ def test_tf32_is_on_for_who_computes_in_it_and_for_nobody_else(settled, capfd, d
 def test_a_torch_that_does_not_take_tf32_is_told(settled, monkeypatch):
     part = surroundings._PARTS["TF32 of cuDNN"]
     deaf = {"TF32 of cuDNN": surroundings._Part(part.read, lambda value: None)}
-    monkeypatch.setattr(surroundings, "_PARTS", {**surroundings._PARTS, **deaf})
+    monkeypatch.setattr(surroundings, "_ALL", {**surroundings._ALL, **deaf})
     member = surroundings.surroundings_of(MemberSpec(name="narrow", factory="a:b", precision="tf32"))
     with pytest.raises(MemberError, match=r"member narrow: torch .* does not take TF32 of cuDNN"), member.around():
         pass
+
+
+def test_what_takes_long_to_read_is_looked_at_seldom_unless_the_member_has_changed_that(monkeypatch):
+    """Story: all of it was read around each batch of a member whose factory drew weights: a tenth of a small one."""
+    read = dict.fromkeys(("the environment", "torch's generator"), 0)
+    for name in read:
+        part = surroundings._ALL[name]
+
+        def counted(name=name, part=part):
+            read[name] += 1
+            return part.read()
+
+        monkeypatch.setitem(surroundings._ALL, name, surroundings._Part(counted, part.write))
+    before = torch.get_rng_state()
+    own = surroundings.Surroundings("drawing")
+    drawn = []
+    for _ in range(surroundings._FIRST_CALLS + 15):
+        with own.around():
+            drawn.append(float(torch.rand(1)))
+        assert torch.get_rng_state().equal(before)
+    assert len({*drawn}) == len(drawn), "its generator goes on from where it was"
+    assert read["torch's generator"] == 2 * len(drawn) and read["the environment"] == 2 * surroundings._FIRST_CALLS
