@@ -81,7 +81,7 @@ def _against_float32(needs: Needs, member: MemberSpec, precision: Precision, dev
             profiles = needs.usable(narrow, kind, family).values()
         except UsageError as error:
             return _Rival(0.0, error.what)
-        fitting = [profile for profile in profiles if profile.rounding <= tolerance and profile.batches]
+        fitting = [profile for profile in profiles if profile.batches]
         if not fitting:
             return _Rival(0.0, f"no batch of it is measured on {kind}")
         fastest = max(fitting, key=lambda profile: profile.best)

@@ -11,6 +11,7 @@ from hpcens.errors import UsageError
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.groups import Groups, beside, equal_members, fixed_groups, group_key, profile_key, require_grouped
 from hpcens.profiling.load import is_idle
+from hpcens.profiling.precisions import is_chosen, off_float32
 from hpcens.runtimes.agreement import tolerance_in
 from hpcens.specs import Job, MemberSpec
 from hpcens.specs.groups import grouped_spec
@@ -103,5 +104,8 @@ class Grouping:
         profile = self.book.get(group_key(self.preflight, members, kind))
         if profile is None or profile.refused:
             return profile.refused if profile is not None else ""
-        beyond = profile.difference > tolerance_in(members[0].computes_in, self.job.spec.plan.tolerance)
+        spec, rows = self.job.spec, self.preflight.facts.rows
+        if any(is_chosen(member, spec, self.fixed) for member in members):
+            return off_float32(profile, rows, spec.plan.precision_tolerance)
+        beyond = profile.difference > tolerance_in(members[0].computes_in, spec.plan.tolerance)
         return f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance" if beyond else ""

@@ -16,7 +16,7 @@ from hpcens.profiling.evening import evened
 from hpcens.profiling.grouping import GROUP_SECONDS, Grouping
 from hpcens.profiling.groups import group_key, profile_key
 from hpcens.profiling.load import is_idle
-from hpcens.profiling.precisions import is_judged, rivals, shortfall
+from hpcens.profiling.precisions import is_chosen, is_judged, off_float32, rivals, shortfall
 from hpcens.profiling.sizes import sizes_to_try
 from hpcens.runs import RunDirectory, findings
 from hpcens.runtimes import runtimes_for
@@ -204,8 +204,11 @@ class Needs:
         return {(member, runtime): profile for member, own in taken.items() for runtime, profile in own.items()}
 
     def usable(self, member: MemberSpec, kind: str, family: Family) -> dict[str, Profile]:
-        """Return runtime → profile, of those in which the member runs and agrees with eager."""
-        spec, fixed = self.job.spec.plan, self.fixed
+        """Return runtime → profile, of those in which the member runs and agrees with eager.
+
+        In a precision that is chosen for it, with float32 too.
+        """
+        spec, fixed, rows = self.job.spec.plan, self.fixed, self.preflight.facts.rows
         usable: dict[str, Profile] = {}
         why = ""
         for runtime in self.runtimes(member, family):
@@ -215,6 +218,11 @@ class Needs:
             if profile.refused or profile.difference > tolerance_in(member.computes_in, spec.tolerance):
                 apart = f"it differs from eager by {profile.difference:.2g}, more than plan.tolerance"
                 why = f"member {member.name} cannot run in {runtime} on {kind}: {profile.refused or apart}"
+                continue
+            if is_chosen(member, self.job.spec, fixed) and (
+                off := off_float32(profile, rows, spec.precision_tolerance)
+            ):
+                why = f"member {member.name} cannot run in {runtime} on {kind} in {member.computes_in}: {off}"
                 continue
             if fixed is not None and member.name in fixed.members:
                 batch = fixed.members[member.name].batch

@@ -13,8 +13,8 @@ from hpcens.engine import Hardware
 from hpcens.errors import DeviceOutOfMemory, MemberError, UsageError
 from hpcens.profiling.budget import budget, pays_from
 from hpcens.runtimes.agreement import tolerance_in
-from hpcens.specs import MemberSpec, Precision
-from hpcens.vocabulary import Family, Measurement, Profile, ProfileKey
+from hpcens.specs import MemberSpec, Precision, RunSpec
+from hpcens.vocabulary import Family, Measurement, Numerics, Profile, ProfileKey
 
 JUDGED = 512
 """Rows of the dataset on which a precision is held against float32, where there are so many."""
@@ -41,6 +41,17 @@ def rivals(member: MemberSpec, family: Family) -> tuple[Precision, ...]:
     return _RIVALS[family] if member.precision == "auto" else ()
 
 
+def is_chosen(member: MemberSpec, spec: RunSpec, fixed: Numerics | None) -> bool:
+    """Tell whether a member's precision, narrower than float32, is chosen in this start.
+
+    spec   as it is written
+    fixed  numerics that are decided already
+    """
+    left_open = any(each.name == member.name and each.precision == "auto" for each in spec.members)
+    decided = fixed is not None and member.name in fixed.members
+    return left_open and not decided and member.computes_in != "float32"
+
+
 def shortfall(profile: Profile, pace: float, tolerance: float) -> str:
     """Say why a precision is not the one to take, in words; empty where it may be.
 
@@ -53,6 +64,19 @@ def shortfall(profile: Profile, pace: float, tolerance: float) -> str:
     if profile.rounding > tolerance:
         return f"off by {profile.rounding:.2g} from float32"
     return f"{profile.best / pace:.2g} × the rows/s of float32" if profile.best < _HOPE * pace else ""
+
+
+def off_float32(profile: Profile, rows: int, tolerance: float) -> str:
+    """Say why a member may not run so in a precision that is chosen for it: of each runtime float32 is the measure.
+
+    profile    of a runtime in a narrower precision
+    rows       of the dataset
+    tolerance  `plan.precision_tolerance`
+    Empty where it may.
+    """
+    if profile.rounding > tolerance:
+        return f"it is off by {profile.rounding:.2g} from float32, more than plan.precision_tolerance"
+    return "" if is_judged(profile, rows) else "it was not held against float32 on enough rows"
 
 
 def is_judged(profile: Profile, rows: int) -> bool:

@@ -92,6 +92,36 @@ def test_one_precision_is_taken_on_all_kinds_of_device(needs):
     )
 
 
+def test_every_runtime_of_the_precision_is_held_against_float32(needs):
+    """Story: within the tolerance of eager in bfloat16 was enough: the fastest runtime was taken, twice as far off."""
+    found = {(CARD.kind, "float32"): profile(100.0), (CARD.kind, "bfloat16"): profile(300.0, rounding=6e-3)}
+    of = needs(found)
+    of = replace(of, job=replace(of.job, spec=replace(of.job.spec, plan=replace(of.job.spec.plan, runtime="auto"))))
+    narrow, wide = replace(AUTO, precision="bfloat16"), profile_key(of.preflight, AUTO, CARD.kind, "cuda_graphs")
+    near, off, unjudged = (
+        profile_key(of.preflight, narrow, CARD.kind, runtime)
+        for runtime in ("channels_last", "cuda_graphs", "channels_last_cuda_graphs")
+    )
+    of.book.put(wide, profile(110.0))
+    of.book.put(near, profile(320.0, difference=4e-3, rounding=9e-3))
+    of.book.put(off, profile(900.0, difference=6e-3, rounding=0.012))
+    of.book.put(unjudged, profile(950.0, judged=0))
+    settled, said = chosen_precisions(of, (CARD,))
+    assert "computes in bfloat16 (precision: auto): 2.91 ×" in said and "largest difference 0.009" in said
+    assert settled.usable(settled.members[0], CARD.kind, "cuda").keys() == {"eager", "channels_last"}
+    settled.book.put(off, profile(900.0, difference=0.03, rounding=0.003))  # nor what is off eager, as anywhere
+    assert "cuda_graphs" not in settled.usable(settled.members[0], CARD.kind, "cuda")
+    # written in the YAML, bfloat16 is what the member is: its eager is the measure
+    written = replace(of.job.spec, members=(narrow, PLAIN))
+    settled.book.put(off, profile(900.0, difference=6e-3, rounding=0.012))
+    of = replace(of, job=replace(of.job, spec=written), members=written.members)
+    assert {"cuda_graphs", "channels_last_cuda_graphs"} <= of.usable(narrow, CARD.kind, "cuda").keys()
+    # and what is fixed with a run stays, whatever the tolerance is now
+    fixed = Numerics(4, {"a": MemberNumerics(8, "cuda_graphs", "bfloat16")}, (CARD.kind,), "2")
+    assert settled.usable(settled.members[0], CARD.kind, "cuda").keys() == {"eager", "channels_last"}
+    assert "cuda_graphs" in replace(settled, fixed=fixed).usable(settled.members[0], CARD.kind, "cuda")
+
+
 def test_nothing_is_said_where_nothing_is_left_open(needs):
     of = replace(needs({}), members=(PLAIN,))
     assert chosen_precisions(of, (CARD,)) == (of, "")
