@@ -104,10 +104,13 @@ def _as_one(members: Sequence[InstanceReport]) -> InstanceReport:
 
 
 def spot_check_lines(report: Report) -> Iterator[str]:
-    """Say how far runtimes were from eager on the rows that were computed in both."""
+    """Say how far runtimes were from eager in the same precision, on the rows that were computed in both."""
     for check in report.spot_checks:
-        beyond = f", {check.beyond} beyond plan.tolerance" if check.beyond else ""
-        yield f"{check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of eager{beyond}"
+        plain = check.precision in ("float32", "float64")
+        limit = "plan.tolerance" if plain else f"what rounding in {check.precision} explains"
+        beyond = f", {check.beyond} beyond {limit}" if check.beyond else ""
+        eager = "eager" if plain else f"eager in {check.precision}"
+        yield f"{check.member} in {check.runtime}: {check.rows} rows within {check.worst:.1g} of {eager}{beyond}"
 
 
 def broken_lines(failures: Sequence[str], taken: int) -> Iterator[str]:

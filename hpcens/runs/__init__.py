@@ -54,7 +54,7 @@ format 1 instances that scored nothing lack `rows` and `measured_speed` too.
 | | | `cpu_seconds`: of all its threads; `peak_bytes`: of host memory; `device_peak`: of a GPU's own, else absent |
 | `masked` | [object] | `member`; `cause`: input, output, raised or cast; `rows`: number; `first`: index of the first |
 | `spot_checks` | [object] | `member`; `runtime`; `rows`: scored in eager too; `beyond`: of them, `plan.tolerance` |
-| | | `worst`: the most by which one differed |
+| | | `worst`: the most by which one differed; `precision` of both, where it is not float32 |
 | `stages` | [object] | of a cascade, else absent: `members`; `rows`: that it scored; `expected`: part of all, planned |
 | `broken`, `taken` | [text], int | what devices said that broke, rows that others scored in their place; else absent |
 | `sharing` | int | devices that read rows in the memory that readers put them in, others got copies; may be absent |

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,10 @@ class MaskedRows:
 class SpotCheck:
     """Rows that a member's runtime scored and eager too.
 
-    rows    how many
-    beyond  of them, that differ by more than `plan.tolerance`
-    worst   the most by which one differs, see `runtimes.agreement`
+    rows       how many
+    beyond     of them, that differ by more than `plan.tolerance`, or than rounding in the precision explains
+    worst      the most by which one differs, see `runtimes.agreement`
+    precision  in which both computed
     """
 
     member: str
@@ -104,6 +105,14 @@ class SpotCheck:
     rows: int
     beyond: int
     worst: float
+    precision: str = "float32"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the check as JSON's values; a precision of float32 is not said."""
+        tree = asdict(self)
+        if self.precision == "float32":
+            del tree["precision"]
+        return tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +134,9 @@ def in_all(checks: Iterable[SpotCheck]) -> tuple[SpotCheck, ...]:
     sums: dict[tuple[str, str], SpotCheck] = {}
     for check in checks:
         key = check.member, check.runtime
-        before = sums.get(key, SpotCheck(*key, 0, 0, 0.0))
+        before = sums.get(key, replace(check, rows=0, beyond=0, worst=0.0))
         rows, beyond = before.rows + check.rows, before.beyond + check.beyond
-        sums[key] = SpotCheck(*key, rows, beyond, max(before.worst, check.worst))
+        sums[key] = replace(check, rows=rows, beyond=beyond, worst=max(before.worst, check.worst))
     return tuple(sums.values())
 
 
@@ -168,7 +177,14 @@ class Report:
 
     def to_json(self) -> str:
         """Write the report as JSON, with the version of its format."""
-        tree = {"format": FORMAT} | asdict(self) | {"ranks": [rank.as_dict() for rank in self.ranks]}
+        tree = (
+            {"format": FORMAT}
+            | asdict(self)
+            | {
+                "ranks": [rank.as_dict() for rank in self.ranks],
+                "spot_checks": [check.as_dict() for check in self.spot_checks],
+            }
+        )
         if not self.stages:
             del tree["stages"]
         if not self.broken:

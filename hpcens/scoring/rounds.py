@@ -202,7 +202,7 @@ class Scoring:
         scored = world.broadcast(self._scored, to=[first])
         summary = {"rows": segmentation.part_rows, "masked": list(map(asdict, masked)), "finished": time.time()}
         if checks:
-            summary["spot_checks"] = list(map(asdict, checks))
+            summary["spot_checks"] = [check.as_dict() for check in checks]
         if scored:
             names = [list(stage.members) for stage in assignment.job.spec.cascade]
             summary["cascade"] = [{"members": m, "rows": n} for m, n in zip(names, scored, strict=True)]

@@ -1,4 +1,4 @@
-"""Spot checks: a few rows of a run are computed in eager too, and held against what the runtime gave.
+"""Spot checks: a few rows of a run are computed in eager too, in the same precision, and held against the runtime's.
 
 At most one row in two hundred, chosen by a hash, the first among the first hundredth of the segments. Far off on any
 row, or off on one in a hundred, the run is void: no start goes on with what it scored.
@@ -163,7 +163,7 @@ class SpotChecks:
         tolerance = tolerance_in(checked.member.computes_in, spec.plan.tolerance)
         apart = differences(values[rows], reference, probabilities=probabilities, scale=spread_over_rows(values))
         apart = np.full(len(reference), np.inf) if apart is None else apart
-        before = self._found.get(name, SpotCheck(name, checked.runtime, 0, 0, 0.0))
+        before = self._found.get(name, SpotCheck(name, checked.runtime, 0, 0, 0.0, checked.member.computes_in))
         found = replace(
             before,
             rows=before.rows + len(apart),
@@ -177,6 +177,14 @@ class SpotChecks:
         Finding(name, checked.runtime, self._fingerprint, found.worst).save(self._run.path)
         raise MemberError(
             f"runtime {checked.runtime} of member {name} gives wrong values: {found.worst:.2g} off eager on rows of the"
-            f" run, {found.beyond} of {found.rows} checked rows beyond plan.tolerance, {spec.plan.tolerance:g}",
+            f" run, {found.beyond} of {found.rows} checked rows beyond {_limit(checked.member, spec.plan.tolerance)}",
             f"run the same command again: what was scored is void, and all rows are scored without {checked.runtime}",
         )
+
+
+def _limit(member: MemberSpec, tolerance: float) -> str:
+    """Say how far off a row may be."""
+    allowed = tolerance_in(member.computes_in, tolerance)
+    if allowed == tolerance:
+        return f"plan.tolerance, {tolerance:g}"
+    return f"what rounding in {member.computes_in} explains, {allowed:.2g}"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hpcens.cli import main
-from hpcens.reports.text import cost_line, figures, nodes_phrase, report_lines, start_lines
+from hpcens.reports.text import cost_line, figures, nodes_phrase, report_lines, spot_check_lines, start_lines
 from hpcens.runs import (
     Claim,
     Events,
@@ -21,6 +21,7 @@ from hpcens.runs import (
     RankReport,
     Report,
     RunDirectory,
+    SpotCheck,
     Verdict,
     WorldFormed,
 )
@@ -118,6 +119,15 @@ def test_what_was_measured_stands_beside_what_was_predicted():
     lines = list(report_lines(replace(REPORT, unregistered=unregistered)))
     assert "  rows were copied once more on their way to n0/cuda0 (cudaHostRegister: out of memory)" in lines
     assert "  not used: n0/cuda0: " in "\n".join(report_lines(replace(REPORT, idle=("n0/cuda0",))))
+
+
+def test_a_spot_check_says_what_it_was_held_against():
+    plain = SpotCheck("m0", "frozen", 40, 2, 2e-4)
+    narrow = replace(plain, runtime="cuda_graphs", worst=0.02, precision="bfloat16")
+    assert list(spot_check_lines(replace(REPORT, spot_checks=(plain, narrow)))) == [
+        "m0 in frozen: 40 rows within 0.0002 of eager, 2 beyond plan.tolerance",
+        "m0 in cuda_graphs: 40 rows within 0.02 of eager in bfloat16, 2 beyond what rounding in bfloat16 explains",
+    ]
 
 
 def test_members_that_ran_as_one_are_one_instance():

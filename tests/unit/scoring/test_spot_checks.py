@@ -169,3 +169,20 @@ def test_a_member_that_depends_on_its_neighbours_is_checked_in_whole_batches(che
     checks.checks._found.clear()
     assert len(score(checks.checks, checks.phase, centred)) == 400
     assert checks.checks.found[0].rows % BATCH == 0 and checks.checks.found[0].beyond == 0
+
+
+def test_a_narrow_runtime_is_held_against_eager_in_its_precision_by_what_rounding_explains(checks, monkeypatch):
+    """Story: the refusal named plan.tolerance, a hundredth of what was held against it."""
+    monkeypatch.setattr(spot_checks, "_SHARE", 1e9)
+    spec = checks.checks._assignment.job.spec
+    narrow = replace(spec, members=(replace(spec.members[0], precision="bfloat16"),))
+    checks.checks._assignment.job.spec = narrow
+    score(checks.checks, checks.phase, lambda segment, values: values + 0.003)  # of a spread of 0.6: 0.005
+    [found] = checks.checks.found
+    assert (found.beyond, found.precision) == (0, "bfloat16") and 0.003 < found.worst < 0.0156
+    assert (
+        found.as_dict()["precision"] == "bfloat16" and "precision" not in replace(found, precision="float32").as_dict()
+    )
+    assert in_all([found, found]) == (replace(found, rows=2 * found.rows),)
+    with pytest.raises(MemberError, match=r"rows beyond what rounding in bfloat16 explains, 0.016"):
+        score(checks.checks, checks.phase, lambda segment, values: values + 0.02)
