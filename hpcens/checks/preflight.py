@@ -28,7 +28,7 @@ from hpcens.result import (
 )
 from hpcens.rules import combining_space
 from hpcens.specs import BadRows, Job, MemberSpec, RunSpec
-from hpcens.vocabulary import Plan, numerics_from_dict
+from hpcens.vocabulary import DRIVER, Plan, numerics_from_dict
 
 _MOSTLY = 0.5  # a share of rows above which fill values are the rule, as in maps with land and sea
 
@@ -128,9 +128,14 @@ def begins_anew_in(job: Job, preflight: Preflight) -> str:
 
 
 def versions_now(numerics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the versions installed now of what the numerics name."""
+    """Return the versions installed now of what the numerics name.
+
+    Of the GPUs' driver, which this host may not have, it is the one that they were fixed under.
+    """
     now: dict[str, Any] = {"torch": torch_version()}
-    return now | ({"libraries": gpu_libraries()} if numerics.get("libraries") else {})
+    if not (before := numerics.get("libraries")):
+        return now
+    return now | {"libraries": gpu_libraries() | {name: before[name] for name in (DRIVER,) if name in before}}
 
 
 def _fingerprint(spec: RunSpec, preflight: Preflight, numerics: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hpcens.engine.engine import ran_out as ran_out
     from hpcens.engine.guard import Guard as Guard
     from hpcens.engine.guard import require_device as require_device
+    from hpcens.engine.gpus import driver as driver
     from hpcens.engine.hardware import Hardware as Hardware
     from hpcens.engine.hardware import import_ahead as import_ahead
     from hpcens.engine.hardware import keep_to_cores as keep_to_cores
@@ -30,6 +31,7 @@ else:
         "discovery": ("discover", "first_family", "identities", "present", "require_host_holds"),
         "engine": ("Engine", "ran_out"),
         "guard": ("Guard", "require_device"),
+        "gpus": ("driver",),
         "hardware": ("Hardware", "import_ahead", "keep_to_cores", "open_hardware", "use_cores"),
         "pinning": ("pin",),
         "torch_build": ("gpu_libraries",),

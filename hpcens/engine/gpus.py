@@ -10,6 +10,8 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hpcens.errors import UsageError
@@ -21,6 +23,7 @@ QUERY = [
 ]
 LIST = ["nvidia-smi", "-L"]
 _SECONDS = 30
+_KERNEL_MODULES = Path("/proc/driver/nvidia/version"), Path("/sys/module/amdgpu/version")
 # A slice has this part of the memory in its name, in GB of 10^9 bytes: 1g.5gb has 4.75 GiB, 3g.20gb 19.6.
 _SLICE_PART = 0.95
 
@@ -58,6 +61,32 @@ def gpu_of(uuid: str) -> Gpu | None:
         return next((gpu for gpu in gpus() if gpu.uuid == uuid), None)
     except UsageError:
         return None
+
+
+@lru_cache(maxsize=1)
+def driver() -> str:
+    """Return the version of the driver of this host's GPUs; empty where there is none, or it does not say."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            return _text(pynvml.nvmlSystemGetDriverVersion())
+        finally:
+            pynvml.nvmlShutdown()
+    except Exception:  # no package, no driver, or one that it cannot speak to: the kernel may know
+        return _driver_of_kernel()
+
+
+def _driver_of_kernel() -> str:
+    for path in _KERNEL_MODULES:
+        try:
+            found = re.search(r"\b\d+(\.\d+)+\b", path.read_text())
+        except OSError:
+            continue
+        if found:
+            return found[0]
+    return ""
 
 
 def _by_nvml() -> tuple[Gpu, ...] | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hpcens.allocation import Problem, plan
 from hpcens.checks.preflight import Preflight
-from hpcens.engine import gpu_libraries
+from hpcens.engine import driver, gpu_libraries
 from hpcens.planning.expectation import kept_stages, sampled_stages
 from hpcens.planning.experience import corrected, experience, reached, tells
 from hpcens.planning.groups import apart_lines
@@ -18,7 +18,7 @@ from hpcens.profiling import Needs, ProfileBook
 from hpcens.result import torch_version
 from hpcens.runs import RunDirectory
 from hpcens.specs import Job, MemberSpec
-from hpcens.vocabulary import Device, ExpectedStage, IoRates, Plan
+from hpcens.vocabulary import DRIVER, Device, ExpectedStage, IoRates, Plan
 
 # New shares that gain less than a hundredth are taken without a word.
 _WORTH_SAYING = 1.01
@@ -94,7 +94,8 @@ class JobPlanner:
         )
         numerics = with_precisions(new.numerics, members)
         if any(not kind.startswith("cpu") for kind in numerics.kinds):
-            numerics = replace(numerics, libraries=gpu_libraries())
+            under = {DRIVER: version} if (version := driver()) else {}
+            numerics = replace(numerics, libraries=gpu_libraries() | under)
         numerics = numerics if self._fixed is None else keep_fixed(numerics, self._fixed)
         return replace(new, numerics=numerics, expected=self.needs.expected)
 

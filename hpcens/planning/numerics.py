@@ -11,7 +11,7 @@ from hpcens.errors import FingerprintMismatch
 from hpcens.result import begun_tree, fingerprint_of, is_whole, make_fingerprint, numerics_of, require_same
 from hpcens.runs import RunDirectory, is_void
 from hpcens.specs import Job, MemberSpec, Precision
-from hpcens.vocabulary import Numerics, Plan, numerics_from_dict
+from hpcens.vocabulary import DRIVER, Numerics, Plan, numerics_from_dict
 
 
 def scored_members(job: Job, preflight: Preflight) -> tuple[MemberSpec, ...]:
@@ -62,8 +62,9 @@ def keep_fixed(planned: Numerics, fixed: Numerics) -> Numerics:
     Raises FingerprintMismatch where the devices or torch are others than were fixed.
     """
     strange = [kind for kind in planned.kinds if kind not in fixed.kinds]
-    if fixed.libraries and planned.libraries and planned.libraries != fixed.libraries:
-        names = sorted({*fixed.libraries, *planned.libraries})
+    names = sorted({*fixed.libraries, *planned.libraries} - {DRIVER})
+    both = fixed.libraries and planned.libraries
+    if both and any(fixed.libraries.get(name) != planned.libraries.get(name) for name in names):
         pairs = [(name, fixed.libraries.get(name), planned.libraries.get(name)) for name in names]
         differing = [f"{name} {before} then, {now} now" for name, before, now in pairs if before != now]
         raise FingerprintMismatch(

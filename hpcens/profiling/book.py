@@ -60,9 +60,9 @@ class ProfileBook:
             return None
 
     def put(self, key: ProfileKey, profile: Profile) -> None:
-        """Keep a profile. Batch sizes that only an earlier one tried are kept with it."""
+        """Keep a profile. Batch sizes that only an earlier one tried are kept with it, unless under another driver."""
         before = self.get(key)
-        if before is not None:
+        if before is not None and not _other_driver(before, profile.driver):
             kept = {size: batch for size, batch in before.batches.items() if size not in profile.tried}
             tried = tuple(sorted({*before.tried, *profile.tried}))
             apart = max(before.difference, profile.difference) if kept else profile.difference
@@ -162,17 +162,27 @@ class ProfileBook:
         return len(paths)
 
     def lack(
-        self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float, idle: bool = False
+        self,
+        key: ProfileKey,
+        batch_sizes: Iterable[int],
+        *,
+        rows: float,
+        tolerance: float,
+        idle: bool = False,
+        driver: str = "",
     ) -> str:
         """Say what is left to measure for these batch sizes, in words; empty where nothing is.
 
         Nothing is where all were tried, and one of them was measured; or the runtime differs by more than the
         tolerance, is refused, or not worth to be tried for so many rows.
-        idle  whether figures that were taken on a loaded machine are to be taken again
+        idle    whether figures that were taken on a loaded machine are to be taken again
+        driver  version of the GPUs' driver now; empty where it is not known
         """
         profile = self.get(key)
         if profile is None:
             return "not measured before"
+        if _other_driver(profile, driver):
+            return f"measured under driver {profile.driver}, and {driver} is here"
         if profile.refused:
             if profile.worth_from is None or rows < profile.worth_from:
                 return ""
@@ -189,6 +199,11 @@ class ProfileBook:
     def covers(self, key: ProfileKey, batch_sizes: Iterable[int], *, rows: float, tolerance: float) -> bool:
         """Return whether nothing is left to measure for these batch sizes and rows of the dataset, see `lack`."""
         return not self.lack(key, batch_sizes, rows=rows, tolerance=tolerance)
+
+
+def _other_driver(profile: Profile, driver: str) -> bool:
+    """Tell whether a profile is known to be of another driver of GPUs than this one."""
+    return bool(profile.driver and driver) and profile.driver != driver
 
 
 def _listed(numbers: Iterable[int]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from hpcens.checks.preflight import Preflight
+from hpcens.engine import driver
 from hpcens.errors import UsageError
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.groups import Groups, beside, equal_members, fixed_groups, group_key, profile_key, require_grouped
@@ -72,7 +73,8 @@ class Grouping:
         key, sizes = group_key(self.preflight, members, kind), self.batch_sizes(members[0].name, family)
         tolerance = tolerance_in(members[0].computes_in, self.job.spec.plan.tolerance)
         idle = self.fixed is None and is_idle()
-        if not (why := self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle)):
+        under = driver() if self.fixed is None and family == "cuda" else ""
+        if not (why := self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle, driver=under)):
             return None
         spec, thorough = grouped_spec(members, name), self.job.thorough or name in self.settled
         keys = {STACKED: key}

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine import open_hardware, use_cores
+from hpcens.engine import driver, open_hardware, use_cores
 from hpcens.profiling.book import ProfileBook
 from hpcens.profiling.precisions import race
 from hpcens.specs import Job
@@ -65,8 +65,9 @@ def measure_on(
         "contexts": Contexts(),
     }
     take, hardware = partial(measure, **where), open_hardware(device)
+    under = driver() if device.family == "cuda" else ""
     return [
-        (key, replace(profile, name=measurement.member.name, measured=time.time()))
+        (key, replace(profile, name=measurement.member.name, measured=time.time(), driver=under))
         for measurement in measurements
         for key, profile in (
             measure_group(measurement, **where) if measurement.members else race(measurement, take, hardware)

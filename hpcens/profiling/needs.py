@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 
 from hpcens.checks.preflight import Preflight
-from hpcens.engine import discover
+from hpcens.engine import discover, driver
 from hpcens.errors import UsageError
 from hpcens.members import speed_digest
 from hpcens.profiling.book import ProfileBook
@@ -161,8 +161,9 @@ class Needs:
         """Say of each runtime of a member what is not known yet; nothing of those of which all is."""
         sizes, idle = self.batch_sizes(member.name, family), self.fixed is None and is_idle()
         tolerance = tolerance_in(member.computes_in, self.job.spec.plan.tolerance)
+        under = driver() if self.fixed is None and family == "cuda" else ""
         found = {
-            runtime: self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle)
+            runtime: self.book.lack(key, sizes, rows=rows, tolerance=tolerance, idle=idle, driver=under)
             for runtime, key in keys.items()
         }
         return {runtime: lack for runtime, lack in found.items() if lack}

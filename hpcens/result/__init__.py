@@ -112,7 +112,7 @@ those are continued; `*` is any name, `[]` any number.
 | `members.*.state` | digest of the weights that its factory loads; where it loads none |
 | `members.*.complex numbers` | kept, where it has such parameters or buffers: format 1 kept their real parts alone |
 | `members.*.imports *` | digest of a module that its code imports, its own aside; where there is none, or empty |
-| `numerics.libraries` | library → version, of those that decide what GPUs compute; where none did |
+| `numerics.libraries` | library → version, of those that decide what GPUs compute, and `driver`; where none did |
 | `members.*.numerics.group` | name of the group of equal members in which it ran as one; where it ran by itself |
 | `members.*.library *` | version of a library that its code imports, but what torch requires; where there is none |
 | `rule.digests.precision` | of a stack's module; float32 |

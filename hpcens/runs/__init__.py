@@ -226,6 +226,7 @@ that cannot be read is measured again. DIGEST is of the key.
 | `rounding` | float | the largest difference from float32, of a narrower precision; by default 0 |
 | `labels` | float | part of the rows that have another label than in float32; by default 0 |
 | `judged` | int | rows on which that was found out; by default 0: it was not |
+| `driver` | text | version of the GPUs' driver; by default empty: not known, or of CPUs |
 
 Beside them, `links/DIGEST.json`: `key` (`kind`, `apart`) and `link` (`bytes_per_second`, `message_seconds`);
 `kinds/DIGEST.json`: `kind`, and `reached`: what part of the profiled rows/s the latest nine runs reached, newest last;

@@ -1,6 +1,6 @@
 """Recordings: what a member gave in a runtime for a few rows when it was measured, held against what it gives now.
 
-    NAME.npz  names of the dataset's inputs, the rows of each, and the member's own output for them
+    NAME.npz  names of the dataset's inputs, the rows of each, the member's own output for them, and the driver of GPUs
 
 Every instance repeats its recording once it is loaded, which costs a batch. Other bits mean that something else
 computes: another library, another instruction set, memory that is damaged.
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from hpcens.engine import Engine, ran_out
+from hpcens.engine import Engine, driver, ran_out
 from hpcens.errors import MemberError
 from hpcens.runtimes.agreement import difference, tolerance_in
 from hpcens.specs import MemberSpec
@@ -38,17 +38,19 @@ class Recording:
     inputs  names of the dataset's inputs, in their order
     rows    (rows, *row shape) of each input
     values  (rows, *output shape) before any softmax, in the member's own classes
+    driver  version of the GPUs' driver; empty where it is not known, or none had a part in it
     """
 
     inputs: tuple[str, ...]
     rows: Rows
     values: Array
+    driver: str = ""
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all. Raises OSError where the folder is full or refuses."""
         content = io.BytesIO()
         arrays: dict[str, Any] = {f"rows{i}": array for i, array in enumerate(self.rows)}
-        np.savez(content, inputs=np.array(self.inputs), values=self.values, **arrays)
+        np.savez(content, inputs=np.array(self.inputs), values=self.values, driver=np.array(self.driver), **arrays)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
         try:
@@ -62,8 +64,9 @@ class Recording:
         """Return the recording; None where there is none or it is damaged, which the checksums of its zip tell."""
         try:
             with np.load(path, allow_pickle=False) as content:
-                rows = tuple(content[f"rows{i}"] for i in range(len(content.files) - 2))
-                return Recording(tuple(map(str, content["inputs"])), rows, content["values"])
+                rows = tuple(content[f"rows{i}"] for i in range(sum(name.startswith("rows") for name in content.files)))
+                under = str(content["driver"]) if "driver" in content.files else ""
+                return Recording(tuple(map(str, content["inputs"])), rows, content["values"], under)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile):
             return None
 
@@ -86,7 +89,7 @@ def record(engine: Engine, member: MemberSpec, inputs: Sequence[str], rows: Rows
     if values is None:
         return
     with suppress(OSError):  # the next start has nothing to compare with, and this one is none the worse
-        Recording(tuple(inputs), few, values).save(path)
+        Recording(tuple(inputs), few, values, _driver(engine)).save(path)
 
 
 def repeat(
@@ -108,20 +111,26 @@ def repeat(
     if values is None or values.tobytes() == recording.values.tobytes():
         return
     probabilities = member.output == "probabilities"
+    now = _driver(engine)
+    drivers = f" (driver {recording.driver} then, {now} now)" if recording.driver != now else ""
     apart = difference(values, recording.values, probabilities=probabilities)
     if apart > tolerance_in(member.computes_in, tolerance):
         raise MemberError(
             f"member {member.name} does not give what it gave when it was measured: it is {apart:.2g} off, and"
             f" plan.tolerance is {tolerance:g} (recorded in {path})",
-            "find what changed: a library, the processor, memory, numbers that its factory draws without a seed; then"
-            " measure it anew: hpcens profile --clear, and run again",
+            f"find what changed{drivers}: a library, the processor, memory, numbers that its factory draws without a"
+            " seed; then measure it anew: hpcens profile --clear, and run again",
         )
     print(
         f"hpcens: warning: member {member.name} gives other bits than when it was measured, {apart:.2g} apart and"
-        " within plan.tolerance: another library or processor computes",
+        f" within plan.tolerance: another library or processor computes{drivers}",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _driver(engine: Engine) -> str:
+    return driver() if engine.hardware.name != "CPU" else ""
 
 
 def _given(engine: Engine, name: str, rows: Rows) -> Array | None:

@@ -33,7 +33,7 @@ from hpcens.vocabulary.messages import (
     Written,
     Wrote,
 )
-from hpcens.vocabulary.numerics import MemberNumerics, Numerics, numerics_from_dict
+from hpcens.vocabulary.numerics import DRIVER, MemberNumerics, Numerics, numerics_from_dict
 from hpcens.vocabulary.plan import Hosting, Instance, Plan
 from hpcens.vocabulary.profiles import BatchProfile, Link, LinkKey, Measurement, Profile, ProfileKey, profile_from_dict
 from hpcens.vocabulary.rows import Array, Bad, Cause, Divided, Rows
@@ -50,6 +50,7 @@ from hpcens.vocabulary.segments import (
 from hpcens.vocabulary.tallies import MemberTally, Tally
 
 __all__ = [
+    "DRIVER",
     "LARGEST_SEGMENT",
     "LOCAL",
     "NO_SEGMENTS",

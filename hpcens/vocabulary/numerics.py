@@ -8,6 +8,10 @@ from typing import Any
 
 from hpcens.files import checked
 
+DRIVER = "driver"
+"""Of the libraries the GPUs' driver. It is told and not required: nodes get a new one while runs go on, which cannot
+bring the old one back, and each instance compares bits with what it gave when it was measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class MemberNumerics:

@@ -98,6 +98,7 @@ class Profile:
     rounding        of a precision narrower than float32: the largest by which it differed from float32
     labels          part of the rows whose label, or one of whose labels, is another than in float32; 0 without classes
     judged          rows on which that was found out; 0: it was not
+    driver          version of the GPU's driver; empty: not known, or of a CPU
     """
 
     weights: int
@@ -116,6 +117,7 @@ class Profile:
     rounding: float = 0.0
     labels: float = 0.0
     judged: int = 0
+    driver: str = ""
 
     @property
     def loaded(self) -> bool:

@@ -220,6 +220,19 @@ class TestTheDriver:
         with pytest.raises(UsageError, match="timed out"):
             discover(DevicesSpec())
 
+    def test_the_driver_is_what_nvml_says_or_else_the_kernel(self, monkeypatch, tmp_path):
+        nvml = type("Nvml", (), {"nvmlInit": lambda: None, "nvmlShutdown": lambda: None})
+        nvml.nvmlSystemGetDriverVersion = lambda: b"570.124.06"
+        monkeypatch.setitem(sys.modules, "pynvml", nvml)
+        told = driver.driver.__wrapped__
+        assert told() == "570.124.06"
+        nvml.nvmlInit = lambda: (_ for _ in ()).throw(RuntimeError("Driver/library version mismatch"))
+        version = tmp_path / "version"
+        monkeypatch.setattr(driver, "_KERNEL_MODULES", (tmp_path / "none", version))
+        assert told() == ""
+        version.write_text("NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  575.57.08  Release Build\nGCC 13")
+        assert told() == "575.57.08"
+
     def test_nvml_is_asked_first(self, host, monkeypatch):
         class Nvml:
             NVMLError = type("NVMLError", (Exception,), {})

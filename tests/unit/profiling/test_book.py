@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from support.engines import Cpu
@@ -104,6 +105,22 @@ def test_other_bits_at_one_batch_size_count_for_the_profile(book, member):
     assert not book.get(KEY).same_bits
     book.put(KEY, replace(got, batches={b: replace(got.batches[4], batch=b) for b in (4, 8)}, tried=(4, 8)))
     assert book.get(KEY).same_bits
+
+
+def test_what_another_driver_of_gpus_gave_is_measured_anew(book, member):
+    sizes, got = (2, 4), replace(profile(member, (2, 4)), driver="570.1")
+    book.put(KEY, got)
+    lack = partial(book.lack, KEY, sizes, rows=100, tolerance=1e-4)
+    assert lack() == lack(driver="570.1") == "", "a host without a GPU knows none"
+    assert lack(driver="575.2") == "measured under driver 570.1, and 575.2 is here"
+    refused = replace(got, refused="frozen: no such operator", batches={})
+    book.put(replace(KEY, runtime="frozen"), refused)
+    assert book.lack(replace(KEY, runtime="frozen"), sizes, rows=100, tolerance=1e-4, driver="575.2") != ""
+    [two, four] = (replace(got, batches={size: got.batches[size]}, tried=(size,)) for size in sizes)
+    book.put(KEY, two)
+    assert set(book.get(KEY).batches) == {2, 4}, "what was measured before under the same one is kept"
+    book.put(KEY, replace(four, driver="575.2"))
+    assert set(book.get(KEY).batches) == {4} and lack(driver="575.2") != ""
 
 
 def test_a_book_lists_what_it_holds_and_forgets_it(tmp_path):

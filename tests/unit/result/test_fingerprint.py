@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from hpcens.checks import preflight
 from hpcens.errors import FingerprintMismatch
 from hpcens.planning.numerics import keep_fixed
 from hpcens.result import fingerprint
 from hpcens.result.fingerprint import AddedKey, in_format, made_of_but_data, make_fingerprint, numerics_of
 from hpcens.result.mismatch import differences, require_same
 from hpcens.specs import DatasetSpec, MemberSpec, RunSpec
-from hpcens.vocabulary import MemberNumerics, Numerics, numerics_from_dict
+from hpcens.vocabulary import DRIVER, MemberNumerics, Numerics, numerics_from_dict
 
 # What code of format 1 wrote for this specification.
 FORMAT_1 = """{"data": {"rows": 3}, "members": {"a.b": {"weights": "0", "output": "logits", "numerics": {"batch": 8,
@@ -99,6 +100,22 @@ def test_libraries_of_gpus_are_part_of_what_a_result_was_made_of():
     assert keep_fixed(numerics, earlier) == earlier, "the earlier code did not look at them"
     with pytest.raises(FingerprintMismatch, match=r"other libraries of GPUs: cudnn 9\.1 then, 9\.2 now"):
         keep_fixed(replace(numerics, libraries={"cudnn": "9.2"}), numerics)
+
+
+def test_a_new_driver_of_gpus_is_told_and_ends_no_run(monkeypatch):
+    """Nodes get one while a run goes on, and hosts without a GPU have none; the run keeps what it was begun under."""
+    monkeypatch.setattr(preflight, "gpu_libraries", lambda: {"cudnn": "9.1"})
+    members = {"a.b": MemberNumerics(8, "eager")}
+    numerics = Numerics(16, members, ("cuda A100",), "2.4", {"cudnn": "9.1", DRIVER: "570.1"})
+    of = dict(data={"rows": 3}, members={"a.b": {"weights": "0"}}, rule={}, space="probabilities")
+    made = make_fingerprint(SPEC, **of, numerics=numerics)
+    for libraries in ({"cudnn": "9.1", DRIVER: "575.2"}, {"cudnn": "9.1"}):
+        assert keep_fixed(replace(numerics, libraries=libraries), numerics) == numerics
+    now = numerics_from_dict(numerics_of(made) | preflight.versions_now(numerics_of(made)))
+    assert now.libraries == numerics.libraries
+    other = {"cudnn": "9.2", DRIVER: "575.2"}
+    with pytest.raises(FingerprintMismatch, match=r"libraries of GPUs: cudnn 9\.1 then, 9\.2 now\n"):
+        keep_fixed(replace(numerics, libraries=other), numerics)
 
 
 def test_results_of_many_datasets_share_which_rows_are_meant_and_not_how_many_each_has():

@@ -14,7 +14,7 @@ from hpcens.engine.cpu import CpuHardware
 from hpcens.engine.engine import Engine
 from hpcens.errors import MemberError
 from hpcens.members import member_digests
-from hpcens.runtimes import host
+from hpcens.runtimes import host, recording
 from hpcens.runtimes.recording import Recording, record, recording_of, repeat
 from hpcens.specs import MemberSpec, RunSpec
 from hpcens.vocabulary import Instance
@@ -60,6 +60,26 @@ def test_other_bits_are_said_and_other_values_refused(path, capfd):
     assert "member a gives other bits than when it was measured" in capfd.readouterr().err
     with pytest.raises(MemberError, match="does not give what it gave when it was measured"):
         again(path, 1.01)
+
+
+def test_another_driver_of_gpus_is_named_where_bits_differ(tmp_path, monkeypatch, capfd):
+    def on_a_card(factor=1.0):
+        engine = Engine(Cuda().hardware)
+        engine.host("a", forward(Net(factor).eval(), names=("x",)), batch=4)
+        return engine
+
+    path = recording_of(tmp_path / "member", 4)
+    monkeypatch.setattr(recording, "driver", lambda: "570.1")
+    record(on_a_card(), MEMBER, ("x",), (ROWS,), path)
+    assert Recording.load(path).driver == "570.1"
+    monkeypatch.setattr(recording, "driver", lambda: "575.2")
+    repeat(on_a_card(), MEMBER, ("x",), (ROWS,), path, tolerance=1e-4)
+    assert capfd.readouterr().err == "", "the same bits"
+    repeat(on_a_card(1 + 2e-7), MEMBER, ("x",), (ROWS,), path, tolerance=1e-4)
+    assert "another library or processor computes (driver 570.1 then, 575.2 now)" in capfd.readouterr().err
+    with pytest.raises(MemberError) as caught:
+        repeat(on_a_card(1.1), MEMBER, ("x",), (ROWS,), path, tolerance=1e-4)
+    assert "find what changed (driver 570.1 then, 575.2 now): a library" in caught.value.remedy
 
 
 def test_a_damaged_recording_is_made_anew(path, capfd):
