@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from hpcens.engine.discovery import require_host_holds as require_host_holds
     from hpcens.engine.engine import Engine as Engine
     from hpcens.engine.engine import ran_out as ran_out
+    from hpcens.engine.gpus import driver as driver
     from hpcens.engine.guard import Guard as Guard
     from hpcens.engine.guard import require_device as require_device
-    from hpcens.engine.gpus import driver as driver
     from hpcens.engine.hardware import Hardware as Hardware
     from hpcens.engine.hardware import import_ahead as import_ahead
     from hpcens.engine.hardware import keep_to_cores as keep_to_cores
