@@ -7,14 +7,19 @@ ranks it goes down a tree: each rank passes on what it got, so that no rank send
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
+from hpcens.vocabulary import Link
+
 _OBJECT, _HEAD, _BODY = 3, 4, 5
 _FAN = 32
+_TRIALS, _TRIAL_BYTES = 3, 8 << 20
 
 Hold = Callable[[MPI.Request, object], None]
 Wait = Callable[[Callable[[], Any]], Any]
@@ -71,6 +76,31 @@ class Collectives:
                 self._hold(self._comm.Isend([body, MPI.BYTE], rank, _BODY), body)
         self._wait(self._sent)
         return value if place == 0 else pickle.loads(pickle.loads(head)[0], buffers=bodies)
+
+    def link(self, to: int) -> Link | None:
+        """See `MpiWorld.link`."""
+        if self._rank not in (0, to) or not to:
+            return None
+        small, large = self._trial(to, 1), self._trial(to, _TRIAL_BYTES)
+        # There and back: the answer is as small as the small one.
+        return Link(_TRIAL_BYTES / max(1e-9, large - small), small / 2) if self._rank == 0 else None
+
+    def _trial(self, to: int, size: int) -> float:
+        """Return the seconds until `size` bytes were answered, the least of some trials; both ranks call it."""
+        best, body = inf, np.empty(size, np.uint8)
+        for _ in range(_TRIALS):
+            began = time.perf_counter()
+            if self._rank:
+                self._hold(self._comm.Irecv([body, MPI.BYTE], 0, _BODY), body)
+                self._wait(self._sent)
+                self._hold(self._comm.isend(None, 0, _OBJECT), None)
+                self._wait(self._sent)
+            else:
+                self._hold(self._comm.Isend([body, MPI.BYTE], to, _BODY), body)
+                self._wait(lambda: self._comm.Iprobe(to, _OBJECT) or None)
+                self._comm.recv(None, to, _OBJECT)
+            best = min(best, time.perf_counter() - began)
+        return best
 
     def _receive(self, parent: int) -> tuple[bytearray, list[Any]]:
         status = MPI.Status()

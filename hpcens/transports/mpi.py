@@ -33,16 +33,16 @@ from hpcens.transports.tasks import Tasks
 from hpcens.transports.timeline import HAND_OVER, INPUT, Timeline, clock
 from hpcens.vocabulary import LOCAL, Array, Link, Message, Send, Wait, Waited, carrying, payload
 
-_HEAD, _BODY, _OBJECT = 1, 2, 3
+_HEAD, _BODY = 1, 2  # 3 to 5: see `collectives`
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 50e-6, 10e-3
 # Between two messages of a role: every look takes a core from a device's thread, for it and for what it finds cached.
 _LONGEST_PAUSE_OF_ROLES = 30e-3
+_LONGEST_PAUSE_RUNG = 0.1  # where the bell rings for all messages: signals are noticed no later
 # A pause is a part of the time already waited, so that waiting for anything is longer by no more than that part.
 _PART = 1 / 3
 _PART_UNDER_WAY = 1 / 20  # a big message goes through in pieces, each when both ends look
 _BIG = 256 << 10
 _SHORTEST_PAUSE_OF_SENDS = 1e-3  # of small ones, where the bell rings when they are through
-_TRIALS, _TRIAL_BYTES = 3, 8 << 20
 _EMPTY = np.empty(0, np.uint8)
 
 
@@ -63,7 +63,8 @@ class MpiWorld:
         self._beaten = 0.0
         self._notice = notice
         self._status = MPI.Status()
-        self._held: deque[tuple[MPI.Request, object]] = deque()
+        # with the rank that hears of a message too late, where it was not on its way at once
+        self._held: deque[tuple[MPI.Request, object, int]] = deque()
         self._arriving: defaultdict[int, deque[Arrival]] = defaultdict(deque)
         self._inbox: deque[tuple[int, Message]] = deque()
         self._buffers = Buffers()
@@ -129,7 +130,11 @@ class MpiWorld:
 
     def receive(self) -> tuple[int, Message]:
         """Wait for the next message or answer; return the rank it comes from, or LOCAL, and the message."""
-        source, message = self._wait(self._next, _LONGEST_PAUSE_OF_ROLES, rung=self._bells.all_nearby)
+        rung = self._bells.all_nearby
+        longest = _LONGEST_PAUSE_RUNG if rung else _LONGEST_PAUSE_OF_ROLES
+        if self._alarms:
+            longest = min(longest, max(0.0, self._alarms[0] - time.monotonic()))
+        source, message = self._wait(self._next, longest, rung=rung)
         return source, message
 
     def gather(self, value: object) -> list[Any]:
@@ -145,28 +150,7 @@ class MpiWorld:
 
     def link(self, to: int) -> Link | None:
         """Measure the link from rank 0 to rank `to`, the best of some trials; every rank calls it, rank 0 is told."""
-        if self.rank not in (0, to) or not to:
-            return None
-        small, large = self._trial(to, 1), self._trial(to, _TRIAL_BYTES)
-        # There and back: the answer is as small as the small one.
-        return Link(_TRIAL_BYTES / max(1e-9, large - small), small / 2) if self.rank == 0 else None
-
-    def _trial(self, to: int, size: int) -> float:
-        """Return the seconds until `size` bytes were answered, the least of some trials; both ranks call it."""
-        best, body = inf, np.empty(size, np.uint8)
-        for _ in range(_TRIALS):
-            began = time.perf_counter()
-            if self.rank:
-                self._hold(self._comm.Irecv([body, MPI.BYTE], 0, _BODY), body)
-                self.finish_sends()
-                self._hold(self._comm.isend(None, 0, _OBJECT), None)
-                self.finish_sends()
-            else:
-                self._hold(self._comm.Isend([body, MPI.BYTE], to, _BODY), body)
-                self._wait(lambda: self._comm.Iprobe(to, _OBJECT) or None)
-                self._comm.recv(None, to, _OBJECT)
-            best = min(best, time.perf_counter() - began)
-        return best
+        return self._collectives.link(to)
 
     def finish_sends(self) -> None:
         """Wait until every send is complete."""
@@ -187,22 +171,25 @@ class MpiWorld:
         places = self.rings.places(to, bodies)
         kinds = [(body.dtype.str, body.shape, place) for body, place in zip(bodies, places, strict=True)]
         head = pickle.dumps((bare, kinds), 5)
-        self._hold(self._comm.Isend([head, MPI.BYTE], to, _HEAD), head)
+        request = self._comm.Isend([head, MPI.BYTE], to, _HEAD)
+        if not request.Test():
+            self._held.append((request, head, to))
         for body in (body for body, place in zip(bodies, places, strict=True) if place is None):
             self._hold(self._comm.Isend([body.reshape(-1).view(np.uint8), MPI.BYTE], to, _BODY), body)
 
     def _hold(self, request: MPI.Request, buffer: object) -> None:
-        self._held.append((request, buffer))
+        self._held.append((request, buffer, LOCAL))
 
     def _look(self) -> bool:
         """Make progress on all that is under way; return whether anything moved."""
         moved = False
         for _ in range(len(self._held)):
-            request, buffer = self._held.popleft()
+            request, buffer, late = self._held.popleft()
             if request.Test():
+                self._bells.ring(late)
                 moved = True
             else:
-                self._held.append((request, buffer))
+                self._held.append((request, buffer, late))
         # asked twice: MPICH looks at what has come before it takes in what is coming
         while any(self._comm.Iprobe(MPI.ANY_SOURCE, _HEAD, self._status) for _ in range(2)):
             self._arrive(self._status.Get_source(), self._status.Get_count(MPI.BYTE))
@@ -264,7 +251,7 @@ class MpiWorld:
 
     def _pause(self, waited: float, *, rung: bool) -> float:
         """Return the seconds until the next look, after so many in which nothing moved."""
-        if any(self._arriving.values()) or any(getattr(buffer, "nbytes", 0) > _BIG for _, buffer in self._held):
+        if any(self._arriving.values()) or any(getattr(buffer, "nbytes", 0) > _BIG for _, buffer, _ in self._held):
             return max(_SHORTEST_PAUSE, _PART_UNDER_WAY * waited)
         if rung:
             return max(_SHORTEST_PAUSE_OF_SENDS, _PART * waited) if self._held else inf
