@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from hpcens.engine.cuda_words import says_broken
+from hpcens.engine.gpus import gpu_of
 from hpcens.engine.hardware import Hardware
+from hpcens.engine.pinning import pinned
 from hpcens.errors import DeviceFailed
 from hpcens.members import cause_of
 from hpcens.processes import node
@@ -15,14 +17,26 @@ from hpcens.vocabulary import Failed, Message, Predict, Predicted
 def require_device(hardware: Hardware, error: BaseException) -> None:
     """Raise DeviceFailed where the error says that the device is to blame, and not what it was asked to compute."""
     if said := hardware.failure(cause_of(error)):
-        raise DeviceFailed(f"{hardware.name} failed: {said}", node() if says_broken(said) else "") from error
+        broken = _broken(said)
+        raise DeviceFailed(f"{hardware.name} failed: {broken or said}", node() if broken else "") from error
 
 
 def require_whole(hardware: Hardware, error: BaseException) -> None:
     """Raise DeviceFailed where the error, or what caused it, says that the device is broken."""
     for each in (error, error.__cause__):
-        if each is not None and says_broken(said := hardware.failure(cause_of(each))):
-            raise DeviceFailed(f"{hardware.name} failed: {said}", node()) from error
+        if each is not None and (broken := _broken(hardware.failure(cause_of(each)))):
+            raise DeviceFailed(f"{hardware.name} failed: {broken}", node()) from error
+
+
+def _broken(said: str) -> str:
+    """Return what says that the device is broken, of what it said of a failure; empty where nothing does.
+
+    One that fell off the bus may say no more than that a launch failed: the driver then no longer shows it.
+    """
+    if not said or says_broken(said):
+        return said
+    uuid = pinned()
+    return f"{said}; the driver no longer shows it" if uuid and gpu_of(uuid) is None else ""
 
 
 class Guard:

@@ -5,6 +5,7 @@ from support.engines import Calls, Cuda, forward, hosting, net, rows
 
 from hpcens import processes
 from hpcens.engine import Engine, Guard
+from hpcens.engine import guard as module
 from hpcens.errors import DeviceFailed, MemberError
 from hpcens.members import PreprocessingFailed
 from hpcens.members.forward import Forward
@@ -89,6 +90,21 @@ def test_what_may_be_the_networks_own_fault_ends_the_start(words, error):
     with pytest.raises(error):
         list(tasks.run(TASK))
     assert guard.failed is None
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_launch_that_failed_on_a_gpu_that_the_driver_no_longer_shows_is_the_gpus(monkeypatch, shown):
+    words = "CUDA error: unspecified launch failure"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa11")
+    monkeypatch.setattr(module, "gpu_of", lambda uuid: uuid if shown else None)
+    guard, tasks = guarded(hosting(Cuda(), a=failing(words), b=net()))
+    if shown:
+        with pytest.raises(DeviceFailed, match=words) as caught:
+            list(tasks.run(TASK))
+        assert not caught.value.node
+    else:
+        assert len(list(tasks.run(TASK))) == 2
+        assert guard.failed.failure.endswith(f" failed: {words}; the driver no longer shows it")
 
 
 def test_bringing_rows_fails_aloud_where_the_device_does_not():
