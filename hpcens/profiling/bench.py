@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from hpcens.errors import DeviceOutOfMemory, RuntimeUnsuited
 from hpcens.members import Forward, load
 from hpcens.profiling.budget import budget, pays_from
 from hpcens.profiling.loading import Contexts, load_and_weigh
+from hpcens.profiling.passes import repeated
 from hpcens.profiling.precisions import require_able
 from hpcens.profiling.references import Pass, References, labels, rows_to_time
 from hpcens.profiling.sizes import GrowthOfMember
@@ -143,14 +144,14 @@ class Bench:
         engine = Engine(open_hardware(self.device))
         turns: dict[Contender, list[float]] = {contender: [] for contender in close}
         try:
-            staged = {contender: self._contending(engine, contender) for contender in close}
+            staged = {contender: self._contending(engine, contender, agree) for contender in close}
             share = self.measurement.seconds if self.measurement.thorough else _REMATCH * self.measurement.seconds
             end = time.perf_counter() + max(share, REPETITIONS * turn)
             while time.perf_counter() < end and not decided(turns):
                 for (runtime, batch), speeds in turns.items():
                     began = time.perf_counter()
                     engine.run(f"{runtime} {batch}", staged[runtime, batch])
-                    speeds.append(batch / (time.perf_counter() - began))
+                    speeds.append(len(staged[runtime, batch][0]) / (time.perf_counter() - began))
         except Exception as error:
             expected = isinstance(error, DeviceOutOfMemory | RuntimeUnsuited)
             if not expected and not ran_out(engine.hardware, error):
@@ -160,13 +161,13 @@ class Bench:
             engine.clear()
         return settled(profiles, turns)
 
-    def _contending(self, engine: Engine, contender: Contender) -> Any:
-        """Host a contender and run it once; its staged rows."""
+    def _contending(self, engine: Engine, contender: Contender, profiles: Mapping[str, Profile]) -> Any:
+        """Host a contender and run it once; the staged rows of its passes."""
         runtime, batch = contender
         engine.host(f"{runtime} {batch}", self.recipe(runtime, engine.hardware).make(batch), batch=batch)
         staged = self.staged(engine.hardware, batch)
         engine.run(f"{runtime} {batch}", staged)
-        return staged
+        return repeated(staged, batch / profiles[runtime].batches[batch].rows_per_second)
 
     def staged(self, hardware: Hardware, batch: int) -> Any:
         """Stage a batch of rows on the device, for each input."""

@@ -18,6 +18,7 @@ from hpcens.members import load
 from hpcens.members.stacked import load_stacked
 from hpcens.profiling.bench import Bench
 from hpcens.profiling.loading import Contexts
+from hpcens.profiling.passes import Passes
 from hpcens.profiling.references import References, rows_to_time
 from hpcens.profiling.timing import REPETITIONS
 from hpcens.runtimes import Recipe, filled
@@ -27,6 +28,9 @@ from hpcens.vocabulary.groups import STACKED
 
 # Of the time to measure a group, what running its members by themselves once may take, where it need not be measured.
 _SHARE = 0.25
+# Equal members are as fast as each other: so many are timed.
+_TIMED = 8
+_FIRST_SECONDS = 0.03
 
 
 def measure_group(
@@ -98,7 +102,7 @@ class _GroupBench(Bench):
         hardware = open_hardware(self.device)
         outputs: list[Array] = []
         on_others: list[Array | None] = []
-        took = 0.0
+        seconds: list[float] = []
         for member in self.measurement.members:
             engine = Engine(hardware)
             forward = load(member, self.spec, inputs=self.inputs, space=self.space, cores=self.device.cores)
@@ -113,16 +117,15 @@ class _GroupBench(Bench):
                     f"{STACKED}: batches of {batch} rows take {first:.2g} s in each member, too long to gain much"
                 )
             self.references.limit(batch / (len(self.measurement.members) * first), self.measurement.seconds)
-            seconds: list[float] = []
-            for _ in range(REPETITIONS):
-                began = time.perf_counter()
-                values, _ = engine.run(member.name, staged)
-                seconds.append(time.perf_counter() - began)
+            values, _ = engine.run(member.name, staged)
+            if len(outputs) < _TIMED:
+                passes = Passes(engine, member.name, staged, most=_FIRST_SECONDS)
+                took = [passes.seconds() for _ in range(REPETITIONS)]
+                seconds.append(statistics.median(took) * batch / passes.rows)
             outputs.append(values)
-            took += statistics.median(seconds)
             on_others.append(self.references.on_others(engine, member.name))
             engine.clear()
         others = [array for array in on_others if array is not None]
         both = np.stack(others, 1) if len(others) == len(outputs) else None
         self.references.outputs[batch] = np.stack(outputs, 1), both
-        self.apart[batch] = batch / took
+        self.apart[batch] = batch / (len(outputs) * statistics.median(seconds))

@@ -12,6 +12,7 @@ from hpcens.engine import Engine
 from hpcens.engine.outputs import Outputs
 from hpcens.members import Forward, Prepared
 from hpcens.profiling.load import CoreShare
+from hpcens.profiling.passes import Passes
 from hpcens.vocabulary import BatchProfile, Device
 
 # Passes at least; no more once their median is known to a part in a hundred.
@@ -43,14 +44,12 @@ def timed(
     share = max(0.02, (deadline - time.perf_counter()) / sizes)
     began = time.perf_counter()
     end, half = began + share, began + (share / 2 if forward.preparation else share)
-    speeds: list[float] = []
-    cores = CoreShare()
+    cores, passes = CoreShare(), Passes(engine, name, staged, most=share / 4)
+    speeds = [batch / passes.alone] if passes.rows == batch else []
     while len(speeds) < REPETITIONS or (time.perf_counter() < half and not precise(speeds)):
-        began = time.perf_counter()
-        engine.run(name, staged)
-        speeds.append(batch / (time.perf_counter() - began))
-        if time.perf_counter() > deadline:
+        if speeds and time.perf_counter() > deadline:
             break
+        speeds.append(passes.rows / passes.seconds())
     shared, kept = 0.0, 0
     if forward.preparation and batch > 1:  # one row is run as two, and prepared by each member itself
         common, own, kept = _parts(engine, name, staged, forward, end)

@@ -197,7 +197,7 @@ class TestProfiler:
 
     @pytest.mark.parametrize("error", [RuntimeUnsuited("not again"), DeviceOutOfMemory("no room", "less"), None])
     def test_contenders_that_cannot_be_held_stay_as_they_were_measured(self, member, tmp_path, monkeypatch, error):
-        def fails(bench, engine, contender):
+        def fails(bench, engine, contender, of):
             raise error or ValueError("a fault")
 
         monkeypatch.setattr(

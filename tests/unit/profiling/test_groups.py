@@ -12,6 +12,7 @@ import hpcens.members.stacked
 from hpcens.checks.preflight import Preflight
 from hpcens.dataset import Input
 from hpcens.dataset.source import Facts
+from hpcens.engine.engine import Engine
 from hpcens.errors import UsageError
 from hpcens.members import member_digests
 from hpcens.planning.experience import corrected
@@ -259,6 +260,28 @@ class TestMeasured:
         assert [*profile.batches] == [4, 8] and profile.tried == (4, 8) and not profile.refused
         assert all(batch.times > 0 for batch in profile.batches.values())
         assert profile.weights >= 3 * 4 * (3 * 8 * 9 + 8 + 4 * 32 + 4)
+
+    def test_short_passes_are_timed_as_a_run_makes_them(self, tmp_path, monkeypatch):
+        """Story: members whose first calls take longer were timed in those: the group was planned twice as fast."""
+        now, calls = [0.0], {}
+
+        class Clocked(Engine):
+            def run(self, name, rows):
+                calls[name] = calls.get(name, 0) + 1
+                batches = len(rows[0]) / self._members[name].batch
+                each = 150e-6 if name == GROUP else 100e-6
+                now[0] += 300e-6 * (calls[name] <= 16) + 10e-6 + each * batches
+                return super().run(name, rows)
+
+        clock = SimpleNamespace(perf_counter=lambda: now[0])
+        for module in ("timing", "passes", "bench", "group_bench"):
+            monkeypatch.setattr(f"hpcens.profiling.{module}.time", clock)
+        for module in ("bench", "group_bench"):
+            monkeypatch.setattr(f"hpcens.profiling.{module}.Engine", Clocked)
+        profile = measured(equal_members(tmp_path), tmp_path, seconds=1.0)
+        assert {size: batch.times for size, batch in profile.batches.items()} == pytest.approx(
+            {4: 2.0, 8: 2.0}, rel=0.02
+        )
 
     def test_what_cannot_be_batched_is_refused(self, tmp_path):
         profile = measured(equal_members(tmp_path, "nets:Recurrent"), tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from support.profiles import KEY
 
+import hpcens.profiling.passes
 import hpcens.profiling.timing
 from hpcens.profiling.bench import measure
 from hpcens.profiling.evening import evened
@@ -46,9 +47,9 @@ class Net(nn.Module):
 def clock(tmp_path, monkeypatch):
     (tmp_path / "shared_models.py").write_text(MODELS)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(
-        hpcens.profiling.timing, "time", SimpleNamespace(perf_counter=lambda: sys.modules["shared_models"].now[0])
-    )
+    clock = SimpleNamespace(perf_counter=lambda: sys.modules["shared_models"].now[0])
+    for module in (hpcens.profiling.timing, hpcens.profiling.passes):
+        monkeypatch.setattr(module, "time", clock)
     yield tmp_path
     sys.modules.pop("shared_models", None)
 
