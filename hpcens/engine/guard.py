@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 
 from hpcens.engine.cuda_words import says_broken
@@ -83,5 +84,14 @@ class Guard:
         try:
             require_whole(self._hardware, error)
         except DeviceFailed as failure:
+            _keep(error)
             return Failed(failure.what, failure.node)
         return None
+
+
+def _keep(error: Exception) -> None:
+    """Let go of nothing that the frames of an error hold, not even when Python ends: engine, pinned buffers, graphs.
+
+    torch lets go of them by calls to the device, and where such a call fails in a destructor C++ ends the process.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(error))

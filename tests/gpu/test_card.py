@@ -500,6 +500,37 @@ import os; os._exit(0)
     assert said.stdout == "member\n", said.stderr[-500:]
 
 
+@on_the_card
+def test_a_process_whose_card_broke_goes_on_and_ends_in_order():
+    """An assertion stands for what breaks: no call to the card works after it, those of destructors neither."""
+    code = """
+import sys; sys.path[:0] = ["tests"]
+import torch
+from support.engines import Calls, hosting, net, rows
+from hpcens.engine import Guard, guard as module
+from hpcens.engine.cuda import CudaHardware
+from hpcens.transports import worker_tasks
+from hpcens.vocabulary import Predict
+from types import SimpleNamespace
+card = SimpleNamespace(hardware=CudaHardware(torch.device("cuda", 0), name="GPU x of here"))
+card.hardware.failure = lambda error: str(error) if isinstance(error, RuntimeError) else ""
+module.says_broken = lambda text: True
+table = torch.zeros(4, 32, device="cuda")
+def beyond(x):
+    return x.flatten(1) + table[torch.full((len(x),), 99, device="cuda")]
+engine = hosting(card, a=net(), b=Calls(beyond), c=net(1))
+guard = Guard(engine.hardware)
+tasks = worker_tasks(guard.around(engine.predict), guard.ahead(engine.stage))
+every = [Predict(segment, ("a", "b", "c"), (rows(64),), segment) for segment in range(3)]
+for task in every:
+    tasks.prepare(task)
+for task in every:
+    print(type(list(tasks.run(task))[-2]).__name__, flush=True)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (said.stdout, said.returncode) == ("Unable\n" * 3, 0), said.stderr[-500:]
+
+
 def test_a_whole_run_of_graphs_beside_what_is_staged(card, tmp_path):
     """Rows are staged by another thread all the while."""
     from concurrent.futures import ThreadPoolExecutor

@@ -1,6 +1,10 @@
 """A device that breaks is told apart from what it was to compute, and is not asked again."""
 
+import gc
+import weakref
+
 import pytest
+import torch
 from support.engines import Calls, Cuda, forward, hosting, net, rows
 
 from hpcens import processes
@@ -90,6 +94,23 @@ def test_what_may_be_the_networks_own_fault_ends_the_start(words, error):
     with pytest.raises(error):
         list(tasks.run(TASK))
     assert guard.failed is None
+
+
+def test_nothing_that_is_on_it_is_let_go():
+    """Story: pinned buffers were freed, which torch does by a call to the device that failed: the process was ended."""
+    buffers = []
+
+    def fails(x):
+        buffer = torch.zeros(3)
+        buffers.append(weakref.ref(buffer))
+        raise RuntimeError(ECC)
+
+    guard, tasks = guarded(hosting(Cuda(), a=Calls(fails), b=net()))
+    hardware = weakref.ref(guard._hardware)
+    list(tasks.run(TASK))
+    del guard, tasks
+    gc.collect()
+    assert buffers[0]() is not None and hardware() is not None
 
 
 @pytest.mark.parametrize("shown", [True, False])
