@@ -7,6 +7,7 @@
     probe     copies, launches, context
     speed     ResNet-50, ViT-B, MLPs: hpcens beside an ideal loop
     compiled  the contract of the compiled runtime, whose preparation takes long
+    benchmark jobs/benchmark_gpu.py, beside an ideal, PyTorch and Lightning; only where asked for: it takes five minutes
 
 Figures go to $OUT/validation.json after every stage, what was printed to $OUT/validation.log; a table is printed at
 the end.
@@ -17,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,10 +27,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "jobs"))
+from benchmark_card import end_tree  # noqa: E402
+
 OUT = Path(os.environ.get("OUT", ROOT / "out"))
 WORK = Path(tempfile.mkdtemp(prefix="hpcens-validation-"))
 # stage → seconds; together with what starting takes, less than eight minutes
 STAGES = {"card": 20, "contract": 100, "bytes": 80, "memory": 50, "probe": 15, "speed": 150, "compiled": 40}
+BENCHMARK = 310
+_REPORTING = 15
 
 
 def main() -> int:
@@ -51,7 +57,7 @@ def main() -> int:
 
 def _stage(name: str, *, cpu: bool) -> dict[str, object]:
     """Run a stage in a process group of its own; return its code (124: out of time), seconds and figures."""
-    file, log, limit = WORK / f"{name}.json", WORK / f"{name}.log", STAGES[name]
+    file, log, limit = WORK / f"{name}.json", WORK / f"{name}.log", (STAGES | {"benchmark": BENCHMARK})[name]
     environment = {**os.environ, "HPCENS_VALIDATION": str(file), "HPCENS_CACHE": str(WORK / "cache")}
     if cpu:
         environment["HPCENS_GPU_TESTS"] = "cpu"
@@ -62,6 +68,11 @@ def _stage(name: str, *, cpu: bool) -> dict[str, object]:
         chosen = "compiled" if name == "compiled" else "not compiled"
         command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-W", "default", "-m", "gpu", "-k", chosen]
         command += ["--timeout", str(limit), "-p", "no:cacheprovider", str(HERE)]
+    folder = WORK / "benchmark"
+    if name == "benchmark":
+        command = [sys.executable, str(ROOT / "jobs" / "benchmark_gpu.py"), str(folder), "--as-loaded"]
+        command += ["--seconds", str(limit - _REPORTING), "--limit", "90", "--rows", "3000"]
+        command += ["--dry-run"] if cpu else []
     print(f"== {name}", flush=True)
     began = time.monotonic()
     with log.open("w") as output:
@@ -71,14 +82,16 @@ def _stage(name: str, *, cpu: bool) -> dict[str, object]:
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            end_tree(process.pid)
             code = 124 + 0 * process.wait()
     seconds = time.monotonic() - began
     text = log.read_text(errors="replace")
     with (OUT / "validation.log").open("a") as whole:
         whole.write(f"== {name}: {code} after {seconds:.1f} s\n{text}\n")
     lines = text.splitlines()
-    print("\n".join(lines[-12:]), flush=True)
+    print("\n".join(lines[-12:] if name != "benchmark" else lines), flush=True)
+    if (found := folder / "benchmark-gpu.json").exists():
+        shutil.copy(found, OUT)
     figures = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     return {"code": code, "seconds": seconds, "figures": figures, "last": lines[-3:]}
 

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Validates hpcens on a machine with one GPU, in one call of at most eight minutes; leaves JSON and logs in $OUT.
+# Its benchmark takes five more, in a call of its own: --only benchmark.
 #   tests/gpu/validate.sh [--cpu] [--only STAGE,…] [--wheels FOLDER]
 # --cpu tries the script itself on CPU devices and the stand-in for CUDA. No network is needed: see wheels.sh.
 set -u
