@@ -94,6 +94,12 @@ def timeline_of(
 
 def end_tree(process: int) -> None:
     """End a process and all that it and those it has started did start, in sessions of their own too."""
+    for each in _tree(process):
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
+
+
+def _tree(process: int) -> list[int]:
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
@@ -101,18 +107,18 @@ def end_tree(process: int) -> None:
     tree = [process]
     for parent in tree:
         tree += [child for child, of in parents.items() if of == parent]
-    for each in tree:
-        with suppress(ProcessLookupError):
-            os.kill(each, signal.SIGKILL)
+    return tree
 
 
 def _end(process: subprocess.Popen[str], cut: threading.Event) -> None:
     """End a command and all it has started: asked first, then made to."""
     cut.set()
+    tree = _tree(process.pid)  # now: those whose parents have ended are nobody's
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(_GRACE_SECONDS)
-    end_tree(process.pid)
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    over = time.monotonic() + _GRACE_SECONDS
+    while process.poll() is None and time.monotonic() < over:
+        time.sleep(0.05)
+    for each in tree:
+        with suppress(ProcessLookupError):
+            os.kill(each, signal.SIGKILL)
