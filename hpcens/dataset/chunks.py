@@ -6,8 +6,9 @@ Of a plain file only, and of a chunk that went through all filters of its datase
 from __future__ import annotations
 
 import math
+import threading
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
@@ -33,6 +34,7 @@ class Chunks:
     descriptor: int
     addresses: Array
     sizes: Array
+    _of_thread: threading.local = field(default_factory=threading.local)
 
     def is_absent(self, place: tuple[int, ...]) -> bool:
         """Tell whether a chunk was never written. place: its number along each axis."""
@@ -43,8 +45,13 @@ class Chunks:
         return bool(self.addresses[place] >= 0)
 
     def read(self, place: tuple[int, ...]) -> Array:
-        """Return the bytes of a chunk as they are stored. Raises OSError where the file has not as many."""
-        raw = np.empty(int(self.sizes[place]), np.uint8)
+        """Return the bytes of a chunk as they are stored, until this thread reads the next one.
+
+        Raises OSError where the file has not as many.
+        """
+        if not hasattr(self._of_thread, "memory"):
+            self._of_thread.memory = np.empty(int(self.sizes.max()), np.uint8)
+        raw: Array = self._of_thread.memory[: int(self.sizes[place])]
         read_at(self.descriptor, int(self.addresses[place]), raw)
         return raw
 

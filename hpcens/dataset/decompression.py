@@ -42,12 +42,12 @@ class Pipeline:
     stages: tuple[Stage, ...]
     size: int
 
-    def undo(self, raw: bytes | Array, mask: int, into: Array | None = None) -> Array:
-        """Return the bytes of a chunk as they were before.
+    def undo(self, raw: bytes | Array, mask: int, into: Array) -> None:
+        """Make the bytes of a chunk what they were before.
 
         raw   as they are stored
         mask  bit i is set where filter i was left out of this chunk
-        into  uint8 (size,), where they are to be; None: in memory of their own
+        into  uint8 (size,), where they are to be
         Raises ValueError where the bytes are damaged.
         """
         data: Array = np.frombuffer(raw, np.uint8)
@@ -57,10 +57,8 @@ class Pipeline:
                 data = stage(data, into if i == last else None)
         if data.nbytes != self.size:
             raise ValueError(f"it holds {data.nbytes} bytes, not {self.size}")
-        if into is None or data is into:
-            return data
-        into[:] = data
-        return into
+        if data is not into:
+            into[:] = data
 
 
 def require_filters(dataset: h5py.Dataset, where: str) -> None:

@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from h5py._objects import phil
 
+from hpcens.arrays import Buffers
 from hpcens.dataset.chunks import Chunks, chunks_of
 from hpcens.dataset.decompression import pipeline_of
 from hpcens.dataset.direct import stored_as_read
@@ -35,6 +36,7 @@ _Rows = slice | tuple[Array, Any]
 """A range, or ascending rows and the place of each in the target."""
 
 _READ_BYTES = 8 << 20  # of a segment, at most
+_TASK_BYTES, _TASKS = 4 << 20, 4  # of chunks that are one task; tasks of each thread in a segment, at least
 
 
 def open_table(dataset: h5py.Dataset, threads: Threads, end: int, axis: int = 0, budget: int = 0) -> Plain | Chunked:
@@ -74,7 +76,8 @@ class Chunked:
         self._whole_rows = not axis and self._steps == self._sizes and self._dtype.isnative
         self.kept_whole = layout.is_kept(budget)
         self._most = max(1, KEPT_BYTES // max(1, size), layout.across if self.kept_whole else 0)
-        self._kept: dict[int, Future[Any]] = {}
+        self._buffers = Buffers()  # else each chunk that is kept would come on fresh pages
+        self._kept: dict[int, Future[Array]] = {}
 
     def read(self, where: Where, targets: Sequence[Target]) -> None:
         """Fill every target with these rows. Raises DataError naming those that cannot be read."""
@@ -92,7 +95,7 @@ class Chunked:
 
     @property
     def _depth(self) -> int:
-        """Chunks that are under way at once."""
+        """Tasks that are under way at once."""
         return min(2 * self._threads.decompressing, self._most)
 
     def find_chunks(self) -> None:
@@ -118,20 +121,34 @@ class Chunked:
         whole = (time.perf_counter() - began) * layout.across / count
         return whole / (self._tall if self.kept_whole else min(self._tall, max(1, _READ_BYTES // self._row_bytes)))
 
-    def _read(self, bands: Iterable[int], where: _Rows, targets: Sequence[Target]) -> None:
-        """Every chunk is decompressed and copied to its place by one thread, `_depth` of them under way at once."""
+    def _read(self, bands: Sequence[int], where: _Rows, targets: Sequence[Target]) -> None:
+        """Every chunk is decompressed and copied to its place by one thread, `_depth` at once; small ones as a task."""
         keys = (band * len(self._tiles) + tile for band in bands for tile in range(len(self._tiles)))
-        begun: deque[tuple[int, Future[Array | None]]] = deque()
+        part = -(-len(bands) * len(self._tiles) // (_TASKS * self._threads.decompressing))
+        together = max(1, min(part, _TASK_BYTES // max(1, self.layout.size), self._most // self._depth))
+        begun: deque[Future[list[tuple[int, Array]]]] = deque()
         while True:
-            for key in itertools.islice(keys, self._depth - len(begun)):
-                begun.append((key, self._threads.pool.submit(self._place, key, self._kept.get(key), where, targets)))
+            while len(begun) < self._depth and (some := list(itertools.islice(keys, together))):
+                kept = [(key, self._kept.get(key)) for key in some]
+                begun.append(self._threads.pool.submit(self._place_all, kept, where, targets))
             if not begun:
                 return
-            key, placed = begun.popleft()
-            if placed.result() is not None and len(self._kept) < self._most:
-                self._kept[key] = placed
+            self._keep(begun.popleft().result())
 
-    def _place(self, key: int, kept: Future[Any] | None, where: _Rows, targets: Sequence[Target]) -> Array | None:
+    def _keep(self, chunks: Sequence[tuple[int, Array]]) -> None:
+        for key, chunk in chunks:
+            if len(self._kept) < self._most and key not in self._kept:
+                self._kept[key] = done = Future[Array]()
+                done.set_result(chunk)
+
+    def _place_all(
+        self, chunks: Sequence[tuple[int, Future[Array] | None]], where: _Rows, targets: Sequence[Target]
+    ) -> list[tuple[int, Array]]:
+        """Copy the rows of chunks to their place; return those that may be asked for again."""
+        placed = ((key, self._place(key, kept, where, targets)) for key, kept in chunks)
+        return [(key, chunk) for key, chunk in placed if chunk is not None]
+
+    def _place(self, key: int, kept: Future[Array] | None, where: _Rows, targets: Sequence[Target]) -> Array | None:
         """Copy a chunk's rows to their place; return the chunk if it may be asked for again."""
         into = self._straight(key, where, targets) if kept is None else None
         chunk: Array = kept.result() if kept is not None else self._decompressed(key, into)
@@ -185,7 +202,8 @@ class Chunked:
         start, across = band * self._tall, self._tiles[tile]
         offset = (*across[: self._axis], start, *across[self._axis :])
         try:
-            return np.moveaxis(self._whole(offset, into), self._axis, 0)
+            whole = self._whole(offset, into)
+            return np.moveaxis(whole, self._axis, 0) if self._axis else whole
         except Exception as error:  # HDF5's errors come as half a dozen types
             raise unreadable(self._dataset, start, min(start + self._tall, self._length), error) from None
 
@@ -225,6 +243,6 @@ class Chunked:
 
     def _undone(self, raw: bytes | Array, mask: int, into: Array | None) -> Array:
         assert self._pipeline is not None, "the library undoes its own"
-        memory = None if into is None else into.reshape(-1).view(np.uint8)
-        whole: Array = self._pipeline.undo(raw, mask, memory)
-        return into if into is not None else whole.view(self._dtype).reshape(self._chunk)
+        whole = self._buffers.empty(self._chunk, self._dtype) if into is None else into
+        self._pipeline.undo(raw, mask, whole.reshape(-1).view(np.uint8))
+        return whole

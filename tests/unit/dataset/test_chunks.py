@@ -265,3 +265,20 @@ def test_a_chunk_that_was_never_written_leaves_its_segment_to_the_library(tmp_pa
     source = opened(tmp_path / "d.h5")
     assert (source.rows_between(10, 30)[0] == wanted[10:30]).all() and not lockless
     assert (source.rows_between(16, 40)[0] == wanted[16:40]).all() and lockless
+
+
+@pytest.mark.parametrize(("cores", "tasks"), [(1, 4), (2, 8), (4, 14)])
+def test_small_chunks_are_several_a_task(tmp_path, monkeypatch, cores, tasks):
+    """A task costs as much as decompressing tens of kilobytes."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    path, counts, place = written(tmp_path / "d.h5", chunks=(1, 3, 5), compression="gzip"), [], table.Chunked._place_all
+
+    def counted(self, some, *of):
+        counts.append(len(some))
+        return place(self, some, *of)
+
+    monkeypatch.setattr(table.Chunked, "_place_all", counted)
+    assert (opened(path).rows_between(0, 40)[0] == ROWS).all()
+    assert len(counts) == tasks and sum(counts) == 40
+    monkeypatch.setattr(table, "_TASK_BYTES", 100)
+    assert (opened(path).rows_between(0, 40)[0] == ROWS).all() and max(counts[tasks:]) == 1
