@@ -24,6 +24,7 @@ Stage = Callable[[Array, Array | None], Array]
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _BLOCK = 1 << 16
+_MOST_RATIO, _MOST_AT_ONCE = 1032, 1 << 29  # of bytes that damage can come to: deflate makes no more of one
 # registered at https://github.com/HDFGroup/hdf5_plugins; those of the package hdf5plugin
 _PACKAGED = {
     307: "bzip2", 32001: "blosc", 32004: "lz4", 32008: "bitshuffle", 32013: "zfp", 32015: "zstd", 32017: "sz",
@@ -120,8 +121,10 @@ def _inflate(room: int) -> Stage:
     zlib = _zlib()
 
     def inflate(data: Array, _: Array | None) -> Array:  # zlib gives bytes of its own
-        stream = zlib.decompressobj()
         try:
+            if len(data) * _MOST_RATIO <= _MOST_AT_ONCE:
+                return np.frombuffer(zlib.decompress(data.data, zlib.MAX_WBITS, room), np.uint8)
+            stream = zlib.decompressobj()  # takes longer, for its memory grows step by step, but no further than that
             whole = stream.decompress(data.data, room)
         except zlib.error as error:
             raise ValueError(f"its compressed bytes are damaged ({error})") from None

@@ -185,8 +185,8 @@ class Chunked:
         return rows[begin:end] - first, places[begin:end]
 
     def _begin(self, first: int) -> None:
-        """Decompress the chunks that will be asked for next, as far as there is room to keep them."""
-        room = min(self._depth, self._most - len(self._kept))
+        """Decompress the chunks that will be asked for next, one a thread, as far as there is room to keep them."""
+        room = min(self._threads.decompressing, self._most - len(self._kept))
         for key in range(first, min(first + room, len(self._tiles) * -(-self._end // self._tall))):
             if key not in self._kept:
                 self._kept[key] = self._threads.pool.submit(self._decompressed, key)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import re
+import zlib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hpcens.dataset import chunks, table
+from hpcens.dataset import chunks, decompression, table
 from hpcens.dataset.chunks import chunks_of
 from hpcens.dataset.decompression import Pipeline
 from hpcens.dataset.source import Source
@@ -282,3 +283,17 @@ def test_small_chunks_are_several_a_task(tmp_path, monkeypatch, cores, tasks):
     assert len(counts) == tasks and sum(counts) == 40
     monkeypatch.setattr(table, "_TASK_BYTES", 100)
     assert (opened(path).rows_between(0, 40)[0] == ROWS).all() and max(counts[tasks:]) == 1
+
+
+@pytest.mark.parametrize("at_once", [0, 1 << 29])
+@pytest.mark.parametrize(
+    ("plain", "said"), [(b"x" * 1000, "it holds 1000 bytes|no end"), (b"x" * 100, "it holds 100 bytes")]
+)
+def test_gzip_of_another_size_is_damaged_however_it_is_inflated(monkeypatch, tmp_path, at_once, plain, said):
+    monkeypatch.setattr(decompression, "_MOST_AT_ONCE", at_once)
+    path = written(tmp_path / "d.h5", chunks=(4, 3, 5), compression="gzip")
+    assert (opened(path).rows_between(0, 40)[0] == ROWS).all()
+    with h5py.File(path, "r+") as file:
+        file["rows"].id.write_direct_chunk((4, 0, 0), zlib.compress(bytes(size)))
+    with pytest.raises(DataError, match=rf"rows 4–7 cannot be read: .*({said})"):
+        opened(path).rows_between(0, 40)
