@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from hpcens.allocation.bound import Bound, memory_limit, upper_bound
+from hpcens.allocation.bound import Bound, beside_readers, memory_limit, upper_bound
 from hpcens.allocation.bundles import Bundles, bundle
 from hpcens.allocation.columns import best_plan, gain
 from hpcens.allocation.greedy import evaluations, place_greedy
@@ -19,7 +19,7 @@ from hpcens.allocation.model import Choice, Placement, best_throughput, device_m
 from hpcens.allocation.optimal import place_optimal
 from hpcens.allocation.problem import Problem
 from hpcens.allocation.segment_size import SEGMENTS_HELD, most_segment_bytes, segment_rows, timely
-from hpcens.allocation.streams import Streams, copies, stream
+from hpcens.allocation.streams import Streams, stream, takers
 from hpcens.allocation.worst_fit import place_worst_fit
 from hpcens.errors import UsageError
 from hpcens.specs import PlannerName
@@ -103,6 +103,7 @@ def _plan(problem: Problem, *, planner: PlannerName, rows: int, torch: str, earl
         reducers=max(stage.streams.reducers for stage in staged),
         remark=_LATE if any(phase.placement.late for phase in phases) else "",
         parts={m: part for m, part in problem.parts.items() if m in runs},
+        copied=sum(stage.streams.copied for stage in staged) if problem.shared else None,
     )
 
 
@@ -147,9 +148,8 @@ def _stage(phase: Phase, number: int, bundles: Bundles | None) -> _Stage:
     members, runs = problem.members, placement.runs
     division = divide(problem, placement)
     possible = division.sharing.throughput
-    sizes = [len(devices) for devices in division.devices]
-    sent = copies(zip(sizes, shares_of(division, possible), strict=True), possible, problem.parts)
-    streams = stream(problem, min(possible, placement.proven), sent)
+    taken = takers(zip(division.devices, shares_of(division, possible), strict=True), possible, problem.parts)
+    streams = stream(problem, min(possible, placement.proven), taken)
     hostings = tuple(
         Hosting(
             tuple(device.name for device in devices),
@@ -182,9 +182,12 @@ def _bounded(problem: Problem, planner: PlannerName) -> tuple[Problem, Bound, tu
 
     Returns also what none exceeds, and the bundles in which they were placed: None where all are by themselves.
     """
+    problem = beside_readers(problem)
     bundles = bundle(problem)
     if bundles is not None:
-        bound = upper_bound(bundles.charged())
+        charged = beside_readers(bundles.charged())
+        bound = upper_bound(charged)
+        bundles = replace(bundles, problem=replace(bundles.problem, beside=charged.beside))
         together = _placed_if_possible(bundles.problem, planner)
         if len(together) == 1 and _rows_per_second(together) >= _NEAR * bound.rows_per_second:
             return bundles.problem, bound, together, bundles

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 
 from hpcens.allocation.model import Choice, choices, device_memory, speed
 from hpcens.allocation.problem import Problem
@@ -85,6 +86,30 @@ def upper_bound(problem: Problem) -> Bound:
             raise _fits_nowhere(problem, member)
     sharing = share(problem.members, groups)
     return Bound(min(problem.passing, sharing.bound), _slowest(problem, all_pools, sharing), sharing)
+
+
+def beside_readers(problem: Problem) -> Problem:
+    """Return the problem with a bound on rows/s of rows that one host reads and scores: these alone are not sent.
+
+    Such rows of a host are no more than its own devices make; readers are on as many hosts as there are of them at
+    most. Every other row passes the link of the reader that has read it, once or more.
+    """
+    if not problem.shared or not all(problem.hosts):
+        return replace(problem, beside=0.0)
+    if len(problem.hosts) == 1:
+        return replace(problem, beside=inf)
+    made: dict[tuple[tuple[str, int], ...], float] = {}
+    each: list[float] = []
+    for host in problem.hosts:
+        devices = tuple(device for device in problem.devices if device.host == host)
+        alike = tuple(sorted((device.kind, device.memory) for device in devices))
+        if alike not in made:
+            try:
+                made[alike] = upper_bound(replace(problem, devices=devices)).sharing.bound
+            except UsageError:  # a member fits none of its devices
+                made[alike] = 0.0
+        each.append(made[alike])
+    return replace(problem, beside=sum(sorted(each)[-problem.readers :]))
 
 
 def memory_limit(device: Device) -> str:

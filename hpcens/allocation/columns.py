@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import chain, combinations
 
-from hpcens.allocation.bound import upper_bound
+from hpcens.allocation.bound import beside_readers, upper_bound
 from hpcens.allocation.bundles import bundle
 from hpcens.allocation.problem import Problem
 from hpcens.errors import UsageError
@@ -95,7 +95,7 @@ def best_plan(problem: Problem, planned: Callable[[Problem], Plan]) -> Plan:
 def _bound(problem: Problem) -> float:
     """Return the rows/s that no placement exceeds, those neither in which members share what can be shared."""
     bundles = bundle(problem)
-    return upper_bound(problem if bundles is None else bundles.charged()).rows_per_second
+    return upper_bound(beside_readers(problem if bundles is None else bundles.charged())).rows_per_second
 
 
 def _by_member(plan: Plan, members: Iterable[str], groups: Mapping[str, tuple[str, ...]]) -> Plan:

@@ -230,7 +230,7 @@ def _laid(
     full, most = None, 0.0
     # Where a reader could not send each row to many devices, those that host all members are worth their loading.
     throughput = problem.rows / run_seconds if run_seconds else 0.0
-    dear = throughput * len(menu.members) > problem.readers * problem.sending
+    dear = throughput * len(menu.members) > problem.beside + problem.readers * problem.sending
     for i, pool in enumerate(menu.pools):
         load = {m: problem.profiles[pool.kind, m, runs[m].runtime].load_seconds * (not dear) for m in times[i]}
         layout, excess = lay(menu, i, times[i], runs, load_seconds=load, run_seconds=run_seconds)

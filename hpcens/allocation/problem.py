@@ -23,6 +23,8 @@ class Problem:
     readers, reducers  of them there may be at most
     rows        rows to score (0 where that is not known)
     parts       member → the part of the rows that it scores, above 0; those that score all may be absent
+    shared      whether devices of a reader's host read its rows where they lie, and only others are sent copies
+    beside      rows/s of rows that are read and scored on one host, at most, see `bound.beside_readers`
     together    member → what is the same for members that compute something once for all of them on a device
     stages      of a cascade, each with its members: they are scored one after another; () where there is none
     segment_bytes  that a segment may have
@@ -48,6 +50,8 @@ class Problem:
     reached: Mapping[str, float] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     together: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
+    beside: float = 0.0
 
     @property
     def reading(self) -> float:
@@ -65,9 +69,14 @@ class Problem:
         return inf if self.rates.disk is None else self.rates.disk / self.output_bytes
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts of the devices, in their order: a reader is on the first, each further one on the next."""
+        return tuple(dict.fromkeys(device.host for device in self.devices))
+
+    @property
     def passing(self) -> float:
-        """Rows/s that pass all readers and reducers there may be, each row sent once."""
-        passed = min(self.rates.read_by(self.readers), self.readers * self.sending)
+        """Rows/s that pass all readers and reducers there may be, each row sent once, unless it need not be."""
+        passed = min(self.rates.read_by(self.readers), self.beside + self.readers * self.sending)
         return min(passed, self.reducers * self.writing)
 
     @property

@@ -64,6 +64,7 @@ def state_problem(
         reached=parts,
         groups={name: tuple(m.name for m in members) for name, members in grouping.groups.items()},
         together=prepared_together(needs.members),
+        shared=not parts_of_rows,  # of rows that members do not score all, each is sent its own
     )
     if not job.spec.plan.batch_sizes:
         problem = timely(problem, preflight.facts.rows)

@@ -122,6 +122,14 @@ class _Simulation:
         self._reducers = range(plan.readers, plan.readers + plan.reducers)
         self._ranks = {name: rank for rank, name in enumerate(names, plan.readers + plan.reducers)}
         self._speeds = {self._ranks[d]: hosting.speeds for hosting in self._hostings for d in hosting.devices}
+        hosts = tuple(dict.fromkeys(device.host for device in plan.devices))
+        at = {device.name: device.host for device in plan.devices}
+        self._beside = {
+            (reader, rank)
+            for reader, host in zip(self._readers, hosts, strict=False)
+            for name, rank in self._ranks.items()
+            if plan.copied is not None and host and at[name] == host
+        }
         self._links: dict[int, float] = {}
         self._busy = dict.fromkeys(self._ranks.values(), 0.0)
         self.rows = 0
@@ -201,7 +209,7 @@ class _Simulation:
         if to == LOCAL:
             return self._task_seconds(rank, message)
         size = 0
-        if isinstance(message, Batch):
+        if isinstance(message, Batch) and (rank, to) not in self._beside:
             sent = min(1.0, sum(self._plan.parts.get(member, 1.0) for member in message.members))
             size = round(len(message.rows[0]) * sent * self._plan.row_bytes)
         elif isinstance(message, Prediction):

@@ -198,6 +198,7 @@ plan: `reading`, `together` (of its own readers), `link`, `message`, `disk` and 
 | `throughput`, `bound`, `gap` | float | rows/s; rows/s no plan can exceed; share of it that is not reached (not read) |
 | `limit`, `remark` | text | what limits the bound; what else is to be known |
 | `window`, `read_ahead` | int | segments handed out and not durable; segments a reader may hold |
+| `copied` | float or null | devices a row is sent to, on average, but those that read it where it lies; null: to all |
 | `phases` | [[text]] | members scored together, group after group; empty where all are |
 | `readers`, `reducers` | int | how many ranks read, and write |
 | `expected` | [object] | of a cascade, else absent, a stage each: `members`; `part` of all rows that come to it; |

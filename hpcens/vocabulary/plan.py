@@ -82,6 +82,7 @@ class Plan:
     remark      what else is to be known of how the plan was made, or empty
     parts       member → the part of the rows that it scores; those that score all are absent
     expected    stages of a cascade; () where there is none
+    copied      devices a row is sent to, on average, those that read it where it lies left out; None: to all
     """
 
     planner: str
@@ -105,6 +106,7 @@ class Plan:
     rates: IoRates = field(default_factory=IoRates)
     parts: Mapping[str, float] = field(default_factory=dict)
     expected: tuple[ExpectedStage, ...] = ()
+    copied: float | None = None
 
     @property
     def work(self) -> float:
@@ -270,10 +272,8 @@ def _plan(raw: dict[str, Any]) -> Plan:
     if not all(isinstance(apart, float | int) for apart in plan.differences.values()):
         raise ValueError("a member's difference from eager is no number")
     rates = plan.rates
-    seconds, speeds = (
-        (rates.message_seconds, rates.sync_seconds),
-        (rates.reading, rates.reading_threads, rates.reading_together, rates.link, rates.disk),
-    )
+    seconds = rates.message_seconds, rates.sync_seconds, plan.copied
+    speeds = rates.reading, rates.reading_threads, rates.reading_together, rates.link, rates.disk
     if not all(s is None or 0 <= s < inf for s in seconds) or not all(s is None or s > 0 for s in speeds):
         raise ValueError("a measured rate is none")
     counts = (plan.rows + 1, plan.window, plan.read_ahead, plan.readers, plan.reducers, plan.numerics.segment_rows)

@@ -80,3 +80,62 @@ def test_where_sending_is_dear_each_row_goes_to_one_device():
     assert planned(sending(80.0, readers=3), sizes=(8,)).readers == 2
     slow = planned(sending(80.0), sizes=(8,))
     assert slow.throughput == 80.0 and slow.limit == "sending: 0.0008 GB/s is the most that one reader sends"
+
+
+def at(hosts, **more):
+    """Devices of these hosts, which make 100 rows/s each of a member; links of so many rows/s."""
+    rows = {("k", "a"): {8: 100.0}}
+    devices = tuple(replace(d, host=host) for d, host in zip(on(*"k" * len(hosts)), hosts, strict=True))
+    return replace(given_problem(rows, devices=devices), shared=True, **more)
+
+
+def link(rows):
+    return IoRates(link=rows * ROW["row_bytes"])
+
+
+def test_no_link_is_priced_within_a_host():
+    """Story: devices that read rows where their reader had put them were planned at what a copy of them takes."""
+    made = planned(at("hhh", rates=link(10.0)), sizes=(8,))
+    assert made.throughput == made.bound == 300.0 and made.copied == 0.0 and made.readers == 1
+    apart = planned(replace(at("hhh", rates=link(10.0)), shared=False), sizes=(8,))
+    assert apart.throughput == 10.0 and "sending" in apart.limit and apart.copied is None
+    unknown = planned(replace(at(("", "", "")), rates=link(10.0)), sizes=(8,))
+    assert unknown.throughput == 10.0 and unknown.copied == pytest.approx(1.0), "it may be another"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "rows", "most", "throughput", "bound", "readers", "copied"),
+    [
+        ("gh", 1e9, 1, 200.0, 200.0, 1, 0.5),
+        ("gh", 100.0, 1, 200.0, 200.0, 1, 0.5),  # half of the rows are sent
+        ("gh", 50.0, 1, 100.0, 150.0, 1, 0.5),
+        ("gggh", 50.0, 1, 200.0, 350.0, 1, 0.25),
+        ("gh", 50.0, 2, 200.0, 200.0, 2, 0.5),  # each sends the half of its rows to the other
+        ("ghij", 50.0, 2, 400 / 6 * 2, 300.0, 2, 0.75),
+        ("ghij", 50.0, 4, 800 / 3, 400.0, 4, 0.75),
+    ],
+)
+def test_what_is_sent_goes_to_other_hosts_alone(hosts, rows, most, throughput, bound, readers, copied):
+    of = at(hosts, rates=link(rows), readers=most)
+    made = planned(of, sizes=(8,))
+    check(of, made)
+    found = made.throughput, made.bound, made.readers, made.copied
+    assert found == pytest.approx((throughput, bound, readers, copied))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32), st.lists(st.sampled_from("ghi"), min_size=1, max_size=5), st.floats(1.0, 2e3), st.data())
+def test_no_division_of_rows_beats_the_bound(seed, hosts, rows, data):
+    """Whoever reads and whoever scores what: each reader keeps as many rows as its host makes, and sends the others."""
+    of = problem(seed, devices=len(hosts), members=2, memory=1 << 50)
+    devices = tuple(replace(d, host=host) for d, host in zip(of.devices, hosts, strict=True))
+    most = len({*hosts})
+    of = replace(of, devices=devices, shared=True, rates=link(rows), readers=most)
+    made = planned(of)
+    check(of, made)
+    whole = planned(replace(of, rates=IoRates())).throughput
+    reading = data.draw(st.lists(st.sampled_from(sorted({*hosts})), min_size=1, max_size=most, unique=True))
+    own = whole * sum(host in reading for host in hosts) / len(hosts)  # equal devices
+    assert min(whole, own + len(reading) * rows) <= made.bound * (1 + 1e-6)
+    sent = made.copied * made.throughput
+    assert sent <= made.readers * rows * (1 + 1e-6), "no link passes more than it can"

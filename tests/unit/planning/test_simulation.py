@@ -115,3 +115,20 @@ def test_of_a_simulation_that_is_killed_what_was_durable_counts():
     between = 2.0 * plan.throughput  # the seconds between two syncs
     assert killed.rows >= whole.rows / 2 - between - plan.window * plan.numerics.segment_rows
     assert simulate(replace(plan, rates=FREE), until=0.0).rows == 0
+
+
+def test_rows_that_are_read_where_they_lie_take_no_time_on_a_link():
+    """A reader sends to the devices of other hosts alone, as the plan prices it."""
+    of = problem(2, devices=3, members=2)
+    devices = tuple(replace(d, host=host) for d, host in zip(of.devices, "hhi", strict=True))
+    of = replace(of, devices=devices, shared=True)
+    plan = planned(of, rows=10**5)
+    plan = replace(plan, rows=200 * plan.numerics.segment_rows)
+    assert plan.copied == pytest.approx(1 / 3)
+    enough = simulated(plan, link=plan.throughput * plan.row_bytes * 0.4)
+    assert enough.rows_per_second == pytest.approx(plan.throughput, rel=0.05)
+    assert enough.sending == pytest.approx(enough.seconds / 3 / 0.4, rel=0.1)
+    narrow = simulated(plan, link=plan.throughput * plan.row_bytes * 0.1)
+    assert narrow.sending == pytest.approx(narrow.seconds, rel=0.1)
+    copying = simulated(replace(plan, copied=None), link=plan.throughput * plan.row_bytes * 0.4)
+    assert copying.rows_per_second < 0.5 * plan.throughput
