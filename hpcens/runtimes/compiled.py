@@ -30,9 +30,28 @@ def build(module: torch.nn.Module, inputs: Sequence[torch.Tensor], cores: int, f
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what export takes exception to, it refuses
         program = torch.export.export(module, tuple(inputs))
-        settings = {"freezing": True}
+        settings = _settings(on_gpu=any(x.is_cuda for x in inputs))
         torch._inductor.aoti_compile_and_package(program, package_path=str(file), inductor_configs=settings)
     return open_kept((file,), cores)
+
+
+def _settings(*, on_gpu: bool) -> dict[str, Any]:
+    """Return what inductor is told, as far as this torch knows the words.
+
+    For GPUs, to choose no kernel by its speed, which would be another one each time, and to hold weights in torch's own
+    memory, which `devices.cuda.memory` limits.
+    """
+    settings: dict[str, Any] = {"freezing": True}
+    if on_gpu:
+        from torch._inductor import config
+
+        for name, group, word in (
+            ("deterministic", config, "deterministic"),
+            ("aot_inductor.weight_use_caching_allocator", config.aot_inductor, "weight_use_caching_allocator"),
+        ):
+            if hasattr(group, word):
+                settings[name] = True
+    return settings
 
 
 def open_kept(files: Sequence[Path], cores: int) -> torch.nn.Module:

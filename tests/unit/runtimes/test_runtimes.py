@@ -28,6 +28,7 @@ from hpcens.members.conversion import Conversion
 from hpcens.members.forward import Forward
 from hpcens.members.network import Network
 from hpcens.members.preprocess import Preprocessing
+from hpcens.runtimes import compiled
 from hpcens.runtimes.agreement import difference
 from hpcens.runtimes.catalogue import runtimes_for
 from hpcens.runtimes.cuda_graphs import CudaGraph
@@ -422,6 +423,18 @@ def graphed(folder, runtime, card, rows=ROWS[:5], **spec):
     spec = {"select": "logits"} | spec
     build = partial(made, Residual, **spec)
     return Recipe(build, runtime, card.hardware, 1, (rows,), folder / "member", True, folder / "inner")
+
+
+def test_for_gpus_no_kernel_is_chosen_by_time_and_weights_are_torchs_own(monkeypatch):
+    """Story: packages compiled on two nodes gave other bits, and their weights were beyond any limit of memory."""
+    from torch._inductor import config
+
+    assert compiled._settings(on_gpu=False) == {"freezing": True}
+    settings = compiled._settings(on_gpu=True)
+    with config.patch(settings):  # which knows them all
+        assert config.deterministic and config.aot_inductor.weight_use_caching_allocator
+    monkeypatch.delattr(config.aot_inductor, "weight_use_caching_allocator")
+    assert set(compiled._settings(on_gpu=True)) == {"freezing", "deterministic"}, "of a torch without that word"
 
 
 class TestWholeMembersAreRecorded:
