@@ -63,7 +63,8 @@ class Registered:
         """Let go of all, once what is copied from it is through."""
         if not self._pieces:
             return
-        self._api.synchronize()
+        with suppress(RuntimeError):  # a GPU that is lost copies nothing more, and who needs it will say so
+            self._api.synchronize()
         while self._pieces:
             begin, _ = self._pieces.pop()
             self._api.cudart().cudaHostUnregister(begin)

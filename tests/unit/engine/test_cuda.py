@@ -434,6 +434,17 @@ class TestRegisteredMemory:
         del memory
         assert device.api.registered == {} and alive() is None
 
+    def test_a_gpu_that_is_lost_lets_go_of_it_too(self, monkeypatch):
+        device = Cuda()
+        device.hardware.register([self.slots(device)[0]])
+
+        def lost():
+            raise RuntimeError("CUDA error: GPU is lost")
+
+        monkeypatch.setattr(device.api, "synchronize", lost)
+        device.hardware.unregister()
+        assert device.api.registered == {}
+
     def test_running_out_amid_leaves_the_slot_to_be_sent_again(self):
         device = Cuda(room=self.size)
         memory, slots = self.slots(device)
