@@ -52,6 +52,7 @@ def main() -> int:
     for name in asked.only.split(","):
         told = figures[name]
         print(f"{name:10} {told['code']:>5} {told['seconds']:>7.1f}  {json.dumps(told['figures'])[:600]}")
+    shutil.rmtree(WORK, ignore_errors=True)
     return 0 if all(figures[name]["code"] == 0 for name in asked.only.split(",")) else 1
 
 
