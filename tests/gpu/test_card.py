@@ -125,7 +125,11 @@ class TestRegisteredRing:
         slots = [ring.slot(i).view(np.float32) for i in range(3)]
         for i, slot in enumerate(slots):
             slot[...] = np.arange(slot.size, dtype=np.float32) + i
+        for _ in range(2):  # memory for them is taken once
+            taken = [card.hardware.receive(card.hardware.stage(slot)) for slot in slots]
+            del taken
         if not DRY:
+            torch.cuda.synchronize()
             assert card.hardware._registered.find(slots[0]).is_pinned()
             with torch.cuda.stream(card.hardware._copies):
                 torch.cuda._sleep(400_000_000)  # 0.2 s: a copy that waits is told by it
