@@ -294,6 +294,6 @@ def test_gzip_of_another_size_is_damaged_however_it_is_inflated(monkeypatch, tmp
     path = written(tmp_path / "d.h5", chunks=(4, 3, 5), compression="gzip")
     assert (opened(path).rows_between(0, 40)[0] == ROWS).all()
     with h5py.File(path, "r+") as file:
-        file["rows"].id.write_direct_chunk((4, 0, 0), zlib.compress(bytes(size)))
+        file["rows"].id.write_direct_chunk((4, 0, 0), zlib.compress(plain))
     with pytest.raises(DataError, match=rf"rows 4–7 cannot be read: .*({said})"):
         opened(path).rows_between(0, 40)
