@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TypeVar
 
 from hpcens.engine.cuda_words import says_broken
 from hpcens.engine.gpus import gpu_of
@@ -13,6 +15,8 @@ from hpcens.errors import DeviceFailed
 from hpcens.members import cause_of
 from hpcens.processes import node
 from hpcens.vocabulary import Failed, Message, Predict, Predicted
+
+Answer = TypeVar("Answer")
 
 
 def require_device(hardware: Hardware, error: BaseException) -> None:
@@ -68,16 +72,18 @@ class Guard:
 
     def ahead(self, stage: Callable[[Message], None]) -> Callable[[Message], None]:
         """Return `stage`, which does nothing where the device is broken: the task will tell when its turn comes."""
+        return lambda task: self.attempt(partial(stage, task))
 
-        def guarded(task: Message) -> None:
-            if self.failed is None:
-                try:
-                    stage(task)
-                except Exception as error:
-                    if self._broken(error) is None:
-                        raise
-
-        return guarded
+    def attempt(self, task: Callable[[], Answer]) -> Answer | None:
+        """Do something with the device and return what it gives; None where the device is broken, now or before."""
+        if self.failed is None:
+            try:
+                return task()
+            except Exception as error:
+                if (broken := self._broken(error)) is None:
+                    raise
+                self.failed = broken
+        return None
 
     def _broken(self, error: Exception) -> Failed | None:
         """Return what became of the device by this error; None where it says nothing of that."""

@@ -92,8 +92,7 @@ class DevicePost:
 
     def device_peak(self) -> int:
         """Return the bytes in use at most of the memory that a GPU has of its own, since it was opened; else 0."""
-        known = self._device.family == "cuda" and not self._loaded.failed
-        return self._engine.hardware.peak() if known else 0
+        return self._guard.attempt(self._engine.hardware.peak) or 0 if self._device.family == "cuda" else 0
 
     @property
     def spot_checks(self) -> tuple[SpotCheck, ...]:
@@ -105,8 +104,9 @@ class DevicePost:
 
         What is loaded stays where it would be made of the same: small files, or blocks, take less time than that.
         """
-        if self._loaded.failed:
-            return
+        self._guard.attempt(partial(self._load, phase))
+
+    def _load(self, phase: Phase) -> None:
         from hpcens.runtimes import host
 
         assignment, device = self._assignment, self._device

@@ -92,6 +92,19 @@ def test_members_that_ran_out_of_memory_or_were_let_go_are_loaded_anew(hosted):
     assert len(hosted) == 3
 
 
+def test_a_device_that_breaks_while_it_loads_a_phase_leaves_it_to_others(hosted, monkeypatch):
+    loaded = LoadedMembers()
+    engine = start(loaded)
+
+    def lost(engine, instances, **_):
+        raise RuntimeError("CUDA error: GPU is lost")
+
+    monkeypatch.setattr(runtimes, "host", lost)
+    monkeypatch.setattr(engine.hardware, "failure", str, raising=False)
+    worker, _ = post(loaded, BOTH[:1]).role([0])
+    assert worker.start() == [Send(0, loaded.failed)] and "GPU is lost" in loaded.failed.failure
+
+
 def test_nothing_is_asked_of_a_broken_device_in_later_starts_of_the_same_world(hosted):
     loaded = LoadedMembers()
     engine = start(loaded)
