@@ -124,10 +124,17 @@ def _gpus(host: str) -> tuple[Device, ...]:
 def _visible() -> tuple[Gpu, ...]:
     """Return the GPUs that this process may use, in the order in which CUDA numbers them for it.
 
-    Raises UsageError where there are some and nobody says which.
+    Raises UsageError where there are some and nobody says which, or this torch cannot compute on them.
     """
     if list(_DEV.glob("nvidia[0-9]*")):
-        return visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        found = visible(gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        if found and torch_build() and "cuda" not in torch_build():
+            raise UsageError(
+                f"this host has GPUs ({found[0].name}), and its torch is built without CUDA",
+                "install torch's build for CUDA, from https://pytorch.org; to score on CPU cores all the same, write"
+                " devices: {cpu: N} in the YAML",
+            )
+        return found
     if _AMD.exists() and "hip" in torch_build():
         return _by_torch()
     return ()

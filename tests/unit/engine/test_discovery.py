@@ -175,6 +175,7 @@ def host(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_DEV", tmp_path / "dev")
     monkeypatch.setattr(module, "_AMD", tmp_path / "dev" / "kfd")
     monkeypatch.setattr(driver, "_by_nvml", lambda: None)
+    monkeypatch.setattr(module, "torch_build", lambda: {"cuda": "13.0", "git_version": "c6"})
     (tmp_path / "dev" / "dri").mkdir(parents=True)
     for i in range(3):
         (tmp_path / "dev" / f"nvidia{i}").touch()
@@ -213,6 +214,17 @@ class TestTheDriver:
         with pytest.raises(UsageError, match="gives no answer"):
             identities(parse_gpus(TOLD, None, "n1"))
         assert [d.family for d in discover(DevicesSpec(cpu=CpuSpec(count=2)))] == ["cpu"] * 2
+
+    def test_a_torch_without_cuda_is_told_before_anything_starts(self, host, monkeypatch):
+        """Story: its ranks ended with an assertion of torch's, that it is not compiled with CUDA enabled."""
+        monkeypatch.setattr(module, "torch_build", lambda: {"git_version": "c6"})
+        for spec in (DevicesSpec(), DevicesSpec(cuda=CudaSpec())):
+            with pytest.raises(UsageError, match=r"has GPUs \(.*\), and its torch is built without CUDA") as caught:
+                discover(spec)
+            assert "pytorch.org" in caught.value.remedy and "devices: {cpu: N}" in caught.value.remedy
+        assert [d.family for d in discover(DevicesSpec(cpu=CpuSpec(count=2)))] == ["cpu"] * 2
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert {d.family for d in discover(DevicesSpec())} == {"cpu"}, "none is shown to it"
 
     def test_nvidia_smi_that_hangs_is_given_up(self, host, monkeypatch):
         monkeypatch.setattr(driver, "_SECONDS", 0.2)
