@@ -115,7 +115,7 @@ class Cudart:
 
     def cudaHostRegister(self, begin, size, flags):  # noqa: N802
         self._api._require_device()
-        if not self._api.registers:
+        if len(self._api.registered) >= self._api.registers:
             return 304
         self._api.registered[begin] = size
         return 0
@@ -131,7 +131,7 @@ class Cudart:
 class FakeCuda:
     """`api` of a CudaHardware, `pin` its pinned memory, `view` its view of an array's own.
 
-    registers    whether memory can be registered
+    registers    how many pieces of memory can be registered
     registered   where each piece of registered memory begins → its bytes
     waited       copies for which the host waited: from memory that is neither pinned nor registered
     room         bytes of rows that fit the device at once (None: any)
@@ -170,7 +170,7 @@ class FakeCuda:
         self.released = 0
         self._pinned, self._sent_from = [], set()
         self.events = []
-        self.registers, self.registered, self.waited = True, {}, 0
+        self.registers, self.registered, self.waited = 9, {}, 0
         self._here = threading.local()
         self._compute = Stream()
         api = self

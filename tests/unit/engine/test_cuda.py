@@ -406,7 +406,7 @@ class TestRegisteredMemory:
     def test_where_it_cannot_be_registered_rows_are_staged_and_the_reason_is_told(self):
         device = Cuda()
         memory, slots = self.slots(device)
-        device.api.registers = False
+        device.api.registers = 0
         assert device.hardware.register([memory]) == (
             "cudaHostRegister: OS call failed or operation not supported on this OS"
         )
@@ -420,8 +420,9 @@ class TestRegisteredMemory:
         assert device.hardware.register(pieces) == "" and len(device.api.registered) == 3
         device.hardware.register(pieces[:1])
         assert list(device.api.registered) == [pieces[0].ctypes.data], "those of the start before were kept"
+        device.api.registers = 2
+        assert "OS call failed" in device.hardware.register(pieces) and device.api.registered == {}
         monkeypatch.setattr(device.api, "cudart", lambda: None)  # a torch without that function
-        device.hardware._registered._pieces.clear()
         assert device.hardware.register(pieces).startswith("cudaHostRegister: 'NoneType'")
 
     def test_it_is_let_go_of_in_the_end_and_its_memory_may_go(self):
