@@ -79,7 +79,7 @@ class Ensemble:
                 self._compute(static)
         torch.cuda.current_stream().wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # a loader's thread pins memory meanwhile
             output = self._compute(static)
         return graph, static, output
 
