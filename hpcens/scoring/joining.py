@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable
 from statistics import fmean
 
 from hpcens.transports import Transport
-from hpcens.vocabulary import Message, Ready, Send
+from hpcens.vocabulary import LOCAL, Message, Ready, Send
 
 
 class Joining:
     """Carry the messages of a reader, and note when each device has room for rows for the first time.
 
     transport  that carries them
-    begin      called when the first device has joined
+    begin      called when the first message comes from another rank: by then a device has joined, or is broken
     """
 
     def __init__(self, transport: Transport, begin: Callable[[], None]) -> None:
         self._transport = transport
         self._begin = begin
+        self._begun = False
         self._since = time.monotonic()
         self._joined: dict[int, float] = {}
 
@@ -30,10 +31,11 @@ class Joining:
     def receive(self) -> tuple[int, Message]:
         """See `Transport.receive`."""
         source, message = self._transport.receive()
-        if isinstance(message, Ready) and source not in self._joined:
-            if not self._joined:
-                self._begin()
-            self._joined[source] = time.monotonic()
+        if source != LOCAL and not self._begun:
+            self._begun = True
+            self._begin()
+        if isinstance(message, Ready):
+            self._joined.setdefault(source, time.monotonic())
         return source, message
 
     @property

@@ -2,7 +2,7 @@
 
 from hpcens.scoring import joining
 from hpcens.scoring.joining import Joining
-from hpcens.vocabulary import Progress, Ready
+from hpcens.vocabulary import LOCAL, Progress, Ready
 
 
 class Transport:
@@ -29,7 +29,7 @@ class Clock:
 def test_seconds_count_from_when_devices_joined_on_average(monkeypatch):
     clock, begun = Clock(), []
     monkeypatch.setattr(joining, "time", clock)
-    arrivals = [(101.0, 9, Progress((), 0)), (104.0, 2, Ready(2)), (105.0, 2, Ready(1)), (110.0, 3, Ready(2))]
+    arrivals = [(101.0, LOCAL, Progress((), 0)), (104.0, 2, Ready(2)), (105.0, 2, Ready(1)), (110.0, 3, Ready(2))]
     joined = Joining(Transport(arrivals, clock), lambda: begun.append(clock.now))
     joined.receive()
     assert joined.seconds == 1.0 and not begun
@@ -38,3 +38,12 @@ def test_seconds_count_from_when_devices_joined_on_average(monkeypatch):
     clock.now = 117.0
     assert joined.seconds == 10.0, "one joined at 104, one at 110"
     assert begun == [104.0]
+
+
+def test_it_has_begun_before_anything_is_told_of_it(monkeypatch):
+    """A device that is broken from the start never asks for rows, and is told of."""
+    clock, begun = Clock(), []
+    monkeypatch.setattr(joining, "time", clock)
+    joined = Joining(Transport([(102.0, 2, Progress((), 0))], clock), lambda: begun.append(clock.now))
+    joined.receive()
+    assert begun == [102.0] and joined.seconds == 2.0, "since the start: none has joined"
