@@ -11,7 +11,7 @@ from hpcens.allocation import SEGMENTS_HELD, Problem, most_segment_bytes, timely
 from hpcens.profiling import Needs
 from hpcens.result import Finished, Output, outputs_of, require_same_axis
 from hpcens.specs import Job, check_shapes, prepared_together
-from hpcens.vocabulary import LARGEST_SEGMENT, Device, IoRates
+from hpcens.vocabulary import LARGEST_SEGMENT, OUTPUTS_HELD, Device, IoRates
 from hpcens.vocabulary.groups import STACKED
 
 
@@ -54,7 +54,7 @@ def state_problem(
         members=tuple(member.name for member in needs.members),
         profiles=profiles,
         row_bytes=row_bytes,
-        output_bytes=max(_written_bytes(job, shape, outputs), _sent_bytes(job, shape)),
+        output_bytes=max(_written_bytes(job, shape, outputs), _sent_if_wide(job, shape)),
         rates=rates,
         readers=readers,
         reducers=reducers,
@@ -70,7 +70,9 @@ def state_problem(
         problem = timely(problem, preflight.facts.rows)
     # of a segment whose rows no member scores all, a device is sent what it scores
     sent = LARGEST_SEGMENT * most if parts_of_rows else segment_bytes
-    return replace(problem, held=int(SEGMENTS_HELD * max(sent, _largest_batch(needs, problem) * row_bytes)))
+    # one is computed, another is on its way, and the next rows, or the outputs before, are there too
+    batch_bytes = _largest_batch(needs, problem) * max(row_bytes, _sent_bytes(job, shape))
+    return replace(problem, held=int(SEGMENTS_HELD * max(sent, batch_bytes)) + OUTPUTS_HELD)
 
 
 def _largest_batch(needs: Needs, problem: Problem) -> int:
@@ -102,9 +104,14 @@ def _written_bytes(job: Job, shape: Sequence[int], outputs: Sequence[Output]) ->
     return 4 * math.prod(shape) if job.spec.output.keep is not None else sum(output.row_bytes for output in outputs)
 
 
-def _sent_bytes(job: Job, shape: Sequence[int]) -> int:
+def _sent_if_wide(job: Job, shape: Sequence[int]) -> int:
     """Return the bytes of one row of a member's output on its way, where the result may hold less: of float64."""
     return 8 * math.prod(shape) if any(member.output_dtype == "float64" for member in job.spec.members) else 0
+
+
+def _sent_bytes(job: Job, shape: Sequence[int]) -> int:
+    """Return the bytes of one row of a member's output on its way."""
+    return max(4 * math.prod(shape), _sent_if_wide(job, shape))
 
 
 def _stored_shapes(job: Job, stored: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -197,7 +197,7 @@ class _Simulation:
         def flush(segments: Sequence[int]) -> None:
             self.rows += sum(map(self._segmentation.size, segments))
 
-        worker = worker_tasks(predict, lambda task: None)
+        worker = worker_tasks(predict, lambda task: None, most=None)
         return {
             **dict.fromkeys(self._readers, reader_tasks(read, lambda progress: None)),
             **dict.fromkeys(self._reducers, reducer_tasks(lambda task: None, flush)),

@@ -280,6 +280,10 @@ class MpiWorld:
             began, ended = ended, clock()
             self.timeline.add(getattr(answer, "member", kind), began, ended, segment, kind=kind)
             self._answers.put(answer)
+            del answer  # what is sent is held by nobody else
+            if self._tasks.pause():
+                began, ended = ended, clock()
+                self.timeline.add(HAND_OVER, began, ended)
         if ended == began:
             ended = clock()
             self.timeline.add(kind, began, ended, segment)

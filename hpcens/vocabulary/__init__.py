@@ -40,6 +40,7 @@ from hpcens.vocabulary.rows import Array, Bad, Cause, Divided, Rows
 from hpcens.vocabulary.segments import (
     LARGEST_SEGMENT,
     NO_SEGMENTS,
+    OUTPUTS_HELD,
     SEGMENT_BYTES,
     Pace,
     Part,
@@ -54,6 +55,7 @@ __all__ = [
     "LARGEST_SEGMENT",
     "LOCAL",
     "NO_SEGMENTS",
+    "OUTPUTS_HELD",
     "SEGMENT_BYTES",
     "Array",
     "Bad",

@@ -11,6 +11,8 @@ NO_SEGMENTS = (0, 0)
 
 SEGMENT_BYTES = 8 << 20
 """Of a segment, at most, where CPUs compute."""
+OUTPUTS_HELD = 16 << 20
+"""Bytes of outputs that a device may have on their way while it computes the next; one larger answer by itself."""
 LARGEST_SEGMENT = 256 << 20
 """Of a segment where GPUs compute, bytes at most: as long as it computes, so long the next is on its way."""
 _SHORTEST_SECONDS = 0.02

@@ -27,6 +27,8 @@ from hpcens.runs import InstanceReport
 from hpcens.runs.void import Finding
 from hpcens.specs import Job, MemberSpec, PassesSpec, RowsSpec, RunSpec, StageSpec, StepSpec, ViewsSpec, WeightsSpec
 from hpcens.vocabulary import (
+    OUTPUTS_HELD,
+    SEGMENT_BYTES,
     BatchProfile,
     Device,
     IoRates,
@@ -233,6 +235,17 @@ def test_its_speed_is_at_the_level_of_its_members(tmp_path):
     level = beside(own, eager, 3)
     assert {size: batch.rows_per_second for size, batch in level.batches.items()} == {4: 40.0, 16: 7.0}
     assert asked.grouping.profiles("cpu k", "cpu")[GROUP].batches[4].rows_per_second == 40.0
+
+
+def test_outputs_on_their_way_are_planned_for(tmp_path):
+    """Story: outputs that a busy reducer had not taken were three times what was planned of a device's memory."""
+    asked = noted(needs(tmp_path, equal_members(tmp_path)), 0.0, refused="no")
+    rates = IoRates()
+    assert state_problem(asked, (DEVICE,), rates).held == 3 * SEGMENT_BYTES + OUTPUTS_HELD
+    for member in asked.members:
+        key = profile_key(asked.preflight, member, "cpu k", "eager")
+        asked.book.put(key, replace(asked.book.get(key), output_shape=(1_000_000,)))
+    assert state_problem(asked, (DEVICE,), rates).held == 3 * 8 * 4_000_000 + OUTPUTS_HELD, "of the largest batch"
 
 
 ROWS = np.random.default_rng(1).random((24, 3, 8, 8), np.float32)
