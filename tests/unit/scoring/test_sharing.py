@@ -49,6 +49,7 @@ def reader(ring):
 def device(card):
     post = object.__new__(DevicePost)
     post._device, post._engine = SimpleNamespace(name="n0/cuda0"), SimpleNamespace(hardware=card.hardware)
+    post._loaded = SimpleNamespace(failed=None)
     return post
 
 
