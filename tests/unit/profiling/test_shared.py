@@ -14,7 +14,7 @@ import hpcens.profiling.timing
 from hpcens.profiling.bench import measure
 from hpcens.profiling.evening import evened
 from hpcens.profiling.sizes import GrowthOfMember
-from hpcens.specs import FeaturesSpec, MemberSpec, RunSpec, WeightsSpec
+from hpcens.specs import FeaturesSpec, MemberSpec, RunSpec, StepSpec, WeightsSpec
 from hpcens.vocabulary import BatchProfile, Measurement, Profile, cpu_devices
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,6 +30,10 @@ class Features(nn.Module):
     def forward(self, x):
         now[0] += 9e-3 * len(x)
         return {"wide": x * 2}
+
+def doubled(x):
+    now[0] += 9e-3 * len(x)
+    return x * 2
 
 class Net(nn.Module):
     def __init__(self):
@@ -54,11 +58,12 @@ def clock(tmp_path, monkeypatch):
     sys.modules.pop("shared_models", None)
 
 
-def measured(folder, sizes):
-    made = FeaturesSpec(factory="shared_models:Features", weights=WeightsSpec())
-    member = MemberSpec(
-        name="a", factory="shared_models:Net", weights=WeightsSpec(), output="values", features="f", featuriser=made
-    )
+FEATURED = {"features": "f", "featuriser": FeaturesSpec(factory="shared_models:Features", weights=WeightsSpec())}
+PREPARED = {"preprocess": (StepSpec(call="shared_models:doubled"),)}
+
+
+def measured(folder, sizes, shares):
+    member = MemberSpec(name="a", factory="shared_models:Net", weights=WeightsSpec(), output="values", **shares)
     [device] = cpu_devices("here", "model", count=1, cores=1, memory=1 << 30)
     asked = Measurement(member, {"eager": KEY}, sizes, 60.0, rows=100, tolerance=1e-4, thorough=False)
     spec = RunSpec(members=(member,), search_path=folder)
@@ -69,9 +74,10 @@ def measured(folder, sizes):
     return got
 
 
-def test_both_parts_are_timed_by_themselves(clock):
+@pytest.mark.parametrize("shares", [FEATURED, PREPARED], ids=["features", "steps"])
+def test_both_parts_are_timed_by_themselves(clock, shares):
     """Story: what was left of a member was the difference of two long times, and off by twice itself."""
-    got = measured(clock, (1, 4, 8))
+    got = measured(clock, (1, 4, 8), shares)
     assert {size: batch.shared for size, batch in got.batches.items() if size > 1} == pytest.approx({4: 0.9, 8: 0.9})
     assert got.batches[1].shared == 0.0, "one row is prepared by each member for itself"
 
