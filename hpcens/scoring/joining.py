@@ -1,28 +1,28 @@
-"""When devices join: the others do not wait for one that still loads its members."""
+"""When a rank is joined: it does not wait for devices that still load their members."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from statistics import fmean
 
 from hpcens.transports import Transport
-from hpcens.vocabulary import LOCAL, Message, Ready, Send
+from hpcens.vocabulary import LOCAL, Message, Send
 
 
 class Joining:
-    """Carry the messages of a reader, and note when each device has room for rows for the first time.
+    """Carry the messages of a role, and note when the first comes from another rank.
+
+    For a reader that is when the first device has loaded its members and has room for rows.
 
     transport  that carries them
-    begin      called when the first message comes from another rank: by then a device has joined, or is broken
+    begin      called then
     """
 
     def __init__(self, transport: Transport, begin: Callable[[], None]) -> None:
         self._transport = transport
         self._begin = begin
-        self._begun = False
-        self._since = time.monotonic()
-        self._joined: dict[int, float] = {}
+        self._began: float | None = None
+        self._made = time.monotonic()
 
     def post(self, sends: Iterable[Send]) -> None:
         """See `Transport.post`."""
@@ -31,14 +31,12 @@ class Joining:
     def receive(self) -> tuple[int, Message]:
         """See `Transport.receive`."""
         source, message = self._transport.receive()
-        if source != LOCAL and not self._begun:
-            self._begun = True
+        if source != LOCAL and self._began is None:
+            self._began = time.monotonic()
             self._begin()
-        if isinstance(message, Ready):
-            self._joined.setdefault(source, time.monotonic())
         return source, message
 
     @property
     def seconds(self) -> float:
-        """Seconds until now since devices have joined, on average over them; since the start where none has."""
-        return time.monotonic() - (fmean(self._joined.values()) if self._joined else self._since)
+        """Seconds from then until now; from the beginning where nothing has come."""
+        return time.monotonic() - (self._made if self._began is None else self._began)

@@ -24,7 +24,7 @@ from hpcens.scoring.outcome import judge, rank_report
 from hpcens.scoring.posts import ReaderPost, ReducerPost, take_post
 from hpcens.scoring.record import Record
 from hpcens.scoring.sharing import share_rows
-from hpcens.transports import drive
+from hpcens.transports import clock, drive
 
 if TYPE_CHECKING:
     from hpcens.transports.mpi import MpiWorld
@@ -129,7 +129,8 @@ class Scoring:
         return missing
 
     def _begin(self, phase: Phase, missing: Sequence[int]) -> None:
-        """Count at rank 0 what is durable, before a round or after the last."""
+        """Count at rank 0 what is durable, before a round or after the last; what ranks wait for from now on."""
+        self._world.timeline.since = clock()
         if self._record is not None:
             self._record.begin(phase, missing)
 

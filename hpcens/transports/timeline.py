@@ -27,11 +27,13 @@ class Timeline:
     """Sum seconds by what was done; keep the spans themselves only where asked to.
 
     keep    whether to keep them: some hundred bytes each
+    since   by `clock`: what was before is not summed
     totals  name → seconds
     spans   what was done, in order
     """
 
     keep: bool = False
+    since: float = 0.0
     totals: dict[str, float] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     _since_1970: float = field(default_factory=lambda: time.time() - clock())
@@ -41,7 +43,8 @@ class Timeline:
 
         kind  what its seconds are summed under; by default its name
         """
-        self.totals[kind or name] = self.totals.get(kind or name, 0.0) + ended - began
+        if (seconds := ended - max(began, self.since)) > 0:
+            self.totals[kind or name] = self.totals.get(kind or name, 0.0) + seconds
         if self.keep:
             self.spans.append((name, self._since_1970 + began, ended - began, segment))
 
