@@ -9,8 +9,12 @@ from __future__ import annotations
 import secrets
 import select
 import socket
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from math import ceil
+
+_POLLED_SECONDS = 1e-3
 
 
 class Bells:
@@ -26,6 +30,8 @@ class Bells:
         self._own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._own.setblocking(False)
         self._own.bind(self.address)
+        self._rings = select.poll()  # not select: a process may have more than 1,024 descriptors
+        self._rings.register(self._own, select.POLLIN)
         self._others: dict[int, bytes] = {}
 
     def reach(self, addresses: Sequence[bytes]) -> None:
@@ -44,8 +50,13 @@ class Bells:
         self._ring(self.address)
 
     def wait(self, seconds: float) -> None:
-        """Wait until the bell rings, or so long; at once where it has rung since the last time."""
-        if select.select([self._own], [], [], seconds)[0]:
+        """Wait until the bell rings, or so long; at once where it has rung since the last time.
+
+        What is shorter than a millisecond, of which poll knows nothing, is waited out.
+        """
+        if seconds < _POLLED_SECONDS:
+            time.sleep(seconds)
+        if self._rings.poll(ceil(1000 * seconds) if seconds >= _POLLED_SECONDS else 0):
             with suppress(BlockingIOError):
                 while True:
                     self._own.recv(1)

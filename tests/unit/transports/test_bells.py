@@ -1,5 +1,7 @@
 """Bells: a sleeping rank wakes for what another process or its own thread has for it, and nobody needs them."""
 
+import os
+import resource
 import subprocess
 import sys
 import threading
@@ -78,3 +80,18 @@ def test_who_is_not_reached_is_not_rung(hang):
     assert here.all_nearby
     there.close()
     here.ring(0)
+
+
+def test_a_process_of_many_descriptors_hears_its_bell(hang):
+    """Story: `select` knows no descriptor beyond 1,023."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        bells = hang()
+        bells.ring_own()
+        assert heard(bells) and not heard(bells)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -20,7 +20,7 @@ def test_a_wait_ends_though_its_time_is_over_before_it_begins(answers):
     rounds = []
 
     def go():
-        for i in range(20_000):
+        for i in range(2000):
             assert answers.take(1e-9) == []
             answers.put(i)
             while not (taken := answers.take(1e-9)):
@@ -31,7 +31,7 @@ def test_a_wait_ends_though_its_time_is_over_before_it_begins(answers):
     thread.start()
     thread.join(60)
     assert not thread.is_alive(), f"a wait never ended, after {len(rounds)} rounds"
-    assert rounds == [[i] for i in range(20_000)]
+    assert rounds == [[i] for i in range(2000)]
 
 
 def test_every_answer_arrives_once_and_in_order_of_its_thread(answers):
