@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 
 
 class Slots:
@@ -11,7 +11,7 @@ class Slots:
     def __init__(self, count: int | None) -> None:
         """Begin with `count` free slots; None: the rows of every segment get memory of their own."""
         self._shared = count is not None
-        self._free = deque(range(count or 0))
+        self._free = list(reversed(range(count or 0)))
         self._slot_of: dict[int, int] = {}
         self._batches: Counter[int] = Counter()
 
@@ -24,7 +24,8 @@ class Slots:
         """Return the slot that a segment is to be read into."""
         if not self._shared:
             return None
-        slot = self._slot_of[segment] = self._free.popleft()
+        # the one freed last: what of it is still in a cache is there when it is written
+        slot = self._slot_of[segment] = self._free.pop()
         return slot
 
     def hand_out(self, segment: int) -> int | None:
