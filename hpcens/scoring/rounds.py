@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
+from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -108,6 +109,7 @@ class Scoring:
         if (role_and_tasks := self._post.role(missing)) is not None:
             role, tasks = role_and_tasks
             joining = Joining(self._world, partial(self._begin, phase, missing))
+            self._world.timeline.since = inf
             self._world.start_tasks(tasks)
             drive(role, joining)
             self._world.finish_sends()

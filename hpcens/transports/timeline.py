@@ -27,7 +27,7 @@ class Timeline:
     """Sum seconds by what was done; keep the spans themselves only where asked to.
 
     keep    whether to keep them: some hundred bytes each
-    since   by `clock`: what was before is not summed
+    since   by `clock`: what was before is not summed; infinite where nothing is yet
     totals  name → seconds
     spans   what was done, in order
     """
