@@ -10,7 +10,7 @@ from hpcens.runtimes.agreement import difference
 def test_a_run_in_another_runtime(project, tmp_path):
     """The result says which, and how far from eager it was; a resume keeps it, whatever the YAML says by then."""
     project.environment["HPCENS_CACHE"] = str(tmp_path / "cache")  # a runtime known here is none for other tests' auto
-    project.data(rows=100).hpcens("run", "dataset.h5")
+    project.data(rows=20_000).hpcens("run", "dataset.h5")
     wanted = project.predictions()
     project.yaml("output: frozen.h5", batch_sizes="[16], runtime: frozen")
     project.hpcens("run", "dataset.h5", "--trace", "trace.json")
