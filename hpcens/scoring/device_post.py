@@ -80,15 +80,13 @@ class DevicePost:
     def join(self, rings: Mapping[int, Ring]) -> str:
         """Read rows of these readers where they lie; say why they are copied once more on the way, if they are."""
         self.shares = frozenset(rings)
-        if self._loaded.failed:
-            return ""
-        why = self._engine.hardware.register([ring.memory for ring in rings.values()])
+        memory = [ring.memory for ring in rings.values()]
+        why = self._guard.attempt(partial(self._engine.hardware.register, memory))
         return f"{self._device.name} ({why})" if why else ""
 
     def leave(self) -> None:
         """Read nothing more where readers have put it."""
-        if not self._loaded.failed:
-            self._engine.hardware.unregister()
+        self._guard.attempt(self._engine.hardware.unregister)
 
     def device_peak(self) -> int:
         """Return the bytes in use at most of the memory that a GPU has of its own, since it was opened; else 0."""

@@ -6,7 +6,7 @@ Posts take part in no collective: `rounds.Scoring`, which is the same on every r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hpcens.combining import tried_combiner
 from hpcens.dataset import Source
@@ -21,9 +21,6 @@ from hpcens.specs import prepared_together
 from hpcens.transports import Role, Tasks, reader_tasks, reducer_tasks
 from hpcens.vocabulary import Progress
 from hpcens.vocabulary.groups import group_by_member
-
-if TYPE_CHECKING:
-    pass
 
 
 class Post(Protocol):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.engines import Cuda
 
+from hpcens.engine import Guard
 from hpcens.scoring.device_post import DevicePost
 from hpcens.scoring.posts import ReaderPost
 from hpcens.scoring.sharing import Sharing, share_rows
@@ -49,7 +50,7 @@ def reader(ring):
 def device(card):
     post = object.__new__(DevicePost)
     post._device, post._engine = SimpleNamespace(name="n0/cuda0"), SimpleNamespace(hardware=card.hardware)
-    post._loaded = SimpleNamespace(failed=None)
+    post._guard = Guard(card.hardware)
     return post
 
 
